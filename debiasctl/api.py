@@ -1,0 +1,311 @@
+"""What a plugin author imports: the options base class and the Protocol of each plugin kind.
+
+A plugin is an entry point in the group `debiasctl.<kind>` to a class with a docstring (first line: what it is, and
+the paper), an inner `class Options(PluginOptions)`, an `__init__(self, options)` and the methods of its Protocol.
+Tensors in protocols are torch tensors; this module itself does not import torch.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol, runtime_checkable
+
+from pydantic import BaseModel, ConfigDict
+
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor, nn
+
+Space = Literal["eps", "x0", "v"]
+
+
+class PluginOptions(BaseModel):
+    """Base of every plugin's `Options`: frozen, unknown keys refused; describe every field with `Field`."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+
+# ---------------------------------------------------------------- datasets
+
+
+@dataclass(frozen=True)
+class DataLocation:
+    """Where a data set's files may lie: `data_dir` as the user gave it, `cache_dir` for downloads of our own."""
+
+    data_dir: Path | None
+    cache_dir: Path
+
+
+@dataclass(frozen=True)
+class DatasetInfo:
+    """What is known of a data set before its images are read. Images are square, `classes` is empty without labels."""
+
+    image_size: int
+    channels: int
+    classes: tuple[str, ...]
+    num_train: int
+    num_heldout: int
+
+
+class Split(Protocol):
+    """Images that can be read by index, in any order, any number of times."""
+
+    def __len__(self) -> int: ...
+
+    def images(self, indices: "Tensor") -> "Tensor":
+        """uint8 [N, C, H, W] for int64 `indices` [N] in [0, len)."""
+        ...
+
+    def labels(self, indices: "Tensor") -> "Tensor | None":
+        """int64 [N] in [0, number of classes), or None for a data set without classes."""
+        ...
+
+
+@dataclass(frozen=True)
+class ArraySplit:
+    """A split held in memory: `array` uint8 [N, C, H, W], `targets` int64 [N] or None."""
+
+    array: "Tensor"
+    targets: "Tensor | None" = None
+
+    def __len__(self) -> int:
+        return self.array.shape[0]
+
+    def images(self, indices: "Tensor") -> "Tensor":
+        """uint8 [N, C, H, W]."""
+        return self.array[indices]
+
+    def labels(self, indices: "Tensor") -> "Tensor | None":
+        """int64 [N], or None."""
+        return None if self.targets is None else self.targets[indices]
+
+
+@dataclass(frozen=True)
+class LoadedDataset:
+    """A data set ready to read. `heldout` is never trained on; `content_hash` is a SHA-256 of images and labels."""
+
+    info: DatasetInfo
+    train: Split
+    heldout: Split
+    content_hash: str
+
+
+@runtime_checkable
+class Dataset(Protocol):
+    """Images to train on."""
+
+    def info(self, location: DataLocation) -> DatasetInfo:
+        """Size, channels, classes and counts, as cheaply as can be; downloads nothing."""
+        ...
+
+    def recommended(self, location: DataLocation) -> Mapping[str, Any]:
+        """Run-spec settings (`{"training": {"steps": ...}, ...}`) that make `debiasctl train NAME` a sensible run."""
+        ...
+
+    def load(self, location: DataLocation) -> LoadedDataset:
+        """Read the images, downloading them where the set allows it; raises DataError where it cannot."""
+        ...
+
+
+# ---------------------------------------------------------------- backbones
+
+
+@dataclass(frozen=True)
+class ImageShape:
+    """What a network takes and gives: [N, in_channels, image_size, image_size] to [N, out_channels, ...]."""
+
+    image_size: int
+    in_channels: int
+    out_channels: int
+
+
+@runtime_checkable
+class Backbone(Protocol):
+    """A network F(x, noise_level, labels).
+
+    A class may also have `resolve_options(options, shape) -> Options`, a classmethod that fills in what depends on
+    the image's size; the run's spec holds its result.
+    """
+
+    def build(self, shape: ImageShape, num_classes: int) -> "nn.Module":
+        """A module with `forward(x, noise_level, labels=None)`.
+
+        `x` is float [N, in_channels, H, W]; `noise_level` float [N] (t as 0 … num_timesteps - 1, or c_noise);
+        `labels` int64 [N], given when and only when `num_classes` > 0. Raises UsageError where the shape does not fit.
+        """
+        ...
+
+
+# ---------------------------------------------------------------- the diffusion process
+
+
+class ScheduleOptions(PluginOptions):
+    """Base of every schedule's options: what any table of noise levels has."""
+
+    num_timesteps: int = 1000
+    zero_terminal_snr: bool = False
+
+
+@runtime_checkable
+class Schedule(Protocol):
+    """A table of noise levels for t = 0 … num_timesteps - 1. Its `Options` derive from `ScheduleOptions`."""
+
+    def alphas_cumprod(self) -> "Tensor":
+        """float64 [num_timesteps], decreasing, in (0, 1); the core does the zero-terminal rescaling."""
+        ...
+
+
+@runtime_checkable
+class Weighting(Protocol):
+    """A loss weight written as a function of SNR, in the space (`eps`, `x0` or `v`) that its paper uses."""
+
+    space: Space
+
+    def __call__(self, snr: "Tensor") -> "Tensor":
+        """Weights, float64 of `snr`'s shape; `snr` is float64, positive and finite. The core converts spaces."""
+        ...
+
+
+@runtime_checkable
+class TimestepDistribution(Protocol):
+    """How training draws t. `corrected`: the loss is multiplied by base/q, so that the objective stays the same."""
+
+    corrected: bool
+
+    def probabilities(self, snr: "Tensor") -> "Tensor":
+        """q(t), float64 [num_timesteps], positive, sum 1; `snr` is float64 [num_timesteps]."""
+        ...
+
+
+# ---------------------------------------------------------------- sampling
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """One estimate in its three equivalent forms, each [N, C, H, W]."""
+
+    x0: "Tensor"
+    eps: "Tensor"
+    v: "Tensor"
+
+
+class Denoiser(Protocol):
+    """A trained network with its process and parameterization; counts its forwards in `nfe`."""
+
+    num_timesteps: int
+    alphas_cumprod: "Tensor"  # float64 [num_timesteps], on the CPU
+    nfe: int
+
+    def __call__(self, x_t: "Tensor", t: int, labels: "Tensor | None" = None) -> Estimate:
+        """The estimate for x_t [N, C, H, W] at timestep `t`, the same for all images."""
+        ...
+
+
+@runtime_checkable
+class Sampler(Protocol):
+    """Draws images, x_T to x_0, by `num_steps` steps."""
+
+    def __call__(
+        self,
+        denoiser: Denoiser,
+        x: "Tensor",
+        *,
+        num_steps: int,
+        noise: "Callable[[int], Tensor]",
+        labels: "Tensor | None" = None,
+        on_step: "Callable[[int], None] | None" = None,
+    ) -> "Tensor":
+        """Float [N, C, H, W] in about [-1, 1].
+
+        `noise(k)` is standard normal noise of x's shape for the k-th step, the same whenever it is asked for.
+        """
+        ...
+
+
+# ---------------------------------------------------------------- evaluation
+
+
+class PreparedFeatures(Protocol):
+    """A frozen feature extractor. `identity` is a SHA-256 of all that decides its output; `details` are for people."""
+
+    identity: str
+    dimension: int
+    details: Mapping[str, Any]
+
+    def __call__(self, images: "Tensor") -> "Tensor":
+        """float64 [N, dimension] for uint8 [N, C, H, W]."""
+        ...
+
+
+@runtime_checkable
+class Features(Protocol):
+    """Feature extractors for evaluation. `labelled`: needs a data set with classes."""
+
+    labelled: bool
+
+    def prepare(self, data: LoadedDataset, *, cache_dir: Path, device: "torch.device") -> PreparedFeatures:
+        """Ready the extractor, from the cache where it is there; raises EvaluationError where it cannot be had."""
+        ...
+
+
+# ---------------------------------------------------------------- extensions of training
+
+
+@dataclass
+class StepContext:
+    """What an extension sees: the step in progress (0-based), the network and the optimizer."""
+
+    step: int
+    model: "nn.Module"
+    optimizer: "torch.optim.Optimizer"
+    scratch: dict[str, Any] = field(default_factory=dict)
+
+
+class Extension:
+    """Base of an object that is called at fixed points of training; override what is needed."""
+
+    Options: ClassVar[type[PluginOptions]] = PluginOptions
+
+    def __init__(self, options: PluginOptions) -> None:
+        self.options = options
+
+    def on_start(self, context: StepContext) -> None:
+        """Before the first step of this process, after a resumed checkpoint was loaded."""
+
+    def after_backward(self, context: StepContext) -> None:
+        """After the backward pass and gradient clipping, before the optimizer's step."""
+
+    def after_step(self, context: StepContext) -> None:
+        """After the optimizer's step, before the EMA's."""
+
+    def state_dict(self) -> dict[str, Any]:
+        """State for the checkpoint: tensors, numbers, strings and containers of them."""
+        return {}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Take up the state of a checkpoint."""
+
+
+__all__ = [
+    "ArraySplit",
+    "Backbone",
+    "DataLocation",
+    "Dataset",
+    "DatasetInfo",
+    "Denoiser",
+    "Estimate",
+    "Extension",
+    "Features",
+    "ImageShape",
+    "LoadedDataset",
+    "PluginOptions",
+    "PreparedFeatures",
+    "Sampler",
+    "Schedule",
+    "ScheduleOptions",
+    "Space",
+    "Split",
+    "StepContext",
+    "TimestepDistribution",
+    "Weighting",
+]

@@ -1,0 +1,1 @@
+"""The diffusion process, its parameterizations, weights and losses."""

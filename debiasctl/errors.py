@@ -1,0 +1,81 @@
+"""The errors that debiasctl raises for its users; each prints as one message, without a traceback."""
+
+
+class DebiasctlError(Exception):
+    """Something failed: the message says what, and what to do next. Exit code 1."""
+
+    exit_code = 1
+
+
+class UsageError(DebiasctlError):
+    """What was asked for cannot be meant: a bad name, value or combination. Exit code 2."""
+
+    exit_code = 2
+
+
+class ReferenceSyntaxError(UsageError):
+    """A plugin reference (`name:key=value,...`) that cannot be read."""
+
+
+class UnknownPluginError(UsageError):
+    """No installed distribution offers a plugin of that kind and name."""
+
+
+class PluginOptionsError(UsageError):
+    """The options of a plugin reference do not fit the plugin."""
+
+
+class PluginConflictError(DebiasctlError):
+    """Two installed distributions claim one plugin name."""
+
+
+class PluginLoadError(DebiasctlError):
+    """A plugin is installed but cannot be imported, or is not what its kind asks for."""
+
+
+class SpecError(UsageError):
+    """A run spec, or a part of one, is not valid."""
+
+
+class RunNameError(UsageError):
+    """A run's name is not allowed, is taken, or names no run."""
+
+
+class RunError(DebiasctlError):
+    """A run cannot be used as asked: it is damaged, has no checkpoint, or comes from a newer version."""
+
+
+class RunBusyError(RunError):
+    """Another process is training the run."""
+
+
+class CheckpointError(RunError):
+    """A checkpoint is missing, cut short or does not fit the run."""
+
+
+class ArchiveError(DebiasctlError):
+    """An archive is not a run's, or is not safe to unpack."""
+
+
+class DataError(DebiasctlError):
+    """A data set cannot be found, downloaded or read."""
+
+
+class EvaluationError(DebiasctlError):
+    """Images cannot be measured as asked."""
+
+
+class ComparisonError(DebiasctlError):
+    """Runs cannot be set beside one another as asked."""
+
+
+class TrainingError(DebiasctlError):
+    """Training cannot go on: a loss or gradient is not finite, or a resource ran out."""
+
+
+class Interrupted(DebiasctlError):
+    """Training was stopped by a signal, after a checkpoint was written. Exit code 128 + the signal's number."""
+
+    def __init__(self, message: str, *, signal_number: int) -> None:
+        super().__init__(message)
+        self.exit_code = 128 + signal_number

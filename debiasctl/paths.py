@@ -1,0 +1,48 @@
+"""Where debiasctl keeps its files: `DEBIASCTL_HOME`, else the platform's user folders."""
+
+import os
+from pathlib import Path
+
+from debiasctl.errors import UsageError
+
+
+def home() -> Path:
+    """The user's data folder; it need not exist."""
+    return _home_variable() or Path(_platform().user_data_dir("debiasctl", appauthor=False))
+
+
+def runs_dir() -> Path:
+    """The run store."""
+    return home() / "runs"
+
+
+def cache_dir() -> Path:
+    """Downloads, feature extractors and reference statistics: everything that can be made again."""
+    root = _home_variable()
+    return root / "cache" if root else Path(_platform().user_cache_dir("debiasctl", appauthor=False))
+
+
+def data_dir() -> Path | None:
+    """The folder that `DEBIASCTL_DATA` names, in which data sets are looked for first.
+
+    Raises:
+        UsageError: the variable names something that is not a folder.
+    """
+    value = os.environ.get("DEBIASCTL_DATA")
+    if not value:
+        return None
+    path = Path(value).expanduser().absolute()
+    if not path.is_dir():
+        raise UsageError(f"DEBIASCTL_DATA names '{value}', which is not a folder. Correct or unset it")
+    return path
+
+
+def _home_variable() -> Path | None:
+    value = os.environ.get("DEBIASCTL_HOME")
+    return Path(value).expanduser().absolute() if value else None
+
+
+def _platform():  # type: ignore[no-untyped-def]
+    import platformdirs
+
+    return platformdirs

@@ -1,0 +1,118 @@
+"""References to plugins: `name` or `name:key=value,key=value`."""
+
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from debiasctl.errors import ReferenceSyntaxError
+
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
+_KEY = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+_PLAIN = re.compile(r"[^\s,'\"\[\]{}()=]+")
+_CLOSING = {"[": "]", "{": "}", "(": ")"}
+
+
+@dataclass(frozen=True)
+class PluginRef:
+    """A plugin's name and the options given with it, as text or JSON values; pydantic coerces them later."""
+
+    name: str
+    options: Mapping[str, Any] = field(default_factory=dict)
+
+    def __str__(self) -> str:
+        if not self.options:
+            return self.name
+        return f"{self.name}:{','.join(f'{key}={_format_value(value)}' for key, value in self.options.items())}"
+
+
+def parse_ref(text: str) -> PluginRef:
+    """Read `name` or `name:key=value,...`.
+
+    Brackets and quotes protect commas; a bracketed value is read as JSON (`[1,2,2,2]`), `null` as None, and
+    anything else is kept as text.
+
+    Raises:
+        ReferenceSyntaxError: a bad name, a missing `=`, a duplicate key, or a bracket or quote left open.
+    """
+    name, colon, rest = text.strip().partition(":")
+    if not _NAME.fullmatch(name):
+        raise ReferenceSyntaxError(
+            f"'{text}' is not a plugin reference: the name must be letters, digits, '.', '_' or '-'. "
+            "Write name or name:key=value,key=value"
+        )
+    if colon and not rest.strip():
+        raise ReferenceSyntaxError(f"'{text}' ends in ':' with no options. Write '{name}' or '{name}:key=value'")
+    options: dict[str, Any] = {}
+    for item in _split(rest, text) if colon else []:
+        key, equals, value = (part.strip() for part in item.partition("="))
+        if not equals:
+            raise ReferenceSyntaxError(
+                f"'{text}': '{item.strip()}' has no '='. Options are written key=value, separated by commas; "
+                "protect a comma inside a value with quotes or brackets"
+            )
+        if not _KEY.fullmatch(key):
+            raise ReferenceSyntaxError(f"'{text}': '{key}' is not an option name. Options are written key=value")
+        if key in options:
+            raise ReferenceSyntaxError(f"'{text}': option '{key}' is given twice. Give it once")
+        options[key] = parse_value(value, text)
+    return PluginRef(name, options)
+
+
+def parse_value(value: str, text: str) -> Any:
+    """Read one option value: quoted text, a bracketed JSON value, `null`, or plain text. `text` is for messages."""
+    if value == "":
+        raise ReferenceSyntaxError(f"'{text}': an option has no value. Write key=value (key='' for empty text)")
+    if value[0] in "'\"":
+        if len(value) < 2 or value[-1] != value[0]:
+            raise ReferenceSyntaxError(f"'{text}': the quotes around {value} do not match")
+        return re.sub(r"\\(.)", r"\1", value[1:-1])
+    if value[0] in "[{":
+        try:
+            return json.loads(value)
+        except json.JSONDecodeError as error:
+            if value[0] == "[" and value[-1] == "]":
+                return [parse_value(item.strip(), text) for item in _split(value[1:-1], text)]
+            raise ReferenceSyntaxError(f"'{text}': {value} cannot be read as a list or mapping ({error})") from error
+    return None if value == "null" else value
+
+
+def _split(text: str, whole: str) -> list[str]:
+    """Split at the commas that no bracket or quote protects."""
+    items, depth, quote, start = [], [], "", 0
+    position = 0
+    while position < len(text):
+        character = text[position]
+        if quote:
+            if character == "\\":
+                position += 1
+            elif character == quote:
+                quote = ""
+        elif character in "'\"":
+            quote = character
+        elif character in _CLOSING:
+            depth.append(_CLOSING[character])
+        elif depth and character == depth[-1]:
+            depth.pop()
+        elif character in "]})":
+            raise ReferenceSyntaxError(f"'{whole}': '{character}' closes nothing")
+        elif character == "," and not depth:
+            items.append(text[start:position])
+            start = position + 1
+        position += 1
+    if quote or depth:
+        raise ReferenceSyntaxError(f"'{whole}': a {'quote' if quote else 'bracket'} is left open")
+    return [*items, text[start:]]
+
+
+def _format_value(value: Any) -> str:
+    if value is None:
+        return "null"
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, (list, tuple, dict)):
+        return json.dumps(value, separators=(",", ":"))
+    if isinstance(value, str) and (value == "null" or not _PLAIN.fullmatch(value)):
+        return '"' + value.replace("\\", "\\\\").replace('"', '\\"') + '"'
+    return str(value)

@@ -1,0 +1,1 @@
+"""Distributions of t in training, one a file."""

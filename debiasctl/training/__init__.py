@@ -1,0 +1,1 @@
+"""Training: setup, one step, the loop, EMA and checkpoints."""
