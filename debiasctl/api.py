@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol, runtime_checkable
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field
 
 if TYPE_CHECKING:
     import torch
@@ -142,8 +142,8 @@ class Backbone(Protocol):
 class ScheduleOptions(PluginOptions):
     """Base of every schedule's options: what any table of noise levels has."""
 
-    num_timesteps: int = 1000
-    zero_terminal_snr: bool = False
+    num_timesteps: int = Field(1000, ge=2, le=1_000_000, description="T, the number of noise levels")
+    zero_terminal_snr: bool = Field(False, description="rescale so that the last SNR is 0 (arXiv 2305.08891)")
 
 
 @runtime_checkable

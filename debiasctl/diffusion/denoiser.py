@@ -1,0 +1,24 @@
+"""A trained network seen as a denoiser: (x_t, t) to estimates of x0, eps and v."""
+
+import torch
+from torch import Tensor, nn
+
+from debiasctl.api import Estimate
+from debiasctl.diffusion.parameterization import Parameterization
+
+
+class NetworkDenoiser:
+    """Network, process and parameterization in one; `nfe` counts the forwards made. See `debiasctl.api.Denoiser`."""
+
+    def __init__(self, network: nn.Module, parameterization: Parameterization) -> None:
+        self.network, self.parameterization = network, parameterization
+        self.alphas_cumprod = parameterization.process.alphas_cumprod
+        self.num_timesteps = parameterization.process.num_timesteps
+        self.nfe = 0
+
+    def __call__(self, x_t: Tensor, t: int, labels: Tensor | None = None) -> Estimate:
+        """The estimate for x_t [N, C, H, W] at timestep t of all its images; `labels` int64 [N] where conditional."""
+        self.nfe += 1
+        timesteps = torch.full((x_t.shape[0],), t, dtype=torch.int64, device=x_t.device)
+        output = self.network(x_t, timesteps.to(x_t.dtype), labels)
+        return self.parameterization.estimate(output, x_t, timesteps)

@@ -1,0 +1,108 @@
+"""The variance-preserving diffusion process as float64 tables over t = 0 … T - 1."""
+
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+
+from debiasctl.errors import UsageError
+
+if TYPE_CHECKING:
+    from debiasctl.api import Schedule, ScheduleOptions
+
+
+def alphas_cumprod_from_betas(betas: Tensor) -> Tensor:
+    """cumprod(1 - betas), float64 [T].
+
+    Raises:
+        UsageError: a beta is not in (0, 1), as happens when few timesteps scale them up.
+    """
+    if not bool(((betas > 0) & (betas < 1)).all()):
+        raise UsageError(
+            f"the schedule's betas run from {betas.min().item():.4g} to {betas.max().item():.4g} and must stay "
+            f"between 0 and 1: with {len(betas)} timesteps, lower beta_end or raise num_timesteps"
+        )
+    return torch.cumprod(1 - betas, dim=0)
+
+
+def alphas_cumprod_from_function(curve: Tensor, *, max_beta: float) -> Tensor:
+    """A table from alphas_cumprod at T + 1 points, with its betas clipped at `max_beta` (arXiv 2102.09672, Eq. 17)."""
+    return alphas_cumprod_from_betas((1 - curve[1:] / curve[:-1]).clamp(max=max_beta))
+
+
+def rescale_zero_terminal_snr(alphas_cumprod: Tensor) -> Tensor:
+    """Shift and scale √alphas_cumprod so that the last is 0 and the first stays (Lin et al., 2305.08891, Alg. 1)."""
+    alpha = alphas_cumprod.sqrt()
+    first, last = alpha[0], alpha[-1]
+    return ((alpha - last) * first / (first - last)) ** 2
+
+
+def process_of(schedule: "Schedule", options: "ScheduleOptions") -> "DiffusionProcess":
+    """The process of a schedule plugin, rescaled to zero terminal SNR where its options ask for it."""
+    table = schedule.alphas_cumprod()
+    return DiffusionProcess(rescale_zero_terminal_snr(table) if options.zero_terminal_snr else table)
+
+
+class DiffusionProcess:
+    """x_t = alpha_t x0 + sigma_t eps with alpha² = alphas_cumprod and alpha² + sigma² = 1 (DDPM, Eq. 4).
+
+    Every table is float64 [T] on the CPU: betas, alphas, alphas_cumprod, alphas_cumprod_prev, alpha, sigma, snr,
+    log_snr, posterior_mean_coef_x0, posterior_mean_coef_x_t, posterior_variance.
+    """
+
+    def __init__(self, alphas_cumprod: Tensor) -> None:
+        table = alphas_cumprod.detach().to("cpu", torch.float64)
+        if table.ndim != 1 or len(table) < 1:
+            raise UsageError(f"alphas_cumprod must be a table [T], not of shape {tuple(table.shape)}")
+        previous = torch.cat([table.new_ones(1), table[:-1]])
+        if not bool(torch.isfinite(table).all()) or not bool(((table < previous) & (table >= 0)).all()):
+            raise UsageError("alphas_cumprod must fall strictly from below 1 to 0 or above; check the schedule's options")
+        self.alphas_cumprod, self.alphas_cumprod_prev = table, previous
+        self.alphas = table / previous
+        self.betas = 1 - self.alphas
+        self.alpha, self.sigma = table.sqrt(), (1 - table).sqrt()
+        self.snr = table / (1 - table)
+        self.log_snr = self.snr.log()
+        # DDPM, Eq. 7
+        self.posterior_mean_coef_x0 = previous.sqrt() * self.betas / (1 - table)
+        self.posterior_mean_coef_x_t = self.alphas.sqrt() * (1 - previous) / (1 - table)
+        self.posterior_variance = self.betas * (1 - previous) / (1 - table)
+
+    @property
+    def num_timesteps(self) -> int:
+        """T."""
+        return len(self.alphas_cumprod)
+
+    def add_noise(self, x0: Tensor, eps: Tensor, t: Tensor) -> Tensor:
+        """x_t for images and noise [N, C, H, W] at t int64 [N], in x0's dtype (DDPM, Eq. 4)."""
+        return at(self.alpha, t, like=x0) * x0 + at(self.sigma, t, like=x0) * eps
+
+    def posterior(self, x0: Tensor, x_t: Tensor, t: Tensor) -> tuple[Tensor, Tensor]:
+        """Mean [N, C, H, W] and variance [N, 1, 1, 1] of q(x_{t-1} | x_t, x0) (DDPM, Eqs. 6 and 7)."""
+        mean_x0, mean_x_t = at(self.posterior_mean_coef_x0, t, like=x0), at(self.posterior_mean_coef_x_t, t, like=x0)
+        return mean_x0 * x0 + mean_x_t * x_t, at(self.posterior_variance, t, like=x0)
+
+    def respaced(self, num_steps: int) -> tuple[list[int], "DiffusionProcess"]:
+        """The process seen only at `num_steps` of its timesteps, and those timesteps, ascending."""
+        timesteps = spaced_timesteps(self.num_timesteps, num_steps)
+        return timesteps, DiffusionProcess(self.alphas_cumprod[timesteps])
+
+
+def spaced_timesteps(num_timesteps: int, num_steps: int) -> list[int]:
+    """`num_steps` timesteps from 0 to T - 1 by one fractional stride, rounded (ADM's spacing); one step uses T - 1.
+
+    Raises:
+        UsageError: fewer than 1 step, or more than there are timesteps.
+    """
+    if not 1 <= num_steps <= num_timesteps:
+        raise UsageError(f"{num_steps} sampling steps: choose from 1 to {num_timesteps}, the schedule's timesteps")
+    if num_steps == 1:
+        return [num_timesteps - 1]
+    stride = (num_timesteps - 1) / (num_steps - 1)
+    return [round(step * stride) for step in range(num_steps)]
+
+
+def at(table: Tensor, t: Tensor, *, like: Tensor) -> Tensor:
+    """table[t] as [N, 1, 1, 1] in `like`'s dtype and device; looked up in float64 and cast last."""
+    values = table.to(like.device)[t.to(like.device)]
+    return values.to(like.dtype).reshape(-1, *[1] * (like.ndim - 1))

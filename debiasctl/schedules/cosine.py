@@ -1,0 +1,30 @@
+"""The cosine schedule."""
+
+import math
+
+import torch
+from pydantic import Field
+from torch import Tensor
+
+from debiasctl.api import ScheduleOptions
+from debiasctl.diffusion.process import alphas_cumprod_from_function
+
+
+class Cosine:
+    """alphas_cumprod = cos²((t/T + s)/(1 + s) π/2) (Nichol and Dhariwal, 2021, arXiv 2102.09672, Eq. 17)."""
+
+    class Options(ScheduleOptions):
+        """Options of the cosine schedule."""
+
+        s: float = Field(0.008, ge=0, lt=1, description="offset that keeps the first betas from vanishing")
+        max_beta: float = Field(0.999, gt=0, lt=1, description="betas are clipped here, near t = T")
+
+    def __init__(self, options: Options) -> None:
+        self.options = options
+
+    def alphas_cumprod(self) -> Tensor:
+        """float64 [num_timesteps]."""
+        s = self.options.s
+        time = torch.linspace(0, 1, self.options.num_timesteps + 1, dtype=torch.float64)
+        curve = torch.cos((time + s) / (1 + s) * math.pi / 2) ** 2
+        return alphas_cumprod_from_function(curve, max_beta=self.options.max_beta)

@@ -1,0 +1,22 @@
+"""Uniform timesteps."""
+
+import torch
+from torch import Tensor
+
+from debiasctl.api import PluginOptions
+
+
+class Uniform:
+    """Every t equally often (Ho et al., 2020, arXiv 2006.11239, Alg. 1)."""
+
+    corrected = False
+
+    class Options(PluginOptions):
+        """It takes no options."""
+
+    def __init__(self, options: Options) -> None:
+        self.options = options
+
+    def probabilities(self, snr: Tensor) -> Tensor:
+        """1/T for each of the T timesteps, float64."""
+        return torch.full_like(snr, 1 / len(snr), dtype=torch.float64)

@@ -1,0 +1,24 @@
+"""Min-SNR weighting."""
+
+from pydantic import Field
+from torch import Tensor
+
+from debiasctl.api import PluginOptions
+
+
+class MinSNR:
+    """min(SNR, gamma) on the error of x0 (Hang et al., 2023, arXiv 2303.09556)."""
+
+    space = "x0"
+
+    class Options(PluginOptions):
+        """Options of Min-SNR."""
+
+        gamma: float = Field(5.0, gt=0, description="SNR above which the weight on x0 stops growing")
+
+    def __init__(self, options: Options) -> None:
+        self.options = options
+
+    def __call__(self, snr: Tensor) -> Tensor:
+        """w_x0 = min(SNR, gamma)."""
+        return snr.clamp(max=self.options.gamma)
