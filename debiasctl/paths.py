@@ -8,7 +8,7 @@ from debiasctl.errors import UsageError
 
 def home() -> Path:
     """The user's data folder; it need not exist."""
-    return _home_variable() or Path(_platform().user_data_dir("debiasctl", appauthor=False))
+    return _home_variable() or _platform_folder("user_data_dir")
 
 
 def runs_dir() -> Path:
@@ -19,7 +19,7 @@ def runs_dir() -> Path:
 def cache_dir() -> Path:
     """Downloads, feature extractors and reference statistics: everything that can be made again."""
     root = _home_variable()
-    return root / "cache" if root else Path(_platform().user_cache_dir("debiasctl", appauthor=False))
+    return root / "cache" if root else _platform_folder("user_cache_dir")
 
 
 def data_dir() -> Path | None:
@@ -42,7 +42,7 @@ def _home_variable() -> Path | None:
     return Path(value).expanduser().absolute() if value else None
 
 
-def _platform():  # type: ignore[no-untyped-def]
+def _platform_folder(kind: str) -> Path:
     import platformdirs
 
-    return platformdirs
+    return Path(getattr(platformdirs, kind)("debiasctl", appauthor=False))

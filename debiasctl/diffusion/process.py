@@ -56,7 +56,9 @@ class DiffusionProcess:
             raise UsageError(f"alphas_cumprod must be a table [T], not of shape {tuple(table.shape)}")
         previous = torch.cat([table.new_ones(1), table[:-1]])
         if not bool(torch.isfinite(table).all()) or not bool(((table < previous) & (table >= 0)).all()):
-            raise UsageError("alphas_cumprod must fall strictly from below 1 to 0 or above; check the schedule's options")
+            raise UsageError(
+                "alphas_cumprod must fall strictly from below 1 to 0 or above; check the schedule's options"
+            )
         self.alphas_cumprod, self.alphas_cumprod_prev = table, previous
         self.alphas = table / previous
         self.betas = 1 - self.alphas

@@ -70,5 +70,7 @@ def effective_weight(
     weight = weight_in(weighting, prediction, snr=snr)
     mean = (base * weight).sum()
     if not bool(mean > 0):
-        raise DebiasctlError(f"weighting {type(weighting).__name__} is zero at every timestep; nothing would be trained")
+        raise DebiasctlError(
+            f"weighting {type(weighting).__name__} is zero at every timestep; nothing would be trained"
+        )
     return weight / mean if normalize == "mean" else weight

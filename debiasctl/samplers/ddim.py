@@ -2,7 +2,6 @@
 
 from collections.abc import Callable
 
-import torch
 from pydantic import Field
 from torch import Tensor
 

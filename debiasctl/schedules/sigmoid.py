@@ -33,4 +33,6 @@ class Sigmoid:
         start, end, tau = self.options.start, self.options.end, self.options.tau
         time = torch.linspace(0, 1, self.options.num_timesteps + 1, dtype=torch.float64)
         curve = torch.sigmoid((time * (end - start) + start) / tau)
-        return alphas_cumprod_from_function((curve[-1] - curve) / (curve[-1] - curve[0]), max_beta=self.options.max_beta)
+        return alphas_cumprod_from_function(
+            (curve[-1] - curve) / (curve[-1] - curve[0]), max_beta=self.options.max_beta
+        )

@@ -1,0 +1,133 @@
+"""The command line's entry point: the commands, the global options, and how errors end."""
+
+import os
+import sys
+from pathlib import Path
+from typing import Annotated, Any, NoReturn
+
+import typer
+from typer.core import TyperGroup
+
+from debiasctl import __version__
+from debiasctl.cli import compare, evaluate, plugins, runs, sample, train
+from debiasctl.errors import DebiasctlError
+
+_DEBUG = {"on": False}
+
+
+class _Group(TyperGroup):
+    """The built-in commands and those of plugins; a plugin's command is imported when it is used."""
+
+    def list_commands(self, ctx: Any) -> list[str]:
+        """Built-in names, then plugins' names."""
+        return [*super().list_commands(ctx), *sorted(_plugin_commands())]
+
+    def get_command(self, ctx: Any, cmd_name: str) -> Any:
+        """A built-in command, else a plugin's."""
+        built_in = super().get_command(ctx, cmd_name)
+        if built_in is not None or cmd_name not in _plugin_commands():
+            return built_in
+        from debiasctl import registry
+
+        record = registry.find("commands", cmd_name)
+        if ctx.resilient_parsing or "--help" in sys.argv[1:2]:
+            return typer.main.get_command(_placeholder(cmd_name, record.distribution))
+        command: Any = registry.load_object(record)
+        return typer.main.get_command(command) if isinstance(command, typer.Typer) else command
+
+
+app = typer.Typer(
+    name="debiasctl",
+    cls=_Group,
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="rich",
+    context_settings={"help_option_names": ["-h", "--help"]},
+    help="Find out which loss weighting to train a diffusion model with, and why (arXiv 2310.08442).\n\n"
+    "[bold]Example[/bold]  debiasctl train digits --name a && debiasctl sample a --out grid.png",
+)
+
+
+def _print_version(asked: bool) -> None:
+    if asked:
+        print(f"debiasctl {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _global_options(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version and exit.")
+    ] = False,
+    debug: Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")] = False,
+) -> None:
+    _DEBUG["on"] = debug
+
+
+app.command("train", epilog=train.EXAMPLES)(train.train)
+app.command("sample", epilog=sample.EXAMPLES)(sample.sample)
+app.command("evaluate", epilog=evaluate.EXAMPLES)(evaluate.evaluate)
+app.command("compare", epilog=compare.EXAMPLES)(compare.compare)
+app.add_typer(runs.app, name="runs")
+app.add_typer(plugins.app, name="plugins")
+
+
+def main() -> NoReturn:
+    """Run the command line; exit codes are 0 done, 1 failed, 2 misuse, 130 interrupted."""
+    try:
+        app(prog_name="debiasctl")
+    except DebiasctlError as error:
+        _fail(error, str(error), error.exit_code)
+    except OSError as error:
+        where = f" ({error.filename})" if error.filename else ""
+        _fail(error, f"{error.strerror or error}{where}", 1)
+    except Exception as error:  # noqa: BLE001 - the last line of defence: a bug ends as one message too
+        _fail(error, f"{type(error).__name__}: {error}\nThis looks like a bug; debiasctl --debug ... shows where", 1)
+    sys.exit(0)
+
+
+def _fail(error: BaseException, message: str, code: int) -> NoReturn:
+    if _DEBUG["on"]:
+        import traceback
+
+        traceback.print_exception(error)
+    print(f"error: {message}", file=sys.stderr, flush=True)
+    sys.exit(code)
+
+
+def _plugin_commands() -> set[str]:
+    if not _any_distribution_offers("debiasctl.commands"):
+        return set()
+    from debiasctl import registry
+
+    return {record.name for record in registry.records("commands")}
+
+
+def _any_distribution_offers(group: str) -> bool:
+    """Whether some installed distribution may have entry points of that group: a text search, cheap at start-up."""
+    for folder in sys.path:
+        path = Path(folder or ".")
+        if path.is_file():
+            return True  # a zip on the path: let importlib.metadata look
+        if not path.is_dir():
+            continue
+        with os.scandir(path) as entries:
+            found = [entry.path for entry in entries if entry.name.endswith((".dist-info", ".egg-info"))]
+        for metadata in found:
+            try:
+                text = Path(metadata, "entry_points.txt").read_text(encoding="utf-8")
+            except OSError:
+                continue
+            if f"[{group}]" in text:
+                return True
+    return False
+
+
+def _placeholder(name: str, distribution: str) -> typer.Typer:
+    """Stands for a plugin's command in the list of commands, where importing it would slow the help down."""
+    stand_in = typer.Typer()
+
+    def command() -> None: ...
+
+    stand_in.command(name, help=f"From the plugin package {distribution}.")(command)
+    return stand_in

@@ -1,0 +1,101 @@
+"""`debiasctl compare`."""
+
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from debiasctl.cli.completion import complete_run
+from debiasctl.cli.output import note, print_json, print_table
+
+if TYPE_CHECKING:
+    from debiasctl.comparison.tables import Comparison, Figure
+
+EXAMPLES = """[bold]Examples[/bold]
+
+debiasctl compare digits-debiased digits-constant
+
+debiasctl compare a b c --metric fd_local --csv figures.csv"""
+
+
+def compare(
+    runs: Annotated[list[str], typer.Argument(metavar="RUN RUN...", help="The runs.", autocompletion=complete_run)],
+    metric: Annotated[str | None, typer.Option(help="Only this metric.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False,
+    csv: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Write the figures as CSV too; - writes them to stdout alone.")
+    ] = None,
+) -> None:
+    """Set evaluated runs side by side: what differs in their specs, and their figures.
+
+    Figures that were measured differently are refused.
+    """
+    from debiasctl.comparison.tables import compare as compare_runs
+    from debiasctl.runs import find_run
+
+    compared = compare_runs([find_run(name) for name in runs], metric=metric)
+    if csv is not None:
+        _write_csv(csv, compared)
+        if str(csv) == "-":
+            return
+    if as_json:
+        print_json(asdict(compared))
+    else:
+        _print(compared)
+
+
+def _print(compared: "Comparison") -> None:
+    if compared.differences:
+        rows = [[field, *[_cell(value) for value in values]] for field, values in compared.differences.items()]
+        print_table(["what differs", *compared.runs], rows)
+    else:
+        print("The specs do not differ.")
+    rows = [_row(figure) for figure in compared.figures]
+    others = [f"{name} - {compared.runs[0]}" for name in compared.runs[1:]]
+    print_table(["metric", "sampler", "steps", "N", *compared.runs, *others, "floor"], rows)
+    note("* the better figure. One training seed a run: train several before you believe a small difference")
+
+
+def _row(figure: "Figure") -> list[str]:
+    values = [f"{value:.4g}{' *' if index == figure.best else ''}" for index, value in enumerate(figure.values)]
+    differences = [f"{difference:+.3g}" for difference in figure.differences[1:]]
+    floor = "-" if figure.floor is None else f"{figure.floor:.4g}"
+    measured = figure.measured
+    sampler = measured["sampler"].partition(":")[0]
+    return [figure.metric, sampler, str(measured["steps"]), str(measured["num"]), *values, *differences, floor]
+
+
+def _cell(value: Any) -> str:
+    import json
+
+    return value if isinstance(value, str) else json.dumps(value)
+
+
+def _write_csv(path: Path, compared: "Comparison") -> None:
+    import csv
+    import io
+
+    from debiasctl.files import write_bytes
+
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    fields = ["sampler", "steps", "num", "seed", "weights", "features"]
+    writer.writerow(["metric", *fields, "run", "value", "difference", "best", "floor"])
+    for figure in compared.figures:
+        for index, name in enumerate(compared.runs):
+            writer.writerow(
+                [
+                    figure.metric,
+                    *[figure.measured[field] for field in fields],
+                    name,
+                    repr(figure.values[index]),
+                    repr(figure.differences[index]),
+                    int(index == figure.best),
+                    "" if figure.floor is None else repr(figure.floor),
+                ]
+            )
+    if str(path) == "-":
+        print(text.getvalue(), end="")
+    else:
+        write_bytes(path, text.getvalue().encode())

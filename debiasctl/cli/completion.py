@@ -1,0 +1,29 @@
+"""What the shell completes: run and plugin names, read without importing torch."""
+
+from collections.abc import Callable
+
+from debiasctl import registry, runs
+
+
+def complete_run(incomplete: str) -> list[str]:
+    """Names of runs in the store."""
+    return [name for name in runs.run_names() if name.startswith(incomplete)]
+
+
+def complete_kind(incomplete: str) -> list[str]:
+    """Plugin kinds."""
+    return [kind for kind in registry.KINDS if kind.startswith(incomplete)]
+
+
+def complete_plugin(kind: str) -> Callable[[str], list[str]]:
+    """A completion of plugin names of one kind."""
+
+    def complete(incomplete: str) -> list[str]:
+        return sorted({record.name for record in registry.records(kind) if record.name.startswith(incomplete)})
+
+    return complete
+
+
+def complete_any_plugin(incomplete: str) -> list[str]:
+    """Plugin names of every kind."""
+    return sorted({name for kind in registry.KINDS for name in complete_plugin(kind)(incomplete)})

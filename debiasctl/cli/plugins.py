@@ -1,0 +1,143 @@
+"""`debiasctl plugins`: what is installed, and what its options are."""
+
+from typing import Annotated, Any
+
+import typer
+
+from debiasctl.cli.completion import complete_any_plugin, complete_kind
+from debiasctl.cli.output import print_json, print_pairs, print_table
+
+app = typer.Typer(no_args_is_help=True, help="List and describe the installed plugins.", rich_markup_mode="rich")
+
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+
+
+@app.command("list", epilog="[bold]Examples[/bold]  debiasctl plugins list · debiasctl plugins list weightings --json")
+def list_(
+    kind: Annotated[
+        str | None, typer.Argument(help="Only this kind.", autocompletion=complete_kind, show_default=False)
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """List the installed plugins of every kind, or of one. Nothing is imported."""
+    from debiasctl import registry
+
+    kinds = list(registry.KINDS) if kind is None else [registry.kind_named(kind)]
+    found = [record for name in kinds for record in registry.records(name)]
+    claims = [(record.kind, record.name) for record in found]
+    rows: list[dict[str, Any]] = [
+        {
+            "kind": record.kind,
+            "name": record.name,
+            "distribution": record.distribution,
+            "version": record.version,
+            "target": record.target,
+            "conflict": claims.count((record.kind, record.name)) > 1,
+        }
+        for record in found
+    ]
+    if as_json:
+        print_json(rows)
+        return
+    print_table(
+        ["kind", "name", "distribution", "version", ""],
+        [
+            [row["kind"], row["name"], row["distribution"], row["version"], "claimed twice" if row["conflict"] else ""]
+            for row in rows
+        ],
+    )
+
+
+@app.command(epilog="[bold]Example[/bold]  debiasctl plugins describe weightings min-snr")
+def describe(
+    kind: Annotated[str, typer.Argument(help="The plugin's kind.", autocompletion=complete_kind)],
+    name: Annotated[str, typer.Argument(help="The plugin's name.", autocompletion=complete_any_plugin)],
+    as_json: AsJson = False,
+) -> None:
+    """Show what a plugin is, where it comes from, and its options with their defaults."""
+    from debiasctl import registry
+
+    kind = registry.kind_named(kind)
+    record = registry.find(kind, name)
+    if kind == "commands":
+        documentation, options = f"See: debiasctl {name} --help", []
+        registry.load_object(record)
+    else:
+        plugin = registry.load(kind, name)
+        documentation = _documentation(plugin)
+        options = _options(plugin)
+    description = {
+        "kind": kind,
+        "name": name,
+        "distribution": record.distribution,
+        "version": record.version,
+        "target": record.target,
+        "documentation": documentation,
+        "options": options,
+    }
+    space = getattr(plugin, "space", None) if kind == "weightings" else None
+    if space:
+        description["space"] = space
+    if as_json:
+        print_json(description)
+        return
+    print_pairs(
+        {"plugin": f"{kind.removesuffix('s')} {name}", "from": f"{record.distribution} {record.version}"}
+        | ({"written for": f"the error of {space}"} if space else {})
+    )
+    print(f"\n{documentation}\n")
+    if options:
+        cells = [[option["name"], option["type"], _default(option), option["description"]] for option in options]
+        print_table(["option", "type", "default", "meaning"], cells)
+    else:
+        print("It takes no options.")
+
+
+def _documentation(plugin: type) -> str:
+    import inspect
+
+    return inspect.getdoc(plugin) or ""
+
+
+def _options(plugin: Any) -> list[dict[str, Any]]:
+    schema = plugin.Options.model_json_schema()
+    required = schema.get("required", [])
+    defaults = {
+        name: field.get_default(call_default_factory=True)
+        for name, field in plugin.Options.model_fields.items()
+        if not field.is_required()
+    }
+    return [
+        {
+            "name": name,
+            "type": _type(details),
+            "required": name in required,
+            "default": None if name in required else _jsonable(defaults[name]),
+            "description": details.get("description", ""),
+        }
+        for name, details in schema.get("properties", {}).items()
+    ]
+
+
+def _type(details: dict[str, Any]) -> str:
+    """A JSON schema's type in a few words, with its bounds."""
+    if "anyOf" in details:
+        return " or ".join(_type(choice) for choice in details["anyOf"])
+    if "enum" in details or "const" in details:
+        return "|".join(map(str, details.get("enum", [details.get("const")])))
+    if details.get("type") == "array":
+        inner = details.get("items") or (details.get("prefixItems") or [{}])[0]
+        return f"list of {_type(inner)}"
+    marks = {"minimum": ">=", "exclusiveMinimum": ">", "maximum": "<=", "exclusiveMaximum": "<"}
+    bounds = " ".join(f"{mark} {details[key]}" for key, mark in marks.items() if key in details)
+    return f"{details.get('type', 'any')} {bounds}".strip()
+
+
+def _jsonable(value: Any) -> Any:
+    return list(value) if isinstance(value, tuple) else value
+
+
+def _default(option: dict[str, Any]) -> str:
+    import json
+
+    return "required" if option["required"] else json.dumps(option["default"])

@@ -1,0 +1,76 @@
+"""Progress on stderr: a live bar on a terminal, plain lines otherwise."""
+
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+from debiasctl.cli.output import note
+
+if TYPE_CHECKING:
+    from debiasctl.training.loop import Progress
+
+
+@contextmanager
+def training_progress() -> Iterator[Callable[["Progress"], None]]:
+    """Shows step, loss, images/s and the time left."""
+    if not sys.stderr.isatty():
+        yield _plain
+        return
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+    from rich.progress import Progress as Bar
+
+    columns = [
+        TextColumn("training"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn("loss {task.fields[loss]:.4f}"),
+        TextColumn("{task.fields[speed]:,.0f} images/s"),
+        TimeElapsedColumn(),
+        TextColumn("left"),
+        TimeRemainingColumn(),
+    ]
+    with Bar(*columns, console=Console(stderr=True)) as bar:
+        task = bar.add_task("", total=None, loss=float("nan"), speed=0.0)
+
+        def show(progress: "Progress") -> None:
+            bar.update(
+                task,
+                total=progress.num_steps,
+                completed=progress.step,
+                loss=progress.loss,
+                speed=progress.images_per_second,
+            )
+
+        yield show
+
+
+def _plain(progress: "Progress") -> None:
+    if progress.logged:
+        left = progress.num_steps - progress.step
+        seconds = left * progress.images_per_step / max(progress.images_per_second, 1e-9)
+        note(
+            f"step {progress.step}/{progress.num_steps}  loss {progress.loss:.4f}  "
+            f"{progress.images_per_second:,.0f} images/s  {_duration(seconds)} left"
+        )
+
+
+@contextmanager
+def counting_progress(what: str) -> Iterator[Callable[[int, int], None]]:
+    """Shows `done` of `all` of something, on a terminal only."""
+    if not sys.stderr.isatty():
+        yield lambda done, total: None
+        return
+    from rich.console import Console
+    from rich.progress import Progress as Bar
+
+    with Bar(console=Console(stderr=True), transient=True) as bar:
+        task = bar.add_task(what, total=None)
+        yield lambda done, total: bar.update(task, total=total, completed=done)
+
+
+def _duration(seconds: float) -> str:
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02d}:{rest:02d}" if hours else f"{minutes}:{rest:02d}"

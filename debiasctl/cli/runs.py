@@ -1,0 +1,228 @@
+"""`debiasctl runs`: the runs in the store."""
+
+import sys
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from debiasctl.cli.completion import complete_run
+from debiasctl.cli.output import note, print_json, print_pairs
+
+if TYPE_CHECKING:
+    from debiasctl.runs import Run, RunSummary
+
+app = typer.Typer(help="List, show, remove, export and import runs.", no_args_is_help=True)
+
+RunArgument = Annotated[
+    str,
+    typer.Argument(metavar="RUN", help="A run: its name, the beginning of it, or a path.", autocompletion=complete_run),
+]
+JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+
+
+@app.command("list")
+def list_(json_: JsonOption = False) -> None:
+    """List all runs, oldest first.
+
+    \b
+    Examples:
+      debiasctl runs list
+      debiasctl runs list --json
+    """
+    from debiasctl.runs import list_runs
+
+    summaries = list_runs()
+    if json_:
+        print_json(
+            [
+                {
+                    "name": summary.name,
+                    "path": str(summary.path),
+                    "state": summary.state,
+                    "status": asdict(summary.status) if summary.status else None,
+                    "problem": summary.problem,
+                }
+                for summary in summaries
+            ]
+        )
+        return
+    if not summaries:
+        note("There are no runs yet. Make one: debiasctl train digits")
+        return
+    typer.echo(_listing(summaries))
+    for summary in summaries:
+        if summary.problem:
+            note(summary.problem)
+
+
+def _listing(summaries: "list[RunSummary]") -> str:
+    """Aligned columns. Plain text: rich takes seconds over thousands of lines."""
+    rows = [("NAME", "STATE", "STEP", "DATASET", "WEIGHTING", "SEED", "CREATED (UTC)")]
+    for summary in summaries:
+        status = summary.status
+        rows.append(
+            (summary.name, summary.state, "", "", "", "", "")
+            if status is None
+            else (
+                summary.name,
+                summary.state,
+                f"{status.step}/{status.num_steps}",
+                _printable(status.dataset),
+                _printable(status.weighting),
+                str(status.seed),
+                status.created[:16].replace("T", " "),
+            )
+        )
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    return "\n".join("  ".join(map(str.ljust, row, widths)).rstrip() for row in rows)
+
+
+@app.command()
+def show(run: RunArgument, json_: JsonOption = False) -> None:
+    """Show what a run trains, how far it is, and what it holds.
+
+    \b
+    Examples:
+      debiasctl runs show digits-debiased-0
+      debiasctl runs show digits-debiased-0 --json
+    """
+    from debiasctl.runs import find_run, read_metrics
+
+    found = find_run(run)
+    latest: dict[str, Any] = {}
+    for record in read_metrics(found):
+        latest.update(record)
+    if json_:
+        print_json(
+            {
+                "name": found.name,
+                "path": str(found.path),
+                "status": asdict(found.status()),
+                "spec": found.spec().model_dump(mode="json"),
+                "checkpoints": found.checkpoint_steps(),
+                "evaluations": found.evaluation_keys(),
+                "metrics": latest,
+            }
+        )
+        return
+    print_pairs(_facts(found, latest))
+
+
+def _facts(run: "Run", latest: dict[str, Any]) -> dict[str, str]:
+    status, spec = run.status(), run.spec()
+    numbers = {key: value for key, value in latest.items() if key != "step" and isinstance(value, int | float)}
+    facts = {
+        "run": run.name,
+        "state": status.state + (f": {status.message}" if status.message else ""),
+        "step": f"{status.step} of {status.num_steps}",
+        "data set": str(spec.data.dataset.ref),
+        "weighting": f"{spec.loss.weighting.ref} (normalize {spec.loss.normalize})",
+        "timesteps": str(spec.loss.timesteps.ref),
+        "schedule": str(spec.diffusion.schedule.ref),
+        "prediction": spec.model.prediction,
+        "backbone": str(spec.model.backbone.ref),
+        "seed": str(spec.training.seed),
+        "batch size": str(spec.training.batch_size),
+        "lr": f"{spec.optimizer.lr:g}",
+        "created": status.created,
+        "updated": status.updated,
+        "checkpoints": ", ".join(map(str, run.checkpoint_steps())) or "none",
+        "metrics": ", ".join(f"{key} {value:.4g}" for key, value in numbers.items()) or "none",
+        "evaluations": ", ".join(run.evaluation_keys()) or "none",
+        "path": str(run.path),
+    }
+    return {key: _printable(value) for key, value in facts.items()}
+
+
+@app.command()
+def rm(
+    runs: Annotated[list[str], typer.Argument(metavar="RUN...", help="Runs to remove.", autocompletion=complete_run)],
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
+) -> None:
+    """Remove runs with everything in them: checkpoints, samples, evaluations.
+
+    \b
+    Examples:
+      debiasctl runs rm digits-debiased-0
+      debiasctl runs rm a b c --yes
+    """
+    from debiasctl.errors import UsageError
+    from debiasctl.runs import find_run, remove_run
+
+    found = list(dict.fromkeys(find_run(text) for text in runs))
+    if not yes:
+        names = ", ".join(run.name for run in found)
+        if not _on_terminal():
+            raise UsageError(f"removing {names} has to be confirmed, and there is no terminal to ask on. Add --yes")
+        if not typer.confirm(f"Remove {names} with all checkpoints, samples and evaluations?", err=True):
+            note("Nothing was removed.")
+            raise typer.Exit(1)
+    for run in found:
+        remove_run(run)
+        note(f"Removed {run.name}.")
+
+
+@app.command()
+def path(run: RunArgument) -> None:
+    """Print the path of a run's folder.
+
+    \b
+    Examples:
+      debiasctl runs path digits-debiased-0
+      ls "$(debiasctl runs path digits-debiased-0)/checkpoints"
+    """
+    from debiasctl.runs import find_run
+
+    typer.echo(find_run(run).path)
+
+
+@app.command()
+def export(
+    run: RunArgument,
+    out: Annotated[
+        Path | None,
+        typer.Option("--out", "-o", help="Archive to write, or a folder to write it in (default: ./NAME.tar)."),
+    ] = None,
+    force: Annotated[bool, typer.Option("--force", help="Replace an existing file.")] = False,
+) -> None:
+    """Write a run to one archive, which 'runs import' takes on any machine; prints the archive's path.
+
+    \b
+    Examples:
+      debiasctl runs export digits-debiased-0
+      debiasctl runs export digits-debiased-0 --out /media/stick/digits.tar
+    """
+    from debiasctl.archive import export_run
+    from debiasctl.runs import find_run
+
+    found = find_run(run)
+    target = out or Path()
+    typer.echo(export_run(found, target / f"{found.name}.tar" if target.is_dir() else target, force=force))
+
+
+@app.command("import")
+def import_(
+    archive: Annotated[Path, typer.Argument(metavar="ARCHIVE", help="A .tar file that 'runs export' wrote.")],
+    name: Annotated[str | None, typer.Option("--name", help="Name of the run here (default: as exported).")] = None,
+) -> None:
+    """Add an exported run to the store; prints its name. Refuses whatever is not a run's archive.
+
+    \b
+    Examples:
+      debiasctl runs import digits-debiased-0.tar
+      debiasctl runs import digits-debiased-0.tar --name digits-from-lab
+    """
+    from debiasctl.archive import import_run
+
+    typer.echo(import_run(archive, name=name).name)
+
+
+def _on_terminal() -> bool:
+    return sys.stdin.isatty()
+
+
+def _printable(text: str) -> str:
+    """Text from a file as it may go to a terminal: an imported run could hold control sequences."""
+    return text if text.isprintable() else repr(text)

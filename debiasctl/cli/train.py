@@ -1,0 +1,267 @@
+"""`debiasctl train`."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from debiasctl.cli.completion import complete_plugin, complete_run
+from debiasctl.cli.locations import data_location
+from debiasctl.cli.output import format_bytes, note, print_json, print_pairs
+from debiasctl.errors import UsageError
+
+if TYPE_CHECKING:
+    from debiasctl.api import DataLocation, DatasetInfo
+    from debiasctl.specs import RunSpec
+
+EXAMPLES = """[bold]Examples[/bold]
+
+debiasctl train cifar10 --weighting debiased
+
+debiasctl train digits --weighting min-snr:gamma=5 --name digits-minsnr --seed 1
+
+debiasctl train ./my-images --set optimizer.lr=0.0002 --dry-run
+
+debiasctl train --resume digits-minsnr --steps 4000"""
+
+# option on the command line -> setting in the spec
+_SETTINGS = {
+    "weighting": ("loss", "weighting"),
+    "normalize": ("loss", "normalize"),
+    "timesteps": ("loss", "timesteps"),
+    "backbone": ("model", "backbone"),
+    "prediction": ("model", "prediction"),
+    "schedule": ("diffusion", "schedule"),
+    "steps": ("training", "steps"),
+    "batch_size": ("training", "batch_size"),
+    "checkpoint_every": ("training", "checkpoint_every"),
+    "seed": ("training", "seed"),
+    "lr": ("optimizer", "lr"),
+}
+
+
+def train(
+    dataset: Annotated[
+        str | None,
+        typer.Argument(
+            metavar="DATASET|PATH",
+            help="A data set's name, or the path of a folder or zip of images.",
+            autocompletion=complete_plugin("datasets"),
+            show_default=False,
+        ),
+    ] = None,
+    weighting: Annotated[
+        str | None,
+        typer.Option(help="Loss weighting (default: debiased).", autocompletion=complete_plugin("weightings")),
+    ] = None,
+    normalize: Annotated[
+        str | None, typer.Option(help="mean: effective weight of mean 1 (default); none: the weight as published.")
+    ] = None,
+    backbone: Annotated[str | None, typer.Option(help="Network.", autocompletion=complete_plugin("backbones"))] = None,
+    prediction: Annotated[str | None, typer.Option(help="What the network predicts: eps, x0 or v.")] = None,
+    schedule: Annotated[
+        str | None, typer.Option(help="Noise schedule.", autocompletion=complete_plugin("schedules"))
+    ] = None,
+    timesteps: Annotated[
+        str | None, typer.Option(help="How t is drawn.", autocompletion=complete_plugin("timesteps"))
+    ] = None,
+    steps: Annotated[int | None, typer.Option(min=1, help="Training budget in steps.", show_default=False)] = None,
+    images: Annotated[
+        int | None, typer.Option(min=1, help="Training budget in images, instead of --steps.", show_default=False)
+    ] = None,
+    batch_size: Annotated[int | None, typer.Option(min=1, help="Images per step.", show_default=False)] = None,
+    lr: Annotated[float | None, typer.Option(help="Learning rate.", show_default=False)] = None,
+    seed: Annotated[int | None, typer.Option(min=0, help="Seed of everything random (default: 0).")] = None,
+    name: Annotated[str | None, typer.Option(help="The run's name (default: made from data, weighting, seed).")] = None,
+    spec: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Settings in a JSON, YAML or TOML file.", show_default=False)
+    ] = None,
+    set_: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--set", metavar="SECTION.FIELD=VALUE", help="One setting; may be given again.", show_default=False
+        ),
+    ] = None,
+    data_dir: Annotated[
+        Path | None, typer.Option(help="Where data sets lie (default: DEBIASCTL_DATA).", show_default=False)
+    ] = None,
+    checkpoint_every: Annotated[
+        int | None, typer.Option(min=1, help="Steps between checkpoints.", show_default=False)
+    ] = None,
+    device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
+    resume: Annotated[
+        str | None,
+        typer.Option(metavar="RUN", help="Go on with a run.", autocompletion=complete_run, show_default=False),
+    ] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Show what would be trained, and train nothing.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False,
+) -> None:
+    """Train a diffusion model under a chosen loss weighting.
+
+    Settings are resolved in this order, later over earlier: defaults, the data set's recommended settings, --spec,
+    --set, the options above.
+    """
+    options = {
+        key: value
+        for key, value in {
+            "weighting": weighting, "normalize": normalize, "timesteps": timesteps, "backbone": backbone,
+            "prediction": prediction, "schedule": schedule, "steps": steps, "batch_size": batch_size,
+            "checkpoint_every": checkpoint_every, "seed": seed, "lr": lr,
+        }.items()
+        if value is not None
+    }  # fmt: skip
+    if steps is not None and images is not None:
+        raise UsageError("--steps and --images are two ways to say one budget. Give one of them")
+    location = data_location(data_dir)
+    if resume is not None:
+        others = {"DATASET": dataset, "--name": name, "--spec": spec, "--set": set_, "--dry-run": dry_run or None}
+        refused = [key for key, value in others.items() if value]
+        refused += [f"--{key.replace('_', '-')}" for key in options if key != "steps"]
+        if refused:
+            raise UsageError(
+                f"--resume goes on with a run as it is; it does not take {', '.join(refused)}. "
+                "Allowed beside it: --steps, --images, --data-dir, --device, --json"
+            )
+        _resume(resume, location, steps=steps, images=images, device=device, as_json=as_json)
+        return
+    resolved, info = _resolve(dataset, spec, set_ or [], options, images, location)
+    if dry_run:
+        _show_plan(resolved, info, name, as_json=as_json)
+    else:
+        _start(resolved, location, name=name, device=device, as_json=as_json)
+
+
+def _resolve(
+    dataset: str | None,
+    spec: Path | None,
+    settings: list[str],
+    options: dict[str, Any],
+    images: int | None,
+    location: "DataLocation",
+) -> "tuple[RunSpec, DatasetInfo]":
+    from debiasctl.specs import parse_setting, read_spec_file, resolve_spec
+
+    layers: list[dict[str, Any]] = []
+    if spec is not None:
+        layers.append(read_spec_file(spec))
+    layers += [parse_setting(text) for text in settings]
+    for key, value in options.items():
+        section, field = _SETTINGS[key]
+        layers.append({section: {field: value}})
+    if dataset is not None:
+        layers.append({"data": {"dataset": _dataset(dataset)}})
+    resolved, info = resolve_spec(layers, location)
+    if images is not None:
+        resolved = resolved.model_copy(
+            update={"training": resolved.training.model_copy(update={"steps": _steps(images, resolved)})}
+        )
+    return resolved, info
+
+
+def _steps(images: int, spec: "RunSpec") -> int:
+    """Steps that see at least `images` images."""
+    return -(-images // spec.training.batch_size)
+
+
+def _dataset(text: str) -> str | dict[str, Any]:
+    """A data set's reference; or the folder data set, where `text` is a path and names no data set."""
+    from debiasctl import registry
+
+    known = {record.name for record in registry.records("datasets")}
+    if text.partition(":")[0] in known:
+        return text
+    path = Path(text).expanduser()
+    if path.exists():
+        return {"name": "folder", "options": {"path": str(path.absolute())}}
+    if any(mark in text for mark in ("/", "\\")) or text.endswith(".zip"):
+        raise UsageError(f"there is no folder or zip file '{text}'. Give the path of one that holds images")
+    return text
+
+
+def _start(spec: "RunSpec", location: "DataLocation", *, name: str | None, device: str, as_json: bool) -> None:
+    from debiasctl.cli.progress import training_progress
+    from debiasctl.runs import refuse_taken_name
+
+    if name is not None:
+        refuse_taken_name(name)  # before torch and the data take their time
+    from debiasctl.training.session import start
+
+    with training_progress() as show:
+        run = start(spec, location, name=name, device=device, on_start=_announce, on_progress=show)
+    _report(run, as_json=as_json)
+
+
+def _resume(
+    text: str, location: "DataLocation", *, steps: int | None, images: int | None, device: str, as_json: bool
+) -> None:
+    from debiasctl.cli.progress import training_progress
+    from debiasctl.runs import find_run
+    from debiasctl.training.session import resume
+
+    run = find_run(text)
+    budget = steps if images is None else _steps(images, run.spec())
+    with training_progress() as show:
+        resume(run, location, steps=budget, device=device, on_start=_announce, on_progress=show)
+    _report(run, as_json=as_json)
+
+
+def _announce(run: Any, spec: "RunSpec", parameters: int) -> None:
+    steps = run.checkpoint_steps()
+    start = f"from step {steps[-1]}" if steps else "from the start"
+    note(
+        f"run '{run.name}': {spec.data.dataset.name}, {spec.loss.weighting.ref} weighting, "
+        f"{spec.model.backbone.name} of {parameters:,} parameters, {spec.model.prediction}-prediction, "
+        f"{start} to step {spec.training.steps}"
+    )
+    if steps and steps[-1] and spec.optimizer.decay != "none":
+        note(
+            "note: the learning rate decays towards the last step; with another last step its course changes from here"
+        )
+
+
+def _report(run: Any, *, as_json: bool) -> None:
+    from debiasctl.runs import read_metrics
+
+    status = run.status()
+    losses = [record["loss"] for record in read_metrics(run) if record["kind"] == "train"]
+    if as_json:
+        print_json(
+            {"name": run.name, "path": str(run.path), "state": status.state, "step": status.step, "loss": losses[-1]}
+        )
+        return
+    print(f"run '{run.name}' is {status.state} at step {status.step}: {run.path}")
+    note(f"next: debiasctl sample {run.name} --out {run.name}.png   debiasctl evaluate {run.name}")
+
+
+def _show_plan(spec: "RunSpec", info: "DatasetInfo", name: str | None, *, as_json: bool) -> None:
+    from debiasctl.training.estimate import estimate
+    from debiasctl.training.setup import build_objective
+
+    build_objective(spec)  # refuses what could not be trained
+    plan = estimate(spec, info)
+    if as_json:
+        print_json(
+            {
+                "spec": spec.model_dump(mode="json"),
+                "parameters": plan.parameters,
+                "steps": plan.steps,
+                "images": plan.images,
+                "epochs": plan.epochs,
+                "memory": {**plan.memory, "total": plan.total},
+            }
+        )
+        return
+    import json
+
+    print(json.dumps(spec.model_dump(mode="json", exclude={"content", "provenance"}), indent=2))
+    parts = ", ".join(f"{part} {format_bytes(size)}" for part, size in plan.memory.items())
+    print_pairs(
+        {
+            "data": f"{info.num_train:,} training and {info.num_heldout:,} held-out images, "
+            f"{info.channels}x{info.image_size}x{info.image_size}, {len(info.classes) or 'no'} classes",
+            "model": f"{plan.parameters:,} parameters",
+            "budget": f"{plan.steps:,} steps, {plan.images:,} images, {plan.epochs:,.1f} epochs",
+            "memory": f"about {format_bytes(plan.total)} ({parts})",
+        }
+    )
+    note("dry run: nothing was trained")

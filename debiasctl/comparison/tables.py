@@ -1,0 +1,161 @@
+"""Runs side by side: what differs in their specs, and those figures that were measured in the same way."""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from debiasctl.errors import ComparisonError, UsageError
+from debiasctl.runs import Run
+from debiasctl.specs import RunSpec
+from debiasctl.validation import did_you_mean
+
+_DESCRIPTIVE = ("provenance", "schema_version")  # sections that decide nothing of what is trained
+
+
+@dataclass(frozen=True)
+class Figure:
+    """One metric under one measurement: a value for each run, differences to the first, and the best run's index."""
+
+    metric: str
+    measured: dict[str, Any]
+    better: str
+    values: list[float]
+    differences: list[float]
+    best: int | None
+    floor: float | None
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """`differences`: spec field -> one value a run. `checkpoints`: one step a run, where all figures agree on it."""
+
+    runs: list[str]
+    differences: dict[str, list[Any]]
+    checkpoints: list[list[int]]
+    figures: list[Figure]
+
+
+def compare(runs: Sequence[Run], *, metric: str | None = None) -> Comparison:
+    """Set runs beside one another.
+
+    Raises:
+        UsageError: fewer than two runs, one of them twice, or an unknown metric.
+        ComparisonError: a run has no evaluation, or no figure was measured in the same way for all of them.
+    """
+    if len(runs) < 2 or len({run.path.resolve() for run in runs}) < len(runs):
+        raise UsageError("name two or more different runs: debiasctl compare RUN RUN")
+    specs = [run.spec() for run in runs]
+    records = [_evaluations(run) for run in runs]
+    known = sorted({name for of_run in records for record in of_run for name in record["metrics"]})
+    if metric is not None and metric not in known:
+        raise UsageError(
+            f"unknown metric '{metric}'.{did_you_mean(metric, known)} These runs were measured by: {', '.join(known)}"
+        )
+    tables = [_by_measurement(of_run, metric) for of_run in records]
+    shared = [key for key in tables[0] if all(key in table for table in tables[1:])]
+    if not shared:
+        raise ComparisonError(_not_comparable(runs, records, metric))
+    chosen = [[table[key] for key in shared] for table in tables]
+    return Comparison(
+        runs=[run.name for run in runs],
+        differences=spec_differences(specs),
+        checkpoints=[sorted({record["checkpoint"] for record in of_run}) for of_run in chosen],
+        figures=[_figure(key[1], [table[key] for table in tables]) for key in shared],
+    )
+
+
+def spec_differences(specs: Sequence[RunSpec]) -> dict[str, list[Any]]:
+    """`section.field` -> the value in each spec, for fields that are not equal in all of them."""
+    flat = [_flatten(spec.model_dump(mode="json", exclude=set(_DESCRIPTIVE))) for spec in specs]
+    fields = list(dict.fromkeys(field for one in flat for field in one))
+    return {
+        field: [one.get(field) for one in flat]
+        for field in fields
+        if any(one.get(field) != flat[0].get(field) for one in flat[1:])
+    }
+
+
+def _flatten(value: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for key, inner in value.items():
+        if isinstance(inner, Mapping) and inner:
+            flat |= _flatten(inner, f"{prefix}{key}.")
+        else:
+            flat[f"{prefix}{key}"] = inner
+    return flat
+
+
+def _evaluations(run: Run) -> list[dict[str, Any]]:
+    """A run's stored evaluations, oldest first; later ones replace earlier ones of the same measurement."""
+    files = sorted(run.evaluations_dir.glob("[!.]*.json"), key=lambda path: path.stat().st_mtime_ns)
+    records = []
+    for path in files:
+        try:
+            record = json.loads(path.read_text(encoding="utf-8"))
+            {**record["measured"], **record["metrics"]}
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise ComparisonError(
+                f"{path} is damaged ({error}). Remove it and measure again: debiasctl evaluate {run.name}"
+            ) from error
+        records.append(record)
+    if not records:
+        raise ComparisonError(f"run '{run.name}' has not been evaluated. Do that first: debiasctl evaluate {run.name}")
+    return records
+
+
+def _by_measurement(records: Sequence[dict[str, Any]], metric: str | None) -> dict[tuple[str, str], dict[str, Any]]:
+    """(how it was measured, metric) -> the record; of several checkpoints the one trained longest stands."""
+    table: dict[tuple[str, str], dict[str, Any]] = {}
+    for record in sorted(records, key=lambda record: int(record["checkpoint"])):
+        for name in record["metrics"]:
+            if metric in (None, name):
+                table[json.dumps(record["measured"], sort_keys=True), name] = record
+    return table
+
+
+def _figure(metric: str, records: Sequence[dict[str, Any]]) -> Figure:
+    found = [record["metrics"][metric] for record in records]
+    values = [float(one["value"]) for one in found]
+    better = found[0]["better"]
+    distances = (
+        values if better == "lower" else [-value for value in values] if better == "higher" else list(map(abs, values))
+    )
+    lowest = min(distances)
+    return Figure(
+        metric=metric,
+        measured=records[0]["measured"],
+        better=better,
+        values=values,
+        differences=[value - values[0] for value in values],
+        best=distances.index(lowest) if distances.count(lowest) == 1 else None,
+        floor=found[0]["floor"],
+    )
+
+
+def _not_comparable(runs: Sequence[Run], records: Sequence[Sequence[dict[str, Any]]], metric: str | None) -> str:
+    """Which conditions of measurement keep the runs' figures apart."""
+    values: dict[str, list[set[str]]] = {}
+    for of_run in records:
+        kept = [record for record in of_run if metric is None or metric in record["metrics"]]
+        for field in of_run[0]["measured"]:
+            values.setdefault(field, []).append({str(record["measured"].get(field)) for record in kept})
+    apart = {field: sets for field, sets in values.items() if len(sets) == len(runs) and not set.intersection(*sets)}
+    if not apart:
+        return (
+            f"no {metric or 'figure'} of these runs was measured in the same way for all of them. "
+            f"Evaluate each with the same options, for example: debiasctl evaluate {runs[-1].name} --steps 50 --num 1000"
+        )
+    details = "; ".join(
+        f"{field}: " + ", ".join(f"{run.name} {_some(of_run)}" for run, of_run in zip(runs, sets, strict=True))
+        for field, sets in apart.items()
+    )
+    return (
+        f"the figures of these runs were measured differently and cannot be set beside one another ({details}). "
+        "Evaluate each with the same options"
+    )
+
+
+def _some(values: set[str]) -> str:
+    shown = sorted(value if len(value) <= 20 else f"{value[:12]}…" for value in values)
+    return "|".join(shown[:4]) or "none"

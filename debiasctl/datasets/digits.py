@@ -1,0 +1,59 @@
+"""The handwritten digits that scikit-learn ships."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+
+from debiasctl.api import ArraySplit, DataLocation, DatasetInfo, LoadedDataset, PluginOptions
+from debiasctl.datasets.arrays import every_nth_of_each_class, hash_splits
+
+RECOMMENDED: dict[str, Any] = {
+    "data": {"horizontal_flip": False},
+    "model": {"backbone": "dit", "prediction": "eps", "conditional": True},
+    "diffusion": {"schedule": "linear"},
+    "optimizer": {"lr": 1e-3, "warmup_steps": 100, "decay": "cosine", "weight_decay": 0.0, "clip_grad_norm": 1.0},
+    "ema": {"decay": 0.995},
+    "training": {"steps": 1500, "batch_size": 128, "checkpoint_every": 500, "heldout_every": 250},
+}
+
+_CLASSES = tuple("0123456789")
+_HELDOUT_EVERY = 6
+_NUM_IMAGES = 1797
+_NUM_HELDOUT = 296
+
+
+class Digits:
+    """1,797 handwritten digits of 8x8 pixels, as scikit-learn ships them (UCI Optical Recognition of Digits).
+
+    The 17 grey levels v = 0 ... 16 are held as uint8 round(v * 255 / 16); round(x * 16 / 255) puts a pixel x (of a
+    sample, too) back on them. Every sixth image of each class is held out.
+    """
+
+    class Options(PluginOptions):
+        """There is nothing to choose."""
+
+    def __init__(self, options: PluginOptions) -> None:
+        self.options = options
+
+    def info(self, location: DataLocation) -> DatasetInfo:
+        """Known without reading anything."""
+        return DatasetInfo(8, 1, _CLASSES, _NUM_IMAGES - _NUM_HELDOUT, _NUM_HELDOUT)
+
+    def recommended(self, location: DataLocation) -> Mapping[str, Any]:
+        """A run of about a minute on two CPU cores."""
+        return RECOMMENDED
+
+    def load(self, location: DataLocation) -> LoadedDataset:
+        """Read the images from scikit-learn's own files."""
+        from sklearn.datasets import load_digits
+
+        digits = load_digits()
+        levels = torch.from_numpy(digits.images)
+        images = (levels * 255 / 16).round().to(torch.uint8)[:, None]
+        targets = torch.from_numpy(digits.target).long()
+        chosen = every_nth_of_each_class(targets, _HELDOUT_EVERY)
+        train = ArraySplit(images[~chosen], targets[~chosen])
+        heldout = ArraySplit(images[chosen], targets[chosen])
+        content_hash = hash_splits({"name": "digits", "classes": _CLASSES}, [train, heldout])
+        return LoadedDataset(self.info(location), train, heldout, content_hash)

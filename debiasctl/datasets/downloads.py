@@ -1,0 +1,74 @@
+"""Downloading data sets through torchvision into the cache: whole or not at all, one process at a time."""
+
+import errno
+import logging
+import socket
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from http.client import HTTPException
+from pathlib import Path
+
+from filelock import FileLock
+
+from debiasctl.api import DataLocation
+from debiasctl.errors import DataError
+from debiasctl.files import atomic_folder, writing
+
+logger = logging.getLogger(__name__)
+
+_TIMEOUT = 30.0  # seconds without a byte; torchvision itself would wait for ever
+_LOCAL_ERRORS = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EACCES, errno.EPERM, errno.EROFS}
+
+
+def cached_folder(location: DataLocation, name: str) -> Path:
+    """Where a data set's downloaded files are kept."""
+    return location.cache_dir / "datasets" / name
+
+
+def fetch(folder: Path, fill: Callable[[Path], None], *, help_text: str) -> None:
+    """Make `folder` by `fill(temporary folder)`, unless it is there.
+
+    Raises:
+        DataError: the download failed; `help_text` goes on the message and says what to do without one.
+        DebiasctlError: the cache cannot be written.
+    """
+    with writing(folder):
+        folder.parent.mkdir(parents=True, exist_ok=True)
+    with FileLock(folder.with_name(f".{folder.name}.lock")):
+        if folder.exists():
+            return
+        with atomic_folder(folder) as temporary, _timeout():
+            try:
+                fill(temporary)
+            except (OSError, RuntimeError, HTTPException) as error:
+                if isinstance(error, OSError) and error.errno in _LOCAL_ERRORS:
+                    raise
+                raise DataError(f"{help_text}\nThe download failed: {_one_line(error)}") from error
+
+
+def not_found(name: str, *, files: Sequence[str], searched: Sequence[Path], example: str, notes: Sequence[str]) -> str:
+    """What to say where a data set is neither found nor to be downloaded: which files belong where.
+
+    `example` is the folder, under the user's data folder, in which the files are expected.
+    """
+    lines = [
+        f"{name} is not on this machine and cannot be downloaded. Put these files into DIR/{example} and name DIR "
+        f"by --data-dir or DEBIASCTL_DATA: {', '.join(files)}",
+        f"Looked in: {', '.join(map(str, searched))}",
+        *notes,
+    ]
+    return "\n".join(lines)
+
+
+@contextmanager
+def _timeout() -> Iterator[None]:
+    before = socket.getdefaulttimeout()
+    socket.setdefaulttimeout(_TIMEOUT)
+    try:
+        yield
+    finally:
+        socket.setdefaulttimeout(before)
+
+
+def _one_line(error: Exception) -> str:
+    return " ".join(str(error).split()) or type(error).__name__

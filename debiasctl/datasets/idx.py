@@ -1,0 +1,55 @@
+"""Reading the idx files of MNIST and its kin, packed by gzip or not."""
+
+import gzip
+import struct
+import zlib
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from debiasctl.errors import DataError
+
+_UNSIGNED_BYTE = 0x08
+_GZIP = b"\x1f\x8b"
+
+
+def read_idx(path: Path, *, ndim: int) -> npt.NDArray[np.uint8]:
+    """The array of unsigned bytes that an idx file holds: a magic number, `ndim` sizes (big-endian), the bytes.
+
+    Raises:
+        DataError: the file cannot be read, is not such a file, or is cut short.
+    """
+    shape, data = _read(path, ndim=ndim, whole=True)
+    size = int(np.prod(shape, dtype=np.int64))
+    if len(data) != size:
+        what = "is cut short" if len(data) < size else "goes on after its end"
+        raise _damaged(path, f"it {what}: {'x'.join(map(str, shape))} bytes are announced and {len(data)} follow")
+    return np.frombuffer(data, dtype=np.uint8).reshape(shape)
+
+
+def read_idx_shape(path: Path, *, ndim: int) -> tuple[int, ...]:
+    """The shape that an idx file's header states.
+
+    Raises:
+        DataError: see `read_idx`.
+    """
+    return _read(path, ndim=ndim, whole=False)[0]
+
+
+def _read(path: Path, *, ndim: int, whole: bool) -> tuple[tuple[int, ...], bytes]:
+    try:
+        with open(path, "rb") as plain:
+            packed = plain.read(2) == _GZIP
+        with gzip.open(path) if packed else open(path, "rb") as stream:
+            header = stream.read(4 + 4 * ndim)
+            data = stream.read() if whole else b""
+    except (OSError, EOFError, zlib.error) as error:  # gzip raises all three on damaged files
+        raise _damaged(path, str(error)) from error
+    if len(header) < 4 + 4 * ndim or header[:4] != bytes([0, 0, _UNSIGNED_BYTE, ndim]):
+        raise _damaged(path, f"it is not an idx file of unsigned bytes in {ndim} dimension{'s' if ndim > 1 else ''}")
+    return struct.unpack(f">{ndim}I", header[4:]), data
+
+
+def _damaged(path: Path, reason: str) -> DataError:
+    return DataError(f"{path} cannot be read: {reason}. Replace the file, or remove it to have it looked for elsewhere")

@@ -1,0 +1,106 @@
+"""From the bytes of an image file to square 8-bit pixels, whatever its mode."""
+
+from dataclasses import dataclass
+from typing import IO
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image, ImageOps
+
+VERSION = 1  # of the pixels that this module makes; counts in cached pixels' keys
+
+_GREY_MODES = frozenset({"1", "L", "LA", "La", "I", "I;16", "I;16B", "I;16L"})
+_DEEP_MODES = frozenset({"I", "I;16", "I;16B", "I;16L"})
+_WHITE = (255, 255, 255, 255)
+
+
+class UnreadableImageError(Exception):
+    """An image file that cannot be decoded; the message says why."""
+
+
+@dataclass(frozen=True)
+class ImageHeader:
+    """What a file says of its image before it is decoded. Width and height are as stored, before EXIF orientation."""
+
+    width: int
+    height: int
+    grey: bool
+
+
+def read_header(stream: IO[bytes]) -> ImageHeader:
+    """Size and colour of an image; a palette is grey when all of its colours are.
+
+    Raises:
+        UnreadableImageError: the bytes are not an image's.
+    """
+    try:
+        with Image.open(stream) as image:
+            return ImageHeader(image.width, image.height, _is_grey(image))
+    except MemoryError:
+        raise
+    except Exception as error:  # Pillow's readers raise whatever a damaged file leads them into
+        raise UnreadableImageError(_reason(error)) from error
+
+
+def decode(stream: IO[bytes], *, size: int, channels: int) -> npt.NDArray[np.uint8]:
+    """Pixels uint8 [channels, size, size] of an image's first frame.
+
+    EXIF orientation is applied; transparency is laid over white; 16-bit grey is scaled to 8 bits; colour becomes
+    grey by ITU-R 601 luma. An image that is not square is cropped to its middle, and one of another size is resized
+    by an antialiased Lanczos filter.
+
+    Raises:
+        UnreadableImageError: the image is damaged, or its numbers have no known range (32-bit integers, floats).
+    """
+    try:
+        with Image.open(stream) as image:
+            _check_range(image)
+            ImageOps.exif_transpose(image, in_place=True)
+            flat = _as_mode(_flatten(image), "L" if channels == 1 else "RGB")
+            pixels = np.asarray(_square(flat, size))
+    except MemoryError:
+        raise
+    except Exception as error:  # see read_header
+        raise UnreadableImageError(_reason(error)) from error
+    return pixels[None] if channels == 1 else pixels.transpose(2, 0, 1)
+
+
+def _check_range(image: Image.Image) -> None:
+    # Pillow before 11 opens a 16-bit PNG as "I"; in other formats "I" may hold any 32 bits.
+    if image.mode == "F" or (image.mode == "I" and image.format != "PNG"):
+        raise ValueError("32-bit numbers have no known range; convert the image to 8 or 16 bits")
+
+
+def _flatten(image: Image.Image) -> Image.Image:
+    """The image as L or RGB, over white where it is transparent."""
+    if image.mode in _DEEP_MODES:
+        deep = np.asarray(image).astype(np.int64).clip(0, 65535)
+        return Image.fromarray(((deep + 128) // 257).astype(np.uint8))
+    if image.has_transparency_data:
+        layered = image.convert("RGBA")
+        return Image.alpha_composite(Image.new("RGBA", layered.size, _WHITE), layered).convert("RGB")
+    return _as_mode(image, "L" if image.mode in ("1", "L") else "RGB")
+
+
+def _as_mode(image: Image.Image, mode: str) -> Image.Image:
+    return image if image.mode == mode else image.convert(mode)  # convert() copies even where nothing changes
+
+
+def _square(image: Image.Image, size: int) -> Image.Image:
+    side = min(image.size)
+    left, top = (image.width - side) // 2, (image.height - side) // 2
+    if image.size == (size, size):
+        return image
+    return image.resize((size, size), Image.Resampling.LANCZOS, box=(left, top, left + side, top + side))
+
+
+def _is_grey(image: Image.Image) -> bool:
+    if image.mode == "P" and image.palette is not None:
+        colours = image.getpalette("RGB") or []
+        return colours[0::3] == colours[1::3] == colours[2::3]
+    return image.mode in _GREY_MODES
+
+
+def _reason(error: Exception) -> str:
+    text = " ".join(str(error).split())
+    return "not an image that can be read" if text.startswith("cannot identify") else text or type(error).__name__

@@ -1,0 +1,114 @@
+"""Distances between two sets of features: Fréchet (of their Gaussian fits) and kernel (unbiased MMD²), in float64."""
+
+import math
+
+import torch
+from torch import Tensor
+
+from debiasctl.errors import EvaluationError
+
+_BLOCK = 2048  # rows and columns of a kernel block: 32 MiB in float64
+
+
+def gaussian_moments(features: Tensor) -> tuple[Tensor, Tensor]:
+    """Mean [D] and unbiased covariance [D, D], float64, of `features` [N, D].
+
+    Raises:
+        EvaluationError: not two-dimensional, fewer than 2 rows, or a value that is not finite.
+    """
+    features = _checked(features)
+    mean = features.mean(dim=0)
+    centred = features - mean
+    return mean, centred.T @ centred / (features.shape[0] - 1)
+
+
+def frechet_distance(mean1: Tensor, cov1: Tensor, mean2: Tensor, cov2: Tensor) -> float:
+    """Squared 2-Wasserstein distance of two Gaussians (Dowson & Landau, 1982; as FID, Heusel et al., 2017).
+
+        |mean1 - mean2|² + Tr(S1 + S2 - 2 (S1^½ S2 S1^½)^½)
+
+    The last trace is the sum of the singular values of S1^½ S2^½, which is exact for singular covariances too.
+
+    Raises:
+        EvaluationError: shapes that do not fit, values that are not finite, or a matrix that is no covariance.
+    """
+    mean1, cov1, mean2, cov2 = (tensor.to(torch.float64) for tensor in (mean1, cov1, mean2, cov2))
+    dimension = mean1.numel()
+    if mean1.shape != (dimension,) or mean2.shape != mean1.shape:
+        raise EvaluationError(f"two means of one length are needed, not {_shape(mean1)} and {_shape(mean2)}")
+    if cov1.shape != (dimension, dimension) or cov2.shape != cov1.shape:
+        raise EvaluationError(
+            f"two {dimension}x{dimension} covariances are needed, not {_shape(cov1)} and {_shape(cov2)}"
+        )
+    if not all(tensor.isfinite().all() for tensor in (mean1, cov1, mean2, cov2)):
+        raise EvaluationError("a Fréchet distance needs finite means and covariances; these hold NaN or infinity")
+    overlap = torch.linalg.svdvals(_root(cov1) @ _root(cov2)).sum()
+    distance = (mean1 - mean2).square().sum() + cov1.trace() + cov2.trace() - 2 * overlap
+    return max(0.0, float(distance))  # it is never negative; rounding may be
+
+
+def kernel_distance(x: Tensor, y: Tensor, *, y_self: float | None = None) -> float:
+    """Unbiased MMD² of `x` [N, D] and `y` [M, D] (KID's; Bińkowski et al., 2018, arXiv 1801.01401).
+
+    The kernel is cubic, k(a, b) = (a.b / D + 1)³. All pairs are used, in blocks, where the usual KID averages over
+    random subsets: the same expectation, less variance, no seed. It may be negative. `y_self` is
+    `kernel_self_mean(y)` where it is known already.
+
+    Raises:
+        EvaluationError: as `gaussian_moments`, or dimensions that differ.
+    """
+    x, y = _checked(x), _checked(y)
+    if x.shape[1] != y.shape[1]:
+        raise EvaluationError(f"features of one dimension are needed, not {x.shape[1]} and {y.shape[1]}")
+    if y_self is None:
+        y_self = kernel_self_mean(y)
+    sums = [
+        _kernel(rows, columns).sum().item() for rows in torch.split(x, _BLOCK) for columns in torch.split(y, _BLOCK)
+    ]
+    return kernel_self_mean(x) + y_self - 2 * math.fsum(sums) / (x.shape[0] * y.shape[0])
+
+
+def kernel_self_mean(x: Tensor) -> float:
+    """Mean of k(x_i, x_j) over all i != j, for `x` [N, D]. Raises EvaluationError as `gaussian_moments`."""
+    x = _checked(x)
+    sums = []
+    blocks = torch.split(x, _BLOCK)
+    for position, rows in enumerate(blocks):
+        own = _kernel(rows, rows)
+        sums.append((own.sum() - own.diagonal().sum()).item())
+        sums.extend(2 * _kernel(rows, columns).sum().item() for columns in blocks[position + 1 :])
+    return math.fsum(sums) / (x.shape[0] * (x.shape[0] - 1))
+
+
+def _kernel(x: Tensor, y: Tensor) -> Tensor:
+    base = torch.addmm(x.new_ones(()), x, y.T, alpha=1 / x.shape[1])
+    return base * base * base
+
+
+def _root(covariance: Tensor) -> Tensor:
+    """Symmetric square root of a positive semidefinite matrix."""
+    values, vectors = torch.linalg.eigh((covariance + covariance.T) / 2)
+    largest = values.abs().max()
+    if values.min() < -1e-6 * largest:
+        raise EvaluationError(
+            f"a covariance cannot have the eigenvalue {values.min().item():.3g} (largest: {largest.item():.3g})"
+        )
+    # What is below the rounding of eigh is zero: its root would be 1e-8 of the scale, no longer negligible.
+    noise = largest * values.numel() * torch.finfo(torch.float64).eps
+    root: Tensor = vectors * values.where(values > noise, 0).sqrt() @ vectors.T
+    return root
+
+
+def _checked(features: Tensor) -> Tensor:
+    if features.ndim != 2 or features.shape[1] == 0:
+        raise EvaluationError(f"features must be [N, D], not {_shape(features)}")
+    if features.shape[0] < 2:
+        raise EvaluationError(f"a distance needs at least 2 images on each side, not {features.shape[0]}")
+    features = features.to(torch.float64)
+    if not features.isfinite().all():
+        raise EvaluationError("the features hold NaN or infinity: the feature extractor is broken")
+    return features
+
+
+def _shape(tensor: Tensor) -> list[int]:
+    return list(tensor.shape)

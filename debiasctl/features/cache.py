@@ -1,0 +1,58 @@
+"""A cache folder of tensors with a manifest, made once and checked by checksum whenever it is read."""
+
+import hashlib
+import json
+import logging
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from filelock import FileLock
+from safetensors.torch import load, save
+from torch import Tensor
+
+from debiasctl.files import write_bytes, write_json, writing
+
+_LOG = logging.getLogger(__name__)
+_TENSORS, _MANIFEST = "tensors.safetensors", "manifest.json"
+
+
+def cached_tensors(
+    folder: Path, make: Callable[[], tuple[Mapping[str, Tensor], Mapping[str, Any]]]
+) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """The tensors and the manifest in `folder`, made by `make` (tensors, details for the manifest) where missing.
+
+    The manifest holds the details and `sha256` of the tensors' file. One process makes them; others wait for it.
+    Damaged files are made again, with a warning: the cache is ours.
+    """
+    with writing(folder):
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        lock = FileLock(folder.with_name(folder.name + ".lock"))
+        lock.acquire()
+    try:
+        found = _read(folder)
+        if found is None:
+            tensors, details = make()
+            data = save({name: tensor.contiguous() for name, tensor in tensors.items()})
+            manifest = {**details, "sha256": hashlib.sha256(data).hexdigest()}
+            write_bytes(folder / _TENSORS, data)
+            write_json(folder / _MANIFEST, manifest)
+            found = load(data), manifest
+    finally:
+        lock.release()
+    return found
+
+
+def _read(folder: Path) -> tuple[dict[str, Tensor], dict[str, Any]] | None:
+    if not (folder / _MANIFEST).exists():
+        return None
+    try:
+        manifest = json.loads((folder / _MANIFEST).read_text())
+        data = (folder / _TENSORS).read_bytes()
+        if hashlib.sha256(data).hexdigest() == manifest["sha256"]:
+            return load(data), manifest
+        reason = f"the checksum of {_TENSORS} is not the manifest's"
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        reason = f"{type(error).__name__}: {error}"
+    _LOG.warning("the cached feature extractor in %s is damaged (%s); making it again", folder, reason)
+    return None

@@ -1,0 +1,81 @@
+"""Metrics as JSON lines: appended in one write each time, tolerant of a last line that a kill left partial."""
+
+import json
+import os
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import IO, Any
+
+from debiasctl.errors import RunError
+from debiasctl.files import write_bytes, writing
+
+
+def append(path: Path, records: Sequence[dict[str, Any]]) -> None:
+    """Append records, each with an integer "step", in one write; a partial last line is cut off first.
+
+    Raises:
+        DebiasctlError: the disk is full or the file cannot be written.
+        ValueError: a record holds a number that is not finite, which JSON cannot say.
+    """
+    data = "".join(json.dumps(record, allow_nan=False) + "\n" for record in records).encode()
+    with writing(path), open(path, "a+b", buffering=0) as stream:
+        _cut_partial_line(stream)
+        while data:
+            data = data[stream.write(data) :]
+        os.fsync(stream.fileno())
+
+
+def read(path: Path) -> list[dict[str, Any]]:
+    """All records, in the order of their writing; [] where there is no file.
+
+    Raises:
+        RunError: a line other than a partial last one cannot be read.
+    """
+    return [record for record, _ in _lines(path)]
+
+
+def truncate(path: Path, step: int) -> None:
+    """Drop, atomically, the records of steps after `step`. Raises as `read` does, and then changes nothing."""
+    lines = list(_lines(path))
+    kept = [line for record, line in lines if record["step"] <= step]
+    if len(kept) < len(lines):
+        write_bytes(path, b"".join(kept))
+
+
+def _lines(path: Path) -> Iterator[tuple[dict[str, Any], bytes]]:
+    try:
+        data = path.read_bytes()
+    except FileNotFoundError:
+        return
+    except OSError as error:
+        raise RunError(f"{path} cannot be read: {error.strerror}") from error
+    *complete, _partial = data.split(b"\n")
+    for number, line in enumerate(complete, start=1):
+        try:
+            record = json.loads(line, parse_constant=_refuse)
+            if not isinstance(record, dict) or type(record.get("step")) is not int:
+                raise ValueError("it is not an object with an integer step")
+        except (ValueError, RecursionError) as error:
+            raise RunError(
+                f"{path} is damaged in line {number}: {error}. Restore it from a copy, or delete the line"
+            ) from error
+        yield record, line + b"\n"
+
+
+def _refuse(constant: str) -> None:
+    raise ValueError(f"{constant} is not JSON")
+
+
+def _cut_partial_line(stream: IO[bytes]) -> None:
+    """Shorten the file to end after its last newline."""
+    end = position = stream.seek(0, os.SEEK_END)
+    while position > 0:
+        start = max(0, position - 4096)
+        stream.seek(start)
+        newline = stream.read(position - start).rfind(b"\n")
+        if newline >= 0:
+            position = start + newline + 1
+            break
+        position = start
+    if position < end:
+        stream.truncate(position)

@@ -1,0 +1,326 @@
+"""Run specs: everything that decides what a run trains, validated by pydantic and stored with the run."""
+
+import json
+import tomllib
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+
+from debiasctl import registry
+from debiasctl.api import DataLocation, DatasetInfo, ImageShape, PluginOptions, Space
+from debiasctl.errors import DebiasctlError, RunError, SpecError, UsageError
+from debiasctl.refs import PluginRef, parse_ref
+from debiasctl.validation import describe_errors
+
+SCHEMA_VERSION = 1
+
+
+class Section(BaseModel):
+    """Base of a spec's sections: frozen, unknown keys refused."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+
+def _plugin_parts(value: Any) -> Any:
+    """`name:key=value` as the parts that a spec stores; anything else is left for pydantic to judge."""
+    if isinstance(value, str):
+        try:
+            ref = parse_ref(value)
+        except UsageError as error:
+            raise ValueError(str(error)) from error
+        return {"name": ref.name, "options": dict(ref.options)}
+    return value
+
+
+class PluginChoice(Section):
+    """A plugin, every option of it, and the distribution that it came from."""
+
+    name: str = Field(description="the plugin's name")
+    options: dict[str, Any] = Field(default_factory=dict, description="its options")
+    distribution: str | None = Field(None, description="the distribution that offers it")
+    version: str | None = Field(None, description="that distribution's version")
+
+    @property
+    def ref(self) -> PluginRef:
+        """The reference that names it with all its options."""
+        return PluginRef(self.name, self.options)
+
+    def create(self, kind: str) -> Any:
+        """The plugin itself."""
+        return registry.create(kind, self.ref)
+
+
+Plugin = Annotated[PluginChoice, BeforeValidator(_plugin_parts)]
+
+
+class DataSection(Section):
+    """What is trained on."""
+
+    dataset: Plugin = Field(description="data set, as name or name:key=value,...")
+    horizontal_flip: bool = Field(False, description="mirror each training image with probability 1/2")
+
+
+class ModelSection(Section):
+    """The network and what it predicts."""
+
+    backbone: Plugin = Field("unet", validate_default=True, description="network, as name or name:key=value,...")
+    prediction: Space = Field("eps", description="what the network predicts: eps, x0 or v")
+    conditional: bool | None = Field(None, description="give the network class labels (default: where there are any)")
+
+
+class DiffusionSection(Section):
+    """The noise process."""
+
+    schedule: Plugin = Field("linear", validate_default=True, description="noise schedule")
+
+
+class LossSection(Section):
+    """What is minimised."""
+
+    weighting: Plugin = Field("debiased", validate_default=True, description="loss weighting")
+    normalize: Literal["mean", "none"] = Field(
+        "mean", description="mean: effective weight of mean 1; none: as published"
+    )
+    timesteps: Plugin = Field("uniform", validate_default=True, description="how t is drawn")
+
+
+class OptimizerSection(Section):
+    """AdamW and its learning rate."""
+
+    lr: float = Field(1e-4, gt=0, description="learning rate, after warm-up")
+    betas: tuple[Annotated[float, Field(ge=0, lt=1)], Annotated[float, Field(ge=0, lt=1)]] = Field(
+        (0.9, 0.999), description="AdamW's betas"
+    )
+    eps: float = Field(1e-8, gt=0, description="AdamW's epsilon")
+    weight_decay: float = Field(0.0, ge=0, description="AdamW's decoupled weight decay")
+    warmup_steps: int = Field(0, ge=0, description="steps of linear warm-up")
+    decay: Literal["none", "cosine", "linear"] = Field("none", description="decay of lr to 0 at the last step")
+    clip_grad_norm: float | None = Field(None, gt=0, description="largest norm of the gradient; null: not clipped")
+
+
+class EMASection(Section):
+    """The exponential moving average of the weights."""
+
+    decay: float = Field(0.9999, ge=0, lt=1, description="share of the old average kept at each step")
+    warmup: bool = Field(True, description="start with a short average: decay at step k at most (1 + k)/(10 + k)")
+
+
+class TrainingSection(Section):
+    """The budget, and what is written along the way."""
+
+    steps: int = Field(100_000, ge=1, description="optimizer steps")
+    batch_size: int = Field(128, ge=1, description="images per step, over all processes")
+    seed: int = Field(0, ge=0, lt=2**63, description="seed of everything random")
+    log_every: int = Field(50, ge=1, description="steps between lines of metrics")
+    heldout_every: int | None = Field(
+        None, ge=1, description="steps between held-out measurements; null: at checkpoints"
+    )
+    heldout_images: int = Field(256, ge=1, description="held-out images measured, at most")
+    checkpoint_every: int = Field(1000, ge=1, description="steps between checkpoints")
+    keep_last: int = Field(2, ge=1, description="newest checkpoints kept")
+    keep_steps: tuple[Annotated[int, Field(ge=0)], ...] = Field(
+        (), description="steps whose checkpoints are made and kept"
+    )
+
+
+class ContentSection(Section):
+    """What was found in the data; filled in when they are read, and compared when they are read again."""
+
+    image_size: int = Field(description="height and width")
+    channels: int = Field(description="1 for grey, 3 for colour")
+    classes: tuple[str, ...] = Field(description="class names; empty without labels")
+    class_counts: tuple[int, ...] = Field(description="training images of each class")
+    num_train: int = Field(description="training images")
+    num_heldout: int = Field(description="images never trained on")
+    content_hash: str = Field(description="SHA-256 of images and labels")
+
+
+class ProvenanceSection(Section):
+    """What the run was made with; it decides nothing."""
+
+    packages: dict[str, str] = Field(default_factory=dict, description="versions of the packages that compute")
+    python: str | None = Field(None, description="Python's version")
+    git_commit: str | None = Field(None, description="commit of the working directory, where there is one")
+
+
+class RunSpec(Section):
+    """Everything that decides what a run trains."""
+
+    schema_version: Literal[1] = Field(1, description="version of this schema")
+    data: DataSection
+    model: ModelSection = ModelSection()
+    diffusion: DiffusionSection = DiffusionSection()
+    loss: LossSection = LossSection()
+    optimizer: OptimizerSection = OptimizerSection()
+    ema: EMASection = EMASection()
+    training: TrainingSection = TrainingSection()
+    extensions: tuple[Plugin, ...] = Field((), description="extensions of training")
+    content: ContentSection | None = Field(None, description="what was found in the data")
+    provenance: ProvenanceSection = ProvenanceSection()
+
+
+def resolve_spec(layers: Iterable[Mapping[str, Any]], location: DataLocation) -> tuple[RunSpec, DatasetInfo]:
+    """One full spec from layers of settings, later over earlier, with the data set's recommendations below them all.
+
+    Raises:
+        SpecError: no data set is named, or a setting is not valid; plugins raise their own UsageErrors.
+    """
+    given: dict[str, Any] = {}
+    for layer in layers:
+        given = merge(given, layer)
+    dataset = given.get("data", {}).get("dataset") if isinstance(given.get("data"), Mapping) else None
+    if not dataset:
+        raise SpecError(
+            "no data set is named. Give one: debiasctl train digits, debiasctl train PATH, or data.dataset in the spec\n"
+            "See: debiasctl plugins list datasets"
+        )
+    # the recommendations depend on the data set's own options, so that one is made first
+    chosen = validate_spec({"data": {"dataset": dataset}}).data.dataset
+    resolved = registry.resolve("datasets", chosen.ref)
+    plugin = resolved.create()
+    info: DatasetInfo = plugin.info(location)
+    spec = validate_spec(merge(plugin.recommended(location), given))
+    return _resolve_plugins(spec, info), info
+
+
+def validate_spec(raw: Mapping[str, Any]) -> RunSpec:
+    """A RunSpec from raw settings.
+
+    Raises:
+        SpecError: a key is unknown or a value out of range; the message names it and what is allowed.
+    """
+    version = raw.get("schema_version", SCHEMA_VERSION)
+    if isinstance(version, int) and version > SCHEMA_VERSION:
+        raise SpecError(
+            f"the spec has schema version {version}; this debiasctl reads up to {SCHEMA_VERSION}. Update debiasctl"
+        )
+    try:
+        return RunSpec.model_validate(raw)
+    except ValidationError as error:
+        raise SpecError(f"spec: {describe_errors(error, RunSpec)}") from error
+
+
+def _resolve_plugins(spec: RunSpec, info: DatasetInfo) -> RunSpec:
+    """Fill in every plugin's options and origin, and refuse combinations that cannot be meant."""
+    conditional = spec.model.conditional
+    if conditional and not info.classes:
+        raise SpecError("model.conditional=true needs a data set with classes, and this one has none. Leave it out")
+    conditional = bool(info.classes) if conditional is None else conditional
+    shape = ImageShape(image_size=info.image_size, in_channels=info.channels, out_channels=info.channels)
+    return spec.model_copy(
+        update={
+            "data": spec.data.model_copy(update={"dataset": _complete("datasets", spec.data.dataset)}),
+            "model": spec.model.model_copy(
+                update={"backbone": _complete("backbones", spec.model.backbone, shape), "conditional": conditional}
+            ),
+            "diffusion": spec.diffusion.model_copy(
+                update={"schedule": _complete("schedules", spec.diffusion.schedule)}
+            ),
+            "loss": spec.loss.model_copy(
+                update={
+                    "weighting": _complete("weightings", spec.loss.weighting),
+                    "timesteps": _complete("timesteps", spec.loss.timesteps),
+                }
+            ),
+            "extensions": tuple(_complete("extensions", choice) for choice in spec.extensions),
+        }
+    )
+
+
+def _complete(kind: str, choice: PluginChoice, shape: ImageShape | None = None) -> PluginChoice:
+    resolved = registry.resolve(kind, choice.ref)
+    options: PluginOptions = resolved.options
+    resolve_options = getattr(resolved.plugin, "resolve_options", None)
+    if shape is not None and resolve_options is not None:
+        options = resolve_options(options, shape)
+    return PluginChoice(
+        name=choice.name,
+        options=options.model_dump(mode="json"),
+        distribution=resolved.record.distribution,
+        version=resolved.record.version,
+    )
+
+
+def merge(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
+    """`over` on top of `base`, section by section; a plugin that names itself replaces the one below, options and all."""
+    merged = dict(base)
+    for key, value in over.items():
+        below = merged.get(key)
+        if isinstance(value, Mapping) and "name" not in value:
+            if isinstance(below, str):
+                below = _plugin_parts(below)
+            merged[key] = merge(below, value) if isinstance(below, Mapping) else dict(value)
+        else:
+            merged[key] = value
+    return merged
+
+
+def parse_setting(text: str) -> dict[str, Any]:
+    """`section.field=value` as nested settings; bracketed values are JSON, `null` is None, all else is text.
+
+    Raises:
+        SpecError: there is no `=`, or the key has an empty part.
+    """
+    from debiasctl.refs import parse_value
+
+    path, equals, value = text.partition("=")
+    keys = [part.strip() for part in path.split(".")]
+    if not equals or not all(keys) or len(keys) < 2:
+        raise SpecError(f"--set '{text}': write section.field=value, for example --set optimizer.lr=0.0002")
+    stripped = value.strip()
+    # a reference's quotes and brackets belong to the reference
+    parsed: Any = parse_value(stripped, text) if stripped[:1] in "[{" or stripped == "null" else stripped
+    for key in reversed(keys):
+        parsed = {key: parsed}
+    return dict(parsed)
+
+
+def read_spec_file(path: Path) -> dict[str, Any]:
+    """The settings in a JSON, YAML or TOML file, told apart by its ending.
+
+    Raises:
+        SpecError: the file is not there, cannot be read, or does not hold a mapping.
+    """
+    readers: dict[str, Callable[[str], Any]] = {
+        ".json": json.loads,
+        ".yaml": _read_yaml,
+        ".yml": _read_yaml,
+        ".toml": tomllib.loads,
+    }
+    if path.suffix.lower() not in readers:
+        raise SpecError(f"spec file {path}: the ending must be one of {', '.join(readers)}")
+    try:
+        content = readers[path.suffix.lower()](path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise SpecError(f"spec file {path} cannot be read: {error.strerror}") from error
+    except (ValueError, UnicodeDecodeError) as error:  # JSON's and TOML's errors are ValueErrors
+        raise SpecError(f"spec file {path} cannot be read: {error}") from error
+    if not isinstance(content, dict):
+        raise SpecError(f"spec file {path} must hold sections such as data, model and training")
+    return content
+
+
+def _read_yaml(text: str) -> Any:
+    import yaml
+
+    try:
+        return yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise ValueError(str(error)) from error
+
+
+def load_stored_spec(text: str, source: str) -> RunSpec:
+    """The spec that a run stored; `source` names the file in messages.
+
+    Raises:
+        RunError: it is damaged, or was written by a newer version.
+    """
+    try:
+        raw = json.loads(text)
+        if not isinstance(raw, dict):
+            raise SpecError("it holds no sections")
+        return validate_spec(raw)
+    except (ValueError, DebiasctlError) as error:
+        raise RunError(f"{source} cannot be used: {error}") from error

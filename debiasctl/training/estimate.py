@@ -1,0 +1,72 @@
+"""What a training will need, found without training: the network's size and the memory of one step."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from debiasctl.api import DatasetInfo, ImageShape
+from debiasctl.specs import RunSpec
+
+_PROCESS = 450e6  # resident memory of Python with torch and its libraries loaded, on a CPU
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """Counts, and memory in bytes by what holds it; `total` is their sum."""
+
+    parameters: int
+    steps: int
+    images: int
+    epochs: float
+    memory: dict[str, int]
+
+    @property
+    def total(self) -> int:
+        """Bytes in all."""
+        return sum(self.memory.values())
+
+
+def estimate(spec: RunSpec, info: DatasetInfo) -> Estimate:
+    """Build the network without memory (torch's meta device) and follow one batch through it.
+
+    Activations are the tensors that autograd keeps for the backward pass, each storage counted once.
+    """
+    shape = ImageShape(image_size=info.image_size, in_channels=info.channels, out_channels=info.channels)
+    num_classes = len(info.classes) if spec.model.conditional else 0
+    with torch.device("meta"):
+        network: nn.Module = spec.model.backbone.create("backbones").build(shape, num_classes)
+        x = torch.empty(spec.training.batch_size, info.channels, info.image_size, info.image_size)
+        t = torch.empty(spec.training.batch_size)
+        labels = torch.empty(spec.training.batch_size, dtype=torch.int64) if num_classes else None
+    parameters = sum(parameter.numel() for parameter in network.parameters())
+    weights = 4 * parameters
+    pixels = info.channels * info.image_size**2
+    images = spec.training.steps * spec.training.batch_size
+    memory = {
+        "weights": weights,
+        "gradients": weights,
+        "optimizer": 2 * weights,
+        "ema": weights,
+        "activations": _saved_bytes(network, x, t, labels),
+        "data": (info.num_train + info.num_heldout) * pixels,
+        "process": int(_PROCESS),
+    }
+    return Estimate(parameters, spec.training.steps, images, images / max(1, info.num_train), memory)
+
+
+def _saved_bytes(network: nn.Module, x: Tensor, t: Tensor, labels: Tensor | None) -> int:
+    """Bytes that autograd saves in one forward, parameters apart."""
+    parameters = {parameter.untyped_storage()._cdata for parameter in network.parameters()}
+    saved: dict[int, Any] = {}
+
+    def pack(tensor: Tensor) -> Tensor:
+        storage = tensor.untyped_storage()
+        if storage._cdata not in parameters:
+            saved[storage._cdata] = storage  # held, so that no other storage takes its address
+        return tensor
+
+    with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
+        network(x, t, labels)
+    return sum(storage.nbytes() for storage in saved.values())

@@ -1,0 +1,82 @@
+"""Held-out, unweighted errors per SNR bin: measured in the same way for every weighting."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from debiasctl import counter_random
+from debiasctl.api import Split
+from debiasctl.counter_random import Stream
+from debiasctl.diffusion.loss import squared_error
+from debiasctl.diffusion.parameterization import target
+from debiasctl.diffusion.process import at
+from debiasctl.training.data import to_model_space
+from debiasctl.training.setup import Objective
+
+LOG_SNR_EDGES = (-8.0, -6.0, -4.0, -2.0, 0.0, 2.0, 4.0, 6.0, 8.0)
+_SEED = 0  # of t and noise here: the same for every run, so that runs of any seed can be set side by side
+_BATCH = 256
+
+
+@dataclass(frozen=True)
+class HeldoutSet:
+    """The images that are measured: up to `num_images`, evenly spread over the held-out split, ready to use."""
+
+    x0: Tensor  # float32 [N, C, H, W] in [-1, 1]
+    labels: Tensor | None  # int64 [N]
+
+    @classmethod
+    def of(cls, split: Split, *, num_images: int, conditional: bool, device: torch.device) -> "HeldoutSet":
+        """Read them once."""
+        count = min(num_images, len(split))
+        indices = torch.arange(count) * len(split) // count
+        labels = split.labels(indices) if conditional else None
+        x0 = to_model_space(split.images(indices).to(device))
+        return cls(x0, None if labels is None else labels.to(device))
+
+
+@torch.no_grad()
+def heldout_errors(network: nn.Module, objective: Objective, heldout: HeldoutSet) -> list[dict[str, Any]]:
+    """Mean squared errors of eps, x0 and v for each log-SNR bin that the schedule enters.
+
+    Each image is measured with one t of every bin and one noise, the same for every run. A bin is
+    `{"log_snr": [low, high], "num": N, "eps": ..., "x0": ..., "v": ...}`; the outer bins are open (null).
+    """
+    edges = [None, *LOG_SNR_EDGES, None]
+    bin_of_t = torch.bucketize(objective.process.log_snr, torch.tensor(LOG_SNR_EDGES, dtype=torch.float64), right=True)
+    results = []
+    for number in range(len(edges) - 1):
+        timesteps = (bin_of_t == number).nonzero().flatten()
+        if len(timesteps):
+            eps, x0, v = _bin_errors(network, objective, heldout, timesteps=timesteps, number=number).tolist()
+            results.append(
+                {"log_snr": edges[number : number + 2], "num": len(heldout.x0), "eps": eps, "x0": x0, "v": v}
+            )
+    return results
+
+
+def _bin_errors(
+    network: nn.Module, objective: Objective, heldout: HeldoutSet, *, timesteps: Tensor, number: int
+) -> Tensor:
+    """Mean squared errors of eps, x0 and v at `timesteps`, float64 [3]."""
+    device = heldout.x0.device
+    positions = torch.arange(len(heldout.x0), device=device)
+    draw = counter_random.uniform(_SEED, Stream.HELDOUT, step=2 * number, positions=positions)
+    t = timesteps.to(device)[(draw * len(timesteps)).long()]
+    shape = heldout.x0.shape[1:]
+    errors = []
+    for start in range(0, len(positions), _BATCH):
+        part = positions[start : start + _BATCH]
+        x0, steps = heldout.x0[part], t[part]
+        eps = counter_random.normal(_SEED, Stream.HELDOUT, step=2 * number + 1, positions=part, shape=shape)
+        x_t = objective.process.add_noise(x0, eps, steps)
+        labels = None if heldout.labels is None else heldout.labels[part]
+        output = network(x_t, steps.to(x_t.dtype), labels)
+        estimate = objective.parameterization.estimate(output, x_t, steps)
+        alpha, sigma = at(objective.process.alpha, steps, like=x0), at(objective.process.sigma, steps, like=x0)
+        v = target("v", x0=x0, eps=eps, alpha=alpha, sigma=sigma)
+        pairs = ((estimate.eps, eps), (estimate.x0, x0), (estimate.v, v))
+        errors.append(torch.stack([squared_error(one.double(), other.double()) for one, other in pairs]))
+    return torch.cat(errors, dim=1).mean(dim=1).cpu()

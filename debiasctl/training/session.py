@@ -1,0 +1,166 @@
+"""A training from its spec to its run's folder: what `debiasctl train` does, without a command line."""
+
+import platform
+import subprocess
+from collections.abc import Callable
+from importlib.metadata import PackageNotFoundError, version
+
+import torch
+
+from debiasctl import registry
+from debiasctl.api import DataLocation, LoadedDataset
+from debiasctl.errors import DataError, RunError, UsageError
+from debiasctl.files import write_json
+from debiasctl.runs import Run, create_run, new_status
+from debiasctl.specs import ContentSection, ProvenanceSection, RunSpec
+from debiasctl.training.loop import Progress, fit
+from debiasctl.training.setup import make_accelerator, set_up
+
+_PACKAGES = ("debiasctl", "torch", "accelerate", "numpy", "pydantic", "safetensors")
+OnProgress = Callable[[Progress], None]
+
+
+def start(
+    spec: RunSpec,
+    location: DataLocation,
+    *,
+    name: str | None,
+    device: str,
+    on_start: Callable[[Run, RunSpec, int], None],
+    on_progress: OnProgress,
+) -> Run:
+    """Make a run from a resolved spec and train it; `on_start(run, spec, parameters)` comes before the first step.
+
+    Raises:
+        DataError: the data cannot be read, or are not those that the spec was made for; RunNameError: the name is
+        taken; and what `fit` raises.
+    """
+    accelerator = make_accelerator(device)
+    _refuse_several(accelerator.num_processes)
+    data = load_data(spec, location)
+    spec = spec.model_copy(update={"content": content_section(data), "provenance": provenance()})
+    training = set_up(spec, data, accelerator=accelerator)
+    status = new_status(
+        num_steps=spec.training.steps,
+        dataset=spec.data.dataset.name,
+        weighting=spec.loss.weighting.name,
+        seed=spec.training.seed,
+    )
+    run = create_run(name, spec, status=status)
+    with run.lock():
+        on_start(run, spec, _size(training.network))
+        fit(run, training, data, on_progress=on_progress)
+    return run
+
+
+def resume(
+    run: Run,
+    location: DataLocation,
+    *,
+    steps: int | None,
+    device: str,
+    on_start: Callable[[Run, RunSpec, int], None],
+    on_progress: OnProgress,
+) -> Run:
+    """Go on with a run from its last checkpoint, to a larger budget where `steps` gives one.
+
+    Raises:
+        UsageError: the run is already at its budget, or the budget is not larger; RunBusyError: another process is
+        training it; DataError: the data are not those that it was trained on.
+    """
+    accelerator = make_accelerator(device)
+    _refuse_several(accelerator.num_processes)
+    with run.lock():
+        spec = run.spec()
+        spec = _extended(run, spec, steps)
+        data = load_data(spec, location)
+        training = set_up(spec, data, accelerator=accelerator)
+        if steps is not None:
+            write_json(run.path / "spec.json", spec.model_dump(mode="json"))
+        on_start(run, spec, _size(training.network))
+        fit(run, training, data, on_progress=on_progress)
+    return run
+
+
+def load_data(spec: RunSpec, location: DataLocation) -> LoadedDataset:
+    """The spec's data set.
+
+    Raises:
+        DataError: its content is not what the spec states.
+    """
+    data: LoadedDataset = registry.create("datasets", spec.data.dataset.ref).load(location)
+    if not len(data.train) or not len(data.heldout):
+        empty = "training" if not len(data.train) else "held-out"
+        raise DataError(f"data set '{spec.data.dataset.name}' has no {empty} images; both splits need some")
+    if spec.content and data.content_hash != spec.content.content_hash:
+        raise DataError(
+            f"the images of data set '{spec.data.dataset.name}' are not those that this spec was made for "
+            f"(SHA-256 {data.content_hash[:12]}…, not {spec.content.content_hash[:12]}…). Restore them; or, for a new "
+            "run on these images, remove the section 'content' from the spec file"
+        )
+    return data
+
+
+def content_section(data: LoadedDataset) -> ContentSection:
+    """What a spec states of its data."""
+    info = data.info
+    counts: list[int] = []
+    if info.classes:
+        labels = data.train.labels(torch.arange(len(data.train)))
+        assert labels is not None, "a data set with classes has labels"
+        counts = torch.bincount(labels, minlength=len(info.classes)).tolist()
+    return ContentSection(
+        image_size=info.image_size,
+        channels=info.channels,
+        classes=info.classes,
+        class_counts=tuple(counts),
+        num_train=len(data.train),
+        num_heldout=len(data.heldout),
+        content_hash=data.content_hash,
+    )
+
+
+def provenance() -> ProvenanceSection:
+    """Versions and commit that a run is made with."""
+    packages: dict[str, str] = {}
+    for package in _PACKAGES:
+        try:
+            packages[package] = version(package)
+        except PackageNotFoundError:
+            packages[package] = "unknown"
+    return ProvenanceSection(packages=packages, python=platform.python_version(), git_commit=_git_commit())
+
+
+def _git_commit() -> str | None:
+    try:
+        result = subprocess.run(["git", "rev-parse", "HEAD"], capture_output=True, text=True, timeout=10, check=False)
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+    return result.stdout.strip() or None
+
+
+def _extended(run: Run, spec: RunSpec, steps: int | None) -> RunSpec:
+    reached = (run.checkpoint_steps() or [0])[-1]
+    budget = spec.training.steps if steps is None else steps
+    if budget <= reached:
+        raise UsageError(
+            f"run '{run.name}' is at step {reached} of {spec.training.steps}: there is nothing to do for "
+            f"{budget} steps. Give a larger budget, for example: "
+            f"debiasctl train --resume {run.name} --steps {2 * reached or 1000}"
+        )
+    if budget < spec.training.steps:
+        raise UsageError(
+            f"run '{run.name}' has a budget of {spec.training.steps} steps; it can be raised, not lowered to {budget}"
+        )
+    return spec.model_copy(update={"training": spec.training.model_copy(update={"steps": budget})})
+
+
+def _refuse_several(num_processes: int) -> None:
+    if num_processes > 1:
+        raise RunError(
+            f"{num_processes} processes were started; this version of debiasctl trains with one. Start one process"
+        )
+
+
+def _size(network: torch.nn.Module) -> int:
+    return sum(parameter.numel() for parameter in network.parameters())
