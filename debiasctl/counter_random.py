@@ -32,8 +32,7 @@ class Stream(IntEnum):
 def philox(counters: Sequence[Tensor | int], seed: int) -> list[Tensor]:
     """Four words (int64 tensors in [0, 2³²)) for four broadcastable counter words, keyed by a 64-bit seed."""
     words = [torch.as_tensor(word, dtype=torch.int64) for word in counters]
-    shape = torch.broadcast_shapes(*[word.shape for word in words])
-    c0, c1, c2, c3 = (word.expand(shape) for word in words)
+    c0, c1, c2, c3 = words  # the rounds' own arithmetic broadcasts them
     key0, key1 = seed & _MASK, (seed >> 32) & _MASK
     for _ in range(_ROUNDS):
         product0, product1 = c0 * _MULTIPLIERS[0], c2 * _MULTIPLIERS[1]

@@ -19,7 +19,7 @@ _GRACE_SECONDS = 0.5
 def is_locked(folder: Path) -> bool:
     """Whether a living process, this one included, holds the lock of the run in `folder`."""
     try:
-        descriptor = os.open(folder / LOCK, os.O_RDONLY)
+        descriptor = os.open(os.path.join(folder, LOCK), os.O_RDONLY)
     except (FileNotFoundError, NotADirectoryError):
         return False
     except OSError:  # it is there and may not be opened: nobody can say that the run is free

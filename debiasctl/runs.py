@@ -166,15 +166,17 @@ class Run:
         return run_lock.trainer_lock(self.path)
 
     def _stored_status(self) -> RunStatus:
-        return parse_status(self._read("status.json"), str(self.path / "status.json"))
+        return parse_status(self._read("status.json"), os.path.join(self.path, "status.json"))
 
     def _read(self, name: str) -> str:
+        file = os.path.join(self.path, name)  # a listing does this thousands of times, and pathlib is slow at it
         try:
-            return (self.path / name).read_text(encoding="utf-8")
+            with open(file, encoding="utf-8") as stream:
+                return stream.read()
         except (OSError, UnicodeDecodeError) as error:
             reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8 text"
             raise RunError(
-                f"{self.path / name} cannot be read: {reason}. Restore it from a copy, or remove the run: "
+                f"{file} cannot be read: {reason}. Restore it from a copy, or remove the run: "
                 f"debiasctl runs rm {self.name}"
             ) from error
 
@@ -224,9 +226,7 @@ def _ways_on(name: str) -> str:
 
 def _create(name: str, spec: "RunSpec", status: RunStatus) -> Run:
     path = paths.runs_dir() / name
-    with claim_folder(
-        path, taken=_ways_on(name)
-    ) as folder:
+    with claim_folder(path, taken=_ways_on(name)) as folder:
         write_json(folder / "spec.json", spec.model_dump(mode="json"))
         write_json(folder / "status.json", asdict(status))
     return Run(path)
@@ -259,14 +259,16 @@ def run_names() -> list[str]:
 def list_runs() -> list[RunSummary]:
     """All runs in the store, oldest first; damaged ones last."""
     store = paths.runs_dir()
-    summaries = [_summary(Run(store / name)) for name in run_names() if _is_run(store / name)]
+    summaries = [summary for name in run_names() if (summary := _summary(Run(store / name)))]
     return sorted(summaries, key=lambda summary: (summary.status.created if summary.status else "~", summary.name))
 
 
-def _summary(run: Run) -> RunSummary:
+def _summary(run: Run) -> RunSummary | None:
     try:
         status = run.status()
     except RunError as error:
+        if not _is_run(run.path):
+            return None
         return RunSummary(run.name, run.path, "damaged", None, str(error))
     return RunSummary(run.name, run.path, status.state, status)
 

@@ -192,7 +192,8 @@ def class_index(text: str, spec: RunSpec) -> int:
     if text.isdigit() and int(text) < len(classes):
         return int(text)
     raise UsageError(
-        f"unknown class '{text}'.{did_you_mean(text, classes)} Known: {', '.join(classes[:50])}, or 0 to {len(classes) - 1}"
+        f"unknown class '{text}'.{did_you_mean(text, classes)} "
+        f"Known: {', '.join(classes[:50])}, or 0 to {len(classes) - 1}"
     )
 
 

@@ -173,7 +173,7 @@ def resolve_spec(layers: Iterable[Mapping[str, Any]], location: DataLocation) ->
     dataset = given.get("data", {}).get("dataset") if isinstance(given.get("data"), Mapping) else None
     if not dataset:
         raise SpecError(
-            "no data set is named. Give one: debiasctl train digits, debiasctl train PATH, or data.dataset in the spec\n"
+            "no data set is named. Give one: debiasctl train digits, debiasctl train PATH, or data.dataset in a spec\n"
             "See: debiasctl plugins list datasets"
         )
     # the recommendations depend on the data set's own options, so that one is made first
@@ -244,7 +244,7 @@ def _complete(kind: str, choice: PluginChoice, shape: ImageShape | None = None) 
 
 
 def merge(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
-    """`over` on top of `base`, section by section; a plugin that names itself replaces the one below, options and all."""
+    """`over` on top of `base`, section by section; a plugin with a name replaces the one below, options and all."""
     merged = dict(base)
     for key, value in over.items():
         below = merged.get(key)

@@ -88,8 +88,8 @@ def _print(records: list[dict[str, Any]]) -> None:
     first = records[0]
     measured = first["measured"]
     print(
-        f"run '{first['run']}', checkpoint {first['checkpoint']} ({measured['weights']} weights): {measured['num']} images "
-        f"by {measured['sampler'].partition(':')[0]} against {measured['reference_num']} training images of "
+        f"run '{first['run']}', checkpoint {first['checkpoint']} ({measured['weights']} weights): "
+        f"{measured['num']} images by {measured['sampler'].partition(':')[0]} against {measured['reference_num']} training images of "
         f"{measured['dataset']}"
     )
     rows = []

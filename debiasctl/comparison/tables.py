@@ -144,7 +144,7 @@ def _not_comparable(runs: Sequence[Run], records: Sequence[Sequence[dict[str, An
     if not apart:
         return (
             f"no {metric or 'figure'} of these runs was measured in the same way for all of them. "
-            f"Evaluate each with the same options, for example: debiasctl evaluate {runs[-1].name} --steps 50 --num 1000"
+            f"Evaluate each with the same options, for example: debiasctl evaluate {runs[-1].name} --steps 50"
         )
     details = "; ".join(
         f"{field}: " + ", ".join(f"{run.name} {_some(of_run)}" for run, of_run in zip(runs, sets, strict=True))

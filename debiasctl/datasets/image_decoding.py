@@ -89,9 +89,9 @@ def _as_mode(image: Image.Image, mode: str) -> Image.Image:
 def _square(image: Image.Image, size: int) -> Image.Image:
     side = min(image.size)
     left, top = (image.width - side) // 2, (image.height - side) // 2
-    if image.size == (size, size):
-        return image
-    return image.resize((size, size), Image.Resampling.LANCZOS, box=(left, top, left + side, top + side))
+    if image.width != image.height:
+        image = image.crop((left, top, left + side, top + side))  # resize(box=...) would let in what is outside
+    return image if side == size else image.resize((size, size), Image.Resampling.LANCZOS)
 
 
 def _is_grey(image: Image.Image) -> bool:

@@ -35,7 +35,7 @@ class DDIM:
         timesteps, process = DiffusionProcess(denoiser.alphas_cumprod).respaced(num_steps)
         for done, index in enumerate(reversed(range(num_steps)), start=1):
             estimate = denoiser(x, timesteps[index], labels)
-            alphas_cumprod, previous = process.alphas_cumprod[index], process.alphas_cumprod_prev[index]
+            previous = process.alphas_cumprod_prev[index]
             x0, eps = estimate.x0, estimate.eps
             if self.options.clip_x0:
                 x0 = x0.clamp(-1, 1)

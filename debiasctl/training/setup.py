@@ -71,7 +71,7 @@ def build_objective(spec: RunSpec) -> Objective:
     density = distribution.probabilities(process.snr)
     if density.shape != base.shape or not bool((density > 0).all()) or abs(density.sum().item() - 1) > 1e-9:
         raise DebiasctlError(
-            f"timestep distribution '{spec.loss.timesteps.name}' does not give probabilities for every t"
+            f"timestep distribution '{spec.loss.timesteps.name}' gives no probability for every t"
         )
     if distribution.corrected:
         weight = weight * base / density
@@ -142,7 +142,7 @@ def make_accelerator(device: str) -> Accelerator:
         raise UsageError(f"unknown device '{device}'. Allowed: auto, cpu, cuda")
     if device == "cuda" and not torch.cuda.is_available():
         raise UsageError(
-            "--device cuda: torch sees no CUDA GPU here. Use --device cpu, or install a CUDA build of torch"
+            "--device cuda: torch sees no CUDA GPU. Use --device cpu, or install a CUDA build of torch"
         )
     return Accelerator(cpu=device == "cpu" or not torch.cuda.is_available())
 

@@ -79,9 +79,9 @@ def _not_finite(result: StepResult, *, losses: Tensor, t: Tensor, weight: Tensor
     """Which sample's loss broke, or that the gradient did."""
     broken = (~torch.isfinite(losses)).nonzero().flatten()
     worst = int(broken[0]) if len(broken) else int(losses.argmax())
-    what = "loss" if len(broken) else "gradient"
+    what, which = ("loss", "first such") if len(broken) else ("gradient", "largest loss")
     return (
         f"the {what} is not finite at step {step} (loss {result.loss}, gradient norm {result.grad_norm}; "
-        f"{'first such' if len(broken) else 'largest loss'} at t = {int(t[worst])}, weight {float(weight[worst]):.4g}). "
+        f"{which} at t = {int(t[worst])}, weight {float(weight[worst]):.4g}). "
         "The last checkpoint is untouched. Lower --lr, set optimizer.clip_grad_norm, or keep --normalize mean"
     )

@@ -135,7 +135,7 @@ def test_header_is_read_alone(tmp_path):
     path = tmp_path / "x.gz"
     path.write_bytes(gzip.compress(idx_bytes(np.zeros((3, 4, 5)))[:16]))
     assert read_idx_shape(path, ndim=3) == (3, 4, 5)
-    with pytest.raises(DataError, match="60|3x4x5"):
+    with pytest.raises(DataError, match="3x4x5"):
         read_idx(path, ndim=3)
 
 
