@@ -89,7 +89,8 @@ def _print(records: list[dict[str, Any]]) -> None:
     measured = first["measured"]
     print(
         f"run '{first['run']}', checkpoint {first['checkpoint']} ({measured['weights']} weights): "
-        f"{measured['num']} images by {measured['sampler'].partition(':')[0]} against {measured['reference_num']} training images of "
+        f"{measured['num']} images by {measured['sampler'].partition(':')[0]} "
+        f"against {measured['reference_num']} training images of "
         f"{measured['dataset']}"
     )
     rows = []

@@ -7,8 +7,8 @@ import torch
 
 from debiasctl import paths, registry
 from debiasctl.api import DataLocation, PreparedFeatures
-from debiasctl.evaluation.measure import check_metrics, default_features, measure
 from debiasctl.errors import EvaluationError
+from debiasctl.evaluation.measure import check_metrics, default_features, measure
 from debiasctl.files import content_key, write_json
 from debiasctl.runs import Run
 from debiasctl.sampling import SampleRequest, sample

@@ -1,0 +1,1 @@
+complete --command debiasctl --no-files --arguments "(env _DEBIASCTL_COMPLETE=complete_fish _TYPER_COMPLETE_FISH_ACTION=get-args _TYPER_COMPLETE_ARGS=(commandline -cp) debiasctl)" --condition "env _DEBIASCTL_COMPLETE=complete_fish _TYPER_COMPLETE_FISH_ACTION=is-args _TYPER_COMPLETE_ARGS=(commandline -cp) debiasctl"
