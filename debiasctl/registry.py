@@ -118,7 +118,7 @@ def load_object(record: PluginRecord) -> Any:
 
     try:
         return EntryPoint(record.name, record.target, f"debiasctl.{record.kind}").load()
-    except Exception as error:  # whatever a third party's import raises is that plugin's fault alone
+    except (Exception, SystemExit) as error:  # whatever a third party's import raises is that plugin's fault alone
         raise PluginLoadError(
             f"{record.kind.removesuffix('s')} '{record.name}' of {record.distribution} {record.version} "
             f"cannot be imported ({type(error).__name__}: {error}). Other plugins are not affected; "

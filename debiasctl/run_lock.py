@@ -13,7 +13,7 @@ from debiasctl.files import write_json, writing
 LOCK = ".lock"
 TRAINER = ".trainer.json"
 # A reader that looks whether the lock is held holds it itself for an instant, which must not look like a trainer.
-_GRACE_SECONDS = 0.5
+_GRACE_SECONDS = 1.0
 
 
 def is_locked(folder: Path) -> bool:

@@ -1,5 +1,6 @@
 """Drawing images from a run: image i is a function of (seed, i) alone."""
 
+import zipfile
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -13,7 +14,7 @@ from debiasctl import counter_random, registry
 from debiasctl.counter_random import Stream
 from debiasctl.diffusion.denoiser import NetworkDenoiser
 from debiasctl.errors import RunError, UsageError
-from debiasctl.files import atomic_folder, content_key, write_json
+from debiasctl.files import atomic_file, atomic_folder, content_key, write_json
 from debiasctl.runs import Run
 from debiasctl.specs import ContentSection, PluginChoice, RunSpec
 from debiasctl.training.checkpoints import Weights, choose_step, load_weights
@@ -209,7 +210,7 @@ def save_npz(path: Path, images: Tensor, labels: Tensor | None) -> None:
     arrays = {"images": images.permute(0, 2, 3, 1).numpy()}
     if labels is not None:
         arrays["labels"] = labels.numpy()
-    with open(path, "wb") as stream:
+    with atomic_file(path) as stream:
         np.savez_compressed(stream, **arrays)  # type: ignore[arg-type]
 
 
@@ -221,7 +222,7 @@ def _read(folder: Path) -> Samples:
         with np.load(folder / "images.npz") as arrays:
             images = torch.from_numpy(arrays["images"]).permute(0, 3, 1, 2).contiguous()
             labels = torch.from_numpy(arrays["labels"]) if "labels" in arrays else None
-    except (OSError, ValueError, KeyError, EOFError) as error:
+    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
         raise RunError(
             f"the samples in {folder} are damaged ({error}). Remove that folder to draw them anew"
         ) from error

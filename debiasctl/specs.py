@@ -177,11 +177,12 @@ def resolve_spec(layers: Iterable[Mapping[str, Any]], location: DataLocation) ->
             "See: debiasctl plugins list datasets"
         )
     # the recommendations depend on the data set's own options, so that one is made first
-    chosen = validate_spec({"data": {"dataset": dataset}}).data.dataset
-    resolved = registry.resolve("datasets", chosen.ref)
-    plugin = resolved.create()
+    defaults = validate_spec({"data": {"dataset": dataset}})
+    plugin = registry.create("datasets", defaults.data.dataset.ref)
     info: DatasetInfo = plugin.info(location)
-    spec = validate_spec(merge(plugin.recommended(location), given))
+    # the defaults stand below as settings, so that a plugin's options can be given without its name
+    settings = defaults.model_dump(exclude={"data", "content", "provenance"})
+    spec = validate_spec(merge(merge(settings, plugin.recommended(location)), given))
     return _resolve_plugins(spec, info), info
 
 
@@ -250,7 +251,8 @@ def merge(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
         below = merged.get(key)
         if isinstance(value, Mapping) and "name" not in value:
             if isinstance(below, str):
-                below = _plugin_parts(below)
+                ref = parse_ref(below)
+                below = {"name": ref.name, "options": dict(ref.options)}
             merged[key] = merge(below, value) if isinstance(below, Mapping) else dict(value)
         else:
             merged[key] = value

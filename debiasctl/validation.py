@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Sequence
 from difflib import get_close_matches
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, get_args
 
 if TYPE_CHECKING:
     from pydantic import BaseModel, ValidationError
@@ -23,24 +23,38 @@ def _describe(problem: Any, model: "type[BaseModel]") -> str:
     location = [str(part) for part in problem["loc"]]
     where = ".".join(location)
     if problem["type"] == "extra_forbidden":
-        known = _fields(model, location[:-1])
-        allowed = f" Known: {', '.join(known)}." if known else " It takes no options."
+        at = _model_at(model, location[:-1])
+        known = list(at.model_fields) if at else []
+        allowed = f" Known: {', '.join(known)}." if known else " It takes no options." if at else ""
         return f"unknown option '{where}'.{did_you_mean(location[-1], known)}{allowed}"
     if problem["type"] == "missing":
         return f"option '{where}' is required"
     message = problem["msg"].removeprefix("Value error, ")
     message = message[0].lower() + message[1:]
     given = problem.get("input")
-    shown = f" (given: {given!r})" if where and not isinstance(given, dict) else ""
+    # text and number read alike, so that a setting's message does not depend on where it was given
+    value = given if isinstance(given, str) and given.strip() else repr(given)
+    shown = f" (given: {value})" if where and not isinstance(given, dict) else ""
     return f"{where}: {message}{shown}" if where else message
 
 
-def _fields(model: "type[BaseModel]", location: Sequence[str]) -> list[str]:
-    """The field names of the model that stands at `location`, or none where there is no model."""
+def _model_at(model: "type[BaseModel]", location: Sequence[str]) -> "type[BaseModel] | None":
+    """The model that stands at `location`, or None where there is no model."""
+    current: type[BaseModel] | None = model
+    for part in location:
+        if current is None:
+            return None
+        if not part.isdigit():  # an index into a list stays at the list's model
+            field = current.model_fields.get(part)
+            current = _model_in(field.annotation) if field else None
+    return current
+
+
+def _model_in(annotation: Any) -> "type[BaseModel] | None":
+    """The model in an annotation such as `Model | None` or `tuple[Model, ...]`."""
     from pydantic import BaseModel
 
-    current: Any = model
-    for part in location:
-        field = getattr(current, "model_fields", {}).get(part)
-        current = getattr(field, "annotation", None)
-    return list(current.model_fields) if isinstance(current, type) and issubclass(current, BaseModel) else []
+    parts = get_args(annotation)
+    if parts:
+        return next(filter(None, map(_model_in, parts)), None)
+    return annotation if isinstance(annotation, type) and issubclass(annotation, BaseModel) else None

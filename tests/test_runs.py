@@ -6,6 +6,7 @@ import sys
 import threading
 from dataclasses import asdict, replace
 from pathlib import Path
+from typing import IO
 
 import pytest
 
@@ -141,6 +142,12 @@ def test_taken_name_is_refused_with_both_ways_on() -> None:
     with pytest.raises(RunNameError, match=r"'a' already exists.*train --resume a.*--name"):
         make_run("a")
     assert snapshot(run.path) == before
+
+
+def test_empty_folder_of_that_name_is_not_replaced() -> None:
+    (paths.runs_dir() / "a").mkdir(parents=True)
+    with pytest.raises(RunNameError, match="already exists"):
+        make_run("a")
 
 
 def test_creation_that_fails_leaves_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -312,6 +319,7 @@ def test_lock_is_exclusive_and_free_afterwards() -> None:
             run.lock().__enter__()
         assert run.is_training()
     assert not run.is_training()
+    assert sorted(path.name for path in run.path.iterdir()) == [".lock", "spec.json", "status.json"]
     with run.lock():
         pass
 
@@ -327,25 +335,46 @@ def test_reading_creates_and_changes_nothing() -> None:
     assert snapshot(paths.home()) == before
 
 
-def test_a_glance_at_the_lock_stops_no_trainer() -> None:
+@pytest.fixture
+def other_reader():
+    """Looks at a run's lock from another descriptor, as `is_training` does, until it is closed."""
+    fcntl = pytest.importorskip("fcntl")
+
+    def look(run: Run) -> IO[bytes]:
+        stream = open(run.path / ".lock", "rb")
+        fcntl.flock(stream, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        return stream
+
+    return look
+
+
+def test_readers_do_not_take_one_another_for_trainers(other_reader) -> None:
     run = make_run("a")
     with run.lock():
         pass
-    stop = threading.Event()
+    with other_reader(run):
+        assert not run.is_training()
 
-    def look() -> None:
-        while not stop.is_set():
-            run.is_training()
 
-    watcher = threading.Thread(target=look)
-    watcher.start()
-    try:
-        for _ in range(50):
-            with run.lock():
-                pass
-    finally:
-        stop.set()
-        watcher.join()
+def test_a_glance_at_the_lock_stops_no_trainer(other_reader) -> None:
+    run = make_run("a")
+    with run.lock():
+        pass
+    glance = other_reader(run)
+    threading.Timer(0.05, glance.close).start()
+    with run.lock():
+        assert glance.closed
+
+
+def test_trainer_that_finishes_during_the_look_is_not_interrupted(monkeypatch: pytest.MonkeyPatch) -> None:
+    run = make_run("a", state="training")
+
+    def finish(self: Run) -> bool:
+        self.write_status(make_status(state="finished"))
+        return False
+
+    monkeypatch.setattr(Run, "is_training", finish)
+    assert run.status().state == "finished"
 
 
 def test_living_and_killed_trainers(trainer) -> None:

@@ -6,7 +6,7 @@ from typing import Annotated, Any
 import typer
 
 from debiasctl.cli.completion import complete_plugin, complete_run
-from debiasctl.cli.output import note, print_json, print_table
+from debiasctl.cli.output import note, print_json, print_table, show_log
 from debiasctl.errors import UsageError
 
 EXAMPLES = """[bold]Examples[/bold]
@@ -46,6 +46,7 @@ def evaluate(
     found = find_run(run)
     step_counts = parse_steps(steps)
     location = data_location(data_dir)
+    show_log()
     spec = found.spec()
     from debiasctl.cli.progress import counting_progress
     from debiasctl.evaluation.evaluate import evaluate as run_evaluation

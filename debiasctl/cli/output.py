@@ -27,6 +27,14 @@ def note(text: str) -> None:
     print(text, file=sys.stderr, flush=True)
 
 
+def show_log() -> None:
+    """Let what the package logs (from INFO on) through to stderr."""
+    import logging
+
+    logging.basicConfig(format="%(message)s", stream=sys.stderr)
+    logging.getLogger("debiasctl").setLevel(logging.INFO)
+
+
 def print_table(columns: Sequence[str], rows: Sequence[Sequence[str]], *, title: str | None = None) -> None:
     """A table on stdout; columns whose cells are numbers stand to the right."""
     from rich import box

@@ -59,14 +59,10 @@ def describe(
 
     kind = registry.kind_named(kind)
     record = registry.find(kind, name)
-    if kind == "commands":
-        documentation, options = f"See: debiasctl {name} --help", []
-        registry.load_object(record)
-    else:
-        plugin = registry.load(kind, name)
-        documentation = _documentation(plugin)
-        options = _options(plugin)
-    description = {
+    plugin = registry.load_object(record) if kind == "commands" else registry.load(kind, name)
+    documentation = f"See: debiasctl {name} --help" if kind == "commands" else _documentation(plugin)
+    options = [] if kind == "commands" else _options(plugin)
+    description: dict[str, Any] = {
         "kind": kind,
         "name": name,
         "distribution": record.distribution,
@@ -75,15 +71,14 @@ def describe(
         "documentation": documentation,
         "options": options,
     }
-    space = getattr(plugin, "space", None) if kind == "weightings" else None
-    if space:
-        description["space"] = space
+    if kind == "weightings" and not any(option["required"] for option in options):
+        description |= _curve(name)
     if as_json:
         print_json(description)
         return
     print_pairs(
         {"plugin": f"{kind.removesuffix('s')} {name}", "from": f"{record.distribution} {record.version}"}
-        | ({"written for": f"the error of {space}"} if space else {})
+        | ({"written for": f"the error of {description['space']}"} if "weights" in description else {})
     )
     print(f"\n{documentation}\n")
     if options:
@@ -91,6 +86,25 @@ def describe(
         print_table(["option", "type", "default", "meaning"], cells)
     else:
         print("It takes no options.")
+    if "weights" in description:
+        columns = [description["snr"], *description["weights"].values()]
+        rows = [[f"{value:.3g}" for value in row] for row in zip(*columns, strict=True)]
+        heads = [f"weight on {space}" for space in description["weights"]]
+        print_table(["SNR", *heads], rows, title="With its defaults, not normalised")
+
+
+def _curve(name: str) -> dict[str, Any]:
+    """A weighting's own space, and its weights at SNR 10⁻⁴ … 10⁴ in all three units."""
+    import torch
+
+    from debiasctl import registry
+    from debiasctl.diffusion.parameterization import PREDICTIONS
+    from debiasctl.diffusion.weighting import weight_in
+
+    weighting = registry.create("weightings", name)
+    snr = torch.logspace(4, -4, 9, dtype=torch.float64)
+    weights = {space: weight_in(weighting, space, snr=snr).tolist() for space in PREDICTIONS}
+    return {"space": weighting.space, "snr": snr.tolist(), "weights": weights}
 
 
 def _documentation(plugin: type) -> str:

@@ -92,14 +92,12 @@ def _check_out(out: Path | None) -> None:
 
 def _write(out: Path, drawn: Any) -> None:
     from debiasctl import pictures, sampling
-    from debiasctl.files import writing
 
     kind = out.suffix.lower()
     if kind == ".png":
         pictures.save_grid(out, drawn.images)
     elif kind == ".npz":
-        with writing(out):
-            sampling.save_npz(out, drawn.images, drawn.labels)
+        sampling.save_npz(out, drawn.images, drawn.labels)
     else:
         pictures.save_folder(out, drawn.images, drawn.labels, classes=tuple(drawn.description["classes"]))
 

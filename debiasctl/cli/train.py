@@ -7,7 +7,7 @@ import typer
 
 from debiasctl.cli.completion import complete_plugin, complete_run
 from debiasctl.cli.locations import data_location
-from debiasctl.cli.output import format_bytes, note, print_json, print_pairs
+from debiasctl.cli.output import format_bytes, note, print_json, print_pairs, show_log
 from debiasctl.errors import UsageError
 
 if TYPE_CHECKING:
@@ -113,6 +113,7 @@ def train(
     if steps is not None and images is not None:
         raise UsageError("--steps and --images are two ways to say one budget. Give one of them")
     location = data_location(data_dir)
+    show_log()
     if resume is not None:
         others = {"DATASET": dataset, "--name": name, "--spec": spec, "--set": set_, "--dry-run": dry_run or None}
         refused = [key for key, value in others.items() if value]

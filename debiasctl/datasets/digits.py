@@ -8,13 +8,19 @@ import torch
 from debiasctl.api import ArraySplit, DataLocation, DatasetInfo, LoadedDataset, PluginOptions
 from debiasctl.datasets.arrays import every_nth_of_each_class, hash_splits
 
+# A small U-Net, predicting v on the cosine schedule: of what was tried in about a minute on two CPU cores its samples
+# were the hardest to tell from real digits (README, "Digits").
 RECOMMENDED: dict[str, Any] = {
     "data": {"horizontal_flip": False},
-    "model": {"backbone": "dit", "prediction": "eps", "conditional": True},
-    "diffusion": {"schedule": "linear"},
-    "optimizer": {"lr": 1e-3, "warmup_steps": 100, "decay": "cosine", "weight_decay": 0.0, "clip_grad_norm": 1.0},
-    "ema": {"decay": 0.995},
-    "training": {"steps": 1500, "batch_size": 128, "checkpoint_every": 500, "heldout_every": 250},
+    "model": {
+        "backbone": "unet:channels=32,channel_mult=[1,2],attention_resolutions=[4]",
+        "prediction": "v",
+        "conditional": True,
+    },
+    "diffusion": {"schedule": "cosine"},
+    "optimizer": {"lr": 2e-3, "warmup_steps": 50, "decay": "cosine", "weight_decay": 0.0, "clip_grad_norm": 1.0},
+    "ema": {"decay": 0.99},
+    "training": {"steps": 500, "batch_size": 128, "log_every": 25, "checkpoint_every": 100, "heldout_every": 250},
 }
 
 _CLASSES = tuple("0123456789")

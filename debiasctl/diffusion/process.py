@@ -1,5 +1,6 @@
 """The variance-preserving diffusion process as float64 tables over t = 0 … T - 1."""
 
+from itertools import accumulate, repeat
 from typing import TYPE_CHECKING
 
 import torch
@@ -101,7 +102,8 @@ def spaced_timesteps(num_timesteps: int, num_steps: int) -> list[int]:
     if num_steps == 1:
         return [num_timesteps - 1]
     stride = (num_timesteps - 1) / (num_steps - 1)
-    return [round(step * stride) for step in range(num_steps)]
+    # ADM adds the strides up; a product would round other halves up
+    return [round(timestep) for timestep in accumulate(repeat(stride, num_steps - 1), initial=0.0)]
 
 
 def at(table: Tensor, t: Tensor, *, like: Tensor) -> Tensor:

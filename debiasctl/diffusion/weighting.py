@@ -4,7 +4,7 @@ One squared error has three units: x0_mse = eps_mse / SNR = v_mse / (SNR + 1). O
 w_x0 = w_eps * SNR = w_v * (SNR + 1), and the weight on the network's own output F is the one of its prediction type.
 """
 
-from typing import Literal
+from typing import Literal, get_args
 
 import torch
 from torch import Tensor
@@ -30,11 +30,15 @@ def weight_in(weighting: Weighting, space: Space, *, snr: Tensor) -> Tensor:
     """A scheme's weight on the squared error of `space`, float64 of snr's shape, not normalised.
 
     Raises:
-        DebiasctlError: the scheme gives something negative, not finite or of another shape.
+        DebiasctlError: the scheme's space is unknown, or it gives something negative, not finite or of another shape.
     """
     snr = bounded_snr(snr)
-    weight = torch.as_tensor(weighting(snr), dtype=torch.float64, device=snr.device)
     name = type(weighting).__name__
+    if weighting.space not in get_args(Space):
+        raise DebiasctlError(
+            f"weighting {name} is written for the space '{weighting.space}'. Allowed: {', '.join(get_args(Space))}"
+        )
+    weight = torch.as_tensor(weighting(snr), dtype=torch.float64, device=snr.device)
     if weight.shape != snr.shape:
         raise DebiasctlError(
             f"weighting {name} gave a weight of shape {tuple(weight.shape)} for SNRs of shape {tuple(snr.shape)}. "

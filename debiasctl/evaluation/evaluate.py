@@ -29,7 +29,6 @@ def evaluate(
     device: torch.device,
     batch_size: int,
     on_progress: Callable[[int, int], None] | None = None,
-    on_note: Callable[[str], None] = lambda text: None,
 ) -> list[dict[str, Any]]:
     """Measure a run's samples, one record a request, each stored in the run's folder under its content's key.
 
@@ -49,7 +48,6 @@ def evaluate(
             f"features '{name}' need a data set with classes, and '{spec.data.dataset.name}' has none. "
             "Use --features pixels"
         )
-    on_note(f"features '{name}': read from the cache, or prepared now")
     prepared: PreparedFeatures = plugin.prepare(data, cache_dir=paths.cache_dir(), device=device)
     records = []
     for request in requests:

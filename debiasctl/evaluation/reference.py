@@ -93,6 +93,7 @@ def reference_statistics(
     cached = _read(path)
     if cached is not None:
         return cached
+    _LOG.info("measuring the real images, once: %d of %d", min(max_images, len(data.train)), len(data.train))
     found, colours = _measured(data.train, features, count=max_images, batch_size=batch_size)
     heldout, heldout_colours = found[:0], colours[:0]
     if len(data.heldout):

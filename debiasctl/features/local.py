@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import logging
 from collections.abc import Mapping
 from itertools import pairwise
 from pathlib import Path
@@ -19,6 +20,7 @@ from debiasctl.features.preprocessing import model_space
 from debiasctl.files import content_key
 
 VERSION = 1  # of the network and its training: part of the cache's key and of the identity
+_LOG = logging.getLogger(__name__)
 _BATCH = 64
 _CHUNK = 500
 
@@ -64,6 +66,7 @@ class Local:
         return PreparedLocal(tensors, manifest=manifest, device=device)
 
     def _make(self, data: LoadedDataset) -> tuple[dict[str, Tensor], dict[str, Any]]:
+        _LOG.info("training the classifier whose features are 'local', on %d images", len(data.train))
         threads = torch.get_num_threads()
         torch.set_num_threads(1)
         try:

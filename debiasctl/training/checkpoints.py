@@ -1,5 +1,6 @@
 """Checkpoints: folders that appear whole, with the checksum of every file in them."""
 
+import io
 import json
 import shutil
 from collections.abc import Mapping
@@ -7,11 +8,12 @@ from pathlib import Path
 from typing import Any, Literal
 
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
+from safetensors.torch import save as safetensors_bytes
 from torch import Tensor, nn
 
 from debiasctl.errors import CheckpointError
-from debiasctl.files import atomic_folder, sha256_file
+from debiasctl.files import atomic_folder, sha256_file, writing
 from debiasctl.runs import Run
 from debiasctl.specs import TrainingSection
 from debiasctl.training.setup import Training
@@ -31,18 +33,24 @@ def save_checkpoint(run: Run, training: Training, *, step: int, progress: Mappin
         DebiasctlError: it cannot be written; nothing is left behind.
     """
     path = run.checkpoint_path(step)
-    if path.exists():
+    if (path / MANIFEST).is_file():
         return path
+    with writing(path):
+        if path.exists():  # a removal that was cut short left it
+            shutil.rmtree(path)
     with atomic_folder(path) as folder:
-        save_file(_tensors(training.network), folder / _FILES["raw"])
-        save_file(_tensors(training.ema.network), folder / _FILES["ema"])
+        # written from memory: the libraries' own writers hide the system's reason, such as a full disk
+        (folder / _FILES["raw"]).write_bytes(safetensors_bytes(_tensors(training.network)))
+        (folder / _FILES["ema"]).write_bytes(safetensors_bytes(_tensors(training.ema.network)))
         state = {
             "step": step,
             "progress": dict(progress),
             "optimizer": training.optimizer.state_dict(),
             "extensions": [extension.state_dict() for extension in training.extensions],
         }
-        torch.save(state, folder / _STATE)
+        buffer = io.BytesIO()
+        torch.save(state, buffer)
+        (folder / _STATE).write_bytes(buffer.getbuffer())
         sums = {file.name: sha256_file(file) for file in sorted(folder.iterdir())}
         (folder / MANIFEST).write_text(json.dumps({"step": step, "sha256": sums}, indent=2) + "\n")
     return path

@@ -45,7 +45,7 @@ def fit(run: Run, training: Training, data: LoadedDataset, *, on_progress: Calla
             loop.start()
             while loop.step < loop.num_steps:
                 on_progress(loop.advance())
-                if stop:
+                if stop and loop.step < loop.num_steps:
                     loop.checkpoint()
                     loop.set_state("interrupted")
                     raise Interrupted(

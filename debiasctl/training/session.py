@@ -142,6 +142,8 @@ def _git_commit() -> str | None:
 def _extended(run: Run, spec: RunSpec, steps: int | None) -> RunSpec:
     reached = (run.checkpoint_steps() or [0])[-1]
     budget = spec.training.steps if steps is None else steps
+    if budget == reached == spec.training.steps and run.status().state != "finished":
+        return spec  # it was stopped between its last checkpoint and its last word
     if budget <= reached:
         raise UsageError(
             f"run '{run.name}' is at step {reached} of {spec.training.steps}: there is nothing to do for "
