@@ -20,7 +20,7 @@ def main() -> None:
     peak = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 1024
     seconds = last["images"] / last["images_per_second"]
     print(f"{os.cpu_count()} cores: {last['step']} steps, {last['images']} images in {seconds:.0f} s of training")
-    print(f"{last['images_per_second']:.0f} images/s, measurements and checkpoints included; peak memory {peak:.0f} MiB")
+    print(f"{last['images_per_second']:.0f} images/s, measurements and checkpoints included; peak {peak:.0f} MiB")
 
 
 if __name__ == "__main__":

@@ -8,8 +8,10 @@ from dataclasses import dataclass
 from types import FrameType
 from typing import Any
 
+import torch
+
 from debiasctl.api import LoadedDataset, StepContext
-from debiasctl.errors import DebiasctlError, Interrupted
+from debiasctl.errors import DebiasctlError, Interrupted, TrainingError
 from debiasctl.runs import Run, append_metrics, truncate_metrics
 from debiasctl.training.checkpoints import load_checkpoint, prune_checkpoints, save_checkpoint
 from debiasctl.training.heldout import HeldoutSet, heldout_errors
@@ -56,6 +58,12 @@ def fit(run: Run, training: Training, data: LoadedDataset, *, on_progress: Calla
             loop.set_state("finished")
     except Interrupted:
         raise
+    except torch.OutOfMemoryError as error:
+        loop.set_state("failed", message="out of memory")
+        raise TrainingError(
+            f"out of memory at step {loop.step} with {training.spec.training.batch_size} images a step. The last "
+            "checkpoint is untouched; start a run with a smaller --batch-size or a smaller --backbone"
+        ) from error
     except (DebiasctlError, OSError) as error:
         with contextlib.suppress(DebiasctlError, OSError):  # the disk may be what failed; the cause is raised below
             loop.set_state("failed", message=str(error))
