@@ -1,6 +1,7 @@
 """Drawing images from a run: image i is a function of (seed, i) alone."""
 
 import zipfile
+import zlib
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -222,7 +223,7 @@ def _read(folder: Path) -> Samples:
         with np.load(folder / "images.npz") as arrays:
             images = torch.from_numpy(arrays["images"]).permute(0, 3, 1, 2).contiguous()
             labels = torch.from_numpy(arrays["labels"]) if "labels" in arrays else None
-    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
+    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error) as error:
         raise RunError(
             f"the samples in {folder} are damaged ({error}). Remove that folder to draw them anew"
         ) from error

@@ -216,7 +216,7 @@ ARRAYS = {"torch", "numpy", "torchvision", "sklearn", "accelerate", "scipy"}
     [
         (["--help"], {}, "plugins", ARRAYS | {"pydantic"}),
         (["--version"], {}, "debiasctl ", ARRAYS | {"pydantic"}),
-        (["plugins", "list"], {}, "good-package", ARRAYS | {"pydantic", "good_third_party"}),
+        (["plugins", "list"], {}, "good-package", ARRAYS | {"good_third_party"}),
         (["runs", "list"], {}, "", ARRAYS),
         ([], {"_DEBIASCTL_COMPLETE": "complete_bash", "COMP_WORDS": "debiasctl train d", "COMP_CWORD": "2"}, "digits",
          ARRAYS | {"good_third_party"}),

@@ -341,7 +341,7 @@ def other_reader():
     fcntl = pytest.importorskip("fcntl")
 
     def look(run: Run) -> IO[bytes]:
-        stream = open(run.path / ".lock", "rb")
+        stream = os.fdopen(os.open(run.path / ".lock", os.O_RDONLY), "rb")
         fcntl.flock(stream, fcntl.LOCK_SH | fcntl.LOCK_NB)
         return stream
 

@@ -20,20 +20,25 @@ class _Group(TyperGroup):
 
     def list_commands(self, ctx: Any) -> list[str]:
         """Built-in names, then plugins' names."""
-        return [*super().list_commands(ctx), *sorted(_plugin_commands())]
+        built_in = super().list_commands(ctx)
+        return [*built_in, *sorted(_plugin_commands().keys() - set(built_in))]
 
     def get_command(self, ctx: Any, cmd_name: str) -> Any:
-        """A built-in command, else a plugin's."""
+        """A built-in command, else a stand-in for a plugin's, so that a broken plugin cannot harm the help."""
         built_in = super().get_command(ctx, cmd_name)
         if built_in is not None or cmd_name not in _plugin_commands():
             return built_in
+        return typer.main.get_command(_placeholder(cmd_name, _plugin_commands()[cmd_name]))
+
+    def resolve_command(self, ctx: Any, args: list[str]) -> Any:
+        """The command that is to run; a plugin's is imported here."""
+        name, command, rest = super().resolve_command(ctx, args)
+        if name is None or ctx.resilient_parsing or super().get_command(ctx, name) is not None:
+            return name, command, rest
         from debiasctl import registry
 
-        record = registry.find("commands", cmd_name)
-        if ctx.resilient_parsing or "--help" in sys.argv[1:2]:
-            return typer.main.get_command(_placeholder(cmd_name, record.distribution))
-        command: Any = registry.load_object(record)
-        return typer.main.get_command(command) if isinstance(command, typer.Typer) else command
+        loaded: Any = registry.load_object(registry.find("commands", name))
+        return name, typer.main.get_command(loaded) if isinstance(loaded, typer.Typer) else loaded, rest
 
 
 app = typer.Typer(
@@ -95,12 +100,13 @@ def _fail(error: BaseException, message: str, code: int) -> NoReturn:
     sys.exit(code)
 
 
-def _plugin_commands() -> set[str]:
+def _plugin_commands() -> dict[str, str]:
+    """Name and distribution of each."""
     if not _any_distribution_offers("debiasctl.commands"):
-        return set()
+        return {}
     from debiasctl import registry
 
-    return {record.name for record in registry.records("commands")}
+    return {record.name: record.distribution for record in registry.records("commands")}
 
 
 def _any_distribution_offers(group: str) -> bool:

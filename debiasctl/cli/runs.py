@@ -41,7 +41,7 @@ def list_(json_: JsonOption = False) -> None:
                     "name": summary.name,
                     "path": str(summary.path),
                     "state": summary.state,
-                    "status": asdict(summary.status) if summary.status else None,
+                    "status": vars(summary.status) if summary.status else None,
                     "problem": summary.problem,
                 }
                 for summary in summaries
@@ -138,7 +138,7 @@ def _facts(run: "Run", latest: dict[str, Any]) -> dict[str, str]:
 
 @app.command()
 def rm(
-    runs: Annotated[list[str], typer.Argument(metavar="RUN...", help="Runs to remove.", autocompletion=complete_run)],
+    runs: Annotated[list[str], typer.Argument(metavar="RUN", help="Runs to remove.", autocompletion=complete_run)],
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
 ) -> None:
     """Remove runs with everything in them: checkpoints, samples, evaluations.

@@ -99,7 +99,7 @@ def train(
     """Train a diffusion model under a chosen loss weighting.
 
     Settings are resolved in this order, later over earlier: defaults, the data set's recommended settings, --spec,
-    --set, the options above.
+    --set, the other options.
     """
     options = {
         key: value

@@ -70,9 +70,7 @@ def build_objective(spec: RunSpec) -> Objective:
     distribution = spec.loss.timesteps.create("timesteps")
     density = distribution.probabilities(process.snr)
     if density.shape != base.shape or not bool((density > 0).all()) or abs(density.sum().item() - 1) > 1e-9:
-        raise DebiasctlError(
-            f"timestep distribution '{spec.loss.timesteps.name}' gives no probability for every t"
-        )
+        raise DebiasctlError(f"timestep distribution '{spec.loss.timesteps.name}' gives no probability for every t")
     if distribution.corrected:
         weight = weight * base / density
     return Objective(process, parameterization, weight, density.cumsum(0))
@@ -141,9 +139,7 @@ def make_accelerator(device: str) -> Accelerator:
     if device not in ("auto", "cpu", "cuda"):
         raise UsageError(f"unknown device '{device}'. Allowed: auto, cpu, cuda")
     if device == "cuda" and not torch.cuda.is_available():
-        raise UsageError(
-            "--device cuda: torch sees no CUDA GPU. Use --device cpu, or install a CUDA build of torch"
-        )
+        raise UsageError("--device cuda: torch sees no CUDA GPU. Use --device cpu, or install a CUDA build of torch")
     return Accelerator(cpu=device == "cpu" or not torch.cuda.is_available())
 
 

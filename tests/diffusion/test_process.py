@@ -1,0 +1,190 @@
+import pytest
+import torch
+from diffusers.schedulers.scheduling_ddim import rescale_zero_terminal_snr as diffusers_rescale
+
+from debiasctl.diffusion.process import (
+    DiffusionProcess,
+    alphas_cumprod_from_betas,
+    alphas_cumprod_from_function,
+    at,
+    process_of,
+    rescale_zero_terminal_snr,
+    spaced_timesteps,
+)
+from debiasctl.errors import UsageError
+from debiasctl.schedules.linear import Linear
+
+SCHEDULES = ("linear", "scaled-linear", "cosine", "sigmoid")
+
+
+def make(name: str, **options: object) -> DiffusionProcess:
+    from debiasctl import registry
+
+    resolved = registry.resolve("schedules", {"name": name, "options": options})
+    return process_of(resolved.create(), resolved.options)
+
+
+@pytest.fixture(params=[(name, zero) for name in SCHEDULES for zero in (False, True)], ids=str)
+def process(request: pytest.FixtureRequest) -> DiffusionProcess:
+    name, zero = request.param
+    return make(name, zero_terminal_snr=zero, num_timesteps=200)
+
+
+def test_the_linear_schedules_published_figures() -> None:
+    snr = make("linear").snr
+    assert snr.dtype == torch.float64
+    assert snr[0].item() == pytest.approx(9999, rel=1e-9)
+    assert int((snr < 1).nonzero()[0]) == 259
+    inverse_root = snr**-0.5
+    assert inverse_root[0].item() == pytest.approx(0.0100, abs=1e-4)
+    assert inverse_root[-1].item() == pytest.approx(157.4, abs=0.05)
+    assert inverse_root.mean().item() == pytest.approx(17.8, abs=0.05)
+    assert (1 / snr)[[0, -1]].tolist() == pytest.approx([1e-4, 2.5e4], rel=0.01)
+    assert (1 / snr).mean().item() == pytest.approx(1311, abs=0.5)
+
+
+def test_the_tables_fit_together(process: DiffusionProcess) -> None:
+    close = dict(rtol=1e-12, atol=1e-14)
+    one = torch.ones(process.num_timesteps, dtype=torch.float64)
+    torch.testing.assert_close(process.alpha**2 + process.sigma**2, one, **close)
+    torch.testing.assert_close(process.alpha**2, process.alphas_cumprod, **close)
+    torch.testing.assert_close(torch.cumprod(1 - process.betas, 0), process.alphas_cumprod, **close)
+    torch.testing.assert_close(process.alphas, 1 - process.betas, **close)
+    torch.testing.assert_close(process.snr, process.alpha**2 / process.sigma**2, **close)
+    torch.testing.assert_close(process.log_snr, process.snr.log(), **close)
+    torch.testing.assert_close(process.alphas_cumprod_prev[1:], process.alphas_cumprod[:-1], **close)
+    assert process.alphas_cumprod_prev[0] == 1
+    assert bool((process.snr.diff() < 0).all())
+    for table in vars(process).values():
+        assert table.dtype == torch.float64
+        assert table.shape == (process.num_timesteps,)
+
+
+def test_the_posterior_is_bayes_rule(process: DiffusionProcess) -> None:
+    """q(x_{t-1} | x_t, x0) ∝ q(x_t | x_{t-1}) q(x_{t-1} | x0), a product of two normal densities of x_{t-1}."""
+    x0, x_t = torch.tensor([0.7], dtype=torch.float64), torch.tensor([-1.3], dtype=torch.float64)
+    for t in range(1, process.num_timesteps):
+        alpha_t, beta_t, before = process.alphas[t], process.betas[t], process.alphas_cumprod[t - 1]
+        precision = alpha_t / beta_t + 1 / (1 - before)
+        expected = (alpha_t.sqrt() / beta_t * x_t + before.sqrt() / (1 - before) * x0) / precision
+        mean, variance = process.posterior(x0.reshape(1, 1, 1, 1), x_t.reshape(1, 1, 1, 1), torch.tensor([t]))
+        assert mean.item() == pytest.approx(expected.item(), rel=1e-9)
+        assert variance.item() == pytest.approx(1 / precision.item(), rel=1e-9)
+    mean, variance = process.posterior(x0.reshape(1, 1, 1, 1), x_t.reshape(1, 1, 1, 1), torch.tensor([0]))
+    assert mean.item() == pytest.approx(0.7, rel=1e-12)
+    assert variance.item() == 0
+
+
+def test_noise_is_added_per_image_in_its_dtype() -> None:
+    process = make("cosine")
+    x0, eps = torch.randn(2, 3, 1, 4, 4, generator=torch.Generator().manual_seed(0)).unbind()
+    t = torch.tensor([0, 500, 999])
+    for dtype in (torch.float32, torch.float64):
+        x_t = process.add_noise(x0.to(dtype), eps.to(dtype), t)
+        assert x_t.dtype == dtype
+        for i, step in enumerate(t):
+            cumulative = process.alphas_cumprod[step]
+            expected = cumulative.sqrt() * x0[i].double() + (1 - cumulative).sqrt() * eps[i].double()
+            torch.testing.assert_close(x_t[i].double(), expected, rtol=0, atol=1e-6)
+
+
+def test_tables_are_looked_up_in_float64_and_cast_last() -> None:
+    table = torch.tensor([1.0, 1 / 3], dtype=torch.float64)
+    got = at(table, torch.tensor([1, 0, 1]), like=torch.zeros(3, 1, 2, 2, dtype=torch.float32))
+    assert (got.shape, got.dtype) == ((3, 1, 1, 1), torch.float32)
+    assert got.flatten().tolist() == table[[1, 0, 1]].float().tolist()
+    assert torch.equal(at(table, torch.tensor([1]), like=torch.zeros(1, dtype=torch.float64)), table[1:])
+
+
+@pytest.mark.parametrize("num_steps", [1, 2, 7, 20, 200])
+def test_a_respaced_process_has_the_same_noise_levels(process: DiffusionProcess, num_steps: int) -> None:
+    timesteps, respaced = process.respaced(num_steps)
+    assert len(timesteps) == respaced.num_timesteps == num_steps
+    assert torch.equal(respaced.alphas_cumprod, process.alphas_cumprod[timesteps])
+    torch.testing.assert_close(torch.cumprod(respaced.alphas, 0), process.alphas_cumprod[timesteps], rtol=1e-12, atol=0)
+
+
+def test_respacing_to_every_timestep_changes_nothing(process: DiffusionProcess) -> None:
+    timesteps, respaced = process.respaced(process.num_timesteps)
+    assert timesteps == list(range(process.num_timesteps))
+    for name, table in vars(process).items():
+        assert torch.equal(getattr(respaced, name), table), name
+
+
+def adm_timesteps(num_timesteps: int, num_steps: int) -> list[int]:
+    """ADM's rule for one section: a running position, rounded at each step."""
+    stride = (num_timesteps - 1) / (num_steps - 1) if num_steps > 1 else 1
+    position, timesteps = 0.0, []
+    while len(timesteps) < num_steps:
+        timesteps.append(round(position))
+        position += stride
+    return timesteps
+
+
+@pytest.mark.parametrize("num_timesteps", [2, 10, 100, 1000])
+def test_spacing_is_adms(num_timesteps: int) -> None:
+    for num_steps in range(2, num_timesteps + 1):
+        timesteps = spaced_timesteps(num_timesteps, num_steps)
+        assert timesteps == adm_timesteps(num_timesteps, num_steps)
+        assert (timesteps[0], timesteps[-1]) == (0, num_timesteps - 1)
+        assert len(set(timesteps)) == num_steps
+        assert timesteps == sorted(timesteps)
+
+
+def test_one_step_starts_where_all_is_noise() -> None:
+    assert spaced_timesteps(1000, 1) == [999]
+
+
+@pytest.mark.parametrize("num_steps", [0, -1, 1001])
+def test_steps_that_there_are_not(num_steps: int) -> None:
+    with pytest.raises(UsageError, match="choose from 1 to 1000"):
+        spaced_timesteps(1000, num_steps)
+
+
+@pytest.mark.parametrize("name", SCHEDULES)
+def test_zero_terminal_snr_keeps_the_first_and_ends_at_zero(name: str) -> None:
+    plain, rescaled = make(name), make(name, zero_terminal_snr=True)
+    assert rescaled.snr[-1].item() == 0
+    assert rescaled.alpha[-1].item() == 0
+    assert rescaled.sigma[-1].item() == 1
+    assert rescaled.log_snr[-1].item() == -torch.inf
+    assert rescaled.alpha[0].item() == pytest.approx(plain.alpha[0].item(), rel=1e-14)
+    # a straight-line map of alpha: differences keep their ratios
+    ratio = rescaled.alpha.diff() / plain.alpha.diff()
+    torch.testing.assert_close(ratio, ratio[:1].expand_as(ratio), rtol=1e-6, atol=0)
+    assert bool(torch.isfinite(rescaled.posterior_mean_coef_x0).all())
+    assert bool(torch.isfinite(rescaled.posterior_variance).all())
+
+
+@pytest.mark.parametrize("name", SCHEDULES)
+def test_zero_terminal_snr_is_diffusers(name: str) -> None:
+    process = make(name)
+    expected = torch.cumprod(1 - diffusers_rescale(process.betas), 0)
+    torch.testing.assert_close(
+        rescale_zero_terminal_snr(process.alphas_cumprod), expected.to(torch.float64), rtol=1e-9, atol=1e-14
+    )
+
+
+@pytest.mark.parametrize("betas", [[0.1, 0.0], [0.1, 1.0], [-0.1, 0.2], [0.1, 1.5], [0.1, float("nan")]])
+def test_betas_that_are_no_probabilities(betas: list[float]) -> None:
+    with pytest.raises(UsageError, match="must stay between 0 and 1"):
+        alphas_cumprod_from_betas(torch.tensor(betas, dtype=torch.float64))
+
+
+def test_few_timesteps_scale_the_betas_out_of_range() -> None:
+    with pytest.raises(UsageError, match="with 10 timesteps, lower beta_end or raise num_timesteps"):
+        Linear(Linear.Options(num_timesteps=10)).alphas_cumprod()
+
+
+def test_a_curve_to_zero_has_its_last_beta_clipped() -> None:
+    curve = torch.tensor([1.0, 0.5, 0.0], dtype=torch.float64)
+    assert alphas_cumprod_from_function(curve, max_beta=0.9).tolist() == pytest.approx([0.5, 0.05])
+
+
+@pytest.mark.parametrize(
+    "table",
+    [[], [1.0, 0.5], [0.5, 0.5], [0.5, 0.6], [0.5, -0.1], [0.5, float("nan")], [[0.5], [0.4]]],
+)
+def test_tables_that_are_no_process(table: list[float]) -> None:
+    with pytest.raises(UsageError, match="alphas_cumprod must"):
+        DiffusionProcess(torch.tensor(table, dtype=torch.float64))

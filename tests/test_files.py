@@ -1,0 +1,181 @@
+import errno
+import hashlib
+import json
+import os
+from pathlib import Path
+
+import pytest
+
+from debiasctl import files, paths
+from debiasctl.errors import DebiasctlError, UsageError
+
+
+def test_a_file_takes_its_place_whole(tmp_path: Path) -> None:
+    path = tmp_path / "new" / "folder" / "file.bin"
+    files.write_bytes(path, b"old")
+    with files.atomic_file(path) as stream:
+        stream.write(b"new")
+        stream.flush()
+        assert path.read_bytes() == b"old"
+    assert path.read_bytes() == b"new"
+    assert os.listdir(path.parent) == ["file.bin"]
+
+
+@pytest.mark.parametrize("error", [RuntimeError("x"), KeyboardInterrupt()])
+def test_an_error_leaves_the_old_file_and_nothing_else(tmp_path: Path, error: BaseException) -> None:
+    path = tmp_path / "file"
+    path.write_bytes(b"old")
+
+    def write() -> None:
+        with files.atomic_file(path) as stream:
+            stream.write(b"half")
+            raise error
+
+    with pytest.raises(type(error)):
+        write()
+    assert path.read_bytes() == b"old"
+    assert os.listdir(tmp_path) == ["file"]
+
+
+def test_a_file_is_on_the_disk_before_it_takes_its_place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    calls = []
+    fsync, replace = os.fsync, os.replace
+    monkeypatch.setattr(os, "fsync", lambda descriptor: (calls.append("fsync"), fsync(descriptor)))
+    monkeypatch.setattr(os, "replace", lambda source, target: (calls.append("replace"), replace(source, target)))
+    files.write_bytes(tmp_path / "file", b"x")
+    assert calls == ["fsync", "replace", "fsync"]  # the last is the folder's
+
+
+def test_a_folder_appears_whole(tmp_path: Path) -> None:
+    path = tmp_path / "store" / "run"
+    with files.atomic_folder(path) as folder:
+        (folder / "a").mkdir()
+        (folder / "a" / "b").write_text("c")
+        assert not path.exists()
+    assert (path / "a" / "b").read_text() == "c"
+    assert os.listdir(path.parent) == ["run"]
+
+
+def test_an_error_leaves_no_folder(tmp_path: Path) -> None:
+    path = tmp_path / "run"
+
+    def write() -> None:
+        with files.atomic_folder(path) as folder:
+            (folder / "a").write_text("half")
+            raise RuntimeError
+
+    with pytest.raises(RuntimeError):
+        write()
+    assert os.listdir(tmp_path) == []
+
+
+def test_a_folder_that_is_there_stays_as_it_is(tmp_path: Path) -> None:
+    path = tmp_path / "run"
+    path.mkdir()
+    (path / "old").write_text("old")
+    with pytest.raises(DebiasctlError, match="cannot write"), files.atomic_folder(path) as folder:
+        (folder / "new").write_text("new")
+    assert os.listdir(tmp_path) == ["run"]
+    assert os.listdir(path) == ["old"]
+
+
+@pytest.mark.parametrize(
+    ("number", "message"),
+    [
+        (errno.ENOSPC, "the disk is full. Free some space"),
+        (errno.EDQUOT, "the disk is full. Free some space"),
+        (errno.EROFS, "writing there is not allowed. Choose another place"),
+        (errno.EACCES, "writing there is not allowed. Choose another place"),
+        (errno.EIO, os.strerror(errno.EIO)),
+    ],
+)
+@pytest.mark.parametrize("writer", ["file", "folder"])
+def test_a_disk_that_refuses(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int, message: str, writer: str
+) -> None:
+    path = tmp_path / "thing"
+    if writer == "file":
+        path.write_text("old")
+
+    def refuse(descriptor: int) -> None:
+        raise OSError(number, os.strerror(number))
+
+    def write() -> None:
+        if writer == "file":
+            files.write_bytes(path, b"new")
+        else:
+            with files.atomic_folder(path) as folder:
+                (folder / "a").write_text("new")
+
+    monkeypatch.setattr(os, "fsync", refuse)
+    with pytest.raises(DebiasctlError) as caught:
+        write()
+    assert f"cannot write {path}: {message}" in str(caught.value)
+    assert caught.value.exit_code == 1
+    assert isinstance(caught.value.__cause__, OSError)
+    assert [(entry.name, entry.read_text()) for entry in tmp_path.iterdir()] == (
+        [("thing", "old")] if writer == "file" else []
+    )
+
+
+def test_a_file_where_a_folder_should_be(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("x")
+    with pytest.raises(DebiasctlError, match="cannot write"):
+        files.write_bytes(tmp_path / "file" / "below", b"x")
+
+
+def test_json_is_written_so_that_it_reads_back_and_never_as_nan(tmp_path: Path) -> None:
+    path = tmp_path / "value.json"
+    value = {"a": [1, 2.5, None, "ü"], "b": {"c": True}}
+    files.write_json(path, value)
+    assert json.loads(path.read_text()) == value
+    with pytest.raises(ValueError, match="JSON"):
+        files.write_json(path, {"a": float("nan")})
+    assert json.loads(path.read_text()) == value
+
+
+def test_the_hash_of_a_file(tmp_path: Path) -> None:
+    (tmp_path / "file").write_bytes(b"abc")  # FIPS 180-2, B.1
+    assert files.sha256_file(tmp_path / "file") == "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
+
+
+def test_a_key_is_of_the_content_alone() -> None:
+    key = files.content_key({"a": 1, "b": {"c": [1, 2], "d": None}})
+    assert key == files.content_key({"b": {"d": None, "c": [1, 2]}, "a": 1})
+    assert key == hashlib.sha256(b'{"a":1,"b":{"c":[1,2],"d":null}}').hexdigest()[:16]
+    others = [{"a": 1}, {"a": "1", "b": {"c": [1, 2], "d": None}}, {"a": 1, "b": {"c": [2, 1], "d": None}}]
+    assert len({key, *map(files.content_key, others)}) == 4
+    with pytest.raises(ValueError, match="JSON"):
+        files.content_key(float("inf"))
+
+
+def test_the_users_folders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DEBIASCTL_HOME", str(tmp_path / "h"))
+    assert paths.home() == tmp_path / "h"
+    assert paths.runs_dir() == tmp_path / "h" / "runs"
+    assert paths.cache_dir() == tmp_path / "h" / "cache"
+    assert not (tmp_path / "h").exists()
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("DEBIASCTL_HOME", "relative")
+    assert paths.home() == tmp_path / "relative"
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("DEBIASCTL_HOME", "~/below")
+    assert paths.home() == tmp_path / "below"
+
+
+@pytest.mark.skipif(os.name != "posix" or os.uname().sysname != "Linux", reason="the XDG folders are Linux's")
+def test_the_platforms_folders_without_a_variable(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("DEBIASCTL_HOME")
+    monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path / "data"))
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    assert paths.runs_dir() == tmp_path / "data" / "debiasctl" / "runs"
+    assert paths.cache_dir() == tmp_path / "cache" / "debiasctl"
+
+
+def test_the_data_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert paths.data_dir() is None
+    monkeypatch.setenv("DEBIASCTL_DATA", str(tmp_path))
+    assert paths.data_dir() == tmp_path
+    monkeypatch.setenv("DEBIASCTL_DATA", str(tmp_path / "none"))
+    with pytest.raises(UsageError, match="is not a folder"):
+        paths.data_dir()

@@ -1,0 +1,166 @@
+"""Tiny runs, the command line inside this process, and plugin packages made up on the spot."""
+
+import contextlib
+import io
+import sys
+import traceback
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+from unittest.mock import patch
+
+import torch
+from safetensors.torch import load_file
+
+from debiasctl.api import DataLocation, LoadedDataset
+from debiasctl.cli.app import main
+from debiasctl.runs import Run
+from debiasctl.specs import RunSpec, merge, resolve_spec
+from debiasctl.training import session
+from debiasctl.training.loop import Progress
+from debiasctl.training.setup import Training, make_accelerator, set_up
+
+BACKBONE = "dit:hidden_size=16,depth=1,num_heads=2"
+LOCATION = DataLocation(data_dir=None, cache_dir=Path("no-cache"))
+OPTIONS = ("--backbone", BACKBONE, "--batch-size", "8", "--set", "training.heldout_images=4")
+_SETTINGS = {
+    "data": {"dataset": "digits", "horizontal_flip": False},
+    "model": {"backbone": BACKBONE, "prediction": "eps"},
+    "diffusion": {"schedule": "linear"},
+    "optimizer": {"lr": 1e-3, "warmup_steps": 2, "decay": "cosine", "clip_grad_norm": 1.0},
+    "ema": {"decay": 0.9},
+    "training": {"steps": 6, "batch_size": 8, "heldout_images": 4, "checkpoint_every": 3, "log_every": 1},
+}
+
+
+def make_spec(**settings: Any) -> RunSpec:
+    """The spec of a tiny run on digits; `section__field=value` changes a setting."""
+    raw: dict[str, Any] = {}
+    for key, value in settings.items():
+        for part in reversed(key.split("__")):
+            value = {part: value}
+        raw = merge(raw, value)
+    return resolve_spec([_SETTINGS, raw], LOCATION)[0]
+
+
+@lru_cache(maxsize=1)
+def digits() -> LoadedDataset:
+    return session.load_data(make_spec(), LOCATION)
+
+
+def set_up_tiny(spec: RunSpec) -> Training:
+    return set_up(spec, digits(), accelerator=make_accelerator("cpu"))
+
+
+def randomize(network: torch.nn.Module) -> None:
+    """Weights at which every layer matters: DiT starts with its blocks switched off and its output at 0."""
+    generator = torch.Generator().manual_seed(1)
+    with torch.no_grad():
+        for parameter in network.parameters():
+            parameter.add_(0.2 * torch.randn(parameter.shape, generator=generator))
+
+
+def train(name: str | None, spec: RunSpec, on_progress: Callable[[Progress], None] = lambda progress: None) -> Run:
+    return session.start(
+        spec, LOCATION, name=name, device="cpu", on_start=lambda *parts: None, on_progress=on_progress
+    )
+
+
+def resume(run: Run, steps: int | None = None, location: DataLocation = LOCATION) -> list[int]:
+    """Go on with a run; returns the steps that were made."""
+    made: list[int] = []
+    session.resume(
+        run,
+        location,
+        steps=steps,
+        device="cpu",
+        on_start=lambda *parts: None,
+        on_progress=lambda progress: made.append(progress.step),
+    )
+    return made
+
+
+def stored_state(run: Run, step: int) -> dict[str, Any]:
+    """Everything in a checkpoint, flat: name -> tensor or value."""
+    folder = run.checkpoint_path(step)
+    state = {f"raw/{name}": tensor for name, tensor in load_file(folder / "model.safetensors").items()}
+    state |= {f"ema/{name}": tensor for name, tensor in load_file(folder / "ema.safetensors").items()}
+    return state | dict(_flatten(torch.load(folder / "state.pt", weights_only=True)))
+
+
+def same_state(first: Mapping[str, Any], second: Mapping[str, Any]) -> bool:
+    """Whether all tensors are equal bit for bit, and all else is equal."""
+    return first.keys() == second.keys() and all(
+        torch.equal(one, second[name]) if isinstance(one, torch.Tensor) else one == second[name]
+        for name, one in first.items()
+    )
+
+
+def _flatten(value: Any, prefix: str = "state") -> Iterator[tuple[str, Any]]:
+    if isinstance(value, Mapping):
+        for key, inner in value.items():
+            yield from _flatten(inner, f"{prefix}/{key}")
+    elif isinstance(value, list | tuple):
+        yield from _flatten(dict(enumerate(value)), prefix)
+    else:
+        yield prefix, value
+
+
+@dataclass(frozen=True)
+class Outcome:
+    code: int
+    out: str
+    err: str
+
+
+def debiasctl(*arguments: str | Path) -> Outcome:
+    """What the command line does with these arguments, in this process."""
+    out, err, code = io.StringIO(), io.StringIO(), 0
+    argv = ["debiasctl", *map(str, arguments)]
+    with patch.object(sys, "argv", argv), contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
+        try:
+            main()
+        except SystemExit as end:
+            code = int(end.code or 0)
+        except BaseException:
+            traceback.print_exc()  # main promises to let nothing through
+            code = -1
+    return Outcome(code, out.getvalue(), err.getvalue())
+
+
+def succeed(*arguments: str | Path) -> Outcome:
+    outcome = debiasctl(*arguments)
+    assert outcome.code == 0, outcome.err
+    return outcome
+
+
+def error_of(*arguments: str | Path, code: int) -> str:
+    """The one message with which a command fails."""
+    outcome = debiasctl(*arguments)
+    assert outcome.code == code, outcome
+    assert "Traceback" not in outcome.err
+    assert "looks like a bug" not in outcome.err
+    if "╭─ Error" in outcome.err:  # what the parser of options says itself
+        assert outcome.err.count("╭─ Error") == 1
+        return " ".join(outcome.err.partition("╭─ Error")[2].replace("│", " ").split())
+    before, mark, message = outcome.err.rpartition("error: ")
+    assert mark, outcome.err
+    assert "error:" not in before
+    return message
+
+
+def write_distribution(
+    site: Path, *, name: str, version: str, entry_points: Mapping[str, Mapping[str, str]], modules: Mapping[str, str]
+) -> None:
+    """An installed package, as pip would leave it in the folder `site`."""
+    metadata = site / f"{name.replace('-', '_')}-{version}.dist-info"
+    metadata.mkdir(parents=True)
+    (metadata / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n")
+    lines = []
+    for group, points in entry_points.items():
+        lines += [f"[{group}]", *(f"{point} = {target}" for point, target in points.items())]
+    (metadata / "entry_points.txt").write_text("\n".join(lines) + "\n")
+    for module, code in modules.items():
+        (site / f"{module}.py").write_text(code)

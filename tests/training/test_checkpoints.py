@@ -1,0 +1,206 @@
+import re
+import resource
+import shutil
+import signal
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+from tiny import debiasctl, error_of, make_spec, resume, same_state, stored_state, train
+
+from debiasctl.errors import CheckpointError, DebiasctlError, TrainingError
+from debiasctl.runs import Run, create_run, find_run, new_status, read_metrics
+from debiasctl.training import checkpoints
+from debiasctl.training.checkpoints import choose_step, load_weights
+from debiasctl.training.setup import build_network
+
+FILES = ("model.safetensors", "ema.safetensors", "state.pt")
+
+
+def untrained_run(name: str = "run") -> Run:
+    """A run that was killed before its first checkpoint."""
+    return create_run(name, make_spec(), status=new_status(num_steps=6, dataset="digits", weighting="x", seed=0))
+
+
+def cut(file: Path) -> None:
+    data = file.read_bytes()
+    file.write_bytes(data[: len(data) // 2])
+
+
+def test_the_first_checkpoint_holds_the_untrained_network() -> None:
+    run = train("run", make_spec(training__keep_steps=[0], training__seed=3))
+    stored = load_file(run.checkpoint_path(0) / "model.safetensors")
+    fresh = build_network(run.spec(), image_size=8, channels=1, num_classes=10).state_dict()
+    assert stored.keys() == fresh.keys()
+    assert all(torch.equal(stored[name], fresh[name]) for name in fresh)
+    assert stored_state(run, 0)["state/step"] == 0
+    assert not same_state(stored, load_file(run.checkpoint_path(6) / "model.safetensors"))
+
+
+def test_it_is_written_before_the_first_step(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(training, step):
+        raise TrainingError("no first step")
+
+    monkeypatch.setattr("debiasctl.training.loop.train_step", fail)
+    with pytest.raises(TrainingError):
+        train("run", make_spec())
+    assert find_run("run").checkpoint_steps() == [0]
+    monkeypatch.undo()
+
+
+@pytest.mark.parametrize(
+    "settings, kept",
+    [
+        ({}, [8, 9]),
+        ({"keep_last": 1}, [9]),
+        ({"keep_last": 3}, [6, 8, 9]),
+        ({"keep_last": 1, "keep_steps": [0, 4, 5]}, [0, 4, 5, 9]),  # 5 would not be due
+        ({"checkpoint_every": 100}, [0, 9]),
+    ],
+)
+def test_which_checkpoints_are_kept(settings: dict, kept: list[int]) -> None:
+    changes = {f"training__{key}": value for key, value in settings.items()}
+    run = train("run", make_spec(**{"training__steps": 9, "training__checkpoint_every": 2} | changes))
+    assert run.checkpoint_steps() == kept
+    assert sorted(int(path.name) for path in (run.path / "checkpoints").iterdir()) == kept
+
+
+@pytest.mark.parametrize("file", [*FILES, "manifest.json"])
+def test_a_cut_checkpoint_is_named_with_the_way_on_which_leads_to_the_same_end(file: str) -> None:
+    whole = train("whole", make_spec())
+    run = train("run", make_spec())
+    run.update_status(state="training")  # as if it had been killed
+    folder = run.checkpoint_path(6)
+    cut(folder / file)
+    message = error_of("train", "--resume", "run", "--steps", "7", code=1)
+    assert re.match(r"checkpoint 6 of run 'run' is damaged", message)
+    assert str(folder) in message
+    assert file in message or (file == "manifest.json" and "JSONDecodeError" in message)
+    assert "Remove that folder to go on from checkpoint 3" in message
+    assert find_run("run").spec().training.steps == 7  # asked for, and not lost by the failure
+    shutil.rmtree(folder)
+    resume(run, steps=8)
+    other = train("other", make_spec(training__steps=8))
+    assert same_state(stored_state(run, 3), stored_state(whole, 3))
+    assert run.checkpoint_steps() == other.checkpoint_steps()
+
+
+def test_a_missing_file_is_damage_and_a_missing_manifest_is_no_checkpoint() -> None:
+    run = train("run", make_spec())
+    (run.checkpoint_path(6) / "ema.safetensors").unlink()
+    assert "is damaged (FileNotFoundError" in error_of("train", "--resume", "run", "--steps", "9", code=1)
+    (run.checkpoint_path(6) / "manifest.json").unlink()
+    assert run.checkpoint_steps() == [3]
+    run.update_status(state="interrupted")
+    assert resume(run, steps=9) == [4, 5, 6, 7, 8, 9]
+    assert run.checkpoint_steps() == [6, 9]  # and 6 is whole again
+    assert stored_state(run, 6)["state/step"] == 6
+    assert [record["step"] for record in read_metrics(run) if record["kind"] == "train"] == list(range(1, 10))
+
+
+def test_the_only_checkpoint_damaged() -> None:
+    run = train("run", make_spec(training__keep_last=1))
+    cut(run.checkpoint_path(6) / "state.pt")
+    message = error_of("train", "--resume", "run", "--steps", "9", code=1)
+    assert "state.pt differs from its checksum" in message
+    assert "There is no earlier checkpoint" in message
+
+
+def test_only_the_file_that_is_read_need_be_whole(tmp_path: Path) -> None:
+    run = train("run", make_spec())
+    cut(run.checkpoint_path(6) / "model.safetensors")
+    network = build_network(run.spec(), image_size=8, channels=1, num_classes=10)
+    load_weights(run, network, step=6, weights="ema")
+    assert torch.equal(next(network.parameters()), next(iter(stored_ema(run).values())))
+    with pytest.raises(CheckpointError, match="model.safetensors differs"):
+        load_weights(run, network, step=6, weights="raw")
+
+
+def stored_ema(run: Run) -> dict:
+    loaded = load_file(run.checkpoint_path(6) / "ema.safetensors")
+    network = build_network(run.spec(), image_size=8, channels=1, num_classes=10)
+    return {name: loaded[name] for name, _ in network.named_parameters()}
+
+
+def test_weights_of_another_network_are_refused() -> None:
+    run = train("run", make_spec())
+    other = build_network(make_spec(model__backbone="dit:hidden_size=32,depth=1,num_heads=2"),
+                          image_size=8, channels=1, num_classes=10)  # fmt: skip
+    with pytest.raises(CheckpointError, match="checkpoint 6 of run 'run' does not fit its spec"):
+        load_weights(run, other, step=6, weights="ema")
+
+
+def test_which_checkpoint_is_meant() -> None:
+    run = train("run", make_spec())
+    assert [choose_step(run, text) for text in (None, "last", "3", "6")] == [6, 6, 3, 6]
+    for text in ("4", "-1", "first", "3.0"):
+        with pytest.raises(CheckpointError, match=rf"no checkpoint '{text}'. It has: 3, 6 \(or 'last'\)"):
+            choose_step(run, text)
+
+
+def test_a_run_without_a_checkpoint_can_be_trained_and_not_sampled() -> None:
+    run = untrained_run()
+    assert "has no checkpoint. Train it first: debiasctl train --resume run" in error_of("sample", "run", code=1)
+    assert "has no checkpoint" in error_of("evaluate", "run", "--num", "2", code=1)
+    assert resume(run) == [1, 2, 3, 4, 5, 6]
+
+
+def test_what_is_no_run(tmp_path: Path) -> None:
+    assert "is not a run's folder" in error_of("train", "--resume", tmp_path, code=2)
+    assert "there is no run 'runn'" in error_of("sample", "runn", code=2)
+
+
+# ---------------------------------------------------------------- a full disk
+
+
+@contextmanager
+def files_of_at_most(size: int):
+    """The system refuses to let a file grow beyond `size` bytes: what a full disk does to one, without filling one."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    ignored = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+        signal.signal(signal.SIGXFSZ, ignored)
+
+
+@pytest.mark.parametrize("size", [20_000, 60_000])  # the weights, of 40 kB, and the optimizer's state, of 80 kB
+def test_a_full_disk_stops_the_run_and_leaves_the_last_checkpoint(size: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    save = checkpoints.save_checkpoint
+
+    def save_on_a_full_disk(run, training, *, step, progress):
+        if step < 6:
+            return save(run, training, step=step, progress=progress)
+        with files_of_at_most(size):
+            return save(run, training, step=step, progress=progress)
+
+    with monkeypatch.context() as patch:
+        patch.setattr("debiasctl.training.loop.save_checkpoint", save_on_a_full_disk)
+        with pytest.raises(DebiasctlError, match="cannot write .*: the disk is full. Free some space") as caught:
+            train("run", make_spec())
+    assert caught.value.exit_code == 1
+    run = find_run("run")
+    assert (run.status().state, run.checkpoint_steps()) == ("failed", [0, 3])
+    assert "the disk is full" in (run.status().message or "")
+    assert [path.name for path in (run.path / "checkpoints").iterdir() if path.name.startswith(".")] == []
+    assert resume(run) == [4, 5, 6]
+    assert same_state(stored_state(run, 6), stored_state(train("whole", make_spec()), 6))
+
+
+def test_a_full_disk_ends_the_command_with_one_message(monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(path, data):
+        raise OSError(28, "No space left on device")
+
+    train("run", make_spec())
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "write_bytes", full)
+        outcome = debiasctl("train", "--resume", "run", "--steps", "9")
+    assert outcome.code == 1
+    assert outcome.err.splitlines()[-1].startswith("error: cannot write ")
+    assert "the disk is full" in outcome.err
+    assert "bug" not in outcome.err
+    assert find_run("run").status().state == "failed"

@@ -1,0 +1,59 @@
+import pytest
+import torch
+from tiny import BACKBONE, LOCATION, digits, make_spec, set_up_tiny
+
+from debiasctl.specs import resolve_spec
+from debiasctl.training.estimate import estimate
+
+UNET = "unet:channels=32,channel_mult=[1,2],num_res_blocks=1,attention_resolutions=[4]"
+
+
+@pytest.mark.parametrize("backbone", [BACKBONE, UNET])
+@pytest.mark.parametrize("conditional", [True, False])
+def test_counts_are_those_of_what_is_trained(backbone: str, conditional: bool) -> None:
+    spec = make_spec(model__backbone=backbone, model__conditional=conditional)
+    found = estimate(spec, digits().info)
+    network = set_up_tiny(spec).network
+    assert found.parameters == sum(parameter.numel() for parameter in network.parameters())
+    assert (found.steps, found.images) == (6, 48)
+    assert found.epochs == pytest.approx(48 / 1501)
+    assert found.memory["weights"] == found.memory["gradients"] == found.memory["ema"] == 4 * found.parameters
+    assert found.memory["optimizer"] == 8 * found.parameters  # two moments
+    assert found.memory["data"] == 1797 * 64
+    assert found.total == sum(found.memory.values())
+
+
+@pytest.mark.parametrize("backbone", [BACKBONE, UNET])
+def test_activations_grow_linearly_with_the_batch(backbone: str) -> None:
+    def activations(batch_size: int) -> int:
+        spec = make_spec(model__backbone=backbone, training__batch_size=batch_size)
+        return estimate(spec, digits().info).memory["activations"]
+
+    first = activations(16)
+    assert first > 16 * 64 * 4  # more than the images themselves
+    assert activations(32) - first == pytest.approx(first, rel=0.02)
+    assert activations(64) - activations(48) == activations(32) - first
+
+
+def test_activations_are_what_autograd_keeps() -> None:
+    """By another way: the saved tensors of a real forward, each storage once, parameters apart."""
+    spec = make_spec(training__batch_size=4)
+    network = set_up_tiny(spec).network
+    parameters = {parameter.untyped_storage().data_ptr() for parameter in network.parameters()}
+    kept: dict[int, torch.Tensor] = {}
+
+    def pack(tensor: torch.Tensor) -> torch.Tensor:
+        kept[tensor.untyped_storage().data_ptr()] = tensor
+        return tensor
+
+    with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
+        network(torch.zeros(4, 1, 8, 8), torch.zeros(4), torch.zeros(4, dtype=torch.int64))
+    real = sum(one.untyped_storage().nbytes() for pointer, one in kept.items() if pointer not in parameters)
+    assert estimate(spec, digits().info).memory["activations"] == pytest.approx(real, rel=0.05)
+
+
+def test_it_takes_no_memory_of_its_own() -> None:
+    spec, info = resolve_spec(
+        [{"data": {"dataset": "digits"}, "model": {"backbone": "dit:hidden_size=4096,depth=40,num_heads=32"}}], LOCATION
+    )
+    assert estimate(spec, info).parameters > 8e9

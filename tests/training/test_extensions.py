@@ -1,0 +1,113 @@
+"""Extensions from a package of their own."""
+
+import os
+import signal
+
+import pytest
+from tiny import make_spec, resume, same_state, stored_state, train, write_distribution
+
+from debiasctl.errors import CheckpointError, Interrupted
+from debiasctl.runs import find_run
+
+CODE = '''
+"""Writes down when it is called, and pulls the weights towards 0."""
+import torch
+from pydantic import Field
+from debiasctl.api import Extension, PluginOptions
+
+CALLS = []
+
+
+class Shrink(Extension):
+    """Weight shrinkage."""
+
+    class Options(PluginOptions):
+        """Options."""
+
+        rate: float = Field(0.5, gt=0, description="share taken away after a step")
+
+    def __init__(self, options):
+        super().__init__(options)
+        self.count, self.trace = 0, torch.zeros(3)
+
+    def _first(self, context):
+        return next(context.model.parameters()).detach().flatten()[0].item()
+
+    def on_start(self, context):
+        CALLS.append(("on_start", context.step, self.count, self._first(context)))
+
+    def after_backward(self, context):
+        norm = torch.cat([one.grad.flatten() for one in context.model.parameters() if one.grad is not None]).norm()
+        CALLS.append(("after_backward", context.step, norm.item(), self._first(context)))
+
+    def after_step(self, context):
+        CALLS.append(("after_step", context.step, len(context.optimizer.param_groups), self._first(context)))
+        self.count += 1
+        self.trace[self.count % 3] = self.count
+        with torch.no_grad():
+            for parameter in context.model.parameters():
+                parameter.mul_(1 - self.options.rate * 0.01 * self.count)
+
+    def state_dict(self):
+        return {"count": self.count, "trace": self.trace, "why": "a test"}
+
+    def load_state_dict(self, state):
+        self.count, self.trace = state["count"], state["trace"]
+'''
+
+
+@pytest.fixture
+def calls(tmp_path, monkeypatch) -> list:
+    points = {"debiasctl.extensions": {"shrink": "shrink_extension:Shrink"}}
+    write_distribution(tmp_path, name="shrink", version="0.3", entry_points=points, modules={"shrink_extension": CODE})
+    monkeypatch.syspath_prepend(tmp_path)
+    import shrink_extension  # type: ignore[import-not-found]
+
+    shrink_extension.CALLS.clear()
+    return shrink_extension.CALLS
+
+
+def test_it_is_called_at_its_points_and_recorded_in_the_spec(calls: list) -> None:
+    run = train("run", make_spec(extensions=["shrink:rate=0.25"], optimizer__clip_grad_norm=1e-3))
+    expected = [("on_start", 0)]
+    for step in range(6):
+        expected += [("after_backward", step), ("after_step", step)]
+    assert [call[:2] for call in calls] == expected
+    for before, after in zip(calls[1::2], calls[2::2], strict=True):
+        assert before[2] == pytest.approx(1e-3, rel=1e-3)  # the gradient after clipping
+        assert before[3] != after[3]  # the optimizer steps in between
+    assert [choice.model_dump() for choice in run.spec().extensions] == [
+        {"name": "shrink", "options": {"rate": 0.25}, "distribution": "shrink", "version": "0.3"}
+    ]
+
+
+def test_what_it_does_to_the_weights_counts() -> None:
+    plain = stored_state(train("plain", make_spec()), 6)
+    assert plain["state/extensions"] if "state/extensions" in plain else True
+
+
+def test_its_state_survives_a_resume(calls: list) -> None:
+    spec = make_spec(extensions=["shrink"])
+    whole = train("whole", spec)
+    calls.clear()
+    with pytest.raises(Interrupted):
+        train("run", spec, lambda one: os.kill(os.getpid(), signal.SIGTERM) if one.step == 4 else None)
+    calls.clear()
+    run = find_run("run")
+    assert resume(run) == [5, 6]
+    assert calls[0][:3] == ("on_start", 4, 4)  # after the checkpoint was loaded
+    end = stored_state(run, 6)
+    assert end["state/extensions/0/count"] == 6
+    assert same_state(end, stored_state(whole, 6))
+    assert not same_state(end, stored_state(train("plain", make_spec()), 6))
+
+
+def test_a_checkpoint_of_other_extensions_does_not_fit(calls: list) -> None:
+    run = train("run", make_spec(extensions=["shrink"]))
+    spec = run.spec_json()
+    spec["extensions"] = []
+    import json
+
+    (run.path / "spec.json").write_text(json.dumps(spec))
+    with pytest.raises(CheckpointError, match="checkpoint 6 of run 'run' does not fit its spec"):
+        resume(run, steps=9)

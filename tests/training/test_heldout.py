@@ -1,0 +1,98 @@
+import math
+
+import pytest
+import torch
+from tiny import digits, make_spec
+
+from debiasctl import counter_random
+from debiasctl.counter_random import Stream
+from debiasctl.training.heldout import LOG_SNR_EDGES, HeldoutSet, heldout_errors
+from debiasctl.training.setup import build_objective
+
+NUM = 20
+
+
+class Zero(torch.nn.Module):
+    """Predicts 0 and keeps what it was given."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.seen = []
+
+    def forward(self, x, noise_level, labels=None):
+        self.seen.append((x, noise_level.long(), labels))
+        return torch.zeros_like(x)
+
+
+def heldout_set(num_images: int = NUM, conditional: bool = True) -> HeldoutSet:
+    return HeldoutSet.of(
+        digits().heldout, num_images=num_images, conditional=conditional, device=torch.device("cpu")
+    )
+
+
+@pytest.mark.parametrize("prediction", ["eps", "x0", "v"])
+def test_a_network_that_gives_0_errs_by_its_target(prediction: str) -> None:
+    objective, network, heldout = build_objective(make_spec(model__prediction=prediction)), Zero(), heldout_set()
+    bins = heldout_errors(network, objective, heldout)
+    assert [one["log_snr"] for one in bins] == [
+        list(pair) for pair in zip([None, *LOG_SNR_EDGES], [*LOG_SNR_EDGES, None], strict=True)
+    ]
+    for number, (one, (_, t, labels)) in enumerate(zip(bins, network.seen, strict=True)):
+        low, high = one["log_snr"]
+        log_snr = objective.process.log_snr[t]
+        assert low is None or bool((log_snr >= low).all())
+        assert high is None or bool((log_snr < high).all())
+        assert torch.equal(labels, heldout.labels)
+        positions = torch.arange(NUM)
+        eps = counter_random.normal(0, Stream.HELDOUT, step=2 * number + 1, positions=positions, shape=(1, 8, 8))
+        eps, x0 = eps.double(), heldout.x0.double()
+        snr = objective.process.snr[t][:, None, None, None]
+        alpha, sigma = (snr / (1 + snr)).sqrt(), (1 / (1 + snr)).sqrt()
+        target = {"eps": eps, "x0": x0, "v": alpha * eps - sigma * x0}[prediction]
+        of_x0 = {"eps": target**2 / snr, "x0": target**2, "v": target**2 / (1 + snr)}[prediction]
+        # one error in three units
+        assert one["x0"] == pytest.approx(of_x0.mean().item(), rel=1e-4)
+        assert one["eps"] == pytest.approx((of_x0 * snr).mean().item(), rel=1e-4)
+        assert one["v"] == pytest.approx((of_x0 * (snr + 1)).mean().item(), rel=1e-4)
+        assert one["num"] == NUM
+        if prediction == "eps":
+            assert one["eps"] == pytest.approx((eps**2).mean().item(), rel=1e-5)
+
+
+def test_a_network_that_knows_the_noise_has_no_error() -> None:
+    objective, heldout = build_objective(make_spec(model__prediction="v")), heldout_set()
+
+    class Knowing(torch.nn.Module):
+        def forward(self, x, noise_level, labels=None):
+            t = noise_level.long()
+            alpha = objective.process.alpha[t][:, None, None, None]
+            sigma = objective.process.sigma[t][:, None, None, None]
+            eps = (x - alpha * heldout.x0) / sigma
+            return (alpha * eps - sigma * heldout.x0).float()
+
+    for one in heldout_errors(Knowing(), objective, heldout):
+        assert max(one["eps"], one["v"]) < 1e-6
+
+
+def test_the_numbers_do_not_depend_on_the_runs_seed_or_weighting() -> None:
+    def errors(**settings):
+        return heldout_errors(Zero(), build_objective(make_spec(**settings)), heldout_set())
+
+    assert errors(training__seed=0) == errors(training__seed=7, loss__weighting="constant")
+
+
+def test_bins_that_the_schedule_does_not_enter_are_left_out_and_zero_snr_is_in_the_lowest() -> None:
+    few = build_objective(make_spec(diffusion__schedule="linear:num_timesteps=4,beta_start=0.0016,beta_end=0.002"))
+    bins = [tuple(one["log_snr"]) for one in heldout_errors(Zero(), few, heldout_set())]
+    assert bins == [(-4.0, -2.0), (-2.0, 0.0), (0.0, 2.0)]
+    zero = build_objective(make_spec(diffusion__schedule="linear:zero_terminal_snr=true", model__prediction="v"))
+    lowest = heldout_errors(Zero(), zero, heldout_set())[0]
+    assert lowest["log_snr"] == [None, -8.0]
+    assert all(math.isfinite(lowest[unit]) for unit in ("eps", "x0", "v"))
+
+
+def test_images_are_spread_over_the_split() -> None:
+    whole, few = heldout_set(10_000), heldout_set(37, conditional=False)
+    assert len(whole.x0) == len(digits().heldout) == 296
+    assert torch.equal(few.x0, whole.x0[torch.arange(37) * 296 // 37])
+    assert few.labels is None
