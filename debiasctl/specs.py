@@ -297,7 +297,7 @@ def read_spec_file(path: Path) -> dict[str, Any]:
         content = readers[path.suffix.lower()](path.read_text(encoding="utf-8"))
     except OSError as error:
         raise SpecError(f"spec file {path} cannot be read: {error.strerror}") from error
-    except (ValueError, UnicodeDecodeError) as error:  # JSON's and TOML's errors are ValueErrors
+    except (ValueError, RecursionError) as error:  # JSON's, TOML's and decoding errors are ValueErrors
         raise SpecError(f"spec file {path} cannot be read: {error}") from error
     if not isinstance(content, dict):
         raise SpecError(f"spec file {path} must hold sections such as data, model and training")
@@ -324,5 +324,5 @@ def load_stored_spec(text: str, source: str) -> RunSpec:
         if not isinstance(raw, dict):
             raise SpecError("it holds no sections")
         return validate_spec(raw)
-    except (ValueError, DebiasctlError) as error:
+    except (ValueError, RecursionError, DebiasctlError) as error:
         raise RunError(f"{source} cannot be used: {error}") from error

@@ -77,7 +77,8 @@ def test_refuses(text: str, message: str) -> None:
 
 
 TEXTS = [
-    "plain", "null", "two words", " padded ", "a,b", "a=b", "it's", 'say "hi"', "back\\slash", "trailing\\", '\\"', "", "[1,2]",
+    "plain", "null", "two words", " padded ", "a,b", "a=b", "it's", 'say "hi"', "back\\slash",
+    "trailing\\", '\\"', "", "[1,2]",
     "[", "}", "(", "{", "tab\there", "line\nbreak", "süß", "C:\\dir, x\\", "'", '"', "true", "1e-05",
 ]  # fmt: skip
 

@@ -63,9 +63,7 @@ def randomize(network: torch.nn.Module) -> None:
 
 
 def train(name: str | None, spec: RunSpec, on_progress: Callable[[Progress], None] = lambda progress: None) -> Run:
-    return session.start(
-        spec, LOCATION, name=name, device="cpu", on_start=lambda *parts: None, on_progress=on_progress
-    )
+    return session.start(spec, LOCATION, name=name, device="cpu", on_start=lambda *parts: None, on_progress=on_progress)
 
 
 def resume(run: Run, steps: int | None = None, location: DataLocation = LOCATION) -> list[int]:
@@ -124,8 +122,8 @@ def debiasctl(*arguments: str | Path) -> Outcome:
             main()
         except SystemExit as end:
             code = int(end.code or 0)
-        except BaseException:
-            traceback.print_exc()  # main promises to let nothing through
+        except Exception:  # noqa: BLE001 - main promises to let nothing through
+            traceback.print_exc()
             code = -1
     return Outcome(code, out.getvalue(), err.getvalue())
 

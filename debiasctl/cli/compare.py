@@ -8,6 +8,7 @@ import typer
 
 from debiasctl.cli.completion import complete_run
 from debiasctl.cli.output import note, print_json, print_table
+from debiasctl.errors import UsageError
 
 if TYPE_CHECKING:
     from debiasctl.comparison.tables import Comparison, Figure
@@ -34,6 +35,8 @@ def compare(
     from debiasctl.comparison.tables import compare as compare_runs
     from debiasctl.runs import find_run
 
+    if as_json and str(csv) == "-":
+        raise UsageError("--csv - and --json both write to stdout. Give one of them, or a file's name with --csv")
     compared = compare_runs([find_run(name) for name in runs], metric=metric)
     if csv is not None:
         _write_csv(csv, compared)

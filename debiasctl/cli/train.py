@@ -235,6 +235,10 @@ def _report(run: Any, *, as_json: bool) -> None:
 
 
 def _show_plan(spec: "RunSpec", info: "DatasetInfo", name: str | None, *, as_json: bool) -> None:
+    from debiasctl.runs import refuse_taken_name
+
+    if name is not None:
+        refuse_taken_name(name)
     from debiasctl.training.estimate import estimate
     from debiasctl.training.setup import build_objective
 

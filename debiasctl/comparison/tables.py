@@ -41,7 +41,8 @@ def compare(runs: Sequence[Run], *, metric: str | None = None) -> Comparison:
 
     Raises:
         UsageError: fewer than two runs, one of them twice, or an unknown metric.
-        ComparisonError: a run has no evaluation, or no figure was measured in the same way for all of them.
+        ComparisonError: a run has no evaluation, or none by that metric, or no figure was measured in the same way
+        for all of them.
     """
     if len(runs) < 2 or len({run.path.resolve() for run in runs}) < len(runs):
         raise UsageError("name two or more different runs: debiasctl compare RUN RUN")
@@ -52,6 +53,12 @@ def compare(runs: Sequence[Run], *, metric: str | None = None) -> Comparison:
         raise UsageError(
             f"unknown metric '{metric}'.{did_you_mean(metric, known)} These runs were measured by: {', '.join(known)}"
         )
+    for run, of_run in zip(runs, records, strict=True):
+        if metric is not None and not any(metric in record["metrics"] for record in of_run):
+            raise ComparisonError(
+                f"run '{run.name}' was not measured by '{metric}'. Do that first, with the options of the other runs, "
+                f"for example: debiasctl evaluate {run.name} --metrics {metric}"
+            )
     tables = [_by_measurement(of_run, metric) for of_run in records]
     shared = [key for key in tables[0] if all(key in table for table in tables[1:])]
     if not shared:

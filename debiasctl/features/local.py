@@ -67,16 +67,17 @@ class Local:
 
     def _make(self, data: LoadedDataset) -> tuple[dict[str, Tensor], dict[str, Any]]:
         _LOG.info("training the classifier whose features are 'local', on %d images", len(data.train))
+        resolution = self.options.resolution
         threads = torch.get_num_threads()
         torch.set_num_threads(1)
         try:
             with torch.inference_mode(False), torch.enable_grad():
                 network = train_classifier(data, self.options)
+            accuracy = _accuracy(network, data.heldout, resolution=resolution)
+            scale = _scale(network, data.train, resolution=resolution)
         finally:
             torch.set_num_threads(threads)
-        accuracy = _accuracy(network, data.heldout, resolution=self.options.resolution)
-        state = {name: tensor.detach() for name, tensor in network.state_dict().items()}
-        state["scale"] = _scale(network, data.train, resolution=self.options.resolution)
+        state = {name: tensor.detach() for name, tensor in network.state_dict().items()} | {"scale": scale}
         return state, {
             "version": VERSION,
             "options": self.options.model_dump(),

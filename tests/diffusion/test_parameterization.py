@@ -119,7 +119,7 @@ def test_eps_is_refused_where_the_last_snr_is_zero(name: str) -> None:
 
 
 def test_an_unknown_prediction() -> None:
-    with pytest.raises(UsageError, match="unknown prediction 'epsilon'. Known: eps, x0, v"):
+    with pytest.raises(UsageError, match=r"unknown prediction 'epsilon'\. Known: eps, x0, v"):
         check_prediction("epsilon", make("linear", False))
 
 
@@ -143,9 +143,7 @@ def test_a_denoiser_asks_the_network_once_and_converts() -> None:
     assert noise_level.tolist() == [700.0] * 3
     assert noise_level.dtype == x_t.dtype
     assert seen_labels is labels
-    expected = convert(
-        x_t * 2, "v", x_t=x_t, alpha=process.alpha[700].float(), sigma=process.sigma[700].float()
-    )
+    expected = convert(x_t * 2, "v", x_t=x_t, alpha=process.alpha[700].float(), sigma=process.sigma[700].float())
     torch.testing.assert_close(estimate.x0, expected.x0)
     torch.testing.assert_close(estimate.eps, expected.eps)
     denoiser(x_t, 0)

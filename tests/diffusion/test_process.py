@@ -44,7 +44,7 @@ def test_the_linear_schedules_published_figures() -> None:
 
 
 def test_the_tables_fit_together(process: DiffusionProcess) -> None:
-    close = dict(rtol=1e-12, atol=1e-14)
+    close = {"rtol": 1e-12, "atol": 1e-14}
     one = torch.ones(process.num_timesteps, dtype=torch.float64)
     torch.testing.assert_close(process.alpha**2 + process.sigma**2, one, **close)
     torch.testing.assert_close(process.alpha**2, process.alphas_cumprod, **close)

@@ -78,9 +78,7 @@ def test_every_scheme_is_its_published_formula(scheme: str, space: Space) -> Non
 def test_the_three_losses_are_one_number(scheme: str, schedule: str) -> None:
     process, weighting = make(schedule), registry.create("weightings", scheme)
     t = torch.arange(0, process.num_timesteps - 1, 37)  # at zero SNR the error of eps is none of x0's
-    x0, eps, estimate = torch.randn(
-        3, len(t), 2, 4, 4, generator=torch.Generator().manual_seed(1), dtype=torch.float64
-    )
+    x0, eps, estimate = torch.randn(3, len(t), 2, 4, 4, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
     x_t = process.add_noise(x0, eps, t)
     alpha, sigma = at(process.alpha, t, like=x0), at(process.sigma, t, like=x0)
     truth = convert(x0, "x0", x_t=x_t, alpha=alpha, sigma=sigma)
@@ -96,7 +94,9 @@ def test_the_three_losses_are_one_number(scheme: str, schedule: str) -> None:
         if prediction != "eps" or process.snr[-1] > 0:
             factor = Parameterization(prediction, process).c_out[t] ** 2
             expected = weight_in(weighting, "x0", snr=process.snr)[t] * factor
-            torch.testing.assert_close(weight_in(weighting, prediction, snr=process.snr)[t], expected, rtol=1e-9, atol=0)
+            torch.testing.assert_close(
+                weight_in(weighting, prediction, snr=process.snr)[t], expected, rtol=1e-9, atol=0
+            )
 
 
 @pytest.mark.parametrize("source", PREDICTIONS)
@@ -105,7 +105,9 @@ def test_conversions_go_round(source: Space, through: Space) -> None:
     snr = torch.logspace(-8, 8, 33, dtype=torch.float64)
     weight = torch.linspace(0, 3, 33, dtype=torch.float64)
     there = convert_weight(weight, source=source, target=through, snr=snr)
-    torch.testing.assert_close(convert_weight(there, source=through, target=source, snr=snr), weight, rtol=1e-12, atol=0)
+    torch.testing.assert_close(
+        convert_weight(there, source=through, target=source, snr=snr), weight, rtol=1e-12, atol=0
+    )
     direct = convert_weight(weight, source=source, target="x0", snr=snr)
     torch.testing.assert_close(convert_weight(there, source=through, target="x0", snr=snr), direct, rtol=1e-12, atol=0)
 
@@ -196,7 +198,7 @@ def test_a_third_partys_weights_are_judged(function: Callable[[torch.Tensor], ob
 @pytest.mark.parametrize("space", ["epsilon", "eps "])
 def test_a_third_partys_space_is_judged(space: str) -> None:
     snr = make("linear").snr
-    with pytest.raises(DebiasctlError, match="is written for the space 'eps.*'. Allowed: eps, x0, v"):
+    with pytest.raises(DebiasctlError, match=r"is written for the space 'eps.*'\. Allowed: eps, x0, v"):
         weight_in(ThirdParty(torch.ones_like, space), "eps", snr=snr)
 
 

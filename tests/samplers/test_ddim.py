@@ -1,3 +1,5 @@
+from itertools import pairwise
+
 import pytest
 import torch
 from diffusers import DDIMScheduler
@@ -26,7 +28,7 @@ def test_it_converges_to_the_probability_flow_at_first_order() -> None:
         denoiser = gaussian(noise_process, mean=MEAN, std=STD)
         errors.append((make()(denoiser, x, num_steps=num_steps, noise=no_noise) - exact).abs().max().item())
     assert errors[-1] < 0.01
-    for coarse, fine in zip(errors, errors[1:], strict=False):
+    for coarse, fine in pairwise(errors):
         assert coarse / fine == pytest.approx(2, rel=0.1)
 
 
@@ -78,7 +80,9 @@ def test_eta_one_is_ddpm(clip: bool, num_steps: int) -> None:
 
 @pytest.mark.parametrize("eta", [0.0, 0.4, 1.0])
 @pytest.mark.parametrize("clip", [True, False])
-@pytest.mark.parametrize("num_steps", [4, 10, 28, 112])  # 999 / (num_steps - 1) is whole: diffusers knows no other stride
+@pytest.mark.parametrize(
+    "num_steps", [4, 10, 28, 112]
+)  # 999 / (num_steps - 1) is whole: diffusers knows no other stride
 def test_every_step_is_diffusers(num_steps: int, clip: bool, eta: float) -> None:
     x = random_x(2, 3, 4, 4)
     noise = numbered_noise(x.shape)

@@ -29,7 +29,7 @@ def test_the_small_variance_is_exact_for_a_single_image(num_steps: int) -> None:
 
 @pytest.mark.parametrize("num_steps", [2, 20, 1000])
 def test_the_large_variance_is_exact_for_standard_normal_pixels(num_steps: int) -> None:
-    """There q(x_{t-1} | x_t) has variance beta (DDPM, §3.2), so every x_t stays N(0, 1); the last step adds no noise."""
+    """There q(x_{t-1} | x_t) has variance beta (DDPM, §3.2), so x_t stays N(0, 1); the last step adds no noise."""
     forward = process()
     denoiser = gaussian(forward, mean=0.0, std=1.0)
     got = moments(make(variance="fixed-large"), denoiser, num_steps=num_steps, mean=0.0, variance=1.0)
@@ -73,7 +73,11 @@ def test_every_step_is_diffusers(monkeypatch: pytest.MonkeyPatch, num_steps: int
     result = make(variance=variance, clip_x0=clip)(ours, x, num_steps=num_steps, noise=noise)
 
     peer = DDPMScheduler(
-        beta_start=1e-4, beta_end=0.02, clip_sample=clip, prediction_type="sample", variance_type=variance.replace("-", "_")
+        beta_start=1e-4,
+        beta_end=0.02,
+        clip_sample=clip,
+        prediction_type="sample",
+        variance_type=variance.replace("-", "_"),
     )
     timesteps = spaced_timesteps(1000, num_steps)[::-1]
     peer.set_timesteps(timesteps=timesteps)
@@ -83,11 +87,9 @@ def test_every_step_is_diffusers(monkeypatch: pytest.MonkeyPatch, num_steps: int
         mine, asked_t = ours.asked[done - 1]
         assert asked_t == t
         torch.testing.assert_close(mine, x, rtol=1e-6, atol=1e-6)
-        if num_steps == 1:  # diffusers adds noise wherever t > 0; the last step adds none here
-            monkeypatch.setattr("diffusers.schedulers.scheduling_ddpm.randn_tensor", lambda *_, **__: torch.zeros_like(x))
-        else:
-            z = noise(done)
-            monkeypatch.setattr("diffusers.schedulers.scheduling_ddpm.randn_tensor", lambda *_, z=z, **__: z)
+        # diffusers adds noise wherever t > 0, and so at the last step where that is the only one
+        z = noise(done) if done < num_steps else torch.zeros_like(x)
+        monkeypatch.setattr("diffusers.schedulers.scheduling_ddpm.randn_tensor", lambda *_, z=z, **__: z)
         x = peer.step(theirs(x, t).x0, t, x).prev_sample
     torch.testing.assert_close(result, x, rtol=1e-6, atol=1e-6)
 

@@ -67,7 +67,9 @@ def test_sigmoid_follows_its_curve(start: float, end: float, tau: float) -> None
 
 
 def test_sigmoid_defaults_are_the_published_ones() -> None:
-    assert torch.equal(table("sigmoid"), table("sigmoid:start=-3,end=3,tau=1,num_timesteps=1000,zero_terminal_snr=false"))
+    assert torch.equal(
+        table("sigmoid"), table("sigmoid:start=-3,end=3,tau=1,num_timesteps=1000,zero_terminal_snr=false")
+    )
 
 
 @pytest.mark.parametrize(

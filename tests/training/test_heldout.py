@@ -25,9 +25,7 @@ class Zero(torch.nn.Module):
 
 
 def heldout_set(num_images: int = NUM, conditional: bool = True) -> HeldoutSet:
-    return HeldoutSet.of(
-        digits().heldout, num_images=num_images, conditional=conditional, device=torch.device("cpu")
-    )
+    return HeldoutSet.of(digits().heldout, num_images=num_images, conditional=conditional, device=torch.device("cpu"))
 
 
 @pytest.mark.parametrize("prediction", ["eps", "x0", "v"])

@@ -1,0 +1,318 @@
+import json
+from pathlib import Path
+
+import pytest
+import yaml
+from tiny import BACKBONE, OPTIONS, debiasctl, digits, error_of, make_spec, set_up_tiny, succeed
+from typer.testing import CliRunner
+
+from debiasctl import paths
+from debiasctl.cli.app import app
+from debiasctl.runs import find_run, read_metrics, run_names
+
+
+def nothing_written(home: Path) -> bool:
+    return list(home.iterdir()) == []
+
+
+def image_folder(folder: Path, count: int = 12) -> Path:
+    from PIL import Image
+
+    folder.mkdir()
+    for number in range(count):
+        Image.new("L", (8, 8), 20 * number).save(folder / f"{number}.png")
+    return folder
+
+
+def test_a_run_from_the_command_line() -> None:
+    outcome = succeed("train", "digits", *OPTIONS, "--steps", "4", "--weighting", "min-snr:gamma=2", "--seed", "3",
+                      "--lr", "0.01", "--checkpoint-every", "2", "--name", "run", "--schedule", "linear",
+                      "--prediction", "x0", "--normalize", "none", "--timesteps", "uniform")  # fmt: skip
+    run = find_run("run")
+    spec = run.spec()
+    assert str(spec.loss.weighting.ref) == "min-snr:gamma=2.0"
+    assert (spec.training.seed, spec.optimizer.lr, spec.training.checkpoint_every) == (3, 0.01, 2)
+    assert (spec.model.prediction, spec.loss.normalize, spec.diffusion.schedule.name) == ("x0", "none", "linear")
+    assert spec.content is not None
+    assert spec.content.content_hash == digits().content_hash
+    assert spec.provenance.packages["torch"]
+    assert sum(spec.content.class_counts) == spec.content.num_train == 1501
+    assert outcome.out == f"run 'run' is finished at step 4: {run.path}\n"
+    assert "from the start to step 4" in outcome.err
+    assert "step 4/4  loss " in outcome.err
+    assert [record["kind"] for record in read_metrics(run)][-2:] == ["train", "heldout"]
+
+
+def test_the_result_as_json_stands_alone_on_stdout() -> None:
+    outcome = succeed("train", "digits", *OPTIONS, "--steps", "2", "--json")
+    found = json.loads(outcome.out)
+    run = find_run("digits-debiased-0")
+    loss = [record for record in read_metrics(run) if record["kind"] == "train"][-1]["loss"]
+    assert found == {"name": run.name, "path": str(run.path), "state": "finished", "step": 2, "loss": loss}
+
+
+def test_runs_without_a_name_are_numbered() -> None:
+    for _ in range(2):
+        succeed("train", "digits", *OPTIONS, "--steps", "1")
+    assert run_names() == ["digits-debiased-0", "digits-debiased-0-2"]
+
+
+def test_a_dry_run_says_what_would_be_trained_and_writes_nothing(debiasctl_home: Path) -> None:
+    outcome = succeed("train", "digits", *OPTIONS, "--images", "100", "--dry-run", "--json", "--name", "x")
+    plan = json.loads(outcome.out)
+    assert nothing_written(debiasctl_home)
+    assert plan["spec"]["model"]["backbone"]["options"]["hidden_size"] == 16
+    assert plan["spec"]["loss"]["weighting"]["distribution"] == "debiasctl"
+    network = set_up_tiny(make_spec()).network
+    assert plan["parameters"] == sum(parameter.numel() for parameter in network.parameters())
+    assert (plan["steps"], plan["images"]) == (13, 104)  # at least the 100 asked for
+    assert plan["epochs"] == pytest.approx(104 / 1501)
+    memory = plan["memory"]
+    assert memory["total"] == sum(size for part, size in memory.items() if part != "total")
+    assert memory["activations"] > 0
+    text = succeed("train", "digits", *OPTIONS, "--images", "100", "--dry-run").out
+    for part in (f"{plan['parameters']:,} parameters", "13 steps, 104 images, 0.1 epochs", "about", "10 classes"):
+        assert part in text
+    assert nothing_written(debiasctl_home)
+
+
+def test_a_dry_runs_spec_can_be_trained(tmp_path: Path) -> None:
+    plan = json.loads(succeed("train", "digits", *OPTIONS, "--steps", "2", "--dry-run", "--json").out)
+    (tmp_path / "spec.json").write_text(json.dumps(plan["spec"]))
+    succeed("train", "--spec", tmp_path / "spec.json", "--name", "run")
+    again = find_run("run").spec().model_dump(mode="json", exclude={"content", "provenance"})
+    assert again == {key: value for key, value in plan["spec"].items() if key not in ("content", "provenance")}
+
+
+# ---------------------------------------------------------------- spec files and --set
+
+SETTINGS = {"data": {"dataset": "digits"}, "model": {"backbone": BACKBONE}, "loss": {"weighting": "p2:gamma=0.5"},
+            "training": {"steps": 7, "keep_steps": [1, 2]}}  # fmt: skip
+TOML = f"""
+data.dataset = "digits"
+model.backbone = "{BACKBONE}"
+[loss]
+weighting = "p2:gamma=0.5"
+[training]
+steps = 7
+keep_steps = [1, 2]
+"""
+
+
+def planned(*arguments: str | Path) -> dict:
+    return json.loads(succeed("train", *arguments, "--dry-run", "--json").out)["spec"]
+
+
+def test_the_three_formats_say_the_same(tmp_path: Path) -> None:
+    texts = {"spec.json": json.dumps(SETTINGS), "spec.yaml": yaml.safe_dump(SETTINGS), "spec.toml": TOML}
+    specs = []
+    for name, text in texts.items():
+        (tmp_path / name).write_text(text)
+        specs.append(planned("--spec", tmp_path / name))
+    assert specs[0] == specs[1] == specs[2]
+    assert specs[0]["loss"]["weighting"]["options"] == {"k": 1.0, "gamma": 0.5}
+    assert specs[0]["training"]["keep_steps"] == [1, 2]
+
+
+def test_later_layers_win(tmp_path: Path) -> None:
+    file = tmp_path / "spec.json"
+    file.write_text(json.dumps(SETTINGS | {"optimizer": {"lr": 0.5, "betas": [0.1, 0.2]}}))
+    spec = planned("--spec", file, "--set", "optimizer.lr=0.25", "--set", "training.steps=9", "--set",
+                   "training.seed=4", "--seed", "5", "--weighting", "constant")  # fmt: skip
+    assert (spec["optimizer"]["lr"], spec["optimizer"]["betas"]) == (0.25, [0.1, 0.2])
+    assert (spec["training"]["steps"], spec["training"]["seed"]) == (9, 5)
+    assert (spec["loss"]["weighting"]["name"], spec["loss"]["weighting"]["options"]) == ("constant", {})
+    recommended = planned("digits")
+    assert spec["ema"] == recommended["ema"]  # what nobody sets is the data set's
+
+
+@pytest.mark.parametrize(
+    "setting, message",
+    [
+        ("optimizer.lr=0", "optimizer.lr: input should be greater than 0"),
+        ("optimizer.lr=nan", "optimizer.lr"),
+        ("optimizer.learning_rate=1", "unknown option 'optimizer.learning_rate'"),
+        ("optimiser.lr=1", "unknown option 'optimiser'. Did you mean 'optimizer'?"),
+        ("training.step=5", "unknown option 'training.step'. Did you mean 'training.steps'?"),
+        ("training.steps=1.5", "training.steps"),
+        ("training.steps=ten", "training.steps"),
+        ("training.keep_steps=[1,-2]", "training.keep_steps"),
+        ("optimizer.decay=cosin", "optimizer.decay"),
+        ("model.prediction=score", "model.prediction"),
+        ("ema.decay=1", "ema.decay: input should be less than 1"),
+        ("steps=5", "write section.field=value"),
+        ("training.steps", "write section.field=value"),
+        ("loss.weighting=debias", "unknown weighting 'debias'. Did you mean 'debiased'?"),
+        ("loss.weighting=p2:gama=1", "weighting 'p2': unknown option 'gama'. Did you mean 'gamma'?"),
+        ("loss.weighting=p2:gamma=-1", "weighting 'p2': gamma"),
+        ("schema_version=2", "write section.field=value"),
+    ],
+)
+def test_a_bad_setting_says_the_same_from_the_command_line_and_a_file(
+    setting: str, message: str, tmp_path: Path, debiasctl_home: Path
+) -> None:
+    assert message in error_of("train", "digits", "--set", setting, code=2)
+    section, _, rest = setting.partition(".")
+    field, equals, value = rest.partition("=")
+    if equals:
+        (tmp_path / "spec.yaml").write_text(f"{section}:\n  {field}: {value}\n")
+        assert message in error_of("train", "digits", "--spec", tmp_path / "spec.yaml", code=2)
+    assert nothing_written(debiasctl_home)
+
+
+@pytest.mark.parametrize(
+    "name, text, message",
+    [
+        ("spec.json", '{"data": ', "cannot be read"),
+        ("spec.yaml", "a: [", "cannot be read"),
+        ("spec.toml", "a = ", "cannot be read"),
+        ("spec.json", "[1]", "must hold sections"),
+        ("spec.ini", "", "the ending must be one of .json, .yaml, .yml, .toml"),
+        ("spec.json", '{"schema_version": 2}', "schema version 2; this debiasctl reads up to 1. Update debiasctl"),
+        ("spec.json", '{"schema_version": "new"}', "schema_version"),
+        ("spec.json", '{"trainig": {"steps": 3}}', "unknown option 'trainig'. Did you mean 'training'?"),
+    ],
+)
+def test_a_bad_spec_file(name: str, text: str, message: str, tmp_path: Path, debiasctl_home: Path) -> None:
+    (tmp_path / name).write_text(text)
+    assert message in error_of("train", "digits", "--spec", tmp_path / name, code=2)
+    assert nothing_written(debiasctl_home)
+
+
+def test_a_spec_file_that_is_not_there(tmp_path: Path) -> None:
+    assert "none.json cannot be read: No such file" in error_of("train", "--spec", tmp_path / "none.json", code=2)
+
+
+# ---------------------------------------------------------------- what is refused
+
+
+@pytest.mark.parametrize(
+    "arguments, message",
+    [
+        ([], "no data set is named. Give one: debiasctl train digits"),
+        (["digitz"], "unknown dataset 'digitz'. Did you mean 'digits'?"),
+        (["./no/such/folder"], "there is no folder or zip file './no/such/folder'"),
+        (["images.zip"], "there is no folder or zip file 'images.zip'"),
+        (["digits", "--backbone", "unett"], "unknown backbone 'unett'. Did you mean 'unet'?"),
+        (["digits", "--schedule", "linaer"], "Did you mean 'linear'?"),
+        (["digits", "--timesteps", "unifrom"], "Did you mean 'uniform'?"),
+        (["digits", "--weighting", "min-snr:gamma"], "'gamma' has no '='"),
+        (["digits", "--backbone", "dit:patch_size=3"], "patch"),
+        (["digits", "--prediction", "epsilon"], "model.prediction"),
+        (["digits", "--normalize", "max"], "loss.normalize"),
+        (["digits", "--lr", "-1"], "optimizer.lr"),
+        (["digits", "--seed", str(2**63)], "training.seed"),
+        (["digits", "--device", "tpu"], "unknown device 'tpu'. Allowed: auto, cpu, cuda"),
+        (["digits", "--steps", "5", "--images", "9"], "two ways to say one budget"),
+        (["digits", "--data-dir", "/no/such"], "--data-dir /no/such is not a folder"),
+        (["digits", "--prediction", "eps", "--schedule", "linear:zero_terminal_snr=true"], "zero terminal SNR"),
+        (["digits", "--name", "a/b"], "'a/b' is not a run's name"),
+        (["digits", "--name", ".."], "'..' is not a run's name"),
+        (["digits", "--name", "a/b", "--dry-run"], "'a/b' is not a run's name"),
+        (["--resume", "no-run"], "there is no run 'no-run'"),
+    ],
+)
+def test_misuse_is_exit_code_2_and_writes_nothing(arguments: list[str], message: str, debiasctl_home: Path) -> None:
+    extra = [] if "--backbone" in arguments else OPTIONS[:2]
+    assert message in error_of("train", *arguments, *(extra if "--resume" not in arguments else []), code=2)
+    assert nothing_written(debiasctl_home)
+
+
+def test_a_taken_name_is_refused_with_both_ways_on() -> None:
+    succeed("train", "digits", *OPTIONS, "--steps", "1", "--name", "run")
+    for more in ([], ["--dry-run"]):
+        message = error_of("train", "digits", *OPTIONS, "--name", "run", *more, code=2)
+        assert "debiasctl train --resume run" in message
+        assert "another --name" in message
+
+
+@pytest.mark.parametrize("option", [["digits"], ["--name", "b"], ["--weighting", "constant"], ["--seed", "1"],
+                                    ["--lr", "1"], ["--set", "a.b=1"], ["--spec", "f.json"], ["--dry-run"],
+                                    ["--checkpoint-every", "4"], ["--batch-size", "4"]])  # fmt: skip
+def test_a_run_goes_on_as_it_is(option: list[str]) -> None:
+    succeed("train", "digits", *OPTIONS, "--steps", "1", "--name", "run")
+    message = error_of("train", "--resume", "run", "--steps", "3", *option, code=2)
+    refused = "DATASET" if option == ["digits"] else option[0]
+    assert f"it does not take {refused}. Allowed beside it: --steps" in message
+    assert find_run("run").spec().training.steps == 1
+
+
+def test_a_loss_that_is_not_finite_fails_the_run_and_names_step_t_and_weight() -> None:
+    message = error_of("train", "digits", *OPTIONS, "--steps", "20", "--lr", "1e36", "--name", "run", code=1)
+    assert "is not finite at step" in message
+    assert "at t = " in message
+    assert "weight " in message
+    run = find_run("run")
+    status = run.status()
+    assert status.state == "failed"
+    assert message.startswith(status.message or "-")
+    assert 0 < status.step < 20
+    assert run.checkpoint_steps() == [0]
+
+
+def test_several_processes_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    from accelerate import Accelerator
+
+    monkeypatch.setattr(Accelerator, "num_processes", 2)
+    assert "2 processes were started; this version of debiasctl trains with one" in error_of(
+        "train", "digits", *OPTIONS, code=1
+    )
+
+
+# ---------------------------------------------------------------- folders
+
+
+def test_a_path_is_the_folder_data_set(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    image_folder(tmp_path / "images")
+    monkeypatch.chdir(tmp_path)
+    for number, path in enumerate(("images", "./images", tmp_path / "images")):
+        succeed("train", path, *OPTIONS, "--steps", "1", "--name", f"run{number}")
+        dataset = find_run(f"run{number}").spec().data.dataset
+        assert (dataset.name, dataset.options["path"]) == ("folder", str(tmp_path / "images"))
+
+
+def test_a_data_sets_name_comes_before_a_folder_of_that_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    image_folder(tmp_path / "digits")
+    monkeypatch.chdir(tmp_path)
+    assert planned("digits")["data"]["dataset"]["name"] == "digits"
+    assert planned("./digits", *OPTIONS)["data"]["dataset"]["name"] == "folder"
+
+
+def test_labels_of_data_without_classes(tmp_path: Path) -> None:
+    folder = image_folder(tmp_path / "images")
+    message = error_of("train", folder, *OPTIONS, "--set", "model.conditional=true", code=2)
+    assert "model.conditional=true needs a data set with classes, and this one has none" in message
+    succeed("train", folder, *OPTIONS, "--steps", "1", "--name", "run")
+    assert find_run("run").spec().model.conditional is False
+    assert "trained without class labels. Leave --class out" in error_of("sample", "run", "--class", "0", code=2)
+    message = error_of("evaluate", "run", "--num", "4", "--features", "local", code=1)
+    assert "features 'local' need a data set with classes, and 'folder' has none. Use --features pixels" in message
+
+
+def test_an_empty_folder_and_an_unreadable_image(tmp_path: Path) -> None:
+    (tmp_path / "empty").mkdir()
+    assert "empty" in error_of("train", tmp_path / "empty", *OPTIONS, code=1)
+    folder = image_folder(tmp_path / "images")
+    (folder / "5.png").write_bytes(b"not an image")
+    assert "5.png" in error_of("train", folder, *OPTIONS, code=1)
+    assert not paths.runs_dir().exists()
+
+
+def test_the_data_variable_must_name_a_folder(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DEBIASCTL_DATA", "/no/such")
+    assert "DEBIASCTL_DATA names '/no/such', which is not a folder" in error_of("train", "digits", *OPTIONS, code=2)
+
+
+def test_a_home_that_cannot_be_written(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("x")
+    monkeypatch.setenv("DEBIASCTL_HOME", str(tmp_path / "file"))
+    message = error_of("train", "digits", *OPTIONS, "--steps", "1", "--name", "run", code=1)
+    assert str(tmp_path / "file") in message
+
+
+def test_typers_own_runner_sees_the_same_errors() -> None:
+    from debiasctl.errors import UnknownPluginError
+
+    result = CliRunner().invoke(app, ["train", "digitz"])
+    assert isinstance(result.exception, UnknownPluginError)
+    assert debiasctl("train", "digitz").code == result.exception.exit_code == 2

@@ -1,0 +1,143 @@
+"""The command line as its users know it: names that scripts rely on, help, and what start-up imports."""
+
+import json
+import subprocess
+import sys
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+import typer
+from tiny import debiasctl, error_of, succeed
+
+from debiasctl import __version__
+from debiasctl.cli.app import app
+
+# Renaming or removing one of these breaks its users' scripts: CHANGELOG.md says so when it must be.
+SURFACE = {
+    "": "--debug --help --install-completion --show-completion --version",
+    "train": "DATASET|PATH --backbone --batch-size --checkpoint-every --data-dir --device --dry-run --help --images "
+    "--json --lr --name --normalize --prediction --resume --schedule --seed --set --spec --steps --timesteps "
+    "--weighting",
+    "sample": "RUN --batch-size --checkpoint --class --device --help --json --num --out --sampler --seed --steps "
+    "--weights",
+    "evaluate": "RUN --batch-size --checkpoint --data-dir --device --features --help --json --metrics --num --sampler "
+    "--seed --steps --weights",
+    "compare": "RUN RUN... --csv --help --json --metric",
+    "runs": "--help",
+    "runs list": "--help --json",
+    "runs show": "RUN --help --json",
+    "runs rm": "RUN... --help --yes -y",
+    "runs path": "RUN --help",
+    "runs export": "RUN --force --help --out -o",
+    "runs import": "ARCHIVE --force --help --name",
+    "plugins": "--help",
+    "plugins list": "KIND --help --json",
+    "plugins describe": "KIND NAME --help --json",
+}
+
+
+def commands(command: Any, path: str = "") -> Iterator[tuple[str, Any]]:
+    yield path, command
+    for name, inner in getattr(command, "commands", {}).items():
+        yield from commands(inner, f"{path} {name}".strip())
+
+
+def surface(path: str, command: Any) -> str:
+    context = command.make_context(path, [], resilient_parsing=True)
+    arguments, options = [], []
+    for parameter in command.get_params(context):
+        if parameter.param_type_name == "argument":
+            arguments.append(parameter.metavar or parameter.name.upper())
+        else:
+            options += [*parameter.opts, *parameter.secondary_opts]
+    return " ".join([*arguments, *sorted(option for option in options if option != "-h")])
+
+
+def test_the_surface_is_frozen() -> None:
+    found = {path: surface(path, command) for path, command in commands(typer.main.get_command(app))}
+    assert found == SURFACE
+
+
+@pytest.mark.parametrize("path", [path for path in SURFACE if path not in ("runs", "plugins")])
+def test_help_has_an_example(path: str) -> None:
+    text = succeed(*path.split(), "--help").out
+    assert "Example" in text
+    assert f"debiasctl {path}".strip() in text.partition("Example")[2]
+    assert succeed(*path.split(), "-h").out == text
+
+
+def test_no_arguments_show_the_help() -> None:
+    outcome = debiasctl()
+    assert "Usage: debiasctl" in outcome.out + outcome.err
+    assert outcome.code in (0, 2)
+
+
+def test_version() -> None:
+    assert succeed("--version").out == f"debiasctl {__version__}\n"
+
+
+@pytest.mark.parametrize(
+    "arguments, message",
+    [
+        (["trian", "digits"], "No such command 'trian'. Did you mean 'train'?"),
+        (["train", "digits", "--weigthing", "debiased"], "No such option: --weigthing"),
+        (["train", "digits", "--steps", "many"], "'--steps'"),
+        (["train", "digits", "--steps", "0"], "greater than or equal to 1"),
+        (["sample"], "Missing argument 'RUN'"),
+        (["sample", "a", "--num", "0"], "'--num'"),
+        (["runs", "shwo"], "No such command 'shwo'"),
+    ],
+)
+def test_what_the_parser_refuses(arguments: list[str], message: str) -> None:
+    assert message in error_of(*arguments, code=2)
+
+
+def test_debug_shows_the_traceback_and_nothing_else_does(monkeypatch: pytest.MonkeyPatch) -> None:
+    plain, debug = debiasctl("sample", "no-run"), debiasctl("--debug", "sample", "no-run")
+    assert plain.err == debug.err[-len(plain.err) :]
+    assert plain.err.startswith("error: there is no run 'no-run'")
+    assert "Traceback (most recent call last)" in debug.err
+    assert "Traceback" not in plain.err
+    assert plain.code == debug.code == 2
+    assert plain.out == debug.out == ""
+
+
+def test_a_bug_ends_as_one_message_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("debiasctl.runs.find_run", lambda text: 1 / 0)
+    outcome = debiasctl("sample", "a")
+    assert outcome.code == 1
+    assert outcome.err.startswith("error: ZeroDivisionError: division by zero\nThis looks like a bug")
+
+
+def test_the_systems_errors_name_the_file(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(text: str) -> None:
+        raise PermissionError(13, "Permission denied", "/some/file")
+
+    monkeypatch.setattr("debiasctl.runs.find_run", fail)
+    assert error_of("sample", "a", code=1) == "Permission denied (/some/file)\n"
+
+
+def test_looking_imports_nothing_heavy() -> None:
+    """In a process of its own, for this one has imported everything."""
+    code = """
+import json, sys
+from debiasctl.cli.app import main
+from debiasctl.cli.completion import complete_any_plugin, complete_run
+heavy, seen = ("torch", "torchvision", "sklearn", "scipy", "accelerate"), {}
+for arguments in (["--help"], ["--version"], ["train", "--help"], ["runs", "list"], ["plugins", "list"]):
+    sys.argv = ["debiasctl", *arguments]
+    try:
+        main()
+    except SystemExit as end:
+        assert not end.code
+    more = ("numpy", "pydantic") if "--help" in arguments or "--version" in arguments else ()
+    seen[" ".join(arguments)] = [name for name in (*heavy, *more) if name in sys.modules]
+complete_run(""), complete_any_plugin("")
+seen["completion"] = [name for name in heavy if name in sys.modules]
+print(json.dumps(seen), file=sys.stderr)
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    seen = json.loads(done.stderr.splitlines()[-1])
+    assert len(seen) == 6
+    assert {name: found for name, found in seen.items() if found} == {}

@@ -1,0 +1,147 @@
+import json
+import os
+from typing import Any
+
+import pytest
+from tiny import make_spec
+
+from debiasctl.comparison.tables import compare, spec_differences
+from debiasctl.errors import ComparisonError, UsageError
+from debiasctl.runs import Run, create_run, new_status
+
+MEASURED = {"dataset": "digits", "dataset_hash": "ab", "features": "local", "features_identity": "cd", "num": 100,
+            "sampler": "ddim", "steps": 50, "seed": 0, "weights": "ema", "class": None}  # fmt: skip
+
+
+def make_run(name: str, **settings: Any) -> Run:
+    status = new_status(num_steps=6, dataset="digits", weighting="x", seed=0)
+    return create_run(name, make_spec(**settings), status=status)
+
+
+def evaluated(run: Run, metrics: dict[str, float], checkpoint: int = 6, better: str = "lower", **measured: Any) -> None:
+    figures = {
+        name: {"value": value, "floor": 0.5, "floor_num": 9, "value_at_floor_num": None, "better": better}
+        for name, value in metrics.items()
+    }
+    record = {"run": run.name, "checkpoint": checkpoint, "measured": MEASURED | measured, "metrics": figures}
+    run.evaluations_dir.mkdir(exist_ok=True)
+    number = len(list(run.evaluations_dir.iterdir()))
+    file = run.evaluations_dir / f"{number:016x}.json"
+    file.write_text(json.dumps(record))
+    os.utime(file, (1000 + number, 1000 + number))  # later than the one before, whatever the clock's grain
+
+
+@pytest.mark.parametrize(
+    "better, values, best",
+    [
+        ("lower", [3.0, 1.0, 2.0], 1),
+        ("lower", [-3.0, 1.0, 2.0], 0),  # an unbiased kernel distance may be below 0
+        ("higher", [3.0, 1.0, 2.0], 0),
+        ("closer to 0", [-0.3, -0.1, 0.2], 1),
+        ("closer to 0", [0.3, 0.2, -0.2], None),
+        ("lower", [1.0, 1.0, 2.0], None),
+    ],
+)
+def test_differences_and_the_best(better: str, values: list[float], best: int | None) -> None:
+    runs = [make_run(name) for name in ("a", "b", "c")]
+    for run, value in zip(runs, values, strict=True):
+        evaluated(run, {"fd_local": value}, better=better)
+    compared = compare(runs)
+    (figure,) = compared.figures
+    assert compared.runs == ["a", "b", "c"]
+    assert figure.values == values
+    assert figure.differences == [value - values[0] for value in values]
+    assert figure.best == best
+    assert (figure.metric, figure.better, figure.floor, figure.measured) == ("fd_local", better, 0.5, MEASURED)
+
+
+def test_only_what_was_measured_in_the_same_way_stands_together() -> None:
+    a, b = make_run("a"), make_run("b")
+    evaluated(a, {"fd_local": 1.0, "kd_local": 2.0}, steps=10)
+    evaluated(a, {"fd_local": 3.0}, steps=20)
+    evaluated(b, {"fd_local": 4.0}, steps=20)
+    evaluated(b, {"fd_local": 5.0}, steps=10, seed=1)
+    evaluated(b, {"kd_local": 6.0}, steps=10)
+    found = {(figure.metric, figure.measured["steps"]): figure.values for figure in compare([a, b]).figures}
+    assert found == {("kd_local", 10): [2.0, 6.0], ("fd_local", 20): [3.0, 4.0]}
+    assert [figure.metric for figure in compare([a, b], metric="kd_local").figures] == ["kd_local"]
+
+
+def test_the_checkpoint_trained_longest_stands_and_of_that_the_last_evaluation() -> None:
+    a, b = make_run("a"), make_run("b")
+    evaluated(a, {"fd_local": 1.0}, checkpoint=6)
+    evaluated(a, {"fd_local": 2.0}, checkpoint=6)
+    evaluated(a, {"fd_local": 3.0}, checkpoint=3)
+    evaluated(b, {"fd_local": 4.0}, checkpoint=12)
+    compared = compare([a, b])
+    assert compared.figures[0].values == [2.0, 4.0]
+    assert compared.checkpoints == [[6], [12]]
+
+
+@pytest.mark.parametrize("field, value", [("num", 99), ("steps", 7), ("sampler", "ddpm"), ("seed", 3),
+                                          ("weights", "raw"), ("features_identity", "ef"), ("dataset_hash", "x"),
+                                          ("class", 2)])  # fmt: skip
+def test_figures_measured_differently_are_refused_with_the_reason(field: str, value: object) -> None:
+    a, b = make_run("a"), make_run("b")
+    evaluated(a, {"fd_local": 1.0})
+    evaluated(b, {"fd_local": 1.0}, **{field: value})
+    with pytest.raises(ComparisonError, match="measured differently and cannot be set beside one another") as error:
+        compare([a, b])
+    assert f"({field}: a {MEASURED[field]}, b {value})" in str(error.value)
+
+
+def test_conditions_that_are_only_apart_together() -> None:
+    a, b = make_run("a"), make_run("b")
+    evaluated(a, {"fd_local": 1.0}, steps=10, num=50)
+    evaluated(a, {"fd_local": 1.0}, steps=20, num=100)
+    evaluated(b, {"fd_local": 1.0}, steps=10, num=100)
+    evaluated(b, {"fd_local": 1.0}, steps=20, num=50)
+    with pytest.raises(ComparisonError, match="no figure of these runs was measured in the same way for all of them"):
+        compare([a, b])
+
+
+def test_a_metric_that_one_run_lacks() -> None:
+    a, b = make_run("a"), make_run("b")
+    evaluated(a, {"fd_local": 1.0, "kd_local": 1.0})
+    evaluated(b, {"fd_local": 1.0})
+    with pytest.raises(ComparisonError, match=r"run 'b' was not measured by 'kd_local'\. .*--metrics kd_local"):
+        compare([a, b], metric="kd_local")
+    with pytest.raises(UsageError, match=r"unknown metric 'fd_locl'. Did you mean 'fd_local'\? These .*fd_local, kd"):
+        compare([a, b], metric="fd_locl")
+
+
+def test_runs_that_cannot_be_compared() -> None:
+    a, b = make_run("a"), make_run("b")
+    evaluated(a, {"fd_local": 1.0})
+    for runs in ([a], [a, a], [a, Run(a.path.parent / "." / "a")]):
+        with pytest.raises(UsageError, match="name two or more different runs"):
+            compare(runs)
+    with pytest.raises(ComparisonError, match=r"run 'b' has not been evaluated. Do that first: debiasctl evaluate b"):
+        compare([a, b])
+
+
+@pytest.mark.parametrize("text", ["{", "[]", '{"metrics": {}}', '{"measured": 1, "metrics": {}}', "\x00"])
+def test_a_damaged_evaluation_is_named(text: str) -> None:
+    a, b = make_run("a"), make_run("b")
+    evaluated(a, {"fd_local": 1.0})
+    evaluated(b, {"fd_local": 1.0})
+    file = next(b.evaluations_dir.iterdir())
+    file.write_text(text)
+    with pytest.raises(ComparisonError, match=r"is damaged .*measure again: debiasctl evaluate b") as error:
+        compare([a, b])
+    assert str(file) in str(error.value)
+    assert file.read_text() == text
+
+
+def test_what_differs_in_the_specs() -> None:
+    first = make_spec(loss__weighting="debiased")
+    second = make_spec(loss__weighting="min-snr:gamma=3", training__seed=2)
+    assert spec_differences([first, second]) == {
+        "loss.weighting.name": ["debiased", "min-snr"],
+        "loss.weighting.options": [{}, None],
+        "loss.weighting.options.gamma": [None, 3.0],
+        "training.seed": [0, 2],
+    }
+    assert spec_differences([first, first]) == {}
+    provenance = first.provenance.model_copy(update={"python": "2.7"})
+    assert spec_differences([first, first.model_copy(update={"provenance": provenance})]) == {}
