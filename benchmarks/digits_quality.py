@@ -1,8 +1,8 @@
 """How far samples of `debiasctl train digits` can be told from real ones: python benchmarks/digits_quality.py RUN...
 
 Draws 1,000 samples by `ddim` at 50 steps, puts them on the 17 grey levels, and prints: leave-one-out
-1-nearest-neighbour accuracy against 1,000 real images (0.5: indistinguishable, 1: all told apart), the median distance to the nearest
-training image beside that of held-out real images (smaller: memorised), and the share of each class.
+1-nearest-neighbour accuracy against 1,000 real images (0.5: indistinguishable, 1: all told apart), the median distance
+to the nearest training image beside that of held-out real images (smaller: memorised), and the share of each class.
 """
 
 import subprocess
