@@ -221,7 +221,8 @@ def _read(folder: Path) -> Samples:
     try:
         description = json.loads((folder / "samples.json").read_text())
         with np.load(folder / "images.npz") as arrays:
-            images = torch.from_numpy(arrays["images"]).permute(0, 3, 1, 2).contiguous()
+            # a copy with the strides of drawn images, for sums over these may differ in the last bit
+            images = torch.from_numpy(arrays["images"]).permute(0, 3, 1, 2).clone(memory_format=torch.contiguous_format)
             labels = torch.from_numpy(arrays["labels"]) if "labels" in arrays else None
     except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error) as error:
         raise RunError(

@@ -1,4 +1,4 @@
-"""What `debiasctl train digits` promises: samples that are hard to tell from real digits, and are not copies of them."""
+"""What `debiasctl train digits` promises: samples that are hard to tell from real digits, and no copies of them."""
 
 import importlib.util
 import sys

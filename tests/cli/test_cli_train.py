@@ -133,7 +133,7 @@ def test_later_layers_win(tmp_path: Path) -> None:
         ("optimizer.lr=nan", "optimizer.lr"),
         ("optimizer.learning_rate=1", "unknown option 'optimizer.learning_rate'"),
         ("optimiser.lr=1", "unknown option 'optimiser'. Did you mean 'optimizer'?"),
-        ("training.step=5", "unknown option 'training.step'. Did you mean 'training.steps'?"),
+        ("training.step=5", "unknown option 'training.step'. Did you mean 'steps'?"),
         ("training.steps=1.5", "training.steps"),
         ("training.steps=ten", "training.steps"),
         ("training.keep_steps=[1,-2]", "training.keep_steps"),

@@ -27,10 +27,10 @@ SURFACE = {
     "runs": "--help",
     "runs list": "--help --json",
     "runs show": "RUN --help --json",
-    "runs rm": "RUN... --help --yes -y",
+    "runs rm": "RUN --help --yes -y",
     "runs path": "RUN --help",
     "runs export": "RUN --force --help --out -o",
-    "runs import": "ARCHIVE --force --help --name",
+    "runs import": "ARCHIVE --help --name",
     "plugins": "--help",
     "plugins list": "KIND --help --json",
     "plugins describe": "KIND NAME --help --json",
@@ -131,7 +131,7 @@ for arguments in (["--help"], ["--version"], ["train", "--help"], ["runs", "list
         main()
     except SystemExit as end:
         assert not end.code
-    more = ("numpy", "pydantic") if "--help" in arguments or "--version" in arguments else ()
+    more = ("numpy", "pydantic") if len(seen) < 2 else ()
     seen[" ".join(arguments)] = [name for name in (*heavy, *more) if name in sys.modules]
 complete_run(""), complete_any_plugin("")
 seen["completion"] = [name for name in heavy if name in sys.modules]

@@ -1,0 +1,173 @@
+import csv
+import io
+import json
+import math
+from pathlib import Path
+
+import pytest
+from tiny import OPTIONS, error_of, succeed
+
+from debiasctl.runs import find_run
+
+LOCAL = ("--features", "local:steps=2,dimension=4")
+PIXELS = ("--features", "pixels:dimension=4")
+
+
+def evaluate(*arguments: str) -> list[dict]:
+    return json.loads(succeed("evaluate", *arguments, "--json").out)
+
+
+def test_records(evaluated: Path) -> None:
+    found = evaluate("a", "--num", "8", "--steps", "3,2,3", *LOCAL)
+    assert [one["measured"]["steps"] for one in found] == [3, 2]
+    for one in found:
+        assert (one["run"], one["checkpoint"], one["nfe"]) == ("a", 4, one["measured"]["steps"])
+        measured = one["measured"]
+        assert (measured["dataset"], measured["features"], measured["num"]) == ("digits", "local", 8)
+        assert (measured["sampler"], measured["seed"], measured["weights"]) == ("ddim:eta=0.0,clip_x0=true", 0, "ema")
+        assert (measured["reference"], measured["reference_num"], measured["class"]) == ("train", 1501, None)
+        assert set(one["metrics"]) == {"fd_local", "kd_local"}
+        for figure in one["metrics"].values():
+            assert all(math.isfinite(figure[part]) for part in ("value", "floor", "value_at_floor_num"))
+            assert figure["better"] == "lower"
+        assert (find_run("a").samples_dir / one["samples"] / "images.npz").is_file()
+    assert found[0]["samples"] != found[1]["samples"]
+
+
+def test_evaluating_again_changes_nothing(evaluated: Path) -> None:
+    run = find_run("a")
+    before = {path.name: path.read_bytes() for path in run.evaluations_dir.iterdir()}
+    assert len(before) == 2
+    again = evaluate("a", "--num", "8", "--steps", "2,3", *LOCAL)
+    assert {path.name: path.read_bytes() for path in run.evaluations_dir.iterdir()} == before
+    assert [one["metrics"] for one in again] == [
+        one["metrics"] for one in sorted(map(json.loads, before.values()), key=lambda one: one["measured"]["steps"])
+    ]
+
+
+def test_colour_figures_need_no_network(evaluated: Path) -> None:
+    names = "mean_shift_r,colour_fd, mean_shift_squared"
+    (found,) = evaluate("colour-a", "--num", "8", "--steps", "2", "--metrics", names, *PIXELS)
+    assert sorted(found["metrics"]) == ["colour_fd", "mean_shift_r", "mean_shift_squared"]
+    assert found["metrics"]["mean_shift_r"]["better"] == "closer to 0"
+
+
+def test_the_table_shows_the_figures(evaluated: Path) -> None:
+    outcome = succeed("evaluate", "a", "--num", "8", "--steps", "2", *LOCAL)
+    assert outcome.out.startswith("run 'a', checkpoint 4 (ema weights): 8 images by ddim against 1501 training images")
+    (record,) = evaluate("a", "--num", "8", "--steps", "2", *LOCAL)
+    for name, figure in record["metrics"].items():
+        row = next(line for line in outcome.out.splitlines() if name in line).split()
+        assert row[:5] == ["2", "2", name, f"{figure['value']:.4g}", f"{figure['value_at_floor_num']:.4g}"]
+
+
+@pytest.mark.parametrize(
+    "arguments, message",
+    [
+        (["--steps", "10,x"], "--steps '10,x': give whole numbers from 1, separated by commas"),
+        (["--steps", "0"], "--steps '0'"),
+        (["--steps", ""], "--steps ''"),
+        (["--metrics", "fd_locl"], "unknown metric 'fd_locl' with features 'local'. Did you mean 'fd_local'?"),
+        (["--metrics", "colour_fd"], "is for RGB images"),
+        (["--metrics", ","], "no metric is asked for"),
+        (["--features", "locl"], "unknown feature 'locl'. Did you mean 'local'?"),
+        (["--features", "local:dim=3"], "features 'local': unknown option 'dim'|feature 'local': unknown option 'dim'"),
+        (["--num", "1"], "'--num'"),
+    ],
+)
+def test_what_cannot_be_measured(arguments: list[str], message: str, evaluated: Path) -> None:
+    found = error_of("evaluate", "a", "--num", "4", *arguments, code=2)
+    assert any(part in found for part in message.split("|"))
+
+
+# ---------------------------------------------------------------- comparison
+
+
+def test_figures_side_by_side(evaluated: Path) -> None:
+    found = json.loads(succeed("compare", "a", "b", "--json").out)
+    assert found["runs"] == ["a", "b"]
+    assert found["differences"] == {"loss.weighting.name": ["debiased", "constant"]}
+    assert found["checkpoints"] == [[4], [4]]
+    assert {(one["metric"], one["measured"]["steps"]) for one in found["figures"]} == {
+        (metric, steps) for metric in ("fd_local", "kd_local") for steps in (2, 3)
+    }
+    for figure in found["figures"]:
+        values = []
+        for name in ("a", "b"):
+            for file in find_run(name).evaluations_dir.iterdir():
+                record = json.loads(file.read_text())
+                if record["measured"] == figure["measured"]:
+                    values.append(record["metrics"][figure["metric"]]["value"])
+        assert figure["values"] == values
+        assert figure["differences"] == [0, values[1] - values[0]]
+        assert figure["best"] == values.index(min(values))
+
+
+def test_a_figure_that_should_be_0_is_best_where_it_is_nearest(evaluated: Path) -> None:
+    found = json.loads(succeed("compare", "colour-a", "colour-b", "--json", "--metric", "mean_shift_g").out)
+    assert len(found["figures"]) == 2
+    for figure in found["figures"]:
+        distances = [abs(value) for value in figure["values"]]
+        assert figure["best"] == distances.index(min(distances))
+
+
+def test_the_table_marks_the_best(evaluated: Path) -> None:
+    found = json.loads(succeed("compare", "a", "b", "--json").out)
+    outcome = succeed("compare", "a", "b")
+    assert "loss.weighting.name" in outcome.out
+    assert "* the better figure" in outcome.err
+    for figure in found["figures"]:
+        value, best = figure["values"][figure["best"]], figure["best"]
+        rows = [line for line in outcome.out.splitlines() if figure["metric"] in line and f"{value:.4g} *" in line]
+        assert len(rows) == 1
+        assert f"{figure['values'][1 - best]:.4g} *" not in rows[0]
+        assert f"{figure['differences'][1]:+.3g}" in rows[0]
+
+
+def test_csv_says_what_json_says(evaluated: Path, tmp_path: Path) -> None:
+    outcome = succeed("compare", "a", "b", "--csv", tmp_path / "new" / "x.csv", "--json")
+    found = json.loads(outcome.out)
+    text = (tmp_path / "new" / "x.csv").read_text()
+    rows = list(csv.DictReader(io.StringIO(text)))
+    assert len(rows) == 2 * len(found["figures"])
+    for number, row in enumerate(rows):
+        figure, index = found["figures"][number // 2], number % 2
+        assert row["metric"] == figure["metric"]
+        assert row["run"] == found["runs"][index]
+        assert float(row["value"]) == figure["values"][index]
+        assert float(row["difference"]) == figure["differences"][index]
+        assert row["best"] == str(int(index == figure["best"]))
+        assert float(row["floor"]) == figure["floor"]
+        for field in ("sampler", "steps", "num", "seed", "weights", "features"):
+            assert row[field] == str(figure["measured"][field])
+    alone = succeed("compare", "a", "b", "--csv", "-")
+    assert alone.out == text
+    assert "Give one of them" in error_of("compare", "a", "b", "--csv", "-", "--json", code=2)
+
+
+def test_what_cannot_be_compared(evaluated: Path) -> None:
+    assert "name two or more different runs" in error_of("compare", "a", code=2)
+    assert "name two or more different runs" in error_of("compare", "a", "a", code=2)
+    message = error_of("compare", "a", "b", "--metric", "fd_locl", code=2)
+    assert "Did you mean 'fd_local'?" in message
+    message = error_of("compare", "a", "colour-a", code=1)
+    assert "measured differently" in message
+    assert "dataset: a digits, colour-a folder" in message
+    succeed("train", "digits", *OPTIONS, "--steps", "1", "--name", "new")
+    assert "run 'new' has not been evaluated. Do that first: debiasctl evaluate new" in error_of(
+        "compare", "a", "new", code=1
+    )
+    succeed("evaluate", "new", "--num", "9", "--steps", "2", *LOCAL)
+    assert "(num: a 8, new 9" in error_of("compare", "a", "new", code=1)
+
+
+def test_specs_that_do_not_differ(evaluated: Path) -> None:
+    succeed("train", "digits", "--weighting", "debiased", *OPTIONS, "--steps", "4", "--name", "twin")
+    succeed("evaluate", "twin", "--num", "8", "--steps", "2", *LOCAL)
+    outcome = succeed("compare", "a", "twin")
+    assert "The specs do not differ." in outcome.out
+    found = json.loads(succeed("compare", "a", "twin", "--json").out)
+    assert found["differences"] == {}
+    for figure in found["figures"]:  # one seed, one spec: one result, and neither is the better
+        assert figure["differences"] == [0, 0]
+        assert figure["best"] is None
