@@ -10,13 +10,14 @@ from torch import Tensor
 from debiasctl.api import DataLocation, DatasetInfo, LoadedDataset, PluginOptions
 from debiasctl.datasets.arrays import hash_contents
 
+# The paper's process (eps, linear schedule, no labels) on a transformer that sees enough crops in minutes on a CPU.
 RECOMMENDED: dict[str, Any] = {
     "data": {"horizontal_flip": False},
-    "model": {"backbone": "dit", "prediction": "eps", "conditional": False},
+    "model": {"backbone": "dit:patch_size=4,hidden_size=96,depth=4", "prediction": "eps", "conditional": False},
     "diffusion": {"schedule": "linear"},
-    "optimizer": {"lr": 1e-3, "warmup_steps": 100, "decay": "cosine", "weight_decay": 0.0, "clip_grad_norm": 1.0},
-    "ema": {"decay": 0.995},
-    "training": {"steps": 1500, "batch_size": 128, "checkpoint_every": 500, "heldout_every": 250},
+    "optimizer": {"lr": 2e-3, "warmup_steps": 100, "decay": "cosine", "weight_decay": 0.0, "clip_grad_norm": 1.0},
+    "ema": {"decay": 0.998},
+    "training": {"steps": 3000, "batch_size": 128, "checkpoint_every": 500, "heldout_every": 1000},
 }
 
 _CLASSES = ("china", "flower")

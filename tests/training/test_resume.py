@@ -177,7 +177,8 @@ def test_a_run_killed_after_its_last_checkpoint_can_be_finished() -> None:
     assert run.status().state == "finished"
 
 
-def test_one_process_at_a_time() -> None:
+def test_one_process_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("debiasctl.run_lock._GRACE_SECONDS", 0.05)
     run = train("run", make_spec())
     with run.lock():
         message = error_of("train", "--resume", "run", "--steps", "9", code=1)
