@@ -20,7 +20,7 @@ RECOMMENDED: dict[str, Any] = {
     "diffusion": {"schedule": "cosine"},
     "optimizer": {"lr": 2e-3, "warmup_steps": 50, "decay": "cosine", "weight_decay": 0.0, "clip_grad_norm": 1.0},
     "ema": {"decay": 0.99},
-    "training": {"steps": 500, "batch_size": 128, "log_every": 25, "checkpoint_every": 100, "heldout_every": 250},
+    "training": {"steps": 400, "batch_size": 128, "log_every": 25, "checkpoint_every": 100, "heldout_every": 250},
 }
 
 _CLASSES = tuple("0123456789")

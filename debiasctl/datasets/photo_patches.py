@@ -17,7 +17,7 @@ RECOMMENDED: dict[str, Any] = {
     "diffusion": {"schedule": "linear"},
     "optimizer": {"lr": 2e-3, "warmup_steps": 100, "decay": "cosine", "weight_decay": 0.0, "clip_grad_norm": 1.0},
     "ema": {"decay": 0.998},
-    "training": {"steps": 3000, "batch_size": 128, "checkpoint_every": 500, "heldout_every": 1000},
+    "training": {"steps": 2400, "batch_size": 128, "checkpoint_every": 500, "heldout_every": 800},
 }
 
 _CLASSES = ("china", "flower")

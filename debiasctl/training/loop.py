@@ -86,7 +86,7 @@ class _Loop:
             conditional=bool(training.spec.model.conditional),
             device=training.accelerator.device,
         )
-        self.since = (time.perf_counter(), 0)
+        self.since, self.warming_up = (time.perf_counter(), 0), True
 
     def start(self) -> None:
         """Load the last checkpoint, or write the one of step 0."""
@@ -161,12 +161,12 @@ class _Loop:
             append_metrics(self.run, [record])
 
     def _images_per_second(self) -> float:
-        """Over the steps since this process started, first step apart: it warms up."""
+        """Over the steps since this process started, but for its first, which warms up."""
         begun, first = self.since
         now = time.perf_counter()
         speed = (self.step - first) * self.spec.batch_size / max(now - begun, 1e-9)
-        if self.step == first + 1 and self.num_steps > self.step:
-            self.since = (now, self.step)
+        if self.warming_up:
+            self.warming_up, self.since = False, (now, self.step)
         return speed
 
 
