@@ -111,6 +111,16 @@ def verify(path: Path, run: Run, only: str | None = None) -> dict[str, str]:
     return sums
 
 
+def verify_last(run: Run) -> None:
+    """Hold the run's last checkpoint, where it has one, against its checksums.
+
+    Raises:
+        CheckpointError: see `verify`.
+    """
+    for step in run.checkpoint_steps()[-1:]:
+        verify(run.checkpoint_path(step), run)
+
+
 def choose_step(run: Run, text: str | None) -> int:
     """The checkpoint that `text` names (a step, or None for the last).
 

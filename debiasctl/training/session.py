@@ -13,6 +13,7 @@ from debiasctl.errors import DataError, RunError, UsageError
 from debiasctl.files import write_json
 from debiasctl.runs import Run, create_run, new_status
 from debiasctl.specs import ContentSection, ProvenanceSection, RunSpec
+from debiasctl.training.checkpoints import verify_last
 from debiasctl.training.loop import Progress, fit
 from debiasctl.training.setup import make_accelerator, set_up
 
@@ -76,6 +77,7 @@ def resume(
         data = load_data(spec, location)
         training = set_up(spec, data, accelerator=accelerator)
         if steps is not None:
+            verify_last(run)  # before the larger budget is written: a damaged run stays as it was
             write_json(run.path / "spec.json", spec.model_dump(mode="json"))
         on_start(run, spec, _size(training.network))
         fit(run, training, data, on_progress=on_progress)

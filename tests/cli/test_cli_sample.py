@@ -79,7 +79,17 @@ def test_formats_that_are_not_written(name: str, evaluated: Path, tmp_path: Path
     assert "write FILE.png (one grid), FILE.npz" in error_of("sample", "a", "--out", tmp_path / name, code=2)
 
 
-def test_what_is_there_is_not_overwritten_by_a_folder(evaluated: Path, tmp_path: Path) -> None:
+def test_what_is_there_is_not_overwritten_by_a_folder(
+    evaluated: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as patch:
+        patch.setattr("debiasctl.sampling.sample", lambda *_, **__: pytest.fail("drawn before it was refused"))
+        refuse_what_is_there(tmp_path)
+    (tmp_path / "empty").mkdir()
+    sample("a", *DRAW, "--out", tmp_path / "empty")
+
+
+def refuse_what_is_there(tmp_path: Path) -> None:
     (tmp_path / "full").mkdir()
     (tmp_path / "full" / "mine").write_text("x")
     (tmp_path / "file").write_text("x")
@@ -88,8 +98,6 @@ def test_what_is_there_is_not_overwritten_by_a_folder(evaluated: Path, tmp_path:
     (tmp_path / "dir.png").mkdir()
     assert "dir.png is a folder" in error_of("sample", "a", "--out", tmp_path / "dir.png", code=2)
     assert (tmp_path / "full" / "mine").read_text() == (tmp_path / "file").read_text() == "x"
-    (tmp_path / "empty").mkdir()
-    sample("a", *DRAW, "--out", tmp_path / "empty")
 
 
 @pytest.mark.parametrize("name", ["x.png", "x.npz", "x"])

@@ -89,6 +89,7 @@ def test_a_missing_file_is_damage_and_a_missing_manifest_is_no_checkpoint() -> N
     run = train("run", make_spec())
     (run.checkpoint_path(6) / "ema.safetensors").unlink()
     assert "is damaged (FileNotFoundError" in error_of("train", "--resume", "run", "--steps", "9", code=1)
+    assert run.spec().training.steps == 6  # the larger budget is not taken up by a run that cannot go on
     (run.checkpoint_path(6) / "manifest.json").unlink()
     assert run.checkpoint_steps() == [3]
     run.update_status(state="interrupted")
