@@ -9,8 +9,6 @@ from torch import Tensor, nn
 from debiasctl.api import DatasetInfo, ImageShape
 from debiasctl.specs import RunSpec
 
-_PROCESS = 450e6  # resident memory of Python with torch and its libraries loaded, on a CPU
-
 
 @dataclass(frozen=True)
 class Estimate:
@@ -51,9 +49,17 @@ def estimate(spec: RunSpec, info: DatasetInfo) -> Estimate:
         "ema": weights,
         "activations": _saved_bytes(network, x, t, labels),
         "data": (info.num_train + info.num_heldout) * pixels,
-        "process": int(_PROCESS),
+        "process": _process_bytes(),
     }
     return Estimate(parameters, spec.training.steps, images, images / max(1, info.num_train), memory)
+
+
+def _process_bytes() -> int:
+    """Resident memory of this process once what training imports is there: an optimizer brings half of torch along."""
+    import psutil
+
+    torch.optim.AdamW([nn.Parameter(torch.zeros(1))])
+    return int(psutil.Process().memory_info().rss)
 
 
 def _saved_bytes(network: nn.Module, x: Tensor, t: Tensor, labels: Tensor | None) -> int:
