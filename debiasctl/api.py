@@ -6,7 +6,7 @@ Tensors in protocols are torch tensors; this module itself does not import torch
 """
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol, runtime_checkable
 
@@ -258,7 +258,6 @@ class StepContext:
     step: int
     model: "nn.Module"
     optimizer: "torch.optim.Optimizer"
-    scratch: dict[str, Any] = field(default_factory=dict)
 
 
 class Extension:

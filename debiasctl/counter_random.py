@@ -1,7 +1,8 @@
 """Random numbers as functions of (seed, stream, step, position): Philox4x32-10 (Salmon et al., SC 2011) on tensors.
 
 Nothing is drawn in sequence, so that what one image of one step gets depends on no other image, on no batch size, on
-no number of processes and on no step before it. The bits are the same on every device.
+no number of processes and on no step before it. Words and uniform numbers are the same on every device; normal ones are
+to within the rounding of the device's log, sin and cos.
 """
 
 import math

@@ -91,7 +91,7 @@ class Run:
         return self.path / "evaluations"
 
     def spec(self) -> "RunSpec":
-        """The validated spec, migrated where an older version wrote it.
+        """The validated spec.
 
         Raises:
             RunError: it is missing, damaged, or was written by a newer version.

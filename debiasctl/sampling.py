@@ -220,11 +220,13 @@ def _read(folder: Path) -> Samples:
 
     try:
         description = json.loads((folder / "samples.json").read_text())
+        for field in ("num", "num_steps", "sampler", "step", "weights", "nfe", "classes"):
+            description[field]
         with np.load(folder / "images.npz") as arrays:
             # a copy with the strides of drawn images, for sums over these may differ in the last bit
             images = torch.from_numpy(arrays["images"]).permute(0, 3, 1, 2).clone(memory_format=torch.contiguous_format)
             labels = torch.from_numpy(arrays["labels"]) if "labels" in arrays else None
-    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error) as error:
+    except (OSError, ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile, zlib.error) as error:
         raise RunError(
             f"the samples in {folder} are damaged ({error}). Remove that folder to draw them anew"
         ) from error

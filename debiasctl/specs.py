@@ -4,9 +4,9 @@ import json
 import tomllib
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
 from debiasctl import registry
 from debiasctl.api import DataLocation, DatasetInfo, ImageShape, PluginOptions, Space
@@ -123,6 +123,13 @@ class TrainingSection(Section):
     keep_steps: tuple[Annotated[int, Field(ge=0)], ...] = Field(
         (), description="steps whose checkpoints are made and kept"
     )
+
+    @model_validator(mode="after")
+    def _kept_steps_are_reached(self) -> Self:
+        late = [step for step in self.keep_steps if step > self.steps]
+        if late:
+            raise ValueError(f"keep_steps {late[0]} is never reached in {self.steps} steps")
+        return self
 
 
 class ContentSection(Section):
@@ -245,7 +252,11 @@ def _complete(kind: str, choice: PluginChoice, shape: ImageShape | None = None) 
 
 
 def merge(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
-    """`over` on top of `base`, section by section; a plugin with a name replaces the one below, options and all."""
+    """`over` on top of `base`, section by section; a plugin with a name replaces the one below, options and all.
+
+    Raises:
+        SpecError: the one below is options alone, set for a plugin that is not named: they would be lost.
+    """
     merged = dict(base)
     for key, value in over.items():
         below = merged.get(key)
@@ -255,6 +266,12 @@ def merge(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
                 below = {"name": ref.name, "options": dict(ref.options)}
             merged[key] = merge(below, value) if isinstance(below, Mapping) else dict(value)
         else:
+            if isinstance(below, Mapping) and set(below) == {"options"}:
+                name = value if isinstance(value, str) else value.get("name") if isinstance(value, Mapping) else value
+                raise SpecError(
+                    f"spec: {key}.options are set, and then {key} is given as '{name}', which would replace them. "
+                    f"Give both at once, for example {key}=name:option=value"
+                )
             merged[key] = value
     return merged
 

@@ -156,14 +156,14 @@ def test_progress_counts_every_step_of_every_image(run: Run) -> None:
     assert {total for _, total in seen} == {15}
 
 
-@pytest.mark.parametrize("harm", ["cut", "garbage", "flip", "description"])
+@pytest.mark.parametrize("harm", ["cut", "garbage", "flip", "description", "keys"])
 def test_damaged_samples_are_reported_and_not_overwritten(run: Run, harm: str) -> None:
     folder = draw(run).folder
-    file = folder / ("samples.json" if harm == "description" else "images.npz")
+    file = folder / ("samples.json" if harm in ("description", "keys") else "images.npz")
     data = file.read_bytes()
     middle = len(data) // 3
     file.write_bytes(
-        {"cut": data[:middle], "garbage": b"x" * 100, "description": b"{",
+        {"cut": data[:middle], "garbage": b"x" * 100, "description": b"{", "keys": b"{}",
          "flip": data[:middle] + bytes([data[middle] ^ 0xFF]) + data[middle + 1 :]}[harm]
     )  # fmt: skip
     harmed = file.read_bytes()

@@ -49,21 +49,23 @@ def compare(
 
 
 def _print(compared: "Comparison") -> None:
-    if compared.differences:
-        rows = [[field, *[_cell(value) for value in values]] for field, values in compared.differences.items()]
-        print_table(["what differs", *compared.runs], rows)
-    else:
-        print("The specs do not differ.")
+    rows = [[field, *[_cell(value) for value in values]] for field, values in compared.differences.items()]
+    steps = [", ".join(map(str, of_run)) for of_run in compared.checkpoints]
+    print_table(["what differs" if rows else "the specs are equal", *compared.runs], [*rows, ["checkpoint", *steps]])
     rows = [_row(figure) for figure in compared.figures]
     others = [f"{name} - {compared.runs[0]}" for name in compared.runs[1:]]
     print_table(["metric", "sampler", "steps", "N", *compared.runs, *others, "floor"], rows)
+    for text in compared.notes:
+        note(f"note: {text}")
+    if any(figure.floor_num not in (0, figure.measured["num"]) for figure in compared.figures):
+        note("note: a floor of fewer images is biased upward; compare it with 'evaluate', column \"at floor's N\"")
     note("* the better figure. One training seed a run: train several before you believe a small difference")
 
 
 def _row(figure: "Figure") -> list[str]:
     values = [f"{value:.4g}{' *' if index == figure.best else ''}" for index, value in enumerate(figure.values)]
     differences = [f"{difference:+.3g}" for difference in figure.differences[1:]]
-    floor = "-" if figure.floor is None else f"{figure.floor:.4g}"
+    floor = "-" if figure.floor is None else f"{figure.floor:.4g} (N {figure.floor_num})"
     measured = figure.measured
     sampler = measured["sampler"].partition(":")[0]
     return [figure.metric, sampler, str(measured["steps"]), str(measured["num"]), *values, *differences, floor]
@@ -84,7 +86,7 @@ def _write_csv(path: Path, compared: "Comparison") -> None:
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     fields = ["sampler", "steps", "num", "seed", "weights", "features"]
-    writer.writerow(["metric", *fields, "run", "value", "difference", "best", "floor"])
+    writer.writerow(["metric", *fields, "run", "checkpoint", "value", "difference", "best", "floor", "floor_num"])
     for figure in compared.figures:
         for index, name in enumerate(compared.runs):
             writer.writerow(
@@ -92,10 +94,12 @@ def _write_csv(path: Path, compared: "Comparison") -> None:
                     figure.metric,
                     *[figure.measured[field] for field in fields],
                     name,
+                    figure.checkpoints[index],
                     repr(figure.values[index]),
                     repr(figure.differences[index]),
                     int(index == figure.best),
                     "" if figure.floor is None else repr(figure.floor),
+                    figure.floor_num,
                 ]
             )
     if str(path) == "-":

@@ -7,6 +7,7 @@ import typer
 
 from debiasctl.cli.completion import complete_plugin, complete_run
 from debiasctl.cli.output import note, print_json, print_table, show_log
+from debiasctl.cli.sample import note_training
 from debiasctl.errors import UsageError
 
 EXAMPLES = """[bold]Examples[/bold]
@@ -59,6 +60,7 @@ def evaluate(
         )
         for count in step_counts
     ]
+    note_training(found, requests[0].step)
     with counting_progress("sampling") as show:
         records = run_evaluation(
             found,

@@ -46,7 +46,7 @@ def print_table(columns: Sequence[str], rows: Sequence[Sequence[str]], *, title:
         numeric = bool(rows) and all(_is_number(row[index]) for row in rows)
         table.add_column(column, justify="right" if numeric else "left", overflow="fold")
     for row in rows:
-        table.add_row(*[Text(cell) for cell in row])
+        table.add_row(*[Text(printable(cell)) for cell in row])
     console().print(table)
 
 
@@ -57,8 +57,13 @@ def print_pairs(pairs: Mapping[str, str]) -> None:
 
     table = Table.grid(padding=(0, 2))
     for name, value in pairs.items():
-        table.add_row(Text(name, style="bold"), Text(value))
+        table.add_row(Text(name, style="bold"), Text(printable(value)))
     console().print(table)
+
+
+def printable(text: str) -> str:
+    """Text from a file as it may go to a terminal: an imported run could hold control sequences."""
+    return text if text.isprintable() else repr(text)
 
 
 def format_bytes(count: float) -> str:

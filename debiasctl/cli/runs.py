@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from debiasctl.cli.completion import complete_run
-from debiasctl.cli.output import note, print_json, print_pairs
+from debiasctl.cli.output import note, print_json, print_pairs, printable
 
 if TYPE_CHECKING:
     from debiasctl.runs import Run, RunSummary
@@ -69,8 +69,8 @@ def _listing(summaries: "list[RunSummary]") -> str:
                 summary.name,
                 summary.state,
                 f"{status.step}/{status.num_steps}",
-                _printable(status.dataset),
-                _printable(status.weighting),
+                printable(status.dataset),
+                printable(status.weighting),
                 str(status.seed),
                 status.created[:16].replace("T", " "),
             )
@@ -113,7 +113,7 @@ def show(run: RunArgument, json_: JsonOption = False) -> None:
 def _facts(run: "Run", latest: dict[str, Any]) -> dict[str, str]:
     status, spec = run.status(), run.spec()
     numbers = {key: value for key, value in latest.items() if key != "step" and isinstance(value, int | float)}
-    facts = {
+    return {
         "run": run.name,
         "state": status.state + (f": {status.message}" if status.message else ""),
         "step": f"{status.step} of {status.num_steps}",
@@ -133,7 +133,6 @@ def _facts(run: "Run", latest: dict[str, Any]) -> dict[str, str]:
         "evaluations": ", ".join(run.evaluation_keys()) or "none",
         "path": str(run.path),
     }
-    return {key: _printable(value) for key, value in facts.items()}
 
 
 @app.command()
@@ -221,8 +220,3 @@ def import_(
 
 def _on_terminal() -> bool:
     return sys.stdin.isatty()
-
-
-def _printable(text: str) -> str:
-    """Text from a file as it may go to a terminal: an imported run could hold control sequences."""
-    return text if text.isprintable() else repr(text)

@@ -1,13 +1,16 @@
 """`debiasctl sample`."""
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from debiasctl.cli.completion import complete_plugin, complete_run
 from debiasctl.cli.output import note, print_json
 from debiasctl.errors import UsageError
+
+if TYPE_CHECKING:
+    from debiasctl.runs import Run
 
 EXAMPLES = """[bold]Examples[/bold]
 
@@ -16,6 +19,9 @@ debiasctl sample digits-minsnr --out grid.png
 debiasctl sample digits-minsnr --num 1000 --steps 20 --sampler ddim:eta=1 --out samples.npz
 
 debiasctl sample digits-minsnr --class 7 --seed 3 --out sevens/"""
+
+
+_NOT_WRITTEN = (".jpg", ".jpeg", ".bmp", ".webp", ".gif", ".tif", ".tiff", ".zip", ".tar", ".npy", ".pt", ".csv")
 
 
 def sample(
@@ -32,7 +38,9 @@ def sample(
     batch_size: Annotated[int, typer.Option(min=1, help="Images drawn at a time.")] = 256,
     out: Annotated[
         Path | None,
-        typer.Option(help="FILE.png: one grid; FILE.npz: uint8 [N, H, W, C] and labels; else a folder of PNGs."),
+        typer.Option(
+            help="FILE.png: one grid; FILE.npz: uint8 [N, H, W, C] and labels (replaced); else a new folder of PNGs."
+        ),
     ] = None,
     device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
     as_json: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False,
@@ -61,8 +69,7 @@ def sample(
         weights=weights,
         class_name=class_,
     )
-    if found.is_training():
-        note(f"note: run '{found.name}' is being trained; these images are of its step {request.step}")
+    note_training(found, request.step)
     with counting_progress("sampling") as show:
         drawn = sampling.sample(
             found,
@@ -77,6 +84,12 @@ def sample(
     _report(drawn, out, as_json=as_json)
 
 
+def note_training(run: "Run", step: int) -> None:
+    """Say that a run is still being trained, and which checkpoint is looked at."""
+    if run.is_training():
+        note(f"note: run '{run.name}' is being trained; this is its step {step}")
+
+
 def _check_out(out: Path | None) -> None:
     """Refuse, before any work, an --out that could not be written."""
     if out is None:
@@ -84,7 +97,7 @@ def _check_out(out: Path | None) -> None:
     if out.suffix.lower() in (".png", ".npz"):
         if out.is_dir():
             raise UsageError(f"--out {out} is a folder. Give a file's name ending in .png or .npz, or a new folder's")
-    elif out.suffix.lower() in (".jpg", ".jpeg", ".zip", ".gif", ".npy", ".pt"):
+    elif out.suffix.lower() in _NOT_WRITTEN:
         raise UsageError(f"--out {out}: write FILE.png (one grid), FILE.npz, or the name of a new folder for PNGs")
     elif out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise UsageError(f"--out {out} exists and is not empty. Choose another name, or remove it first")

@@ -140,7 +140,7 @@ def _resolve(
     images: int | None,
     location: "DataLocation",
 ) -> "tuple[RunSpec, DatasetInfo]":
-    from debiasctl.specs import parse_setting, read_spec_file, resolve_spec
+    from debiasctl.specs import merge, parse_setting, read_spec_file, resolve_spec, validate_spec
 
     layers: list[dict[str, Any]] = []
     if spec is not None:
@@ -153,9 +153,8 @@ def _resolve(
         layers.append({"data": {"dataset": _dataset(dataset)}})
     resolved, info = resolve_spec(layers, location)
     if images is not None:
-        resolved = resolved.model_copy(
-            update={"training": resolved.training.model_copy(update={"steps": _steps(images, resolved)})}
-        )
+        training = {"training": {"steps": _steps(images, resolved)}}
+        resolved = validate_spec(merge(resolved.model_dump(mode="json"), training))
     return resolved, info
 
 
@@ -214,10 +213,6 @@ def _announce(run: Any, spec: "RunSpec", parameters: int) -> None:
         f"{spec.model.backbone.name} of {parameters:,} parameters, {spec.model.prediction}-prediction, "
         f"{start} to step {spec.training.steps}"
     )
-    if steps and steps[-1] and spec.optimizer.decay != "none":
-        note(
-            "note: the learning rate decays towards the last step; with another last step its course changes from here"
-        )
 
 
 def _report(run: Any, *, as_json: bool) -> None:

@@ -10,12 +10,16 @@ from debiasctl.runs import Run
 from debiasctl.specs import RunSpec
 from debiasctl.validation import did_you_mean
 
+_MEASURED = ("sampler", "steps", "num", "seed", "weights", "features")  # conditions that tables show
 _DESCRIPTIVE = ("provenance", "schema_version")  # sections that decide nothing of what is trained
 
 
 @dataclass(frozen=True)
 class Figure:
-    """One metric under one measurement: a value for each run, differences to the first, and the best run's index."""
+    """One metric under one measurement: a value for each run, differences to the first, and the best run's index.
+
+    `checkpoints` are the steps that were measured. The floor and `values_at_floor_num` are of `floor_num` images.
+    """
 
     metric: str
     measured: dict[str, Any]
@@ -23,17 +27,24 @@ class Figure:
     values: list[float]
     differences: list[float]
     best: int | None
+    checkpoints: list[int]
     floor: float | None
+    floor_num: int
+    values_at_floor_num: list[float | None]
 
 
 @dataclass(frozen=True)
 class Comparison:
-    """`differences`: spec field -> one value a run. `checkpoints`: one step a run, where all figures agree on it."""
+    """`differences`: spec field -> one value a run. `checkpoints`: for each run, the steps that its figures are of.
+
+    `notes` say what a reader of the figures must know: checkpoints that are not the last, or differ between runs.
+    """
 
     runs: list[str]
     differences: dict[str, list[Any]]
     checkpoints: list[list[int]]
     figures: list[Figure]
+    notes: list[str]
 
 
 def compare(runs: Sequence[Run], *, metric: str | None = None) -> Comparison:
@@ -64,12 +75,26 @@ def compare(runs: Sequence[Run], *, metric: str | None = None) -> Comparison:
     if not shared:
         raise ComparisonError(_not_comparable(runs, records, metric))
     chosen = [[table[key] for key in shared] for table in tables]
+    checkpoints = [sorted({int(record["checkpoint"]) for record in of_run}) for of_run in chosen]
     return Comparison(
         runs=[run.name for run in runs],
         differences=spec_differences(specs),
-        checkpoints=[sorted({record["checkpoint"] for record in of_run}) for of_run in chosen],
+        checkpoints=checkpoints,
         figures=[_figure(key[1], [table[key] for table in tables]) for key in shared],
+        notes=_notes(runs, checkpoints),
     )
+
+
+def _notes(runs: Sequence[Run], checkpoints: Sequence[Sequence[int]]) -> list[str]:
+    notes = [
+        f"'{run.name}' was measured at step {', '.join(map(str, steps))} and has trained on "
+        f"to {run.checkpoint_steps()[-1]} since: debiasctl evaluate {run.name}"
+        for run, steps in zip(runs, checkpoints, strict=True)
+        if run.checkpoint_steps() and run.checkpoint_steps()[-1] > steps[0]
+    ]
+    if any(steps != checkpoints[0] for steps in checkpoints[1:]):
+        notes.append("the runs were measured after different numbers of training steps; see 'checkpoint'")
+    return notes
 
 
 def spec_differences(specs: Sequence[RunSpec]) -> dict[str, list[Any]]:
@@ -100,8 +125,8 @@ def _evaluations(run: Run) -> list[dict[str, Any]]:
     for path in files:
         try:
             record = json.loads(path.read_text(encoding="utf-8"))
-            {**record["measured"], **record["metrics"]}
-        except (OSError, ValueError, KeyError, TypeError) as error:
+            _check(record)
+        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
             raise ComparisonError(
                 f"{path} is damaged ({error}). Remove it and measure again: debiasctl evaluate {run.name}"
             ) from error
@@ -109,6 +134,17 @@ def _evaluations(run: Run) -> list[dict[str, Any]]:
     if not records:
         raise ComparisonError(f"run '{run.name}' has not been evaluated. Do that first: debiasctl evaluate {run.name}")
     return records
+
+
+def _check(record: Any) -> None:
+    """Raise KeyError, TypeError, ValueError or AttributeError unless an evaluation holds what is read of it."""
+    int(record["checkpoint"])
+    for field in _MEASURED:
+        record["measured"][field]
+    for figure in record["metrics"].values():
+        float(figure["value"])
+        for field in ("better", "floor", "floor_num"):
+            figure[field]
 
 
 def _by_measurement(records: Sequence[dict[str, Any]], metric: str | None) -> dict[tuple[str, str], dict[str, Any]]:
@@ -136,7 +172,10 @@ def _figure(metric: str, records: Sequence[dict[str, Any]]) -> Figure:
         values=values,
         differences=[value - values[0] for value in values],
         best=distances.index(lowest) if distances.count(lowest) == 1 else None,
+        checkpoints=[int(record["checkpoint"]) for record in records],
         floor=found[0]["floor"],
+        floor_num=found[0]["floor_num"],
+        values_at_floor_num=[one.get("value_at_floor_num") for one in found],
     )
 
 

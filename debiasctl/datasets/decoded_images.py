@@ -3,8 +3,10 @@
 import hashlib
 import json
 import logging
+import lzma
 import os
 import shutil
+import struct
 import zipfile
 import zlib
 from collections.abc import Callable, Iterator, Sequence
@@ -34,6 +36,17 @@ _BATCH = 16  # images that a thread takes at once: handing over one small image 
 _SHOWN = 3  # unreadable files named in a message
 
 Result = TypeVar("Result")
+# what a broken file, or a broken member of a zip, raises on the way from its bytes to its pixels
+_UNREADABLE = (
+    OSError,
+    EOFError,
+    RuntimeError,
+    NotImplementedError,
+    struct.error,
+    zipfile.BadZipFile,
+    zlib.error,
+    lzma.LZMAError,
+)
 
 
 @dataclass(frozen=True)
@@ -161,7 +174,7 @@ def each_file(
                 return read(stream)
         except UnreadableImageError as error:
             return Unreadable(file.name, str(error))
-        except (OSError, zipfile.BadZipFile, zlib.error, NotImplementedError) as error:
+        except _UNREADABLE as error:
             return Unreadable(file.name, getattr(error, "strerror", None) or str(error))
 
     def attempt_all(batch: Sequence[ImageFile]) -> list[Result | Unreadable]:

@@ -23,7 +23,7 @@ def recommended_settings(image_size: int) -> Mapping[str, Any]:
     else:
         model = _unet(channels=128)
         optimizer = {"lr": 2e-5, "warmup_steps": 0, "decay": "none", "weight_decay": 0.0, "clip_grad_norm": None}
-        ema = {"decay": 0.9999}
+        ema = {"decay": 0.9999, "warmup": False}
         training = {"steps": 500_000, "batch_size": 8, "checkpoint_every": 10_000, "heldout_every": 10_000}
     return {
         "data": {"horizontal_flip": False},

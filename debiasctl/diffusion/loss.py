@@ -8,9 +8,9 @@ def squared_error(prediction: Tensor, target: Tensor) -> Tensor:
     return (prediction - target).square().flatten(1).mean(dim=1)
 
 
-def weighted_loss(prediction: Tensor, target: Tensor, weight: Tensor) -> Tensor:
-    """Scalar mean over the batch of weight * ||F - target||² (arXiv 2310.08442, Eq. 10 for w = 1/√SNR on eps).
+def weighted_losses(prediction: Tensor, target: Tensor, weight: Tensor) -> Tensor:
+    """Each sample's weight * ||F - target||², [N]; their mean is the loss (arXiv 2310.08442: w = 1/√SNR on eps).
 
     `prediction` and `target` are [N, C, H, W]; `weight` [N] is the effective weight on F at each sample's t.
     """
-    return (weight * squared_error(prediction, target)).mean()
+    return weight * squared_error(prediction, target)

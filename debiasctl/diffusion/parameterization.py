@@ -53,15 +53,11 @@ def convert(value: Tensor, prediction: Space, *, x_t: Tensor, alpha: Tensor, sig
 
 
 class Parameterization:
-    """A prediction type on a process: x0_hat = c_skip x_t + c_out F(x_t, t), tables float64 [T]."""
+    """A prediction type on a process: what its network is trained to give, and what follows from its output."""
 
     def __init__(self, prediction: Space, process: DiffusionProcess) -> None:
         check_prediction(prediction, process)
         self.prediction, self.process = prediction, process
-        alpha, sigma = process.alpha, process.sigma
-        n2 = alpha**2 + sigma**2
-        self.c_skip: Tensor = {"eps": 1 / alpha, "x0": torch.zeros_like(alpha), "v": alpha / n2}[prediction]
-        self.c_out: Tensor = {"eps": -sigma / alpha, "x0": torch.ones_like(alpha), "v": -sigma / n2.sqrt()}[prediction]
 
     def target(self, x0: Tensor, eps: Tensor, t: Tensor) -> Tensor:
         """The network's target [N, C, H, W] at t int64 [N]."""

@@ -199,7 +199,7 @@ def _notes(names: Sequence[str], feature_name: str, *, num: int, floor_num: int,
         notes.append("fewer than 2 images are held out, so there is no floor")
     elif floor_num < num:
         notes.append(
-            f"only {floor_num} images are held out: compare the floor with value_at_floor_num, the figure of the first "
-            f"{floor_num} of the {num} images"
+            f"only {floor_num} images are held out: compare the floor with the figure at its number, that of the "
+            f"first {floor_num} of the {num}"
         )
     return notes

@@ -99,11 +99,11 @@ def verify(path: Path, run: Run, only: str | None = None) -> dict[str, str]:
     """
     try:
         sums: dict[str, str] = json.loads((path / MANIFEST).read_text())["sha256"]
+        if set(sums) != {*_FILES.values(), _STATE}:  # an imported manifest could name any file
+            raise ValueError(f"{MANIFEST} does not name the files of a checkpoint")
         damaged = [
             name for name, expected in sums.items() if only in (None, name) and sha256_file(path / name) != expected
         ]
-        if not {*_FILES.values(), _STATE} <= set(sums):
-            damaged.append(MANIFEST)
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise CheckpointError(_damaged(path, run, f"{type(error).__name__}: {error}")) from error
     if damaged:
@@ -146,8 +146,18 @@ def prune_checkpoints(run: Run, spec: TrainingSection) -> None:
         if step not in spec.keep_steps:
             path = run.checkpoint_path(step)
             # without its manifest a checkpoint is none, so that a kill in between leaves no half of one
-            (path / MANIFEST).unlink(missing_ok=True)
-            shutil.rmtree(path, ignore_errors=True)
+            with writing(path):
+                (path / MANIFEST).unlink()
+                shutil.rmtree(path)
+
+
+def remove_leftovers(run: Run) -> None:
+    """Remove what a kill in the middle of writing or removing a checkpoint left; the caller holds the run's lock."""
+    folder = run.path / "checkpoints"
+    for path in folder.iterdir() if folder.is_dir() else ():
+        if path.is_dir() and not path.is_symlink() and not (path.name.isdigit() and (path / MANIFEST).is_file()):
+            with writing(path):
+                shutil.rmtree(path)
 
 
 def _damaged(path: Path, run: Run, cause: str) -> str:

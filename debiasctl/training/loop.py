@@ -58,16 +58,22 @@ def fit(run: Run, training: Training, data: LoadedDataset, *, on_progress: Calla
             loop.set_state("finished")
     except Interrupted:
         raise
-    except torch.OutOfMemoryError as error:
-        loop.set_state("failed", message="out of memory")
+    except Exception as error:
+        out_of_memory = _is_out_of_memory(error)
+        message = "out of memory" if out_of_memory else str(error) or type(error).__name__
+        with contextlib.suppress(DebiasctlError, OSError):  # the disk may be what failed; the cause is raised below
+            loop.set_state("failed", message=message)
+        if not out_of_memory:
+            raise
         raise TrainingError(
             f"out of memory at step {loop.step} with {training.spec.training.batch_size} images a step. The last "
             "checkpoint is untouched; start a run with a smaller --batch-size or a smaller --backbone"
         ) from error
-    except (DebiasctlError, OSError) as error:
-        with contextlib.suppress(DebiasctlError, OSError):  # the disk may be what failed; the cause is raised below
-            loop.set_state("failed", message=str(error))
-        raise
+
+
+def _is_out_of_memory(error: Exception) -> bool:
+    """Also where torch's allocator for the CPU says it, in a plain RuntimeError."""
+    return isinstance(error, torch.OutOfMemoryError | MemoryError) or "can't allocate memory" in str(error)
 
 
 class _Loop:

@@ -1,5 +1,6 @@
 """A training from its spec to its run's folder: what `debiasctl train` does, without a command line."""
 
+import logging
 import platform
 import subprocess
 from collections.abc import Callable
@@ -13,10 +14,11 @@ from debiasctl.errors import DataError, RunError, UsageError
 from debiasctl.files import write_json
 from debiasctl.runs import Run, create_run, new_status
 from debiasctl.specs import ContentSection, ProvenanceSection, RunSpec
-from debiasctl.training.checkpoints import verify_last
+from debiasctl.training.checkpoints import remove_leftovers, verify_last
 from debiasctl.training.loop import Progress, fit
 from debiasctl.training.setup import make_accelerator, set_up
 
+_LOG = logging.getLogger(__name__)
 _PACKAGES = ("debiasctl", "torch", "accelerate", "numpy", "pydantic", "safetensors")
 OnProgress = Callable[[Progress], None]
 
@@ -73,11 +75,15 @@ def resume(
     _refuse_several(accelerator.num_processes)
     with run.lock():
         spec = run.spec()
+        _check_plugins(run, spec)
         spec = _extended(run, spec, steps)
         data = load_data(spec, location)
         training = set_up(spec, data, accelerator=accelerator)
+        remove_leftovers(run)
         if steps is not None:
             verify_last(run)  # before the larger budget is written: a damaged run stays as it was
+            if spec.optimizer.decay != "none":
+                _LOG.warning("note: the learning rate decays towards the last step; with this one its course changes")
             write_json(run.path / "spec.json", spec.model_dump(mode="json"))
         on_start(run, spec, _size(training.network))
         fit(run, training, data, on_progress=on_progress)
@@ -157,6 +163,32 @@ def _extended(run: Run, spec: RunSpec, steps: int | None) -> RunSpec:
             f"run '{run.name}' has a budget of {spec.training.steps} steps; it can be raised, not lowered to {budget}"
         )
     return spec.model_copy(update={"training": spec.training.model_copy(update={"steps": budget})})
+
+
+def _check_plugins(run: Run, spec: RunSpec) -> None:
+    """Refuse to go on with a plugin of another distribution than the run began with, and say where versions differ."""
+    choices = {
+        "datasets": [spec.data.dataset],
+        "backbones": [spec.model.backbone],
+        "schedules": [spec.diffusion.schedule],
+        "weightings": [spec.loss.weighting],
+        "timesteps": [spec.loss.timesteps],
+        "extensions": list(spec.extensions),
+    }
+    for kind, chosen in choices.items():
+        for choice in chosen:
+            record = registry.find(kind, choice.name)
+            begun, now = f"{choice.distribution} {choice.version}", f"{record.distribution} {record.version}"
+            if choice.distribution not in (None, record.distribution):
+                raise RunError(
+                    f"run '{run.name}' was trained with {kind.removesuffix('s')} '{choice.name}' of {begun}, and here "
+                    f"it is {now}'s. Install {choice.distribution} in its place to go on"
+                )
+            if choice.version not in (None, record.version):
+                _LOG.warning(
+                    "note: %s '%s' was of %s when run '%s' began and is of %s now",
+                    kind.removesuffix("s"), choice.name, begun, run.name, now,
+                )  # fmt: skip
 
 
 def _refuse_several(num_processes: int) -> None:

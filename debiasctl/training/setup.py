@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 import torch
 from accelerate import Accelerator
+from accelerate.utils import GradientAccumulationPlugin
 from torch import Tensor, nn
 
 from debiasctl.api import Extension, ImageShape, LoadedDataset, Space
@@ -140,7 +141,12 @@ def make_accelerator(device: str) -> Accelerator:
         raise UsageError(f"unknown device '{device}'. Allowed: auto, cpu, cuda")
     if device == "cuda" and not torch.cuda.is_available():
         raise UsageError("--device cuda: torch sees no CUDA GPU. Use --device cpu, or install a CUDA build of torch")
-    return Accelerator(cpu=device == "cpu" or not torch.cuda.is_available())
+    # both stated, for Accelerate would take them from environment variables, which no spec records
+    return Accelerator(
+        cpu=device == "cpu" or not torch.cuda.is_available(),
+        mixed_precision="no",
+        gradient_accumulation_plugin=GradientAccumulationPlugin(num_steps=1),
+    )
 
 
 def derived_seed(*parts: int | str) -> int:

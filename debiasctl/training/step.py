@@ -9,7 +9,7 @@ from torch import Tensor
 from debiasctl import counter_random
 from debiasctl.api import StepContext
 from debiasctl.counter_random import Stream
-from debiasctl.diffusion.loss import squared_error
+from debiasctl.diffusion.loss import weighted_losses
 from debiasctl.errors import TrainingError
 from debiasctl.specs import OptimizerSection
 from debiasctl.training.setup import Training, derived_seed
@@ -48,7 +48,7 @@ def train_step(training: Training, step: int) -> StepResult:
     prediction = training.model(x_t, t.to(x_t.dtype), batch.labels)
     target = objective.parameterization.target(x0, eps, t)
     weight = objective.weight.to(x0.device)[t].to(x0.dtype)
-    losses = weight * squared_error(prediction, target)
+    losses = weighted_losses(prediction, target, weight)
     loss = losses.mean()
 
     context = StepContext(step, training.network, training.optimizer)

@@ -134,7 +134,7 @@ def test_a_run_is_named_by_a_path_or_a_beginning_too(evaluated: Path) -> None:
 def test_a_run_that_is_being_trained_says_so(evaluated: Path) -> None:
     with find_run("a").lock():
         outcome = succeed("sample", "a", *DRAW)
-    assert "note: run 'a' is being trained; these images are of its step 4" in outcome.err
+    assert "note: run 'a' is being trained; this is its step 4" in outcome.err
 
 
 def test_a_spec_of_a_newer_version(evaluated: Path) -> None:

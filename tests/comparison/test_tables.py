@@ -120,7 +120,19 @@ def test_runs_that_cannot_be_compared() -> None:
         compare([a, b])
 
 
-@pytest.mark.parametrize("text", ["{", "[]", '{"metrics": {}}', '{"measured": 1, "metrics": {}}', "\x00"])
+@pytest.mark.parametrize(
+    "text",
+    [
+        "{",
+        "[]",
+        '{"metrics": {}}',
+        '{"measured": 1, "metrics": {}}',
+        '{"measured": {}, "metrics": {}}',
+        '{"measured": {}, "metrics": {}, "checkpoint": 3}',
+        '{"measured": {}, "metrics": {"fd_local": {"value": 1}}, "checkpoint": 3}',
+        "\x00",
+    ],
+)
 def test_a_damaged_evaluation_is_named(text: str) -> None:
     a, b = make_run("a"), make_run("b")
     evaluated(a, {"fd_local": 1.0})
@@ -145,3 +157,23 @@ def test_what_differs_in_the_specs() -> None:
     assert spec_differences([first, first]) == {}
     provenance = first.provenance.model_copy(update={"python": "2.7"})
     assert spec_differences([first, first.model_copy(update={"provenance": provenance})]) == {}
+
+
+def test_figures_of_other_checkpoints_are_noted() -> None:
+    a, b = make_run("a"), make_run("b")
+    evaluated(a, {"fd_local": 1.0}, checkpoint=6)
+    evaluated(b, {"fd_local": 2.0}, checkpoint=3)
+    compared = compare([a, b])
+    assert compared.figures[0].checkpoints == [6, 3]
+    assert any("different numbers of training steps" in note for note in compared.notes)
+    assert (compared.figures[0].floor, compared.figures[0].floor_num) == (0.5, 9)
+    (b.checkpoint_path(9)).mkdir(parents=True)
+    (b.checkpoint_path(9) / "manifest.json").write_text("{}")
+    assert any("'b' was measured at step 3 and has trained on to 9 since" in note for note in compare([a, b]).notes)
+
+
+def test_figures_of_the_last_checkpoints_need_no_note() -> None:
+    a, b = make_run("a"), make_run("b")
+    evaluated(a, {"fd_local": 1.0}, checkpoint=6)
+    evaluated(b, {"fd_local": 2.0}, checkpoint=6)
+    assert compare([a, b]).notes == []

@@ -412,3 +412,16 @@ def test_recommended_settings_follow_the_size(size, backbone, tmp_path, location
     chosen = settings["model"]["backbone"]
     assert (chosen if isinstance(chosen, str) else chosen["name"]) == backbone
     assert settings["data"]["horizontal_flip"] is False
+
+
+def test_whatever_byte_of_a_zip_is_flipped_it_is_read_or_refused_in_one_message(tmp_path, location):
+    path = zipped(make(tmp_path / "data", numbered("{}.png", 2)), tmp_path / "data.zip")
+    whole = path.read_bytes()
+    for position in range(0, len(whole), 3):
+        data = bytearray(whole)
+        data[position] ^= 0xFF
+        path.write_bytes(bytes(data))
+        try:
+            folder(path, skip_unreadable=False).load(location)
+        except (DataError, UsageError):
+            continue

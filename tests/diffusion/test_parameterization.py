@@ -81,12 +81,18 @@ def test_c_skip_and_c_out_are_the_same_conversion(parameterization: Parameteriza
     x0, _, x_t, t = sample(parameterization.process)
     output = x0.flip(0)
     expected = parameterization.estimate(output, x_t, t).x0
-    got = at(parameterization.c_skip, t, like=x_t) * x_t + at(parameterization.c_out, t, like=x_t) * output
+    alpha, sigma = parameterization.process.alpha, parameterization.process.sigma
+    c_skip, c_out = {
+        "eps": (1 / alpha, -sigma / alpha),
+        "x0": (torch.zeros_like(alpha), torch.ones_like(alpha)),
+        "v": (alpha, -sigma),
+    }[parameterization.prediction]
+    got = at(c_skip, t, like=x_t) * x_t + at(c_out, t, like=x_t) * output
     torch.testing.assert_close(got, expected, rtol=1e-11, atol=1e-11)
     # so the error of F is the error of x0 in another unit: F_mse = x0_mse / c_out²
     other = output + 0.1
     x0_mse = (parameterization.estimate(other, x_t, t).x0 - expected).square().mean((1, 2, 3))
-    torch.testing.assert_close(x0_mse / parameterization.c_out**2, torch.full_like(x0_mse, 0.01), rtol=1e-8, atol=0)
+    torch.testing.assert_close(x0_mse / c_out**2, torch.full_like(x0_mse, 0.01), rtol=1e-8, atol=0)
 
 
 @pytest.mark.parametrize("prediction", PREDICTIONS)

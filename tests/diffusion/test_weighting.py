@@ -6,8 +6,8 @@ import torch
 
 from debiasctl import registry
 from debiasctl.api import Space
-from debiasctl.diffusion.loss import squared_error, weighted_loss
-from debiasctl.diffusion.parameterization import PREDICTIONS, Parameterization, convert
+from debiasctl.diffusion.loss import squared_error, weighted_losses
+from debiasctl.diffusion.parameterization import PREDICTIONS, convert
 from debiasctl.diffusion.process import DiffusionProcess, at, process_of
 from debiasctl.diffusion.weighting import bounded_snr, convert_weight, effective_weight, weight_in
 from debiasctl.errors import DebiasctlError
@@ -92,7 +92,8 @@ def test_the_three_losses_are_one_number(scheme: str, schedule: str) -> None:
     # and the one loss of all: weight_x0 c_out² ||F - target||²
     for prediction in PREDICTIONS:
         if prediction != "eps" or process.snr[-1] > 0:
-            factor = Parameterization(prediction, process).c_out[t] ** 2
+            snr = process.snr[t]
+            factor = {"eps": 1 / snr, "x0": torch.ones_like(snr), "v": 1 / (snr + 1)}[prediction]  # c_out²
             expected = weight_in(weighting, "x0", snr=process.snr)[t] * factor
             torch.testing.assert_close(
                 weight_in(weighting, prediction, snr=process.snr)[t], expected, rtol=1e-9, atol=0
@@ -133,19 +134,18 @@ def test_one_scheme_gives_one_gradient_whatever_is_predicted(scheme: str) -> Non
         guess = convert(image, "x0", x_t=x_t, alpha=alpha, sigma=sigma)
         truth = convert(x0, "x0", x_t=x_t, alpha=alpha, sigma=sigma)
         weight = weight_in(weighting, space, snr=process.snr)[t]
-        loss = weighted_loss(getattr(guess, space), getattr(truth, space), weight)
-        loss.backward()
+        weighted_losses(getattr(guess, space), getattr(truth, space), weight).mean().backward()
         gradients.append(torch.cat([parameter.grad.flatten() for parameter in network.parameters()]))
     assert gradients[0].abs().max() > 1e-6
     for gradient in gradients[1:]:
         torch.testing.assert_close(gradient, gradients[0], rtol=1e-6, atol=1e-9 * gradients[0].abs().max().item())
 
 
-def test_the_loss_is_the_weighted_mean() -> None:
+def test_a_loss_is_the_weighted_squared_error() -> None:
     prediction, goal = torch.tensor([[1.0, 2.0], [0.0, 0.0]]).reshape(2, 1, 1, 2), torch.zeros(2, 1, 1, 2)
     goal[1] = 3
     assert squared_error(prediction, goal).tolist() == [2.5, 9.0]
-    assert weighted_loss(prediction, goal, torch.tensor([2.0, 0.5])).item() == (5 + 4.5) / 2
+    assert weighted_losses(prediction, goal, torch.tensor([2.0, 0.5])).tolist() == [5.0, 4.5]
 
 
 def test_schemes_see_a_bounded_snr_in_float64() -> None:

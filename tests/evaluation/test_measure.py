@@ -96,7 +96,7 @@ def test_with_fewer_held_out_images_the_samples_are_measured_at_their_number_too
     assert values(result, "value_at_floor_num") == values(first)
     assert entry["value"] > 2 * entry["value_at_floor_num"]
     assert values(result, "floor") == values(first, "floor")
-    assert any("value_at_floor_num" in note for note in result["notes"])
+    assert any("only 100 images are held out" in note for note in result["notes"])
     assert not any("value_at_floor_num" in note for note in first["notes"])
 
 
