@@ -9,7 +9,7 @@ from debiasctl.api import ArraySplit, DataLocation, DatasetInfo, LoadedDataset, 
 from debiasctl.datasets.arrays import every_nth_of_each_class, hash_splits
 
 # A small U-Net, predicting v on the cosine schedule: of what was tried in about a minute on two CPU cores its samples
-# were the hardest to tell from real digits (README, "Digits").
+# were the hardest to tell from real digits (README, "The main job").
 RECOMMENDED: dict[str, Any] = {
     "data": {"horizontal_flip": False},
     "model": {
