@@ -1,5 +1,6 @@
 """The command line's entry point: the commands, the global options, and how errors end."""
 
+import io
 import os
 import sys
 from pathlib import Path
@@ -79,6 +80,9 @@ app.add_typer(plugins.app, name="plugins")
 
 def main() -> NoReturn:
     """Run the command line; exit codes are 0 done, 1 failed, 2 misuse, 130 interrupted."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")  # a terminal that knows no 'é' is no reason to fail
     try:
         app(prog_name="debiasctl")
     except DebiasctlError as error:
