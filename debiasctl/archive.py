@@ -1,5 +1,6 @@
 """A run as one file: a plain tar (weights hardly compress), checked member by member before anything is unpacked."""
 
+import json
 import os
 import re
 import shutil
@@ -11,7 +12,7 @@ from typing import IO
 
 from debiasctl import paths
 from debiasctl.errors import ArchiveError, RunBusyError, RunError, UsageError
-from debiasctl.files import atomic_file
+from debiasctl.files import atomic_file, sha256_file
 from debiasctl.runs import Run, claim_folder, parse_status, validate_run_name
 
 _SAFE = "[A-Za-z0-9][A-Za-z0-9._-]{0,127}"
@@ -116,9 +117,25 @@ def import_run(archive: Path, *, name: str | None = None) -> Run:
                 for relative, member in members.items():
                     _unpack(stream, member, folder / relative)
                 _check_run(Run(folder), archive)
+                _check_checkpoints(Run(folder), archive)
     except OSError as error:  # of the archive: those of the store are told by claim_folder
         raise ArchiveError(f"{archive} cannot be read: {error.strerror}. Name a file that was exported") from error
     return Run(path)
+
+
+def _check_checkpoints(run: Run, archive: Path) -> None:
+    """Raise ArchiveError unless every checkpoint's files are those of its manifest."""
+    for manifest in sorted(run.path.glob("checkpoints/*/manifest.json")):
+        try:
+            stated = json.loads(manifest.read_text(encoding="utf-8"))["sha256"]
+            found = {file.name: sha256_file(file) for file in manifest.parent.iterdir() if file != manifest}
+        except (ValueError, KeyError, TypeError, RecursionError):
+            stated, found = None, {}
+        if stated != found:
+            raise ArchiveError(
+                f"{archive} is not imported: its checkpoint {int(manifest.parent.name)} is damaged: its files "
+                "differ from the checksums in its manifest. Export the run again"
+            )
 
 
 def _checked_members(stream: IO[bytes], archive: Path) -> tuple[str, dict[str, tarfile.TarInfo]]:

@@ -103,7 +103,7 @@ def find(kind: str, name: str) -> PluginRecord:
         claims = " and ".join(f"{match.distribution} {match.version}" for match in matches)
         raise PluginConflictError(
             f"{singular} '{name}' is claimed by two distributions: {claims}. Uninstall one of them, "
-            f"for example: pip uninstall {matches[-1].distribution}"
+            f"for example: pip uninstall {[m.distribution for m in matches if m.distribution != 'debiasctl'][-1]}"
         )
     return matches[0]
 

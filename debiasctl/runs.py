@@ -216,8 +216,15 @@ def create_run(name: str | None, spec: "RunSpec", *, status: RunStatus) -> Run:
 def refuse_taken_name(name: str) -> None:
     """Raise RunNameError where `create_run` would: early, before the work that comes before it."""
     validate_run_name(name)
-    if os.path.lexists(paths.runs_dir() / name):
-        raise RunNameError(f"a run named '{name}' already exists. {_ways_on(name)}")
+    path = paths.runs_dir() / name
+    if os.path.lexists(path):
+        raise RunNameError(_taken(path, _ways_on(name)))
+
+
+def _taken(path: Path, advice: str) -> str:
+    if _is_run(path):
+        return f"a run named '{path.name}' already exists. {advice}"
+    return f"{path} exists and is not a run. Move it away, or choose another name"
 
 
 def _ways_on(name: str) -> str:
@@ -235,15 +242,14 @@ def _create(name: str, spec: "RunSpec", status: RunStatus) -> Run:
 @contextmanager
 def claim_folder(path: Path, *, taken: str) -> Iterator[Path]:
     """An `atomic_folder` for a new run; where `path` exists, now or in the end, RunNameError with `taken`'s advice."""
-    refusal = RunNameError(f"a run named '{path.name}' already exists. {taken}")
     if os.path.lexists(path):
-        raise refusal
+        raise RunNameError(_taken(path, taken))
     try:
         with atomic_folder(path) as folder:
             yield folder
     except DebiasctlError as error:
         if isinstance(error.__cause__, OSError) and os.path.lexists(path):
-            raise refusal from error
+            raise RunNameError(_taken(path, taken)) from error
         raise
 
 
@@ -273,8 +279,10 @@ def _summary(run: Run) -> RunSummary | None:
     return RunSummary(run.name, run.path, status.state, status)
 
 
-def find_run(text: str) -> Run:
+def find_run(text: str, *, exact: bool = False) -> Run:
     """The run of that name, else of that unique beginning of a name, in the store; or, with a '/' in it, at that path.
+
+    With `exact`, as befits what cannot be undone, the beginning of a name does not do.
 
     Raises:
         RunNameError: there is none, or there are several.
@@ -283,14 +291,17 @@ def find_run(text: str) -> Run:
         return _run_at(text)
     validate_run_name(text)
     names = [name for name in run_names() if name.startswith(text) and _is_run(paths.runs_dir() / name)]
-    if text in names:
-        names = [text]
+    if text in names or exact:
+        names = [name for name in names if name == text]
     if len(names) > 1:
         shown = ", ".join(names[:10]) + (f" and {len(names) - 10} more" if len(names) > 10 else "")
         raise RunNameError(f"'{text}' is the beginning of several runs' names: {shown}. Write one of them out")
     if not names:
         from debiasctl.validation import did_you_mean
 
+        path = paths.runs_dir() / text
+        if os.path.lexists(path):
+            raise RunNameError(f"{path} is not a run: it holds neither spec.json nor status.json. Move it away")
         raise RunNameError(f"there is no run '{text}'.{did_you_mean(text, run_names())} See: debiasctl runs list")
     return Run(paths.runs_dir() / names[0])
 

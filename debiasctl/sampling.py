@@ -20,7 +20,7 @@ from debiasctl.runs import Run
 from debiasctl.specs import ContentSection, PluginChoice, RunSpec
 from debiasctl.training.checkpoints import Weights, choose_step, load_weights
 from debiasctl.training.data import to_uint8
-from debiasctl.training.setup import build_network, build_objective
+from debiasctl.training.setup import build_network, build_parameterization
 from debiasctl.validation import did_you_mean
 
 _VERSION = 1  # of what follows from a request: raised when the same request would give other images
@@ -82,7 +82,7 @@ def make_request(
     label = None if class_name is None else class_index(class_name, spec)
     if num < 1:
         raise UsageError(f"--num {num}: draw at least one image")
-    build_objective(spec).process.respaced(num_steps)  # refuses steps that the schedule has not
+    build_parameterization(spec).process.respaced(num_steps)  # refuses steps that the schedule has not
     return SampleRequest(num, num_steps, choice, seed, choose_step(run, checkpoint), cast(Weights, weights), label)
 
 
@@ -110,7 +110,7 @@ def sample(
     if (folder / "samples.json").exists():
         return _read(folder)
     network.to(device).eval()
-    denoiser = NetworkDenoiser(network, build_objective(spec).parameterization)
+    denoiser = NetworkDenoiser(network, build_parameterization(spec))
     indices = torch.arange(request.num)
     labels = labels_of(indices, content, seed=request.seed, label=request.label) if spec.model.conditional else None
     images, nfe = _draw(

@@ -1,4 +1,5 @@
 import gzip
+import hashlib
 import io
 import json
 import os
@@ -17,11 +18,12 @@ from debiasctl.errors import ArchiveError, DebiasctlError, RunBusyError, RunErro
 from debiasctl.runs import Run, append_metrics, create_run, find_run, list_runs, new_status, remove_run
 from debiasctl.specs import validate_spec
 
+CHECKPOINT = {"weights.safetensors": bytes(range(256)) * 9, "training_state.pt": b"state"}
+SUMS = {name: hashlib.sha256(content).hexdigest() for name, content in CHECKPOINT.items()}
 FILES = {
     "metrics.jsonl": b'{"step": 1}\n',
-    "checkpoints/00000000/weights.safetensors": bytes(range(256)) * 9,
-    "checkpoints/00000000/training_state.pt": b"state",
-    "checkpoints/00000000/manifest.json": b"{}",
+    **{f"checkpoints/00000000/{name}": content for name, content in CHECKPOINT.items()},
+    "checkpoints/00000000/manifest.json": json.dumps({"step": 0, "sha256": SUMS}).encode(),
     "samples/0123456789abcdef/images.npz": b"",
     "samples/0123456789abcdef/00000.png": b"x" * 513,
     "samples/0123456789abcdef/request.json": b"{}",
@@ -405,3 +407,21 @@ def test_taken_name_is_refused(run: Run, tmp_path: Path) -> None:
         import_run(archive)
     assert contents(run.path) == before
     assert [summary.name for summary in list_runs()] == store_entries() == ["a"]
+
+
+@pytest.mark.parametrize(
+    "name, content",
+    [
+        ("weights.safetensors", CHECKPOINT["weights.safetensors"][:-1]),
+        ("training_state.pt", b"stats"),
+        ("extra.pt", b""),
+        ("manifest.json", b"{}"),
+        ("manifest.json", b"{"),
+    ],
+)
+def test_a_checkpoint_that_differs_from_its_checksums_is_refused(run: Run, tmp_path: Path, name, content) -> None:
+    (run.path / "checkpoints" / "00000000" / name).write_bytes(content)
+    archive = export_run(run, tmp_path / "a.tar")
+    with pytest.raises(ArchiveError, match="its checkpoint 0 is damaged: its files differ from the checksums"):
+        import_run(archive, name="b")
+    assert [found.name for found in list_runs()] == ["a"]

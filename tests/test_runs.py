@@ -21,6 +21,7 @@ from debiasctl.runs import (
     list_runs,
     new_status,
     read_metrics,
+    refuse_taken_name,
     remove_run,
     run_names,
     truncate_metrics,
@@ -146,7 +147,7 @@ def test_taken_name_is_refused_with_both_ways_on() -> None:
 
 def test_empty_folder_of_that_name_is_not_replaced() -> None:
     (paths.runs_dir() / "a").mkdir(parents=True)
-    with pytest.raises(RunNameError, match="already exists"):
+    with pytest.raises(RunNameError, match="exists and is not a run"):
         make_run("a")
 
 
@@ -214,7 +215,7 @@ def test_paths_that_hold_no_run(text: str) -> None:
 def test_folders_without_a_run_are_not_found() -> None:
     (paths.runs_dir() / "stray").mkdir(parents=True)
     (paths.runs_dir() / ".hidden").mkdir()
-    with pytest.raises(RunNameError, match="there is no run 'stray'"):
+    with pytest.raises(RunNameError, match="stray is not a run: it holds neither"):
         find_run("stray")
     assert list_runs() == []
 
@@ -520,3 +521,24 @@ def test_listing_imports_nothing_heavy() -> None:
         "print([m for m in ('torch', 'numpy', 'pydantic', 'filelock', 'rich') if m in sys.modules])"
     )
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "[]\n"
+
+
+def test_what_cannot_be_undone_asks_for_the_whole_name() -> None:
+    make_run("two")
+    assert find_run("tw").name == "two"
+    with pytest.raises(RunNameError, match=r"there is no run 'tw'\. Did you mean 'two'"):
+        find_run("tw", exact=True)
+    assert find_run("two", exact=True).name == "two"
+
+
+@pytest.mark.parametrize("kind", ["folder", "file"])
+def test_what_lies_in_the_store_and_is_no_run_is_named_so(kind: str) -> None:
+    make_run("other")
+    path = paths.runs_dir() / "stray"
+    path.mkdir() if kind == "folder" else path.write_text("")
+    with pytest.raises(RunNameError, match=r"stray is not a run: it holds neither .* Move it away"):
+        find_run("stray")
+    with pytest.raises(RunNameError, match=r"stray exists and is not a run. Move it away, or choose another name"):
+        refuse_taken_name("stray")
+    with pytest.raises(RunNameError, match="exists and is not a run"):
+        make_run("stray")

@@ -85,6 +85,10 @@ def main() -> NoReturn:
             stream.reconfigure(errors="backslashreplace")  # a terminal that knows no 'é' is no reason to fail
     try:
         app(prog_name="debiasctl")
+    except SystemExit as end:
+        if end.code == 130:
+            print("interrupted", file=sys.stderr)
+        raise
     except DebiasctlError as error:
         _fail(error, str(error), error.exit_code)
     except OSError as error:

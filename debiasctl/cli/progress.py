@@ -1,5 +1,6 @@
 """Progress on stderr: a live bar on a terminal, plain lines otherwise."""
 
+import os
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -23,7 +24,7 @@ def training_progress() -> Iterator[Callable[["Progress"], None]]:
 
     columns = [
         TextColumn("training"),
-        BarColumn(),
+        BarColumn(bar_width=16),
         MofNCompleteColumn(),
         TextColumn("loss {task.fields[loss]:.4f}"),
         TextColumn("{task.fields[speed]:,.0f} images/s"),
@@ -50,10 +51,18 @@ def _plain(progress: "Progress") -> None:
     if progress.logged:
         left = progress.num_steps - progress.step
         seconds = left * progress.images_per_step / max(progress.images_per_second, 1e-9)
-        note(
+        _say(
             f"step {progress.step}/{progress.num_steps}  loss {progress.loss:.4f}  "
             f"{progress.images_per_second:,.0f} images/s  {_duration(seconds)} left"
         )
+
+
+def _say(text: str) -> None:
+    """A line on stderr; where nobody reads that any more, training goes on in silence."""
+    try:
+        note(text)
+    except BrokenPipeError:
+        sys.stderr = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115 - it is stderr from here on
 
 
 @contextmanager

@@ -137,7 +137,10 @@ def _facts(run: "Run", latest: dict[str, Any]) -> dict[str, str]:
 
 @app.command()
 def rm(
-    runs: Annotated[list[str], typer.Argument(metavar="RUN", help="Runs to remove.", autocompletion=complete_run)],
+    runs: Annotated[
+        list[str],
+        typer.Argument(metavar="RUN", help="Runs to remove, by their whole names.", autocompletion=complete_run),
+    ],
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
 ) -> None:
     """Remove runs with everything in them: checkpoints, samples, evaluations.
@@ -150,7 +153,7 @@ def rm(
     from debiasctl.errors import UsageError
     from debiasctl.runs import find_run, remove_run
 
-    found = list(dict.fromkeys(find_run(text) for text in runs))
+    found = list(dict.fromkeys(find_run(text, exact=True) for text in runs))
     if not yes:
         names = ", ".join(run.name for run in found)
         if not _on_terminal():

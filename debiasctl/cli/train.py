@@ -127,7 +127,7 @@ def train(
         return
     resolved, info = _resolve(dataset, spec, set_ or [], options, images, location)
     if dry_run:
-        _show_plan(resolved, info, name, as_json=as_json)
+        _show_plan(resolved, info, name=name, device=device, as_json=as_json)
     else:
         _start(resolved, location, name=name, device=device, as_json=as_json)
 
@@ -229,14 +229,15 @@ def _report(run: Any, *, as_json: bool) -> None:
     note(f"next: debiasctl sample {run.name} --out {run.name}.png   debiasctl evaluate {run.name}")
 
 
-def _show_plan(spec: "RunSpec", info: "DatasetInfo", name: str | None, *, as_json: bool) -> None:
+def _show_plan(spec: "RunSpec", info: "DatasetInfo", *, name: str | None, device: str, as_json: bool) -> None:
     from debiasctl.runs import refuse_taken_name
 
     if name is not None:
         refuse_taken_name(name)
     from debiasctl.training.estimate import estimate
-    from debiasctl.training.setup import build_objective
+    from debiasctl.training.setup import build_objective, make_accelerator
 
+    make_accelerator(device)
     build_objective(spec)  # refuses what could not be trained
     plan = estimate(spec, info)
     if as_json:

@@ -2,6 +2,7 @@
 
 import io
 import os
+import struct
 import zipfile
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -94,7 +95,7 @@ class ZipSource:
         self.path = path
         try:
             self._zip = zipfile.ZipFile(path)
-        except (OSError, zipfile.BadZipFile) as error:
+        except (OSError, zipfile.BadZipFile, NotImplementedError, ValueError, struct.error) as error:
             raise DataError(f"{path} cannot be read as a zip: {error}. Pack or fetch it again") from error
         members = [member for member in self._zip.infolist() if not member.is_dir() and is_image_name(member.filename)]
         encrypted = [member.filename for member in members if member.flag_bits & _ENCRYPTED]

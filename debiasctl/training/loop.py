@@ -178,9 +178,11 @@ class _Loop:
 
 @contextlib.contextmanager
 def _signals() -> Iterator[list[signal.Signals]]:
-    """Collects the first SIGINT or SIGTERM, so that the step in progress can end; a second one acts at once."""
+    """Collects the first SIGINT, SIGTERM or SIGHUP, so that the step in progress can end; a second one acts at once."""
     received: list[signal.Signals] = []
-    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    known = [getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)]
+    handlers = {number: signal.getsignal(number) for number in known}
+    before = {number: handler for number, handler in handlers.items() if handler is not signal.SIG_IGN}  # nohup
 
     def restore() -> None:
         for number, handler in before.items():

@@ -12,7 +12,7 @@ from debiasctl import registry
 from debiasctl.api import DataLocation, LoadedDataset
 from debiasctl.errors import DataError, RunError, UsageError
 from debiasctl.files import write_json
-from debiasctl.runs import Run, create_run, new_status
+from debiasctl.runs import Run, create_run, new_status, read_metrics
 from debiasctl.specs import ContentSection, ProvenanceSection, RunSpec
 from debiasctl.training.checkpoints import remove_leftovers, verify_last
 from debiasctl.training.loop import Progress, fit
@@ -79,9 +79,10 @@ def resume(
         spec = _extended(run, spec, steps)
         data = load_data(spec, location)
         training = set_up(spec, data, accelerator=accelerator)
+        verify_last(run)  # and the metrics: a damaged run is told of, and stays as it was
+        read_metrics(run)
         remove_leftovers(run)
         if steps is not None:
-            verify_last(run)  # before the larger budget is written: a damaged run stays as it was
             if spec.optimizer.decay != "none":
                 _LOG.warning("note: the learning rate decays towards the last step; with this one its course changes")
             write_json(run.path / "spec.json", spec.model_dump(mode="json"))

@@ -54,16 +54,26 @@ class Training:
         return network
 
 
+def build_parameterization(spec: RunSpec) -> Parameterization:
+    """Process and prediction type: all that sampling needs of an objective.
+
+    Raises:
+        UsageError: the two cannot be combined (eps-prediction at zero terminal SNR).
+    """
+    schedule = resolve("schedules", spec.diffusion.schedule.ref)
+    process = process_of(schedule.create(), schedule.options)  # type: ignore[arg-type]
+    return Parameterization(spec.model.prediction, process)
+
+
 def build_objective(spec: RunSpec) -> Objective:
     """Process, parameterization, weights and the distribution of t.
 
     Raises:
-        UsageError: the parts cannot be combined (eps-prediction at zero terminal SNR).
+        UsageError: see `build_parameterization`.
     """
-    schedule = resolve("schedules", spec.diffusion.schedule.ref)
-    process = process_of(schedule.create(), schedule.options)  # type: ignore[arg-type]
     prediction: Space = spec.model.prediction
-    parameterization = Parameterization(prediction, process)
+    parameterization = build_parameterization(spec)
+    process = parameterization.process
     base = torch.full_like(process.snr, 1 / process.num_timesteps)
     weight = effective_weight(
         spec.loss.weighting.create("weightings"), prediction, snr=process.snr, base=base, normalize=spec.loss.normalize
