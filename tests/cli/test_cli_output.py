@@ -1,5 +1,6 @@
 import json
 import math
+import os
 from pathlib import Path
 
 import pytest
@@ -126,3 +127,18 @@ def test_progress_is_a_bar_on_a_terminal(monkeypatch: pytest.MonkeyPatch, capsys
 def test_notes_go_to_stderr(capsys: pytest.CaptureFixture[str]) -> None:
     note("by the way")
     assert capsys.readouterr() == ("", "by the way\n")
+
+
+def test_training_goes_on_where_nobody_reads_its_progress(monkeypatch: pytest.MonkeyPatch) -> None:
+    from debiasctl.cli import progress
+    from debiasctl.training.loop import Progress
+
+    def nobody(text: str) -> None:
+        raise BrokenPipeError(32, "Broken pipe")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(progress, "note", nobody)
+        patch.setattr(progress.sys, "stderr", progress.sys.stderr)  # put back afterwards
+        progress._plain(Progress(1, 2, 0.5, 8, 100.0, True))
+        assert progress.sys.stderr.name == os.devnull
+        progress.sys.stderr.close()

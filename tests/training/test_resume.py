@@ -84,7 +84,7 @@ def test_a_second_signal_acts_at_once() -> None:
     assert find_run("run").status().state == "interrupted"
 
 
-@pytest.mark.parametrize("number, code", [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+@pytest.mark.parametrize("number, code", [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 129)])
 def test_the_command_line_ends_with_the_signals_code(
     number: int, code: int, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
