@@ -2,6 +2,7 @@
 
 import io
 import json
+import os
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
@@ -22,6 +23,7 @@ MANIFEST = "manifest.json"
 Weights = Literal["ema", "raw"]
 _FILES: Mapping[Weights, str] = {"ema": "ema.safetensors", "raw": "model.safetensors"}
 _STATE = "state.pt"
+_LEFTOVER = ".tmp"  # ending of what is being written or removed; see files.atomic_folder
 
 
 def save_checkpoint(run: Run, training: Training, *, step: int, progress: Mapping[str, float]) -> Path:
@@ -145,19 +147,19 @@ def prune_checkpoints(run: Run, spec: TrainingSection) -> None:
     for step in run.checkpoint_steps()[: -spec.keep_last]:
         if step not in spec.keep_steps:
             path = run.checkpoint_path(step)
-            # without its manifest a checkpoint is none, so that a kill in between leaves no half of one
+            # renamed first, so that a kill in between leaves no half of a checkpoint
+            removed = path.with_name(f".{path.name}{_LEFTOVER}")
             with writing(path):
-                (path / MANIFEST).unlink()
-                shutil.rmtree(path)
+                os.replace(path, removed)
+                shutil.rmtree(removed)
 
 
 def remove_leftovers(run: Run) -> None:
     """Remove what a kill in the middle of writing or removing a checkpoint left; the caller holds the run's lock."""
     folder = run.path / "checkpoints"
-    for path in folder.iterdir() if folder.is_dir() else ():
-        if path.is_dir() and not path.is_symlink() and not (path.name.isdigit() and (path / MANIFEST).is_file()):
-            with writing(path):
-                shutil.rmtree(path)
+    for path in folder.glob(f".*{_LEFTOVER}"):
+        with writing(path):
+            shutil.rmtree(path)
 
 
 def _damaged(path: Path, run: Run, cause: str) -> str:

@@ -82,6 +82,7 @@ def resume(
         verify_last(run)  # and the metrics: a damaged run is told of, and stays as it was
         read_metrics(run)
         remove_leftovers(run)
+        _note_lost_checkpoint(run)
         if steps is not None:
             if spec.optimizer.decay != "none":
                 _LOG.warning("note: the learning rate decays towards the last step; with this one its course changes")
@@ -164,6 +165,15 @@ def _extended(run: Run, spec: RunSpec, steps: int | None) -> RunSpec:
             f"run '{run.name}' has a budget of {spec.training.steps} steps; it can be raised, not lowered to {budget}"
         )
     return spec.model_copy(update={"training": spec.training.model_copy(update={"steps": budget})})
+
+
+def _note_lost_checkpoint(run: Run) -> None:
+    """Say so where the run has been further than its last whole checkpoint."""
+    reached, last = run.status().step, (run.checkpoint_steps() or [0])[-1]
+    if reached > last:
+        _LOG.warning(
+            "note: run '%s' has been at step %d, and its last whole checkpoint is of step %d", run.name, reached, last
+        )
 
 
 def _check_plugins(run: Run, spec: RunSpec) -> None:

@@ -47,11 +47,25 @@ def test_what_a_kill_left_of_checkpoints_is_removed_on_resume() -> None:
     run = train("run", make_spec())
     cut_short = run.path / "checkpoints" / ".00000007.1.ab.tmp"
     shutil.copytree(run.checkpoint_path(6), cut_short)
-    half_removed = run.checkpoint_path(1)
-    shutil.copytree(run.checkpoint_path(6), half_removed)
-    (half_removed / "manifest.json").unlink()
     assert resume(run, steps=7) == [7]
     assert sorted(path.name for path in (run.path / "checkpoints").iterdir()) == ["00000006", "00000007"]
+
+
+def test_a_checkpoint_that_lost_its_manifest_is_noted_and_left(
+    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = train("run", make_spec(training__steps=7, training__keep_last=3))
+    (run.checkpoint_path(7) / "manifest.json").unlink()
+    run.update_status(state="interrupted")
+    monkeypatch.setattr(loop, "train_step", stop)
+    with pytest.raises(TrainingError):
+        resume(run)
+    assert "has been at step 7, and its last whole checkpoint is of step 6" in caplog.text
+    assert (run.checkpoint_path(7) / "model.safetensors").exists()
+
+
+def stop(training, step):
+    raise TrainingError("stopped")
 
 
 @pytest.mark.parametrize("name", ["/dev/zero", "../../spec.json", "extra"])
