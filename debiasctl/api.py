@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
 
 Space = Literal["eps", "x0", "v"]
+Prediction = Literal["eps", "x0", "v", "edm"]
 
 
 class PluginOptions(BaseModel):
@@ -144,6 +145,7 @@ class ScheduleOptions(PluginOptions):
 
     num_timesteps: int = Field(1000, ge=2, le=1_000_000, description="T, the number of noise levels")
     zero_terminal_snr: bool = Field(False, description="rescale so that the last SNR is 0 (arXiv 2305.08891)")
+    continuous: bool = Field(False, description="train between the levels too, log-SNR interpolated in t")
 
 
 @runtime_checkable
@@ -155,9 +157,29 @@ class Schedule(Protocol):
         ...
 
 
+# ---------------------------------------------------------------- what is minimised
+
+
+@dataclass(frozen=True)
+class WeightingContext:
+    """Where a weighting is asked for its weights: `snr`, the schedule's table, and `progress` through training.
+
+    `snr` is float64 [T] for t = 0 … T - 1, falling, positive and finite; `progress` is in [0, 1].
+    """
+
+    snr: "Tensor"
+    progress: float = 0.0
+
+
 @runtime_checkable
 class Weighting(Protocol):
-    """A loss weight written as a function of SNR, in the space (`eps`, `x0` or `v`) that its paper uses."""
+    """A loss weight written as a function of SNR, in the space (`eps`, `x0` or `v`) that its paper uses.
+
+    A class may also have
+    - `at(context: WeightingContext) -> Weighting`: the weighting on one schedule at one point of training, where it
+      depends on them; and `varies: bool`, true where it changes in the course of training;
+    - the methods of `LearnedWeighting`.
+    """
 
     space: Space
 
@@ -167,13 +189,52 @@ class Weighting(Protocol):
 
 
 @runtime_checkable
+class LearnedWeighting(Protocol):
+    """A weighting w with a learned log-variance u(SNR) beside it: the loss is w e^-u error + u (arXiv 2312.02696)."""
+
+    space: Space
+    learning_rate: float
+
+    def __call__(self, snr: "Tensor") -> "Tensor":
+        """w, as for every weighting; positive."""
+        ...
+
+    def build(self) -> "nn.Module":
+        """A module whose forward maps log-SNR, float32 [N], to u, float32 [N]; trained by Adam beside the network."""
+        ...
+
+
+@dataclass(frozen=True)
+class TimestepContext:
+    """What a distribution of t may depend on: float64 tables over t = 0 … T - 1.
+
+    `snr` is positive and finite; `slope` is -d log SNR/dt, positive; `weight` is the effective weight on the
+    network's output, up to a factor.
+    """
+
+    snr: "Tensor"
+    slope: "Tensor"
+    weight: "Tensor"
+
+
+@runtime_checkable
 class TimestepDistribution(Protocol):
-    """How training draws t. `corrected`: the loss is multiplied by base/q, so that the objective stays the same."""
+    """How training draws t.
+
+    With `corrected = False` the distribution is part of the objective: density times weight is what is minimised.
+    With `corrected = True` it is only a way of drawing: the loss is multiplied by base/q, so that the objective is the
+    weighted loss under `base`. A class may also have
+    - `base(context) -> Tensor`, float64 [T] with sum 1: that base distribution (without it: uniform);
+    - `spread(draws, shared, positions, batch_size) -> Tensor`: other uniform numbers [N] in [0, 1) for the quantile
+      function, from independent ones [N], one shared by the whole batch, and the positions [N] in it;
+    - `varies: bool`, true where q changes in the course of training; and `observe(t, losses)`, which sees each step's
+      int64 t [N] and weighted losses float64 [N] of the global batch, with `state_dict()`, `load_state_dict(state)`.
+    """
 
     corrected: bool
 
-    def probabilities(self, snr: "Tensor") -> "Tensor":
-        """q(t), float64 [num_timesteps], positive, sum 1; `snr` is float64 [num_timesteps]."""
+    def probabilities(self, context: TimestepContext) -> "Tensor":
+        """q(t), float64 [T], not negative; the core divides it by its sum."""
         ...
 
 
@@ -187,6 +248,7 @@ class Estimate:
     x0: "Tensor"
     eps: "Tensor"
     v: "Tensor"
+    variance_fraction: "Tensor | None" = None  # [N, C, H, W], 0 for beta_tilde to 1 for beta, where it is learned
 
 
 class Denoiser(Protocol):
@@ -296,8 +358,10 @@ __all__ = [
     "Extension",
     "Features",
     "ImageShape",
+    "LearnedWeighting",
     "LoadedDataset",
     "PluginOptions",
+    "Prediction",
     "PreparedFeatures",
     "Sampler",
     "Schedule",
@@ -305,6 +369,8 @@ __all__ = [
     "Space",
     "Split",
     "StepContext",
+    "TimestepContext",
     "TimestepDistribution",
     "Weighting",
+    "WeightingContext",
 ]

@@ -111,6 +111,10 @@ def _format_value(value: Any) -> str:
         return "null"
     if isinstance(value, bool):
         return "true" if value else "false"
+    if isinstance(value, dict) and {"name", "options"} <= set(value):  # a plugin among another's options
+        return _format_value(str(PluginRef(value["name"], value["options"])))
+    if isinstance(value, (list, tuple)) and any(isinstance(item, dict) for item in value):
+        return f"[{','.join(map(_format_value, value))}]"
     if isinstance(value, (list, tuple, dict)):
         return json.dumps(value, separators=(",", ":"))
     if isinstance(value, str) and (value == "null" or not _PLAIN.fullmatch(value)):

@@ -12,12 +12,13 @@ import torch
 from torch import Tensor
 
 from debiasctl import counter_random, registry
+from debiasctl.choices import PluginChoice
 from debiasctl.counter_random import Stream
 from debiasctl.diffusion.denoiser import NetworkDenoiser
 from debiasctl.errors import RunError, UsageError
 from debiasctl.files import atomic_file, atomic_folder, content_key, write_json
 from debiasctl.runs import Run
-from debiasctl.specs import ContentSection, PluginChoice, RunSpec
+from debiasctl.specs import ContentSection, RunSpec
 from debiasctl.training.checkpoints import Weights, choose_step, load_weights
 from debiasctl.training.data import to_uint8
 from debiasctl.training.setup import build_network, build_parameterization

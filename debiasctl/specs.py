@@ -6,12 +6,13 @@ from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from debiasctl import registry
-from debiasctl.api import DataLocation, DatasetInfo, ImageShape, PluginOptions, Space
-from debiasctl.errors import DebiasctlError, RunError, SpecError, UsageError
-from debiasctl.refs import PluginRef, parse_ref
+from debiasctl.api import DataLocation, DatasetInfo, ImageShape, Prediction
+from debiasctl.choices import Plugin, PluginChoice, complete
+from debiasctl.errors import DebiasctlError, RunError, SpecError
+from debiasctl.refs import parse_ref
 from debiasctl.validation import describe_errors
 
 SCHEMA_VERSION = 1
@@ -21,38 +22,6 @@ class Section(BaseModel):
     """Base of a spec's sections: frozen, unknown keys refused."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
-
-
-def _plugin_parts(value: Any) -> Any:
-    """`name:key=value` as the parts that a spec stores; anything else is left for pydantic to judge."""
-    if isinstance(value, str):
-        try:
-            ref = parse_ref(value)
-        except UsageError as error:
-            raise ValueError(str(error)) from error
-        return {"name": ref.name, "options": dict(ref.options)}
-    return value
-
-
-class PluginChoice(Section):
-    """A plugin, every option of it, and the distribution that it came from."""
-
-    name: str = Field(description="the plugin's name")
-    options: dict[str, Any] = Field(default_factory=dict, description="its options")
-    distribution: str | None = Field(None, description="the distribution that offers it")
-    version: str | None = Field(None, description="that distribution's version")
-
-    @property
-    def ref(self) -> PluginRef:
-        """The reference that names it with all its options."""
-        return PluginRef(self.name, self.options)
-
-    def create(self, kind: str) -> Any:
-        """The plugin itself."""
-        return registry.create(kind, self.ref)
-
-
-Plugin = Annotated[PluginChoice, BeforeValidator(_plugin_parts)]
 
 
 class DataSection(Section):
@@ -66,7 +35,9 @@ class ModelSection(Section):
     """The network and what it predicts."""
 
     backbone: Plugin = Field("unet", validate_default=True, description="network, as name or name:key=value,...")
-    prediction: Space = Field("eps", description="what the network predicts: eps, x0 or v")
+    prediction: Prediction = Field("eps", description="what the network predicts: eps, x0, v or edm (preconditioned)")
+    sigma_data: float = Field(0.5, gt=0, description="standard deviation of the data, for edm-prediction")
+    learned_variance: bool = Field(False, description="predict the variance of the reverse steps too (2102.09672)")
     conditional: bool | None = Field(None, description="give the network class labels (default: where there are any)")
 
 
@@ -84,6 +55,9 @@ class LossSection(Section):
         "mean", description="mean: effective weight of mean 1; none: as published"
     )
     timesteps: Plugin = Field("uniform", validate_default=True, description="how t is drawn")
+    variance_weight: float = Field(
+        1e-3, ge=0, description="weight of the whole variational bound beside the loss, for a learned variance"
+    )
 
 
 class OptimizerSection(Section):
@@ -216,39 +190,38 @@ def _resolve_plugins(spec: RunSpec, info: DatasetInfo) -> RunSpec:
     if conditional and not info.classes:
         raise SpecError("model.conditional=true needs a data set with classes, and this one has none. Leave it out")
     conditional = bool(info.classes) if conditional is None else conditional
-    shape = ImageShape(image_size=info.image_size, in_channels=info.channels, out_channels=info.channels)
+    shape = image_shape(spec.model, image_size=info.image_size, channels=info.channels)
     return spec.model_copy(
         update={
-            "data": spec.data.model_copy(update={"dataset": _complete("datasets", spec.data.dataset)}),
+            "data": spec.data.model_copy(update={"dataset": complete("datasets", spec.data.dataset)}),
             "model": spec.model.model_copy(
-                update={"backbone": _complete("backbones", spec.model.backbone, shape), "conditional": conditional}
+                update={"backbone": _complete_backbone(spec.model.backbone, shape), "conditional": conditional}
             ),
-            "diffusion": spec.diffusion.model_copy(
-                update={"schedule": _complete("schedules", spec.diffusion.schedule)}
-            ),
+            "diffusion": spec.diffusion.model_copy(update={"schedule": complete("schedules", spec.diffusion.schedule)}),
             "loss": spec.loss.model_copy(
                 update={
-                    "weighting": _complete("weightings", spec.loss.weighting),
-                    "timesteps": _complete("timesteps", spec.loss.timesteps),
+                    "weighting": complete("weightings", spec.loss.weighting),
+                    "timesteps": complete("timesteps", spec.loss.timesteps),
                 }
             ),
-            "extensions": tuple(_complete("extensions", choice) for choice in spec.extensions),
+            "extensions": tuple(complete("extensions", choice) for choice in spec.extensions),
         }
     )
 
 
-def _complete(kind: str, choice: PluginChoice, shape: ImageShape | None = None) -> PluginChoice:
-    resolved = registry.resolve(kind, choice.ref)
-    options: PluginOptions = resolved.options
+def image_shape(model: ModelSection, *, image_size: int, channels: int) -> ImageShape:
+    """What the model's network takes and gives; a learned variance has output channels of its own."""
+    outputs = 2 * channels if model.learned_variance else channels
+    return ImageShape(image_size=image_size, in_channels=channels, out_channels=outputs)
+
+
+def _complete_backbone(choice: PluginChoice, shape: ImageShape) -> PluginChoice:
+    resolved = registry.resolve("backbones", choice.ref)
     resolve_options = getattr(resolved.plugin, "resolve_options", None)
-    if shape is not None and resolve_options is not None:
-        options = resolve_options(options, shape)
-    return PluginChoice(
-        name=choice.name,
-        options=options.model_dump(mode="json"),
-        distribution=resolved.record.distribution,
-        version=resolved.record.version,
-    )
+    completed = complete("backbones", choice)
+    if resolve_options is None:
+        return completed
+    return completed.model_copy(update={"options": resolve_options(resolved.options, shape).model_dump(mode="json")})
 
 
 def merge(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:

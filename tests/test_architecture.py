@@ -15,9 +15,9 @@ ROOT = Path(debiasctl.__file__).parent
 LAYERS = (
     {"errors"},
     {"refs", "validation", "api", "files", "paths", "counter_random"},
-    {"registry", "diffusion"},
+    {"registry", "choices", "diffusion"},
     {"weightings", "backbones", "datasets", "samplers", "timesteps", "features", "schedules", "specs"},
-    {"runs", "run_lock", "run_status", "metrics_file", "archive", "pictures"},
+    {"runs", "run_lock", "run_status", "metrics_file", "archive", "pictures", "weight_curves", "plots"},
     {"training", "sampling", "evaluation", "comparison", "analysis"},
     {"cli"},
     {"__main__"},
@@ -35,11 +35,12 @@ NARROW = {
     "files": {"errors"},
     "validation": set(),
     "registry": {"errors", "refs", "validation", "api"},
-    "specs": {"errors", "refs", "validation", "api", "registry"},
+    "choices": {"errors", "refs", "registry"},
+    "specs": {"errors", "refs", "validation", "api", "registry", "choices"},
     "diffusion": {"errors", "api"},
-    **{folder: {"errors", "api", "files", "diffusion"} for folder in PLUGIN_FOLDERS},
+    **{folder: {"errors", "api", "files", "diffusion", "choices"} for folder in PLUGIN_FOLDERS},
 }
-HEAVY = {"torch", "numpy", "pydantic", "rich", "torchvision", "accelerate", "sklearn", "scipy", "safetensors", "PIL"}
+HEAVY = {"torch", "matplotlib", "plotille", "numpy", "pydantic", "rich", "torchvision", "accelerate", "sklearn", "scipy", "safetensors", "PIL"}
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ import typer
 from typer.core import TyperGroup
 
 from debiasctl import __version__
-from debiasctl.cli import compare, evaluate, plugins, runs, sample, train
+from debiasctl.cli import compare, evaluate, plugins, runs, sample, train, weightings
 from debiasctl.errors import DebiasctlError
 
 _DEBUG = {"on": False}
@@ -76,6 +76,7 @@ app.command("evaluate", epilog=evaluate.EXAMPLES)(evaluate.evaluate)
 app.command("compare", epilog=compare.EXAMPLES)(compare.compare)
 app.add_typer(runs.app, name="runs")
 app.add_typer(plugins.app, name="plugins")
+app.add_typer(weightings.app, name="weightings")
 
 
 def main() -> NoReturn:

@@ -87,24 +87,31 @@ def describe(
     else:
         print("It takes no options.")
     if "weights" in description:
-        columns = [description["snr"], *description["weights"].values()]
-        rows = [[f"{value:.3g}" for value in row] for row in zip(*columns, strict=True)]
-        heads = [f"weight on {space}" for space in description["weights"]]
-        print_table(["SNR", *heads], rows, title="With its defaults, not normalised")
+        _show_curve(description)
+
+
+def _show_curve(description: dict[str, Any]) -> None:
+    """The weight in the scheme's own unit as a curve, and in all three as a table."""
+    from debiasctl.cli.curve import print_curve
+
+    space, snr, weights = description["space"], description["snr"], description["weights"]
+    print()
+    print_curve(snr, weights[space], x_label="SNR", y_label=f"weight on the error of {space}", x_log=True)
+    chosen = range(0, len(snr), max(1, (len(snr) - 1) // 10))
+    rows = [[f"{values[index]:.3g}" for values in (snr, *weights.values())] for index in chosen]
+    heads = [f"weight on {unit}" for unit in weights]
+    print_table(["SNR", *heads], rows, title="With its defaults on the linear schedule, not normalised")
 
 
 def _curve(name: str) -> dict[str, Any]:
-    """A weighting's own space, and its weights at SNR 10⁻⁴ … 10⁴ in all three units."""
-    import torch
-
+    """A weighting's own space, and its weights in all three units, over the SNRs of the linear schedule."""
     from debiasctl import registry
-    from debiasctl.diffusion.parameterization import PREDICTIONS
-    from debiasctl.diffusion.weighting import weight_in
+    from debiasctl.weight_curves import weight_curves
 
-    weighting = registry.create("weightings", name)
-    snr = torch.logspace(4, -4, 9, dtype=torch.float64)
-    weights = {space: weight_in(weighting, space, snr=snr).tolist() for space in PREDICTIONS}
-    return {"space": weighting.space, "snr": snr.tolist(), "weights": weights}
+    curves = weight_curves([name], schedule="linear", prediction="eps", normalize="none")
+    every = range(0, len(curves.snr), max(1, len(curves.snr) // 100))
+    weights = {unit: weight[every].tolist() for unit, weight in curves.weights[name].items()}
+    return {"space": registry.create("weightings", name).space, "snr": curves.snr[every].tolist(), "weights": weights}
 
 
 def _documentation(plugin: type) -> str:

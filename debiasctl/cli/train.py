@@ -12,6 +12,7 @@ from debiasctl.errors import UsageError
 
 if TYPE_CHECKING:
     from debiasctl.api import DataLocation, DatasetInfo
+    from debiasctl.diffusion.objective import ObjectiveTables
     from debiasctl.specs import RunSpec
 
 EXAMPLES = """[bold]Examples[/bold]
@@ -58,7 +59,7 @@ def train(
         str | None, typer.Option(help="mean: effective weight of mean 1 (default); none: the weight as published.")
     ] = None,
     backbone: Annotated[str | None, typer.Option(help="Network.", autocompletion=complete_plugin("backbones"))] = None,
-    prediction: Annotated[str | None, typer.Option(help="What the network predicts: eps, x0 or v.")] = None,
+    prediction: Annotated[str | None, typer.Option(help="What the network predicts: eps, x0, v or edm.")] = None,
     schedule: Annotated[
         str | None, typer.Option(help="Noise schedule.", autocompletion=complete_plugin("schedules"))
     ] = None,
@@ -209,10 +210,15 @@ def _announce(run: Any, spec: "RunSpec", parameters: int) -> None:
     steps = run.checkpoint_steps()
     start = f"from step {steps[-1]}" if steps else "from the start"
     note(
-        f"run '{run.name}': {spec.data.dataset.name}, {spec.loss.weighting.ref} weighting, "
+        f"run '{run.name}': {spec.data.dataset.name}, {_short(str(spec.loss.weighting.ref))} weighting, "
         f"{spec.model.backbone.name} of {parameters:,} parameters, {spec.model.prediction}-prediction, "
         f"{start} to step {spec.training.steps}"
     )
+
+
+def _short(text: str) -> str:
+    """Cut where a weighting's table of points would fill the screen."""
+    return text if len(text) <= 80 else f"{text[:79]}…"
 
 
 def _report(run: Any, *, as_json: bool) -> None:
@@ -238,7 +244,8 @@ def _show_plan(spec: "RunSpec", info: "DatasetInfo", *, name: str | None, device
     from debiasctl.training.setup import build_objective, make_accelerator
 
     make_accelerator(device)
-    build_objective(spec)  # refuses what could not be trained
+    objective = build_objective(spec)
+    tables = objective.tables()
     plan = estimate(spec, info)
     if as_json:
         print_json(
@@ -249,6 +256,14 @@ def _show_plan(spec: "RunSpec", info: "DatasetInfo", *, name: str | None, device
                 "images": plan.images,
                 "epochs": plan.epochs,
                 "memory": {**plan.memory, "total": plan.total},
+                "objective": {
+                    "t": list(range(objective.process.num_timesteps)),
+                    "snr": objective.process.snr.tolist(),
+                    "probability": tables.probability.tolist(),
+                    "weight": tables.weight.tolist(),
+                    "correction": tables.correction.tolist(),
+                    "effective_weight": tables.effective.tolist(),
+                },
             }
         )
         return
@@ -265,4 +280,23 @@ def _show_plan(spec: "RunSpec", info: "DatasetInfo", *, name: str | None, device
             "memory": f"about {format_bytes(plan.total)} ({parts})",
         }
     )
+    _show_objective(spec, objective.process.snr.tolist(), tables)
     note("dry run: nothing was trained")
+
+
+def _show_objective(spec: "RunSpec", snr: list[float], tables: "ObjectiveTables") -> None:
+    """The distribution of t, the weight, and their product, which is what is optimised."""
+    from debiasctl.cli.curve import print_curve
+    from debiasctl.cli.output import print_table
+
+    last = len(snr) - 1
+    rows = sorted({round(last * part / 10) for part in range(11)})
+    unit = "F" if spec.model.prediction == "edm" else spec.model.prediction
+    columns = [tables.probability * (last + 1), tables.weight, tables.correction, tables.effective]
+    cells = [[str(t), f"{snr[t]:.3g}", *[f"{column[t]:.3g}" for column in columns]] for t in rows]
+    heads = ["t", "SNR", "drawn (x T)", f"weight on {unit}", "correction", "effective"]
+    print()
+    print_curve(
+        list(range(last + 1)), tables.effective.tolist(), x_label="t", y_label=f"effective weight on {unit}, mean 1"
+    )
+    print_table(heads, cells, title="What is optimised: density of t times weight, with mean 1 over t")

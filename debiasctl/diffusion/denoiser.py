@@ -19,6 +19,6 @@ class NetworkDenoiser:
     def __call__(self, x_t: Tensor, t: int, labels: Tensor | None = None) -> Estimate:
         """The estimate for x_t [N, C, H, W] at timestep t of all its images; `labels` int64 [N] where conditional."""
         self.nfe += 1
-        timesteps = torch.full((x_t.shape[0],), t, dtype=torch.int64, device=x_t.device)
-        output = self.network(x_t, timesteps.to(x_t.dtype), labels)
-        return self.parameterization.estimate(output, x_t, timesteps)
+        levels = self.parameterization.process.levels(torch.full((x_t.shape[0],), t))
+        output = self.parameterization.run(self.network, x_t, levels, labels)
+        return self.parameterization.estimate(output, x_t, levels)

@@ -14,3 +14,11 @@ def weighted_losses(prediction: Tensor, target: Tensor, weight: Tensor) -> Tenso
     `prediction` and `target` are [N, C, H, W]; `weight` [N] is the effective weight on F at each sample's t.
     """
     return weight * squared_error(prediction, target)
+
+
+def uncertain_losses(losses: Tensor, log_variance: Tensor) -> Tensor:
+    """Each sample's loss e^-u + u, [N], for weighted losses [N] and a learned u [N] (arXiv 2312.02696, Eq. 21).
+
+    It is least where u is the log of the expected loss at that noise level, whatever the weight was.
+    """
+    return losses * (-log_variance).exp() + log_variance

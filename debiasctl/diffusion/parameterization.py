@@ -1,35 +1,50 @@
-"""What the network predicts, and the exact conversions among eps, x0 and v."""
+"""What the network predicts, and the exact conversions among eps, x0, v and the EDM preconditioning.
 
+With D = sigma² + alpha² sigma_data², every parameterization is x0_hat = c_skip x_t + c_out F(c_in x_t, c_noise):
+
+    eps   c_skip = 1/alpha                  c_out = -sigma/alpha           c_in = 1      c_noise = t
+    x0    c_skip = 0                        c_out = 1                      c_in = 1      c_noise = t
+    v     c_skip = alpha                    c_out = -sigma                 c_in = 1      c_noise = t
+    edm   c_skip = alpha sigma_data²/D      c_out = sigma sigma_data/√D    c_in = 1/√D   c_noise = ln(sigma/alpha)/4
+"""
+
+from dataclasses import dataclass
 from typing import get_args
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
-from debiasctl.api import Estimate, Space
-from debiasctl.diffusion.process import DiffusionProcess, at
+from debiasctl.api import Estimate, Prediction, Space
+from debiasctl.diffusion.process import DiffusionProcess, NoiseLevels, per_image
 from debiasctl.errors import UsageError
 
-PREDICTIONS: tuple[Space, ...] = get_args(Space)
+PREDICTIONS: tuple[Prediction, ...] = get_args(Prediction)
+SPACES: tuple[Space, ...] = get_args(Space)
 
 
 def check_prediction(prediction: str, process: DiffusionProcess) -> None:
     """Refuse what cannot be meant.
 
     Raises:
-        UsageError: an unknown prediction type, or eps where some SNR is 0: there x_t is all noise, so that the
-            estimate of x0 would be divided by alpha = 0.
+        UsageError: an unknown prediction type; or where some SNR is 0, eps (there x_t is all noise, so that the
+            estimate of x0 would be divided by alpha = 0) or edm (the network would be told ln(sigma/alpha) = inf).
     """
     if prediction not in PREDICTIONS:
         raise UsageError(f"unknown prediction '{prediction}'. Known: {', '.join(PREDICTIONS)}")
-    if prediction == "eps" and bool((process.snr == 0).any()):
-        raise UsageError(
-            "eps-prediction cannot be used on a schedule with zero terminal SNR: at its last timestep x_t is the noise "
-            "itself, and no image follows from a prediction of it. Use --prediction v or x0, or another schedule"
-        )
+    if prediction not in ("eps", "edm") or not bool((process.snr == 0).any()):
+        return
+    why = {
+        "eps": "at its last timestep x_t is the noise itself, and no image follows from a prediction of it",
+        "edm": "the network is told ln(sigma/alpha), which is infinite at its last timestep",
+    }[prediction]
+    raise UsageError(
+        f"{prediction}-prediction cannot be used on a schedule with zero terminal SNR: {why}. "
+        "Use --prediction v or x0, or another schedule"
+    )
 
 
 def target(prediction: Space, *, x0: Tensor, eps: Tensor, alpha: Tensor, sigma: Tensor) -> Tensor:
-    """What the network is trained to give, [N, C, H, W]; v = (alpha eps - sigma x0)/n, n² = alpha² + sigma²."""
+    """eps, x0 or v of an image and its noise, [N, C, H, W]; v = (alpha eps - sigma x0)/n, n² = alpha² + sigma²."""
     if prediction == "eps":
         return eps
     if prediction == "x0":
@@ -52,22 +67,84 @@ def convert(value: Tensor, prediction: Space, *, x_t: Tensor, alpha: Tensor, sig
     return Estimate(x0=x0, eps=eps, v=target("v", x0=x0, eps=eps, alpha=alpha, sigma=sigma))
 
 
+@dataclass(frozen=True)
+class Output:
+    """What a network gave: F [N, C, H, W], and where the variance is learned its fraction, about in [0, 1]."""
+
+    prediction: Tensor
+    variance_fraction: Tensor | None = None
+
+
 class Parameterization:
-    """A prediction type on a process: what its network is trained to give, and what follows from its output."""
+    """A prediction type on a process: what its network is given and trained to give, and what follows from that.
 
-    def __init__(self, prediction: Space, process: DiffusionProcess) -> None:
+    `sigma_data` is the standard deviation of the data (EDM alone asks for it). With `learned_variance`, the network
+    has twice as many output channels, and the second half says where between beta_tilde (-1) and beta (1) the log of
+    the reverse step's variance lies (arXiv 2102.09672, Eq. 15).
+    """
+
+    def __init__(
+        self,
+        prediction: Prediction,
+        process: DiffusionProcess,
+        *,
+        sigma_data: float = 0.5,
+        learned_variance: bool = False,
+    ) -> None:
         check_prediction(prediction, process)
-        self.prediction, self.process = prediction, process
+        if learned_variance and process.continuous:
+            raise UsageError(
+                "a learned variance is that of a step from one timestep to the one before, and a continuous schedule "
+                "has no such steps. Leave out learned_variance, or use a schedule with continuous=false"
+            )
+        self.prediction: Prediction = prediction
+        self.process, self.sigma_data, self.learned_variance = process, sigma_data, learned_variance
 
-    def target(self, x0: Tensor, eps: Tensor, t: Tensor) -> Tensor:
-        """The network's target [N, C, H, W] at t int64 [N]."""
-        alpha, sigma = self._coefficients(t, like=x0)
-        return target(self.prediction, x0=x0, eps=eps, alpha=alpha, sigma=sigma)
+    def run(self, network: nn.Module, x_t: Tensor, levels: NoiseLevels, labels: Tensor | None) -> Output:
+        """F(c_in x_t, c_noise) for x_t [N, C, H, W] at N noise levels; `labels` int64 [N] where conditional."""
+        if self.prediction == "edm":
+            (c_in,) = per_image(self._edm_norm(levels).reciprocal(), like=x_t)
+            noise = (levels.sigma / levels.alpha).log() / 4
+            x_t = c_in * x_t
+        else:
+            noise = levels.t.to(torch.float64)
+        output: Tensor = network(x_t, per_image(noise, like=x_t)[0].flatten(), labels)
+        if not self.learned_variance:
+            return Output(output)
+        prediction, fraction = output.chunk(2, dim=1)
+        return Output(prediction, (fraction + 1) / 2)
 
-    def estimate(self, prediction: Tensor, x_t: Tensor, t: Tensor) -> Estimate:
-        """The network's output F at t int64 [N] as x0, eps and v, each [N, C, H, W]."""
-        alpha, sigma = self._coefficients(t, like=x_t)
-        return convert(prediction, self.prediction, x_t=x_t, alpha=alpha, sigma=sigma)
+    def target(self, x0: Tensor, eps: Tensor, levels: NoiseLevels) -> Tensor:
+        """What F is trained to be, [N, C, H, W]."""
+        alpha, sigma = per_image(levels.alpha, levels.sigma, like=x0)
+        if self.prediction != "edm":
+            return target(self.prediction, x0=x0, eps=eps, alpha=alpha, sigma=sigma)
+        # (x0 - c_skip x_t)/c_out, with the common factors divided out, so that small sigma costs no digits
+        norm = self._edm_norm(levels)
+        to_x0, to_eps = per_image(
+            levels.sigma / (self.sigma_data * norm), levels.alpha * self.sigma_data / norm, like=x0
+        )
+        return to_x0 * x0 - to_eps * eps
 
-    def _coefficients(self, t: Tensor, *, like: Tensor) -> tuple[Tensor, Tensor]:
-        return at(self.process.alpha, t, like=like), at(self.process.sigma, t, like=like)
+    def estimate(self, output: Output, x_t: Tensor, levels: NoiseLevels) -> Estimate:
+        """A network's output as x0, eps and v, each [N, C, H, W]."""
+        value = output.prediction
+        alpha, sigma = per_image(levels.alpha, levels.sigma, like=x_t)
+        if self.prediction != "edm":
+            found = convert(value, self.prediction, x_t=x_t, alpha=alpha, sigma=sigma)
+        else:
+            norm = self._edm_norm(levels)
+            skip_x0, out_x0, skip_eps, out_eps = per_image(
+                levels.alpha * self.sigma_data**2 / norm**2,
+                levels.sigma * self.sigma_data / norm,
+                levels.sigma / norm**2,
+                levels.alpha * self.sigma_data / norm,
+                like=x_t,
+            )
+            x0, eps = skip_x0 * x_t + out_x0 * value, skip_eps * x_t - out_eps * value
+            found = Estimate(x0=x0, eps=eps, v=target("v", x0=x0, eps=eps, alpha=alpha, sigma=sigma))
+        return Estimate(found.x0, found.eps, found.v, output.variance_fraction)
+
+    def _edm_norm(self, levels: NoiseLevels) -> Tensor:
+        """√D, the standard deviation of x_t where the data's is sigma_data, float64 [N]."""
+        return torch.sqrt(levels.sigma**2 + levels.alpha**2 * self.sigma_data**2)

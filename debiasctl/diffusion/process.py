@@ -1,5 +1,6 @@
 """The variance-preserving diffusion process as float64 tables over t = 0 … T - 1."""
 
+from dataclasses import dataclass
 from itertools import accumulate, repeat
 from typing import TYPE_CHECKING
 
@@ -39,19 +40,43 @@ def rescale_zero_terminal_snr(alphas_cumprod: Tensor) -> Tensor:
 
 
 def process_of(schedule: "Schedule", options: "ScheduleOptions") -> "DiffusionProcess":
-    """The process of a schedule plugin, rescaled to zero terminal SNR where its options ask for it."""
+    """The process of a schedule plugin, rescaled to zero terminal SNR where its options ask for it.
+
+    Raises:
+        UsageError: the table is no noise schedule, or its options contradict one another.
+    """
     table = schedule.alphas_cumprod()
-    return DiffusionProcess(rescale_zero_terminal_snr(table) if options.zero_terminal_snr else table)
+    if options.zero_terminal_snr:
+        if options.continuous:
+            raise UsageError(
+                "a schedule cannot be continuous and have zero terminal SNR: no log-SNR lies between its last two "
+                "timesteps, as the last one's is minus infinity. Leave out continuous or zero_terminal_snr"
+            )
+        table = rescale_zero_terminal_snr(table)
+    return DiffusionProcess(table, continuous=options.continuous)
+
+
+@dataclass(frozen=True)
+class NoiseLevels:
+    """Where in the process each of N images is: t (whole, or between timesteps) and float64 tables [N] on the CPU."""
+
+    t: Tensor
+    alpha: Tensor
+    sigma: Tensor
+    snr: Tensor
 
 
 class DiffusionProcess:
     """x_t = alpha_t x0 + sigma_t eps with alpha² = alphas_cumprod and alpha² + sigma² = 1 (DDPM, Eq. 4).
 
+    EDM's x0 + sigma eps is the same process, in units of √(1 + sigma²). With `continuous`, training draws t from
+    [-1/2, T - 1/2), and log-SNR between timesteps (and half a step beyond the ends) is linear in t.
+
     Every table is float64 [T] on the CPU: betas, alphas, alphas_cumprod, alphas_cumprod_prev, alpha, sigma, snr,
     log_snr, posterior_mean_coef_x0, posterior_mean_coef_x_t, posterior_variance.
     """
 
-    def __init__(self, alphas_cumprod: Tensor) -> None:
+    def __init__(self, alphas_cumprod: Tensor, *, continuous: bool = False) -> None:
         table = alphas_cumprod.detach().to("cpu", torch.float64)
         if table.ndim != 1 or len(table) < 1:
             raise UsageError(f"alphas_cumprod must be a table [T], not of shape {tuple(table.shape)}")
@@ -60,6 +85,7 @@ class DiffusionProcess:
             raise UsageError(
                 "alphas_cumprod must fall strictly from below 1 to 0 or above; check the schedule's options"
             )
+        self.continuous = continuous
         self.alphas_cumprod, self.alphas_cumprod_prev = table, previous
         self.alphas = table / previous
         self.betas = 1 - self.alphas
@@ -76,9 +102,20 @@ class DiffusionProcess:
         """T."""
         return len(self.alphas_cumprod)
 
-    def add_noise(self, x0: Tensor, eps: Tensor, t: Tensor) -> Tensor:
-        """x_t for images and noise [N, C, H, W] at t int64 [N], in x0's dtype (DDPM, Eq. 4)."""
-        return at(self.alpha, t, like=x0) * x0 + at(self.sigma, t, like=x0) * eps
+    def levels(self, t: Tensor) -> NoiseLevels:
+        """The noise levels at t [N], int64 or, between timesteps, float64."""
+        t = t.to("cpu")
+        if not t.is_floating_point():
+            return NoiseLevels(t, self.alpha[t], self.sigma[t], self.snr[t])
+        below = t.floor().long().clamp(0, max(0, self.num_timesteps - 2))
+        above = (below + 1).clamp(max=self.num_timesteps - 1)
+        log_snr = torch.lerp(self.log_snr[below], self.log_snr[above], t.to(torch.float64) - below)
+        return NoiseLevels(t, torch.sigmoid(log_snr).sqrt(), torch.sigmoid(-log_snr).sqrt(), log_snr.exp())
+
+    def add_noise(self, x0: Tensor, eps: Tensor, levels: NoiseLevels) -> Tensor:
+        """x_t for images and noise [N, C, H, W] at N noise levels, in x0's dtype (DDPM, Eq. 4)."""
+        alpha, sigma = per_image(levels.alpha, levels.sigma, like=x0)
+        return alpha * x0 + sigma * eps
 
     def posterior(self, x0: Tensor, x_t: Tensor, t: Tensor) -> tuple[Tensor, Tensor]:
         """Mean [N, C, H, W] and variance [N, 1, 1, 1] of q(x_{t-1} | x_t, x0) (DDPM, Eqs. 6 and 7)."""
@@ -106,7 +143,12 @@ def spaced_timesteps(num_timesteps: int, num_steps: int) -> list[int]:
     return [round(timestep) for timestep in accumulate(repeat(stride, num_steps - 1), initial=0.0)]
 
 
+def per_image(*values: Tensor, like: Tensor) -> tuple[Tensor, ...]:
+    """Float64 [N] each, as [N, 1, 1, 1] in `like`'s dtype and device: computed in float64, cast and moved last."""
+    moved = torch.stack(values).to(like.dtype).to(like.device, non_blocking=True)
+    return tuple(value.reshape(-1, *[1] * (like.ndim - 1)) for value in moved)
+
+
 def at(table: Tensor, t: Tensor, *, like: Tensor) -> Tensor:
     """table[t] as [N, 1, 1, 1] in `like`'s dtype and device; looked up in float64 and cast last."""
-    values = table.to(like.device)[t.to(like.device)]
-    return values.to(like.dtype).reshape(-1, *[1] * (like.ndim - 1))
+    return per_image(table[t.to(table.device)], like=like)[0]

@@ -1,15 +1,16 @@
 """Loss weights: defined once in a scheme's own space, right for every prediction type.
 
-One squared error has three units: x0_mse = eps_mse / SNR = v_mse / (SNR + 1). One loss therefore has three weights,
-w_x0 = w_eps * SNR = w_v * (SNR + 1), and the weight on the network's own output F is the one of its prediction type.
+One squared error has many units: x0_mse = eps_mse / SNR = v_mse / (SNR + 1) = edm_mse / (SNR + 1/sigma_data²). One loss
+therefore has as many weights, w_x0 = w_eps SNR = w_v (SNR + 1) = w_edm (SNR + 1/sigma_data²), and the weight on the
+network's own output F is the one of its prediction type.
 """
 
-from typing import Literal, get_args
+from typing import get_args
 
 import torch
 from torch import Tensor
 
-from debiasctl.api import Space, Weighting
+from debiasctl.api import Prediction, Space, Weighting, WeightingContext
 from debiasctl.errors import DebiasctlError
 
 SNR_MIN, SNR_MAX = 1e-20, 1e20
@@ -20,14 +21,27 @@ def bounded_snr(snr: Tensor) -> Tensor:
     return snr.to(torch.float64).clamp(SNR_MIN, SNR_MAX)
 
 
-def convert_weight(weight: Tensor, *, source: Space, target: Space, snr: Tensor) -> Tensor:
-    """The same loss weight in another unit: w_x0 = w_eps * SNR = w_v * (SNR + 1)."""
-    per_x0 = {"x0": torch.ones_like(snr), "eps": snr, "v": snr + 1}  # w_x0 / w_space
-    return weight if source == target else weight * (per_x0[source] / per_x0[target])
+def convert_weight(
+    weight: Tensor, *, source: Space, target: Prediction, snr: Tensor, sigma_data: float = 0.5
+) -> Tensor:
+    """The same loss weight in another unit: w_x0 = w_eps SNR = w_v (SNR + 1) = w_edm (SNR + 1/sigma_data²).
+
+    The last is 1/c_out² of the EDM preconditioning (arXiv 2206.00364, Table 1), as a function of SNR.
+    """
+    if source == target:
+        return weight
+    per_x0 = {"x0": torch.ones_like(snr), "eps": snr, "v": snr + 1, "edm": snr + sigma_data**-2}  # w_x0 / w_space
+    return weight * (per_x0[source] / per_x0[target])
 
 
-def weight_in(weighting: Weighting, space: Space, *, snr: Tensor) -> Tensor:
-    """A scheme's weight on the squared error of `space`, float64 of snr's shape, not normalised.
+def settle(weighting: Weighting, context: WeightingContext) -> Weighting:
+    """The weighting on one schedule at one point of training, where it depends on them; else itself."""
+    at = getattr(weighting, "at", None)
+    return weighting if at is None else at(context)
+
+
+def weight_in(weighting: Weighting, target: Prediction, *, snr: Tensor, sigma_data: float = 0.5) -> Tensor:
+    """A settled scheme's weight on the squared error of `target`, float64 of snr's shape, not normalised.
 
     Raises:
         DebiasctlError: the scheme's space is unknown, or it gives something negative, not finite or of another shape.
@@ -44,37 +58,23 @@ def weight_in(weighting: Weighting, space: Space, *, snr: Tensor) -> Tensor:
             f"weighting {name} gave a weight of shape {tuple(weight.shape)} for SNRs of shape {tuple(snr.shape)}. "
             "A scheme returns one weight for each SNR"
         )
-    weight = convert_weight(weight, source=weighting.space, target=space, snr=snr)
+    weight = convert_weight(weight, source=weighting.space, target=target, snr=snr, sigma_data=sigma_data)
     wrong = ~torch.isfinite(weight) | (weight < 0)
     if bool(wrong.any()):
         raise DebiasctlError(
             f"weighting {name} gives {weight[wrong][0].item()} at SNR {snr[wrong][0].item():.4g} "
-            f"(on {space}); weights must be finite and not negative"
+            f"(on {target}); weights must be finite and not negative"
         )
     return weight
 
 
-def effective_weight(
-    weighting: Weighting,
-    prediction: Space,
-    *,
-    snr: Tensor,
-    base: Tensor,
-    normalize: Literal["mean", "none"],
-) -> Tensor:
-    """The weight on ||F - target||², float64 [T].
+def falling_slope(log_snr: Tensor) -> Tensor:
+    """-d log SNR/dt by central differences, float64 [T], positive; at zero terminal SNR the last finite one again.
 
-    `snr` is the schedule's table [T], `base` the base distribution of t, [T] with sum 1. With `normalize="mean"`
-    the weight has mean 1 under `base`, so that schemes share one effective learning rate; `"none"` leaves it as
-    its paper writes it.
-
-    Raises:
-        DebiasctlError: see `weight_in`; or every weight is zero.
+    `log_snr` is float64 [T], falling, with -inf allowed at its end.
     """
-    weight = weight_in(weighting, prediction, snr=snr)
-    mean = (base * weight).sum()
-    if not bool(mean > 0):
-        raise DebiasctlError(
-            f"weighting {type(weighting).__name__} is zero at every timestep; nothing would be trained"
-        )
-    return weight / mean if normalize == "mean" else weight
+    finite = log_snr[torch.isfinite(log_snr)]
+    if len(finite) < 2:
+        return torch.ones_like(log_snr)
+    slope = -torch.gradient(finite)[0]
+    return torch.cat([slope, slope[-1:].expand(len(log_snr) - len(finite))])

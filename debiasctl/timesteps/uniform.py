@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from debiasctl.api import PluginOptions
+from debiasctl.api import PluginOptions, TimestepContext
 
 
 class Uniform:
@@ -17,6 +17,6 @@ class Uniform:
     def __init__(self, options: Options) -> None:
         self.options = options
 
-    def probabilities(self, snr: Tensor) -> Tensor:
+    def probabilities(self, context: TimestepContext) -> Tensor:
         """1/T for each of the T timesteps, float64."""
-        return torch.full_like(snr, 1 / len(snr), dtype=torch.float64)
+        return torch.full_like(context.snr, 1 / len(context.snr), dtype=torch.float64)

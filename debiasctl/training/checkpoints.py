@@ -49,6 +49,8 @@ def save_checkpoint(run: Run, training: Training, *, step: int, progress: Mappin
             "progress": dict(progress),
             "optimizer": training.optimizer.state_dict(),
             "extensions": [extension.state_dict() for extension in training.extensions],
+            "weighting": _learned_state(training),
+            "timesteps": _distribution_state(training),
         }
         buffer = io.BytesIO()
         torch.save(state, buffer)
@@ -73,6 +75,11 @@ def load_checkpoint(run: Run, training: Training, *, step: int) -> dict[str, flo
         training.optimizer.load_state_dict(state["optimizer"])
         for extension, saved in zip(training.extensions, state["extensions"], strict=True):
             extension.load_state_dict(saved)
+        if training.learned is not None:
+            training.accelerator.unwrap_model(training.learned.module).load_state_dict(state["weighting"]["module"])
+            training.learned.optimizer.load_state_dict(state["weighting"]["optimizer"])
+        if training.objective.observes:
+            training.objective.distribution.load_state_dict(state["timesteps"])  # type: ignore[attr-defined]
     except (RuntimeError, ValueError, KeyError) as error:
         raise CheckpointError(f"checkpoint {step} of run '{run.name}' does not fit its spec: {error}") from error
     return dict(state["progress"])
@@ -168,6 +175,21 @@ def _damaged(path: Path, run: Run, cause: str) -> str:
         f"Remove that folder to go on from checkpoint {earlier[-1]}" if earlier else "There is no earlier checkpoint"
     )
     return f"checkpoint {int(path.name)} of run '{run.name}' is damaged ({cause}): {path}. {way_on}"
+
+
+def _learned_state(training: Training) -> dict[str, Any] | None:
+    """What a learned weighting has learned, and its optimizer's state."""
+    if training.learned is None:
+        return None
+    module = training.accelerator.unwrap_model(training.learned.module)
+    return {"module": module.state_dict(), "optimizer": training.learned.optimizer.state_dict()}
+
+
+def _distribution_state(training: Training) -> dict[str, Any] | None:
+    """What a distribution of t has seen."""
+    if not training.objective.observes:
+        return None
+    return dict(training.objective.distribution.state_dict())  # type: ignore[attr-defined]
 
 
 def _tensors(network: nn.Module) -> dict[str, Tensor]:

@@ -6,8 +6,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from debiasctl.api import DatasetInfo, ImageShape
-from debiasctl.specs import RunSpec
+from debiasctl.api import DatasetInfo
+from debiasctl.specs import RunSpec, image_shape
 
 
 @dataclass(frozen=True)
@@ -31,7 +31,7 @@ def estimate(spec: RunSpec, info: DatasetInfo) -> Estimate:
 
     Activations are the tensors that autograd keeps for the backward pass, each storage counted once.
     """
-    shape = ImageShape(image_size=info.image_size, in_channels=info.channels, out_channels=info.channels)
+    shape = image_shape(spec.model, image_size=info.image_size, channels=info.channels)
     num_classes = len(info.classes) if spec.model.conditional else 0
     with torch.device("meta"):
         network: nn.Module = spec.model.backbone.create("backbones").build(shape, num_classes)

@@ -10,10 +10,10 @@ from debiasctl import counter_random
 from debiasctl.api import Split
 from debiasctl.counter_random import Stream
 from debiasctl.diffusion.loss import squared_error
+from debiasctl.diffusion.objective import Objective
 from debiasctl.diffusion.parameterization import target
-from debiasctl.diffusion.process import at
+from debiasctl.diffusion.process import per_image
 from debiasctl.training.data import to_model_space
-from debiasctl.training.setup import Objective
 
 LOG_SNR_EDGES = (-8.0, -6.0, -4.0, -2.0, 0.0, 2.0, 4.0, 6.0, 8.0)
 _SEED = 0  # of t and noise here: the same for every run, so that runs of any seed can be set side by side
@@ -62,20 +62,21 @@ def _bin_errors(
 ) -> Tensor:
     """Mean squared errors of eps, x0 and v at `timesteps`, float64 [3]."""
     device = heldout.x0.device
-    positions = torch.arange(len(heldout.x0), device=device)
+    positions = torch.arange(len(heldout.x0))
     draw = counter_random.uniform(_SEED, Stream.HELDOUT, step=2 * number, positions=positions)
-    t = timesteps.to(device)[(draw * len(timesteps)).long()]
-    shape = heldout.x0.shape[1:]
+    t = timesteps[(draw * len(timesteps)).long()]
     errors = []
     for start in range(0, len(positions), _BATCH):
         part = positions[start : start + _BATCH]
-        x0, steps = heldout.x0[part], t[part]
-        eps = counter_random.normal(_SEED, Stream.HELDOUT, step=2 * number + 1, positions=part, shape=shape)
-        x_t = objective.process.add_noise(x0, eps, steps)
-        labels = None if heldout.labels is None else heldout.labels[part]
-        output = network(x_t, steps.to(x_t.dtype), labels)
-        estimate = objective.parameterization.estimate(output, x_t, steps)
-        alpha, sigma = at(objective.process.alpha, steps, like=x0), at(objective.process.sigma, steps, like=x0)
+        x0, levels = heldout.x0[part.to(device)], objective.process.levels(t[part])
+        eps = counter_random.normal(
+            _SEED, Stream.HELDOUT, step=2 * number + 1, positions=part.to(device), shape=x0.shape[1:]
+        )
+        x_t = objective.process.add_noise(x0, eps, levels)
+        labels = None if heldout.labels is None else heldout.labels[part.to(device)]
+        output = objective.parameterization.run(network, x_t, levels, labels)
+        estimate = objective.parameterization.estimate(output, x_t, levels)
+        alpha, sigma = per_image(levels.alpha, levels.sigma, like=x0)
         v = target("v", x0=x0, eps=eps, alpha=alpha, sigma=sigma)
         pairs = ((estimate.eps, eps), (estimate.x0, x0), (estimate.v, v))
         errors.append(torch.stack([squared_error(one.double(), other.double()) for one, other in pairs]))

@@ -5,11 +5,13 @@ import platform
 import subprocess
 from collections.abc import Callable
 from importlib.metadata import PackageNotFoundError, version
+from itertools import chain
 
 import torch
 
 from debiasctl import registry
 from debiasctl.api import DataLocation, LoadedDataset
+from debiasctl.choices import with_nested
 from debiasctl.errors import DataError, RunError, UsageError
 from debiasctl.files import write_json
 from debiasctl.runs import Run, create_run, new_status, read_metrics
@@ -86,6 +88,8 @@ def resume(
         if steps is not None:
             if spec.optimizer.decay != "none":
                 _LOG.warning("note: the learning rate decays towards the last step; with this one its course changes")
+            if training.objective.varies:
+                _LOG.warning("note: the weighting changes towards the last step; with this one its course changes")
             write_json(run.path / "spec.json", spec.model_dump(mode="json"))
         on_start(run, spec, _size(training.network))
         fit(run, training, data, on_progress=on_progress)
@@ -187,7 +191,7 @@ def _check_plugins(run: Run, spec: RunSpec) -> None:
         "extensions": list(spec.extensions),
     }
     for kind, chosen in choices.items():
-        for choice in chosen:
+        for choice in chain.from_iterable(map(with_nested, chosen)):
             record = registry.find(kind, choice.name)
             begun, now = f"{choice.distribution} {choice.version}", f"{record.distribution} {record.version}"
             if choice.distribution not in (None, record.distribution):

@@ -1,37 +1,33 @@
 """From a spec to the objects that train: built once, before the first step."""
 
 import hashlib
+import logging
 from dataclasses import dataclass
 
 import torch
 from accelerate import Accelerator
 from accelerate.utils import GradientAccumulationPlugin
-from torch import Tensor, nn
+from torch import nn
 
-from debiasctl.api import Extension, ImageShape, LoadedDataset, Space
+from debiasctl.api import Extension, LearnedWeighting, LoadedDataset
+from debiasctl.diffusion.objective import Objective
 from debiasctl.diffusion.parameterization import Parameterization
-from debiasctl.diffusion.process import DiffusionProcess, process_of
-from debiasctl.diffusion.weighting import effective_weight
-from debiasctl.errors import DebiasctlError, UsageError
+from debiasctl.diffusion.process import process_of
+from debiasctl.errors import UsageError
 from debiasctl.registry import resolve
-from debiasctl.specs import RunSpec
+from debiasctl.specs import RunSpec, image_shape
 from debiasctl.training.data import BatchSource
 from debiasctl.training.ema import EMA
 
+_LOG = logging.getLogger(__name__)
 
-@dataclass(frozen=True)
-class Objective:
-    """What is minimised: tables over t. `weight` is the effective weight on F, times base/q where q is corrected."""
 
-    process: DiffusionProcess
-    parameterization: Parameterization
-    weight: Tensor  # float64 [T]
-    cumulative: Tensor  # float64 [T], the distribution function of t
+@dataclass
+class LearnedWeight:
+    """What a weighting learns beside the network, with an optimizer of its own."""
 
-    def timesteps(self, uniforms: Tensor) -> Tensor:
-        """t = quantile(u): int64 [N] for u float64 [N] in [0, 1)."""
-        cumulative = self.cumulative.to(uniforms.device)
-        return torch.searchsorted(cumulative, uniforms, right=True).clamp(max=len(cumulative) - 1)
+    module: nn.Module
+    optimizer: torch.optim.Optimizer
 
 
 @dataclass
@@ -46,6 +42,7 @@ class Training:
     batches: BatchSource
     extensions: list[Extension]
     accelerator: Accelerator
+    learned: LearnedWeight | None = None
 
     @property
     def network(self) -> nn.Module:
@@ -62,29 +59,38 @@ def build_parameterization(spec: RunSpec) -> Parameterization:
     """
     schedule = resolve("schedules", spec.diffusion.schedule.ref)
     process = process_of(schedule.create(), schedule.options)  # type: ignore[arg-type]
-    return Parameterization(spec.model.prediction, process)
+    return Parameterization(
+        spec.model.prediction,
+        process,
+        sigma_data=spec.model.sigma_data,
+        learned_variance=spec.model.learned_variance,
+    )
 
 
 def build_objective(spec: RunSpec) -> Objective:
-    """Process, parameterization, weights and the distribution of t.
+    """Process, parameterization, weighting and distribution of t; warns where sampling starts from what is ignored.
 
     Raises:
-        UsageError: see `build_parameterization`.
+        UsageError: see `build_parameterization`; DebiasctlError: see `Objective.tables`.
     """
-    prediction: Space = spec.model.prediction
-    parameterization = build_parameterization(spec)
-    process = parameterization.process
-    base = torch.full_like(process.snr, 1 / process.num_timesteps)
-    weight = effective_weight(
-        spec.loss.weighting.create("weightings"), prediction, snr=process.snr, base=base, normalize=spec.loss.normalize
+    weighting = spec.loss.weighting.create("weightings")
+    learned = None
+    if isinstance(weighting, LearnedWeighting):
+        with torch.random.fork_rng():
+            torch.manual_seed(derived_seed(spec.training.seed, "weighting"))
+            learned = weighting.build()
+    objective = Objective(
+        build_parameterization(spec),
+        weighting,
+        spec.loss.timesteps.create("timesteps"),
+        normalize=spec.loss.normalize,
+        variance_weight=spec.loss.variance_weight,
+        learned=learned,
     )
-    distribution = spec.loss.timesteps.create("timesteps")
-    density = distribution.probabilities(process.snr)
-    if density.shape != base.shape or not bool((density > 0).all()) or abs(density.sum().item() - 1) > 1e-9:
-        raise DebiasctlError(f"timestep distribution '{spec.loss.timesteps.name}' gives no probability for every t")
-    if distribution.corrected:
-        weight = weight * base / density
-    return Objective(process, parameterization, weight, density.cumsum(0))
+    warning = objective.warning()
+    if warning:
+        _LOG.warning("note: %s", warning)
+    return objective
 
 
 def build_network(spec: RunSpec, *, image_size: int, channels: int, num_classes: int) -> nn.Module:
@@ -93,7 +99,7 @@ def build_network(spec: RunSpec, *, image_size: int, channels: int, num_classes:
     Raises:
         UsageError: the backbone cannot be built for images of this size.
     """
-    shape = ImageShape(image_size=image_size, in_channels=channels, out_channels=channels)
+    shape = image_shape(spec.model, image_size=image_size, channels=channels)
     backbone = spec.model.backbone.create("backbones")
     with torch.random.fork_rng():
         torch.manual_seed(derived_seed(spec.training.seed, "weights"))
@@ -138,7 +144,17 @@ def set_up(spec: RunSpec, data: LoadedDataset, *, accelerator: Accelerator) -> T
         num_processes=accelerator.num_processes,
     )
     extensions = [choice.create("extensions") for choice in spec.extensions]
-    return Training(spec, objective, model, ema, prepared, batches, extensions, accelerator)
+    learned = _learned_weight(objective, accelerator)
+    return Training(spec, objective, model, ema, prepared, batches, extensions, accelerator, learned)
+
+
+def _learned_weight(objective: Objective, accelerator: Accelerator) -> LearnedWeight | None:
+    if objective.learned is None:
+        return None
+    assert isinstance(objective.weighting, LearnedWeighting), "only such a weighting builds a module"
+    module = objective.learned.to(accelerator.device)
+    optimizer = torch.optim.Adam(module.parameters(), lr=objective.weighting.learning_rate, betas=(0.9, 0.99))
+    return LearnedWeight(*accelerator.prepare(module, optimizer))
 
 
 def make_accelerator(device: str) -> Accelerator:

@@ -73,8 +73,47 @@ def test_sigmoid_defaults_are_the_published_ones() -> None:
 
 
 @pytest.mark.parametrize(
+    ("options", "sigma_min", "sigma_max", "num_timesteps"),
+    [("", 0.002, 80.0, 1000), (":sigma_min=0.01,sigma_max=50,num_timesteps=2", 0.01, 50.0, 2)],
+)
+def test_edm_has_its_noise_levels(options: str, sigma_min: float, sigma_max: float, num_timesteps: int) -> None:
+    cumulative = table(f"edm{options}")
+    assert cumulative.dtype == torch.float64
+    for t in range(num_timesteps):
+        sigma = sigma_min * (sigma_max / sigma_min) ** (t / (num_timesteps - 1))
+        assert cumulative[t].item() == pytest.approx(1 / (1 + sigma**2), rel=1e-12)
+        assert 1 - cumulative[t].item() == pytest.approx(sigma**2 / (1 + sigma**2), rel=1e-9)
+    assert len(cumulative) == num_timesteps
+
+
+def test_edm_is_log_uniform_in_sigma_and_trains_between_its_levels() -> None:
+    resolved = registry.resolve("schedules", "edm")
+    process = process_of(resolved.create(), resolved.options)
+    falls = -process.log_snr.diff()
+    torch.testing.assert_close(falls, torch.full_like(falls, 2 * math.log(80 / 0.002) / 999), rtol=1e-8, atol=0)
+    assert process.continuous is True
+    resolved = registry.resolve("schedules", "edm:continuous=false")
+    assert process_of(resolved.create(), resolved.options).continuous is False
+
+
+@pytest.mark.parametrize("sigma_data", [0.5, 1.3])
+def test_edms_network_sees_what_it_sees_in_the_papers_process(sigma_data: float) -> None:
+    """c_in x of x = x0 + sigma eps (Table 1), and alpha x0 + sigma' eps over its standard deviation: one number."""
+    resolved = registry.resolve("schedules", "edm")
+    process = process_of(resolved.create(), resolved.options)
+    x0, eps = torch.randn(2, 1000, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    sigma = process.snr.rsqrt()
+    theirs = (x0 + sigma * eps) / (sigma**2 + sigma_data**2).sqrt()
+    ours = (process.alpha * x0 + process.sigma * eps) / (process.alpha**2 * sigma_data**2 + process.sigma**2).sqrt()
+    torch.testing.assert_close(ours, theirs, rtol=1e-9, atol=1e-12)
+
+
+@pytest.mark.parametrize(
     ("ref", "message"),
     [
+        ("edm:sigma_min=0", "sigma_min: input should be greater than 0"),
+        ("edm:sigma_min=80", "sigma_max (80.0) must be greater than sigma_min (80.0)"),
+        ("edm:zero_terminal_snr=true", "zero_terminal_snr cannot be had with EDM's noise levels"),
         ("linear:num_timesteps=1", "num_timesteps: input should be greater than or equal to 2"),
         ("linear:beta_end=1", "beta_end: input should be less than 1"),
         ("linear:zero_terminal_snr=perhaps", "zero_terminal_snr: input should be a valid boolean"),
@@ -83,7 +122,7 @@ def test_sigmoid_defaults_are_the_published_ones() -> None:
         ("cosine:max_beta=1", "max_beta: input should be less than 1"),
         ("sigmoid:tau=0", "tau: input should be greater than 0"),
         ("sigmoid:start=3,end=3", "end (3.0) must be greater than start (3.0)"),
-        ("sigmoid:beta_start=1", "Known: num_timesteps, zero_terminal_snr, start, end, tau, max_beta"),
+        ("sigmoid:beta_start=1", "Known: num_timesteps, zero_terminal_snr, continuous, start, end, tau, max_beta"),
     ],
 )
 def test_options_out_of_range(ref: str, message: str) -> None:

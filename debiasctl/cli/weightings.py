@@ -1,0 +1,164 @@
+"""`debiasctl weightings`: the weights that schemes give, as tables and plots."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from debiasctl.cli.completion import complete_plugin
+from debiasctl.cli.output import note, print_json, print_table
+from debiasctl.errors import UsageError
+
+if TYPE_CHECKING:
+    from debiasctl.weight_curves import WeightCurves
+
+app = typer.Typer(no_args_is_help=True, help="Tabulate and plot loss weightings.", rich_markup_mode="rich")
+
+References = Annotated[
+    list[str] | None,
+    typer.Argument(
+        metavar="[REF...]",
+        help="Weightings, as name or name:key=value,...",
+        autocompletion=complete_plugin("weightings"),
+        show_default=False,
+    ),
+]
+Schedule = Annotated[str, typer.Option(help="Noise schedule.", autocompletion=complete_plugin("schedules"))]
+Prediction = Annotated[str, typer.Option(help="What the network predicts: eps, x0, v or edm.")]
+Normalize = Annotated[
+    str, typer.Option(help="mean: weight of mean 1 on what the network predicts; none: as published.")
+]
+PLOTTED = ["constant", "p2", "min-snr", "debiased"]  # the ones that the paper compares
+_COLUMNS = 7
+
+TABLE_EXAMPLES = """[bold]Examples[/bold]
+
+debiasctl weightings table debiased min-snr:gamma=5 --schedule cosine --prediction v
+
+debiasctl weightings table --normalize none --json > weights.json"""
+PLOT_EXAMPLES = """[bold]Examples[/bold]
+
+debiasctl weightings plot --out weights.png
+
+debiasctl weightings plot constant debiased sigmoid --schedule cosine --prediction v --out weights.svg"""
+
+
+@app.command(epilog=TABLE_EXAMPLES)
+def table(
+    references: References = None,
+    schedule: Schedule = "linear",
+    prediction: Prediction = "eps",
+    normalize: Normalize = "mean",
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON, for every t.")] = False,
+    as_csv: Annotated[bool, typer.Option("--csv", help="Print CSV, a line for each t and weighting.")] = False,
+) -> None:
+    """Print weights on the errors of eps, x0 and v over the timesteps of a schedule.
+
+    Without REF, of every weighting that needs no options. They are those of the start of training.
+    """
+    if as_json and as_csv:
+        raise UsageError("--json and --csv are two ways to print one table. Give one of them")
+    names = references or _usable()
+    curves = _curves(names, schedule=schedule, prediction=prediction, normalize=normalize)
+    if as_json:
+        weights = {
+            name: {unit: weight.tolist() for unit, weight in units.items()} for name, units in curves.weights.items()
+        }
+        print_json({"snr": curves.snr.tolist(), "t": list(range(len(curves.snr))), "weights": weights})
+    elif as_csv:
+        _print_csv(curves)
+    else:
+        _print_tables(curves, schedule=schedule, prediction=prediction, normalize=normalize)
+
+
+@app.command(epilog=PLOT_EXAMPLES)
+def plot(
+    references: References = None,
+    out: Annotated[Path, typer.Option(metavar="FILE", help="Picture to write: .png or .svg.")] = Path("weights.png"),
+    schedule: Schedule = "linear",
+    prediction: Prediction = "eps",
+    normalize: Normalize = "mean",
+    timesteps: Annotated[
+        str, typer.Option(help="How t is drawn: density times weight is plotted.",
+                          autocompletion=complete_plugin("timesteps")),
+    ] = "uniform",
+) -> None:  # fmt: skip
+    """Plot effective weights against t and against log-SNR, on the errors of eps, x0 and v.
+
+    Without REF: constant, p2, min-snr and debiased.
+    """
+    from debiasctl.plots import check_path, plot_weights
+
+    check_path(out)
+    curves = _curves(
+        references or PLOTTED, schedule=schedule, prediction=prediction, normalize=normalize, timesteps=timesteps
+    )
+    plot_weights(
+        out, curves, schedule=schedule, prediction=_prediction(prediction), normalize=normalize, timesteps=timesteps
+    )
+    print(out)
+
+
+def _curves(references: list[str], *, timesteps: str = "uniform", **settings: str) -> "WeightCurves":
+    from debiasctl.weight_curves import weight_curves
+
+    normalize = settings["normalize"]
+    if normalize not in ("mean", "none"):
+        raise UsageError(f"--normalize {normalize}: choose mean or none")
+    return weight_curves(
+        references,
+        schedule=settings["schedule"],
+        prediction=_prediction(settings["prediction"]),
+        normalize="mean" if normalize == "mean" else "none",
+        timesteps=timesteps,
+    )
+
+
+def _prediction(text: str) -> Any:
+    from debiasctl.diffusion.parameterization import PREDICTIONS
+
+    if text not in PREDICTIONS:
+        raise UsageError(f"--prediction {text}: choose one of {', '.join(PREDICTIONS)}")
+    return text
+
+
+def _usable() -> list[str]:
+    """Names of the weightings that can be made without options; a broken plugin is named and left out."""
+    from debiasctl import registry
+    from debiasctl.errors import PluginConflictError, PluginLoadError, PluginOptionsError
+
+    names = []
+    for name in sorted({record.name for record in registry.records("weightings")}):
+        try:
+            registry.resolve("weightings", name)
+        except PluginOptionsError:
+            continue
+        except (PluginLoadError, PluginConflictError) as error:
+            note(f"left out: {error}")
+        else:
+            names.append(name)
+    return names
+
+
+def _print_csv(curves: "WeightCurves") -> None:
+    import csv
+    import sys
+
+    writer = csv.writer(sys.stdout, lineterminator="\n")
+    writer.writerow(["t", "snr", "weighting", *curves.units])
+    for name, units in curves.weights.items():
+        columns = zip(curves.snr.tolist(), *[weight.tolist() for weight in units.values()], strict=True)
+        writer.writerows([t, snr, name, *values] for t, (snr, *values) in enumerate(columns))
+
+
+def _print_tables(curves: "WeightCurves", *, schedule: str, prediction: str, normalize: str) -> None:
+    """One table a unit: a row each weighting, a column each of some timesteps evenly spaced over the schedule."""
+    last = len(curves.snr) - 1
+    chosen = sorted({round(last * part / (_COLUMNS - 1)) for part in range(_COLUMNS)})
+    scaled = f"mean 1 on {prediction}" if normalize == "mean" else "as published"
+    for unit in curves.units:
+        what = "the network's output F" if unit == "edm" else f"the error of {unit}"
+        print(f"Weight on {what} ({schedule} schedule, {scaled})")
+        rows = [["SNR", *[f"{curves.snr[t]:.2g}" for t in chosen]]]
+        rows += [[name, *[f"{weights[unit][t]:.2g}" for t in chosen]] for name, weights in curves.weights.items()]
+        print_table(["t", *map(str, chosen)], rows)

@@ -1,0 +1,172 @@
+"""What training minimises: process, parameterization, weighting and distribution of t in one."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+
+from debiasctl.api import TimestepContext, TimestepDistribution, Weighting, WeightingContext
+from debiasctl.diffusion.parameterization import Parameterization
+from debiasctl.diffusion.process import NoiseLevels
+from debiasctl.diffusion.weighting import bounded_snr, falling_slope, settle, weight_in
+from debiasctl.errors import DebiasctlError
+
+VANISHING = 1e-5  # of the mean effective weight
+
+
+@dataclass(frozen=True)
+class ObjectiveTables:
+    """An objective at one point of training, over t = 0 … T - 1: float64 [T] each.
+
+    `weight` is the effective weight on ||F - target||², `base` the distribution of t under which its expectation is
+    minimised, `probability` the one that t is drawn from. With normalize="mean", `weight` has mean 1 under `base`.
+    """
+
+    weight: Tensor
+    base: Tensor
+    probability: Tensor
+
+    @property
+    def correction(self) -> Tensor:
+        """base/q, by which the loss at t is multiplied; 1 wherever t is drawn from the base itself."""
+        return torch.where(self.probability > 0, self.base / self.probability, 0.0)
+
+    @property
+    def effective(self) -> Tensor:
+        """Density times weight, which is what is optimised: base(t) weight(t), with mean 1 over t."""
+        density = self.base * self.weight
+        return density / density.mean()
+
+
+@dataclass(frozen=True)
+class Draw:
+    """N drawn noise levels; `timestep` int64 [N] is t, or the nearest to it; the others are float64 [N].
+
+    The loss of an image is correction * (weight * ||F - target||² + …).
+    """
+
+    levels: NoiseLevels
+    timestep: Tensor
+    weight: Tensor
+    correction: Tensor
+
+
+class Objective:
+    """The expectation over t of weight(t) ||F - target||².
+
+    `learned`, where the weighting has one, maps log-SNR float32 [N] to the log-variance u [N]: see
+    `debiasctl.api.LearnedWeighting`. `variance_weight` is that of the variational bound, for a learned variance.
+    """
+
+    def __init__(
+        self,
+        parameterization: Parameterization,
+        weighting: Weighting,
+        distribution: TimestepDistribution,
+        *,
+        normalize: Literal["mean", "none"] = "mean",
+        variance_weight: float = 1e-3,
+        learned: nn.Module | None = None,
+    ) -> None:
+        self.parameterization, self.process = parameterization, parameterization.process
+        self.weighting, self.distribution = weighting, distribution
+        self.normalize, self.variance_weight, self.learned = normalize, variance_weight, learned
+        self._snr = bounded_snr(self.process.snr)
+        self._slope = falling_slope(self.process.log_snr)
+        self._weighting_varies = bool(getattr(weighting, "varies", False))
+        self._varies = self._weighting_varies or bool(getattr(distribution, "varies", False))
+        self._moment: tuple[Weighting, float, ObjectiveTables, Tensor] | None = None
+
+    @property
+    def varies(self) -> bool:
+        """Whether the weight at one step depends on how many steps there are to be."""
+        return self._weighting_varies
+
+    def tables(self, progress: float = 0.0) -> ObjectiveTables:
+        """The objective when `progress` (0 to 1) of training is done.
+
+        Raises:
+            DebiasctlError: the weighting or the distribution gives what is no weight or no distribution.
+        """
+        return self._at(progress)[2]
+
+    def draw(self, draws: Tensor, *, shared: Tensor, positions: Tensor, batch_size: int, progress: float) -> Draw:
+        """t = quantile(u) for uniform numbers u, `draws` float64 [N] on the CPU, at `positions` [N] of the batch.
+
+        `shared` is one more uniform number, float64 [1], the same for the whole batch of `batch_size`.
+        """
+        weighting, scale, tables, cumulative = self._at(progress)
+        spread = getattr(self.distribution, "spread", None)
+        if spread is not None:
+            draws = spread(draws, shared, positions, batch_size)
+        timestep = torch.searchsorted(cumulative, draws, right=True).clamp(max=self._last(tables))
+        correction = tables.correction[timestep]
+        if not self.process.continuous:
+            return Draw(self.process.levels(timestep), timestep, tables.weight[timestep], correction)
+        within = (draws - (cumulative - tables.probability)[timestep]) / tables.probability[timestep]
+        levels = self.process.levels(timestep - 0.5 + within.clamp(0, 1))
+        weight = scale * self._weights(weighting, levels.snr)
+        return Draw(levels, timestep, weight, correction)
+
+    def observe(self, timestep: Tensor, losses: Tensor) -> None:
+        """Show the distribution of t the losses of a global batch: int64 and float64 [N] on the CPU."""
+        observe = getattr(self.distribution, "observe", None)
+        if observe is not None:
+            observe(timestep, losses)
+
+    @property
+    def observes(self) -> bool:
+        """Whether the distribution of t wants to see losses."""
+        return hasattr(self.distribution, "observe")
+
+    def warning(self) -> str | None:
+        """What to say where sampling starts from a noise level that training all but ignores."""
+        last = float(self.tables().effective[-1])
+        if last >= VANISHING:
+            return None
+        return (
+            f"the effective weight on {self.parameterization.prediction} at t = {self.process.num_timesteps - 1}, "
+            f"where sampling starts, is {last:.1g} of the mean: this network will hardly be trained there. Weightings "
+            "that keep a weight on v and x0 as SNR goes to 0 are constant-v, constant-x0, truncated-snr and edm"
+        )
+
+    def _at(self, progress: float) -> tuple[Weighting, float, ObjectiveTables, Tensor]:
+        if self._moment is None or self._varies:
+            weighting = settle(self.weighting, WeightingContext(self._snr, progress))
+            weight = self._weights(weighting, self._snr)
+            context = TimestepContext(self._snr, self._slope, weight)
+            probability = self._distribution(self.distribution.probabilities(context))
+            base = probability
+            if self.distribution.corrected:
+                find = getattr(self.distribution, "base", None)
+                base = self._distribution(find(context) if find else torch.ones_like(weight))
+                if bool(((probability == 0) & (base * weight > 0)).any()):
+                    raise DebiasctlError(f"{self._drawn} never draws some t that the loss gives a weight to")
+            mean = float((base * weight).sum())
+            if not mean > 0:
+                name = type(self.weighting).__name__
+                raise DebiasctlError(f"weighting {name} is zero at every timestep; nothing would be trained")
+            scale = 1 / mean if self.normalize == "mean" else 1.0
+            tables = ObjectiveTables(scale * weight, base, probability)
+            self._moment = weighting, scale, tables, probability.cumsum(0)
+        return self._moment
+
+    def _weights(self, weighting: Weighting, snr: Tensor) -> Tensor:
+        parameterization = self.parameterization
+        return weight_in(weighting, parameterization.prediction, snr=snr, sigma_data=parameterization.sigma_data)
+
+    def _distribution(self, values: Tensor) -> Tensor:
+        total = float(values.sum())
+        if values.shape != self._snr.shape or not bool((values >= 0).all()) or not 0 < total < float("inf"):
+            raise DebiasctlError(f"{self._drawn} gives no probability for every t")
+        return values / total
+
+    @property
+    def _drawn(self) -> str:
+        return f"timestep distribution {type(self.distribution).__name__}"
+
+    @staticmethod
+    def _last(tables: ObjectiveTables) -> int:
+        """The last t that can be drawn; rounding leaves the distribution function just short of 1."""
+        return int(tables.probability.nonzero().max())

@@ -1,0 +1,109 @@
+"""Plots as files, PNG or SVG, drawn by matplotlib."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from debiasctl.errors import UsageError
+from debiasctl.files import atomic_file
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from debiasctl.api import Prediction
+    from debiasctl.weight_curves import WeightCurves
+
+FORMATS = (".png", ".svg")
+MAX_CURVES = 10
+_COLOURS = (
+    "#0072B2",
+    "#D55E00",
+    "#009E73",
+    "#CC79A7",
+    "#E69F00",
+    "#56B4E9",
+    "#000000",
+    "#8C564B",
+    "#999933",
+    "#882255",
+)
+_DASHES: tuple[Any, ...] = ((), (6, 2), (2, 1.5), (7, 2, 2, 2), (4, 1))
+_DECADES = 8  # a panel shows at most so many powers of ten
+
+
+def check_path(path: Path) -> None:
+    """Refuse what is no picture.
+
+    Raises:
+        UsageError: the ending is neither .png nor .svg.
+    """
+    if path.suffix.lower() not in FORMATS:
+        raise UsageError(f"--out {path}: the ending says what is drawn; choose one of {', '.join(FORMATS)}")
+
+
+def plot_weights(
+    path: Path, curves: "WeightCurves", *, schedule: str, prediction: "Prediction", normalize: str, timesteps: str
+) -> None:
+    """Density times weight in every unit, against t and against log-SNR, both from the clean image to pure noise.
+
+    Raises:
+        UsageError: more curves than can be told apart, or another ending than .png and .svg.
+    """
+    check_path(path)
+    if len(curves.weights) > MAX_CURVES:
+        raise UsageError(
+            f"{len(curves.weights)} weightings cannot be told apart in one plot. Give at most {MAX_CURVES}"
+        )
+    from matplotlib.figure import Figure
+
+    units = curves.units
+    figure = Figure(figsize=(4.6 * len(units), 8), dpi=130, layout="constrained")
+    panels = figure.subplots(2, len(units), squeeze=False)
+    last = len(curves.snr) - 1
+    shown = curves.snr > 0  # at zero terminal SNR the last weight on eps is infinite, and its log-SNR too
+    missing = "" if bool(shown.all()) else f"; t = {last}, of SNR 0, is not drawn"
+    axes = (
+        (panels[0], shown.nonzero().flatten(), f"timestep t    (0: clean image → {last}: noise{missing})"),
+        (panels[1], curves.snr[shown].log(), "log SNR    (clean image → noise)"),
+    )
+    for row, x, label in axes:
+        for panel, unit in zip(row, units, strict=True):
+            _draw(panel, curves, unit=unit, x=x, shown=shown)
+            panel.set_xlabel(label)
+    for panel in panels[1]:
+        panel.invert_xaxis()
+    for panel, unit in zip(panels[0], units, strict=True):
+        own = unit == prediction
+        what = "network's output F (edm)" if unit == "edm" else f"error of {unit}"
+        panel.set_title(f"weight on the {what}" + (" (what the network predicts)" if own and unit != "edm" else ""),
+                        fontweight="bold" if own else "normal")  # fmt: skip
+    scaled = f"scaled to mean 1 on {prediction}, which the network predicts" if normalize == "mean" else "as published"
+    drawn = "" if timesteps == "uniform" else f", times the density of t ({timesteps})"
+    figure.suptitle(f"Loss weights on the {schedule} schedule (T = {last + 1}), {scaled}{drawn}", fontsize=13)
+    handles, labels = panels[0][0].get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside lower center", ncols=min(5, len(labels)), frameon=False)
+    with atomic_file(path) as stream:
+        figure.savefig(stream, format=path.suffix.lower()[1:], metadata=_metadata(path))
+
+
+def _draw(panel: Any, curves: "WeightCurves", *, unit: "Prediction", x: "Tensor", shown: "Tensor") -> None:
+    """One curve a weighting; where curves coincide, dashes let the one below be seen."""
+    highest, lowest = 0.0, float("inf")
+    for number, (name, weights) in enumerate(curves.weights.items()):
+        y = (curves.density * weights[unit])[shown]
+        positive = y[y > 0]
+        if len(positive):
+            highest, lowest = max(highest, float(positive.max())), min(lowest, float(positive.min()))
+        panel.plot(
+            x.numpy(), y.where(y > 0, float("nan")).numpy(),
+            label=name, color=_COLOURS[number], dashes=_DASHES[number % len(_DASHES)], linewidth=2.2 - 0.1 * number,
+        )  # fmt: skip
+    panel.set_yscale("log")
+    if highest > 0:
+        panel.set_ylim(max(lowest, highest * 10.0**-_DECADES) / 1.6, highest * 1.6)
+    panel.grid(True, color="#dddddd", linewidth=0.6)
+    panel.spines[["top", "right"]].set_visible(False)
+
+
+def _metadata(path: Path) -> dict[str, None]:
+    """Nothing that depends on the moment, so that one plot is one file."""
+    return {"Date": None} if path.suffix.lower() == ".svg" else {}

@@ -1,0 +1,86 @@
+"""Weights of several schemes over one schedule, in every unit: what tables, plots and the documentation show."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from debiasctl import registry
+from debiasctl.api import Prediction, Weighting, WeightingContext
+from debiasctl.diffusion.objective import Objective
+from debiasctl.diffusion.parameterization import SPACES, Parameterization
+from debiasctl.diffusion.process import DiffusionProcess, process_of
+from debiasctl.diffusion.weighting import bounded_snr, settle, weight_in
+from debiasctl.errors import UsageError
+
+
+@dataclass(frozen=True)
+class WeightCurves:
+    """`snr` float64 [T]; `weights[REF][unit]` and `density` float64 [T], the latter with mean 1.
+
+    `density` is that of the distribution of t under which the weights count: 1 for uniform.
+    """
+
+    snr: Tensor
+    weights: dict[str, dict[Prediction, Tensor]]
+    density: Tensor
+
+    @property
+    def units(self) -> list[Prediction]:
+        """eps, x0, v, and edm where it was asked for."""
+        return list(next(iter(self.weights.values())))
+
+
+def schedule_process(reference: str) -> DiffusionProcess:
+    """The process of a schedule's reference.
+
+    Raises:
+        UsageError: there is no such schedule, or its options do not fit.
+    """
+    schedule = registry.resolve("schedules", reference)
+    return process_of(schedule.create(), schedule.options)  # type: ignore[arg-type]
+
+
+def weight_curves(
+    references: Sequence[str],
+    *,
+    schedule: str,
+    prediction: Prediction,
+    normalize: Literal["mean", "none"],
+    timesteps: str = "uniform",
+    sigma_data: float = 0.5,
+) -> WeightCurves:
+    """The weights at the start of training on the errors of eps, x0 and v (and of F, for edm-prediction).
+
+    A scheme's units are one loss: w_x0 = w_eps SNR = w_v (SNR + 1). With normalize="mean" its weight on the error of
+    `prediction` has mean 1 under `timesteps`, and the other units follow.
+
+    Raises:
+        UsageError: a reference is unknown or given twice; or the prediction is not possible on the schedule.
+    """
+    doubled = {text for text in references if list(references).count(text) > 1}
+    if doubled:
+        raise UsageError(f"weighting '{min(doubled)}' is given twice. Give each once")
+    process = schedule_process(schedule)
+    units: list[Prediction] = [*SPACES]
+    if prediction == "edm":
+        units.append("edm")
+    snr = bounded_snr(process.snr)
+    distribution = registry.create("timesteps", timesteps)
+    weights: dict[str, dict[Prediction, Tensor]] = {}
+    density = torch.ones_like(snr)
+    for reference in references:
+        weighting: Weighting = registry.create("weightings", reference)
+        scale = 1.0
+        if normalize == "mean" or timesteps != "uniform":
+            parameterization = Parameterization(prediction, process, sigma_data=sigma_data)
+            base = Objective(parameterization, weighting, distribution).tables().base
+            density = base / base.mean()
+        settled = settle(weighting, WeightingContext(snr))
+        found = {unit: weight_in(settled, unit, snr=snr, sigma_data=sigma_data) for unit in units}
+        if normalize == "mean":
+            scale = 1 / float((density * found[prediction]).mean())
+        weights[reference] = {unit: scale * weight for unit, weight in found.items()}
+    return WeightCurves(process.snr, weights, density)

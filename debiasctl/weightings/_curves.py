@@ -1,0 +1,17 @@
+"""Curves given at some SNRs; no weighting by itself."""
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from debiasctl.diffusion.weighting import bounded_snr
+
+
+def at_snr(snr: Tensor, *, levels: Tensor, values: Tensor) -> Tensor:
+    """A curve with `values` [K] at the SNRs `levels` [K], linear in log SNR between them, its end values held beyond.
+
+    `levels` are distinct and in any order; the result is float64 of snr's shape.
+    """
+    order = levels.argsort()
+    known, wanted = (bounded_snr(given).log().cpu().numpy() for given in (levels[order], snr))
+    return torch.as_tensor(np.interp(wanted, known, values[order].cpu().numpy()), device=snr.device)

@@ -1,0 +1,22 @@
+"""The constant weighting on x0."""
+
+import torch
+from torch import Tensor
+
+from debiasctl.api import PluginOptions
+
+
+class ConstantX0:
+    """Weight 1 on the error of x0; inverse-snr is the same weighting, written on eps."""
+
+    space = "x0"
+
+    class Options(PluginOptions):
+        """It takes no options."""
+
+    def __init__(self, options: Options) -> None:
+        self.options = options
+
+    def __call__(self, snr: Tensor) -> Tensor:
+        """w_x0 = 1."""
+        return torch.ones_like(snr)

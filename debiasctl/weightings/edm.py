@@ -1,0 +1,27 @@
+"""EDM's weighting."""
+
+from pydantic import Field
+from torch import Tensor
+
+from debiasctl.api import PluginOptions
+
+
+class EDM:
+    """SNR + 1/sigma_data² on x0: weight 1 on the preconditioned network's output (Karras et al., 2022, 2206.00364).
+
+    Its Table 1 writes λ(σ) = (σ² + sigma_data²)/(σ sigma_data)², with σ² = 1/SNR.
+    """
+
+    space = "x0"
+
+    class Options(PluginOptions):
+        """Options of EDM's weighting."""
+
+        sigma_data: float = Field(0.5, gt=0, description="standard deviation of the data")
+
+    def __init__(self, options: Options) -> None:
+        self.options = options
+
+    def __call__(self, snr: Tensor) -> Tensor:
+        """w_x0 = SNR + 1/sigma_data²."""
+        return snr + self.options.sigma_data**-2
