@@ -228,7 +228,8 @@ class TimestepDistribution(Protocol):
     - `spread(draws, shared, positions, batch_size) -> Tensor`: other uniform numbers [N] in [0, 1) for the quantile
       function, from independent ones [N], one shared by the whole batch, and the positions [N] in it;
     - `varies: bool`, true where q changes in the course of training; and `observe(t, losses)`, which sees each step's
-      int64 t [N] and weighted losses float64 [N] of the global batch, with `state_dict()`, `load_state_dict(state)`.
+      int64 t [N] and losses float64 [N] of the global batch (all that is minimised, a learned variance's bound and a
+      learned weighting's u included, before the correction), with `state_dict()`, `load_state_dict(state)`.
     """
 
     corrected: bool

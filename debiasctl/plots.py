@@ -60,9 +60,9 @@ def plot_weights(
     panels = figure.subplots(2, len(units), squeeze=False)
     last = len(curves.snr) - 1
     shown = curves.snr > 0  # at zero terminal SNR the last weight on eps is infinite, and its log-SNR too
-    missing = "" if bool(shown.all()) else f"; t = {last}, of SNR 0, is not drawn"
+    missing = "" if bool(shown.all()) else f"\n(t = {last} has SNR 0 and is not drawn)"
     axes = (
-        (panels[0], shown.nonzero().flatten(), f"timestep t    (0: clean image → {last}: noise{missing})"),
+        (panels[0], shown.nonzero().flatten(), f"timestep t    (0: clean image → {last}: noise){missing}"),
         (panels[1], curves.snr[shown].log(), "log SNR    (clean image → noise)"),
     )
     for row, x, label in axes:
@@ -74,7 +74,7 @@ def plot_weights(
     for panel, unit in zip(panels[0], units, strict=True):
         own = unit == prediction
         what = "network's output F (edm)" if unit == "edm" else f"error of {unit}"
-        panel.set_title(f"weight on the {what}" + (" (what the network predicts)" if own and unit != "edm" else ""),
+        panel.set_title(f"weight on the {what}" + ("\n(what the network predicts)" if own and unit != "edm" else ""),
                         fontweight="bold" if own else "normal")  # fmt: skip
     scaled = f"scaled to mean 1 on {prediction}, which the network predicts" if normalize == "mean" else "as published"
     drawn = "" if timesteps == "uniform" else f", times the density of t ({timesteps})"

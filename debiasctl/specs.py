@@ -16,6 +16,7 @@ from debiasctl.refs import parse_ref
 from debiasctl.validation import describe_errors
 
 SCHEMA_VERSION = 1
+_SIGMA_DATA, _VARIANCE_WEIGHT = 0.5, 1e-3  # EDM's, and improved DDPM's
 
 
 class Section(BaseModel):
@@ -36,9 +37,17 @@ class ModelSection(Section):
 
     backbone: Plugin = Field("unet", validate_default=True, description="network, as name or name:key=value,...")
     prediction: Prediction = Field("eps", description="what the network predicts: eps, x0, v or edm (preconditioned)")
-    sigma_data: float = Field(0.5, gt=0, description="standard deviation of the data, for edm-prediction")
+    sigma_data: float = Field(_SIGMA_DATA, gt=0, description="standard deviation of the data, for edm-prediction")
     learned_variance: bool = Field(False, description="predict the variance of the reverse steps too (2102.09672)")
     conditional: bool | None = Field(None, description="give the network class labels (default: where there are any)")
+
+    @model_validator(mode="after")
+    def _settings_have_an_effect(self) -> Self:
+        if self.prediction != "edm" and self.sigma_data != _SIGMA_DATA:
+            raise ValueError(
+                f"sigma_data has no effect with prediction={self.prediction}; it belongs to prediction=edm"
+            )
+        return self
 
 
 class DiffusionSection(Section):
@@ -56,7 +65,9 @@ class LossSection(Section):
     )
     timesteps: Plugin = Field("uniform", validate_default=True, description="how t is drawn")
     variance_weight: float = Field(
-        1e-3, ge=0, description="weight of the whole variational bound beside the loss, for a learned variance"
+        _VARIANCE_WEIGHT,
+        ge=0,
+        description="weight of the whole variational bound beside the loss, for a learned variance",
     )
 
 
@@ -140,6 +151,12 @@ class RunSpec(Section):
     extensions: tuple[Plugin, ...] = Field((), description="extensions of training")
     content: ContentSection | None = Field(None, description="what was found in the data")
     provenance: ProvenanceSection = ProvenanceSection()
+
+    @model_validator(mode="after")
+    def _variance_is_learned(self) -> Self:
+        if self.loss.variance_weight != _VARIANCE_WEIGHT and not self.model.learned_variance:
+            raise ValueError("loss.variance_weight has no effect without model.learned_variance=true")
+        return self
 
 
 def resolve_spec(layers: Iterable[Mapping[str, Any]], location: DataLocation) -> tuple[RunSpec, DatasetInfo]:

@@ -40,7 +40,20 @@ NARROW = {
     "diffusion": {"errors", "api"},
     **{folder: {"errors", "api", "files", "diffusion", "choices"} for folder in PLUGIN_FOLDERS},
 }
-HEAVY = {"torch", "matplotlib", "plotille", "numpy", "pydantic", "rich", "torchvision", "accelerate", "sklearn", "scipy", "safetensors", "PIL"}
+HEAVY = {
+    "torch",
+    "matplotlib",
+    "plotille",
+    "numpy",
+    "pydantic",
+    "rich",
+    "torchvision",
+    "accelerate",
+    "sklearn",
+    "scipy",
+    "safetensors",
+    "PIL",
+}
 
 
 @dataclass(frozen=True)

@@ -102,5 +102,30 @@ def test_numbers_and_booleans_are_written_as_one_would(value: Any, text: str) ->
     assert str(PluginRef("x", {"a": value})) == f"x:a={text}"
 
 
+def test_a_plugin_inside_another_is_written_as_one_would_and_read_again() -> None:
+    """As a spec stores it: a mapping of name, options and origin, at any depth, alone or in a list."""
+
+    def stored(name: str, **options: Any) -> dict[str, Any]:
+        return {"name": name, "options": options, "distribution": "debiasctl", "version": "1.0"}
+
+    inner = stored("p2", k=2.0, gamma=0.5)
+    assert str(PluginRef("uncertainty", {"base": stored("edm"), "channels": 8})) == "uncertainty:base=edm,channels=8"
+    text = str(PluginRef("product", {"factors": [stored("debiased"), inner], "space": "eps"}))
+    assert text == 'product:factors=[debiased,"p2:k=2.0,gamma=0.5"],space=eps'
+    assert parse_ref(text) == PluginRef("product", {"factors": ["debiased", "p2:k=2.0,gamma=0.5"], "space": "eps"})
+    assert parse_ref('p:base="a:b=1"').options == {"base": "a:b=1"}
+    for depth in range(1, 5):  # quotes within quotes
+        ref = PluginRef("outer", {"base": inner, "note": 'a "b", c'})
+        for _ in range(depth):
+            ref = PluginRef(
+                "outer", {"base": {"name": ref.name, "options": ref.options}, "x": [{"name": "a", "options": {}}]}
+            )
+        found = parse_ref(str(ref))
+        for _ in range(depth):
+            assert found.options["x"] == ["a"]
+            found = parse_ref(found.options["base"])
+        assert found == PluginRef("outer", {"base": "p2:k=2.0,gamma=0.5", "note": 'a "b", c'})
+
+
 def test_a_name_alone_is_written_alone() -> None:
     assert str(PluginRef("debiased")) == "debiased"

@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from tiny import BACKBONE, make_spec, resume, train, write_distribution
+from tiny import BACKBONE, error_of, make_spec, resume, succeed, train, write_distribution
 
 from debiasctl import sampling
 from debiasctl.errors import CheckpointError, RunError, UnknownPluginError, UsageError
@@ -219,6 +219,23 @@ def test_a_model_without_labels_draws_without(tmp_path: Path) -> None:
     assert drawn.description["classes"] == []
     with np.load(drawn.folder / "images.npz") as arrays:
         assert list(arrays) == ["images"]
+
+
+def test_the_variance_that_was_learned_is_the_one_that_is_drawn_with() -> None:
+    spec = make_spec(model__learned_variance=True, loss__variance_weight=1.0, optimizer__lr=0.02)
+    run = train("learned", spec)
+    drawn = [draw(run, sampler=f"ddpm:variance={variance}") for variance in ("learned", "fixed-small", "fixed-large")]
+    assert [one.images.shape for one in drawn] == [(6, 1, 8, 8)] * 3
+    assert not any(torch.equal(drawn[i].images, drawn[j].images) for i in range(3) for j in range(i))
+    outcome = succeed("sample", "learned", "--num", "6", "--steps", "3", "--sampler", "ddpm:variance=learned")
+    assert "drawn before" in outcome.out
+
+
+def test_a_variance_that_was_not_learned_is_refused() -> None:
+    run = train("plain", make_spec())
+    message = error_of("sample", "plain", "--num", "2", "--steps", "2", "--sampler", "ddpm:variance=learned", code=2)
+    assert "needs a model trained with --set model.learned_variance=true" in message
+    assert not run.samples_dir.exists() or not any(run.samples_dir.iterdir())
 
 
 @pytest.mark.parametrize(

@@ -7,6 +7,7 @@ import pytest
 
 from debiasctl import registry
 from debiasctl.api import DataLocation, DatasetInfo
+from debiasctl.choices import with_nested
 from debiasctl.errors import (
     PluginOptionsError,
     ReferenceSyntaxError,
@@ -137,6 +138,7 @@ def test_every_option_and_origin_is_filled_in(location: DataLocation) -> None:
     )
     assert resolve(location, BARE_DATA).diffusion.schedule.options == {
         "beta_start": 1e-4, "beta_end": 0.02, "num_timesteps": 1000, "zero_terminal_snr": False,
+        "continuous": False,
     }  # fmt: skip
     for choice in (spec.data.dataset, spec.model.backbone, spec.diffusion.schedule, spec.loss.timesteps):
         assert (choice.distribution, choice.version) == ("debiasctl", ours.version)
@@ -147,6 +149,74 @@ def test_every_option_and_origin_is_filled_in(location: DataLocation) -> None:
 def test_a_resolved_spec_resolves_to_itself(location: DataLocation) -> None:
     spec = resolve(location, DIGITS, parse_setting("loss.weighting=min-snr:gamma=3"))
     assert resolve(location, spec.model_dump(mode="json")) == spec
+
+
+NESTED = [
+    ("weighting", "product:factors=[min-snr,'p2:k=2']"),
+    ("weighting", "uncertainty:base=\"product:factors=[debiased,'min-snr:gamma=3'],space=v\""),
+    ("weighting", {"name": "uncertainty", "options": {"base": {"name": "min-snr", "options": {"gamma": "3"}}}}),
+    ("timesteps", "importance:base=lognormal:mean=-0.4"),
+    ("timesteps", "stratified"),
+]
+
+
+def origins(value: Any) -> list[tuple[str, Any, Any]]:
+    """Name, distribution and version of each plugin in a stored setting, however deep."""
+    if isinstance(value, list):
+        return [origin for item in value for origin in origins(item)]
+    if not isinstance(value, dict):
+        return []
+    own = [(value["name"], value["distribution"], value["version"])] if "name" in value else []
+    return own + [origin for item in value.values() for origin in origins(item)]
+
+
+@pytest.mark.parametrize(("field", "choice"), NESTED)
+def test_plugins_that_another_names_are_resolved_as_the_others_are(
+    location: DataLocation, field: str, choice: Any
+) -> None:
+    spec = resolve(location, DIGITS, {"loss": {field: choice}})
+    stored_choice = spec.model_dump(mode="json")["loss"][field]
+    version = registry.find("weightings", "p2").version
+    found = origins(stored_choice)
+    assert len(found) > 1
+    assert {origin[1:] for origin in found} == {("debiasctl", version)}
+    text = json.dumps(stored_choice)
+    for name, options in (("min-snr", '{"gamma": '), ("p2", '{"k": 2.0, "gamma": 1.0}'), ("lognormal", '"std": 1.2}')):
+        assert (f'"name": "{name}"' in text) == (options in text)
+    # stored, as text, and with options on top: all name the same
+    for again in (spec.model_dump(mode="json"), {**DIGITS, "loss": {field: str(getattr(spec.loss, field).ref)}}):
+        assert getattr(resolve(location, again).loss, field) == getattr(spec.loss, field)
+    assert load_stored_spec(json.dumps(spec.model_dump(mode="json")), "x") == spec
+    with_nested_names = [one.name for one in with_nested(getattr(spec.loss, field))]
+    assert with_nested_names == [origin[0] for origin in found]
+
+
+def test_options_on_top_of_a_nested_choice(location: DataLocation) -> None:
+    given = {"loss": {"weighting": "uncertainty:base=p2"}}
+    spec = resolve(location, DIGITS, given, parse_setting("loss.weighting.options.base=p2:k=3"))
+    assert spec.loss.weighting.options["base"]["options"] == {"k": 3.0, "gamma": 1.0}
+    assert spec.loss.weighting.options["channels"] == 128
+    spec = resolve(location, DIGITS, given, parse_setting("loss.weighting.options.channels=16"))
+    assert (spec.loss.weighting.options["base"]["name"], spec.loss.weighting.options["channels"]) == ("p2", 16)
+
+
+@pytest.mark.parametrize(
+    ("choice", "message"),
+    [
+        ("product:factors=[debias]", "unknown weighting 'debias'. Did you mean 'debiased'?"),
+        ("product:factors=['p2:gama=1']", "unknown option 'gama'. Did you mean 'gamma'?"),
+        ("uncertainty:base=p2:k=0", "k: input should be greater than 0"),
+        ("uncertainty:base=uniform", "unknown weighting 'uniform'"),
+        ("product:factors=[]", "factors"),
+        ("product", "option 'factors' is required"),
+        ("uncertainty:base='a b'", "'a b' is not a plugin reference"),
+    ],
+)
+def test_nested_choices_are_judged_as_the_others_are(location: DataLocation, choice: str, message: str) -> None:
+    with pytest.raises(PluginOptionsError) as caught:
+        resolve(location, DIGITS, {"loss": {"weighting": choice}})
+    assert message in str(caught.value)
+    assert f"weighting '{choice.partition(':')[0]}': " in str(caught.value)
 
 
 @pytest.mark.parametrize("layers", [[], [{}], [{"training": {"steps": 3}}], [{"data": {}}], [{"data": "digits"}]])
@@ -308,7 +378,7 @@ def test_spec_files_that_cannot_be_read(tmp_path: Path, name: str, content: Any,
         ("optimizer.betas=[0.9,1]", ["optimizer.betas.1: input should be less than 1 (given: 1)"]),
         ("optimizer.betas=[0.9]", ["option 'optimizer.betas.1' is required"]),
         ("ema.decay=1", ["ema.decay: input should be less than 1"]),
-        ("model.prediction=epsilon", ["model.prediction: input should be 'eps', 'x0' or 'v' (given: epsilon)"]),
+        ("model.prediction=epsilon", ["model.prediction: input should be 'eps', 'x0', 'v' or 'edm' (given: epsilon)"]),
         ("loss.normalize=max", ["loss.normalize: input should be 'mean' or 'none' (given: max)"]),
         ("optimizer.decay=step", ["optimizer.decay: input should be 'none', 'cosine' or 'linear'"]),
         ("loss.weighting=a b", ["loss.weighting: 'a b' is not a plugin reference"]),

@@ -44,13 +44,14 @@ def bound_terms(
 def _negative_log_likelihood(x0: Tensor, mean: Tensor, log_variance: Tensor) -> Tensor:
     """Of 256 grey levels in [-1, 1] under a normal distribution; the outer levels hold its tails (DDPM, Eq. 13)."""
     scale = (-0.5 * log_variance).exp()
-    upper, lower = scale * (x0 - mean + _HALF_BIN), scale * (x0 - mean - _HALF_BIN)
-    inner = torch.special.ndtr(upper) - torch.special.ndtr(lower)
-    log_inner = inner.clamp(min=1e-12).log()
+    away = -(x0 - mean).abs()  # by the lower tail, which keeps its digits
+    log_upper = torch.special.log_ndtr(scale * (away + _HALF_BIN))
+    log_lower = torch.special.log_ndtr(scale * (away - _HALF_BIN))
+    log_inner = log_upper + (-torch.expm1(log_lower - log_upper)).log()
     return -torch.where(
         x0 < -0.999,
-        torch.special.log_ndtr(upper),
-        torch.where(x0 > 0.999, torch.special.log_ndtr(-lower), log_inner),
+        torch.special.log_ndtr(scale * (x0 - mean + _HALF_BIN)),
+        torch.where(x0 > 0.999, torch.special.log_ndtr(-scale * (x0 - mean - _HALF_BIN)), log_inner),
     )
 
 

@@ -42,4 +42,5 @@ class LogitNormal:
 
 def _normal_below(z: Tensor) -> Tensor:
     """The standard normal distribution function; exact in its lower tail, as torch.special.ndtr is not."""
-    return torch.special.erfc(-z / math.sqrt(2)) / 2
+    twice: Tensor = torch.special.erfc(-z / math.sqrt(2))
+    return twice / 2

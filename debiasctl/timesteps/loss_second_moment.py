@@ -94,10 +94,7 @@ class LossSecondMoment(DrawnUnderBase):
                 f"the checkpoint's loss history has {history} losses for each t, and history={self.options.history} "
                 "is asked for. Resume with the options that the training began with"
             )
-        known, loaded = self._num_timesteps, int(state["num_timesteps"]) or None
-        if known is not None and loaded is not None:
-            _check_length(loaded, known)
-        self._num_timesteps = loaded
+        known, self._num_timesteps = self._num_timesteps, int(state["num_timesteps"]) or None
         self._losses, self._counts = state["losses"].cpu().clone(), state["counts"].cpu().clone()
         if known is not None:
             self._fit(known)
@@ -106,18 +103,14 @@ class LossSecondMoment(DrawnUnderBase):
         """Take the schedule's length as known."""
         if self._num_timesteps is None and len(self._counts) <= num_timesteps:
             self._grow(num_timesteps)
-        _check_length(len(self._counts), num_timesteps)
+        if len(self._counts) != num_timesteps:
+            raise ValueError(
+                f"the loss history is of a schedule of {len(self._counts)} timesteps, and this one has "
+                f"{num_timesteps}. Resume with the schedule that the training began with"
+            )
         self._num_timesteps = num_timesteps
 
     def _grow(self, num_timesteps: int) -> None:
         missing = max(0, num_timesteps - len(self._counts))
         self._losses = torch.cat([self._losses, self._losses.new_zeros(missing, self.options.history)])
         self._counts = torch.cat([self._counts, self._counts.new_zeros(missing)])
-
-
-def _check_length(observed: int, num_timesteps: int) -> None:
-    if observed != num_timesteps:
-        raise ValueError(
-            f"the loss history is of a schedule of {observed} timesteps, and this one has {num_timesteps}. "
-            "Resume with the schedule that the training began with"
-        )

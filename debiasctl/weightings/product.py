@@ -36,7 +36,7 @@ class Product:
             if hasattr(factor, "build"):
                 raise UsageError(
                     f"weighting product: its factor '{choice.name}' is learned, and a product is not. "
-                    f"Make the product that one's base: {choice.name}:base=..."
+                    f"Use the product as its base instead: {choice.name}:base='product:...'"
                 )
 
     @property

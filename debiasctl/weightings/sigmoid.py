@@ -20,8 +20,8 @@ class SigmoidELBO:
 
     The papers weight the ELBO, an integral of the error of eps over λ = log SNR. Where training draws t uniformly, that
     is sigmoid(bias - λ) (-dλ/dt) on eps with time t/T: one objective, whatever the schedule. This is measure=log-snr.
-    measure=t leaves -dλ/dt out: sigmoid(bias - λ) on eps at each t, which is soft-min-snr with gamma = e^bias, written
-    on eps. The bias that a paper uses depends on the resolution of its images.
+    measure=t leaves -dλ/dt out: on eps at each t, sigmoid(bias - λ) = gamma/(SNR + gamma) with gamma = e^bias, which is
+    soft-min-snr. The bias that a paper uses depends on the resolution of its images.
     """
 
     space = "eps"

@@ -16,8 +16,8 @@ from debiasctl.errors import DebiasctlError, UsageError
 class LogVariance(nn.Module):
     """u(c_noise): Fourier features and one linear layer without bias, 0 at the start (EDM2, arXiv 2312.02696, Eq. 21).
 
-    The features' frequencies ~ N(0, 1) and phases ~ U(0, 1) are drawn from torch's global generator. As in EDM2's layers,
-    the sum over features is divided by √channels, so that a learning rate means the same whatever their number.
+    Frequencies ~ N(0, 1) and phases ~ U(0, 1) are drawn from torch's global generator. The sum over the features is
+    divided by √channels, as in EDM2's layers, so that a learning rate means the same whatever their number.
     """
 
     frequencies: Tensor
@@ -38,7 +38,7 @@ class LogVariance(nn.Module):
 
 
 class Uncertainty:
-    """A weighting over a learned variance of its loss, w e^-u error + u (Karras et al., 2024, arXiv 2312.02696, Eq. 21).
+    """A weighting over a learned variance of its loss, w e^-u error + u (EDM2, arXiv 2312.02696, Eq. 21).
 
     u(SNR) is trained beside the network and learns the log of the weighted error at each SNR, so that each SNR comes to
     have the same share in the loss. While u is 0, as at the start, training is that of the base.

@@ -2,9 +2,12 @@
 
 import json
 import sys
+import tomllib
 from pathlib import Path
+from typing import Any
 
 import pytest
+import torch
 from tiny import OPTIONS, debiasctl, error_of, succeed, write_distribution
 
 from debiasctl.cli.completion import complete_any_plugin, complete_plugin
@@ -126,6 +129,103 @@ def test_a_run_whose_weighting_was_removed_can_be_sampled_and_says_what_training
     assert "unknown weighting 'power'" in error_of("train", "--resume", "run", "--steps", "3", code=2)
 
 
+def test_one_inside_another_is_recorded_and_missed_as_any_other(site: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    succeed("train", "digits", *OPTIONS, "--steps", "2", "--name", "run", "--weighting", "product:factors=[p2,power]")
+    own = find_run("run").spec().loss.weighting.options["factors"][1]
+    assert (own["name"], own["distribution"], own["version"]) == ("power", "good-weighting", "1.2.3")
+    monkeypatch.setattr(sys, "path", [entry for entry in sys.path if entry != str(site)])
+    succeed("runs", "show", "run")
+    assert "unknown weighting 'power'" in error_of("train", "--resume", "run", "--steps", "3", code=2)
+    other = site.parent / "other"
+    write_distribution(other, name="usurper", version="9", entry_points={"debiasctl.weightings": {
+        "power": "usurper:Power"}}, modules={"usurper": WEIGHTING})  # fmt: skip
+    monkeypatch.syspath_prepend(other)
+    message = error_of("train", "--resume", "run", "--steps", "3", code=1)
+    assert "was trained with weighting 'power' of good-weighting 1.2.3, and here it is usurper 9's" in message
+
+
+THIRD_PARTY = Path(__file__).parents[1] / "third_party" / "good"
+
+
+@pytest.fixture
+def inverse_square(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+    """The name of a weighting in a package as a user would write it: SNR^-2p on eps, p = 1/2, and no more than that."""
+    project = tomllib.loads((THIRD_PARTY / "pyproject.toml").read_text())["project"]
+    code = (THIRD_PARTY / "debiasctl_good.py").read_text()
+    for word in ("prediction", "x0", '"v"', "edm", "timesteps", "schedule"):
+        assert word not in code  # it knows nothing of them
+    lines = [line for line in code.splitlines() if line.strip() and not line.strip().startswith('"""')]
+    assert len(lines) <= 11
+    write_distribution(tmp_path / "good", name=project["name"], version=project["version"],
+                       entry_points=project["entry-points"], modules={"debiasctl_good": code})  # fmt: skip
+    monkeypatch.syspath_prepend(tmp_path / "good")
+    monkeypatch.delitem(sys.modules, "debiasctl_good", raising=False)
+    (name,) = project["entry-points"]["debiasctl.weightings"]
+    return str(name)
+
+
+def effective_weight(*arguments: str) -> list[float]:
+    plan: dict[str, Any] = json.loads(succeed("train", "digits", *OPTIONS, "--dry-run", "--json", *arguments).out)
+    found: list[float] = plan["objective"]["effective_weight"]
+    return found
+
+
+@pytest.mark.parametrize(
+    ("prediction", "schedule"), [("eps", "linear"), ("x0", "cosine"), ("v", "linear"), ("edm", "edm")]
+)
+def test_a_weighting_of_ten_lines_trains_whatever_the_network_predicts(
+    inverse_square: str, prediction: str, schedule: str
+) -> None:
+    """At p = 1/2 it is `inverse-snr`: the two runs, and all that is shown of the two, are one."""
+    settings = ("--prediction", prediction, "--schedule", schedule, "--timesteps", "importance")
+    for name, weighting in (("mine", inverse_square), ("ours", "inverse-snr")):
+        succeed("train", "digits", *OPTIONS, *settings, "--steps", "2", "--name", name, "--weighting", weighting)
+    mine, ours = (torch.load(find_run(name).checkpoint_path(2) / "state.pt", weights_only=True)["optimizer"]
+                  for name in ("mine", "ours"))  # fmt: skip
+    for number, state in ours["state"].items():
+        torch.testing.assert_close(mine["state"][number]["exp_avg"], state["exp_avg"], rtol=1e-3, atol=1e-7)
+    for timesteps in ("importance", "lognormal"):
+        shown = [effective_weight(*settings[:4], "--timesteps", timesteps, "--weighting", weighting)
+                 for weighting in (inverse_square, "inverse-snr")]  # fmt: skip
+        assert shown[0] == pytest.approx(shown[1], rel=1e-9)
+
+
+def test_a_weighting_of_ten_lines_does_all_that_ours_do(inverse_square: str, tmp_path: Path) -> None:
+    assert inverse_square in succeed("plugins", "list", "weightings").out
+    mine, ours = (json.loads(succeed("plugins", "describe", "weightings", name, "--json").out)
+                  for name in (inverse_square, "inverse-snr"))  # fmt: skip
+    for unit in ("eps", "x0", "v"):
+        assert mine["weights"][unit] == pytest.approx(ours["weights"][unit], rel=1e-12)
+    text = succeed("plugins", "describe", "weightings", inverse_square).out
+    for part in ("debiasctl-good 1.2.3", "the error of eps", "SNR^-2p", "With its defaults on the linear schedule"):
+        assert part in text
+    everything = json.loads(succeed("weightings", "table", "--json").out)["weights"]
+    assert inverse_square in everything
+    refs = {
+        f"{inverse_square}:power=0.25": "debiased",
+        f"product:factors=[debiased,{inverse_square}:power=0.25]": "inverse-snr",
+        f"uncertainty:base={inverse_square}": "inverse-snr",
+    }
+    for schedule in ("cosine", "linear:zero_terminal_snr=true"):
+        found = json.loads(succeed("weightings", "table", *refs, "debiased", "inverse-snr", "--prediction", "v",
+                                   "--schedule", schedule, "--json").out)["weights"]  # fmt: skip
+        for ref, same in refs.items():
+            for unit in ("eps", "x0", "v"):
+                assert found[ref][unit] == pytest.approx(found[same][unit], rel=1e-9)
+    out = tmp_path / "weights.svg"
+    succeed("weightings", "plot", inverse_square, "debiased", "--out", out)
+    assert inverse_square in out.read_text()
+    nested = f"uncertainty:base='product:factors=[p2,{inverse_square}]'"
+    succeed("train", "digits", *OPTIONS, "--steps", "2", "--name", "nested", "--weighting", nested)
+    succeed("train", "--resume", "nested", "--steps", "3")
+    inner = find_run("nested").spec().loss.weighting.options["base"]["options"]["factors"][1]
+    assert (inner["name"], inner["options"], inner["distribution"]) == (
+        inverse_square,
+        {"power": 0.5},
+        "debiasctl-good",
+    )
+
+
 def test_a_broken_one_is_named_and_harms_nothing_else(site: Path) -> None:
     message = error_of("train", "digits", *OPTIONS, "--weighting", "broken", code=1)
     assert "weighting 'broken' of bad-weighting 0.1 cannot be imported (ModuleNotFoundError" in message
@@ -198,6 +298,6 @@ def test_an_option_that_has_no_default_or_no_options_at_all() -> None:
 
 
 def test_names_are_completed(site: Path) -> None:
-    assert complete_plugin("weightings")("p") == ["p2", "power"]
+    assert complete_plugin("weightings")("p") == ["p2", "power", "product"]
     assert complete_plugin("samplers")("") == ["ddim", "ddpm"]
     assert complete_any_plugin("gre") == ["greet"]

@@ -1,6 +1,8 @@
 import json
+import logging
 from pathlib import Path
 
+import numpy as np
 import pytest
 import yaml
 from tiny import BACKBONE, OPTIONS, debiasctl, digits, error_of, make_spec, set_up_tiny, succeed
@@ -82,6 +84,101 @@ def test_a_dry_runs_spec_can_be_trained(tmp_path: Path) -> None:
     succeed("train", "--spec", tmp_path / "spec.json", "--name", "run")
     again = find_run("run").spec().model_dump(mode="json", exclude={"content", "provenance"})
     assert again == {key: value for key, value in plan["spec"].items() if key not in ("content", "provenance")}
+
+
+# ---------------------------------------------------------------- what a dry run says of the objective
+
+
+@pytest.mark.parametrize("normalize", ["mean", "none"])
+@pytest.mark.parametrize(
+    "timesteps", ["uniform", "importance", "lognormal", "stratified", "loss-second-moment", "speed:tau=300"]
+)
+def test_a_dry_run_prints_the_effective_weight(timesteps: str, normalize: str) -> None:
+    objective = json.loads(
+        succeed("train", "digits", *OPTIONS, "--dry-run", "--json", "--timesteps", timesteps, "--weighting", "debiased",
+                "--prediction", "eps", "--schedule", "linear", "--normalize", normalize).out
+    )["objective"]  # fmt: skip
+    assert list(objective) == ["t", "snr", "probability", "weight", "correction", "effective_weight"]
+    columns = {name: np.array(values, dtype=float) for name, values in objective.items()}
+    assert {len(column) for column in columns.values()} == {1000}
+    assert objective["t"] == list(range(1000))
+    alphas_cumprod = np.cumprod(1 - np.linspace(1e-4, 0.02, 1000))
+    np.testing.assert_allclose(columns["snr"], alphas_cumprod / (1 - alphas_cumprod), rtol=1e-9)
+    probability, weight, correction = (columns[name] for name in ("probability", "weight", "correction"))
+    assert probability.sum() == pytest.approx(1)
+    product = probability * correction * weight
+    assert columns["effective_weight"].mean() == pytest.approx(1)
+    np.testing.assert_allclose(columns["effective_weight"], product / product.mean(), rtol=1e-9)
+    base = probability * correction
+    scale = (base * columns["snr"] ** -0.5).sum() if normalize == "mean" else 1
+    np.testing.assert_allclose(weight * scale, columns["snr"] ** -0.5, rtol=1e-9)
+    if timesteps in ("importance", "stratified", "loss-second-moment", "uniform"):
+        np.testing.assert_allclose(base, 1 / 1000, rtol=1e-9)
+    else:
+        np.testing.assert_allclose(correction, 1)
+        assert base.max() > 2 * base.min()
+
+
+def test_a_dry_run_prints_it_for_people_too() -> None:
+    plan = ("train", "digits", *OPTIONS, "--dry-run", "--timesteps", "importance", "--weighting", "min-snr",
+            "--schedule", "edm", "--prediction", "edm")  # fmt: skip
+    text, objective = succeed(*plan).out, json.loads(succeed(*plan, "--json").out)["objective"]
+    _, _, table = text.partition("What is optimised: density of t times weight, with mean 1 over t")
+    lines = [line.split() for line in table.splitlines() if line.strip(" ─+-|")]
+    assert " ".join(lines[0]) == "t SNR drawn (x T) weight on F correction effective"
+    rows = {int(line[0]): line[1:] for line in lines[1:]}
+    assert (min(rows), max(rows), len(rows)) == (0, 999, 11)
+    for t, cells in rows.items():
+        expected = (objective["snr"][t], 1000 * objective["probability"][t], objective["weight"][t],
+                    objective["correction"][t], objective["effective_weight"][t])  # fmt: skip
+        assert cells == [f"{value:.3g}" for value in expected]
+
+
+def test_a_dry_run_warns_on_stderr_of_what_sampling_would_miss(monkeypatch: pytest.MonkeyPatch) -> None:
+    arguments = ("train", "digits", *OPTIONS, "--dry-run", "--json", "--schedule", "cosine:zero_terminal_snr=true")
+    for weighting, prediction, warned in (
+        ("debiased", "v", True), ("min-snr", "x0", True), ("constant-v", "v", False), ("truncated-snr", "x0", False),
+    ):  # fmt: skip
+        with monkeypatch.context() as patch:
+            patch.setattr(logging.root, "handlers", [])  # pytest's own keep the command from setting up its log
+            outcome = succeed(*arguments, "--weighting", weighting, "--prediction", prediction)
+        assert json.loads(outcome.out)["objective"]["snr"][-1] == 0
+        assert (f"note: the effective weight on {prediction} at t = 999" in outcome.err) == warned
+        assert "constant-v, constant-x0, truncated-snr and edm" in outcome.err or not warned
+
+
+@pytest.mark.parametrize(
+    ("prediction", "reason"),
+    [("eps", "at its last timestep x_t is the noise itself"), ("edm", "ln(sigma/alpha), which is infinite")],
+)
+def test_a_dry_run_refuses_what_cannot_be_trained_at_zero_terminal_snr(
+    prediction: str, reason: str, debiasctl_home: Path
+) -> None:
+    message = error_of("train", "digits", *OPTIONS, "--dry-run", "--schedule", "cosine:zero_terminal_snr=true",
+                       "--prediction", prediction, code=2)  # fmt: skip
+    assert f"{prediction}-prediction cannot be used on a schedule with zero terminal SNR" in message
+    assert reason in message
+    assert "Use --prediction v or x0" in message
+    assert nothing_written(debiasctl_home)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--timesteps", "importance:base=importance"], "is itself a way of drawing under a base"),
+        (["--timesteps", "speed:tau=2000"], "tau=2000 lies beyond the schedule's 1000 timesteps"),
+        (["--weighting", "uncertainty:base=uncertainty"], "its base 'uncertainty' is learned itself"),
+        (["--weighting", "product:factors=[uncertainty]"], "its factor 'uncertainty' is learned"),
+        (["--weighting", "table:path=/no/such.csv"], "there is no such file"),
+        (["--schedule", "linear:zero_terminal_snr=true,continuous=true", "--prediction", "v"],
+         "a schedule cannot be continuous and have zero terminal SNR"),
+        (["--schedule", "edm", "--set", "model.learned_variance=true"], "a continuous schedule has no such steps"),
+    ],
+)  # fmt: skip
+def test_a_dry_run_refuses_what_training_would(arguments: list[str], message: str, debiasctl_home: Path) -> None:
+    for more in (["--dry-run"], []):
+        assert message in error_of("train", "digits", *OPTIONS, *arguments, *more, code=2)
+    assert nothing_written(debiasctl_home)
 
 
 # ---------------------------------------------------------------- spec files and --set

@@ -34,6 +34,9 @@ SURFACE = {
     "plugins": "--help",
     "plugins list": "KIND --help --json",
     "plugins describe": "KIND NAME --help --json",
+    "weightings": "--help",
+    "weightings table": "[REF...] --csv --help --json --normalize --prediction --schedule",
+    "weightings plot": "[REF...] --help --normalize --out --prediction --schedule --timesteps",
 }
 
 
@@ -59,7 +62,7 @@ def test_the_surface_is_frozen() -> None:
     assert found == SURFACE
 
 
-@pytest.mark.parametrize("path", [path for path in SURFACE if path not in ("runs", "plugins")])
+@pytest.mark.parametrize("path", [path for path in SURFACE if path not in ("runs", "plugins", "weightings")])
 def test_help_has_an_example(path: str) -> None:
     text = succeed(*path.split(), "--help").out
     assert "Example" in text
@@ -124,8 +127,9 @@ def test_looking_imports_nothing_heavy() -> None:
 import json, sys
 from debiasctl.cli.app import main
 from debiasctl.cli.completion import complete_any_plugin, complete_run
-heavy, seen = ("torch", "torchvision", "sklearn", "scipy", "accelerate"), {}
-for arguments in (["--help"], ["--version"], ["train", "--help"], ["runs", "list"], ["plugins", "list"]):
+heavy, seen = ("torch", "torchvision", "sklearn", "scipy", "accelerate", "matplotlib", "plotille"), {}
+for arguments in (["--help"], ["--version"], ["train", "--help"], ["weightings", "plot", "--help"], ["runs", "list"],
+                  ["plugins", "list"]):
     sys.argv = ["debiasctl", *arguments]
     try:
         main()
@@ -139,5 +143,5 @@ print(json.dumps(seen), file=sys.stderr)
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     seen = json.loads(done.stderr.splitlines()[-1])
-    assert len(seen) == 6
+    assert len(seen) == 7
     assert {name: found for name, found in seen.items() if found} == {}

@@ -55,7 +55,8 @@ def test_the_tables_fit_together(process: DiffusionProcess) -> None:
     torch.testing.assert_close(process.alphas_cumprod_prev[1:], process.alphas_cumprod[:-1], **close)
     assert process.alphas_cumprod_prev[0] == 1
     assert bool((process.snr.diff() < 0).all())
-    for table in vars(process).values():
+    tables = {name: value for name, value in vars(process).items() if name != "continuous"}
+    for table in tables.values():
         assert table.dtype == torch.float64
         assert table.shape == (process.num_timesteps,)
 
@@ -80,12 +81,64 @@ def test_noise_is_added_per_image_in_its_dtype() -> None:
     x0, eps = torch.randn(2, 3, 1, 4, 4, generator=torch.Generator().manual_seed(0)).unbind()
     t = torch.tensor([0, 500, 999])
     for dtype in (torch.float32, torch.float64):
-        x_t = process.add_noise(x0.to(dtype), eps.to(dtype), t)
+        x_t = process.add_noise(x0.to(dtype), eps.to(dtype), process.levels(t))
         assert x_t.dtype == dtype
         for i, step in enumerate(t):
             cumulative = process.alphas_cumprod[step]
             expected = cumulative.sqrt() * x0[i].double() + (1 - cumulative).sqrt() * eps[i].double()
             torch.testing.assert_close(x_t[i].double(), expected, rtol=0, atol=1e-6)
+
+
+def test_levels_at_timesteps_are_the_tables_bit_for_bit(process: DiffusionProcess) -> None:
+    t = torch.arange(process.num_timesteps).flip(0)
+    levels = process.levels(t)
+    for name in ("alpha", "sigma", "snr"):
+        assert torch.equal(getattr(levels, name), getattr(process, name)[t]), name
+    assert torch.equal(levels.t, t)
+
+
+@pytest.mark.parametrize("name", [*SCHEDULES, "edm"])
+def test_between_timesteps_log_snr_is_linear_in_t_and_so_half_a_step_beyond_the_ends(name: str) -> None:
+    process = make(name, num_timesteps=200, continuous=True)
+    below = torch.arange(199)
+    close = {"rtol": 1e-12, "atol": 1e-12}
+    for share in (0.0, 0.25, 0.5, 1 - 1e-9):
+        levels = process.levels(below + torch.tensor(share, dtype=torch.float64))
+        expected = (1 - share) * process.log_snr[:-1] + share * process.log_snr[1:]
+        torch.testing.assert_close(levels.snr.log(), expected, **close)
+        torch.testing.assert_close(levels.alpha**2 / levels.sigma**2, levels.snr, rtol=1e-12, atol=0)
+        torch.testing.assert_close(levels.alpha**2 + levels.sigma**2, torch.ones_like(expected), **close)
+        assert levels.snr.dtype == levels.alpha.dtype == levels.sigma.dtype == torch.float64
+    beyond = process.levels(torch.tensor([-0.5, 199.5], dtype=torch.float64))
+    log_snr = process.log_snr
+    expected = torch.stack([1.5 * log_snr[0] - 0.5 * log_snr[1], 1.5 * log_snr[-1] - 0.5 * log_snr[-2]])
+    torch.testing.assert_close(beyond.snr.log(), expected, **close)
+
+
+def test_at_whole_t_what_lies_between_meets_the_tables() -> None:
+    process = make("cosine", continuous=True)
+    t = torch.arange(1000)
+    whole, between = process.levels(t), process.levels(t.double())
+    for name in ("alpha", "sigma", "snr"):
+        torch.testing.assert_close(getattr(between, name), getattr(whole, name), rtol=1e-12, atol=0)
+
+
+def test_one_timestep_is_one_noise_level() -> None:
+    process = DiffusionProcess(torch.tensor([0.3]), continuous=True)
+    assert process.levels(torch.tensor([-0.5, 0.0, 0.5])).alpha.tolist() == pytest.approx([0.3**0.5] * 3)
+
+
+def test_edms_noise_to_signal_ratio_is_log_linear() -> None:
+    process = make("edm", sigma_min=0.01, sigma_max=10.0, num_timesteps=31)
+    t = torch.linspace(-0.5, 30.5, 62, dtype=torch.float64)
+    levels = process.levels(t)
+    torch.testing.assert_close(levels.sigma / levels.alpha, 0.01 * 1000 ** (t / 30), rtol=1e-12, atol=0)
+
+
+@pytest.mark.parametrize("name", SCHEDULES)
+def test_continuous_and_zero_terminal_snr_contradict_each_other(name: str) -> None:
+    with pytest.raises(UsageError, match="no log-SNR lies between its last two timesteps"):
+        make(name, continuous=True, zero_terminal_snr=True)
 
 
 def test_tables_are_looked_up_in_float64_and_cast_last() -> None:
@@ -108,7 +161,7 @@ def test_respacing_to_every_timestep_changes_nothing(process: DiffusionProcess) 
     timesteps, respaced = process.respaced(process.num_timesteps)
     assert timesteps == list(range(process.num_timesteps))
     for name, table in vars(process).items():
-        assert torch.equal(getattr(respaced, name), table), name
+        assert name == "continuous" or torch.equal(getattr(respaced, name), table), name
 
 
 def adm_timesteps(num_timesteps: int, num_steps: int) -> list[int]:

@@ -1,11 +1,14 @@
+from dataclasses import dataclass, replace
+
 import pytest
 import torch
 from diffusers import DDPMScheduler
-from sampler_cases import crooked, gaussian, moments, no_noise, numbered_noise, process, random_x
+from sampler_cases import KnownDenoiser, crooked, gaussian, moments, no_noise, numbered_noise, process, random_x
 
 from debiasctl import registry
+from debiasctl.api import Estimate
 from debiasctl.diffusion.process import DiffusionProcess, spaced_timesteps
-from debiasctl.errors import PluginOptionsError
+from debiasctl.errors import PluginOptionsError, UsageError
 from debiasctl.samplers.ddpm import DDPM
 
 MEAN, STD = 0.3, 0.5
@@ -143,7 +146,45 @@ def test_the_noise_has_the_respaced_process_own_variance(variance: str) -> None:
     assert (first[1] - first[0]).item() == pytest.approx(table[-1].sqrt().item(), rel=1e-12)
 
 
-@pytest.mark.parametrize("ref", ["ddpm:variance=learned", "ddpm:eta=1", "ddpm:clip_x0=2"])
+@dataclass
+class WithFraction:
+    """A denoiser whose learned variance is the same everywhere."""
+
+    inner: KnownDenoiser
+    fraction: float
+
+    @property
+    def alphas_cumprod(self) -> torch.Tensor:
+        return self.inner.alphas_cumprod
+
+    def __call__(self, x_t: torch.Tensor, t: int, labels: torch.Tensor | None = None) -> Estimate:
+        return replace(self.inner(x_t, t, labels), variance_fraction=torch.full_like(x_t, self.fraction))
+
+
+@pytest.mark.parametrize("schedule", ["linear", "cosine:zero_terminal_snr=true"])
+@pytest.mark.parametrize("num_steps", [1, 2, 10, 100])
+def test_a_learned_variance_lies_between_the_two_fixed_ones(schedule: str, num_steps: int) -> None:
+    """Of the respaced process too, whose steps are longer than those that the network was trained on."""
+    forward, x = process(schedule), random_x(2, 1, 4, 4)
+    noise = numbered_noise(x.shape)
+
+    def draw(fraction: float, variance: str) -> torch.Tensor:
+        return make(variance=variance)(WithFraction(crooked(forward), fraction), x, num_steps=num_steps, noise=noise)
+
+    small, large = draw(0.5, "fixed-small"), draw(0.5, "fixed-large")
+    torch.testing.assert_close(draw(0.0, "learned"), small, rtol=1e-9, atol=1e-9)
+    torch.testing.assert_close(draw(1.0, "learned"), large, rtol=1e-9, atol=1e-9)
+    if num_steps > 1:
+        assert not torch.allclose(draw(0.5, "learned"), small)
+        assert not torch.allclose(draw(0.5, "learned"), large)
+
+
+def test_a_learned_variance_is_refused_where_none_was_learned() -> None:
+    with pytest.raises(UsageError, match=r"model\.learned_variance=true; for this one choose variance=fixed-small"):
+        make(variance="learned")(crooked(process()), random_x(1, 1, 2, 2), num_steps=2, noise=numbered_noise)
+
+
+@pytest.mark.parametrize("ref", ["ddpm:variance=large", "ddpm:eta=1", "ddpm:clip_x0=2"])
 def test_options_out_of_range(ref: str) -> None:
     with pytest.raises(PluginOptionsError):
         registry.create("samplers", ref)

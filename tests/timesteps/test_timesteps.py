@@ -57,7 +57,13 @@ def test_which_are_objectives_and_which_are_drawn_under_a_base() -> None:
 
 @pytest.mark.parametrize("name", DRAWINGS)
 @pytest.mark.parametrize("base", OBJECTIVES)
-def test_the_base_is_the_distribution_that_is_named(name: str, base: str) -> None:
+@pytest.mark.parametrize("factor", [1, 7])  # a third party's need not have sum 1
+def test_the_base_is_the_distribution_that_is_named(
+    name: str, base: str, factor: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plugin = registry.load("timesteps", parse_ref(base).name)
+    given = plugin.probabilities
+    monkeypatch.setattr(plugin, "probabilities", lambda self, shown: factor * given(self, shown))
     shown, named = context("linear"), registry.create("timesteps", base)
     drawing = registry.create("timesteps", PluginRef(name, {"base": base}))
     expected = named.probabilities(shown)

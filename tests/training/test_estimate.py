@@ -10,8 +10,9 @@ UNET = "unet:channels=32,channel_mult=[1,2],num_res_blocks=1,attention_resolutio
 
 @pytest.mark.parametrize("backbone", [BACKBONE, UNET])
 @pytest.mark.parametrize("conditional", [True, False])
-def test_counts_are_those_of_what_is_trained(backbone: str, conditional: bool) -> None:
-    spec = make_spec(model__backbone=backbone, model__conditional=conditional)
+@pytest.mark.parametrize("learned_variance", [True, False])
+def test_counts_are_those_of_what_is_trained(backbone: str, conditional: bool, learned_variance: bool) -> None:
+    spec = make_spec(model__backbone=backbone, model__conditional=conditional, model__learned_variance=learned_variance)
     found = estimate(spec, digits().info)
     network = set_up_tiny(spec).network
     assert found.parameters == sum(parameter.numel() for parameter in network.parameters())
@@ -21,6 +22,15 @@ def test_counts_are_those_of_what_is_trained(backbone: str, conditional: bool) -
     assert found.memory["optimizer"] == 8 * found.parameters  # two moments
     assert found.memory["data"] == 1797 * 64
     assert found.total == sum(found.memory.values())
+
+
+def test_a_learned_variance_doubles_the_output() -> None:
+    plain, learned = make_spec(), make_spec(model__learned_variance=True)
+    outputs = [set_up_tiny(spec).network(torch.zeros(2, 1, 8, 8), torch.zeros(2), torch.tensor([0, 1]))
+               for spec in (plain, learned)]  # fmt: skip
+    assert [output.shape for output in outputs] == [(2, 1, 8, 8), (2, 2, 8, 8)]
+    found = [estimate(spec, digits().info).parameters for spec in (plain, learned)]
+    assert found[1] - found[0] == (16 + 1) * 2 * 2  # one more channel of each 2x2 patch from 16 features and a bias
 
 
 @pytest.mark.parametrize("backbone", [BACKBONE, UNET])

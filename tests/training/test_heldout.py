@@ -15,28 +15,34 @@ NUM = 20
 class Zero(torch.nn.Module):
     """Predicts 0 and keeps what it was given."""
 
-    def __init__(self) -> None:
+    def __init__(self, channels: int = 1) -> None:
         super().__init__()
-        self.seen = []
+        self.seen, self.channels = [], channels
 
     def forward(self, x, noise_level, labels=None):
-        self.seen.append((x, noise_level.long(), labels))
-        return torch.zeros_like(x)
+        self.seen.append((x, noise_level, labels))
+        return x.new_zeros(len(x), self.channels, 8, 8)
 
 
 def heldout_set(num_images: int = NUM, conditional: bool = True) -> HeldoutSet:
     return HeldoutSet.of(digits().heldout, num_images=num_images, conditional=conditional, device=torch.device("cpu"))
 
 
-@pytest.mark.parametrize("prediction", ["eps", "x0", "v"])
-def test_a_network_that_gives_0_errs_by_its_target(prediction: str) -> None:
-    objective, network, heldout = build_objective(make_spec(model__prediction=prediction)), Zero(), heldout_set()
+@pytest.mark.parametrize(
+    "prediction, schedule", [("eps", "linear"), ("x0", "linear"), ("v", "linear"), ("edm", "linear"), ("edm", "edm")]
+)
+def test_a_network_that_gives_0_errs_by_its_target(prediction: str, schedule: str) -> None:
+    spec = make_spec(model__prediction=prediction, diffusion__schedule=schedule)
+    objective, network, heldout = build_objective(spec), Zero(), heldout_set()
     bins = heldout_errors(network, objective, heldout)
     assert [one["log_snr"] for one in bins] == [
         list(pair) for pair in zip([None, *LOG_SNR_EDGES], [*LOG_SNR_EDGES, None], strict=True)
     ]
-    for number, (one, (_, t, labels)) in enumerate(zip(bins, network.seen, strict=True)):
+    for number, (one, (_, noise_level, labels)) in enumerate(zip(bins, network.seen, strict=True)):
         low, high = one["log_snr"]
+        t = noise_level.long()
+        if prediction == "edm":  # which is told ln(sigma/alpha)/4
+            t = (objective.process.log_snr + 8 * noise_level.double()[:, None]).abs().argmin(dim=1)
         log_snr = objective.process.log_snr[t]
         assert low is None or bool((log_snr >= low).all())
         assert high is None or bool((log_snr < high).all())
@@ -46,8 +52,13 @@ def test_a_network_that_gives_0_errs_by_its_target(prediction: str) -> None:
         eps, x0 = eps.double(), heldout.x0.double()
         snr = objective.process.snr[t][:, None, None, None]
         alpha, sigma = (snr / (1 + snr)).sqrt(), (1 / (1 + snr)).sqrt()
-        target = {"eps": eps, "x0": x0, "v": alpha * eps - sigma * x0}[prediction]
-        of_x0 = {"eps": target**2 / snr, "x0": target**2, "v": target**2 / (1 + snr)}[prediction]
+        skipped = alpha * 0.25 / (sigma**2 + alpha**2 * 0.25) * (alpha * x0 + sigma * eps)
+        of_x0 = {
+            "eps": eps**2 / snr,
+            "x0": x0**2,
+            "v": (alpha * eps - sigma * x0) ** 2 / (1 + snr),
+            "edm": (x0 - skipped) ** 2,
+        }[prediction]
         # one error in three units
         assert one["x0"] == pytest.approx(of_x0.mean().item(), rel=1e-4)
         assert one["eps"] == pytest.approx((of_x0 * snr).mean().item(), rel=1e-4)
@@ -77,6 +88,11 @@ def test_the_numbers_do_not_depend_on_the_runs_seed_or_weighting() -> None:
         return heldout_errors(Zero(), build_objective(make_spec(**settings)), heldout_set())
 
     assert errors(training__seed=0) == errors(training__seed=7, loss__weighting="constant")
+
+
+def test_a_learned_variance_does_not_enter_the_numbers() -> None:
+    plain, learned = (build_objective(make_spec(model__learned_variance=value)) for value in (False, True))
+    assert heldout_errors(Zero(), plain, heldout_set()) == heldout_errors(Zero(2), learned, heldout_set())
 
 
 def test_bins_that_the_schedule_does_not_enter_are_left_out_and_zero_snr_is_in_the_lowest() -> None:

@@ -116,11 +116,74 @@ def kill_in_the_middle(spec_file: Path, generator: random.Random) -> Run:
     raise AssertionError("it was never killed in time")
 
 
-@pytest.mark.parametrize("trial", [0, *(pytest.param(number, marks=pytest.mark.slow) for number in range(1, 6))])
-def test_a_killed_run_resumed_equals_one_that_never_stopped(trial: int, tmp_path: Path) -> None:
+OBJECTIVES = {  # what has state of its own, or depends on how much of training is done
+    "learned weighting": {"loss__weighting": "uncertainty"},
+    "learned over a moving base": {"loss__weighting": "uncertainty:base='interpolate:p=0,p_end=1'"},
+    "moving weighting": {"loss__weighting": "interpolate:p=0,p_end=1,until=0.8", "loss__timesteps": "importance"},
+    "losses seen": {
+        "loss__timesteps": "loss-second-moment:history=1", "diffusion__schedule": "cosine:num_timesteps=12",
+    },
+    "a number shared by the batch": {"loss__timesteps": "stratified"},
+    "edm": {
+        "loss__weighting": "edm", "loss__timesteps": "lognormal", "diffusion__schedule": "edm",
+        "model__prediction": "edm",
+    },
+    "learned variance": {"model__learned_variance": True, "diffusion__schedule": "cosine"},
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("what", OBJECTIVES)
+def test_every_objective_goes_on_from_where_it_was(what: str) -> None:
+    spec = make_spec(**OBJECTIVES[what], training__steps=16, training__checkpoint_every=5, training__batch_size=16)
+    whole = train("whole", spec)
+    with pytest.raises(Interrupted):
+        train("run", spec, stop_at(8))
+    run = find_run("run")
+    if what == "losses seen":  # and so another q than the base's, before and after
+        seen = stored_state(run, 8)["state/timesteps/counts"]
+        assert bool((seen > 0).all())
+        assert not torch.equal(seen, stored_state(whole, 16)["state/timesteps/counts"])
+    if "learned" in what and "variance" not in what:
+        weight = [stored_state(run, step)["state/weighting/module/weight"] for step in (5, 8)]
+        assert float(weight[0].abs().min()) > 0
+        assert not torch.equal(weight[0], weight[1])
+    assert resume(run) == list(range(9, 17))
+    assert_same_end(run, whole)
+
+
+@pytest.mark.parametrize(
+    ("weighting", "noted"),
+    [("interpolate:p=0,p_end=1", True), ("uncertainty:base='interpolate:p=0,p_end=1'", True), ("interpolate", False)],
+)
+def test_a_larger_budget_moves_a_weighting_that_follows_it(
+    weighting: str, noted: bool, caplog: pytest.LogCaptureFixture
+) -> None:
+    run = train("run", make_spec(loss__weighting=weighting, optimizer__decay="none"))
+    assert resume(run, steps=8) == [7, 8]
+    said = "the weighting changes towards the last step; with this one its course changes"
+    assert (said in caplog.text) == noted
+    long = train("long", make_spec(loss__weighting=weighting, optimizer__decay="none", training__steps=8))
+    assert same_state(stored_state(run, 8), stored_state(long, 8)) != noted
+
+
+STATEFUL = {**LONG, "loss__weighting": "uncertainty:base='interpolate:p=0.2,p_end=0.8'",
+            "loss__timesteps": "loss-second-moment:history=2", "diffusion__schedule": "cosine:num_timesteps=30",
+            "model__learned_variance": True}  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("settings", "trial"),
+    [
+        (LONG, 0),
+        (STATEFUL, 0),
+        *(pytest.param(LONG, number, marks=pytest.mark.slow) for number in range(1, 6)),
+        *(pytest.param(STATEFUL, number, marks=pytest.mark.slow) for number in range(1, 4)),
+    ],
+)
+def test_a_killed_run_resumed_equals_one_that_never_stopped(settings: dict, trial: int, tmp_path: Path) -> None:
     seed = int.from_bytes(os.urandom(4), "big")
     print(f"seed {seed}")
-    spec = make_spec(**LONG)
+    spec = make_spec(**settings)
     spec_file = tmp_path / "spec.json"
     spec_file.write_text(json.dumps(spec.model_dump(mode="json")))
     run = kill_in_the_middle(spec_file, random.Random(seed))

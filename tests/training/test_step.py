@@ -5,10 +5,11 @@ from dataclasses import replace
 import pytest
 import torch
 from tiny import digits, make_spec, randomize, set_up_tiny, write_distribution
+from torch.distributions import Normal, kl_divergence
 
 from debiasctl import counter_random
 from debiasctl.counter_random import Stream
-from debiasctl.errors import DebiasctlError, TrainingError
+from debiasctl.errors import TrainingError
 from debiasctl.specs import OptimizerSection
 from debiasctl.training.setup import build_network, build_objective
 from debiasctl.training.step import learning_rate, train_step
@@ -28,32 +29,53 @@ def column(values):
     return values.to(torch.float32)[:, None, None, None]
 
 
-def independent_loss(network, prediction, weight):
-    """weight[t] * mean squared error, averaged, from the numbers that counter_random gives for (seed, step)."""
+def drawn():
+    """x0, labels, noise and the uniform numbers for t that counter_random gives for (seed, step)."""
     data, positions = digits(), torch.arange(SIZE)
     chosen = counter_random.order(SEED, epoch=0, size=1501)[STEP * SIZE : (STEP + 1) * SIZE]
     x0 = data.train.images(chosen).to(torch.float32) / 127.5 - 1
-    t = torch.floor(1000 * counter_random.uniform(SEED, Stream.TIMESTEP, step=STEP, positions=positions)).long()
     eps = counter_random.normal(SEED, Stream.NOISE, step=STEP, positions=positions, shape=(1, 8, 8))
+    uniforms = counter_random.uniform(SEED, Stream.TIMESTEP, step=STEP, positions=positions)
+    return x0, data.train.labels(chosen), eps, uniforms
+
+
+def noised(t):
+    x0, labels, eps, _ = drawn()
     alpha, sigma = column(ALPHAS_CUMPROD[t].sqrt()), column((1 - ALPHAS_CUMPROD[t]).sqrt())
-    output = network(alpha * x0 + sigma * eps, t.float(), data.train.labels(chosen))
+    return alpha, sigma, alpha * x0 + sigma * eps, labels
+
+
+def independent_errors(output, t, prediction):
+    x0, _, eps, _ = drawn()
+    alpha, sigma, _, _ = noised(t)
     target = {"eps": eps, "x0": x0, "v": alpha * eps - sigma * x0}[prediction]
-    errors = [((output[i] - target[i]) ** 2).mean() for i in range(SIZE)]
+    return [((output[i] - target[i]) ** 2).mean() for i in range(SIZE)]
+
+
+def uniform_timesteps():
+    return torch.floor(1000 * drawn()[3]).long()
+
+
+def independent_loss(network, prediction, weight, t=None):
+    """weight[t] * mean squared error, averaged."""
+    t = uniform_timesteps() if t is None else t
+    _, _, x_t, labels = noised(t)
+    errors = independent_errors(network(x_t, t.float(), labels), t, prediction)
     return sum(weight[t[i]] * errors[i] for i in range(SIZE)) / SIZE
+
+
+def set_up_free(**settings):
+    """A training with weights at which all matters, whose gradient is not clipped, and a copy of its network."""
+    training = set_up_tiny(make_spec(training__seed=SEED, optimizer__clip_grad_norm=None, **settings))
+    randomize(training.network)
+    return training, copy.deepcopy(training.network)
 
 
 @pytest.mark.parametrize("normalize", ["mean", "none"])
 @pytest.mark.parametrize("prediction", ["eps", "x0", "v"])
 @pytest.mark.parametrize("weighting", list(WEIGHTS))
 def test_loss_is_the_papers_formula(weighting: str, prediction: str, normalize: str) -> None:
-    training = set_up_tiny(
-        make_spec(
-            loss__weighting=weighting, model__prediction=prediction, loss__normalize=normalize,
-            training__seed=SEED, optimizer__clip_grad_norm=None,
-        )
-    )  # fmt: skip
-    randomize(training.network)
-    network = copy.deepcopy(training.network)
+    training, network = set_up_free(loss__weighting=weighting, model__prediction=prediction, loss__normalize=normalize)
     weight = WEIGHTS[weighting][prediction]
     weight = weight / weight.mean() if normalize == "mean" else weight
     loss = independent_loss(network, prediction, weight)
@@ -103,25 +125,27 @@ def test_runs_of_one_seed_see_the_same_whatever_their_weighting() -> None:
 
 
 @pytest.mark.parametrize("where", ["loss", "gradient"])
-def test_what_is_not_finite_changes_nothing(where: str) -> None:
+def test_what_is_not_finite_changes_nothing(where: str, monkeypatch: pytest.MonkeyPatch) -> None:
     training = set_up_tiny(make_spec(training__seed=SEED))
     for step in range(2):
         train_step(training, step)
+    objective = training.objective
     if where == "loss":
-        weight = torch.full_like(training.objective.weight, math.inf)
-        training.objective = replace(training.objective, weight=weight)
+        drawn_with, infinite = objective.draw, torch.full((SIZE,), math.inf)
+        monkeypatch.setattr(
+            objective, "draw", lambda *given, **named: replace(drawn_with(*given, **named), weight=infinite)
+        )
     else:
         next(training.network.parameters()).register_hook(lambda gradient: gradient * math.nan)
     before = [copy.deepcopy(part.state_dict()) for part in (training.network, training.ema.network)]
     moments = copy.deepcopy(training.optimizer.state_dict()["state"])
     with pytest.raises(TrainingError) as caught:
         train_step(training, STEP)
-    t = torch.floor(1000 * counter_random.uniform(SEED, Stream.TIMESTEP, step=STEP, positions=torch.arange(SIZE)))
     message = str(caught.value)
     assert f"the {where} is not finite at step 4" in message
     named = int(message.partition("at t = ")[2].partition(",")[0])
-    assert named in t.long().tolist()
-    weight_text = "inf" if where == "loss" else f"{training.objective.weight[named].item():.4g}"
+    assert named in uniform_timesteps().tolist()
+    weight_text = "inf" if where == "loss" else f"{objective.tables().weight[named].item():.4g}"
     assert f"weight {weight_text})" in message
     for state, part in zip(before, (training.network, training.ema.network), strict=True):
         assert all(torch.equal(state[name], tensor) for name, tensor in part.state_dict().items())
@@ -173,21 +197,9 @@ def test_gradients_are_clipped_to_the_norm_and_the_norm_before_is_reported() -> 
     assert torch.equal(gradients(norm * 10)[1], free)
 
 
-def test_timesteps_are_the_quantiles_of_their_distribution() -> None:
-    objective = replace(build_objective(make_spec()), cumulative=torch.tensor([0.5, 0.75, 1 - 1e-12]))
-    uniforms = torch.tensor([0, 0.4999, 0.5, 0.7499, 0.75, 0.99, 1 - 1e-16], dtype=torch.float64)
-    assert objective.timesteps(uniforms).tolist() == [0, 0, 1, 1, 2, 2, 2]
-
-
-def test_uniform_timesteps_are_the_floor_of_t_times_u() -> None:
-    uniforms = (torch.arange(4000, dtype=torch.float64) + 0.5) / 4000
-    assert torch.equal(build_objective(make_spec()).timesteps(uniforms), torch.arange(4000) // 4)
-
-
 TIMESTEPS = '''
 """Timestep distributions of a package of its own."""
 import torch
-from pydantic import Field
 from debiasctl.api import PluginOptions
 
 
@@ -197,42 +209,119 @@ class Tilted:
     corrected = True
 
     class Options(PluginOptions):
-        """Options."""
-
-        first: float = Field(1.0, description="what stands at t = 0, to break it")
+        """None."""
 
     def __init__(self, options):
-        self.first = options.first
+        pass
 
-    def probabilities(self, snr):
-        density = torch.arange(1, len(snr) + 1, dtype=torch.float64)
-        density = density / density.sum()
-        density[0] *= self.first
-        return density
+    def probabilities(self, context):
+        return torch.arange(1, len(context.snr) + 1, dtype=torch.float64)
 '''
 
 
-@pytest.fixture
-def tilted(tmp_path, monkeypatch) -> None:
+def test_a_corrected_distribution_changes_the_draws_and_not_the_objective(
+    tmp_path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     points = {"debiasctl.timesteps": {"tilted": "tilted_timesteps:Tilted"}}
     write_distribution(
         tmp_path, name="tilted", version="1", entry_points=points, modules={"tilted_timesteps": TIMESTEPS}
     )
     monkeypatch.syspath_prepend(tmp_path)
+    training, network = set_up_free(loss__timesteps="tilted")
+    plain, tables = build_objective(make_spec()).tables(), training.objective.tables()
+    torch.testing.assert_close(tables.weight, plain.weight, rtol=1e-9, atol=0)
+    torch.testing.assert_close(tables.probability * tables.correction, plain.probability, rtol=1e-9, atol=0)
+    density = torch.arange(1, 1001, dtype=torch.float64)
+    density = density / density.sum()
+    t = torch.tensor([int((density.cumsum(0) <= u).sum()) for u in drawn()[3]])
+    assert not torch.equal(t, uniform_timesteps())
+    weight = WEIGHTS["debiased"]["eps"]
+    loss = independent_loss(network, "eps", weight / weight.mean() * 0.001 / density, t)
+    assert train_step(training, STEP).loss == pytest.approx(loss.item(), rel=1e-5)
 
 
-def test_a_corrected_distribution_changes_the_draws_and_not_the_objective(tilted: None) -> None:
-    plain, drawn = build_objective(make_spec()), build_objective(make_spec(loss__timesteps="tilted"))
-    density = torch.diff(drawn.cumulative, prepend=torch.zeros(1, dtype=torch.float64))
-    torch.testing.assert_close(density * drawn.weight, plain.weight / 1000, rtol=1e-9, atol=0)
-    assert drawn.timesteps(torch.tensor([0.25], dtype=torch.float64)).item() == 499  # √0.25 of the way
+def test_a_distribution_that_observes_is_shown_every_weighted_loss() -> None:
+    training, network = set_up_free(loss__timesteps="loss-second-moment:history=8", loss__weighting="min-snr")
+    t = uniform_timesteps()
+    _, _, x_t, labels = noised(t)
+    errors = independent_errors(network(x_t, t.float(), labels), t, "eps")
+    weight = WEIGHTS["min-snr"]["eps"] / WEIGHTS["min-snr"]["eps"].mean()
+    expected = torch.zeros(1000, dtype=torch.float64).index_add(0, t, weight[t] * torch.stack(errors).detach())
+    train_step(training, STEP)
+    state = training.objective.distribution.state_dict()
+    assert torch.equal(state["counts"], torch.bincount(t, minlength=1000))
+    torch.testing.assert_close(state["losses"].sum(dim=1), expected, rtol=1e-4, atol=1e-6)
 
 
-@pytest.mark.parametrize("first", [0.0, 2.0])
-def test_a_distribution_that_is_none_is_refused(tilted: None, first: float) -> None:
-    spec = make_spec(loss__timesteps=f"tilted:first={first}")
-    with pytest.raises(DebiasctlError, match="timestep distribution 'tilted' gives no probability"):
-        build_objective(spec)
+# ---------------------------------------------------------------- other objectives
+
+
+def test_training_by_edm_is_its_papers_loss_in_continuous_time() -> None:
+    """lambda(sigma) ||D(y + n; sigma) - y||² with Table 1's preconditioning and weight (arXiv 2206.00364, Eq. 2)."""
+    training, network = set_up_free(
+        model__prediction="edm", model__sigma_data=0.3, loss__weighting="edm:sigma_data=0.3", loss__normalize="none",
+        diffusion__schedule="edm:sigma_min=0.01,sigma_max=10,num_timesteps=50",
+    )  # fmt: skip
+    y, labels, noise, uniforms = drawn()
+    sigma = column(0.01 * 1000 ** ((50 * uniforms - 0.5) / 49))  # ln sigma linear in t, which runs from -1/2 to 49.5
+    total = sigma**2 + 0.3**2
+    x = y + sigma * noise
+    output = network(x / total.sqrt(), sigma.log().flatten() / 4, labels)
+    denoised = 0.09 / total * x + sigma * 0.3 / total.sqrt() * output
+    loss = (total / (sigma * 0.3) ** 2 * (denoised - y) ** 2).mean()
+    assert train_step(training, STEP).loss == pytest.approx(loss.item(), rel=1e-4)
+
+
+def independent_bound(output, t):
+    """KL(q(x_{t-1} | x_t, x0) || p(x_{t-1} | x_t)) by eps-prediction, bits per dimension, averaged over the batch."""
+    x0, _, _, _ = drawn()
+    alpha, sigma, x_t, _ = noised(t)
+    estimate = (x_t - sigma * output[:, :1]) / alpha
+    before, now = column(ALPHAS_CUMPROD[t - 1]).double(), column(ALPHAS_CUMPROD[t]).double()
+    beta = 1 - ALPHAS_CUMPROD[t][:, None, None, None] / ALPHAS_CUMPROD[t - 1][:, None, None, None]
+    small = (1 - before) / (1 - now) * beta
+    fraction = (output[:, 1:] + 1) / 2
+    variance = torch.exp(fraction * beta.log() + (1 - fraction) * small.log())
+
+    def mean(image):
+        return (before.sqrt() * beta * image + (1 - beta).sqrt() * (1 - before) * x_t) / (1 - now)
+
+    true, predicted = Normal(mean(x0), small.sqrt()), Normal(mean(estimate), variance.sqrt())
+    return kl_divergence(true, predicted).mean() / math.log(2)
+
+
+@pytest.mark.parametrize("variance_weight", [0.0, 0.01, 1.0])
+def test_a_learned_variance_adds_its_share_of_the_bound(variance_weight: float) -> None:
+    training, network = set_up_free(model__learned_variance=True, loss__variance_weight=variance_weight)
+    t = uniform_timesteps()
+    assert t.min() > 0
+    _, _, x_t, labels = noised(t)
+    output = network(x_t, t.float(), labels)
+    assert output.shape == (SIZE, 2, 8, 8)
+    weight = WEIGHTS["debiased"]["eps"] / WEIGHTS["debiased"]["eps"].mean()
+    errors = independent_errors(output[:, :1], t, "eps")
+    error, bound = sum(weight[t[i]] * errors[i] for i in range(SIZE)) / SIZE, independent_bound(output, t)
+    assert 1000 * bound > error
+    loss = error + variance_weight * 1000 * bound
+    assert train_step(training, STEP).loss == pytest.approx(loss.item(), rel=1e-4)
+
+
+@pytest.mark.parametrize("prediction", ["eps", "v"])
+def test_the_mean_is_not_trained_through_the_bound(prediction: str) -> None:
+    def output_gradient(variance_weight: float) -> torch.Tensor:
+        training, _ = set_up_free(
+            model__learned_variance=True, loss__variance_weight=variance_weight, model__prediction=prediction
+        )
+        outputs = []
+        training.network.register_forward_hook(lambda *parts: (parts[-1].retain_grad(), outputs.append(parts[-1]))[1])
+        train_step(training, STEP)
+        return outputs[0].grad
+
+    without, balanced = output_gradient(0.0), output_gradient(10.0)
+    assert torch.equal(balanced[:, :1], without[:, :1])
+    assert bool((without[:, :1] != 0).any())
+    assert not bool((without[:, 1:] != 0).any())
+    assert bool((balanced[:, 1:].flatten(1).norm(dim=1) > 0).all())
 
 
 def test_weights_are_drawn_from_the_seed_and_leave_the_global_generator_alone() -> None:

@@ -1,38 +1,65 @@
 import pytest
-import torch
+from weighting_cases import make
 
 from debiasctl import registry
-from debiasctl.errors import PluginOptionsError
+from debiasctl.errors import PluginOptionsError, UsageError
 
 
 @pytest.mark.parametrize(
     ("ref", "options"),
-    [("constant", {}), ("debiased", {}), ("p2", {"k": 1.0, "gamma": 1.0}), ("min-snr", {"gamma": 5.0})],
+    [
+        ("constant", {}),
+        ("debiased", {}),
+        ("p2", {"k": 1.0, "gamma": 1.0}),
+        ("min-snr", {"gamma": 5.0}),
+        ("soft-min-snr", {"gamma": 5.0}),
+        ("edm", {"sigma_data": 0.5}),
+        ("debiased-clamped", {"form": "eps", "max_snr": 1000.0}),
+        ("sigmoid", {"bias": 2.0, "measure": "log-snr"}),
+        ("interpolate", {"p": 0.5, "p_end": None, "until": 1.0}),
+    ],
 )
-def test_defaults_are_the_published_ones(ref: str, options: dict[str, float]) -> None:
+def test_defaults_are_the_published_ones(ref: str, options: dict[str, object]) -> None:
     assert registry.resolve("weightings", ref).options.model_dump() == options
 
 
-@pytest.mark.parametrize("ref", ["p2:k=0", "p2:gamma=-0.1", "min-snr:gamma=0", "min-snr:gamma=nan", "debiased:gamma=1"])
+def test_a_nested_weighting_is_stored_whole() -> None:
+    options = registry.resolve("weightings", "uncertainty").options.model_dump()
+    base = options.pop("base")
+    assert options == {"channels": 128, "learning_rate": 0.01}
+    assert (base["name"], base["options"], base["distribution"]) == ("edm", {"sigma_data": 0.5}, "debiasctl")
+    factors = registry.resolve("weightings", "product:factors=[p2,'min-snr:gamma=1']").options.model_dump()["factors"]
+    assert [factor["options"] for factor in factors] == [{"k": 1.0, "gamma": 1.0}, {"gamma": 1.0}]
+
+
+@pytest.mark.parametrize(
+    "ref",
+    [
+        "p2:k=0", "p2:gamma=-0.1", "min-snr:gamma=0", "min-snr:gamma=nan", "debiased:gamma=1", "soft-min-snr:gamma=0",
+        "edm:sigma_data=0", "debiased-clamped:form=x0", "debiased-clamped:max_snr=0", "sigmoid:measure=snr",
+        "sigmoid:bias=inf", "interpolate:p=1.1", "interpolate:p_end=-0.1", "interpolate:p_end=1,until=0",
+        "interpolate:p_end=1,until=1.1", "product", "product:factors=[]", "product:factors=[debiased],space=edm",
+        "uncertainty:channels=0", "uncertainty:learning_rate=0",
+    ],
+)  # fmt: skip
 def test_options_that_cannot_be_meant(ref: str) -> None:
     with pytest.raises(PluginOptionsError):
-        registry.create("weightings", ref)
+        make(ref)
 
 
-@pytest.mark.parametrize("ref", ["constant", "debiased", "p2", "min-snr"])
-def test_a_scheme_keeps_shape_and_dtype_and_changes_nothing(ref: str) -> None:
-    snr = torch.logspace(-3, 3, 12, dtype=torch.float64).reshape(3, 4)
-    before = snr.clone()
-    weight = registry.create("weightings", ref)(snr)
-    assert (weight.shape, weight.dtype) == (snr.shape, torch.float64)
-    assert torch.equal(snr, before)
-
-
-def test_less_noise_weighs_less_on_eps() -> None:
-    """What sets the schemes apart from the constant: their weight on eps never grows with the SNR."""
-    snr = torch.logspace(-4, 4, 100, dtype=torch.float64)
-    for ref, space in (("debiased", "eps"), ("p2", "eps")):
-        weighting = registry.create("weightings", ref)
-        assert weighting.space == space
-        assert bool((weighting(snr).diff() < 0).all())
-    assert bool(((registry.create("weightings", "min-snr")(snr) / snr).diff() <= 1e-15).all())
+@pytest.mark.parametrize(
+    ("ref", "message"),
+    [
+        ("interpolate:until=0.5", "until=0.5 has no effect without p_end"),
+        ("product:factors=[debiased,debias]", "unknown weighting 'debias'. Did you mean 'debiased'?"),
+        ("uncertainty:base='p2:k=-1'", "weighting 'p2': k: input should be greater than 0 (given: -1)"),
+        ("uncertainty:base=uncertainty", "its base 'uncertainty' is learned itself"),
+        ("product:factors=[debiased,uncertainty]", "its factor 'uncertainty' is learned, and a product is not"),
+        ("product:factors=['product:factors=[uncertainty]']", "its factor 'uncertainty' is learned"),
+    ],
+)
+def test_refusals_say_why(ref: str, message: str) -> None:
+    with pytest.raises(UsageError) as caught:
+        make(ref)
+    assert message in str(caught.value)
+    assert caught.value.exit_code == 2
