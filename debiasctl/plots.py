@@ -27,6 +27,7 @@ _COLOURS = (
     "#882255",
 )
 _DASHES: tuple[Any, ...] = ((), (6, 2), (2, 1.5), (7, 2, 2, 2), (4, 1))
+_LETTERS = 55  # of a legend that go on the breadth of one panel
 _DECADES = 8  # a panel shows at most so many powers of ten
 
 
@@ -53,6 +54,7 @@ def plot_weights(
         raise UsageError(
             f"{len(curves.weights)} weightings cannot be told apart in one plot. Give at most {MAX_CURVES}"
         )
+    from matplotlib import rc_context
     from matplotlib.figure import Figure
 
     units = curves.units
@@ -80,8 +82,10 @@ def plot_weights(
     drawn = "" if timesteps == "uniform" else f", times the density of t ({timesteps})"
     figure.suptitle(f"Loss weights on the {schedule} schedule (T = {last + 1}), {scaled}{drawn}", fontsize=13)
     handles, labels = panels[0][0].get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside lower center", ncols=min(5, len(labels)), frameon=False)
-    with atomic_file(path) as stream:
+    columns = max(1, min(5, len(labels), int(_LETTERS * len(units) / (8 + max(map(len, labels))))))
+    figure.legend(handles, labels, loc="outside lower center", ncols=columns, frameon=False)
+    # text as text, and names of parts that depend on nothing
+    with atomic_file(path) as stream, rc_context({"svg.fonttype": "none", "svg.hashsalt": "debiasctl"}):
         figure.savefig(stream, format=path.suffix.lower()[1:], metadata=_metadata(path))
 
 

@@ -97,7 +97,7 @@ def _show_curve(description: dict[str, Any]) -> None:
     space, snr, weights = description["space"], description["snr"], description["weights"]
     print()
     print_curve(snr, weights[space], x_label="SNR", y_label=f"weight on the error of {space}", x_log=True)
-    chosen = range(0, len(snr), max(1, (len(snr) - 1) // 10))
+    chosen = _spread(len(snr), 11)
     rows = [[f"{values[index]:.3g}" for values in (snr, *weights.values())] for index in chosen]
     heads = [f"weight on {unit}" for unit in weights]
     print_table(["SNR", *heads], rows, title="With its defaults on the linear schedule, not normalised")
@@ -109,9 +109,14 @@ def _curve(name: str) -> dict[str, Any]:
     from debiasctl.weight_curves import weight_curves
 
     curves = weight_curves([name], schedule="linear", prediction="eps", normalize="none")
-    every = range(0, len(curves.snr), max(1, len(curves.snr) // 100))
+    every = _spread(len(curves.snr), 100)
     weights = {unit: weight[every].tolist() for unit, weight in curves.weights[name].items()}
     return {"space": registry.create("weightings", name).space, "snr": curves.snr[every].tolist(), "weights": weights}
+
+
+def _spread(size: int, count: int) -> list[int]:
+    """`count` indices from the first to the last, as even as can be."""
+    return sorted({round((size - 1) * part / (count - 1)) for part in range(count)})
 
 
 def _documentation(plugin: type) -> str:

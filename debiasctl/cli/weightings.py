@@ -29,7 +29,7 @@ Normalize = Annotated[
     str, typer.Option(help="mean: weight of mean 1 on what the network predicts; none: as published.")
 ]
 PLOTTED = ["constant", "p2", "min-snr", "debiased"]  # the ones that the paper compares
-_COLUMNS = 7
+_COLUMNS = 6
 
 TABLE_EXAMPLES = """[bold]Examples[/bold]
 

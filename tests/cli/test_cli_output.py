@@ -7,6 +7,7 @@ import pytest
 from tiny import make_spec, succeed
 
 from debiasctl.cli import progress
+from debiasctl import registry
 from debiasctl.cli.completion import complete_kind, complete_plugin, complete_run
 from debiasctl.cli.locations import data_location
 from debiasctl.cli.output import format_bytes, note, print_json, print_pairs, print_table
@@ -29,7 +30,8 @@ def test_runs_are_completed_where_there_is_no_store(debiasctl_home: Path) -> Non
 
 
 def test_plugin_names_are_completed() -> None:
-    assert complete_plugin("weightings")("") == ["constant", "debiased", "min-snr", "p2"]
+    assert complete_plugin("weightings")("") == [record.name for record in registry.records("weightings")]
+    assert complete_plugin("weightings")("deb") == ["debiased", "debiased-clamped"]
     assert complete_plugin("datasets")("di") == ["digits"]
     assert complete_kind("s") == ["schedules", "samplers"]
 

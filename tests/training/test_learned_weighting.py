@@ -1,4 +1,4 @@
-"""`uncertainty`: what it learns is the log of the weighted loss at each noise level, and it is trained beside the rest."""
+"""`uncertainty`: it learns the log of the weighted loss at each noise level, and is trained beside the network."""
 
 import json
 
