@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 from tiny import make_spec, succeed
 
-from debiasctl.cli import progress
 from debiasctl import registry
+from debiasctl.cli import progress
 from debiasctl.cli.completion import complete_kind, complete_plugin, complete_run
 from debiasctl.cli.locations import data_location
 from debiasctl.cli.output import format_bytes, note, print_json, print_pairs, print_table
