@@ -60,7 +60,7 @@ def _completed(kind: str) -> AfterValidator:
         try:
             return complete(kind, choice)
         except UsageError as error:
-            raise ValueError(str(error)) from error
+            raise ValueError(str(error).partition("\nSee: ")[0]) from error
 
     return AfterValidator(resolve)
 

@@ -16,7 +16,11 @@ def did_you_mean(name: str, known: Iterable[str]) -> str:
 
 def describe_errors(error: "ValidationError", model: "type[BaseModel]") -> str:
     """All of a validation error's problems in one line each, naming the field and what is allowed."""
-    return "; ".join(_describe(problem, model) for problem in error.errors(include_url=False))
+    problems = error.errors(include_url=False)
+    within = {problem["loc"][:-1] for problem in problems}
+    # a list that lost its wrong items may then be too short, which is no problem of its own
+    shown = [problem for problem in problems if problem["type"] != "too_short" or problem["loc"] not in within]
+    return "; ".join(_describe(problem, model) for problem in shown)
 
 
 def _describe(problem: Any, model: "type[BaseModel]") -> str:

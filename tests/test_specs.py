@@ -218,6 +218,7 @@ def test_nested_choices_are_judged_as_the_others_are(location: DataLocation, cho
     assert message in str(caught.value)
     assert f"weighting '{choice.partition(':')[0]}': " in str(caught.value)
     assert str(caught.value).count("See: ") == 1  # of the two plugins, the one that was asked for
+    assert ("at least 1 item" in str(caught.value)) == (choice == "product:factors=[]")
 
 
 @pytest.mark.parametrize("layers", [[], [{}], [{"training": {"steps": 3}}], [{"data": {}}], [{"data": "digits"}]])
