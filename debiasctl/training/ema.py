@@ -1,32 +1,131 @@
-"""The exponential moving average of a network's weights."""
+"""Moving averages of a network's weights, and the names by which users choose among them."""
 
 import copy
+import math
+from collections.abc import Mapping
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
+from torch.distributed.tensor import DTensor, distribute_tensor
 
+from debiasctl.errors import UsageError
 from debiasctl.specs import EMASection
+from debiasctl.training.power_profiles import MAX_LENGTH, MIN_LENGTH, gamma_of, power_decay
 
 
 class EMA:
-    """A copy of the network whose parameters are average_k = d_k average_{k-1} + (1 - d_k) weights_k.
+    """Copies of the network whose parameters are average_k = d_k average_{k-1} + (1 - d_k) weights_k.
 
-    d_k is `decay`, or with warm-up at most (1 + k)/(10 + k) at step k = 1, 2, …
+    `network` is the primary average; with kind "power" it is that of the first length, and `averages` holds the
+    others by their lengths' names. Half-lives count images: `batch_size` of them a step.
     """
 
-    def __init__(self, network: nn.Module, spec: EMASection) -> None:
-        self.spec = spec
-        self.network = copy.deepcopy(network).eval().requires_grad_(False)
+    def __init__(self, network: nn.Module, spec: EMASection, *, batch_size: int | None = None) -> None:
+        if spec.kind == "half-life" and batch_size is None:
+            raise ValueError("a half-life in images needs the batch's size")
+        self.spec, self.batch_size = spec, batch_size
+        self.network = _frozen_copy(network)
+        further = spec.lengths[1:] if spec.kind == "power" else ()
+        self.averages: dict[str, nn.Module] = {length_name(length): _frozen_copy(network) for length in further}
+        self._gammas = [gamma_of(length) for length in spec.lengths]
 
-    def decay(self, step: int) -> float:
-        """d_k after the optimizer's k-th step, k = `step` counted from 1."""
-        return min(self.spec.decay, (1 + step) / (10 + step)) if self.spec.warmup else self.spec.decay
+    def decays(self, step: int) -> list[float]:
+        """d_k of each average, the primary one first, after the optimizer's k-th step, k = `step` counted from 1."""
+        spec = self.spec
+        if spec.kind == "power":
+            return [power_decay(gamma, step) for gamma in self._gammas]
+        if spec.kind == "half-life":
+            assert self.batch_size is not None, "refused at construction"
+            # EDM (arXiv 2206.00364), App. F.2
+            ramp = math.inf if spec.rampup_ratio is None else spec.rampup_ratio * step * self.batch_size
+            return [0.5 ** (self.batch_size / min(spec.half_life_images, ramp))]
+        return [min(spec.decay, (1 + step) / (10 + step)) if spec.warmup else spec.decay]
 
     @torch.no_grad()
     def update(self, network: nn.Module, step: int) -> None:
-        """Take in the weights after the optimizer's `step`-th step; buffers are copied."""
-        averages: list[Tensor] = list(self.network.parameters())
+        """Take in the weights after the optimizer's `step`-th step, counted from 1; buffers are copied."""
         weights: list[Tensor] = list(network.parameters())
-        torch._foreach_lerp_(averages, weights, 1 - self.decay(step))
-        for average, current in zip(self.network.buffers(), network.buffers(), strict=True):
-            average.copy_(current)
+        for average, decay in zip((self.network, *self.averages.values()), self.decays(step), strict=True):
+            averaged: list[Tensor] = list(average.parameters())
+            torch._foreach_lerp_(averaged, weights, 1 - decay)
+            for buffer, current in zip(average.buffers(), network.buffers(), strict=True):
+                buffer.copy_(current)
+
+    def state_dict(self) -> dict[str, dict[str, Tensor]]:
+        """The tensors of `averages`, by length and name; gathered where they are shared out, by all processes."""
+        return {name: whole_state(average) for name, average in self.averages.items()}
+
+    def load_state_dict(self, state: Mapping[str, Mapping[str, Tensor]]) -> None:
+        """Put `averages` back to what `state_dict` gave.
+
+        Raises:
+            ValueError: other lengths were averaged; RuntimeError: the tensors do not fit.
+        """
+        if state.keys() != self.averages.keys():
+            raise ValueError(f"the averages are of lengths {sorted(state)}, not {sorted(self.averages)}")
+        for name, average in self.averages.items():
+            own = average.state_dict()
+            average.load_state_dict({key: _like(own.get(key), tensor) for key, tensor in state[name].items()})
+
+
+def whole_state(module: nn.Module) -> dict[str, Tensor]:
+    """A module's parameters and persistent buffers; those that processes share out gathered, by all of them at once."""
+    return {
+        name: tensor.full_tensor() if isinstance(tensor, DTensor) else tensor
+        for name, tensor in module.state_dict().items()
+    }
+
+
+def _like(own: Tensor | None, whole: Tensor) -> Tensor:
+    """A whole tensor, shared out where `own` is."""
+    if not isinstance(own, DTensor):
+        return whole
+    return distribute_tensor(whole.to(own.device), own.device_mesh, own.placements)
+
+
+def _frozen_copy(network: nn.Module) -> nn.Module:
+    return copy.deepcopy(network).eval().requires_grad_(False)
+
+
+# ---------------------------------------------------------------- what users write
+
+
+def length_name(length: float) -> str:
+    """A length as files and messages write it: 0.05, 0.1."""
+    return repr(float(length))
+
+
+def parse_length(text: str, *, option: str) -> float:
+    """A length (EDM2's sigma_rel) that a user wrote for `option`.
+
+    Raises:
+        UsageError: it is no number, or not one of a power-function average.
+    """
+    try:
+        length = float(text)
+    except ValueError:
+        length = math.nan
+    if not MIN_LENGTH <= length <= MAX_LENGTH or round(length, 6) != length:
+        raise UsageError(
+            f"{option} '{text.strip()}': a length is a number from {MIN_LENGTH} to {MAX_LENGTH} of at most 6 decimals: "
+            "the average's standard deviation in time over the time of training, for example 0.1"
+        )
+    return length
+
+
+def parse_weights(text: str, *, option: str = "--weights") -> tuple[Literal["ema", "raw"], float | None]:
+    """`ema`, `ema:LENGTH` or `raw`; the length, where there is one.
+
+    Raises:
+        UsageError: it is none of these.
+    """
+    if text == "raw":
+        return "raw", None
+    kind, colon, length = text.partition(":")
+    if kind != "ema":
+        raise UsageError(
+            f"{option} {text}: choose ema (the average of the weights), ema:LENGTH (one of another length, such as "
+            "ema:0.1) or raw (the last ones)"
+        )
+    return "ema", parse_length(length, option=f"{option} ema:LENGTH") if colon else None

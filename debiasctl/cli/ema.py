@@ -1,0 +1,55 @@
+"""`debiasctl ema`."""
+
+from typing import Annotated
+
+import typer
+
+from debiasctl.cli.completion import complete_run
+from debiasctl.cli.output import note, print_json, print_table
+
+EXAMPLES = """[bold]Examples[/bold]
+
+debiasctl ema digits-power --length 0.05,0.10,0.15
+
+debiasctl ema digits-power --length 0.2 --step 4000 --json
+
+debiasctl sample digits-power --weights ema:0.15"""
+
+
+def ema(
+    run: Annotated[str, typer.Argument(metavar="RUN", help="The run.", autocompletion=complete_run)],
+    length: Annotated[
+        str,
+        typer.Option(
+            help="Standard deviation of the average in time, over the time of training; several, separated by commas."
+        ),
+    ],
+    step: Annotated[
+        int | None, typer.Option(min=1, help="After this step (default: the last checkpoint's).", show_default=False)
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False,
+) -> None:
+    """Reconstruct averages of the weights, of any length, from the snapshots that training kept.
+
+    For runs trained with --set ema.kind=power (EDM2, arXiv 2312.02696). What is made is kept in the run's folder;
+    `sample` and `evaluate` take it by --weights ema:LENGTH.
+    """
+    from debiasctl.runs import find_run
+
+    found = find_run(run)
+    from debiasctl.training.ema import length_name, parse_length
+    from debiasctl.training.posthoc_ema import store_average
+
+    lengths = list(dict.fromkeys(parse_length(part, option="--length") for part in length.split(",")))
+    made = [store_average(found, one, step=step) for one in lengths]
+    if as_json:
+        print_json([{**vars(average), "path": str(average.path)} for average in made])
+        return
+    rows = [
+        [length_name(average.length), str(average.step), str(average.num_snapshots), f"{average.residual:.1e}"]
+        for average in made
+    ]
+    print_table(["length", "step", "snapshots", "residual"], rows)
+    for average in made:
+        print(average.path)
+    note(f"next: debiasctl sample {found.name} --weights ema:{length_name(made[-1].length)}")

@@ -1,0 +1,63 @@
+"""The weights that a run starts from, where these are another run's."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from safetensors.torch import load_file
+from torch import Tensor, nn
+
+from debiasctl.errors import UsageError
+from debiasctl.runs import Run
+from debiasctl.training.checkpoints import choose_step, verify
+from debiasctl.training.ema import parse_weights
+from debiasctl.training.posthoc_ema import store_average
+
+_SHOWN = 3  # differences that a message names
+
+
+def initial_weights(
+    run: Run, weights: str = "ema", *, step: int | None = None
+) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """The weights of a run's checkpoint (default: the last), and what they are: run, step, weights and sha256.
+
+    `weights` is "ema", "ema:LENGTH" or "raw".
+
+    Raises:
+        UsageError: `weights` is none of these, or that length cannot be had; CheckpointError: there is no such
+        checkpoint, or it is damaged.
+    """
+    kind, length = parse_weights(weights, option="--init-from: weights")
+    if length is None:
+        chosen = choose_step(run, None if step is None else str(step))
+        path = run.checkpoint_path(chosen) / {"ema": "ema.safetensors", "raw": "model.safetensors"}[kind]
+        checksum = verify(path.parent, run, only=path.name)[path.name]
+    else:
+        stored = store_average(run, length, step=step)
+        chosen, path, checksum = stored.step, stored.path, stored.sha256
+    return load_file(path), {"run": run.name, "step": chosen, "weights": weights, "sha256": checksum}
+
+
+def load_initial(network: nn.Module, state: Mapping[str, Tensor], *, source: str) -> None:
+    """Put the weights of run `source` into a network, which must have tensors of the same names and shapes.
+
+    Raises:
+        UsageError: it has not; nothing was changed.
+    """
+    own = network.state_dict()
+    differences = [
+        *(f"'{name}' is missing there" for name in own if name not in state),
+        *(f"'{name}' is of no use here" for name in state if name not in own),
+        *(
+            f"'{name}' is {list(state[name].shape)} there and {list(own[name].shape)} here"
+            for name in own
+            if name in state and state[name].shape != own[name].shape
+        ),
+    ]
+    if differences:
+        more = len(differences) - _SHOWN
+        shown = "; ".join(differences[:_SHOWN]) + (f"; and {more} more" if more > 0 else "")
+        raise UsageError(
+            f"the weights of run '{source}' do not fit this run's network: {shown}. Give the --backbone, --prediction "
+            f"and data with which that run was trained (debiasctl runs show {source} --json)"
+        )
+    network.load_state_dict(dict(state))

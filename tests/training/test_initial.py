@@ -1,0 +1,67 @@
+import pytest
+import torch
+from tiny import BACKBONE, make_spec, set_up_tiny, train
+from torch import nn
+
+from debiasctl.errors import CheckpointError, UsageError
+from debiasctl.runs import Run
+from debiasctl.training.checkpoints import load_weights
+from debiasctl.training.initial import initial_weights, load_initial
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> Run:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("DEBIASCTL_HOME", str(tmp_path_factory.mktemp("home")))
+        return train("source", make_spec(training__keep_last=9))
+
+
+def new_network() -> nn.Module:
+    return set_up_tiny(make_spec(training__seed=5)).network
+
+
+@pytest.mark.parametrize("weights", ["ema", "raw"])
+@pytest.mark.parametrize("step, chosen", [(None, 6), (3, 3)])
+def test_a_network_starts_from_another_runs_weights(run: Run, weights: str, step: int | None, chosen: int) -> None:
+    expected, network = new_network(), new_network()
+    checksum = load_weights(run, expected, step=chosen, weights=weights)
+    state, about = initial_weights(run, weights, step=step)
+    assert about == {"run": "source", "step": chosen, "weights": weights, "sha256": checksum}
+    load_initial(network, state, source=run.name)
+    for one, other in zip(network.parameters(), expected.parameters(), strict=True):
+        assert torch.equal(one, other)
+
+
+@pytest.mark.parametrize(
+    "weights, step, error, message",
+    [
+        ("mean", None, UsageError, "--init-from: weights mean: choose ema"),
+        ("ema:2", None, UsageError, "a length is a number from 0.001 to 0.28"),
+        ("ema:0.1", None, CheckpointError, "keeps one average"),
+        ("raw", 4, CheckpointError, "no checkpoint '4'. It has: 0, 3, 6"),
+    ],
+)
+def test_weights_that_there_are_not(
+    run: Run, weights: str, step: int | None, error: type[Exception], message: str
+) -> None:
+    with pytest.raises(error) as caught:
+        initial_weights(run, weights, step=step)
+    assert message in str(caught.value)
+
+
+def test_a_network_of_another_shape_is_refused_and_stays(run: Run) -> None:
+    wider = set_up_tiny(make_spec(model__backbone=BACKBONE.replace("hidden_size=16", "hidden_size=32"))).network
+    before = [parameter.clone() for parameter in wider.parameters()]
+    with pytest.raises(UsageError) as error:
+        load_initial(wider, initial_weights(run)[0], source=run.name)
+    message = str(error.value)
+    assert message.startswith("the weights of run 'source' do not fit this run's network: '")
+    assert "more. Give the --backbone" in message
+    assert message.count(" there and [") == 3
+    assert all(torch.equal(one, other) for one, other in zip(before, wider.parameters(), strict=True))
+
+
+def test_missing_and_surplus_tensors_are_named() -> None:
+    network = nn.Linear(2, 1)
+    with pytest.raises(UsageError, match=r"'bias' is missing there; 'scale' is of no use here\. Give"):
+        load_initial(network, {"weight": torch.zeros(1, 2), "scale": torch.zeros(1)}, source="a")
