@@ -6,7 +6,7 @@ import json
 import os
 import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import IO, Any
 
@@ -35,8 +35,14 @@ def atomic_file(path: Path) -> Iterator[IO[bytes]]:
 
 
 @contextmanager
-def atomic_folder(path: Path) -> Iterator[Path]:
-    """A folder that appears as `path`, which must not exist, when the block ends without an error."""
+def atomic_folder(path: Path, *, replace: bool = False) -> Iterator[Path]:
+    """A folder that appears as `path` when the block ends without an error.
+
+    `path` must not exist, or with `replace` is removed once the new folder is whole.
+
+    Raises:
+        DebiasctlError: the disk is full, the folder cannot be written, or `path` is there; nothing is left behind.
+    """
     temporary = _temporary(path)
     with writing(path):
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -50,10 +56,68 @@ def atomic_folder(path: Path) -> Iterator[Path]:
                 else:
                     _fsync_folder(file)
             _fsync_folder(temporary)
-            os.replace(temporary, path)
-            _fsync_folder(path.parent)
+            with _aside(path) if replace and path.exists() else nullcontext():
+                os.replace(temporary, path)
+                _fsync_folder(path.parent)
         finally:
             shutil.rmtree(temporary, ignore_errors=True)
+
+
+@contextmanager
+def _aside(path: Path) -> Iterator[None]:
+    """Move `path` out of the way: for good where the block ends without an error, else back."""
+    aside = _temporary(path)
+    os.replace(path, aside)
+    try:
+        yield
+    except OSError:
+        os.replace(aside, path)
+        raise
+    shutil.rmtree(aside)
+
+
+class HashingFile:
+    """A file whose SHA-256 is computed from the bytes on their way to it, so that nothing is read back.
+
+    Once the system has refused a write, what follows is dropped, and `hashing_file` raises the refusal in the end:
+    a library that is interrupted in the middle of its writing may hide the reason behind an error of its own.
+    """
+
+    def __init__(self, stream: IO[bytes]) -> None:
+        self._stream, self._hash = stream, hashlib.sha256()
+        self.refused: OSError | None = None
+
+    def write(self, data: bytes | memoryview) -> int:
+        """Write all of `data`; returns its length."""
+        if self.refused is None:
+            try:
+                self._stream.write(data)
+            except OSError as error:
+                self.refused = error
+            else:
+                self._hash.update(data)
+        return len(data)
+
+    def flush(self) -> None:
+        """For the libraries that ask for it; the end of `hashing_file` does it."""
+
+    def sha256(self) -> str:
+        """The SHA-256 of what was written so far, in hexadecimal."""
+        return self._hash.hexdigest()
+
+
+@contextmanager
+def hashing_file(path: Path) -> Iterator[HashingFile]:
+    """A new file at `path` that knows its own SHA-256; not atomic by itself: see `atomic_folder`.
+
+    Raises:
+        OSError: the system refused a write.
+    """
+    with open(path, "xb") as stream:
+        file = HashingFile(stream)
+        yield file
+        if file.refused is not None:
+            raise file.refused
 
 
 def write_bytes(path: Path, data: bytes) -> None:

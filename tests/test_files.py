@@ -79,6 +79,73 @@ def test_a_folder_that_is_there_stays_as_it_is(tmp_path: Path) -> None:
     assert os.listdir(path) == ["old"]
 
 
+def test_a_folder_is_replaced_when_the_new_one_is_whole(tmp_path: Path) -> None:
+    path = tmp_path / "run"
+    path.mkdir()
+    (path / "old").write_text("old")
+    with files.atomic_folder(path, replace=True) as folder:
+        (folder / "new").write_text("new")
+        assert os.listdir(path) == ["old"]
+    assert os.listdir(path) == ["new"]
+    assert os.listdir(tmp_path) == ["run"]
+
+
+@pytest.mark.parametrize("fails_at", [1, 2])  # moving the old one away, and the new one in
+def test_a_folder_that_cannot_be_replaced_stays(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fails_at: int) -> None:
+    path = tmp_path / "run"
+    path.mkdir()
+    (path / "old").write_text("old")
+    replace, calls = os.replace, []
+
+    def refuse(source: Path, target: Path) -> None:
+        calls.append(target)
+        if len(calls) == fails_at:
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
+        replace(source, target)
+
+    monkeypatch.setattr(os, "replace", refuse)
+    with pytest.raises(DebiasctlError, match="cannot write"), files.atomic_folder(path, replace=True) as folder:
+        (folder / "new").write_text("new")
+    assert os.listdir(tmp_path) == ["run"]
+    assert os.listdir(path) == ["old"]
+
+
+def test_a_file_is_hashed_on_its_way(tmp_path: Path) -> None:
+    with files.hashing_file(tmp_path / "file") as file:
+        assert file.write(b"ab") == 2
+        file.write(memoryview(b"c"))
+    assert (tmp_path / "file").read_bytes() == b"abc"
+    assert file.sha256() == "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
+    with pytest.raises(FileExistsError), files.hashing_file(tmp_path / "file"):
+        pass
+
+
+def test_a_refused_write_is_raised_in_the_end_and_nothing_is_written_after_it(tmp_path: Path) -> None:
+    written: list[bytes] = []
+    taken: list[int] = []
+
+    def write(data: bytes) -> None:
+        written.append(data)
+        if data == b"refused":
+            raise OSError(errno.ENOSPC, "full")
+
+    class Stream:
+        def __init__(self, *_: object) -> None:
+            self.write = write
+
+        def __enter__(self) -> "Stream":
+            return self
+
+        def __exit__(self, *_: object) -> None: ...
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(files, "open", Stream, raising=False)
+        with pytest.raises(OSError, match="full"), files.hashing_file(tmp_path / "file") as file:
+            taken.extend(map(file.write, (b"taken", b"refused", b"dropped")))
+    assert taken == [5, 7, 7]  # as a library that goes on expects
+    assert written == [b"taken", b"refused"]
+
+
 @pytest.mark.parametrize(
     ("number", "message"),
     [

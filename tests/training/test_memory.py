@@ -1,0 +1,136 @@
+"""What a training that ran out of memory is told to do, from numbers of our own and from this machine's."""
+
+import re
+import resource
+import subprocess
+import sys
+from collections.abc import Mapping
+
+import psutil
+import pytest
+import torch
+from tiny import BACKBONE, digits, make_spec
+
+from debiasctl.training.estimate import Estimate, estimate
+from debiasctl.training.memory import available_memory, memory_advice
+
+CPU, CUDA = torch.device("cpu"), torch.device("cuda")
+GB, MB = 10**9, 10**6
+
+
+def plan(*, activations: int, weights: int = 0, process: int = 0, **more: int) -> Estimate:
+    memory = {"weights": weights, "activations": activations, "process": process, **more}
+    return Estimate(parameters=1, steps=1, images=1, epochs=1.0, memory=memory)
+
+
+def advice(
+    found: Estimate,
+    *,
+    available: float,
+    batch: int = 128,
+    accumulation: int = 1,
+    device: torch.device = CUDA,
+    n: int = 1,
+) -> str:
+    spec = make_spec(training__batch_size=batch, compute__accumulation=accumulation)
+    return memory_advice(spec, found, available=int(available), device=device, num_processes=n)
+
+
+def numbers(text: str) -> tuple[int, ...]:
+    """(accumulation, images at a time, batch size) of the advice."""
+    match = re.search(r"accumulation=(\d+): (\d+) images? at a time, .*--batch-size (\d+)", text)
+    assert match, text
+    return tuple(map(int, match.groups()))
+
+
+@pytest.mark.parametrize(
+    "available, expected",
+    [
+        # 1 GB + 0.1 GB an image, against nine tenths
+        (13.0, (2, 64, 64)),  # 64: 7.4 GB
+        (8.22, (4, 32, 32)),  # 64: 7.4 GB is just over 0.9 of 8.22
+        (8.23, (2, 64, 64)),
+        (1.3, (128, 1, 1)),  # 1: 1.1 GB
+    ],
+)
+def test_the_most_images_that_fit(available: float, expected: tuple[int, ...]) -> None:
+    found = plan(activations=128 * GB // 10, weights=GB)
+    text = advice(found, available=available * GB)
+    assert numbers(text) == expected
+    assert f"about {1 + expected[1] / 10:.1f} GB of the {available:.1f} GB there is, the same optimisation" in text
+
+
+def test_where_the_estimate_says_that_what_failed_fits_it_is_scaled_to_the_failure() -> None:
+    found = plan(activations=3 * GB, weights=GB)  # 4 GB of the 9 GB there are, and yet it failed
+    text = advice(found, available=9 * GB)
+    assert numbers(text) == (2, 64, 64)
+    assert "about 5.0 GB of the 9.0 GB" in text  # 1 GB, and half of the 8 GB that 128 images took at least
+
+
+@pytest.mark.parametrize(
+    "settings, expected",
+    [
+        ({"accumulation": 4}, (8, 16, 16)),  # 32 at a time failed
+        ({"n": 4}, (2, 16, 64)),  # 32 in each process
+        ({"n": 2, "accumulation": 2}, (4, 16, 32)),
+        ({"batch": 96}, (2, 48, 48)),
+        ({"batch": 45}, (3, 15, 15)),  # parts are of one size
+        ({"batch": 7}, (7, 1, 1)),
+    ],
+)
+def test_what_was_tried_and_how_many_share_the_batch(settings: Mapping[str, int], expected: tuple[int, ...]) -> None:
+    assert numbers(advice(plan(activations=GB), available=GB, **settings)) == expected
+
+
+@pytest.mark.parametrize("available", [1.5, 2.2])  # one image takes 2 + 0.1 GB; nine tenths count
+def test_where_one_image_does_not_fit_that_is_said(available: float) -> None:
+    text = advice(plan(activations=GB, weights=2 * GB), batch=10, available=available * GB)
+    assert f"Even one image at a time takes about 2.1 GB of the {available:.1f} GB there is, 2.0 GB of it" in text
+    assert "accumulation" not in text
+    assert text.endswith("Choose a smaller --backbone")
+
+
+def test_a_batch_of_one_has_no_smaller_part() -> None:
+    assert "Even one image" in advice(plan(activations=GB), batch=1, available=GB)
+
+
+def test_what_lies_in_host_memory_counts_on_a_cpu_alone() -> None:
+    found = plan(activations=128 * 10 * MB, weights=100 * MB, process=500 * MB, checkpoint=200 * MB)
+    assert numbers(advice(found, available=GB, device=CUDA)) == (2, 64, 64)  # 740 MB
+    assert numbers(advice(found, available=GB, device=CPU)) == (16, 8, 8)  # 880 MB
+
+
+def test_a_process_that_already_holds_the_training_is_not_counted_twice() -> None:
+    fresh = advice(plan(activations=128 * 10 * MB, process=750 * MB), available=GB, device=CPU)
+    grown = advice(plan(activations=128 * 10 * MB, process=100 * GB), available=GB, device=CPU)
+    assert fresh == grown
+
+
+def test_a_real_estimate_is_what_the_advice_is_made_of() -> None:
+    spec = make_spec(model__backbone=BACKBONE, training__batch_size=1024)
+    found = estimate(spec, digits().info)
+    part = found.memory["activations"] / 4
+    others = sum(size for name, size in found.memory.items() if name not in ("activations", "process"))
+    text = memory_advice(spec, found, available=int((others + part) / 0.9) + 10, device=CUDA)
+    assert numbers(text) == (4, 256, 256)
+
+
+def test_what_is_available_is_free_memory_and_the_processs_own() -> None:
+    found = available_memory(CPU)
+    own = psutil.Process().memory_info().rss
+    assert own < found <= psutil.virtual_memory().total
+    assert found == pytest.approx(psutil.virtual_memory().available + own, rel=0.1)
+
+
+def test_a_limit_on_the_address_space_counts() -> None:
+    code = (
+        "import psutil, resource, torch\n"
+        "from debiasctl.training.memory import available_memory\n"
+        "own = psutil.Process().memory_info()\n"
+        "resource.setrlimit(resource.RLIMIT_AS, (own.vms + 10**8, resource.RLIM_INFINITY))\n"
+        "print((available_memory(torch.device('cpu')) - own.rss) / 1e8)\n"
+    )
+    if resource.getrlimit(resource.RLIMIT_AS)[0] != resource.RLIM_INFINITY:
+        pytest.skip("this session has a limit already")
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert float(result.stdout) == pytest.approx(1, abs=0.2)
