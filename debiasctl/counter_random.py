@@ -14,6 +14,7 @@ from torch import Tensor
 
 _MASK = 0xFFFFFFFF
 _ROUNDS = 10
+_PART = 2**16  # images of a data set at once: their words stay in the processor's cache
 _MULTIPLIERS = (0xD2511F53, 0xCD9E8D57)
 _WEYL = (0x9E3779B9, 0xBB67AE85)
 
@@ -69,7 +70,11 @@ def normal(seed: int, stream: Stream, *, step: int, positions: Tensor, shape: Se
 
 def order(seed: int, *, epoch: int, size: int) -> Tensor:
     """A permutation of 0 … size - 1, int64 on the CPU, one for each epoch."""
-    return torch.argsort(uniform(seed, Stream.ORDER, step=epoch, positions=torch.arange(size)), stable=True)
+    keys = torch.empty(size, dtype=torch.float64)
+    for start in range(0, size, _PART):
+        positions = torch.arange(start, min(start + _PART, size))
+        keys[start : start + _PART] = uniform(seed, Stream.ORDER, step=epoch, positions=positions)
+    return torch.argsort(keys, stable=True)
 
 
 def _word(value: int, like: Tensor) -> Tensor:

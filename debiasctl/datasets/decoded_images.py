@@ -25,6 +25,7 @@ from torch import Tensor
 from debiasctl.datasets.image_decoding import UnreadableImageError, decode
 from debiasctl.datasets.image_files import ImageFile, ImageSource
 from debiasctl.datasets.image_layout import Layout
+from debiasctl.datasets.image_table import without
 from debiasctl.errors import DataError
 from debiasctl.files import atomic_folder, writing
 
@@ -33,6 +34,7 @@ logger = logging.getLogger(__name__)
 MAX_DECODED_BYTES = 4 * 2**30  # what is larger is decoded whenever it is read
 _CHUNK = 256  # images decoded and not yet written
 _BATCH = 16  # images that a thread takes at once: handing over one small image costs as much as decoding it
+_LABELS = 10_000  # written at once
 _SHOWN = 3  # unreadable files named in a message
 
 Result = TypeVar("Result")
@@ -180,12 +182,21 @@ def each_file(
     def attempt_all(batch: Sequence[ImageFile]) -> list[Result | Unreadable]:
         return [attempt(file) for file in batch]
 
-    with ThreadPoolExecutor(max_workers=min(16, os.cpu_count() or 1)) as pool:
+    workers = num_threads()
+    with ThreadPoolExecutor(max_workers=workers) as pool:
         for start in range(0, len(files), _CHUNK):
             chunk = files[start : start + _CHUNK]
-            batches = [chunk[first : first + _BATCH] for first in range(0, len(chunk), _BATCH)]
+            size = min(_BATCH, -(-len(chunk) // workers))  # a training batch may be small, and keeps all threads busy
+            batches = [chunk[first : first + size] for first in range(0, len(chunk), size)]
             for results in pool.map(attempt_all, batches):
                 yield from results
+
+
+def num_threads() -> int:
+    """How many threads decode: the cores that this process may use, up to 16."""
+    if hasattr(os, "sched_getaffinity"):
+        return min(16, len(os.sched_getaffinity(0)))
+    return min(16, os.cpu_count() or 1)
 
 
 def check_readable(source: ImageSource, unreadable: Sequence[Unreadable], num_files: int) -> None:
@@ -202,37 +213,59 @@ def check_readable(source: ImageSource, unreadable: Sequence[Unreadable], num_fi
 def _write(
     folder: Path, source: ImageSource, layout: Layout, *, image_size: int, channels: int, skip_unreadable: bool
 ) -> Contents:
-    files = [*layout.train, *layout.heldout]
-    shape = (len(files), channels, image_size, image_size)
+    num_files = len(layout.train) + len(layout.heldout)
+    shape = (num_files, channels, image_size, image_size)
     array: npt.NDArray[np.uint8] | None = None
     if int(np.prod(shape, dtype=np.int64)) <= MAX_DECODED_BYTES:
         array = np.lib.format.open_memmap(folder / "images.npy", mode="w+", dtype=np.uint8, shape=shape)
     digest = hashlib.sha256()
     unreadable: list[Unreadable] = []
-    kept: list[ImageFile] = []
-    results = each_file(source, files, partial(decode, size=image_size, channels=channels))
-    for file, result in zip(files, results, strict=True):
-        if isinstance(result, Unreadable):
-            unreadable.append(result)
-            continue
-        digest.update(result.tobytes())
-        if array is not None:
-            array[len(kept)] = result
-        kept.append(file)
+    num_readable = []
+    num_kept = 0
+    for files in (layout.train, layout.heldout):
+        for result in each_file(source, files, partial(decode, size=image_size, channels=channels)):
+            if isinstance(result, Unreadable):
+                unreadable.append(result)
+                continue
+            digest.update(result.tobytes())
+            if array is not None:
+                array[num_kept] = result
+            num_kept += 1
+        num_readable.append(num_kept)
     if not skip_unreadable:
-        check_readable(source, unreadable, len(files))
+        check_readable(source, unreadable, num_files)
     skipped = tuple(file.name for file in unreadable)
-    num_train = len(layout.train) - len(set(skipped) & {file.name for file in layout.train})
-    num_heldout = len(kept) - num_train
+    num_train = num_readable[0]
+    num_heldout = num_kept - num_train
     if not num_train or not num_heldout:
         raise DataError(
             f"{source.path}: with {len(skipped)} unreadable images left out, {num_train} are left to train on and "
             f"{num_heldout} to hold out. Repair some of them"
         )
     # the pixels, then all else that makes the set what it is; no path and no file name but those left out
-    rest = [layout.classes, layout.labels(kept), image_size, channels, num_train, num_heldout, skipped]
-    digest.update(json.dumps(rest).encode())
+    train, heldout = (without(files, skipped) for files in (layout.train, layout.heldout))
+    rest = [image_size, channels, num_train, num_heldout, skipped]
+    for text in (
+        f"[{json.dumps(layout.classes)}, ",
+        *_labels_json(layout, train, heldout),
+        f", {json.dumps(rest)[1:]}",
+    ):
+        digest.update(text.encode())
     return Contents(image_size, channels, num_train, num_heldout, skipped, digest.hexdigest())
+
+
+def _labels_json(layout: Layout, *splits: Sequence[ImageFile]) -> Iterator[str]:
+    """`json.dumps` of all images' labels in one list, in parts: there can be many millions."""
+    if not layout.classes:
+        yield "null"
+        return
+    before = "["
+    for files in splits:
+        for start in range(0, len(files), _LABELS):
+            part = layout.labels(files[start : start + _LABELS])
+            yield before + json.dumps(part)[1:-1]
+            before = ", "
+    yield "]"
 
 
 def _damaged(folder: Path, error: Exception) -> DataError:

@@ -1,5 +1,8 @@
 """Any folder or zip of images."""
 
+import hashlib
+import json
+import sys
 from collections.abc import Mapping
 from functools import cached_property
 from pathlib import Path
@@ -13,9 +16,10 @@ from debiasctl.api import ArraySplit, DataLocation, DatasetInfo, LoadedDataset, 
 from debiasctl.datasets import decoded_images, image_decoding
 from debiasctl.datasets.decoded_images import Contents, DecodingSplit, Unreadable, check_readable, each_file
 from debiasctl.datasets.folder_settings import recommended_settings
-from debiasctl.datasets.image_decoding import ImageHeader, read_header
-from debiasctl.datasets.image_files import ImageFile, ImageSource, open_source
+from debiasctl.datasets.image_decoding import read_header
+from debiasctl.datasets.image_files import ImageSource, open_source
 from debiasctl.datasets.image_layout import Layout, read_layout
+from debiasctl.datasets.image_table import without
 from debiasctl.errors import UsageError
 from debiasctl.files import content_key
 
@@ -94,11 +98,10 @@ class Folder:
                 ", ..." if len(contents.skipped) > 5 else "",
             )
         array = decoded_images.read_array(self._cache(location), contents)
-        skipped = set(contents.skipped)
         splits: list[Split] = []
         start = 0
         for everything in (self._layout.train, self._layout.heldout):
-            files = [file for file in everything if file.name not in skipped]
+            files = without(everything, contents.skipped)
             labels = self._layout.labels(files)
             targets = None if labels is None else torch.tensor(labels, dtype=torch.int64)
             if array is None:
@@ -121,16 +124,14 @@ class Folder:
     def _layout(self) -> Layout:
         return read_layout(self._source.files, self._source.path, heldout_fraction=self.options.heldout)
 
-    @property
-    def _files(self) -> list[ImageFile]:
-        return [*self._layout.train, *self._layout.heldout]
-
     @cached_property
     def _key(self) -> str:
         """Which images, under which options; the part after the slash changes when the files do."""
         code = [image_decoding.VERSION, PIL.__version__]
-        listing = [[file.name, *file.stamp] for file in self._source.files]
-        return f"{content_key(self.options.model_dump())}/{content_key([code, listing])}"
+        listing = hashlib.sha256()
+        for file in self._source.files:
+            listing.update(json.dumps([file.name, *file.stamp]).encode())
+        return f"{content_key(self.options.model_dump())}/{content_key([*code, listing.hexdigest()])}"
 
     def _cache(self, location: DataLocation) -> Path:
         return location.cache_dir / "datasets" / "folder" / self._key
@@ -164,26 +165,35 @@ class Folder:
         size, mode = self.options.image_size, self.options.mode
         if size is not None and mode != "auto":
             return size, 1 if mode == "grey" else 3
-        results = dict(zip(self._files, each_file(self._source, self._files, read_header), strict=True))
-        unreadable = [result for result in results.values() if isinstance(result, Unreadable)]
-        if not self.options.skip_unreadable or len(unreadable) == len(results):
-            check_readable(self._source, unreadable, len(results))
-        headers = {file.name: header for file, header in results.items() if isinstance(header, ImageHeader)}
+        layout, grey, smallest = self._layout, True, sys.maxsize
+        unreadable: list[Unreadable] = []
+        shapes: dict[tuple[int, int], str] = {}  # two, each with a file of that width and height
+        for files in (layout.train, layout.heldout):
+            for file, header in zip(files, each_file(self._source, files, read_header), strict=True):
+                if isinstance(header, Unreadable):
+                    unreadable.append(header)
+                    continue
+                grey = grey and header.grey
+                smallest = min(smallest, header.width, header.height)
+                if len(shapes) < 2:
+                    shapes.setdefault((header.width, header.height), file.name)
+        num_files = len(layout.train) + len(layout.heldout)
+        if not self.options.skip_unreadable or len(unreadable) == num_files:
+            check_readable(self._source, unreadable, num_files)
         if mode == "auto":
-            mode = "grey" if all(header.grey for header in headers.values()) else "rgb"
-        return size or self._common_size(headers), 1 if mode == "grey" else 3
+            mode = "grey" if grey else "rgb"
+        return size or self._common_size(shapes, smallest), 1 if mode == "grey" else 3
 
-    def _common_size(self, headers: Mapping[str, ImageHeader]) -> int:
+    def _common_size(self, shapes: Mapping[tuple[int, int], str], smallest: int) -> int:
+        """The side of all images; `shapes` are two shapes of them, each with its file, or the only one."""
         path = self._source.path
-        shapes = {(header.width, header.height): name for name, header in headers.items()}
-        sides = {side for shape in shapes for side in shape}
-        if len(sides) == 1:
-            return sides.pop()
-        examples = ", ".join(f"{name} ({width}x{height})" for (width, height), name in list(shapes.items())[:2])
+        if list(shapes) == [(smallest, smallest)]:
+            return smallest
+        examples = ", ".join(f"{name} ({width}x{height})" for (width, height), name in shapes.items())
         what = "images are of different sizes" if len(shapes) > 1 else "images are not square"
         raise UsageError(
             f"{path}: {what}: {examples}. Say which size to bring them to, for example: "
-            f"debiasctl train folder:path={path},image_size={_power_of_two(min(sides))}"
+            f"debiasctl train folder:path={path},image_size={_power_of_two(smallest)}"
         )
 
 

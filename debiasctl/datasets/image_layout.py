@@ -1,12 +1,15 @@
 """From the names of image files to classes and splits."""
 
 import hashlib
-from collections import defaultdict
+from array import array
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
+
 from debiasctl.datasets.image_files import SPLIT_FOLDERS, ImageFile
+from debiasctl.datasets.image_table import ImageFiles
 from debiasctl.errors import DataError
 
 
@@ -15,8 +18,8 @@ class Layout:
     """Files of each split, in the order of their names, and the class names, none where images lie in one folder."""
 
     classes: tuple[str, ...]
-    train: tuple[ImageFile, ...]
-    heldout: tuple[ImageFile, ...]
+    train: Sequence[ImageFile]
+    heldout: Sequence[ImageFile]
     depth: int  # folders above the class folder: 1 below split folders, else 0
 
     def labels(self, files: Sequence[ImageFile]) -> list[int] | None:
@@ -36,20 +39,25 @@ def read_layout(files: Sequence[ImageFile], root: Path, *, heldout_fraction: flo
     Raises:
         DataError: the layout can be read in two ways, or there are too few images.
     """
-    tops = defaultdict(list)
-    for file in files:
+    table = files if isinstance(files, ImageFiles) else ImageFiles.of(files)
+    rows = {name: array("L") for name in SPLIT_FOLDERS}
+    other: str | None = None  # the first image outside the split folders
+    for row, file in enumerate(table):
         top, slash, _ = file.name.partition("/")
-        tops[top if slash else ""].append(file)
-    split_tops = [name for name in SPLIT_FOLDERS if name in tops]
-    if not split_tops:
-        train, heldout = _divide(files, root, fraction=heldout_fraction)
-        return Layout(_classes(files, root, depth=0), train, heldout, 0)
+        if slash and top in rows:
+            rows[top].append(row)
+        elif other is None:
+            other = file.name
+    tops = {name: table.choose(np.array(rows[name])) for name in SPLIT_FOLDERS if rows[name]}
+    if not tops:
+        train, heldout = _divide(table, root, fraction=heldout_fraction)
+        return Layout(_classes(table, root, depth=0), train, heldout, 0)
     if "train" not in tops:
-        raise DataError(f"{root} has {split_tops[0]}/ and no train/. Add a train/ folder, or rename {split_tops[0]}/")
-    others = sorted(set(tops) - set(SPLIT_FOLDERS))
-    if others:
+        top = next(iter(tops))
+        raise DataError(f"{root} has {top}/ and no train/. Add a train/ folder, or rename {top}/")
+    if other is not None:
         raise DataError(
-            f"{root} has train/ and also images outside train/, val/ and test/, such as {tops[others[0]][0].name}. "
+            f"{root} has train/ and also images outside train/, val/ and test/, such as {other}. "
             "Move them into one of the three, or rename train/"
         )
     classes = _classes(tops["train"], root, depth=1)
@@ -57,20 +65,20 @@ def read_layout(files: Sequence[ImageFile], root: Path, *, heldout_fraction: flo
     if heldout_top is None:
         train, heldout = _divide(tops["train"], root, fraction=heldout_fraction)
     else:
-        train, heldout = tuple(tops["train"]), tuple(tops[heldout_top])
+        train, heldout = tops["train"], tops[heldout_top]
         _check_heldout_classes(_classes(heldout, root, depth=1), classes, root / heldout_top)
     return Layout(classes, train, heldout, 1)
 
 
 def _classes(files: Sequence[ImageFile], root: Path, *, depth: int) -> tuple[str, ...]:
-    directly = [file.name for file in files if file.name.count("/") == depth]
-    in_folders = [file.name for file in files if file.name.count("/") > depth]
-    if directly and in_folders:
+    directly = next((file.name for file in files if file.name.count("/") == depth), None)
+    in_folder = next((file.name for file in files if file.name.count("/") > depth), None)
+    if directly and in_folder:
         raise DataError(
-            f"{root} holds images both directly ({directly[0]}) and in sub-folders ({in_folders[0]}). "
+            f"{root} holds images both directly ({directly}) and in sub-folders ({in_folder}). "
             "Move all of them into sub-folders, one for each class, or none"
         )
-    return tuple(sorted({name.split("/")[depth] for name in in_folders}))
+    return tuple(sorted({file.name.split("/")[depth] for file in files})) if in_folder else ()
 
 
 def _check_heldout_classes(heldout: Sequence[str], train: Sequence[str], folder: Path) -> None:
@@ -81,17 +89,13 @@ def _check_heldout_classes(heldout: Sequence[str], train: Sequence[str], folder:
         raise DataError(f"{folder} has no class folders and train/ has some. Both need the same class folders")
 
 
-def _divide(
-    files: Sequence[ImageFile], root: Path, *, fraction: float
-) -> tuple[tuple[ImageFile, ...], tuple[ImageFile, ...]]:
+def _divide(files: ImageFiles, root: Path, *, fraction: float) -> tuple[ImageFiles, ImageFiles]:
     if len(files) < 2:
         raise DataError(f"{root} holds one image alone. At least two are needed: one to train on and one to hold out")
-    places = {file.name: _place(file.name) for file in files}
-    ranked = sorted(places.values())
-    bound = min(max(fraction, ranked[1]), ranked[-1])  # one image at least is below, and one is not
-    train = tuple(file for file in files if places[file.name] >= bound)
-    heldout = tuple(file for file in files if places[file.name] < bound)
-    return train, heldout
+    places = np.fromiter((_place(file.name) for file in files), dtype=np.float64, count=len(files))
+    # one image at least is below the bound, and one is not
+    bound = min(max(fraction, np.partition(places, 1)[1]), places.max())
+    return files.choose(places >= bound), files.choose(places < bound)
 
 
 def _place(name: str) -> float:

@@ -1,16 +1,51 @@
+import threading
+import weakref
+from concurrent.futures import Future
+from pathlib import Path
+
 import pytest
 import torch
+from PIL import Image
 
 from debiasctl import counter_random
-from debiasctl.api import ArraySplit
+from debiasctl.api import ArraySplit, DataLocation
 from debiasctl.counter_random import Stream
-from debiasctl.training.data import BatchSource, to_model_space, to_uint8
+from debiasctl.datasets import decoded_images
+from debiasctl.errors import DataError
+from debiasctl.refs import PluginRef
+from debiasctl.registry import create
+from debiasctl.training import data
+from debiasctl.training.data import BatchSource, ReadAhead, resident, to_model_space, to_uint8
+
+CPU = torch.device("cpu")
 
 
-def source(size: int, batch_size: int, **changes) -> BatchSource:
+class ReadSplit:
+    """A split whose images are not known to lie in an array; it notes by which threads it is read."""
+
+    def __init__(self, split: ArraySplit) -> None:
+        self.split, self.threads = split, set()
+
+    def __len__(self) -> int:
+        return len(self.split)
+
+    def images(self, indices: torch.Tensor) -> torch.Tensor:
+        self.threads.add(threading.current_thread().name)
+        assert indices.dtype == torch.int64  # which plugins may rely on
+        return self.split.images(indices)
+
+    def labels(self, indices: torch.Tensor) -> torch.Tensor | None:
+        return self.split.labels(indices)
+
+
+def array_split(size: int) -> ArraySplit:
     images = (torch.arange(size * 12) % 256).to(torch.uint8).reshape(size, 1, 3, 4)
-    settings = {"seed": 3, "horizontal_flip": False, "conditional": True, "device": torch.device("cpu")} | changes
-    return BatchSource(ArraySplit(images, torch.arange(size)), batch_size=batch_size, **settings)
+    return ArraySplit(images, torch.arange(size))
+
+
+def source(size: int, batch_size: int, split=None, **changes) -> BatchSource:
+    settings = {"seed": 3, "horizontal_flip": False, "conditional": True, "device": CPU} | changes
+    return BatchSource(split or array_split(size), batch_size=batch_size, **settings)
 
 
 @pytest.mark.parametrize("batch_size", [1, 4, 10, 25])  # 4 straddles two epochs, 25 three
@@ -60,3 +95,172 @@ def test_model_space_keeps_all_256_levels() -> None:
     assert (space.min(), space.max()) == (-1, 1)
     assert torch.equal(to_uint8(space), levels)
     assert to_uint8(torch.tensor([-7.0, 7.0, 0.4 / 127.5 - 1, 0.6 / 127.5 - 1])).tolist() == [0, 255, 0, 1]
+
+
+# ---------------------------------------------------------------- reading ahead
+
+
+def readers() -> list[str]:
+    return [thread.name for thread in threading.enumerate() if thread.name.startswith("read-ahead")]
+
+
+@pytest.mark.parametrize("changes", [{}, {"conditional": False}, {"process_index": 1, "num_processes": 4}])
+@pytest.mark.parametrize("flip", [False, True])
+def test_what_is_read_ahead_is_what_an_array_gives(flip: bool, changes) -> None:
+    split = ReadSplit(array_split(40))
+    with source(40, 16, split, horizontal_flip=flip, **changes) as batches:
+        plain = source(40, 16, horizontal_flip=flip, **changes)
+        for step in (0, 1, 2, 9, 10, 3, 3):  # in turn, and as after a resume
+            one, other = batches(step), plain(step)
+            assert torch.equal(one.x0, other.x0)
+            assert (one.labels is None) == (other.labels is None) == (changes == {"conditional": False})
+            assert one.labels is None or torch.equal(one.labels, other.labels)
+            assert torch.equal(one.positions, other.positions)
+
+
+def test_one_thread_reads_and_none_is_left() -> None:
+    split = ReadSplit(array_split(40))
+    batches = source(40, 16, split)
+    assert not readers()
+    first = batches(0)
+    batches(7)
+    assert len(readers()) == len(split.threads) == 1
+    assert threading.current_thread().name not in split.threads
+    batches.close()
+    assert not readers()
+    batches.close()
+    assert torch.equal(batches(0).x0, first.x0)  # it can be used again
+    with pytest.raises(KeyError), batches:
+        raise KeyError
+    assert not readers()
+
+
+def test_arrays_in_memory_need_no_thread() -> None:
+    batches = source(40, 16)
+    batches(0)
+    assert not readers()
+
+
+class Now:
+    """An executor that does at once what it is given."""
+
+    def __init__(self, workers: int, **options) -> None:
+        assert workers == 1
+
+    def submit(self, function, *arguments) -> Future:
+        future: Future = Future()
+        try:
+            future.set_result(function(*arguments))
+        except DataError as error:
+            future.set_exception(error)
+        return future
+
+
+@pytest.mark.parametrize("ahead", [0, 1, 3])
+def test_a_bounded_number_of_steps_is_read_ahead(ahead: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(data, "ThreadPoolExecutor", Now)
+    read: list[int] = []
+    results: weakref.WeakSet = weakref.WeakSet()
+
+    def note(step: int) -> torch.Tensor:
+        read.append(step)
+        result = torch.tensor(step)
+        results.add(result)
+        return result
+
+    reader = ReadAhead(note, ahead=ahead, device=CPU)
+    for step in (0, 1, 2):
+        assert int(reader(step)) == step
+        assert read == list(range(step + ahead + 1))  # each once
+        assert len(results) <= ahead + 1
+    read.clear()
+    assert int(reader(50)) == 50
+    assert read == list(range(50, 50 + ahead + 1))
+    assert len(results) == ahead  # nothing is kept of the steps that were left
+
+
+def test_what_cannot_be_read_is_told_of_at_its_step(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(data, "ThreadPoolExecutor", Now)
+
+    def read(step: int) -> int:
+        if step == 2:
+            raise DataError("step 2")
+        return step
+
+    reader = ReadAhead(read, ahead=2, device=CPU)
+    assert [reader(0), reader(1)] == [0, 1]
+    for _ in range(2):
+        with pytest.raises(DataError, match="step 2"):
+            reader(2)
+    assert reader(3) == 3
+
+
+def test_a_file_that_vanishes_is_told_of_at_its_step(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for number in range(40):
+        Image.new("L", (8, 8), number).save(tmp_path / f"{number:02}.png")
+    monkeypatch.setattr(decoded_images, "MAX_DECODED_BYTES", 0)
+    folder = create("datasets", PluginRef("folder", {"path": str(tmp_path)}))
+    split = folder.load(DataLocation(None, tmp_path / "cache")).train
+    with source(0, 4, split, conditional=False) as batches:
+        gone = split.files[int(batches.indices(5)[0])].name
+        (tmp_path / gone).unlink()
+        for step in range(5):
+            assert batches(step).x0.shape == (4, 1, 8, 8)
+        with pytest.raises(DataError, match=f"1 of 4 images .* {gone}"):
+            batches(5)
+    assert not readers()
+
+
+# ---------------------------------------------------------------- arrays on a GPU
+
+
+class Overridden(ArraySplit):
+    def images(self, indices: torch.Tensor) -> torch.Tensor:
+        return 255 - self.array[indices]
+
+
+def test_only_plain_arrays_are_indexed_directly() -> None:
+    split = array_split(4)
+    assert resident(split, CPU) is split
+    assert resident(ReadSplit(split), CPU) is None
+    overridden = Overridden(split.array, split.targets)
+    assert resident(overridden, CPU) is None
+    with source(4, 4, overridden) as batches:
+        assert torch.equal(to_uint8(batches(0).x0), 255 - split.array[batches.indices(0)])
+
+
+class Moved:
+    """A tensor of some size that says where it was moved."""
+
+    def __init__(self, nbytes: int) -> None:
+        self.nbytes, self.shape = nbytes, (1,)
+
+    def to(self, device: torch.device) -> tuple[str, torch.device]:
+        return "moved", device
+
+
+@pytest.mark.parametrize("size, fits", [(24, True), (25, False)])
+def test_an_array_moves_to_a_gpu_that_has_room(size: int, fits: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: (100, 10_000))
+    device = torch.device("cuda", 1)
+    held = resident(ArraySplit(Moved(size), Moved(1)), device)
+    assert (held is not None) == fits
+    assert held is None or (held.array, held.targets) == (("moved", device), ("moved", device))
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA GPU")
+@pytest.mark.parametrize("kind", [lambda split: split, ReadSplit], ids=["resident", "read ahead"])
+def test_a_gpu_gets_the_same_batches_and_is_not_waited_for(kind) -> None:
+    gpu = torch.device("cuda")
+    with source(40, 16, kind(array_split(40)), horizontal_flip=True, device=gpu) as batches:
+        batches(0)
+        torch.cuda.set_sync_debug_mode("error")
+        try:
+            found = [batches(step) for step in range(1, 6)]
+        finally:
+            torch.cuda.set_sync_debug_mode("default")
+        for step, batch in enumerate(found, start=1):
+            expected = source(40, 16, horizontal_flip=True)(step)
+            assert torch.equal(to_uint8(batch.x0.cpu()), to_uint8(expected.x0))
+            assert torch.equal(batch.labels.cpu(), expected.labels)
+            assert torch.equal(batch.positions.cpu(), expected.positions)

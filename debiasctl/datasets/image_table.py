@@ -1,0 +1,110 @@
+"""Names and stamps of many millions of image files, held as arrays."""
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, Self, overload
+
+import numpy as np
+import numpy.typing as npt
+
+_PART = 512  # files that are objects at one time
+_WORD = 2**64 - 1
+
+Names = npt.NDArray[np.bytes_]
+Numbers = npt.NDArray[np.uint64]
+
+
+@dataclass(frozen=True, slots=True)
+class ImageFile:
+    """An image file: `name` is its path below the root, with '/'; `stamp` changes when the file does."""
+
+    name: str
+    stamp: tuple[int, int]
+
+
+class ImageFiles(Sequence[ImageFile]):
+    """Image files sorted by name, each in the bytes of the longest name and 20 more: there can be many millions.
+
+    `names` [N] are fixed-width bytes, `stamps` uint64 [N, 2]; `rows` chooses among both.
+    """
+
+    def __init__(self, names: Names, stamps: Numbers, *, rows: npt.NDArray[np.uint32] | None = None) -> None:
+        self._names, self._stamps = names, stamps
+        self._rows = np.arange(len(names), dtype=np.uint32) if rows is None else rows
+
+    @classmethod
+    def of(cls, files: Iterable[ImageFile]) -> Self:
+        """Put files into this form, reading them once."""
+        table = Table()
+        for file in files:
+            table.add(file.name, *file.stamp)
+        return cls(*table.by_name())
+
+    def choose(self, rows: npt.NDArray[Any]) -> "ImageFiles":
+        """Some of the files: their places, int [M] ascending, or bool [N]."""
+        return type(self)(self._names, self._stamps, rows=self._rows[rows])
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    @overload
+    def __getitem__(self, index: int) -> ImageFile: ...
+
+    @overload
+    def __getitem__(self, index: slice) -> "ImageFiles": ...
+
+    def __getitem__(self, index: int | slice) -> "ImageFile | ImageFiles":
+        if isinstance(index, slice):
+            return type(self)(self._names, self._stamps, rows=self._rows[index])
+        row = self._rows[index]
+        return _file(self._names[row], self._stamps[row].tolist())
+
+    def __iter__(self) -> Iterator[ImageFile]:
+        for start in range(0, len(self), _PART):
+            rows = self._rows[start : start + _PART]
+            yield from map(_file, self._names[rows].tolist(), self._stamps[rows].tolist())
+
+
+def without(files: Sequence[ImageFile], names: Sequence[str]) -> Sequence[ImageFile]:
+    """The files but for those of the given names."""
+    left_out = set(names)
+    return ImageFiles.of(file for file in files if file.name not in left_out) if left_out else files
+
+
+class Table:
+    """Names with numbers beside each, which are kept modulo 2⁶⁴: enough to see that they changed."""
+
+    def __init__(self) -> None:
+        self._part: list[tuple[bytes, list[int]]] = []
+        self._names: list[Names] = []
+        self._numbers: list[Numbers] = []
+
+    def add(self, name: str, *numbers: int) -> None:
+        """One more row."""
+        self._part.append((encode_name(name), [number & _WORD for number in numbers]))
+        if len(self._part) == _PART:
+            self._pack()
+
+    def by_name(self) -> tuple[Names, Numbers]:
+        """Fixed-width names [N] in the order of Python's strings, and uint64 [N, numbers]; rows are taken away."""
+        self._pack()
+        names, self._names = np.concatenate([np.empty(0, dtype="S1"), *self._names]), []
+        order = np.argsort(names, kind="stable")  # UTF-8 keeps the order of code points
+        numbers, self._numbers = np.concatenate(self._numbers or [np.empty((0, 2), dtype=np.uint64)]), []
+        return names[order], numbers[order]
+
+    def _pack(self) -> None:
+        if self._part:
+            names, numbers = zip(*self._part, strict=True)
+            self._names.append(np.array(names, dtype=np.bytes_))
+            self._numbers.append(np.array(numbers, dtype=np.uint64))
+            self._part = []
+
+
+def encode_name(name: str) -> bytes:
+    """As names are kept; a file system's name need not be valid text."""
+    return name.encode("utf-8", "surrogatepass")
+
+
+def _file(name: bytes, stamp: Sequence[int]) -> ImageFile:
+    return ImageFile(name.decode("utf-8", "surrogatepass"), (stamp[0], stamp[1]))
