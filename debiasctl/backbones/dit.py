@@ -7,6 +7,7 @@ import torch
 from pydantic import Field, model_validator
 from torch import Tensor, nn
 from torch.nn import functional
+from torch.utils.checkpoint import checkpoint
 
 from debiasctl.api import ImageShape, PluginOptions
 from debiasctl.backbones.layers import check_inputs, timestep_embedding
@@ -32,6 +33,7 @@ class DiT:
         num_heads: int = Field(4, ge=1, description="attention heads")
         mlp_ratio: float = Field(4.0, gt=0, description="width of a block's MLP over hidden_size")
         dropout: float = Field(0.0, ge=0, lt=1, description="dropout on what attention and MLP add to the tokens")
+        use_checkpoint: bool = Field(False, description="recompute activations in the backward pass, to save memory")
 
         @model_validator(mode="after")
         def _fits(self) -> Self:
@@ -181,6 +183,7 @@ class DiTModel(nn.Module):
         super().__init__()
         assert options.patch_size is not None
         self.shape, self.num_classes, self.patch_size = shape, num_classes, options.patch_size
+        self.use_checkpoint = options.use_checkpoint
         width, area = options.hidden_size, options.patch_size**2
         self.patch_embed = _linear(area * shape.in_channels, width)
         positions = position_embedding(shape.image_size // options.patch_size, width)
@@ -204,6 +207,9 @@ class DiTModel(nn.Module):
             condition = condition + self.label_embed(labels)
         tokens = self.patch_embed(patchify(x, self.patch_size)) + self.position
         for block in self.blocks:
-            tokens = block(tokens, condition)
+            if self.use_checkpoint and torch.is_grad_enabled():
+                tokens = checkpoint(block, tokens, condition, use_reentrant=False)
+            else:
+                tokens = block(tokens, condition)
         shift, scale = self.final_adaln(condition).chunk(2, dim=1)
         return unpatchify(self.final(modulate(self.final_norm(tokens), shift, scale)), self.patch_size)

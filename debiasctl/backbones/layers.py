@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from debiasctl.api import ImageShape
+from debiasctl.backbones.winograd import Conv3x3
 
 
 def timestep_embedding(noise_level: Tensor, dim: int, *, max_period: float = 10000.0) -> Tensor:
@@ -72,7 +73,7 @@ class Upsample(nn.Module):
 
     def __init__(self, channels: int, *, conv: bool) -> None:
         super().__init__()
-        self.conv = nn.Conv2d(channels, channels, 3, padding=1) if conv else nn.Identity()
+        self.conv = Conv3x3(channels, channels) if conv else nn.Identity()
 
     def forward(self, x: Tensor) -> Tensor:
         """[N, C, H, W] to [N, C, 2H, 2W]."""
@@ -104,7 +105,7 @@ class ResBlock(nn.Module):
         super().__init__()
         self.use_scale_shift_norm = use_scale_shift_norm
         self.in_layers = nn.Sequential(
-            GroupNorm32(norm_groups, in_channels), nn.SiLU(), nn.Conv2d(in_channels, out_channels, 3, padding=1)
+            GroupNorm32(norm_groups, in_channels), nn.SiLU(), Conv3x3(in_channels, out_channels)
         )
         resamplers = {"up": Upsample, "down": Downsample}
         make = resamplers[resample] if resample else None
@@ -117,7 +118,7 @@ class ResBlock(nn.Module):
             GroupNorm32(norm_groups, out_channels),
             nn.SiLU(),
             nn.Dropout(dropout),
-            zeroed(nn.Conv2d(out_channels, out_channels, 3, padding=1)),
+            zeroed(Conv3x3(out_channels, out_channels)),
         )
         same = in_channels == out_channels
         self.skip_connection = nn.Identity() if same else nn.Conv2d(in_channels, out_channels, 1)
@@ -130,7 +131,7 @@ class ResBlock(nn.Module):
         norm, activation, dropout, conv = self.out_layers
         if self.use_scale_shift_norm:
             scale, shift = condition.chunk(2, dim=1)
-            h = norm(h) * (1 + scale) + shift
+            h = torch.addcmul(shift, norm(h), 1 + scale)
         else:
             h = norm(h + condition)
         out: Tensor = self.skip_connection(self.x_upd(x)) + conv(dropout(activation(h)))
@@ -146,17 +147,19 @@ class AttentionBlock(nn.Module):
         self.use_new_order = use_new_order
         self.norm = GroupNorm32(norm_groups, channels)
         self.qkv = nn.Conv1d(channels, 3 * channels, 1)
-        self.proj_out = zeroed(nn.Conv1d(channels, channels, 1))
+        self.proj_out = nn.Conv1d(channels, channels, 1)
+        zeroed(self.proj_out)
 
     def forward(self, x: Tensor) -> Tensor:
         """[N, C, H, W] to the same."""
-        n, channels, height, width = x.shape
-        tokens = x.reshape(n, channels, height * width)
-        qkv = self.qkv(self.norm(tokens))
+        pixels = x.permute(0, 2, 3, 1)  # of a channels_last x, this and the tokens are views
+        tokens = self.norm(x).permute(0, 2, 3, 1).flatten(1, 2)
+        qkv = functional.linear(tokens, self.qkv.weight[:, :, 0], self.qkv.bias)  # [N, H W, 3 C]
         if self.use_new_order:
-            q, k, v = qkv.reshape(n, 3, self.num_heads, -1, height * width).unbind(1)
+            q, k, v = qkv.view(*qkv.shape[:2], 3, self.num_heads, -1).unbind(2)
         else:  # the order of ADM's checkpoints: heads first, then q, k, v
-            q, k, v = qkv.reshape(n, self.num_heads, 3, -1, height * width).unbind(2)
-        mixed = functional.scaled_dot_product_attention(q.mT, k.mT, v.mT).mT  # [N, heads, C / heads, H W]
-        out: Tensor = tokens + self.proj_out(mixed.reshape(n, channels, height * width))
-        return out.reshape(x.shape)
+            q, k, v = qkv.view(*qkv.shape[:2], self.num_heads, 3, -1).unbind(3)
+        q, k, v = q.transpose(1, 2), k.transpose(1, 2), v.transpose(1, 2)  # [N, heads, H W, C / heads]
+        mixed = functional.scaled_dot_product_attention(q, k, v).transpose(1, 2).flatten(2)
+        added = functional.linear(mixed, self.proj_out.weight[:, :, 0], self.proj_out.bias)
+        return (pixels + added.view(pixels.shape)).permute(0, 3, 1, 2)

@@ -181,13 +181,18 @@ class Stage(nn.ModuleList):
 
 
 class UNetModel(nn.Module):
-    """The network: down through the levels, a middle block with attention, and up again with the skips."""
+    """The network: down through the levels, a middle block with attention, and up again with the skips.
+
+    `memory_format` is the layout of all images inside. By default a pixel's channels lie side by side, so that no
+    convolution reorders its input and attention takes pixels as they are; the weights' layout does not matter.
+    """
 
     def __init__(self, options: UNet.Options, shape: ImageShape, *, num_classes: int) -> None:
         super().__init__()
         mult = options.channel_mult
         assert mult is not None
         self.options, self.shape, self.num_classes = options, shape, num_classes
+        self.memory_format = torch.channels_last
         widths, resolutions = _widths(options, mult), _resolutions(shape.image_size, mult)
         embedding_width = 4 * options.channels
         self.time_embed = nn.Sequential(
@@ -276,7 +281,7 @@ class UNetModel(nn.Module):
         embedding = self.time_embed(timestep_embedding(noise_level, self.options.channels).to(x.dtype))
         if labels is not None:
             embedding = embedding + self.label_emb(labels)
-        h, skips = x, []
+        h, skips = x.contiguous(memory_format=self.memory_format), []
         for stage in self.input_blocks:
             h = self._run(stage, h, embedding)
             skips.append(h)

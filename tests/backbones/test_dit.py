@@ -170,3 +170,18 @@ def test_patch_size_that_does_not_divide_is_refused() -> None:
 def test_options_that_do_not_fit_are_refused(options: str) -> None:
     with pytest.raises(PluginOptionsError, match="dit"):
         registry.create("backbones", f"dit:{options}")
+
+
+def test_checkpointing_changes_no_gradient_and_recomputes(monkeypatch: pytest.MonkeyPatch) -> None:
+    calls, gradients = [], []
+    forward = Block.forward
+    monkeypatch.setattr(Block, "forward", lambda *given: calls.append(1) or forward(*given))
+    for use_checkpoint in (False, True):
+        model = build(use_checkpoint=use_checkpoint, dropout=0.5)
+        randomize(model)
+        torch.manual_seed(8)  # for dropout, which must fall alike when it is recomputed
+        model(*inputs()).square().sum().backward()
+        gradients.append([parameter.grad for parameter in model.parameters()])
+    assert len(calls) == 2 + 2 * 2
+    for plain, recomputed in zip(*gradients, strict=True):
+        assert torch.equal(plain, recomputed)
