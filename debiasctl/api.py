@@ -49,7 +49,10 @@ class DatasetInfo:
 
 
 class Split(Protocol):
-    """Images that can be read by index, in any order, any number of times."""
+    """Images that can be read by index, in any order, any number of times.
+
+    Training reads in a thread of its own, one read at a time.
+    """
 
     def __len__(self) -> int: ...
 
@@ -200,7 +203,7 @@ class LearnedWeighting(Protocol):
         ...
 
     def build(self) -> "nn.Module":
-        """A module whose forward maps log-SNR, float32 [N], to u, float32 [N]; trained by Adam beside the network."""
+        """A module whose forward maps log-SNR [N] to u [N], in its weights' dtype; Adam trains it with the network."""
         ...
 
 

@@ -21,8 +21,9 @@ _FILE = re.compile(
     rf"|checkpoints/[0-9]{{1,12}}/{_SAFE}\.(safetensors|pt|json)"
     rf"|samples/{_SAFE}/{_SAFE}\.(png|npz|json)"
     rf"|(evaluations|analyses)/{_SAFE}\.json"
+    rf"|ema/{_SAFE}\.(safetensors|json)"
 )
-_FOLDER = re.compile(rf"checkpoints(/[0-9]{{1,12}})?|samples(/{_SAFE})?|evaluations|analyses")
+_FOLDER = re.compile(rf"checkpoints(/[0-9]{{1,12}})?|samples(/{_SAFE})?|evaluations|analyses|ema")
 _BLOCK = 512  # a tar's unit; two blocks of zeros end it
 _JSON_LIMIT = 16 * 2**20  # bytes of spec.json or status.json, which are read whole
 _CHUNK = 2**20

@@ -74,8 +74,8 @@ class TrainingError(DebiasctlError):
 
 
 class Interrupted(DebiasctlError):
-    """Training was stopped by a signal, after a checkpoint was written. Exit code 128 + the signal's number."""
+    """Training was stopped, after a checkpoint was written. Exit code 128 + the signal's number, or 0 without one."""
 
-    def __init__(self, message: str, *, signal_number: int) -> None:
+    def __init__(self, message: str, *, signal_number: int | None) -> None:
         super().__init__(message)
-        self.exit_code = 128 + signal_number
+        self.exit_code = 0 if signal_number is None else 128 + signal_number

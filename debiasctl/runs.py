@@ -47,6 +47,9 @@ _ENTRIES = (
     "samples",
     "evaluations",
     "analyses",
+    "grids",
+    "ema",
+    "trackers",
     run_lock.LOCK,
     run_lock.TRAINER,
 )
@@ -84,6 +87,11 @@ class Run:
     def samples_dir(self) -> Path:
         """`<key>/` of images drawn; need not exist."""
         return self.path / "samples"
+
+    @property
+    def grids_dir(self) -> Path:
+        """`<step>.png` of images drawn in the course of training; need not exist."""
+        return self.path / "grids"
 
     @property
     def evaluations_dir(self) -> Path:

@@ -5,7 +5,7 @@ import zlib
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 import torch
@@ -19,8 +19,10 @@ from debiasctl.errors import RunError, UsageError
 from debiasctl.files import atomic_file, atomic_folder, content_key, write_json
 from debiasctl.runs import Run
 from debiasctl.specs import ContentSection, RunSpec
-from debiasctl.training.checkpoints import Weights, choose_step, load_weights
+from debiasctl.training.checkpoints import choose_step
 from debiasctl.training.data import to_uint8
+from debiasctl.training.ema import length_name, parse_weights
+from debiasctl.training.posthoc_ema import load_named_weights
 from debiasctl.training.setup import build_network, build_parameterization
 from debiasctl.validation import did_you_mean
 
@@ -37,7 +39,7 @@ class SampleRequest:
     sampler: PluginChoice
     seed: int
     step: int
-    weights: Weights
+    weights: str
     label: int | None = None
 
 
@@ -70,8 +72,8 @@ def make_request(
         UsageError: the sampler or class is not known, or the steps do not fit the schedule; CheckpointError: there is
         no such checkpoint.
     """
-    if weights not in ("ema", "raw"):
-        raise UsageError(f"--weights {weights}: choose ema (the average of the weights) or raw (the last ones)")
+    kind, length = parse_weights(weights)
+    weights = kind if length is None else f"{kind}:{length_name(length)}"  # one spelling, one key
     resolved = registry.resolve("samplers", sampler)
     record = resolved.record
     choice = PluginChoice(
@@ -84,7 +86,7 @@ def make_request(
     if num < 1:
         raise UsageError(f"--num {num}: draw at least one image")
     build_parameterization(spec).process.respaced(num_steps)  # refuses steps that the schedule has not
-    return SampleRequest(num, num_steps, choice, seed, choose_step(run, checkpoint), cast(Weights, weights), label)
+    return SampleRequest(num, num_steps, choice, seed, choose_step(run, checkpoint), weights, label)
 
 
 def sample(
@@ -105,7 +107,7 @@ def sample(
     network = build_network(
         spec, image_size=content.image_size, channels=content.channels, num_classes=len(content.classes)
     )
-    checksum = load_weights(run, network, step=request.step, weights=request.weights)
+    checksum = load_named_weights(run, network, step=request.step, weights=request.weights)
     described = asdict(request) | {"sampler": request.sampler.model_dump(), "weights_sha256": checksum}
     folder = run.samples_dir / content_key(described | {"version": _VERSION})
     if (folder / "samples.json").exists():
@@ -114,7 +116,7 @@ def sample(
     denoiser = NetworkDenoiser(network, build_parameterization(spec))
     indices = torch.arange(request.num)
     labels = labels_of(indices, content, seed=request.seed, label=request.label) if spec.model.conditional else None
-    images, nfe = _draw(
+    images, nfe = draw(
         denoiser, request, indices, labels, shape=(content.channels, content.image_size, content.image_size),
         device=device, batch_size=batch_size, on_progress=on_progress,
     )  # fmt: skip
@@ -126,7 +128,7 @@ def sample(
 
 
 @torch.no_grad()
-def _draw(
+def draw(
     denoiser: NetworkDenoiser,
     request: SampleRequest,
     indices: Tensor,
@@ -137,7 +139,7 @@ def _draw(
     batch_size: int,
     on_progress: Callable[[int, int], None] | None,
 ) -> tuple[Tensor, int]:
-    """Images uint8 [N, C, H, W] and the network forwards made for each of them."""
+    """Images uint8 [N, C, H, W] of those `indices`, and the network forwards made for each of them."""
     sampler = request.sampler.create("samplers")
     drawn, nfe = [], 0
     for start in range(0, len(indices), batch_size):

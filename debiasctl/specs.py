@@ -86,10 +86,49 @@ class OptimizerSection(Section):
 
 
 class EMASection(Section):
-    """The exponential moving average of the weights."""
+    """The moving averages of the weights; `kind` decides which of the other settings count."""
 
-    decay: float = Field(0.9999, ge=0, lt=1, description="share of the old average kept at each step")
-    warmup: bool = Field(True, description="start with a short average: decay at step k at most (1 + k)/(10 + k)")
+    kind: Literal["decay", "half-life", "power"] = Field(
+        "decay",
+        description="decay: a fixed share is kept; half-life: counted in images (2206.00364); power: lengths in "
+        "proportion to the training so far, with snapshots for reconstructing any other length (2312.02696)",
+    )
+    decay: float = Field(0.9999, ge=0, lt=1, description="decay: share of the old average kept at each step")
+    warmup: bool = Field(
+        True, description="decay: start with a short average: decay at step k at most (1 + k)/(10 + k)"
+    )
+    half_life_images: int = Field(500_000, ge=1, description="half-life: images until a weight counts half")
+    rampup_ratio: float | None = Field(
+        0.05, gt=0, description="half-life: at most this share of the images seen; null: no ramp-up"
+    )
+    lengths: tuple[Annotated[float, Field(ge=0.001, le=0.28)], ...] = Field(
+        (0.05, 0.10),
+        min_length=1,
+        description="power: standard deviations of the averages in time, over the time of training; the first is "
+        "what is measured in training and what 'ema' means elsewhere",
+    )
+    snapshot_every: int | None = Field(
+        None, ge=1, description="power: steps between the snapshots kept of all lengths; null: at checkpoints"
+    )
+
+    @model_validator(mode="after")
+    def _can_be_kept_apart(self) -> Self:
+        if len(set(self.lengths)) < len(self.lengths):
+            raise ValueError(f"ema.lengths {list(self.lengths)} names a length twice")
+        if any(round(length, 6) != length for length in self.lengths):
+            raise ValueError("ema.lengths: give at most 6 decimals")
+        if self.snapshot_every is not None and self.kind != "power":
+            raise ValueError(f"ema.snapshot_every has no effect with ema.kind={self.kind}; choose ema.kind=power")
+        return self
+
+
+class InitFromSection(Section):
+    """Another run's weights, from which this one starts."""
+
+    run: str = Field(description="its name")
+    step: int = Field(ge=0, description="of its checkpoint")
+    weights: str = Field(description="ema, ema:LENGTH or raw")
+    sha256: str = Field(description="of the weights' file")
 
 
 class TrainingSection(Section):
@@ -108,6 +147,7 @@ class TrainingSection(Section):
     keep_steps: tuple[Annotated[int, Field(ge=0)], ...] = Field(
         (), description="steps whose checkpoints are made and kept"
     )
+    init_from: InitFromSection | None = Field(None, description="the weights to start from; null: new ones")
 
     @model_validator(mode="after")
     def _kept_steps_are_reached(self) -> Self:
@@ -115,6 +155,30 @@ class TrainingSection(Section):
         if late:
             raise ValueError(f"keep_steps {late[0]} is never reached in {self.steps} steps")
         return self
+
+
+class ComputeSection(Section):
+    """How it is computed: whatever changes the numbers, if only in their last digits."""
+
+    precision: Literal["auto", "fp32", "tf32", "bf16", "fp16", "fp64"] = Field(
+        "auto", description="of the forward and backward pass; auto: bf16 on a GPU that has it, else fp32"
+    )
+    accumulation: int = Field(1, ge=1, description="parts that a process computes its share of a batch in")
+    compile: bool | None = Field(None, description="torch.compile; null: on a GPU, for runs of 5,000 steps or more")
+    channels_last: bool | None = Field(None, description="memory layout of convolutions; null: as the network states")
+    sharding: Literal["none", "fsdp"] = Field("none", description="none: each process holds all weights (DDP); fsdp")
+    deterministic: bool = Field(False, description="on a GPU, kernels that give the same bits every time")
+
+
+class MonitorSection(Section):
+    """What is drawn and measured in the course of training, with the averaged weights; it changes nothing of it."""
+
+    every: int | None = Field(None, ge=1, description="images seen from one evaluation to the next; null: none")
+    num: int = Field(256, ge=2, description="images drawn for the metrics")
+    grid: int = Field(16, ge=0, description="of these, images in the grid: always from the same noise")
+    sampler: Plugin = Field("ddim", validate_default=True, description="sampler")
+    steps: int = Field(20, ge=1, description="sampling steps")
+    features: Plugin | None = Field(None, description="feature extractor (default: as evaluate chooses)")
 
 
 class ContentSection(Section):
@@ -148,6 +212,8 @@ class RunSpec(Section):
     optimizer: OptimizerSection = OptimizerSection()
     ema: EMASection = EMASection()
     training: TrainingSection = TrainingSection()
+    compute: ComputeSection = ComputeSection()
+    monitor: MonitorSection = MonitorSection()
     extensions: tuple[Plugin, ...] = Field((), description="extensions of training")
     content: ContentSection | None = Field(None, description="what was found in the data")
     provenance: ProvenanceSection = ProvenanceSection()
@@ -221,9 +287,15 @@ def _resolve_plugins(spec: RunSpec, info: DatasetInfo) -> RunSpec:
                     "timesteps": complete("timesteps", spec.loss.timesteps),
                 }
             ),
+            "monitor": _complete_monitor(spec.monitor),
             "extensions": tuple(complete("extensions", choice) for choice in spec.extensions),
         }
     )
+
+
+def _complete_monitor(monitor: MonitorSection) -> MonitorSection:
+    features = monitor.features and complete("features", monitor.features)
+    return monitor.model_copy(update={"sampler": complete("samplers", monitor.sampler), "features": features})
 
 
 def image_shape(model: ModelSection, *, image_size: int, channels: int) -> ImageShape:

@@ -18,7 +18,7 @@ LAYERS = (
     {"registry", "choices", "diffusion"},
     {"weightings", "backbones", "datasets", "samplers", "timesteps", "features", "schedules", "specs"},
     {"runs", "run_lock", "run_status", "metrics_file", "archive", "pictures", "weight_curves", "plots"},
-    {"training", "sampling", "evaluation", "comparison", "analysis"},
+    {"training", "sampling", "evaluation", "comparison", "analysis", "monitoring"},
     {"cli"},
     {"__main__"},
 )

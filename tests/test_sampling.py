@@ -111,7 +111,7 @@ def test_classes_keep_to_the_datas_proportions_in_every_prefix() -> None:
 def test_the_same_request_is_not_drawn_twice(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     first = draw(run)
     assert not first.reused
-    monkeypatch.setattr(sampling, "_draw", lambda *_, **__: pytest.fail("drawn again"))
+    monkeypatch.setattr(sampling, "draw", lambda *_, **__: pytest.fail("drawn again"))
     second = draw(run, batch_size=1)  # which decides nothing
     assert second.reused
     assert second.folder == first.folder
@@ -187,6 +187,8 @@ def test_other_weights_under_the_same_step_are_not_taken_for_the_old_ones(run: R
     first = draw(run)
     shutil.rmtree(run.checkpoint_path(30))
     shutil.copytree(run.checkpoint_path(15), run.checkpoint_path(30))
+    manifest = run.checkpoint_path(30) / "manifest.json"
+    manifest.write_text(json.dumps(json.loads(manifest.read_text()) | {"step": 30}))
     second = draw(run)
     assert not second.reused
     assert not torch.equal(first.images, second.images)

@@ -20,6 +20,7 @@ from debiasctl.runs import Run
 from debiasctl.specs import RunSpec, merge, resolve_spec
 from debiasctl.training import session
 from debiasctl.training.loop import Progress
+from debiasctl.training.session import Conduct
 from debiasctl.training.setup import Training, make_accelerator, set_up
 
 BACKBONE = "dit:hidden_size=16,depth=1,num_heads=2"
@@ -63,20 +64,14 @@ def randomize(network: torch.nn.Module) -> None:
 
 
 def train(name: str | None, spec: RunSpec, on_progress: Callable[[Progress], None] = lambda progress: None) -> Run:
-    return session.start(spec, LOCATION, name=name, device="cpu", on_start=lambda *parts: None, on_progress=on_progress)
+    return session.start(spec, LOCATION, name=name, conduct=Conduct(device="cpu", on_progress=on_progress))
 
 
 def resume(run: Run, steps: int | None = None, location: DataLocation = LOCATION) -> list[int]:
     """Go on with a run; returns the steps that were made."""
     made: list[int] = []
-    session.resume(
-        run,
-        location,
-        steps=steps,
-        device="cpu",
-        on_start=lambda *parts: None,
-        on_progress=lambda progress: made.append(progress.step),
-    )
+    conduct = Conduct(device="cpu", on_progress=lambda progress: made.append(progress.step))
+    session.resume(run, location, steps=steps, conduct=conduct)
     return made
 
 

@@ -10,7 +10,7 @@ import typer
 from typer.core import TyperGroup
 
 from debiasctl import __version__
-from debiasctl.cli import compare, evaluate, plugins, runs, sample, train, weightings
+from debiasctl.cli import compare, ema, evaluate, plugins, runs, sample, train, weightings
 from debiasctl.errors import DebiasctlError
 
 _DEBUG = {"on": False}
@@ -72,6 +72,7 @@ def _global_options(
 
 app.command("train", epilog=train.EXAMPLES)(train.train)
 app.command("sample", epilog=sample.EXAMPLES)(sample.sample)
+app.command("ema", epilog=ema.EXAMPLES)(ema.ema)
 app.command("evaluate", epilog=evaluate.EXAMPLES)(evaluate.evaluate)
 app.command("compare", epilog=compare.EXAMPLES)(compare.compare)
 app.add_typer(runs.app, name="runs")
@@ -105,7 +106,11 @@ def _fail(error: BaseException, message: str, code: int) -> NoReturn:
         import traceback
 
         traceback.print_exception(error)
-    print(f"error: {message}", file=sys.stderr, flush=True)
+    rank = int(os.environ.get("RANK", "0"))
+    if rank == 0:
+        print(f"error: {message}" if code else message, file=sys.stderr, flush=True)
+    elif code == 1:  # what all processes refuse alike, the first one says
+        print(f"error in process {rank}: {message}", file=sys.stderr, flush=True)
     sys.exit(code)
 
 

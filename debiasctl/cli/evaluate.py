@@ -34,7 +34,7 @@ def evaluate(
     sampler: Annotated[str, typer.Option(help="Sampler.", autocompletion=complete_plugin("samplers"))] = "ddim",
     seed: Annotated[int, typer.Option(min=0, help="Seed of the samples.")] = 0,
     checkpoint: Annotated[str | None, typer.Option(help="The checkpoint's step (default: the last).")] = None,
-    weights: Annotated[str, typer.Option(help="ema or raw.")] = "ema",
+    weights: Annotated[str, typer.Option(help="ema, ema:LENGTH (see the command ema) or raw.")] = "ema",
     batch_size: Annotated[int, typer.Option(min=1, help="Images drawn at a time.")] = 256,
     data_dir: Annotated[Path | None, typer.Option(help="Where data sets lie (default: DEBIASCTL_DATA).")] = None,
     device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",

@@ -34,7 +34,7 @@ def sample(
         str | None, typer.Option("--class", help="Draw this class only (default: the data's mixture).")
     ] = None,
     checkpoint: Annotated[str | None, typer.Option(help="The checkpoint's step (default: the last).")] = None,
-    weights: Annotated[str, typer.Option(help="ema or raw.")] = "ema",
+    weights: Annotated[str, typer.Option(help="ema, ema:LENGTH (see the command ema) or raw.")] = "ema",
     batch_size: Annotated[int, typer.Option(min=1, help="Images drawn at a time.")] = 256,
     out: Annotated[
         Path | None,

@@ -1,11 +1,12 @@
 """`debiasctl train`."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import typer
 
 from debiasctl.cli.completion import complete_plugin, complete_run
+from debiasctl.cli.launch import rank
 from debiasctl.cli.locations import data_location
 from debiasctl.cli.output import format_bytes, note, print_json, print_pairs, show_log
 from debiasctl.errors import UsageError
@@ -37,6 +38,10 @@ _SETTINGS = {
     "batch_size": ("training", "batch_size"),
     "checkpoint_every": ("training", "checkpoint_every"),
     "seed": ("training", "seed"),
+    "evaluate_every": ("monitor", "every"),
+    "precision": ("compute", "precision"),
+    "accumulation": ("compute", "accumulation"),
+    "deterministic": ("compute", "deterministic"),
     "lr": ("optimizer", "lr"),
 }
 
@@ -89,10 +94,45 @@ def train(
     checkpoint_every: Annotated[
         int | None, typer.Option(min=1, help="Steps between checkpoints.", show_default=False)
     ] = None,
+    evaluate_every: Annotated[
+        int | None,
+        typer.Option(
+            min=1,
+            metavar="IMAGES",
+            help="Draw a grid and measure samples after every so many images.",
+            show_default=False,
+        ),
+    ] = None,
     device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
+    precision: Annotated[
+        str | None, typer.Option(help="fp32, tf32, bf16, fp16 or fp64 (default: bf16 on a GPU that has it, else fp32).")
+    ] = None,
+    accumulation: Annotated[
+        int | None, typer.Option(min=1, help="Parts that a batch is computed in, to save memory.", show_default=False)
+    ] = None,
+    processes: Annotated[int, typer.Option(min=1, help="Processes to train in, on this machine.")] = 1,
+    deterministic: Annotated[
+        bool | None, typer.Option("--deterministic", help="On a GPU: the same bits every time, if slower.")
+    ] = None,
+    max_hours: Annotated[
+        float | None, typer.Option(help="Stop with a checkpoint after so many hours.", show_default=False)
+    ] = None,
+    track: Annotated[
+        str | None,
+        typer.Option(metavar="TRACKER,...", help="Also log to tensorboard, wandb, mlflow, ...", show_default=False),
+    ] = None,
     resume: Annotated[
         str | None,
         typer.Option(metavar="RUN", help="Go on with a run.", autocompletion=complete_run, show_default=False),
+    ] = None,
+    init_from: Annotated[
+        str | None,
+        typer.Option(
+            metavar="RUN",
+            help="Start from the averaged weights of a run.",
+            autocompletion=complete_run,
+            show_default=False,
+        ),
     ] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Show what would be trained, and train nothing.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False,
@@ -107,30 +147,65 @@ def train(
         for key, value in {
             "weighting": weighting, "normalize": normalize, "timesteps": timesteps, "backbone": backbone,
             "prediction": prediction, "schedule": schedule, "steps": steps, "batch_size": batch_size,
-            "checkpoint_every": checkpoint_every, "seed": seed, "lr": lr,
+            "checkpoint_every": checkpoint_every, "seed": seed, "lr": lr, "precision": precision,
+            "accumulation": accumulation, "deterministic": deterministic, "evaluate_every": evaluate_every,
         }.items()
         if value is not None
     }  # fmt: skip
     if steps is not None and images is not None:
         raise UsageError("--steps and --images are two ways to say one budget. Give one of them")
+    if max_hours is not None and max_hours <= 0:
+        raise UsageError(f"--max-hours {max_hours}: give a time above 0")
     location = data_location(data_dir)
-    show_log()
+    if rank() == 0:
+        show_log()
+    conduct = {"device": device, "max_hours": max_hours, "trackers": _trackers(track)}
     if resume is not None:
-        others = {"DATASET": dataset, "--name": name, "--spec": spec, "--set": set_, "--dry-run": dry_run or None}
-        refused = [key for key, value in others.items() if value]
-        refused += [f"--{key.replace('_', '-')}" for key in options if key != "steps"]
-        if refused:
-            raise UsageError(
-                f"--resume goes on with a run as it is; it does not take {', '.join(refused)}. "
-                "Allowed beside it: --steps, --images, --data-dir, --device, --json"
-            )
-        _resume(resume, location, steps=steps, images=images, device=device, as_json=as_json)
+        others = {
+            "DATASET": dataset, "--name": name, "--spec": spec, "--set": set_, "--init-from": init_from,
+            "--dry-run": dry_run or None,
+        }  # fmt: skip
+        _refuse_beside_resume([key for key, value in others.items() if value], options)
+        if processes > 1:
+            _launch(processes, device=device)
+        _resume(resume, location, steps=steps, images=images, conduct=conduct, as_json=as_json)
         return
     resolved, info = _resolve(dataset, spec, set_ or [], options, images, location)
+    if init_from is not None:
+        from debiasctl.runs import find_run
+
+        find_run(init_from)  # one that is not there is refused before torch takes its time
     if dry_run:
         _show_plan(resolved, info, name=name, device=device, as_json=as_json)
-    else:
-        _start(resolved, location, name=name, device=device, as_json=as_json)
+        return
+    if name is not None and rank() == 0:
+        from debiasctl.runs import refuse_taken_name
+
+        refuse_taken_name(name)  # before torch and the data take their time
+    if processes > 1:
+        _launch(processes, device=device)
+    _start(resolved, location, name=name, init_from=init_from, conduct=conduct, as_json=as_json)
+
+
+def _refuse_beside_resume(given: list[str], options: dict[str, Any]) -> None:
+    refused = given + [f"--{key.replace('_', '-')}" for key in options if key != "steps"]
+    if refused:
+        raise UsageError(
+            f"--resume goes on with a run as it is; it does not take {', '.join(refused)}. "
+            "Allowed beside it: --steps, --images, --data-dir, --device, --processes, --max-hours, --track, --json"
+        )
+
+
+def _launch(processes: int, *, device: str) -> NoReturn:
+    import sys
+
+    from debiasctl.cli.launch import launch, without_option
+
+    sys.exit(launch(without_option(sys.argv[1:], "--processes"), processes=processes, device=device))
+
+
+def _trackers(text: str | None) -> tuple[str, ...]:
+    return tuple(part.strip() for part in (text or "").split(",") if part.strip())
 
 
 def _resolve(
@@ -179,36 +254,51 @@ def _dataset(text: str) -> str | dict[str, Any]:
     return text
 
 
-def _start(spec: "RunSpec", location: "DataLocation", *, name: str | None, device: str, as_json: bool) -> None:
+def _start(
+    spec: "RunSpec",
+    location: "DataLocation",
+    *,
+    name: str | None,
+    init_from: str | None,
+    conduct: dict[str, Any],
+    as_json: bool,
+) -> None:
     from debiasctl.cli.progress import training_progress
-    from debiasctl.runs import refuse_taken_name
-
-    if name is not None:
-        refuse_taken_name(name)  # before torch and the data take their time
-    from debiasctl.training.session import start
+    from debiasctl.monitoring import Monitor
+    from debiasctl.runs import find_run
+    from debiasctl.training.session import Conduct, start
 
     with training_progress() as show:
-        run = start(spec, location, name=name, device=device, on_start=_announce, on_progress=show)
+        whole = Conduct(**conduct, on_start=_announce, on_progress=show, observer=Monitor)
+        begun = None if init_from is None else find_run(init_from)
+        run = start(spec, location, name=name, conduct=whole, init_from=begun)
     _report(run, as_json=as_json)
 
 
 def _resume(
-    text: str, location: "DataLocation", *, steps: int | None, images: int | None, device: str, as_json: bool
+    text: str,
+    location: "DataLocation",
+    *,
+    steps: int | None,
+    images: int | None,
+    conduct: dict[str, Any],
+    as_json: bool,
 ) -> None:
     from debiasctl.cli.progress import training_progress
+    from debiasctl.monitoring import Monitor
     from debiasctl.runs import find_run
-    from debiasctl.training.session import resume
+    from debiasctl.training.session import Conduct, resume
 
     run = find_run(text)
     budget = steps if images is None else _steps(images, run.spec())
     with training_progress() as show:
-        resume(run, location, steps=budget, device=device, on_start=_announce, on_progress=show)
+        whole = Conduct(**conduct, on_start=_announce, on_progress=show, observer=Monitor)
+        resume(run, location, steps=budget, conduct=whole)
     _report(run, as_json=as_json)
 
 
-def _announce(run: Any, spec: "RunSpec", parameters: int) -> None:
-    steps = run.checkpoint_steps()
-    start = f"from step {steps[-1]}" if steps else "from the start"
+def _announce(run: Any, spec: "RunSpec", parameters: int, step: int) -> None:
+    start = f"from step {step}" if step else "from the start"
     note(
         f"run '{run.name}': {spec.data.dataset.name}, {_short(str(spec.loss.weighting.ref))} weighting, "
         f"{spec.model.backbone.name} of {parameters:,} parameters, {spec.model.prediction}-prediction, "
@@ -224,6 +314,8 @@ def _short(text: str) -> str:
 def _report(run: Any, *, as_json: bool) -> None:
     from debiasctl.runs import read_metrics
 
+    if rank() > 0:
+        return
     status = run.status()
     losses = [record["loss"] for record in read_metrics(run) if record["kind"] == "train"]
     if as_json:
@@ -241,9 +333,10 @@ def _show_plan(spec: "RunSpec", info: "DatasetInfo", *, name: str | None, device
     if name is not None:
         refuse_taken_name(name)
     from debiasctl.training.estimate import estimate
-    from debiasctl.training.setup import build_objective, make_accelerator
+    from debiasctl.training.setup import build_objective, choose_device, make_accelerator, resolve_compute
 
-    make_accelerator(device)
+    spec = resolve_compute(spec, choose_device(device))
+    make_accelerator(device, spec.compute)
     objective = build_objective(spec)
     tables = objective.tables()
     plan = estimate(spec, info)

@@ -51,6 +51,10 @@ class Draw:
     weight: Tensor
     correction: Tensor
 
+    def __getitem__(self, part: slice) -> "Draw":
+        """That of some of the images."""
+        return Draw(self.levels[part], self.timestep[part], self.weight[part], self.correction[part])
+
 
 class Objective:
     """The expectation over t of weight(t) ||F - target||².

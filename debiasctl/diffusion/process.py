@@ -65,6 +65,10 @@ class NoiseLevels:
     sigma: Tensor
     snr: Tensor
 
+    def __getitem__(self, part: slice) -> "NoiseLevels":
+        """Those of some of the images."""
+        return NoiseLevels(self.t[part], self.alpha[part], self.sigma[part], self.snr[part])
+
 
 class DiffusionProcess:
     """x_t = alpha_t x0 + sigma_t eps with alpha² = alphas_cumprod and alpha² + sigma² = 1 (DDPM, Eq. 4).

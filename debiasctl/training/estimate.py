@@ -42,11 +42,13 @@ def estimate(spec: RunSpec, info: DatasetInfo) -> Estimate:
     weights = 4 * parameters
     pixels = info.channels * info.image_size**2
     images = spec.training.steps * spec.training.batch_size
+    averages = len(spec.ema.lengths) if spec.ema.kind == "power" else 1
     memory = {
         "weights": weights,
         "gradients": weights,
         "optimizer": 2 * weights,
-        "ema": weights,
+        "ema": averages * weights,
+        "checkpoint": (3 + averages) * weights,  # weights, averages and optimizer's state, copied to be written
         "activations": _saved_bytes(network, x, t, labels),
         "data": (info.num_train + info.num_heldout) * pixels,
         "process": _process_bytes(),

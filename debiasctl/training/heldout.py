@@ -1,6 +1,7 @@
 """Held-out, unweighted errors per SNR bin: measured in the same way for every weighting."""
 
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 
 import torch
@@ -20,20 +21,28 @@ _SEED = 0  # of t and noise here: the same for every run, so that runs of any se
 _BATCH = 256
 
 
+def bin_edges() -> list[tuple[float | None, float | None]]:
+    """The bins of log-SNR, from noise to image; the outer ones are open (None)."""
+    edges = [None, *LOG_SNR_EDGES, None]
+    return list(pairwise(edges))
+
+
 @dataclass(frozen=True)
 class HeldoutSet:
     """The images that are measured: up to `num_images`, evenly spread over the held-out split, ready to use."""
 
-    x0: Tensor  # float32 [N, C, H, W] in [-1, 1]
+    x0: Tensor  # float [N, C, H, W] in [-1, 1]
     labels: Tensor | None  # int64 [N]
 
     @classmethod
-    def of(cls, split: Split, *, num_images: int, conditional: bool, device: torch.device) -> "HeldoutSet":
+    def of(
+        cls, split: Split, *, num_images: int, conditional: bool, device: torch.device, dtype: torch.dtype
+    ) -> "HeldoutSet":
         """Read them once."""
         count = min(num_images, len(split))
         indices = torch.arange(count) * len(split) // count
         labels = split.labels(indices) if conditional else None
-        x0 = to_model_space(split.images(indices).to(device))
+        x0 = to_model_space(split.images(indices).to(device)).to(dtype)
         return cls(x0, None if labels is None else labels.to(device))
 
 
@@ -44,16 +53,14 @@ def heldout_errors(network: nn.Module, objective: Objective, heldout: HeldoutSet
     Each image is measured with one t of every bin and one noise, the same for every run. A bin is
     `{"log_snr": [low, high], "num": N, "eps": ..., "x0": ..., "v": ...}`; the outer bins are open (null).
     """
-    edges = [None, *LOG_SNR_EDGES, None]
+    edges = bin_edges()
     bin_of_t = torch.bucketize(objective.process.log_snr, torch.tensor(LOG_SNR_EDGES, dtype=torch.float64), right=True)
     results = []
-    for number in range(len(edges) - 1):
+    for number, bounds in enumerate(edges):
         timesteps = (bin_of_t == number).nonzero().flatten()
         if len(timesteps):
             eps, x0, v = _bin_errors(network, objective, heldout, timesteps=timesteps, number=number).tolist()
-            results.append(
-                {"log_snr": edges[number : number + 2], "num": len(heldout.x0), "eps": eps, "x0": x0, "v": v}
-            )
+            results.append({"log_snr": list(bounds), "num": len(heldout.x0), "eps": eps, "x0": x0, "v": v})
     return results
 
 

@@ -1,22 +1,31 @@
 """The training loop: steps, metrics, held-out errors, checkpoints, and stopping without losing anything."""
 
 import contextlib
+import math
 import signal
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from types import FrameType
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 
 from debiasctl.api import LoadedDataset, StepContext
 from debiasctl.errors import DebiasctlError, Interrupted, TrainingError
 from debiasctl.runs import Run, append_metrics, truncate_metrics
-from debiasctl.training.checkpoints import load_checkpoint, prune_checkpoints, save_checkpoint
+from debiasctl.training.checkpoints import CheckpointWriter
+from debiasctl.training.ema_snapshots import capture_snapshot, discard_snapshots_after, write_snapshot
 from debiasctl.training.heldout import HeldoutSet, heldout_errors
+from debiasctl.training.memory import out_of_memory as out_of_memory_message
+from debiasctl.training.meters import Meter, Speed, flops_per_image, peak_memory
 from debiasctl.training.setup import Training
-from debiasctl.training.step import StepResult, train_step
+from debiasctl.training.step import train_step
+
+_TIME_IS_UP = -1
+_ASK_EVERY = 10  # steps between questions to the other processes whether to stop
+_SAME_SIGNAL_SECONDS = 1.0
 
 
 @dataclass(frozen=True)
@@ -31,31 +40,52 @@ class Progress:
     logged: bool
 
 
-def fit(run: Run, training: Training, data: LoadedDataset, *, on_progress: Callable[[Progress], None]) -> None:
-    """Train from the run's last checkpoint (or from the start) to the last step of its spec.
+class Observer(Protocol):
+    """Looks at a model while it is trained, and changes nothing of it."""
+
+    def due(self, step: int) -> bool:
+        """Whether it is to look after `step` steps; the same in every process."""
+        ...
+
+    def __call__(self, step: int) -> list[dict[str, Any]]:
+        """Look, in the first process, or in all where they share the network out; records with `step` and `metrics`."""
+        ...
+
+
+def fit(
+    run: Run,
+    training: Training,
+    data: LoadedDataset,
+    *,
+    on_progress: Callable[[Progress], None],
+    max_hours: float | None = None,
+    observer: Observer | None = None,
+    restored: tuple[int, dict[str, float]] | None = None,
+) -> None:
+    """Train to the last step of the run's spec, in every process: from where `load_last` got to, or from the start.
 
     The caller holds the run's lock. A checkpoint is written before the first step, every `checkpoint_every` steps,
-    at `keep_steps`, at the last step, and when a signal asks to stop.
+    at `keep_steps`, at the last step, and when a signal or the end of `max_hours` asks to stop.
 
     Raises:
-        Interrupted: SIGINT or SIGTERM came; a checkpoint was written first.
+        Interrupted: SIGINT, SIGTERM or SIGHUP came (exit code 128 + its number), or the time was up (exit code 0); a
+        checkpoint was written first.
         TrainingError: a loss or gradient was not finite; DebiasctlError: a write failed. Checkpoints stay.
     """
-    loop = _Loop(run, training, data)
+    loop = _Loop(run, training, data, observer)
+    clock = _Deadline(training, max_hours)
     try:
-        with _signals() as stop:
-            loop.start()
+        with _signals() as stop, training.batches, loop.writer:
+            loop.start(restored)
             while loop.step < loop.num_steps:
                 on_progress(loop.advance())
-                if stop and loop.step < loop.num_steps:
+                reason = clock.reason_to_stop(stop, loop.step) if loop.step < loop.num_steps else None
+                if reason:
                     loop.checkpoint()
+                    loop.writer.wait()
                     loop.set_state("interrupted")
-                    raise Interrupted(
-                        f"stopped at step {loop.step} of {loop.num_steps} by {stop[0].name}; a checkpoint was written. "
-                        f"Go on with: debiasctl train --resume {run.name}",
-                        signal_number=stop[0],
-                    )
-            loop.set_state("finished")
+                    raise _interrupted(run, loop, reason)
+            loop.finish()
     except Interrupted:
         raise
     except Exception as error:
@@ -65,10 +95,40 @@ def fit(run: Run, training: Training, data: LoadedDataset, *, on_progress: Calla
             loop.set_state("failed", message=message)
         if not out_of_memory:
             raise
-        raise TrainingError(
-            f"out of memory at step {loop.step} with {training.spec.training.batch_size} images a step. The last "
-            "checkpoint is untouched; start a run with a smaller --batch-size or a smaller --backbone"
-        ) from error
+        raise TrainingError(out_of_memory_message(training, data.info, step=loop.step)) from error
+
+
+def _interrupted(run: Run, loop: "_Loop", reason: int) -> Interrupted:
+    """What to say of a training that stops early; `reason` is a signal's number, or 0 for the time's end."""
+    why = signal.Signals(reason).name if reason > 0 else "the end of --max-hours"
+    return Interrupted(
+        f"stopped at step {loop.step} of {loop.num_steps} by {why}; a checkpoint was written. "
+        f"Go on with: debiasctl train --resume {run.name}",
+        signal_number=reason if reason > 0 else None,
+    )
+
+
+class _Deadline:
+    """Whether to stop: the same answer at the same step in every process."""
+
+    def __init__(self, training: Training, max_hours: float | None) -> None:
+        self.training = training
+        self.end = math.inf if max_hours is None else time.monotonic() + 3600 * max_hours
+        several = training.accelerator.num_processes > 1
+        # asking the others makes a GPU wait
+        self.interval = _ASK_EVERY if several and training.accelerator.device.type == "cuda" else 1
+        self.several = several
+
+    def reason_to_stop(self, signals: list[signal.Signals], step: int) -> int | None:
+        """A signal's number, _TIME_IS_UP, or None."""
+        reason = int(signals[0]) if signals else _TIME_IS_UP if time.monotonic() >= self.end else 0
+        if self.several:
+            if step % self.interval:
+                return None
+            asked = torch.tensor([reason], device=self.training.accelerator.device)
+            seen = self.training.accelerator.gather(asked)
+            reason = int(seen[seen.abs().argmax()])
+        return reason or None
 
 
 def _is_out_of_memory(error: Exception) -> bool:
@@ -79,106 +139,137 @@ def _is_out_of_memory(error: Exception) -> bool:
 class _Loop:
     """The state of `fit`: the step reached, and the sums since the last logged step."""
 
-    def __init__(self, run: Run, training: Training, data: LoadedDataset) -> None:
-        self.run, self.training = run, training
+    def __init__(self, run: Run, training: Training, data: LoadedDataset, observer: Observer | None) -> None:
+        self.run, self.training, self.observer = run, training, observer
         self.spec = training.spec.training
         self.num_steps = self.spec.steps
         self.step = 0
-        self.sums: dict[str, float] = {"loss": 0.0, "grad_norm": 0.0, "num": 0}
+        self.meter, self.speed = Meter(training.accelerator), Speed(self.spec.batch_size)
+        self.flops = 0
         self.is_main = training.accelerator.is_main_process
+        # a network that processes share out runs in all of them or in none
+        self.looks = self.is_main or training.spec.compute.sharding == "fsdp"
+        self.writer = CheckpointWriter(run, self.spec)
         self.heldout = HeldoutSet.of(
             data.heldout,
             num_images=self.spec.heldout_images,
             conditional=bool(training.spec.model.conditional),
             device=training.accelerator.device,
+            dtype=training.dtype,
         )
-        self.since, self.warming_up = (time.perf_counter(), 0), True
 
-    def start(self) -> None:
-        """Load the last checkpoint, or write the one of step 0."""
-        steps = self.run.checkpoint_steps()
-        if steps:
-            self.sums = load_checkpoint(self.run, self.training, step=steps[-1])
-            self.step = steps[-1]
+    def start(self, restored: tuple[int, dict[str, float]] | None) -> None:
+        """Go on from the step and the sums that were restored, or write the checkpoint of step 0."""
+        if restored is not None:
+            self.step, progress = restored
+            self.meter.load(progress)
         if self.is_main:
             truncate_metrics(self.run, self.step)
+            discard_snapshots_after(self.run, self.step)
         self.set_state("training")
-        if not steps:
+        if restored is None:
             self.checkpoint()
+            self.writer.wait()  # from here on the run can be resumed
         context = StepContext(self.step, self.training.network, self.training.optimizer)
         for extension in self.training.extensions:
             extension.on_start(context)
-        self.since = (time.perf_counter(), self.step)
+        self.flops = flops_per_image(self.training.ema.network, self.training.spec)
+        self.speed.start(self.step)
 
     def advance(self) -> Progress:
         """One step, and what is due after it."""
-        result = train_step(self.training, self.step)
+        self.meter.add(train_step(self.training, self.step))
         self.step += 1
-        self.sums["loss"] += result.loss
-        self.sums["grad_norm"] += result.grad_norm
-        self.sums["num"] += 1
-        loss = self.sums["loss"] / self.sums["num"]
+        self.meter.count(self.training.guard.settled())
+        self.writer.check()
         last = self.step == self.num_steps
         logged = self.step % self.spec.log_every == 0 or last
-        speed = self._images_per_second()
+        speed = self.speed.read(self.step)
         if logged:
-            self._log(result, speed)
+            self._log(speed)
         due = self.step % self.spec.checkpoint_every == 0 or self.step in self.spec.keep_steps or last
         measured = self.step % self.spec.heldout_every == 0 or last if self.spec.heldout_every else due
         if measured:
             self._measure()
+        if self.observer is not None and self.observer.due(self.step):
+            self._observe(self.observer)
+        if self._snapshot_due(due):
+            self._snapshot()  # before the checkpoint, which so never goes without its snapshots
         if due:
             self.checkpoint()
-        return Progress(self.step, self.num_steps, loss, self.spec.batch_size, speed, logged)
+        return Progress(self.step, self.num_steps, self.meter.loss, self.spec.batch_size, speed, logged)
+
+    def _snapshot_due(self, checkpoint_due: bool) -> bool:
+        ema = self.training.spec.ema
+        if ema.kind != "power":
+            return False
+        if ema.snapshot_every is None:
+            return checkpoint_due
+        return self.step % ema.snapshot_every == 0 or self.step == self.num_steps
+
+    def _snapshot(self) -> None:
+        """Store the averages, from which others are reconstructed; all processes take part."""
+        self.meter.count(self.training.guard.settle())
+        captured = capture_snapshot(self.training.ema, step=self.step)
+        if self.is_main:
+            self.writer.submit(partial(write_snapshot, self.run, captured))
 
     def checkpoint(self) -> None:
         """Write this step's checkpoint and remove those that are not kept."""
-        if self.is_main:
-            save_checkpoint(self.run, self.training, step=self.step, progress=self.sums)
-            prune_checkpoints(self.run, self.spec)
-            self.set_state("training")
-        self.training.accelerator.wait_for_everyone()
+        self.meter.count(self.training.guard.settle())
+        self.writer.save(self.training, step=self.step, progress=self.meter.state())
+        self.set_state("training")
+
+    def finish(self) -> None:
+        """See the last checkpoint written, and say that all is done."""
+        self.writer.wait()
+        self.set_state("finished")
 
     def set_state(self, state: str, message: str | None = None) -> None:
         """Write the run's status."""
         if self.is_main:
             self.run.update_status(state=state, step=self.step, num_steps=self.num_steps, message=message)
 
-    def _log(self, result: StepResult, speed: float) -> None:
+    def _log(self, speed: float) -> None:
+        self.meter.count(self.training.guard.settle())
+        accelerator = self.training.accelerator
         record = {
             "kind": "train",
             "step": self.step,
             "images": self.step * self.spec.batch_size,
-            "loss": self.sums["loss"] / self.sums["num"],
-            "grad_norm": self.sums["grad_norm"] / self.sums["num"],
-            "lr": result.lr,
+            **self.meter.read(),
             "images_per_second": speed,
+            "flops_per_second": speed * self.flops,
+            "peak_memory": peak_memory(accelerator.device),
         }
         self._append(record)
-        self.sums = dict.fromkeys(self.sums, 0)
+        accelerator.log({name: value for name, value in record.items() if type(value) in (int, float)}, step=self.step)
+        self.meter.clear()
 
     def _measure(self) -> None:
-        if self.is_main:
+        if self.looks:
             bins = heldout_errors(self.training.ema.network, self.training.objective, self.heldout)
             self._append({"kind": "heldout", "step": self.step, "weights": "ema", "bins": bins})
+
+    def _observe(self, observer: Observer) -> None:
+        self.meter.count(self.training.guard.settle())
+        if self.looks:
+            for record in observer(self.step):
+                self._append(record)
+                self.training.accelerator.log(record["metrics"], step=self.step)
+        self.training.accelerator.wait_for_everyone()
 
     def _append(self, record: dict[str, Any]) -> None:
         if self.is_main:
             append_metrics(self.run, [record])
 
-    def _images_per_second(self) -> float:
-        """Over the steps since this process started, but for its first, which warms up."""
-        begun, first = self.since
-        now = time.perf_counter()
-        speed = (self.step - first) * self.spec.batch_size / max(now - begun, 1e-9)
-        if self.warming_up:
-            self.warming_up, self.since = False, (now, self.step)
-        return speed
-
 
 @contextlib.contextmanager
 def _signals() -> Iterator[list[signal.Signals]]:
-    """Collects the first SIGINT, SIGTERM or SIGHUP, so that the step in progress can end; a second one acts at once."""
+    """Collects the first SIGINT, SIGTERM or SIGHUP, so that the step in progress can end; a later one acts at once.
+
+    Not one of the same second: a terminal and a launcher may each pass one Ctrl-C on.
+    """
     received: list[signal.Signals] = []
     known = [getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)]
     handlers = {number: signal.getsignal(number) for number in known}
@@ -188,9 +279,15 @@ def _signals() -> Iterator[list[signal.Signals]]:
         for number, handler in before.items():
             signal.signal(number, handler)
 
+    first = [math.inf]
+
     def handle(number: int, _frame: FrameType | None) -> None:
-        received.append(signal.Signals(number))
-        restore()
+        if not received:
+            first[0] = time.monotonic()
+            received.append(signal.Signals(number))
+        elif time.monotonic() - first[0] > _SAME_SIGNAL_SECONDS:
+            restore()
+            signal.raise_signal(number)
 
     for number in before:
         signal.signal(number, handle)

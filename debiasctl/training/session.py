@@ -1,99 +1,202 @@
 """A training from its spec to its run's folder: what `debiasctl train` does, without a command line."""
 
+import contextlib
+import json
 import logging
 import platform
 import subprocess
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from itertools import chain
+from pathlib import Path
+from typing import Any
 
 import torch
+from accelerate import Accelerator
+from accelerate.utils import broadcast_object_list
+from torch import nn
 
 from debiasctl import registry
 from debiasctl.api import DataLocation, LoadedDataset
 from debiasctl.choices import with_nested
 from debiasctl.errors import DataError, RunError, UsageError
 from debiasctl.files import write_json
-from debiasctl.runs import Run, create_run, new_status, read_metrics
-from debiasctl.specs import ContentSection, ProvenanceSection, RunSpec
-from debiasctl.training.checkpoints import remove_leftovers, verify_last
-from debiasctl.training.loop import Progress, fit
-from debiasctl.training.setup import make_accelerator, set_up
+from debiasctl.runs import Run, create_run, find_run, new_status, read_metrics
+from debiasctl.specs import ContentSection, InitFromSection, ProvenanceSection, RunSpec
+from debiasctl.training.checkpoints import load_last, remove_leftovers
+from debiasctl.training.initial import initial_weights, load_initial
+from debiasctl.training.loop import Observer, Progress, fit
+from debiasctl.training.setup import Training, choose_device, make_accelerator, resolve_compute, set_up
 
 _LOG = logging.getLogger(__name__)
 _PACKAGES = ("debiasctl", "torch", "accelerate", "numpy", "pydantic", "safetensors")
 OnProgress = Callable[[Progress], None]
 
 
+@dataclass(frozen=True)
+class Conduct:
+    """How a training is conducted, which decides nothing of what it computes.
+
+    `device` is auto, cpu or cuda; `on_start(run, spec, parameters, step)` comes before the first step, which follows
+    `step`; callbacks are called in the first process alone.
+    """
+
+    device: str = "auto"
+    max_hours: float | None = None
+    trackers: tuple[str, ...] = ()
+    on_start: Callable[[Run, RunSpec, int, int], None] = lambda run, spec, parameters, step: None
+    on_progress: OnProgress = lambda progress: None
+    observer: Callable[[Run, Training, LoadedDataset], Observer] | None = None
+
+
 def start(
-    spec: RunSpec,
-    location: DataLocation,
-    *,
-    name: str | None,
-    device: str,
-    on_start: Callable[[Run, RunSpec, int], None],
-    on_progress: OnProgress,
+    spec: RunSpec, location: DataLocation, *, name: str | None, conduct: Conduct, init_from: Run | None = None
 ) -> Run:
-    """Make a run from a resolved spec and train it; `on_start(run, spec, parameters)` comes before the first step.
+    """Make a run from a resolved spec and train it, from `init_from`'s weights on; every process calls this.
 
     Raises:
         DataError: the data cannot be read, or are not those that the spec was made for; RunNameError: the name is
         taken; and what `fit` raises.
     """
-    accelerator = make_accelerator(device)
-    _refuse_several(accelerator.num_processes)
-    data = load_data(spec, location)
+    spec = resolve_compute(spec, choose_device(conduct.device))
+    accelerator = make_accelerator(conduct.device, spec.compute, trackers=conduct.trackers)
+    with accelerator.main_process_first():  # what has to be downloaded or decoded is, once
+        data = load_data(spec, location)
     spec = spec.model_copy(update={"content": content_section(data), "provenance": provenance()})
-    training = set_up(spec, data, accelerator=accelerator)
+    spec, initialize = _initial(spec, init_from)
+    training = set_up(spec, data, accelerator=accelerator, initialize=initialize)
     status = new_status(
         num_steps=spec.training.steps,
         dataset=spec.data.dataset.name,
         weighting=spec.loss.weighting.name,
         seed=spec.training.seed,
     )
-    run = create_run(name, spec, status=status)
-    with run.lock():
-        on_start(run, spec, _size(training.network))
-        fit(run, training, data, on_progress=on_progress)
+    made = [str(create_run(name, spec, status=status).path) if accelerator.is_main_process else ""]
+    broadcast_object_list(made)
+    run = Run(Path(made[0]))
+    with _only_trainer(run, accelerator):
+        _fit(run, training, data, conduct)
     return run
 
 
-def resume(
-    run: Run,
-    location: DataLocation,
-    *,
-    steps: int | None,
-    device: str,
-    on_start: Callable[[Run, RunSpec, int], None],
-    on_progress: OnProgress,
-) -> Run:
+def resume(run: Run, location: DataLocation, *, steps: int | None, conduct: Conduct) -> Run:
     """Go on with a run from its last checkpoint, to a larger budget where `steps` gives one.
 
     Raises:
         UsageError: the run is already at its budget, or the budget is not larger; RunBusyError: another process is
         training it; DataError: the data are not those that it was trained on.
     """
-    accelerator = make_accelerator(device)
-    _refuse_several(accelerator.num_processes)
-    with run.lock():
+    spec = run.spec()
+    accelerator = make_accelerator(conduct.device, spec.compute, trackers=conduct.trackers)
+    with _only_trainer(run, accelerator):
         spec = run.spec()
-        _check_plugins(run, spec)
+        if accelerator.is_main_process:
+            _check_plugins(run, spec)
         spec = _extended(run, spec, steps)
-        data = load_data(spec, location)
+        with accelerator.main_process_first():
+            data = load_data(spec, location)
         training = set_up(spec, data, accelerator=accelerator)
-        verify_last(run)  # and the metrics: a damaged run is told of, and stays as it was
-        read_metrics(run)
-        remove_leftovers(run)
-        _note_lost_checkpoint(run)
-        if steps is not None:
-            if spec.optimizer.decay != "none":
-                _LOG.warning("note: the learning rate decays towards the last step; with this one its course changes")
-            if training.objective.varies:
-                _LOG.warning("note: the weighting changes towards the last step; with this one its course changes")
-            write_json(run.path / "spec.json", spec.model_dump(mode="json"))
-        on_start(run, spec, _size(training.network))
-        fit(run, training, data, on_progress=on_progress)
+        restored = load_last(run, training)
+        if accelerator.is_main_process:
+            read_metrics(run)  # where they, or all checkpoints, are damaged, the run stays as it was
+            remove_leftovers(run)
+            _note_lost_checkpoint(run)
+            if steps is not None:
+                _note_changed_course(training)
+                write_json(run.path / "spec.json", spec.model_dump(mode="json"))
+        accelerator.wait_for_everyone()
+        _fit(run, training, data, conduct, restored)
     return run
+
+
+def _initial(spec: RunSpec, init_from: Run | None) -> tuple[RunSpec, Callable[[nn.Module], None] | None]:
+    """The spec that says which weights to start from, where there are any, and what puts them into a network.
+
+    Raises:
+        UsageError: the spec says which they were, and they are others now; and see `initial_weights`.
+    """
+    stated = spec.training.init_from
+    if init_from is None and stated is None:
+        return spec, None
+    if init_from is not None:
+        state, described = initial_weights(init_from)
+    else:
+        assert stated is not None, "one of the two is there"
+        state, described = initial_weights(find_run(stated.run), stated.weights, step=stated.step)
+        if described["sha256"] != stated.sha256:
+            raise UsageError(
+                f"the spec starts from the {stated.weights} weights of run '{stated.run}' at step {stated.step}, and "
+                "these are others now (by their SHA-256). Restore them, or choose anew: --init-from RUN"
+            )
+    training = spec.training.model_copy(update={"init_from": InitFromSection(**described)})
+
+    def initialize(network: nn.Module) -> None:
+        load_initial(network, state, source=str(described["run"]))
+
+    return spec.model_copy(update={"training": training}), initialize
+
+
+def _fit(
+    run: Run,
+    training: Training,
+    data: LoadedDataset,
+    conduct: Conduct,
+    restored: tuple[int, dict[str, float]] | None = None,
+) -> None:
+    def nothing(progress: Progress) -> None: ...
+
+    is_main = training.accelerator.is_main_process
+    if is_main:
+        conduct.on_start(run, training.spec, _size(training.network), restored[0] if restored else 0)
+    _start_trackers(run, training)
+    try:
+        fit(
+            run,
+            training,
+            data,
+            on_progress=conduct.on_progress if is_main else nothing,
+            max_hours=conduct.max_hours,
+            observer=conduct.observer(run, training, data) if conduct.observer else None,
+            restored=restored,
+        )
+    finally:
+        training.accelerator.end_training()
+
+
+def _start_trackers(run: Run, training: Training) -> None:
+    """Give the spec to the trackers that were asked for; those that keep files do so in the run's folder."""
+    accelerator = training.accelerator
+    if not accelerator.log_with:
+        return
+    accelerator.project_configuration.logging_dir = str(run.path / "trackers")
+    spec = dict(flat(training.spec.model_dump(mode="json", exclude={"provenance"})))
+    accelerator.init_trackers("debiasctl", config=spec, init_kwargs={"wandb": {"name": run.name}})
+
+
+def flat(value: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, int | float | str | bool]]:
+    """`section.field` and value, for trackers that know nothing nested."""
+    for key, inner in value.items():
+        if isinstance(inner, Mapping):
+            yield from flat(inner, f"{prefix}{key}.")
+        else:
+            yield f"{prefix}{key}", inner if isinstance(inner, int | float | str | bool) else json.dumps(inner)
+
+
+@contextlib.contextmanager
+def _only_trainer(run: Run, accelerator: Accelerator) -> Iterator[None]:
+    """Hold the run's lock in the first process; the others go on once it has it."""
+    with run.lock() if accelerator.is_main_process else contextlib.nullcontext():
+        accelerator.wait_for_everyone()
+        yield
+
+
+def _note_changed_course(training: Training) -> None:
+    """Say what depends on how many steps there are to be."""
+    if training.spec.optimizer.decay != "none":
+        _LOG.warning("note: the learning rate decays towards the last step; with this one its course changes")
+    if training.objective.varies:
+        _LOG.warning("note: the weighting changes towards the last step; with this one its course changes")
 
 
 def load_data(spec: RunSpec, location: DataLocation) -> LoadedDataset:
@@ -204,13 +307,6 @@ def _check_plugins(run: Run, spec: RunSpec) -> None:
                     "note: %s '%s' was of %s when run '%s' began and is of %s now",
                     kind.removesuffix("s"), choice.name, begun, run.name, now,
                 )  # fmt: skip
-
-
-def _refuse_several(num_processes: int) -> None:
-    if num_processes > 1:
-        raise RunError(
-            f"{num_processes} processes were started; this version of debiasctl trains with one. Start one process"
-        )
 
 
 def _size(network: torch.nn.Module) -> int:

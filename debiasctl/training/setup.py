@@ -2,6 +2,8 @@
 
 import hashlib
 import logging
+import os
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -15,11 +17,15 @@ from debiasctl.diffusion.parameterization import Parameterization
 from debiasctl.diffusion.process import process_of
 from debiasctl.errors import UsageError
 from debiasctl.registry import resolve
-from debiasctl.specs import RunSpec, image_shape
+from debiasctl.specs import ComputeSection, RunSpec, image_shape
 from debiasctl.training.data import BatchSource
 from debiasctl.training.ema import EMA
+from debiasctl.training.guard import Guard
+from debiasctl.training.speed import prepare_process, set_layout
+from debiasctl.validation import did_you_mean
 
 _LOG = logging.getLogger(__name__)
+COMPILED_STEPS = 5000  # from which on torch.compile's minutes pay for themselves
 
 
 @dataclass
@@ -42,7 +48,23 @@ class Training:
     batches: BatchSource
     extensions: list[Extension]
     accelerator: Accelerator
+    guard: Guard
     learned: LearnedWeight | None = None
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """That of the weights and of x_t; lower precisions are autocast's business."""
+        return torch.float64 if self.spec.compute.precision == "fp64" else torch.float32
+
+    @property
+    def optimizers(self) -> list[torch.optim.Optimizer]:
+        """The network's, and that of a learned weighting."""
+        return [self.optimizer, *([self.learned.optimizer] if self.learned else [])]
+
+    @property
+    def modules(self) -> list[nn.Module]:
+        """All that has gradients, as it is called."""
+        return [self.model, *([self.learned.module] if self.learned else [])]
 
     @property
     def network(self) -> nn.Module:
@@ -107,8 +129,16 @@ def build_network(spec: RunSpec, *, image_size: int, channels: int, num_classes:
     return network
 
 
-def set_up(spec: RunSpec, data: LoadedDataset, *, accelerator: Accelerator) -> Training:
+def set_up(
+    spec: RunSpec,
+    data: LoadedDataset,
+    *,
+    accelerator: Accelerator,
+    initialize: Callable[[nn.Module], None] | None = None,
+) -> Training:
     """All the objects of a training, on the accelerator's device, at step 0.
+
+    `initialize` may put other weights into the new network, before anything is made of it.
 
     Raises:
         UsageError: the batch cannot be shared evenly among the processes, or see `build_objective`, `build_network`.
@@ -118,21 +148,31 @@ def set_up(spec: RunSpec, data: LoadedDataset, *, accelerator: Accelerator) -> T
             f"a batch of {spec.training.batch_size} cannot be shared evenly by {accelerator.num_processes} processes. "
             "Choose --batch-size as a multiple of their number"
         )
+    prepare_process()
     objective = build_objective(spec)
     info = data.info
-    network = build_network(spec, image_size=info.image_size, channels=info.channels, num_classes=len(info.classes)).to(
-        accelerator.device
-    )
+    network = build_network(spec, image_size=info.image_size, channels=info.channels, num_classes=len(info.classes))
+    if initialize is not None:
+        initialize(network)
+    set_layout(network, channels_last=spec.compute.channels_last)
+    if spec.compute.precision == "fp64":
+        network = network.double()
+    network = network.to(accelerator.device)
+    ema = EMA(network, spec.ema, batch_size=spec.training.batch_size)
+    if spec.compute.sharding == "fsdp":
+        for module in (network, ema.network, *ema.averages.values()):
+            shard(module, accelerator)
     optimizer = torch.optim.AdamW(
         network.parameters(),
         lr=spec.optimizer.lr,
         betas=spec.optimizer.betas,
         eps=spec.optimizer.eps,
         weight_decay=spec.optimizer.weight_decay,
-        fused=True,
+        fused=True if spec.compute.sharding == "none" else None,
     )
-    ema = EMA(network, spec.ema)
-    model, prepared = accelerator.prepare(network, optimizer)
+    # one that is shared out gathers its weights and gradients itself, and is only to be given its precision
+    model = accelerator.prepare_model(network, evaluation_mode=spec.compute.sharding == "fsdp")
+    prepared = accelerator.prepare_optimizer(optimizer)
     batches = BatchSource(
         data.train,
         seed=spec.training.seed,
@@ -144,35 +184,111 @@ def set_up(spec: RunSpec, data: LoadedDataset, *, accelerator: Accelerator) -> T
         num_processes=accelerator.num_processes,
     )
     extensions = [choice.create("extensions") for choice in spec.extensions]
-    learned = _learned_weight(objective, accelerator)
-    return Training(spec, objective, model, ema, prepared, batches, extensions, accelerator, learned)
+    learned = _learned_weight(objective, accelerator, next(network.parameters()).dtype)
+    if spec.compute.compile:
+        network.compile()
+    guard = Guard(network, accelerator)
+    return Training(spec, objective, model, ema, prepared, batches, extensions, accelerator, guard, learned)
 
 
-def _learned_weight(objective: Objective, accelerator: Accelerator) -> LearnedWeight | None:
+def shard(network: nn.Module, accelerator: Accelerator) -> None:
+    """Share the network's weights, gradients and averages out among all processes (FSDP), block by block.
+
+    Raises:
+        UsageError: there is only one process.
+    """
+    if accelerator.num_processes == 1:
+        raise UsageError(
+            "compute.sharding=fsdp shares the weights out among processes, and this is only one. Start several: "
+            "--processes N, torchrun or accelerate launch; or leave it out"
+        )
+    from torch.distributed.device_mesh import init_device_mesh
+    from torch.distributed.fsdp import fully_shard
+
+    mesh = init_device_mesh(accelerator.device.type, (accelerator.num_processes,))
+    for blocks in [module for module in network.modules() if isinstance(module, nn.ModuleList)]:
+        for block in blocks:
+            if any(parameter.numel() for parameter in block.parameters()):
+                fully_shard(block, mesh=mesh)
+    # stated, for the outermost would else stay whole after a forward pass without a backward one
+    fully_shard(network, mesh=mesh, reshard_after_forward=True)
+
+
+def _learned_weight(objective: Objective, accelerator: Accelerator, dtype: torch.dtype) -> LearnedWeight | None:
     if objective.learned is None:
         return None
     assert isinstance(objective.weighting, LearnedWeighting), "only such a weighting builds a module"
-    module = objective.learned.to(accelerator.device)
+    module = objective.learned.to(accelerator.device, dtype)
     optimizer = torch.optim.Adam(module.parameters(), lr=objective.weighting.learning_rate, betas=(0.9, 0.99))
     return LearnedWeight(*accelerator.prepare(module, optimizer))
 
 
-def make_accelerator(device: str) -> Accelerator:
-    """Hugging Face Accelerate on `auto` (a GPU where there is one), `cpu` or `cuda`.
+def make_accelerator(
+    device: str, compute: ComputeSection | None = None, *, trackers: Sequence[str] = ()
+) -> Accelerator:
+    """Hugging Face Accelerate on `auto` (a GPU where there is one), `cpu` or `cuda`, for one process or several.
 
     Raises:
-        UsageError: CUDA was asked for and there is none.
+        UsageError: CUDA was asked for and there is none; or the precision needs what the device has not.
+    """
+    compute = compute or ComputeSection()
+    on_cpu = choose_device(device).type == "cpu"
+    if on_cpu and compute.precision in ("fp16", "tf32"):
+        raise UsageError(f"--precision {compute.precision} needs a CUDA GPU. On a CPU choose fp32, bf16 or fp64")
+    if compute.deterministic:
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+        torch.use_deterministic_algorithms(True)
+    torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = compute.precision == "tf32"
+    # all stated, for Accelerate would take them from environment variables, which no spec records
+    return Accelerator(
+        cpu=on_cpu,
+        mixed_precision=compute.precision if compute.precision in ("bf16", "fp16") else "no",
+        gradient_accumulation_plugin=GradientAccumulationPlugin(num_steps=1),
+        log_with=check_trackers(trackers) or None,
+        project_dir=".",  # the run's folder takes its place once there is one; until then nothing is written
+    )
+
+
+def check_trackers(names: Sequence[str]) -> list[str]:
+    """The trackers' names, each known to Accelerate and installed.
+
+    Raises:
+        UsageError: one is not.
+    """
+    from accelerate.tracking import LOGGER_TYPE_TO_CLASS, get_available_trackers
+
+    known = sorted(map(str, LOGGER_TYPE_TO_CLASS))
+    available = list(map(str, get_available_trackers()))
+    for name in names:
+        if name not in known:
+            raise UsageError(f"unknown tracker '{name}'.{did_you_mean(name, known)} Known: {', '.join(known)}")
+        if name not in available:
+            raise UsageError(f"--track {name}: its package is not installed here. For example: pip install {name}")
+    return list(names)
+
+
+def choose_device(device: str) -> torch.device:
+    """What `auto` (a GPU where there is one), `cpu` or `cuda` stands for here.
+
+    Raises:
+        UsageError: the name is unknown; or CUDA was asked for and there is none.
     """
     if device not in ("auto", "cpu", "cuda"):
         raise UsageError(f"unknown device '{device}'. Allowed: auto, cpu, cuda")
     if device == "cuda" and not torch.cuda.is_available():
         raise UsageError("--device cuda: torch sees no CUDA GPU. Use --device cpu, or install a CUDA build of torch")
-    # both stated, for Accelerate would take them from environment variables, which no spec records
-    return Accelerator(
-        cpu=device == "cpu" or not torch.cuda.is_available(),
-        mixed_precision="no",
-        gradient_accumulation_plugin=GradientAccumulationPlugin(num_steps=1),
-    )
+    return torch.device("cuda" if device != "cpu" and torch.cuda.is_available() else "cpu")
+
+
+def resolve_compute(spec: RunSpec, device: torch.device) -> RunSpec:
+    """The spec with what is decided by the device written out."""
+    compute, is_gpu = spec.compute, device.type == "cuda"
+    changes: dict[str, object] = {}
+    if compute.precision == "auto":
+        changes["precision"] = "bf16" if is_gpu and torch.cuda.is_bf16_supported() else "fp32"
+    if compute.compile is None:
+        changes["compile"] = is_gpu and spec.training.steps >= COMPILED_STEPS
+    return spec.model_copy(update={"compute": compute.model_copy(update=changes)})
 
 
 def derived_seed(*parts: int | str) -> int:

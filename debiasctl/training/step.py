@@ -1,10 +1,12 @@
 """One training step: the paper's algorithm, and the only place where it stands."""
 
+import contextlib
 import math
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
+from torch.distributed.tensor import DTensor
 
 from debiasctl import counter_random
 from debiasctl.api import StepContext
@@ -15,72 +17,61 @@ from debiasctl.diffusion.parameterization import Output
 from debiasctl.diffusion.process import NoiseLevels, per_image
 from debiasctl.diffusion.variance import bound_terms
 from debiasctl.diffusion.weighting import bounded_snr
-from debiasctl.errors import TrainingError
 from debiasctl.specs import OptimizerSection
+from debiasctl.training.data import Batch
 from debiasctl.training.setup import Training, derived_seed
 
 
 @dataclass(frozen=True)
 class StepResult:
-    """A step's mean weighted loss, the gradient's norm before clipping, and the learning rate."""
+    """What a step gave, on the device: nothing here waits for it.
 
-    loss: float
-    grad_norm: float
+    `losses` [N] are the weighted losses of this process's images, before the correction of how t was drawn, `loss` []
+    the mean after it, `grad_norm` [] the whole gradient's norm before clipping; `draw` is on the CPU.
+    """
+
+    step: int
+    losses: Tensor
+    loss: Tensor
+    grad_norm: Tensor
+    draw: Draw
     lr: float
 
 
 def train_step(training: Training, step: int) -> StepResult:
     """Draw x0, t and eps, predict, weight the error, step (DDPM Alg. 1 with the loss of arXiv 2310.08442).
 
-    `step` counts from 0. All of its randomness is a function of (seed, step, position in the global batch).
-
-    Raises:
-        TrainingError: the loss or the gradient is not finite; the weights are as they were before the step.
+    `step` counts from 0. All of its randomness is a function of (seed, step, position in the global batch), but for
+    dropout, whose generator is seeded from (seed, step, process).
     """
     spec, objective, accelerator = training.spec, training.objective, training.accelerator
-    seed = spec.training.seed
-    torch.manual_seed(derived_seed(seed, step, accelerator.process_index))  # for dropout, which draws from it
+    torch.manual_seed(derived_seed(spec.training.seed, step, accelerator.process_index))  # for dropout
     lr = learning_rate(spec.optimizer, step, spec.training.steps)
     for group in training.optimizer.param_groups:
         group["lr"] = lr
+    for optimizer in training.optimizers:
+        optimizer.zero_grad(set_to_none=True)
 
     batch = training.batches(step)
-    x0, positions = batch.x0, batch.positions
-    draw = objective.draw(
-        counter_random.uniform(seed, Stream.TIMESTEP, step=step, positions=training.batches.positions),
-        shared=counter_random.uniform(seed, Stream.TIMESTEP, step=step, positions=torch.zeros(1, dtype=torch.int64)),
-        positions=training.batches.positions,
-        batch_size=spec.training.batch_size,
-        progress=step / spec.training.steps,
-    )
-    eps = counter_random.normal(seed, Stream.NOISE, step=step, positions=positions, shape=x0.shape[1:])
-    x_t = objective.process.add_noise(x0, eps, draw.levels)
-
-    output = objective.parameterization.run(training.model, x_t, draw.levels, batch.labels)
-    target = objective.parameterization.target(x0, eps, draw.levels)
-    weight, correction = per_image(draw.weight, draw.correction, like=x0)
-    losses = weighted_losses(output.prediction, target, weight.flatten())
-    if training.learned is not None:
-        losses = uncertain_losses(losses, training.learned.module(_log_snr(draw.levels, like=x0)))
-    if objective.parameterization.learned_variance:
-        losses = losses + _variance_losses(objective, output, draw, x0=x0, x_t=x_t)
-    loss = (correction.flatten() * losses).mean()
+    x0, positions = batch.x0.to(training.dtype), batch.positions
+    draw = _draw(training, step)
+    eps = counter_random.normal(
+        spec.training.seed, Stream.NOISE, step=step, positions=positions, shape=x0.shape[1:]
+    ).to(x0.dtype)
+    losses, loss = _accumulate(training, Batch(x0, batch.labels, positions), eps, draw)
 
     context = StepContext(step, training.network, training.optimizer)
-    optimizers = [training.optimizer, *([training.learned.optimizer] if training.learned else [])]
-    for optimizer in optimizers:
-        optimizer.zero_grad(set_to_none=True)
-    accelerator.backward(loss)
     grad_norm = accelerator.clip_grad_norm_(training.model.parameters(), spec.optimizer.clip_grad_norm or math.inf)
+    if isinstance(grad_norm, DTensor):
+        grad_norm = grad_norm.full_tensor()
     for extension in training.extensions:
         extension.after_backward(context)
-    result = StepResult(loss.item(), float(grad_norm), lr)
-    if not (math.isfinite(result.loss) and math.isfinite(result.grad_norm)):
-        raise TrainingError(_not_finite(result, losses=losses, draw=draw, step=step))
-    for optimizer in optimizers:
+    result = StepResult(step, losses, loss, torch.as_tensor(grad_norm), draw, lr)
+    training.guard.check(result)
+    for optimizer in training.optimizers:
         optimizer.step()
     if objective.observes:
-        seen = accelerator.gather((draw.timestep.to(x0.device), losses.detach().double()))
+        seen = accelerator.gather((draw.timestep.to(x0.device), losses.double()))
         objective.observe(*(values.cpu() for values in seen))
     for extension in training.extensions:
         extension.after_step(context)
@@ -88,17 +79,58 @@ def train_step(training: Training, step: int) -> StepResult:
     return result
 
 
-def learning_rate(spec: OptimizerSection, step: int, num_steps: int) -> float:
-    """The learning rate of the step (from 0): linear warm-up, then constant or decaying to 0 at `num_steps`."""
-    warmup = min(1.0, (step + 1) / spec.warmup_steps) if spec.warmup_steps else 1.0
-    progress = max(0, step - spec.warmup_steps) / max(1, num_steps - spec.warmup_steps)
-    decay = {"none": 1.0, "linear": 1 - progress, "cosine": (1 + math.cos(math.pi * progress)) / 2}[spec.decay]
-    return spec.lr * warmup * decay
+def _draw(training: Training, step: int) -> Draw:
+    """This process's share of the step's noise levels."""
+    seed, positions = training.spec.training.seed, training.batches.positions
+    first = torch.zeros(1, dtype=torch.int64)
+    return training.objective.draw(
+        counter_random.uniform(seed, Stream.TIMESTEP, step=step, positions=positions),
+        shared=counter_random.uniform(seed, Stream.TIMESTEP, step=step, positions=first),
+        positions=positions,
+        batch_size=training.spec.training.batch_size,
+        progress=step / training.spec.training.steps,
+    )
+
+
+def _accumulate(training: Training, batch: Batch, eps: Tensor, draw: Draw) -> tuple[Tensor, Tensor]:
+    """Forward and backward over the share, part by part; gradients meet other processes' in the last part alone."""
+    share = len(batch.x0)
+    size = -(-share // training.spec.compute.accumulation)
+    found, total = [], batch.x0.new_zeros(())
+    for start in range(0, share, size):
+        part = slice(start, start + size)
+        labels = None if batch.labels is None else batch.labels[part]
+        with contextlib.ExitStack() as stack:
+            if start + size < share:
+                for module in training.modules:
+                    stack.enter_context(training.accelerator.no_sync(module))
+            losses = _losses(training, batch.x0[part], eps[part], draw[part], labels)
+            (correction,) = per_image(draw[part].correction, like=losses)
+            loss = (correction * losses).sum() / share
+            training.accelerator.backward(loss)
+        found.append(losses.detach())
+        total = total + loss.detach()
+    return torch.cat(found), total
+
+
+def _losses(training: Training, x0: Tensor, eps: Tensor, draw: Draw, labels: Tensor | None) -> Tensor:
+    """Each image's weighted loss, [N]."""
+    objective = training.objective
+    x_t = objective.process.add_noise(x0, eps, draw.levels)
+    output = objective.parameterization.run(training.model, x_t, draw.levels, labels)
+    target = objective.parameterization.target(x0, eps, draw.levels)
+    (weight,) = per_image(draw.weight, like=x0)
+    losses = weighted_losses(output.prediction, target, weight.flatten())
+    if training.learned is not None:
+        losses = uncertain_losses(losses, training.learned.module(_log_snr(draw.levels, like=x0)))
+    if objective.parameterization.learned_variance:
+        losses = losses + _variance_losses(objective, output, draw, x0=x0, x_t=x_t)
+    return losses
 
 
 def _log_snr(levels: NoiseLevels, *, like: Tensor) -> Tensor:
-    """float32 [N] on the device, finite at zero terminal SNR too."""
-    return bounded_snr(levels.snr).log().to(torch.float32).to(like.device)
+    """[N] in the training's dtype, on the device, finite at zero terminal SNR too."""
+    return bounded_snr(levels.snr).log().to(like.dtype).to(like.device, non_blocking=True)
 
 
 def _variance_losses(objective: Objective, output: Output, draw: Draw, *, x0: Tensor, x_t: Tensor) -> Tensor:
@@ -110,13 +142,9 @@ def _variance_losses(objective: Objective, output: Output, draw: Draw, *, x0: Te
     return objective.variance_weight * process.num_timesteps * terms
 
 
-def _not_finite(result: StepResult, *, losses: Tensor, draw: Draw, step: int) -> str:
-    """Which sample's loss broke, or that the gradient did."""
-    broken = (~torch.isfinite(losses)).nonzero().flatten()
-    worst = int(broken[0]) if len(broken) else int(losses.argmax())
-    what, which = ("loss", "first such") if len(broken) else ("gradient", "largest loss")
-    return (
-        f"the {what} is not finite at step {step} (loss {result.loss}, gradient norm {result.grad_norm}; "
-        f"{which} at t = {float(draw.levels.t[worst]):g}, weight {float(draw.weight[worst]):.4g}). "
-        "The last checkpoint is untouched. Lower --lr, set optimizer.clip_grad_norm, or keep --normalize mean"
-    )
+def learning_rate(spec: OptimizerSection, step: int, num_steps: int) -> float:
+    """The learning rate of the step (from 0): linear warm-up, then constant or decaying to 0 at `num_steps`."""
+    warmup = min(1.0, (step + 1) / spec.warmup_steps) if spec.warmup_steps else 1.0
+    progress = max(0, step - spec.warmup_steps) / max(1, num_steps - spec.warmup_steps)
+    decay = {"none": 1.0, "linear": 1 - progress, "cosine": (1 + math.cos(math.pi * progress)) / 2}[spec.decay]
+    return spec.lr * warmup * decay

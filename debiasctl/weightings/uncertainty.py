@@ -30,8 +30,8 @@ class LogVariance(nn.Module):
         self.weight = nn.Parameter(torch.zeros(channels))
 
     def forward(self, log_snr: Tensor) -> Tensor:
-        """u, float32 [N], for log-SNR [N], -inf included; c_noise = ln(σ)/4 = -log SNR/8."""
-        c_noise = -log_snr.float().clamp(math.log(SNR_MIN), math.log(SNR_MAX)) / 8
+        """u [N] in the weights' dtype, for log-SNR [N], -inf included; c_noise = ln(σ)/4 = -log SNR/8."""
+        c_noise = -log_snr.to(self.weight.dtype).clamp(math.log(SNR_MIN), math.log(SNR_MAX)) / 8
         features = math.sqrt(2) * torch.cos(2 * math.pi * (c_noise[:, None] * self.frequencies + self.phases))
         # a product and a sum, and no matrix product, which autocast would take to half precision
         return (features * self.weight).sum(dim=1) / math.sqrt(len(self.weight))

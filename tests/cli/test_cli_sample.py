@@ -150,7 +150,7 @@ def test_ctrl_c_while_sampling_is_exit_code_130(evaluated: Path, monkeypatch: py
     def interrupt(*_: object, **__: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("debiasctl.sampling._draw", interrupt)
+    monkeypatch.setattr("debiasctl.sampling.draw", interrupt)
     assert debiasctl("sample", "a", *DRAW).code == 130
 
 

@@ -347,15 +347,6 @@ def test_a_loss_that_is_not_finite_fails_the_run_and_names_step_t_and_weight() -
     assert run.checkpoint_steps() == [0]
 
 
-def test_several_processes_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    from accelerate import Accelerator
-
-    monkeypatch.setattr(Accelerator, "num_processes", 2)
-    assert "2 processes were started; this version of debiasctl trains with one" in error_of(
-        "train", "digits", *OPTIONS, code=1
-    )
-
-
 # ---------------------------------------------------------------- folders
 
 

@@ -16,9 +16,11 @@ from debiasctl.cli.app import app
 # Renaming or removing one of these breaks its users' scripts: CHANGELOG.md says so when it must be.
 SURFACE = {
     "": "--debug --help --install-completion --show-completion --version",
-    "train": "DATASET|PATH --backbone --batch-size --checkpoint-every --data-dir --device --dry-run --help --images "
-    "--json --lr --name --normalize --prediction --resume --schedule --seed --set --spec --steps --timesteps "
+    "train": "DATASET|PATH --accumulation --backbone --batch-size --checkpoint-every --data-dir --deterministic "
+    "--device --dry-run --evaluate-every --help --images --init-from --json --lr --max-hours --name --normalize "
+    "--precision --prediction --processes --resume --schedule --seed --set --spec --steps --timesteps --track "
     "--weighting",
+    "ema": "RUN --help --json --length --step",
     "sample": "RUN --batch-size --checkpoint --class --device --help --json --num --out --sampler --seed --steps "
     "--weights",
     "evaluate": "RUN --batch-size --checkpoint --data-dir --device --features --help --json --metrics --num --sampler "

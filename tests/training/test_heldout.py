@@ -25,7 +25,13 @@ class Zero(torch.nn.Module):
 
 
 def heldout_set(num_images: int = NUM, conditional: bool = True) -> HeldoutSet:
-    return HeldoutSet.of(digits().heldout, num_images=num_images, conditional=conditional, device=torch.device("cpu"))
+    return HeldoutSet.of(
+        digits().heldout,
+        num_images=num_images,
+        conditional=conditional,
+        device=torch.device("cpu"),
+        dtype=torch.float32,
+    )
 
 
 @pytest.mark.parametrize(

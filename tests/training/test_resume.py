@@ -18,7 +18,8 @@ from debiasctl.api import DataLocation
 from debiasctl.errors import DataError, Interrupted, RunBusyError, UsageError
 from debiasctl.runs import Run, find_run, read_metrics
 from debiasctl.specs import resolve_spec
-from debiasctl.training.session import start
+from debiasctl.training.meters import MACHINE_FIELDS
+from debiasctl.training.session import Conduct, start
 
 DROPOUT = "dit:hidden_size=16,depth=1,num_heads=2,dropout=0.3"  # draws from torch's own generator
 LONG = {"model__backbone": DROPOUT, "data__horizontal_flip": True, "training__steps": 120,
@@ -26,7 +27,7 @@ LONG = {"model__backbone": DROPOUT, "data__horizontal_flip": True, "training__st
 
 
 def metrics(run: Run) -> list[dict]:
-    return [{k: v for k, v in record.items() if k != "images_per_second"} for record in read_metrics(run)]
+    return [{k: v for k, v in record.items() if k not in MACHINE_FIELDS} for record in read_metrics(run)]
 
 
 def assert_same_end(run: Run, other: Run) -> None:
@@ -73,15 +74,23 @@ def test_a_signal_in_the_last_step_does_not_undo_that_the_run_is_finished() -> N
     assert train("run", make_spec(), stop_at(6)).status().state == "finished"
 
 
-def test_a_second_signal_acts_at_once() -> None:
-    def twice(progress) -> None:
-        os.kill(os.getpid(), signal.SIGINT)
+def interrupt_twice(progress) -> None:
+    for _ in range(2):
         os.kill(os.getpid(), signal.SIGINT)
         time.sleep(0)  # lets Python call its handler
 
+
+def test_a_second_signal_acts_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("debiasctl.training.loop._SAME_SIGNAL_SECONDS", -1)
     with pytest.raises(KeyboardInterrupt):
-        train("run", make_spec(), twice)
+        train("run", make_spec(), interrupt_twice)
     assert find_run("run").status().state == "interrupted"
+
+
+def test_one_ctrl_c_that_comes_twice_is_one() -> None:
+    with pytest.raises(Interrupted, match="stopped at step 1 of 6 by SIGINT; a checkpoint was written"):
+        train("run", make_spec(), interrupt_twice)
+    assert find_run("run").checkpoint_steps() == [0, 1]
 
 
 @pytest.mark.parametrize("number, code", [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 129)])
@@ -171,19 +180,13 @@ STATEFUL = {**LONG, "loss__weighting": "uncertainty:base='interpolate:p=0.2,p_en
             "model__learned_variance": True}  # fmt: skip
 
 
-@pytest.mark.parametrize(
-    ("settings", "trial"),
-    [
-        (LONG, 0),
-        (STATEFUL, 0),
-        *(pytest.param(LONG, number, marks=pytest.mark.slow) for number in range(1, 6)),
-        *(pytest.param(STATEFUL, number, marks=pytest.mark.slow) for number in range(1, 4)),
-    ],
-)
-def test_a_killed_run_resumed_equals_one_that_never_stopped(settings: dict, trial: int, tmp_path: Path) -> None:
+@pytest.mark.slow
+@pytest.mark.parametrize("trial", range(3))
+def test_a_killed_run_of_much_state_equals_one_that_never_stopped(trial: int, tmp_path: Path) -> None:
+    """Beyond what tests/training/test_durability.py kills."""
     seed = int.from_bytes(os.urandom(4), "big")
     print(f"seed {seed}")
-    spec = make_spec(**settings)
+    spec = make_spec(**STATEFUL)
     spec_file = tmp_path / "spec.json"
     spec_file.write_text(json.dumps(spec.model_dump(mode="json")))
     run = kill_in_the_middle(spec_file, random.Random(seed))
@@ -263,7 +266,7 @@ def test_other_images_than_before_are_refused(tmp_path: Path) -> None:
     settings |= {"data": {"dataset": {"name": "folder", "options": {"path": str(folder)}}}}
     settings["model"]["conditional"] = False
     spec, _ = resolve_spec([settings], location)
-    run = start(spec, location, name="run", device="cpu", on_start=lambda *_: None, on_progress=lambda _: None)
+    run = start(spec, location, name="run", conduct=Conduct(device="cpu"))
     Image.new("L", (8, 8), 255).save(folder / "3.png")
     with pytest.raises(DataError, match=r"images of data set 'folder' are not those that this spec was made for"):
         resume(run, steps=9, location=location)

@@ -146,7 +146,7 @@ def test_what_is_not_finite_changes_nothing(where: str, monkeypatch: pytest.Monk
     named = int(message.partition("at t = ")[2].partition(",")[0])
     assert named in uniform_timesteps().tolist()
     weight_text = "inf" if where == "loss" else f"{objective.tables().weight[named].item():.4g}"
-    assert f"weight {weight_text})" in message
+    assert f"weight {weight_text}; norm of the parameters" in message
     for state, part in zip(before, (training.network, training.ema.network), strict=True):
         assert all(torch.equal(state[name], tensor) for name, tensor in part.state_dict().items())
     after = training.optimizer.state_dict()["state"]

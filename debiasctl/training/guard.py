@@ -1,0 +1,113 @@
+"""Stops a training whose loss or gradient is not finite, without making a GPU wait for the host at every step."""
+
+import math
+from collections import deque
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor, nn
+from torch.distributed.tensor import DTensor
+
+from debiasctl.errors import TrainingError
+
+if TYPE_CHECKING:
+    from accelerate import Accelerator
+
+    from debiasctl.diffusion.objective import Draw
+    from debiasctl.training.step import StepResult
+
+_LAG = 2  # steps that a GPU's results are looked at late, so that it is never idle
+
+
+@dataclass(frozen=True)
+class Settled:
+    """A step's numbers, on the host and finite (but for the gradient's norm where fp16's scaling skipped the step)."""
+
+    step: int
+    loss: float
+    grad_norm: float
+    lr: float
+
+
+class Guard:
+    """Looks at each step's loss and gradient: before the optimizer's step on a CPU, two steps later on a GPU.
+
+    Between, on a GPU, the weights in memory may already be spoiled; no checkpoint is written before `settle`.
+    """
+
+    def __init__(self, network: nn.Module, accelerator: "Accelerator") -> None:
+        self.network, self.accelerator = network, accelerator
+        self.lag = _LAG if accelerator.device.type == "cuda" else 0
+        self.scaled = accelerator.mixed_precision == "fp16"  # its scaler skips steps whose gradient is not finite
+        self._pending: deque[tuple[StepResult, Tensor, torch.cuda.Event | None]] = deque()
+        self._settled: list[Settled] = []
+
+    def check(self, result: "StepResult") -> None:
+        """Take in a step's result, and look at those whose time has come.
+
+        Raises:
+            TrainingError: one is not finite; it names the step, t, weight and the parameters' norms.
+        """
+        numbers = torch.stack([result.loss.detach().double(), result.grad_norm.detach().double()])
+        event = None
+        if numbers.is_cuda:
+            host = torch.empty(2, dtype=torch.float64, pin_memory=True)
+            numbers = host.copy_(numbers, non_blocking=True)
+            event = torch.cuda.Event()  # type: ignore[no-untyped-call]
+            event.record()
+        self._pending.append((result, numbers, event))
+        while len(self._pending) > self.lag:
+            self._look()
+
+    def settle(self) -> list[Settled]:
+        """All steps' numbers since the last call, having looked at every one. Raises as `check` does."""
+        while self._pending:
+            self._look()
+        return self.settled()
+
+    def settled(self) -> list[Settled]:
+        """The numbers of the steps looked at since the last call."""
+        found, self._settled = self._settled, []
+        return found
+
+    def _look(self) -> None:
+        result, numbers, event = self._pending.popleft()
+        if event is not None:
+            event.synchronize()
+        loss, grad_norm = numbers.tolist()
+        if not math.isfinite(loss) or not (math.isfinite(grad_norm) or self.scaled):
+            self._pending.clear()
+            raise TrainingError(self._message(result, loss=loss, grad_norm=grad_norm))
+        self._settled.append(Settled(result.step, loss, grad_norm, result.lr))
+
+    def _message(self, result: "StepResult", *, loss: float, grad_norm: float) -> str:
+        """Which image's loss broke, or that the gradient did; every process comes here at the same step."""
+        device = result.losses.device
+        draw: Draw = result.draw
+        columns = [result.losses.double(), draw.levels.t.to(device).double(), draw.weight.to(device).double()]
+        losses, t, weight = (column.cpu() for column in self.accelerator.gather(tuple(columns)))
+        broken = (~torch.isfinite(losses)).nonzero().flatten()
+        worst = int(broken[0]) if len(broken) else int(losses.argmax())
+        what, which = ("loss", "first such") if len(broken) else ("gradient", "largest loss")
+        norms = {name: _norm(value.detach()) for name, value in self.network.named_parameters()}
+        whole = math.sqrt(sum(norm**2 for norm in norms.values()))
+        largest = max(norms, key=lambda name: norms[name] if math.isfinite(norms[name]) else math.inf)
+        spoiled = [
+            name for name, value in self.network.named_parameters()
+            if value.grad is not None and not math.isfinite(_norm(value.grad))
+        ]  # fmt: skip
+        return (
+            f"the {what} is not finite at step {result.step} (loss {loss}, gradient norm {grad_norm}; "
+            f"{which} at t = {float(t[worst]):g}, weight {float(weight[worst]):.4g}; "
+            f"norm of the parameters {whole:.4g}, largest {largest} with {norms[largest]:.4g}; "
+            f"{len(spoiled)} of {len(norms)} gradients are not finite"
+            f"{f', first {spoiled[0]}' if spoiled else ''}). The last checkpoint is untouched. "
+            "Lower --lr, set optimizer.clip_grad_norm, or keep --normalize mean"
+        )
+
+
+def _norm(tensor: Tensor) -> float:
+    """The whole tensor's norm, where processes share it out too."""
+    norm = tensor.norm()
+    return float(norm.full_tensor() if isinstance(norm, DTensor) else norm)

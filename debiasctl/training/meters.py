@@ -1,0 +1,131 @@
+"""What is summed up from one logged step to the next, over all processes, and how fast it goes."""
+
+import sys
+import time
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from accelerate import Accelerator
+from torch import Tensor, nn
+
+from debiasctl.specs import RunSpec
+from debiasctl.training.guard import Settled
+from debiasctl.training.heldout import LOG_SNR_EDGES, bin_edges
+from debiasctl.training.step import StepResult
+
+MACHINE_FIELDS = (
+    "images_per_second",
+    "flops_per_second",
+    "peak_memory",
+)  # of a record: not the training's, the machine's
+_SCALARS = ("loss", "grad_norm", "num")
+_SHARES = tuple(f"losses_{number}" for number in range(len(LOG_SNR_EDGES) + 1))
+
+
+class Meter:
+    """Sums since the last logged step: of losses, gradient norms, and losses by log-SNR."""
+
+    def __init__(self, accelerator: Accelerator) -> None:
+        self.accelerator = accelerator
+        self.loss, self.lr = float("nan"), 0.0  # the mean loss since the last logged step; the last learning rate
+        self._edges = torch.tensor(LOG_SNR_EDGES, dtype=torch.float64)
+        self.clear()
+
+    def clear(self) -> None:
+        """Begin anew."""
+        self._scalars = dict.fromkeys(_SCALARS, 0.0)
+        self._shares = torch.zeros(len(_SHARES), dtype=torch.float64, device=self.accelerator.device)
+
+    def add(self, result: StepResult) -> None:
+        """Take in a step's losses, by the log-SNR of each image; the device is not waited for."""
+        bins = torch.bucketize(result.draw.levels.snr.log(), self._edges, right=True)
+        losses = result.losses.double() * result.draw.correction.to(result.losses.device, non_blocking=True)
+        members = torch.nn.functional.one_hot(bins, len(_SHARES)).to(losses.device, non_blocking=True)
+        self._shares += (members * losses[:, None]).sum(dim=0)  # index_add_ would add in no certain order
+
+    def count(self, settled: list[Settled]) -> None:
+        """Take in steps' numbers as they are known on the host."""
+        for result in settled:
+            self._scalars["loss"] += result.loss
+            self._scalars["grad_norm"] += result.grad_norm
+            self._scalars["num"] += 1
+            self.loss, self.lr = self._scalars["loss"] / self._scalars["num"], result.lr
+
+    def state(self) -> dict[str, float]:
+        """The sums, for a checkpoint; first they become those of all processes, the same in each."""
+        values = torch.cat([torch.tensor(list(self._scalars.values()), dtype=torch.float64), self._shares.cpu()])
+        if self.accelerator.num_processes > 1:
+            values = self.accelerator.reduce(values.to(self.accelerator.device), reduction="mean").cpu()
+        sums = dict(zip((*_SCALARS, *_SHARES), values.tolist(), strict=True))
+        self.load(sums)
+        return sums
+
+    def load(self, sums: Mapping[str, float]) -> None:
+        """Take up a checkpoint's sums."""
+        self._scalars = {name: sums[name] for name in _SCALARS}
+        shares: Tensor = torch.tensor([sums.get(name, 0.0) for name in _SHARES], dtype=torch.float64)
+        self._shares = shares.to(self.accelerator.device)
+
+    def read(self) -> dict[str, Any]:
+        """The means, and each log-SNR bin's share of the loss (null where losses are not positive), for a record."""
+        sums = self.state()
+        self.loss = sums["loss"] / sums["num"]
+        whole = sum(sums[name] for name in _SHARES)
+        shares = [
+            {"log_snr": list(edges), "share": sums[name] / whole if whole > 0 else None}
+            for edges, name in zip(bin_edges(), _SHARES, strict=True)
+        ]
+        return {"loss": self.loss, "grad_norm": sums["grad_norm"] / sums["num"], "lr": self.lr, "loss_shares": shares}
+
+
+class Speed:
+    """Images per second over the steps since this process started, but for its first, which warms up."""
+
+    def __init__(self, batch_size: int) -> None:
+        self.batch_size = batch_size
+        self.begun, self.first, self.warming_up = time.perf_counter(), 0, True
+
+    def start(self, step: int) -> None:
+        """Training goes on from `step`."""
+        self.begun, self.first = time.perf_counter(), step
+
+    def read(self, step: int) -> float:
+        """Images per second when `step` steps are done."""
+        now = time.perf_counter()
+        speed = (step - self.first) * self.batch_size / max(now - self.begun, 1e-9)
+        if self.warming_up:
+            self.warming_up, self.begun, self.first = False, now, step
+        return speed
+
+
+def flops_per_image(network: nn.Module, spec: RunSpec) -> int:
+    """Floating-point operations of a forward and a backward pass over one image: three forwards, the usual count.
+
+    Counted by torch on one image of the network's own device; matrix products, convolutions and attention alone.
+    """
+    from torch.utils.flop_counter import FlopCounterMode
+
+    assert spec.content is not None
+    parameter = next(network.parameters())
+    size, channels = spec.content.image_size, spec.content.channels
+    x = torch.zeros(1, channels, size, size, dtype=parameter.dtype, device=parameter.device)
+    noise_level = torch.zeros(1, dtype=parameter.dtype, device=parameter.device)
+    labels = torch.zeros(1, dtype=torch.int64, device=parameter.device) if spec.model.conditional else None
+    with torch.no_grad(), FlopCounterMode(display=False) as counter:
+        network(x, noise_level, labels)
+    return 3 * int(counter.get_total_flops())
+
+
+def peak_memory(device: torch.device) -> int:
+    """Bytes that this process held at most: of the GPU, or resident on the CPU."""
+    if device.type == "cuda":
+        return int(torch.cuda.max_memory_allocated(device))
+    if sys.platform == "win32":
+        import psutil
+
+        return int(psutil.Process().memory_info().peak_wset)
+    import resource
+
+    unit = 1 if sys.platform == "darwin" else 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
