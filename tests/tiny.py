@@ -16,10 +16,11 @@ from safetensors.torch import load_file
 
 from debiasctl.api import DataLocation, LoadedDataset
 from debiasctl.cli.app import main
-from debiasctl.runs import Run
+from debiasctl.runs import Run, read_metrics
 from debiasctl.specs import RunSpec, merge, resolve_spec
 from debiasctl.training import session
 from debiasctl.training.loop import Progress
+from debiasctl.training.meters import MACHINE_FIELDS
 from debiasctl.training.session import Conduct
 from debiasctl.training.setup import Training, make_accelerator, set_up
 
@@ -89,6 +90,20 @@ def same_state(first: Mapping[str, Any], second: Mapping[str, Any]) -> bool:
         torch.equal(one, second[name]) if isinstance(one, torch.Tensor) else one == second[name]
         for name, one in first.items()
     )
+
+
+def metrics(run: Run) -> list[dict[str, Any]]:
+    """A run's records, without what the machine did."""
+    return [{k: v for k, v in record.items() if k not in MACHINE_FIELDS} for record in read_metrics(run)]
+
+
+def assert_same_end(run: Run, other: Run) -> None:
+    """Weights, averages, optimizer state and metrics of two finished runs are equal, bit for bit."""
+    last = run.spec().training.steps
+    assert run.checkpoint_steps()[-1] == other.checkpoint_steps()[-1] == last
+    assert same_state(stored_state(run, last), stored_state(other, last))
+    assert metrics(run) == metrics(other)
+    assert run.status().state == other.status().state == "finished"
 
 
 def _flatten(value: Any, prefix: str = "state") -> Iterator[tuple[str, Any]]:

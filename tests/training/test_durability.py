@@ -16,30 +16,27 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tiny import debiasctl, error_of, make_spec, resume, same_state, stored_state, succeed, train
+from tiny import (
+    assert_same_end,
+    debiasctl,
+    error_of,
+    make_spec,
+    resume,
+    same_state,
+    stored_state,
+    succeed,
+    train,
+)
 
 from debiasctl import files, metrics_file
 from debiasctl.errors import CheckpointError
 from debiasctl.runs import Run, find_run, read_metrics
 from debiasctl.specs import RunSpec
 from debiasctl.training.checkpoints import verify
-from debiasctl.training.meters import MACHINE_FIELDS
 
 DROPOUT = "dit:hidden_size=16,depth=1,num_heads=2,dropout=0.3"  # draws from torch's own generator
 KILLED = {"model__backbone": DROPOUT, "data__horizontal_flip": True, "training__steps": 60,
           "training__checkpoint_every": 2, "training__heldout_every": 10}  # fmt: skip
-
-
-def metrics(run: Run) -> list[dict[str, Any]]:
-    return [{k: v for k, v in record.items() if k not in MACHINE_FIELDS} for record in read_metrics(run)]
-
-
-def assert_same_end(run: Run, other: Run) -> None:
-    last = run.spec().training.steps
-    assert run.checkpoint_steps()[-1] == other.checkpoint_steps()[-1] == last
-    assert same_state(stored_state(run, last), stored_state(other, last))
-    assert metrics(run) == metrics(other)
-    assert run.status().state == other.status().state == "finished"
 
 
 def leftovers(run: Run) -> list[str]:

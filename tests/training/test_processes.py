@@ -11,11 +11,10 @@ from pathlib import Path
 import pytest
 import torch
 from safetensors.torch import load_file
-from tiny import error_of, make_spec, stored_state, train
+from tiny import error_of, make_spec, metrics, stored_state, train
 
 from debiasctl.cli.launch import without_option
-from debiasctl.runs import Run, read_metrics
-from debiasctl.training.meters import MACHINE_FIELDS
+from debiasctl.runs import Run
 
 STEPS = 20
 SETTINGS = {
@@ -46,10 +45,6 @@ def differences(one: Run, other: Run, step: int = STEPS) -> list[float]:
     ]
 
 
-def records(run: Run) -> list[dict]:
-    return [{key: value for key, value in record.items() if key not in MACHINE_FIELDS} for record in read_metrics(run)]
-
-
 def assert_close(one, other) -> None:
     """Nested lists and mappings of equal shape, numbers to 1e-9."""
     if isinstance(one, dict):
@@ -71,7 +66,7 @@ def test_several_processes_end_as_one(tmp_path: Path, debiasctl_home: Path) -> N
     assert done.stdout.count("is finished at step 20") == 1  # one process speaks
     two = Run(debiasctl_home / "runs" / "two")
     assert max(differences(one, two)) < 1e-10
-    assert_close(records(one), records(two))
+    assert_close(metrics(one), metrics(two))
 
 
 @pytest.mark.parametrize("parts", [2, 3, 8])
@@ -79,7 +74,7 @@ def test_accumulation_changes_nothing(parts: int) -> None:
     one = train("one", make_spec(**SETTINGS))
     other = train("parts", make_spec(**SETTINGS, compute__accumulation=parts))
     assert max(differences(one, other)) < 1e-10
-    assert_close(records(one), records(other))
+    assert_close(metrics(one), metrics(other))
 
 
 def test_in_single_precision_the_difference_is_one_of_rounding() -> None:

@@ -12,30 +12,17 @@ from pathlib import Path
 
 import pytest
 import torch
-from tiny import debiasctl, error_of, make_spec, resume, same_state, stored_state, train
+from tiny import assert_same_end, debiasctl, error_of, make_spec, resume, same_state, stored_state, train
 
 from debiasctl.api import DataLocation
 from debiasctl.errors import DataError, Interrupted, RunBusyError, UsageError
-from debiasctl.runs import Run, find_run, read_metrics
+from debiasctl.runs import Run, find_run
 from debiasctl.specs import resolve_spec
-from debiasctl.training.meters import MACHINE_FIELDS
 from debiasctl.training.session import Conduct, start
 
 DROPOUT = "dit:hidden_size=16,depth=1,num_heads=2,dropout=0.3"  # draws from torch's own generator
 LONG = {"model__backbone": DROPOUT, "data__horizontal_flip": True, "training__steps": 120,
         "training__checkpoint_every": 10, "training__heldout_every": 25}  # fmt: skip
-
-
-def metrics(run: Run) -> list[dict]:
-    return [{k: v for k, v in record.items() if k not in MACHINE_FIELDS} for record in read_metrics(run)]
-
-
-def assert_same_end(run: Run, other: Run) -> None:
-    last = run.spec().training.steps
-    assert run.checkpoint_steps()[-1] == other.checkpoint_steps()[-1] == last
-    assert same_state(stored_state(run, last), stored_state(other, last))
-    assert metrics(run) == metrics(other)
-    assert run.status().state == other.status().state == "finished"
 
 
 def stop_at(step: int, number: int = signal.SIGTERM):
