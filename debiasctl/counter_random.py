@@ -29,6 +29,7 @@ class Stream(IntEnum):
     SAMPLING = 5
     LABEL = 6
     HELDOUT = 7
+    TIMESTEP_SHARED = 8
 
 
 def philox(counters: Sequence[Tensor | int], seed: int) -> list[Tensor]:

@@ -21,10 +21,19 @@ _BATCH = 256
 class Monitor:
     """Draws and measures with the averaged weights, whenever the spec's `monitor.every` images have been seen."""
 
-    def __init__(self, run: Run, training: Training, data: LoadedDataset) -> None:
-        self.run, self.training, self.data = run, training, data
+    def __init__(self, training: Training, data: LoadedDataset) -> None:
+        """See before the first step that it will be possible.
+
+        Raises:
+            UsageError: the sampling steps do not fit the schedule; EvaluationError: the features cannot be had.
+        """
+        self.training, self.data = training, data
         self.spec = training.spec.monitor
         self._features: tuple[str, PreparedFeatures] | None = None
+        if self.spec.every is not None:
+            training.objective.process.respaced(self.spec.steps)
+            if training.accelerator.is_main_process:
+                self._prepared()
 
     def due(self, step: int) -> bool:
         """Whether the step's images fill another `every` images; never, where nothing is asked for."""
@@ -33,7 +42,7 @@ class Monitor:
         size = self.training.spec.training.batch_size
         return step * size // self.spec.every > (step - 1) * size // self.spec.every
 
-    def __call__(self, step: int) -> list[dict[str, Any]]:
+    def __call__(self, run: Run, step: int) -> list[dict[str, Any]]:
         """Records for the metrics file; the grid is written to the run's folder.
 
         Raises:
@@ -55,7 +64,7 @@ class Monitor:
         if not self.training.accelerator.is_main_process:
             return []
         if self.spec.grid:
-            save_grid(self.run.grids_dir / f"{step:08d}.png", images[: self.spec.grid])
+            save_grid(run.grids_dir / f"{step:08d}.png", images[: self.spec.grid])
         name, prepared = self._prepared()
         found = measure(images, self.data, prepared, feature_name=name, metrics=None, cache_dir=paths.cache_dir())
         return [

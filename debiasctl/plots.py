@@ -1,5 +1,6 @@
 """Plots as files, PNG or SVG, drawn by matplotlib."""
 
+import textwrap
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -54,6 +55,7 @@ def plot_weights(
         raise UsageError(
             f"{len(curves.weights)} weightings cannot be told apart in one plot. Give at most {MAX_CURVES}"
         )
+    import torch
     from matplotlib import rc_context
     from matplotlib.figure import Figure
 
@@ -62,15 +64,13 @@ def plot_weights(
     panels = figure.subplots(2, len(units), squeeze=False)
     last = len(curves.snr) - 1
     shown = curves.snr > 0  # at zero terminal SNR the last weight on eps is infinite, and its log-SNR too
-    missing = "" if bool(shown.all()) else f"\n(t = {last} has SNR 0 and is not drawn)"
-    axes = (
-        (panels[0], shown.nonzero().flatten(), f"timestep t    (0: clean image → {last}: noise){missing}"),
-        (panels[1], curves.snr[shown].log(), "log SNR    (clean image → noise)"),
-    )
-    for row, x, label in axes:
-        for panel, unit in zip(row, units, strict=True):
-            _draw(panel, curves, unit=unit, x=x, shown=shown)
-            panel.set_xlabel(label)
+    for (above, below), unit in zip(panels.T, units, strict=True):
+        finite = shown if unit == "eps" else torch.ones_like(shown)
+        _draw(above, curves, unit=unit, x=finite.nonzero().flatten(), shown=finite)
+        _draw(below, curves, unit=unit, x=curves.snr[shown].log(), shown=shown)
+        missing = "" if bool(finite.all()) else f"\n(no finite weight on eps at t = {last}, where SNR = 0)"
+        above.set_xlabel(f"timestep t    (0: clean image → {last}: noise){missing}")
+        below.set_xlabel("log SNR    (clean image → noise)")
     for panel in panels[1]:
         panel.invert_xaxis()
     for panel, unit in zip(panels[0], units, strict=True):
@@ -78,9 +78,13 @@ def plot_weights(
         what = "network's output F (edm)" if unit == "edm" else f"error of {unit}"
         panel.set_title(f"weight on the {what}" + ("\n(what the network predicts)" if own and unit != "edm" else ""),
                         fontweight="bold" if own else "normal")  # fmt: skip
-    scaled = f"scaled to mean 1 on {prediction}, which the network predicts" if normalize == "mean" else "as published"
-    drawn = "" if timesteps == "uniform" else f", times the density of t ({timesteps})"
-    figure.suptitle(f"Loss weights on the {schedule} schedule (T = {last + 1}), {scaled}{drawn}", fontsize=13)
+    output = "the network's output F" if prediction == "edm" else f"{prediction}, which the network predicts"
+    scaled = f"scaled to mean 1 on {output}" if normalize == "mean" else "as published"
+    # where t is only drawn otherwise, and corrected for, the density that counts is the base's
+    uniform = bool(torch.isclose(curves.density, torch.ones_like(curves.density)).all())
+    drawn = "" if uniform else f", times the density of t ({timesteps})"
+    title = f"Loss weights on the {schedule} schedule (T = {last + 1}), {scaled}{drawn}"
+    figure.suptitle("\n".join(textwrap.wrap(title, 32 * len(units))), fontsize=13)
     handles, labels = panels[0][0].get_legend_handles_labels()
     columns = max(1, min(5, len(labels), int(_LETTERS * len(units) / (8 + max(map(len, labels))))))
     figure.legend(handles, labels, loc="outside lower center", ncols=columns, frameon=False)

@@ -27,12 +27,12 @@ def watch(name: str, spec: RunSpec) -> Run:
 )
 def test_it_looks_whenever_so_many_images_more_have_been_seen(every: int, size: int, steps: list[int]) -> None:
     training = set_up_tiny(make_spec(monitor__every=every, training__batch_size=size))
-    monitor = Monitor(Run(paths.runs_dir() / "run"), training, digits())
+    monitor = Monitor(training, digits())
     assert [step for step in range(1, 11) if monitor.due(step)] == steps
 
 
 def test_without_every_it_never_looks() -> None:
-    monitor = Monitor(Run(paths.runs_dir() / "run"), set_up_tiny(make_spec()), digits())
+    monitor = Monitor(set_up_tiny(make_spec()), digits())
     assert not any(monitor.due(step) for step in range(1, 100))
 
 
@@ -65,6 +65,14 @@ def test_it_is_asked_for_on_the_command_line() -> None:
     run = find_run("run")
     assert [record["step"] for record in read_metrics(run) if record["kind"] == "evaluation"] == [2, 4]
     assert list((run.path / "trackers").rglob("events*"))
+
+
+def test_what_could_never_be_evaluated_is_refused_before_there_is_a_run() -> None:
+    message = error_of(
+        "train", "digits", "--evaluate-every", "8", "--set", "monitor.steps=5000", "--name", "run", code=2
+    )
+    assert "5000 sampling steps" in message
+    assert not (paths.runs_dir() / "run").exists()
 
 
 def test_trackers_that_are_not_there() -> None:

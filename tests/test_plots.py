@@ -64,11 +64,12 @@ def test_every_panel_shows_density_times_weight(case: str, figures: list[Figure]
     for number, panel in enumerate(panels):
         unit = units[number % len(units)]
         against_t = number < len(units)
-        x = np.arange(1000)[drawn] if against_t else curves.snr.log().numpy()[drawn]
+        shown = drawn if unit == "eps" or not against_t else np.ones(1000, dtype=bool)  # eps alone has no finite weight
+        x = np.arange(1000)[shown] if against_t else curves.snr.log().numpy()[shown]
         assert [line.get_label() for line in panel.lines] == list(NAMES)
         for name, line in zip(NAMES, panel.lines, strict=True):
             np.testing.assert_allclose(line.get_xdata(), x)
-            y = (curves.density * curves.weights[name][unit]).numpy()[drawn]  # type: ignore[index]
+            y = (curves.density * curves.weights[name][unit]).numpy()[shown]  # type: ignore[index]
             np.testing.assert_allclose(line.get_ydata(), y)
         assert panel.get_yscale() == "log"
         # both rows run from the clean image on the left to noise on the right
@@ -83,9 +84,10 @@ def test_every_panel_shows_density_times_weight(case: str, figures: list[Figure]
 def test_the_words_say_what_is_drawn(case: str, figures: list[Figure], tmp_path: Path) -> None:
     figure, (schedule, prediction, normalize, timesteps) = figure_of(case, figures, tmp_path), CASES[case]
     assert figure._suptitle is not None  # type: ignore[attr-defined]
-    title = figure._suptitle.get_text()  # type: ignore[attr-defined]
+    title = figure._suptitle.get_text().replace("\n", " ")  # type: ignore[attr-defined]
     assert f"on the {schedule} schedule (T = 1000)" in title
-    assert (f"mean 1 on {prediction}" in title) == (normalize == "mean")
+    output = "the network's output F" if prediction == "edm" else prediction
+    assert (f"mean 1 on {output}" in title) == (normalize == "mean")
     assert ("as published" in title) == (normalize == "none")
     assert (f"times the density of t ({timesteps})" in title) == (timesteps != "uniform")
     top = figure.axes[: len(figure.axes) // 2]
@@ -96,7 +98,7 @@ def test_the_words_say_what_is_drawn(case: str, figures: list[Figure], tmp_path:
     assert "timestep t" in words
     assert "log SNR" in words
     assert "clean image → noise" in words
-    assert ("t = 999 has SNR 0 and is not drawn" in words) == (case == "zero terminal")
+    assert ("no finite weight on eps at t = 999, where SNR = 0" in words) == (case == "zero terminal")
     assert [text.get_text() for text in figure.legends[0].get_texts()] == list(NAMES)
 
 

@@ -3,6 +3,7 @@
 import io
 import os
 import sys
+import time
 from pathlib import Path
 from typing import Annotated, Any, NoReturn
 
@@ -10,10 +11,11 @@ import typer
 from typer.core import TyperGroup
 
 from debiasctl import __version__
-from debiasctl.cli import compare, ema, evaluate, plugins, runs, sample, train, weightings
+from debiasctl.cli import compare, ema, evaluate, launch, plugins, runs, sample, train, weightings
 from debiasctl.errors import DebiasctlError
 
 _DEBUG = {"on": False}
+_LATER = 3.0  # seconds
 
 
 class _Group(TyperGroup):
@@ -106,11 +108,13 @@ def _fail(error: BaseException, message: str, code: int) -> NoReturn:
         import traceback
 
         traceback.print_exception(error)
-    rank = int(os.environ.get("RANK", "0"))
-    if rank == 0:
+    number = launch.rank()
+    if number == 0:
         print(f"error: {message}" if code else message, file=sys.stderr, flush=True)
-    elif code == 1:  # what all processes refuse alike, the first one says
-        print(f"error in process {rank}: {message}", file=sys.stderr, flush=True)
+    else:
+        if code == 1:  # what all processes refuse alike, the first one says
+            print(f"error in process {number}: {message}", file=sys.stderr, flush=True)
+        time.sleep(_LATER)  # once one process has ended, torchrun ends the others: the first is to have spoken
     sys.exit(code)
 
 

@@ -4,9 +4,11 @@ import math
 import sys
 from collections.abc import Sequence
 
+_DECADES = 8
+
 
 def print_curve(x: Sequence[float], y: Sequence[float], *, x_label: str, y_label: str, x_log: bool = False) -> None:
-    """y > 0 on a logarithmic axis against x, on stdout; points where y is 0 are left out.
+    """y > 0 on a logarithmic axis against x, on stdout; what lies 8 powers of ten below the highest is left out.
 
     Where stdout's encoding has no such characters nothing is drawn: the table beside it says the same.
     """
@@ -15,7 +17,9 @@ def print_curve(x: Sequence[float], y: Sequence[float], *, x_label: str, y_label
         return
     import plotille
 
-    low, high = min(b for _, b in points), max(b for _, b in points)
+    high = max(b for _, b in points)
+    points = [(a, b) for a, b in points if b >= high - _DECADES]
+    low = min(b for _, b in points)
     margin = 0.05 * (high - low) or 0.5
     figure = plotille.Figure()
     figure.width, figure.height, figure.with_colors, figure.origin = 64, 12, False, False

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from debiasctl.errors import UsageError
 
 _LAUNCHED = "TORCHELASTIC_RUN_ID"  # set in every process that torchrun started
-_PATIENCE_SECONDS = "3600"  # for the last checkpoint, after a signal
+_PATIENCE_SECONDS = "300"  # for the last checkpoint, after a signal
 
 
 def rank() -> int:
@@ -29,6 +29,11 @@ def without_option(arguments: Sequence[str], option: str) -> list[str]:
         elif not argument.startswith(f"{option}="):
             kept.append(argument)
     return kept
+
+
+def _cores() -> int:
+    """Those that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def launch(arguments: Sequence[str], *, processes: int, device: str) -> int:
@@ -51,7 +56,7 @@ def launch(arguments: Sequence[str], *, processes: int, device: str) -> int:
             f"--processes {processes}: this machine has {torch.cuda.device_count()} GPUs, and each process takes one. "
             "Give at most as many, or --device cpu"
         )
-    os.environ.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // processes)))
+    os.environ.setdefault("OMP_NUM_THREADS", str(max(1, _cores() // processes)))
     os.environ.setdefault("TORCH_ELASTIC_SHUTDOWN_TIMEOUT", _PATIENCE_SECONDS)
     config = LaunchConfig(
         min_nodes=1,
@@ -67,13 +72,22 @@ def launch(arguments: Sequence[str], *, processes: int, device: str) -> int:
     )
     import logging
 
-    for name in ("torch.distributed.elastic", "torch.distributed.launcher"):
-        logging.getLogger(name).setLevel(logging.CRITICAL)  # the first process says what went wrong
+    for name in list(logging.root.manager.loggerDict):
+        if name.startswith("torch.distributed"):
+            logging.getLogger(name).setLevel(logging.CRITICAL)  # the first process says what went wrong
     try:
         elastic_launch(config, sys.executable)("-m", "debiasctl", *arguments)
     except ChildFailedError as error:
-        first = error.failures.get(0) or min(error.failures.values(), key=lambda failure: failure.timestamp)
-        return first.exitcode if first.exitcode > 0 else 128 - first.exitcode
+        first = min(error.failures.values(), key=lambda failure: failure.timestamp)
+        if first.exitcode >= 0:
+            return first.exitcode
+        name = signal.Signals(-first.exitcode).name
+        print(
+            f"error: process {first.local_rank} was killed by {name}, perhaps for want of memory. The last checkpoint "
+            "is untouched. Go on with: debiasctl train --resume RUN",
+            file=sys.stderr,
+        )
+        return 128 - first.exitcode
     except SignalException as error:
         return 128 + int(signal.Signals(error.sigval))
     return 0

@@ -6,6 +6,7 @@ import typer
 
 from debiasctl.cli.completion import complete_any_plugin, complete_kind
 from debiasctl.cli.output import print_json, print_pairs, print_table
+from debiasctl.errors import UsageError
 
 app = typer.Typer(no_args_is_help=True, help="List and describe the installed plugins.", rich_markup_mode="rich")
 
@@ -51,13 +52,18 @@ def list_(
 @app.command(epilog="[bold]Example[/bold]  debiasctl plugins describe weightings min-snr")
 def describe(
     kind: Annotated[str, typer.Argument(help="The plugin's kind.", autocompletion=complete_kind)],
-    name: Annotated[str, typer.Argument(help="The plugin's name.", autocompletion=complete_any_plugin)],
+    name: Annotated[
+        str,
+        typer.Argument(help="The plugin's name; of a weighting, with options too.", autocompletion=complete_any_plugin),
+    ],
     as_json: AsJson = False,
 ) -> None:
     """Show what a plugin is, where it comes from, and its options with their defaults."""
     from debiasctl import registry
 
     kind = registry.kind_named(kind)
+    reference = registry.as_ref(name)
+    name = reference.name
     record = registry.find(kind, name)
     plugin = registry.load_object(record) if kind == "commands" else registry.load(kind, name)
     documentation = f"See: debiasctl {name} --help" if kind == "commands" else _documentation(plugin)
@@ -71,8 +77,10 @@ def describe(
         "documentation": documentation,
         "options": options,
     }
-    if kind == "weightings" and not any(option["required"] for option in options):
-        description |= _curve(name)
+    if reference.options and kind != "weightings":
+        raise UsageError(f"'{reference}': only a weighting is shown with options of yours. Give the name: {name}")
+    if kind == "weightings" and (reference.options or not any(option["required"] for option in options)):
+        description |= {"reference": str(reference)} | _curve(str(reference))
     if as_json:
         print_json(description)
         return
@@ -92,15 +100,18 @@ def describe(
 
 def _show_curve(description: dict[str, Any]) -> None:
     """The weight in the scheme's own unit as a curve, and in all three as a table."""
+    given = "these options" if description["reference"] != description["name"] else "its defaults"
     from debiasctl.cli.curve import print_curve
 
     space, snr, weights = description["space"], description["snr"], description["weights"]
     print()
-    print_curve(snr, weights[space], x_label="SNR", y_label=f"weight on the error of {space}", x_log=True)
+    noise = [value**-0.5 for value in snr]  # so that the curve runs from image to noise, as the table and plots do
+    label = f"weight on the error of {space}"
+    print_curve(noise, weights[space], x_label="1/√SNR, from image to noise", y_label=label, x_log=True)
     chosen = _spread(len(snr), 11)
     rows = [[f"{values[index]:.3g}" for values in (snr, *weights.values())] for index in chosen]
     heads = [f"weight on {unit}" for unit in weights]
-    print_table(["SNR", *heads], rows, title="With its defaults on the linear schedule, not normalised")
+    print_table(["SNR", *heads], rows, title=f"With {given} on the linear schedule, not normalised")
 
 
 def _curve(name: str) -> dict[str, Any]:

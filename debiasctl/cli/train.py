@@ -154,7 +154,7 @@ def train(
     }  # fmt: skip
     if steps is not None and images is not None:
         raise UsageError("--steps and --images are two ways to say one budget. Give one of them")
-    if max_hours is not None and max_hours <= 0:
+    if max_hours is not None and not 0 < max_hours < float("inf"):
         raise UsageError(f"--max-hours {max_hours}: give a time above 0")
     location = data_location(data_dir)
     if rank() == 0:
@@ -373,12 +373,14 @@ def _show_plan(spec: "RunSpec", info: "DatasetInfo", *, name: str | None, device
             "memory": f"about {format_bytes(plan.total)} ({parts})",
         }
     )
-    _show_objective(spec, objective.process.snr.tolist(), tables)
+    _show_objective(
+        spec, objective.process.snr.tolist(), tables, moves=objective.varies or objective.learned is not None
+    )
     note("dry run: nothing was trained")
 
 
-def _show_objective(spec: "RunSpec", snr: list[float], tables: "ObjectiveTables") -> None:
-    """The distribution of t, the weight, and their product, which is what is optimised."""
+def _show_objective(spec: "RunSpec", snr: list[float], tables: "ObjectiveTables", *, moves: bool) -> None:
+    """The distribution of t, the weight, and their product, which is what is optimised, at the start where it moves."""
     from debiasctl.cli.curve import print_curve
     from debiasctl.cli.output import print_table
 
@@ -387,9 +389,10 @@ def _show_objective(spec: "RunSpec", snr: list[float], tables: "ObjectiveTables"
     unit = "F" if spec.model.prediction == "edm" else spec.model.prediction
     columns = [tables.probability * (last + 1), tables.weight, tables.correction, tables.effective]
     cells = [[str(t), f"{snr[t]:.3g}", *[f"{column[t]:.3g}" for column in columns]] for t in rows]
+    when = " at the start of training" if moves else ""
     heads = ["t", "SNR", "drawn (x T)", f"weight on {unit}", "correction", "effective"]
     print()
     print_curve(
         list(range(last + 1)), tables.effective.tolist(), x_label="t", y_label=f"effective weight on {unit}, mean 1"
     )
-    print_table(heads, cells, title="What is optimised: density of t times weight, with mean 1 over t")
+    print_table(heads, cells, title=f"What is optimised{when}: density of t times weight, with mean 1 over t")

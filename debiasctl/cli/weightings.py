@@ -58,7 +58,9 @@ def table(
     """
     if as_json and as_csv:
         raise UsageError("--json and --csv are two ways to print one table. Give one of them")
-    names = references or _usable()
+    if normalize == "mean":  # what is wrong with these is not any weighting's fault
+        _curves(["constant"], schedule=schedule, prediction=prediction, normalize=normalize)
+    names = references or _usable(schedule=schedule, prediction=prediction, normalize="none")
     curves = _curves(names, schedule=schedule, prediction=prediction, normalize=normalize)
     if as_json:
         weights = {
@@ -122,10 +124,10 @@ def _prediction(text: str) -> Any:
     return text
 
 
-def _usable() -> list[str]:
+def _usable(**settings: str) -> list[str]:
     """Names of the weightings that can be made without options; a broken plugin is named and left out."""
     from debiasctl import registry
-    from debiasctl.errors import PluginConflictError, PluginLoadError, PluginOptionsError
+    from debiasctl.errors import DebiasctlError, PluginOptionsError
 
     names = []
     for name in sorted({record.name for record in registry.records("weightings")}):
@@ -133,8 +135,13 @@ def _usable() -> list[str]:
             registry.resolve("weightings", name)
         except PluginOptionsError:
             continue
-        except (PluginLoadError, PluginConflictError) as error:
+        except DebiasctlError as error:
             note(f"left out: {error}")
+            continue
+        try:
+            _curves([name], **settings)
+        except DebiasctlError as error:
+            note(f"'{name}' is left out: {error}")
         else:
             names.append(name)
     return names

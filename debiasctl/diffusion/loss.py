@@ -2,6 +2,8 @@
 
 from torch import Tensor
 
+from debiasctl.errors import DebiasctlError
+
 
 def squared_error(prediction: Tensor, target: Tensor) -> Tensor:
     """||F - target||² averaged over channels and pixels: [N, C, H, W] to [N]."""
@@ -20,5 +22,13 @@ def uncertain_losses(losses: Tensor, log_variance: Tensor) -> Tensor:
     """Each sample's loss e^-u + u, [N], for weighted losses [N] and a learned u [N] (arXiv 2312.02696, Eq. 21).
 
     It is least where u is the log of the expected loss at that noise level, whatever the weight was.
+
+    Raises:
+        DebiasctlError: u is of another shape, which would pair every loss with every u.
     """
+    if log_variance.shape != losses.shape:
+        raise DebiasctlError(
+            f"the learned weighting gave u of shape {tuple(log_variance.shape)} for losses of shape "
+            f"{tuple(losses.shape)}. Its module maps [N] to [N]"
+        )
     return losses * (-log_variance).exp() + log_variance

@@ -10,7 +10,7 @@ from debiasctl.api import TimestepContext, TimestepDistribution, Weighting, Weig
 from debiasctl.diffusion.parameterization import Parameterization
 from debiasctl.diffusion.process import NoiseLevels
 from debiasctl.diffusion.weighting import bounded_snr, falling_slope, settle, weight_in
-from debiasctl.errors import DebiasctlError
+from debiasctl.errors import UsageError
 
 VANISHING = 1e-5  # of the mean effective weight
 
@@ -125,14 +125,23 @@ class Objective:
         return hasattr(self.distribution, "observe")
 
     def warning(self) -> str | None:
-        """What to say where sampling starts from a noise level that training all but ignores."""
-        last = float(self.tables().effective[-1])
+        """What to say where sampling starts from a noise level that training, at its start or end, all but ignores."""
+        moments = (0.0, 1.0) if self._weighting_varies else (0.0,)
+        tables = min((self.tables(progress) for progress in moments), key=lambda found: float(found.effective[-1]))
+        last = float(tables.effective[-1])
         if last >= VANISHING:
             return None
+        density = float(tables.base[-1] * len(tables.base))
+        why = (
+            f"t is hardly ever drawn there ({density:.1g} times as often as uniformly). Choose other --timesteps"
+            if last / max(density, 1e-300) >= VANISHING
+            else "weightings that keep a weight on v and x0 as SNR goes to 0 are constant-v, constant-x0, "
+            "truncated-snr and edm"
+        )
         return (
             f"the effective weight on {self.parameterization.prediction} at t = {self.process.num_timesteps - 1}, "
-            f"where sampling starts, is {last:.1g} of the mean: this network will hardly be trained there. Weightings "
-            "that keep a weight on v and x0 as SNR goes to 0 are constant-v, constant-x0, truncated-snr and edm"
+            f"where sampling starts, is {last:.1g} of the mean{' at one end of training' if len(moments) > 1 else ''}: "
+            f"this network will hardly be trained there; {why}"
         )
 
     def _at(self, progress: float) -> tuple[Weighting, float, ObjectiveTables, Tensor]:
@@ -145,12 +154,17 @@ class Objective:
             if self.distribution.corrected:
                 find = getattr(self.distribution, "base", None)
                 base = self._distribution(find(context) if find else torch.ones_like(weight))
-                if bool(((probability == 0) & (base * weight > 0)).any()):
-                    raise DebiasctlError(f"{self._drawn} never draws some t that the loss gives a weight to")
+                # a learned variance is trained wherever the base draws, whatever the weight
+                needed = base if self.parameterization.learned_variance else base * weight
+                if bool(((probability == 0) & (needed > 0)).any()):
+                    raise UsageError(
+                        f"{self._drawn} never draws some t that the loss gives a weight to. Choose another "
+                        "--timesteps, or a weighting that is 0 nowhere"
+                    )
             mean = float((base * weight).sum())
             if not mean > 0:
                 name = type(self.weighting).__name__
-                raise DebiasctlError(f"weighting {name} is zero at every timestep; nothing would be trained")
+                raise UsageError(f"weighting {name} is zero at every timestep that is drawn; nothing would be trained")
             scale = 1 / mean if self.normalize == "mean" else 1.0
             tables = ObjectiveTables(scale * weight, base, probability)
             self._moment = weighting, scale, tables, probability.cumsum(0)
@@ -163,7 +177,7 @@ class Objective:
     def _distribution(self, values: Tensor) -> Tensor:
         total = float(values.sum())
         if values.shape != self._snr.shape or not bool((values >= 0).all()) or not 0 < total < float("inf"):
-            raise DebiasctlError(f"{self._drawn} gives no probability for every t")
+            raise UsageError(f"{self._drawn} gives no probability for every t; check its options")
         return values / total
 
     @property

@@ -52,7 +52,12 @@ def weight_in(weighting: Weighting, target: Prediction, *, snr: Tensor, sigma_da
         raise DebiasctlError(
             f"weighting {name} is written for the space '{weighting.space}'. Allowed: {', '.join(get_args(Space))}"
         )
-    weight = torch.as_tensor(weighting(snr), dtype=torch.float64, device=snr.device)
+    try:
+        weight = torch.as_tensor(weighting(snr), dtype=torch.float64, device=snr.device)
+    except DebiasctlError:
+        raise
+    except Exception as error:  # whatever a third party's formula raises is that weighting's fault
+        raise DebiasctlError(f"weighting {name} cannot be computed ({type(error).__name__}: {error})") from error
     if weight.shape != snr.shape:
         raise DebiasctlError(
             f"weighting {name} gave a weight of shape {tuple(weight.shape)} for SNRs of shape {tuple(snr.shape)}. "

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from debiasctl.diffusion.objective import Draw
     from debiasctl.training.step import StepResult
 
+_SKIPS = 50  # steps in a row that fp16's scaling may skip
 _LAG = 2  # steps that a GPU's results are looked at late, so that it is never idle
 
 
@@ -42,6 +43,7 @@ class Guard:
         self.scaled = accelerator.mixed_precision == "fp16"  # its scaler skips steps whose gradient is not finite
         self._pending: deque[tuple[StepResult, Tensor, torch.cuda.Event | None]] = deque()
         self._settled: list[Settled] = []
+        self._skipped = 0
 
     def check(self, result: "StepResult") -> None:
         """Take in a step's result, and look at those whose time has come.
@@ -50,6 +52,8 @@ class Guard:
             TrainingError: one is not finite; it names the step, t, weight and the parameters' norms.
         """
         numbers = torch.stack([result.loss.detach().double(), result.grad_norm.detach().double()])
+        if self.accelerator.num_processes > 1:  # what is not finite in one process is so in all, at the same step
+            numbers = self.accelerator.reduce(numbers, reduction="mean")
         event = None
         if numbers.is_cuda:
             host = torch.empty(2, dtype=torch.float64, pin_memory=True)
@@ -76,7 +80,8 @@ class Guard:
         if event is not None:
             event.synchronize()
         loss, grad_norm = numbers.tolist()
-        if not math.isfinite(loss) or not (math.isfinite(grad_norm) or self.scaled):
+        self._skipped = 0 if math.isfinite(grad_norm) else self._skipped + 1
+        if not math.isfinite(loss) or (self._skipped > (_SKIPS if self.scaled else 0)):
             self._pending.clear()
             raise TrainingError(self._message(result, loss=loss, grad_norm=grad_norm))
         self._settled.append(Settled(result.step, loss, grad_norm, result.lr))

@@ -1,6 +1,7 @@
 """The training loop: steps, metrics, held-out errors, checkpoints, and stopping without losing anything."""
 
 import contextlib
+import logging
 import math
 import signal
 import time
@@ -23,6 +24,7 @@ from debiasctl.training.meters import Meter, Speed, flops_per_image, peak_memory
 from debiasctl.training.setup import Training
 from debiasctl.training.step import train_step
 
+_LOG = logging.getLogger(__name__)
 _TIME_IS_UP = -1
 _ASK_EVERY = 10  # steps between questions to the other processes whether to stop
 _SAME_SIGNAL_SECONDS = 1.0
@@ -47,7 +49,7 @@ class Observer(Protocol):
         """Whether it is to look after `step` steps; the same in every process."""
         ...
 
-    def __call__(self, step: int) -> list[dict[str, Any]]:
+    def __call__(self, run: Run, step: int) -> list[dict[str, Any]]:
         """Look, in the first process, or in all where they share the network out; records with `step` and `metrics`."""
         ...
 
@@ -99,7 +101,7 @@ def fit(
 
 
 def _interrupted(run: Run, loop: "_Loop", reason: int) -> Interrupted:
-    """What to say of a training that stops early; `reason` is a signal's number, or 0 for the time's end."""
+    """What to say of a training that stops early; `reason` is a signal's number, or _TIME_IS_UP."""
     why = signal.Signals(reason).name if reason > 0 else "the end of --max-hours"
     return Interrupted(
         f"stopped at step {loop.step} of {loop.num_steps} by {why}; a checkpoint was written. "
@@ -191,12 +193,12 @@ class _Loop:
         measured = self.step % self.spec.heldout_every == 0 or last if self.spec.heldout_every else due
         if measured:
             self._measure()
-        if self.observer is not None and self.observer.due(self.step):
-            self._observe(self.observer)
         if self._snapshot_due(due):
             self._snapshot()  # before the checkpoint, which so never goes without its snapshots
         if due:
             self.checkpoint()
+        if self.observer is not None and self.observer.due(self.step):
+            self._observe(self.observer)
         return Progress(self.step, self.num_steps, self.meter.loss, self.spec.batch_size, speed, logged)
 
     def _snapshot_due(self, checkpoint_due: bool) -> bool:
@@ -239,6 +241,7 @@ class _Loop:
             "images": self.step * self.spec.batch_size,
             **self.meter.read(),
             "images_per_second": speed,
+            "flops_per_image": self.flops,
             "flops_per_second": speed * self.flops,
             "peak_memory": peak_memory(accelerator.device),
         }
@@ -247,6 +250,7 @@ class _Loop:
         self.meter.clear()
 
     def _measure(self) -> None:
+        self.meter.count(self.training.guard.settle())
         if self.looks:
             bins = heldout_errors(self.training.ema.network, self.training.objective, self.heldout)
             self._append({"kind": "heldout", "step": self.step, "weights": "ema", "bins": bins})
@@ -254,7 +258,12 @@ class _Loop:
     def _observe(self, observer: Observer) -> None:
         self.meter.count(self.training.guard.settle())
         if self.looks:
-            for record in observer(self.step):
+            try:
+                records = observer(self.run, self.step)
+            except DebiasctlError as error:  # no reason to end a training of days
+                _LOG.warning("note: the evaluation at step %d failed: %s", self.step, error)
+                records = []
+            for record in records:
                 self._append(record)
                 self.training.accelerator.log(record["metrics"], step=self.step)
         self.training.accelerator.wait_for_everyone()

@@ -1,5 +1,6 @@
 """What is summed up from one logged step to the next, over all processes, and how fast it goes."""
 
+import math
 import sys
 import time
 from collections.abc import Mapping
@@ -19,7 +20,7 @@ MACHINE_FIELDS = (
     "flops_per_second",
     "peak_memory",
 )  # of a record: not the training's, the machine's
-_SCALARS = ("loss", "grad_norm", "num")
+_SCALARS = ("loss", "grad_norm", "num", "skipped")
 _SHARES = tuple(f"losses_{number}" for number in range(len(LOG_SNR_EDGES) + 1))
 
 
@@ -48,8 +49,11 @@ class Meter:
         """Take in steps' numbers as they are known on the host."""
         for result in settled:
             self._scalars["loss"] += result.loss
-            self._scalars["grad_norm"] += result.grad_norm
             self._scalars["num"] += 1
+            if math.isfinite(result.grad_norm):
+                self._scalars["grad_norm"] += result.grad_norm
+            else:  # fp16's scaling skipped the step
+                self._scalars["skipped"] += 1
             self.loss, self.lr = self._scalars["loss"] / self._scalars["num"], result.lr
 
     def state(self) -> dict[str, float]:
@@ -63,7 +67,7 @@ class Meter:
 
     def load(self, sums: Mapping[str, float]) -> None:
         """Take up a checkpoint's sums."""
-        self._scalars = {name: sums[name] for name in _SCALARS}
+        self._scalars = {name: sums.get(name, 0.0) for name in _SCALARS}
         shares: Tensor = torch.tensor([sums.get(name, 0.0) for name in _SHARES], dtype=torch.float64)
         self._shares = shares.to(self.accelerator.device)
 
@@ -76,7 +80,14 @@ class Meter:
             {"log_snr": list(edges), "share": sums[name] / whole if whole > 0 else None}
             for edges, name in zip(bin_edges(), _SHARES, strict=True)
         ]
-        return {"loss": self.loss, "grad_norm": sums["grad_norm"] / sums["num"], "lr": self.lr, "loss_shares": shares}
+        made = sums["num"] - sums["skipped"]
+        return {
+            "loss": self.loss,
+            "grad_norm": sums["grad_norm"] / made if made else None,
+            "lr": self.lr,
+            "skipped_steps": round(sums["skipped"]),
+            "loss_shares": shares,
+        }
 
 
 class Speed:

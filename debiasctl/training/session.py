@@ -47,7 +47,7 @@ class Conduct:
     trackers: tuple[str, ...] = ()
     on_start: Callable[[Run, RunSpec, int, int], None] = lambda run, spec, parameters, step: None
     on_progress: OnProgress = lambda progress: None
-    observer: Callable[[Run, Training, LoadedDataset], Observer] | None = None
+    observer: Callable[[Training, LoadedDataset], Observer] | None = None
 
 
 def start(
@@ -66,6 +66,7 @@ def start(
     spec = spec.model_copy(update={"content": content_section(data), "provenance": provenance()})
     spec, initialize = _initial(spec, init_from)
     training = set_up(spec, data, accelerator=accelerator, initialize=initialize)
+    observer = conduct.observer(training, data) if conduct.observer else None
     status = new_status(
         num_steps=spec.training.steps,
         dataset=spec.data.dataset.name,
@@ -76,7 +77,7 @@ def start(
     broadcast_object_list(made)
     run = Run(Path(made[0]))
     with _only_trainer(run, accelerator):
-        _fit(run, training, data, conduct)
+        _fit(run, training, data, conduct, observer=observer)
     return run
 
 
@@ -97,6 +98,7 @@ def resume(run: Run, location: DataLocation, *, steps: int | None, conduct: Cond
         with accelerator.main_process_first():
             data = load_data(spec, location)
         training = set_up(spec, data, accelerator=accelerator)
+        observer = conduct.observer(training, data) if conduct.observer else None
         restored = load_last(run, training)
         if accelerator.is_main_process:
             read_metrics(run)  # where they, or all checkpoints, are damaged, the run stays as it was
@@ -106,7 +108,7 @@ def resume(run: Run, location: DataLocation, *, steps: int | None, conduct: Cond
                 _note_changed_course(training)
                 write_json(run.path / "spec.json", spec.model_dump(mode="json"))
         accelerator.wait_for_everyone()
-        _fit(run, training, data, conduct, restored)
+        _fit(run, training, data, conduct, observer=observer, restored=restored)
     return run
 
 
@@ -142,6 +144,8 @@ def _fit(
     training: Training,
     data: LoadedDataset,
     conduct: Conduct,
+    *,
+    observer: Observer | None,
     restored: tuple[int, dict[str, float]] | None = None,
 ) -> None:
     def nothing(progress: Progress) -> None: ...
@@ -157,7 +161,7 @@ def _fit(
             data,
             on_progress=conduct.on_progress if is_main else nothing,
             max_hours=conduct.max_hours,
-            observer=conduct.observer(run, training, data) if conduct.observer else None,
+            observer=observer,
             restored=restored,
         )
     finally:

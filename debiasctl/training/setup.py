@@ -5,17 +5,18 @@ import logging
 import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from datetime import timedelta
 
 import torch
 from accelerate import Accelerator
-from accelerate.utils import GradientAccumulationPlugin
+from accelerate.utils import GradientAccumulationPlugin, InitProcessGroupKwargs
 from torch import nn
 
 from debiasctl.api import Extension, LearnedWeighting, LoadedDataset
 from debiasctl.diffusion.objective import Objective
 from debiasctl.diffusion.parameterization import Parameterization
 from debiasctl.diffusion.process import process_of
-from debiasctl.errors import UsageError
+from debiasctl.errors import DebiasctlError, UsageError
 from debiasctl.registry import resolve
 from debiasctl.specs import ComputeSection, RunSpec, image_shape
 from debiasctl.training.data import BatchSource
@@ -25,6 +26,7 @@ from debiasctl.training.speed import prepare_process, set_layout
 from debiasctl.validation import did_you_mean
 
 _LOG = logging.getLogger(__name__)
+_PATIENCE = timedelta(hours=12)  # of processes that wait for the first: to download, decode or evaluate
 COMPILED_STEPS = 5000  # from which on torch.compile's minutes pay for themselves
 
 
@@ -97,7 +99,12 @@ def build_objective(spec: RunSpec) -> Objective:
     """
     weighting = spec.loss.weighting.create("weightings")
     learned = None
-    if isinstance(weighting, LearnedWeighting):
+    if hasattr(weighting, "build"):
+        if not isinstance(weighting, LearnedWeighting):
+            raise DebiasctlError(
+                f"weighting '{spec.loss.weighting.name}' has build() and so is learned, but no learning_rate. "
+                "See LearnedWeighting in debiasctl.api"
+            )
         with torch.random.fork_rng():
             torch.manual_seed(derived_seed(spec.training.seed, "weighting"))
             learned = weighting.build()
@@ -152,11 +159,11 @@ def set_up(
     objective = build_objective(spec)
     info = data.info
     network = build_network(spec, image_size=info.image_size, channels=info.channels, num_classes=len(info.classes))
+    if spec.compute.precision == "fp64":
+        network = network.double()
     if initialize is not None:
         initialize(network)
     set_layout(network, channels_last=spec.compute.channels_last)
-    if spec.compute.precision == "fp64":
-        network = network.double()
     network = network.to(accelerator.device)
     ema = EMA(network, spec.ema, batch_size=spec.training.batch_size)
     if spec.compute.sharding == "fsdp":
@@ -220,7 +227,8 @@ def _learned_weight(objective: Objective, accelerator: Accelerator, dtype: torch
     assert isinstance(objective.weighting, LearnedWeighting), "only such a weighting builds a module"
     module = objective.learned.to(accelerator.device, dtype)
     optimizer = torch.optim.Adam(module.parameters(), lr=objective.weighting.learning_rate, betas=(0.9, 0.99))
-    return LearnedWeight(*accelerator.prepare(module, optimizer))
+    # not prepared: as prepared, each would update fp16's scaler, which is to be updated once a step
+    return LearnedWeight(accelerator.prepare_model(module), optimizer)
 
 
 def make_accelerator(
@@ -245,6 +253,8 @@ def make_accelerator(
         mixed_precision=compute.precision if compute.precision in ("bf16", "fp16") else "no",
         gradient_accumulation_plugin=GradientAccumulationPlugin(num_steps=1),
         log_with=check_trackers(trackers) or None,
+        dynamo_backend="no",
+        kwargs_handlers=[InitProcessGroupKwargs(timeout=_PATIENCE)],
         project_dir=".",  # the run's folder takes its place once there is one; until then nothing is written
     )
 

@@ -68,8 +68,9 @@ def train_step(training: Training, step: int) -> StepResult:
         extension.after_backward(context)
     result = StepResult(step, losses, loss, torch.as_tensor(grad_norm), draw, lr)
     training.guard.check(result)
-    for optimizer in training.optimizers:
-        optimizer.step()
+    if training.learned is not None:
+        _step(training.learned.optimizer, accelerator.scaler)
+    training.optimizer.step()  # updates fp16's scaler, and so comes last
     if objective.observes:
         seen = accelerator.gather((draw.timestep.to(x0.device), losses.double()))
         objective.observe(*(values.cpu() for values in seen))
@@ -79,13 +80,21 @@ def train_step(training: Training, step: int) -> StepResult:
     return result
 
 
+def _step(optimizer: torch.optim.Optimizer, scaler: torch.amp.GradScaler | None) -> None:
+    """A step of an optimizer that Accelerate does not know, on gradients that fp16's scaler may have scaled."""
+    if scaler is None:
+        optimizer.step()
+    else:
+        scaler.step(optimizer)
+
+
 def _draw(training: Training, step: int) -> Draw:
     """This process's share of the step's noise levels."""
     seed, positions = training.spec.training.seed, training.batches.positions
-    first = torch.zeros(1, dtype=torch.int64)
+    whole_batch = torch.zeros(1, dtype=torch.int64)
     return training.objective.draw(
         counter_random.uniform(seed, Stream.TIMESTEP, step=step, positions=positions),
-        shared=counter_random.uniform(seed, Stream.TIMESTEP, step=step, positions=first),
+        shared=counter_random.uniform(seed, Stream.TIMESTEP_SHARED, step=step, positions=whole_batch),
         positions=positions,
         batch_size=training.spec.training.batch_size,
         progress=step / training.spec.training.steps,

@@ -11,11 +11,12 @@ from pydantic import Field, model_validator
 from torch import Tensor
 
 from debiasctl.api import PluginOptions, Space, WeightingContext
-from debiasctl.diffusion.weighting import bounded_snr
+from debiasctl.diffusion.weighting import SNR_MAX, SNR_MIN, bounded_snr
 from debiasctl.errors import DebiasctlError, UsageError
 from debiasctl.weightings._curves import at_snr
 
 HEADERS = "'snr,weight' or 't,weight'"
+MAX_ROWS = 100_000
 SLACK = 1e-3  # in log SNR: a table written with four digits still reaches its schedule's ends
 
 
@@ -37,7 +38,7 @@ def read_table(path: Path) -> tuple[str, list[tuple[float, float]]]:
     lines = [(number, row) for number, row in lines if any(row)]
     header = ",".join(lines[0][1]) if lines else ""
     if header not in ("snr,weight", "t,weight"):
-        raise ValueError(f"table {path}: its header is '{header}'. It must be {HEADERS}")
+        raise ValueError(f"table {path}: its header is '{header[:60]}'. It must be {HEADERS}")
     points = []
     for number, row in lines[1:]:
         try:
@@ -45,7 +46,8 @@ def read_table(path: Path) -> tuple[str, list[tuple[float, float]]]:
             if not (math.isfinite(x) and math.isfinite(weight)):
                 raise ValueError("not finite")
         except ValueError as error:
-            raise ValueError(f"table {path}, row {number}: '{','.join(row)}' is not two finite numbers") from error
+            shown = ",".join(row)[:60]
+            raise ValueError(f"table {path}, row {number}: '{shown}' is not two finite numbers") from error
         points.append((x, weight))
     return header.partition(",")[0], points
 
@@ -58,6 +60,8 @@ def check_points(axis: str, points: tuple[tuple[float, float], ...], *, where: s
     """
     if len(points) < 2:
         raise ValueError(f"{where} has {len(points)} row{'s' * (len(points) != 1)}. It needs at least 2")
+    if len(points) > MAX_ROWS:
+        raise ValueError(f"{where} has {len(points):,} rows. It may have {MAX_ROWS:,}: the run's spec holds them all")
     seen = set()
     for x, weight in points:
         if x < 0 or (axis == "t" and x != int(x)):
@@ -65,7 +69,7 @@ def check_points(axis: str, points: tuple[tuple[float, float], ...], *, where: s
             raise ValueError(f"{where} has a row for {axis} {x:g}; {wanted}")
         if weight < 0:
             raise ValueError(f"{where} has weight {weight:g} at {axis} {x:g}; weights must be finite and not negative")
-        place = x if axis == "t" else bounded_snr(torch.tensor(x, dtype=torch.float64)).item()
+        place = x if axis == "t" else min(max(x, SNR_MIN), SNR_MAX)
         if place in seen:
             raise ValueError(f"{where} has two rows for {axis} {x:g}. Give each {axis} once")
         seen.add(place)
@@ -142,11 +146,17 @@ class Table:
 
     def _check_covers(self, low: Tensor, high: Tensor, *, slack: float = 1.0) -> None:
         first, last = bounded_snr(self._x[[0, -1]]) if self.options.axis == "snr" else self._x[[0, -1]]
+        where = f" of {self.options.path}" if self.options.path else ""
+        if self.options.axis == "t" and high < last:
+            raise UsageError(
+                f"weighting table{where} goes on to t = {last:g}, and the schedule ends at t = {high:g}: it is another "
+                "schedule's. Choose the one that it was made for, or give the table by SNR"
+            )
         if low * slack < first or high > last * slack:
             name = "SNR" if self.options.axis == "snr" else "t"
             hint = " (snr 0 is allowed)" if self.options.axis == "snr" else ""
             raise UsageError(
-                f"weighting table{f' of {self.options.path}' if self.options.path else ''} covers {name} "
+                f"weighting table{where} covers {name} "
                 f"{self._x[0]:.4g} to {self._x[-1]:.4g}, and the schedule {name} {low:.4g} to {high:.4g}. "
                 f"Add rows for the rest{hint}, or choose another schedule"
             )
