@@ -16,12 +16,13 @@ import torch
 from debiasctl.api import LoadedDataset, StepContext
 from debiasctl.errors import DebiasctlError, Interrupted, TrainingError
 from debiasctl.runs import Run, append_metrics, truncate_metrics
+from debiasctl.specs import RunSpec
 from debiasctl.training.checkpoints import CheckpointWriter
 from debiasctl.training.ema_snapshots import capture_snapshot, discard_snapshots_after, write_snapshot
 from debiasctl.training.heldout import HeldoutSet, heldout_errors
 from debiasctl.training.memory import out_of_memory as out_of_memory_message
 from debiasctl.training.meters import Meter, Speed, flops_per_image, peak_memory
-from debiasctl.training.setup import Training
+from debiasctl.training.setup import Training, build_network
 from debiasctl.training.step import train_step
 
 _LOG = logging.getLogger(__name__)
@@ -175,7 +176,7 @@ class _Loop:
         context = StepContext(self.step, self.training.network, self.training.optimizer)
         for extension in self.training.extensions:
             extension.on_start(context)
-        self.flops = flops_per_image(self.training.ema.network, self.training.spec)
+        self.flops = flops_per_image(_without_memory(self.training.spec), self.training.spec)
         self.speed.start(self.step)
 
     def advance(self) -> Progress:
@@ -271,6 +272,14 @@ class _Loop:
     def _append(self, record: dict[str, Any]) -> None:
         if self.is_main:
             append_metrics(self.run, [record])
+
+
+def _without_memory(spec: RunSpec) -> torch.nn.Module:
+    """The run's network on the meta device, where every convolution is counted as the direct one."""
+    assert spec.content is not None, "a training knows its data"
+    size, channels, classes = spec.content.image_size, spec.content.channels, spec.content.classes
+    with torch.device("meta"):
+        return build_network(spec, image_size=size, channels=channels, num_classes=len(classes))
 
 
 @contextlib.contextmanager

@@ -113,7 +113,8 @@ class Speed:
 def flops_per_image(network: nn.Module, spec: RunSpec) -> int:
     """Floating-point operations of a forward and a backward pass over one image: three forwards, the usual count.
 
-    Counted by torch on one image of the network's own device; matrix products, convolutions and attention alone.
+    Counted by torch for one image on the network's device (the meta device does); matrix products, convolutions and
+    attention alone.
     """
     from torch.utils.flop_counter import FlopCounterMode
 
