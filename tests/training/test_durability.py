@@ -115,7 +115,8 @@ def test_a_run_killed_at_any_moment_and_resumed_equals_one_that_never_stopped(tr
         arguments = ["train", "--resume", "run"]
     if run.status().state != "finished":
         outcome = succeed("train", "--resume", "run")
-        assert f"from step {step} to step 60" in outcome.err
+        begun = f"from step {step}" if step else "from the start"
+        assert f"{begun} to step 60" in outcome.err
     assert leftovers(run) == []
     assert_same_end(run, train("whole", spec))
 
