@@ -84,7 +84,7 @@ def plot_weights(
     uniform = bool(torch.isclose(curves.density, torch.ones_like(curves.density)).all())
     drawn = "" if uniform else f", times the density of t ({timesteps})"
     title = f"Loss weights on the {schedule} schedule (T = {last + 1}), {scaled}{drawn}"
-    figure.suptitle("\n".join(textwrap.wrap(title, 32 * len(units))), fontsize=13)
+    figure.suptitle("\n".join(textwrap.wrap(title, 40 * len(units))), fontsize=13)
     handles, labels = panels[0][0].get_legend_handles_labels()
     columns = max(1, min(5, len(labels), int(_LETTERS * len(units) / (8 + max(map(len, labels))))))
     figure.legend(handles, labels, loc="outside lower center", ncols=columns, frameon=False)
