@@ -14,7 +14,7 @@ import sys
 import time
 from contextlib import closing
 
-from train_contenders import CONFIGS, Config, Stopwatch, debiasctl
+from train_contenders import CONFIGS, Config, Stopwatch, answer, debiasctl
 
 WARM_UP = 2  # steps
 
@@ -67,18 +67,6 @@ def start(processes: int, threads: int, options: list[str]) -> list["subprocess.
     ]
 
 
-def one_step(process: "subprocess.Popen[str]") -> float:
-    """Seconds."""
-    assert process.stdin is not None
-    assert process.stdout is not None
-    process.stdin.write("\n")
-    process.stdin.flush()
-    line = process.stdout.readline()
-    if not line:
-        raise SystemExit("a process ended before its time; its message is above")
-    return float(json.loads(line))
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--config", choices=list(CONFIGS), default="cifar10")
@@ -96,7 +84,7 @@ def main() -> None:
     seconds: dict[str, list[float]] = {name: [] for name in trainings}
     for _ in range(WARM_UP + arguments.repeats):
         for name, processes in trainings.items():
-            seconds[name].append(one_step(processes[0]))
+            seconds[name].append(answer(processes[0]))
     for processes in trainings.values():
         for process in processes:
             process.communicate()

@@ -13,7 +13,9 @@ import time
 from collections.abc import Callable
 
 import torch
-from train_contenders import CONFIGS, CONTENDERS, PARTS, Config, Stopwatch, network_on_meta
+from train_contenders import CONFIGS, CONTENDERS, PARTS, Config, Stopwatch, answer, network_on_meta
+
+from debiasctl.training.meters import peak_memory
 
 WARM_UP = 2  # steps; a compiled network compiles in them
 
@@ -28,16 +30,10 @@ def work(config: Config, name: str, device: str, batch_size: int) -> None:
         begun = time.perf_counter()
         step(number)
         watch.synchronize()
-        print(json.dumps({"step": time.perf_counter() - begun, **watch.parts, "peak": peak_memory(device)}), flush=True)
-
-
-def peak_memory(device: str) -> int:
-    """Bytes."""
-    if device == "cuda":
-        return torch.cuda.max_memory_allocated()
-    import resource
-
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
+        print(
+            json.dumps({"step": time.perf_counter() - begun, **watch.parts, "peak": peak_memory(torch.device(device))}),
+            flush=True,
+        )
 
 
 def start(name: str, arguments: argparse.Namespace) -> "subprocess.Popen[str]":
@@ -50,25 +46,13 @@ def start(name: str, arguments: argparse.Namespace) -> "subprocess.Popen[str]":
     )
 
 
-def one_step(process: "subprocess.Popen[str]") -> dict[str, float]:
-    assert process.stdin is not None
-    assert process.stdout is not None
-    process.stdin.write("\n")
-    process.stdin.flush()
-    line = process.stdout.readline()
-    if not line:
-        raise SystemExit("a contender ended before its time; its message is above")
-    times: dict[str, float] = json.loads(line)
-    return times
-
-
 def measure(names: list[str], arguments: argparse.Namespace) -> dict[str, list[dict[str, float]]]:
     """Each contender's times of every round."""
     processes = {name: start(name, arguments) for name in names}
     found: dict[str, list[dict[str, float]]] = {name: [] for name in names}
     for number in range(WARM_UP + arguments.repeats):
         for name, process in processes.items():
-            times = one_step(process)
+            times = answer(process)
             if number >= WARM_UP:
                 found[name].append(times)
     for process in processes.values():

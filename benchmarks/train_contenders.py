@@ -6,7 +6,9 @@ straightforward  the same network and loss in the plainest PyTorch: contiguous i
 diffusers        UNet2DModel of like size by the recipe of diffusers' training examples
 """
 
+import json
 import math
+import subprocess
 import time
 import types
 from collections.abc import Callable
@@ -278,3 +280,15 @@ CONTENDERS: dict[str, Callable[[Config, str, int, Stopwatch], Step]] = {
     "debiasctl": debiasctl,
     "diffusers": diffusers,
 }
+
+
+def answer(process: "subprocess.Popen[str]") -> Any:
+    """What a process that waits for its turn says of the one step that it is told to make: JSON, one line."""
+    assert process.stdin is not None
+    assert process.stdout is not None
+    process.stdin.write("\n")
+    process.stdin.flush()
+    line = process.stdout.readline()
+    if not line:
+        raise SystemExit("a process ended before its time; its message is above")
+    return json.loads(line)
