@@ -6,6 +6,7 @@ them. Ratios are medians over the rounds. What each does is told in `train_conte
 
 import argparse
 import json
+import os
 import statistics
 import subprocess
 import sys
@@ -37,9 +38,11 @@ def work(config: Config, name: str, device: str, batch_size: int) -> None:
 
 
 def start(name: str, arguments: argparse.Namespace) -> "subprocess.Popen[str]":
+    inherited = os.environ.get("PYTHONPATH", "")
     options = ["--config", arguments.config, "--device", arguments.device, "--batch-size", str(arguments.batch_size)]
     return subprocess.Popen(
         [sys.executable, __file__, *options, "--contender", name],
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, [arguments.guided_diffusion, inherited]))},
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         text=True,
@@ -118,6 +121,7 @@ def main() -> None:
     parser.add_argument("--config", choices=list(CONFIGS), default="cifar10")
     parser.add_argument("--batch-size", type=int, help="images a step (default: the paper's)")
     parser.add_argument("--repeats", type=int, default=7, help="rounds, after two to warm up")
+    parser.add_argument("--guided-diffusion", metavar="FOLDER", help="a checkout of it, to be measured as well")
     parser.add_argument("--contender", choices=list(CONTENDERS), help=argparse.SUPPRESS)  # for its process
     arguments = parser.parse_args()
     config = CONFIGS[arguments.config]
@@ -125,7 +129,10 @@ def main() -> None:
     if arguments.contender:
         work(config, arguments.contender, arguments.device, arguments.batch_size)
         return
-    names = [name for name in CONTENDERS if name != "diffusers" or config.widths]
+    asked_for = {"diffusers": bool(config.widths), "guided-diffusion": bool(arguments.guided_diffusion)}
+    if arguments.guided_diffusion and not config.widths:
+        parser.error(f"guided-diffusion has no such network as --config {arguments.config}; it has cifar10 and 256")
+    names = [name for name in CONTENDERS if asked_for.get(name, True)]
     show(measure(names, arguments), arguments)
 
 

@@ -4,11 +4,15 @@ debiasctl        its own `train_step`, as `debiasctl train` sets it up
 straightforward  the same network and loss in the plainest PyTorch: contiguous images, textbook attention, AdamW and the
                  average of the weights one tensor after the other, float32
 diffusers        UNet2DModel of like size by the recipe of diffusers' training examples
+guided-diffusion the public code that the paper's authors built on (github.com/openai/guided-diffusion), from a checkout
 """
 
+import contextlib
+import copy
 import json
 import math
 import subprocess
+import sys
 import time
 import types
 from collections.abc import Callable
@@ -275,10 +279,61 @@ def diffusers(config: Config, device: str, batch_size: int, watch: Stopwatch) ->
     return step
 
 
+# ---------------------------------------------------------------- guided-diffusion
+
+
+def guided_diffusion(config: Config, device: str, batch_size: int, watch: Stopwatch) -> Step:
+    """The step of its `TrainLoop` in float32, without `DistributedDataParallel`; its messages go to standard error."""
+    with contextlib.redirect_stdout(sys.stderr):
+        from guided_diffusion.fp16_util import MixedPrecisionTrainer
+        from guided_diffusion.nn import update_ema
+        from guided_diffusion.resample import UniformSampler
+        from guided_diffusion.script_util import create_gaussian_diffusion
+        from guided_diffusion.unet import UNetModel
+
+    images, targets = synthetic(config)
+    model = UNetModel(
+        image_size=config.image_size,
+        in_channels=3,
+        model_channels=config.widths[0],
+        out_channels=6,
+        num_res_blocks=1,
+        attention_resolutions=(config.image_size // 16,),
+        channel_mult=tuple(width // config.widths[0] for width in config.widths),
+        num_classes=config.num_classes or None,
+        num_head_channels=64,
+        use_scale_shift_norm=True,
+        resblock_updown=True,
+    ).to(device)
+    diffusion = create_gaussian_diffusion(steps=1000, learn_sigma=True, noise_schedule="linear")
+    trainer = MixedPrecisionTrainer(model=model, use_fp16=False)
+    optimizer = torch.optim.AdamW(trainer.master_params, lr=2e-5, weight_decay=0.0)
+    averages = copy.deepcopy(trainer.master_params)
+    sampler = UniformSampler(diffusion)
+
+    def data() -> tuple[Tensor, dict[str, Tensor]]:
+        chosen = torch.randint(0, IMAGES, (batch_size,))
+        x0 = images[chosen].to(device).float() / 127.5 - 1
+        return x0, {} if targets is None else {"y": targets[chosen].to(device)}
+
+    def step(_: int) -> None:
+        x0, labels = watch.timed("data", data)()
+        trainer.zero_grad()
+        t, weights = sampler.sample(batch_size, device)
+        losses = watch.timed("forward", diffusion.training_losses)(model, x0, t, model_kwargs=labels)
+        watch.timed("backward", trainer.backward)((losses["loss"] * weights).mean())
+        with contextlib.redirect_stdout(sys.stderr):
+            watch.timed("optimizer", trainer.optimize)(optimizer)
+        watch.timed("EMA", update_ema)(averages, trainer.master_params, rate=0.9999)
+
+    return step
+
+
 CONTENDERS: dict[str, Callable[[Config, str, int, Stopwatch], Step]] = {
     "straightforward": straightforward,
     "debiasctl": debiasctl,
     "diffusers": diffusers,
+    "guided-diffusion": guided_diffusion,
 }
 
 
