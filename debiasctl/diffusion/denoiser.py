@@ -4,21 +4,35 @@ import torch
 from torch import Tensor, nn
 
 from debiasctl.api import Estimate
-from debiasctl.diffusion.parameterization import Parameterization
+from debiasctl.diffusion.parameterization import Output, Parameterization
 
 
 class NetworkDenoiser:
-    """Network, process and parameterization in one; `nfe` counts the forwards made. See `debiasctl.api.Denoiser`."""
+    """Network, process and parameterization in one; `nfe` counts the forwards made. See `debiasctl.api.Denoiser`.
 
-    def __init__(self, network: nn.Module, parameterization: Parameterization) -> None:
+    With `autocast`, the network alone runs in that precision; all else stays in x_t's.
+    """
+
+    def __init__(
+        self,
+        network: nn.Module,
+        parameterization: Parameterization,
+        *,
+        null_label: int | None = None,
+        autocast: torch.dtype | None = None,
+    ) -> None:
         self.network, self.parameterization = network, parameterization
+        self.null_label, self.autocast = null_label, autocast
         self.alphas_cumprod = parameterization.process.alphas_cumprod
         self.num_timesteps = parameterization.process.num_timesteps
         self.nfe = 0
 
-    def __call__(self, x_t: Tensor, t: int, labels: Tensor | None = None) -> Estimate:
+    def __call__(self, x_t: Tensor, t: float, labels: Tensor | None = None) -> Estimate:
         """The estimate for x_t [N, C, H, W] at timestep t of all its images; `labels` int64 [N] where conditional."""
         self.nfe += 1
-        levels = self.parameterization.process.levels(torch.full((x_t.shape[0],), t))
-        output = self.parameterization.run(self.network, x_t, levels, labels)
+        levels = self.parameterization.process.levels(torch.full((x_t.shape[0],), t, dtype=torch.float64))
+        with torch.autocast(x_t.device.type, dtype=self.autocast, enabled=self.autocast is not None):
+            output = self.parameterization.run(self.network, x_t, levels, labels)
+        fraction = output.variance_fraction
+        output = Output(output.prediction.to(x_t.dtype), None if fraction is None else fraction.to(x_t.dtype))
         return self.parameterization.estimate(output, x_t, levels)

@@ -1,7 +1,6 @@
 """The variance-preserving diffusion process as float64 tables over t = 0 … T - 1."""
 
 from dataclasses import dataclass
-from itertools import accumulate, repeat
 from typing import TYPE_CHECKING
 
 import torch
@@ -111,10 +110,29 @@ class DiffusionProcess:
         t = t.to("cpu")
         if not t.is_floating_point():
             return NoiseLevels(t, self.alpha[t], self.sigma[t], self.snr[t])
+        nearest = t.round().long().clamp(0, self.num_timesteps - 1)
         below = t.floor().long().clamp(0, max(0, self.num_timesteps - 2))
         above = (below + 1).clamp(max=self.num_timesteps - 1)
         log_snr = torch.lerp(self.log_snr[below], self.log_snr[above], t.to(torch.float64) - below)
-        return NoiseLevels(t, torch.sigmoid(log_snr).sqrt(), torch.sigmoid(-log_snr).sqrt(), log_snr.exp())
+        whole = t == nearest
+        return NoiseLevels(
+            t,
+            torch.where(whole, self.alpha[nearest], torch.sigmoid(log_snr).sqrt()),
+            torch.where(whole, self.sigma[nearest], torch.sigmoid(-log_snr).sqrt()),
+            torch.where(whole, self.snr[nearest], log_snr.exp()),
+        )
+
+    def timestep_of(self, log_snr: Tensor) -> Tensor:
+        """The t at which log-SNR [N] is reached, float64 [N], between timesteps too; the nearer end beyond the table.
+
+        A last timestep whose SNR is 0 is not among the answers.
+        """
+        rising = self.log_snr[torch.isfinite(self.log_snr)].flip(0)
+        value = log_snr.to("cpu", torch.float64).clamp(rising[0], rising[-1])
+        above = torch.searchsorted(rising, value).clamp(min(1, len(rising) - 1), len(rising) - 1)
+        below = (above - 1).clamp(min=0)
+        gap = (rising[above] - rising[below]).clamp(min=torch.finfo(torch.float64).tiny)
+        return len(rising) - 1 - (below + (value - rising[below]) / gap)
 
     def add_noise(self, x0: Tensor, eps: Tensor, levels: NoiseLevels) -> Tensor:
         """x_t for images and noise [N, C, H, W] at N noise levels, in x0's dtype (DDPM, Eq. 4)."""
@@ -125,26 +143,6 @@ class DiffusionProcess:
         """Mean [N, C, H, W] and variance [N, 1, 1, 1] of q(x_{t-1} | x_t, x0) (DDPM, Eqs. 6 and 7)."""
         mean_x0, mean_x_t = at(self.posterior_mean_coef_x0, t, like=x0), at(self.posterior_mean_coef_x_t, t, like=x0)
         return mean_x0 * x0 + mean_x_t * x_t, at(self.posterior_variance, t, like=x0)
-
-    def respaced(self, num_steps: int) -> tuple[list[int], "DiffusionProcess"]:
-        """The process seen only at `num_steps` of its timesteps, and those timesteps, ascending."""
-        timesteps = spaced_timesteps(self.num_timesteps, num_steps)
-        return timesteps, DiffusionProcess(self.alphas_cumprod[timesteps])
-
-
-def spaced_timesteps(num_timesteps: int, num_steps: int) -> list[int]:
-    """`num_steps` timesteps from 0 to T - 1 by one fractional stride, rounded (ADM's spacing); one step uses T - 1.
-
-    Raises:
-        UsageError: fewer than 1 step, or more than there are timesteps.
-    """
-    if not 1 <= num_steps <= num_timesteps:
-        raise UsageError(f"{num_steps} sampling steps: choose from 1 to {num_timesteps}, the schedule's timesteps")
-    if num_steps == 1:
-        return [num_timesteps - 1]
-    stride = (num_timesteps - 1) / (num_steps - 1)
-    # ADM adds the strides up; a product would round other halves up
-    return [round(timestep) for timestep in accumulate(repeat(stride, num_steps - 1), initial=0.0)]
 
 
 def per_image(*values: Tensor, like: Tensor) -> tuple[Tensor, ...]:

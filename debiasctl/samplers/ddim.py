@@ -1,49 +1,33 @@
 """DDIM sampling."""
 
-from collections.abc import Callable
+import math
+from collections.abc import Iterator, Sequence
+from itertools import pairwise
 
 from pydantic import Field
 from torch import Tensor
 
-from debiasctl.api import Denoiser, PluginOptions
-from debiasctl.diffusion.process import DiffusionProcess
+from debiasctl.diffusion.grid import Level
+from debiasctl.samplers.base import GridSampler, Model, Noise, SamplerOptions, Step, posterior_variance
 
 
-class DDIM:
-    """Implicit sampling, deterministic at eta 0 (Song et al., 2021, arXiv 2010.02502, Eq. 12), on ADM's spacing."""
+class DDIM(GridSampler):
+    """Implicit sampling, deterministic at eta 0 (Song et al., 2021, arXiv 2010.02502, Eq. 12)."""
 
-    class Options(PluginOptions):
+    class Options(SamplerOptions):
         """Options of DDIM."""
 
         eta: float = Field(0.0, ge=0, le=1, description="noise added at each step, as a share of DDPM's")
-        clip_x0: bool = Field(True, description="clip each estimate of x0 to [-1, 1]")
 
     def __init__(self, options: Options) -> None:
-        self.options = options
+        self.options: DDIM.Options = options
 
-    def __call__(
-        self,
-        denoiser: Denoiser,
-        x: Tensor,
-        *,
-        num_steps: int,
-        noise: Callable[[int], Tensor],
-        labels: Tensor | None = None,
-        on_step: Callable[[int], None] | None = None,
-    ) -> Tensor:
-        """Float [N, C, H, W]; see `debiasctl.api.Sampler`."""
-        timesteps, process = DiffusionProcess(denoiser.alphas_cumprod).respaced(num_steps)
-        for done, index in enumerate(reversed(range(num_steps)), start=1):
-            estimate = denoiser(x, timesteps[index], labels)
-            previous = process.alphas_cumprod_prev[index]
-            x0, eps = estimate.x0, estimate.eps
-            if self.options.clip_x0:
-                x0 = x0.clamp(-1, 1)
-                eps = (x - process.alpha[index].item() * x0) / process.sigma[index].item()
-            variance = self.options.eta**2 * process.posterior_variance[index]  # Eq. 16
-            x = previous.sqrt().item() * x0 + (1 - previous - variance).clamp(min=0).sqrt().item() * eps
-            if index > 0 and variance > 0:
-                x = x + variance.sqrt().item() * noise(done)
-            if on_step:
-                on_step(done)
-        return x
+    def steps(self, model: Model, x: Tensor, grid: Sequence[Level], noise: Noise) -> Iterator[Step]:
+        """See `GridSampler.steps`."""
+        for k, (now, after) in enumerate(pairwise(grid), start=1):
+            estimate = model(x, now)
+            variance = self.options.eta**2 * posterior_variance(now, after)  # Eq. 16
+            x = after.alpha * estimate.x0 + math.sqrt(max(0.0, after.sigma**2 - variance)) * estimate.eps
+            if variance > 0:
+                x = x + math.sqrt(variance) * noise(k)
+            yield Step(x, estimate.x0)

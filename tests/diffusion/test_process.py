@@ -9,7 +9,6 @@ from debiasctl.diffusion.process import (
     at,
     process_of,
     rescale_zero_terminal_snr,
-    spaced_timesteps,
 )
 from debiasctl.errors import UsageError
 from debiasctl.schedules.linear import Linear
@@ -147,51 +146,6 @@ def test_tables_are_looked_up_in_float64_and_cast_last() -> None:
     assert (got.shape, got.dtype) == ((3, 1, 1, 1), torch.float32)
     assert got.flatten().tolist() == table[[1, 0, 1]].float().tolist()
     assert torch.equal(at(table, torch.tensor([1]), like=torch.zeros(1, dtype=torch.float64)), table[1:])
-
-
-@pytest.mark.parametrize("num_steps", [1, 2, 7, 20, 200])
-def test_a_respaced_process_has_the_same_noise_levels(process: DiffusionProcess, num_steps: int) -> None:
-    timesteps, respaced = process.respaced(num_steps)
-    assert len(timesteps) == respaced.num_timesteps == num_steps
-    assert torch.equal(respaced.alphas_cumprod, process.alphas_cumprod[timesteps])
-    torch.testing.assert_close(torch.cumprod(respaced.alphas, 0), process.alphas_cumprod[timesteps], rtol=1e-12, atol=0)
-
-
-def test_respacing_to_every_timestep_changes_nothing(process: DiffusionProcess) -> None:
-    timesteps, respaced = process.respaced(process.num_timesteps)
-    assert timesteps == list(range(process.num_timesteps))
-    for name, table in vars(process).items():
-        assert name == "continuous" or torch.equal(getattr(respaced, name), table), name
-
-
-def adm_timesteps(num_timesteps: int, num_steps: int) -> list[int]:
-    """ADM's rule for one section: a running position, rounded at each step."""
-    stride = (num_timesteps - 1) / (num_steps - 1) if num_steps > 1 else 1
-    position, timesteps = 0.0, []
-    while len(timesteps) < num_steps:
-        timesteps.append(round(position))
-        position += stride
-    return timesteps
-
-
-@pytest.mark.parametrize("num_timesteps", [2, 10, 100, 1000])
-def test_spacing_is_adms(num_timesteps: int) -> None:
-    for num_steps in range(2, num_timesteps + 1):
-        timesteps = spaced_timesteps(num_timesteps, num_steps)
-        assert timesteps == adm_timesteps(num_timesteps, num_steps)
-        assert (timesteps[0], timesteps[-1]) == (0, num_timesteps - 1)
-        assert len(set(timesteps)) == num_steps
-        assert timesteps == sorted(timesteps)
-
-
-def test_one_step_starts_where_all_is_noise() -> None:
-    assert spaced_timesteps(1000, 1) == [999]
-
-
-@pytest.mark.parametrize("num_steps", [0, -1, 1001])
-def test_steps_that_there_are_not(num_steps: int) -> None:
-    with pytest.raises(UsageError, match="choose from 1 to 1000"):
-        spaced_timesteps(1000, num_steps)
 
 
 @pytest.mark.parametrize("name", SCHEDULES)

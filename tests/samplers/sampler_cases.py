@@ -8,6 +8,7 @@ from torch import Tensor
 
 from debiasctl import registry
 from debiasctl.api import Estimate, Sampler
+from debiasctl.diffusion.grid import noise_grid
 from debiasctl.diffusion.parameterization import convert
 from debiasctl.diffusion.process import DiffusionProcess, process_of
 
@@ -17,6 +18,11 @@ def process(ref: str = "linear") -> DiffusionProcess:
     return process_of(resolved.create(), resolved.options)
 
 
+def uniform_timesteps(num_steps: int) -> list[int]:
+    """Of the default process and spacing, the noisiest first."""
+    return [int(level.t) for level in noise_grid(process(), num_steps, spacing="uniform")[:-1]]
+
+
 @dataclass
 class KnownDenoiser:
     """x0_hat as a given function of (x_t, alpha, sigma); keeps every x_t and t that it is asked for."""
@@ -24,8 +30,9 @@ class KnownDenoiser:
     process: DiffusionProcess
     image: Callable[[Tensor, float, float], Tensor]
     nfe: int = 0
-    asked: list[tuple[Tensor, int]] = field(default_factory=list)
+    asked: list[tuple[Tensor, float]] = field(default_factory=list)
     labels: list[Tensor | None] = field(default_factory=list)
+    null_label: int | None = None
 
     @property
     def num_timesteps(self) -> int:
@@ -35,11 +42,12 @@ class KnownDenoiser:
     def alphas_cumprod(self) -> Tensor:
         return self.process.alphas_cumprod
 
-    def __call__(self, x_t: Tensor, t: int, labels: Tensor | None = None) -> Estimate:
+    def __call__(self, x_t: Tensor, t: float, labels: Tensor | None = None) -> Estimate:
         self.nfe += 1
         self.asked.append((x_t.clone(), t))
         self.labels.append(labels)
-        alpha, sigma = self.process.alpha[t], self.process.sigma[t]
+        levels = self.process.levels(torch.tensor([t], dtype=torch.float64))
+        alpha, sigma = levels.alpha[0], levels.sigma[0]
         return convert(self.image(x_t, alpha.item(), sigma.item()), "x0", x_t=x_t, alpha=alpha, sigma=sigma)
 
 

@@ -3,11 +3,21 @@ from dataclasses import dataclass, replace
 import pytest
 import torch
 from diffusers import DDPMScheduler
-from sampler_cases import KnownDenoiser, crooked, gaussian, moments, no_noise, numbered_noise, process, random_x
+from sampler_cases import (
+    KnownDenoiser,
+    crooked,
+    gaussian,
+    moments,
+    no_noise,
+    numbered_noise,
+    process,
+    random_x,
+    uniform_timesteps,
+)
 
 from debiasctl import registry
 from debiasctl.api import Estimate
-from debiasctl.diffusion.process import DiffusionProcess, spaced_timesteps
+from debiasctl.diffusion.process import DiffusionProcess
 from debiasctl.errors import PluginOptionsError, UsageError
 from debiasctl.samplers.ddpm import DDPM
 
@@ -82,7 +92,7 @@ def test_every_step_is_diffusers(monkeypatch: pytest.MonkeyPatch, num_steps: int
         prediction_type="sample",
         variance_type=variance.replace("-", "_"),
     )
-    timesteps = spaced_timesteps(1000, num_steps)[::-1]
+    timesteps = uniform_timesteps(num_steps)
     peer.set_timesteps(timesteps=timesteps)
     theirs = crooked(process())
     peer.alphas_cumprod = theirs.alphas_cumprod  # theirs is float32; tests/schedules compares the tables themselves
@@ -120,7 +130,7 @@ def test_what_is_asked_for_and_what_is_told(num_steps: int) -> None:
         return torch.zeros_like(x)
 
     before = x.clone()
-    got = make()(denoiser, x, num_steps=num_steps, noise=noise, labels=labels, on_step=told.append)
+    got = make()(denoiser, x, num_steps=num_steps, noise=noise, labels=labels, on_step=lambda done, *_: told.append(done))
     assert (got.shape, got.dtype) == (x.shape, torch.float32)
     assert torch.equal(x, before)
     assert denoiser.nfe == num_steps
@@ -140,7 +150,7 @@ def test_the_noise_has_the_respaced_process_own_variance(variance: str) -> None:
 
     denoiser = gaussian(forward, mean=0.0, std=0.0)  # x0_hat = 0: x shows the noise of one step and what is left of it
     make(variance=variance)(denoiser, x, num_steps=num_steps, noise=noise)
-    respaced = DiffusionProcess(forward.alphas_cumprod[spaced_timesteps(1000, num_steps)])
+    respaced = DiffusionProcess(forward.alphas_cumprod[uniform_timesteps(num_steps)[::-1]])
     table = respaced.posterior_variance if variance == "fixed-small" else respaced.betas
     first = denoiser.asked[1][0]
     assert (first[1] - first[0]).item() == pytest.approx(table[-1].sqrt().item(), rel=1e-12)
@@ -157,7 +167,9 @@ class WithFraction:
     def alphas_cumprod(self) -> torch.Tensor:
         return self.inner.alphas_cumprod
 
-    def __call__(self, x_t: torch.Tensor, t: int, labels: torch.Tensor | None = None) -> Estimate:
+    null_label = None
+
+    def __call__(self, x_t: torch.Tensor, t: float, labels: torch.Tensor | None = None) -> Estimate:
         return replace(self.inner(x_t, t, labels), variance_fraction=torch.full_like(x_t, self.fraction))
 
 

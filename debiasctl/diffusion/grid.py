@@ -1,0 +1,131 @@
+"""Where a sampler looks: noise levels from the last timestep to the clean image."""
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from itertools import accumulate, repeat
+from typing import Literal, get_args
+
+import torch
+
+from debiasctl.diffusion.process import DiffusionProcess
+from debiasctl.errors import UsageError
+
+Spacing = Literal["uniform", "quadratic", "leading", "trailing", "linspace", "karras", "log-snr"]
+SPACINGS: tuple[Spacing, ...] = get_args(Spacing)
+RHO = 7.0  # Karras et al., 2022, arXiv 2206.00364, Table 1
+
+
+@dataclass(frozen=True)
+class Level:
+    """One noise level: x_t = alpha x0 + sigma eps with alpha² + sigma² = 1; `t` may lie between timesteps."""
+
+    t: float
+    alpha: float
+    sigma: float
+
+    @property
+    def half_log_snr(self) -> float:
+        """ln(alpha/sigma), the lambda of DPM-Solver (arXiv 2206.00927); infinite where one of them is 0."""
+        if self.alpha == 0:
+            return -math.inf
+        return math.log(self.alpha / self.sigma) if self.sigma else math.inf
+
+
+CLEAN = Level(-math.inf, 1.0, 0.0)  # the image itself; no network is asked about it
+
+
+def noise_grid(process: DiffusionProcess, num_steps: int, *, spacing: Spacing, rho: float = RHO) -> list[Level]:
+    """`num_steps` levels, the noisiest first, and `CLEAN` after them.
+
+    uniform    whole timesteps by one fractional stride from T - 1 to 0, rounded (ADM's)
+    quadratic  whole timesteps as the squares of even steps (arXiv 2010.02502, App. D.2), from T - 1 to 0
+    leading, trailing, linspace    whole timesteps as in arXiv 2305.08891, Table 2
+    karras     sigma/alpha to the power 1/rho in even steps (arXiv 2206.00364, Eq. 5), between timesteps
+    log-snr    log-SNR in even steps (arXiv 2206.00927, App. D.4), between timesteps
+
+    Where the last SNR is 0, karras and log-snr take that timestep and space the others over what is finite.
+
+    Raises:
+        UsageError: fewer than 1 step, or more than there are timesteps where only whole ones are taken.
+    """
+    whole = spacing not in ("karras", "log-snr")
+    if num_steps < 1 or (whole and num_steps > process.num_timesteps):
+        allowed = f"choose from 1 to {process.num_timesteps}, the schedule's timesteps" if whole else "choose 1 or more"
+        raise UsageError(f"{num_steps} sampling steps: {allowed}")
+    if whole:
+        ascending: list[float] = [float(t) for t in _WHOLE[spacing](process.num_timesteps, num_steps)]
+        return [*levels_at(process, ascending[::-1]), CLEAN]
+    if process.snr[-1] == 0:
+        last = float(process.num_timesteps - 1)
+        rest = _between(process, num_steps - 1, spacing=spacing, rho=rho, noisiest=process.num_timesteps - 2)
+        return [*levels_at(process, [last, *rest]), CLEAN]
+    between = _between(process, num_steps, spacing=spacing, rho=rho, noisiest=process.num_timesteps - 1)
+    return [*levels_at(process, between), CLEAN]
+
+
+def levels_at(process: DiffusionProcess, timesteps: list[float]) -> list[Level]:
+    """The levels at those timesteps, whole ones or between two."""
+    levels = process.levels(torch.tensor(timesteps, dtype=torch.float64))
+    return [
+        Level(t, alpha, sigma)
+        for t, alpha, sigma in zip(timesteps, levels.alpha.tolist(), levels.sigma.tolist(), strict=True)
+    ]
+
+
+def level_at_ratio(process: DiffusionProcess, ratio: float) -> Level:
+    """The level where sigma/alpha is `ratio`, EDM's sigma; the nearest end of the schedule where none is."""
+    (level,) = levels_at(process, process.timestep_of(torch.tensor([-2 * math.log(ratio)], dtype=torch.float64)).tolist())
+    return level
+
+
+def _between(
+    process: DiffusionProcess, num_steps: int, *, spacing: Spacing, rho: float, noisiest: int
+) -> list[float]:
+    """Timesteps from `noisiest` down to 0, evenly spaced in the measure that the spacing names."""
+    first, last = process.log_snr[noisiest].item(), process.log_snr[0].item()
+    share = torch.arange(num_steps, dtype=torch.float64) / max(num_steps - 1, 1)
+    if spacing == "log-snr":
+        log_snr = first + share * (last - first)
+    else:
+        start, end = math.exp(-first / (2 * rho)), math.exp(-last / (2 * rho))
+        log_snr = -2 * rho * torch.log(start + share * (end - start))
+    return process.timestep_of(log_snr).tolist()
+
+
+def _uniform(num_timesteps: int, num_steps: int) -> list[int]:
+    if num_steps == 1:
+        return [num_timesteps - 1]
+    stride = (num_timesteps - 1) / (num_steps - 1)
+    # ADM adds the strides up; a product would round other halves up
+    return [round(timestep) for timestep in accumulate(repeat(stride, num_steps - 1), initial=0.0)]
+
+
+def _quadratic(num_timesteps: int, num_steps: int) -> list[int]:
+    if num_steps == 1:
+        return [num_timesteps - 1]
+    squares = [round((num_timesteps - 1) * (i / (num_steps - 1)) ** 2) for i in range(num_steps)]
+    return list(accumulate(squares, lambda before, wanted: max(wanted, before + 1)))  # the first squares round alike
+
+
+def _linspace(num_timesteps: int, num_steps: int) -> list[int]:
+    if num_steps == 1:
+        return [num_timesteps - 1]
+    return [round(i * (num_timesteps - 1) / (num_steps - 1)) for i in range(num_steps)]
+
+
+def _leading(num_timesteps: int, num_steps: int) -> list[int]:
+    return [i * (num_timesteps // num_steps) for i in range(num_steps)]
+
+
+def _trailing(num_timesteps: int, num_steps: int) -> list[int]:
+    return [round((i + 1) * num_timesteps / num_steps) - 1 for i in range(num_steps)]
+
+
+_WHOLE: dict[str, Callable[[int, int], list[int]]] = {
+    "uniform": _uniform,
+    "quadratic": _quadratic,
+    "leading": _leading,
+    "trailing": _trailing,
+    "linspace": _linspace,
+}

@@ -1,0 +1,150 @@
+"""What all samplers share: their noise levels, what is done to the network's estimates, and the loop over steps."""
+
+from collections.abc import Callable, Iterator, Sequence
+from typing import NamedTuple, Self
+
+import torch
+from pydantic import Field, model_validator
+from torch import Tensor
+
+from debiasctl.api import Denoiser, Estimate, PluginOptions
+from debiasctl.diffusion.grid import RHO, Level, Spacing, noise_grid
+from debiasctl.diffusion.parameterization import convert
+from debiasctl.diffusion.process import DiffusionProcess
+from debiasctl.errors import UsageError
+
+Noise = Callable[[int], Tensor]
+
+
+class SamplerOptions(PluginOptions):
+    """Options that every sampler has."""
+
+    spacing: Spacing = Field("uniform", description="how the steps are spread over the noise levels")
+    rho: float = Field(RHO, gt=0, description="spacing=karras: larger puts more of the steps at little noise")
+    clip_x0: bool = Field(True, description="clip each estimate of x0 to [-1, 1]")
+    threshold: float | None = Field(
+        None,
+        gt=0,
+        le=1,
+        description="dynamic thresholding instead: clip an image at this quantile of |x0|, at 1 or more, and divide "
+        "by it (2205.11487, §2.3)",
+    )
+    guidance: float = Field(
+        1.0, ge=0, description="classifier-free guidance (2207.12598): 1 none, above it away from the unconditional"
+    )
+    eps_scale: float = Field(1.0, gt=0, description="divide the estimate of eps by this, as 1.005 (2308.15321)")
+
+    @model_validator(mode="after")
+    def _have_an_effect(self) -> Self:
+        if self.rho != RHO and self.spacing != "karras":
+            raise ValueError(f"rho has no effect with spacing={self.spacing}; it belongs to spacing=karras")
+        return self
+
+
+class Step(NamedTuple):
+    """What a step gives: the images at the next noise level, and the estimate of x0 that it was made from."""
+
+    x: Tensor
+    x0: Tensor
+
+
+class Model:
+    """The denoiser as a solver asks it: labels, guidance, epsilon scaling, thresholding and clipping within."""
+
+    def __init__(self, denoiser: Denoiser, options: SamplerOptions, *, labels: Tensor | None = None) -> None:
+        if options.guidance != 1 and (labels is None or denoiser.null_label is None):
+            raise UsageError(
+                f"guidance={options.guidance:g} needs a model that knows classes and was trained without them now and "
+                "then (train --set model.label_dropout=0.1). Leave guidance out for this one"
+            )
+        self.process = DiffusionProcess(denoiser.alphas_cumprod)
+        self._denoiser, self._options, self._labels = denoiser, options, labels
+
+    def __call__(self, x: Tensor, level: Level) -> Estimate:
+        """The estimate for x [N, C, H, W] at that level; its three forms agree with x and with one another."""
+        estimate = self._guided(x, level)
+        x0, eps = estimate.x0, estimate.eps
+        if self._options.eps_scale != 1 and level.alpha > 0:  # where all is noise, x0 does not follow from eps
+            x0 = (x - level.sigma / self._options.eps_scale * eps) / level.alpha
+        if self._options.threshold is not None:
+            x0 = dynamic_threshold(x0, self._options.threshold)
+        elif self._options.clip_x0:
+            x0 = x0.clamp(-1, 1)
+        if x0 is estimate.x0:
+            return estimate
+        alpha, sigma = (torch.tensor(value, dtype=torch.float64) for value in (level.alpha, level.sigma))
+        found = convert(x0, "x0", x_t=x, alpha=alpha, sigma=sigma)
+        return Estimate(found.x0, found.eps, found.v, estimate.variance_fraction)
+
+    def _guided(self, x: Tensor, level: Level) -> Estimate:
+        scale, labels = self._options.guidance, self._labels
+        if scale == 1:
+            return self._denoiser(x, level.t, labels)
+        assert labels is not None
+        assert self._denoiser.null_label is not None
+        without = self._denoiser(x, level.t, torch.full_like(labels, self._denoiser.null_label))
+        if scale == 0:
+            return without
+        given = self._denoiser(x, level.t, labels)
+        return Estimate(
+            torch.lerp(without.x0, given.x0, scale),
+            torch.lerp(without.eps, given.eps, scale),
+            torch.lerp(without.v, given.v, scale),
+            given.variance_fraction,
+        )
+
+
+def dynamic_threshold(x0: Tensor, quantile: float) -> Tensor:
+    """x0 [N, C, H, W] clipped to ±s and divided by s, s an image's quantile of |x0| or 1 (2205.11487, §2.3)."""
+    s = torch.quantile(x0.abs().flatten(1).float(), quantile, dim=1).clamp(min=1).to(x0.dtype).reshape(-1, 1, 1, 1)
+    return x0.clamp(-s, s) / s
+
+
+class GridSampler:
+    """A sampler that goes down a grid of noise levels; what it does from one to the next is `steps`."""
+
+    options: SamplerOptions
+
+    def grid(self, process: DiffusionProcess, num_steps: int) -> list[Level]:
+        """The levels that are visited, the noisiest first, the clean image last.
+
+        Raises:
+            UsageError: the process has not as many timesteps.
+        """
+        return noise_grid(process, num_steps, spacing=self.options.spacing, rho=self.options.rho)
+
+    def steps(self, model: Model, x: Tensor, grid: Sequence[Level], noise: Noise) -> Iterator[Step]:
+        """One `Step` for each pair of neighbours in `grid`, which may also end at a level with noise.
+
+        x is [N, C, H, W] at the first level; `noise(k)` is standard normal noise of x's shape for the k-th step.
+        """
+        raise NotImplementedError
+
+    def __call__(
+        self,
+        denoiser: Denoiser,
+        x: Tensor,
+        *,
+        num_steps: int,
+        noise: Noise,
+        labels: Tensor | None = None,
+        on_step: Callable[[int, Tensor, Tensor], None] | None = None,
+    ) -> Tensor:
+        """Float [N, C, H, W]; see `debiasctl.api.Sampler`."""
+        model = Model(denoiser, self.options, labels=labels)
+        steps = self.steps(model, x, self.grid(model.process, num_steps), noise)
+        for done, step in enumerate(steps, start=1):
+            x = step.x
+            if on_step:
+                on_step(done, step.x, step.x0)
+        return x
+
+
+def posterior_variance(now: Level, after: Level) -> float:
+    """Of q(x_after | x_now, x0): (sigma_after²/sigma_now²) beta (DDPM, Eq. 7, between any two levels)."""
+    return (after.sigma / now.sigma) ** 2 * beta(now, after)
+
+
+def beta(now: Level, after: Level) -> float:
+    """1 - (alpha_now/alpha_after)², the variance that the forward process adds from `after` to `now`."""
+    return (now.sigma**2 - after.sigma**2) / after.alpha**2
