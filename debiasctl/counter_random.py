@@ -30,6 +30,7 @@ class Stream(IntEnum):
     LABEL = 6
     HELDOUT = 7
     TIMESTEP_SHARED = 8
+    LABEL_DROPOUT = 9
 
 
 def philox(counters: Sequence[Tensor | int], seed: int) -> list[Tensor]:

@@ -40,6 +40,9 @@ class ModelSection(Section):
     sigma_data: float = Field(_SIGMA_DATA, gt=0, description="standard deviation of the data, for edm-prediction")
     learned_variance: bool = Field(False, description="predict the variance of the reverse steps too (2102.09672)")
     conditional: bool | None = Field(None, description="give the network class labels (default: where there are any)")
+    label_dropout: float = Field(
+        0.0, ge=0, lt=1, description="share of training images shown without their class, for guidance (2207.12598)"
+    )
 
     @model_validator(mode="after")
     def _settings_have_an_effect(self) -> Self:
@@ -267,12 +270,22 @@ def validate_spec(raw: Mapping[str, Any]) -> RunSpec:
         raise SpecError(f"spec: {describe_errors(error, RunSpec)}") from error
 
 
+def embedded_classes(model: ModelSection, num_classes: int) -> int:
+    """How many classes the network knows: the data's, none, or one more that stands for none of them."""
+    return num_classes + (model.label_dropout > 0) if model.conditional else 0
+
+
 def _resolve_plugins(spec: RunSpec, info: DatasetInfo) -> RunSpec:
     """Fill in every plugin's options and origin, and refuse combinations that cannot be meant."""
     conditional = spec.model.conditional
     if conditional and not info.classes:
         raise SpecError("model.conditional=true needs a data set with classes, and this one has none. Leave it out")
     conditional = bool(info.classes) if conditional is None else conditional
+    if spec.model.label_dropout and not conditional:
+        raise SpecError(
+            "model.label_dropout has no effect on a model without class labels. Leave it out, or set "
+            "model.conditional=true"
+        )
     shape = image_shape(spec.model, image_size=info.image_size, channels=info.channels)
     return spec.model_copy(
         update={

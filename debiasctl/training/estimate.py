@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from debiasctl.api import DatasetInfo
-from debiasctl.specs import RunSpec, image_shape
+from debiasctl.specs import RunSpec, embedded_classes, image_shape
 
 
 @dataclass(frozen=True)
@@ -32,7 +32,7 @@ def estimate(spec: RunSpec, info: DatasetInfo) -> Estimate:
     Activations are the tensors that autograd keeps for the backward pass, each storage counted once.
     """
     shape = image_shape(spec.model, image_size=info.image_size, channels=info.channels)
-    num_classes = len(info.classes) if spec.model.conditional else 0
+    num_classes = embedded_classes(spec.model, len(info.classes))
     with torch.device("meta"):
         network: nn.Module = spec.model.backbone.create("backbones").build(shape, num_classes)
         x = torch.empty(spec.training.batch_size, info.channels, info.image_size, info.image_size)

@@ -18,7 +18,7 @@ from debiasctl.diffusion.parameterization import Parameterization
 from debiasctl.diffusion.process import process_of
 from debiasctl.errors import DebiasctlError, UsageError
 from debiasctl.registry import resolve
-from debiasctl.specs import ComputeSection, RunSpec, image_shape
+from debiasctl.specs import ComputeSection, RunSpec, embedded_classes, image_shape
 from debiasctl.training.data import BatchSource
 from debiasctl.training.ema import EMA
 from debiasctl.training.guard import Guard
@@ -52,6 +52,7 @@ class Training:
     accelerator: Accelerator
     guard: Guard
     learned: LearnedWeight | None = None
+    null_label: int | None = None  # the class that stands for none, where some images are shown without theirs
 
     @property
     def dtype(self) -> torch.dtype:
@@ -132,7 +133,7 @@ def build_network(spec: RunSpec, *, image_size: int, channels: int, num_classes:
     backbone = spec.model.backbone.create("backbones")
     with torch.random.fork_rng():
         torch.manual_seed(derived_seed(spec.training.seed, "weights"))
-        network: nn.Module = backbone.build(shape, num_classes if spec.model.conditional else 0)
+        network: nn.Module = backbone.build(shape, embedded_classes(spec.model, num_classes))
     return network
 
 
@@ -195,7 +196,8 @@ def set_up(
     if spec.compute.compile:
         network.compile()
     guard = Guard(network, accelerator)
-    return Training(spec, objective, model, ema, prepared, batches, extensions, accelerator, guard, learned)
+    null_label = len(info.classes) if spec.model.label_dropout else None
+    return Training(spec, objective, model, ema, prepared, batches, extensions, accelerator, guard, learned, null_label)
 
 
 def shard(network: nn.Module, accelerator: Accelerator) -> None:

@@ -58,7 +58,8 @@ def train_step(training: Training, step: int) -> StepResult:
     eps = counter_random.normal(
         spec.training.seed, Stream.NOISE, step=step, positions=positions, shape=x0.shape[1:]
     ).to(x0.dtype)
-    losses, loss = _accumulate(training, Batch(x0, batch.labels, positions), eps, draw)
+    labels = _some_dropped(training, batch.labels, step)
+    losses, loss = _accumulate(training, Batch(x0, labels, positions), eps, draw)
 
     context = StepContext(step, training.network, training.optimizer)
     grad_norm = accelerator.clip_grad_norm_(training.model.parameters(), spec.optimizer.clip_grad_norm or math.inf)
@@ -99,6 +100,16 @@ def _draw(training: Training, step: int) -> Draw:
         batch_size=training.spec.training.batch_size,
         progress=step / training.spec.training.steps,
     )
+
+
+def _some_dropped(training: Training, labels: Tensor | None, step: int) -> Tensor | None:
+    """Labels int64 [N], each replaced by the class that stands for none with the spec's probability (2207.12598)."""
+    spec = training.spec
+    if labels is None or training.null_label is None:
+        return labels
+    positions = training.batches.positions
+    u = counter_random.uniform(spec.training.seed, Stream.LABEL_DROPOUT, step=step, positions=positions)
+    return torch.where((u < spec.model.label_dropout).to(labels.device), training.null_label, labels)
 
 
 def _accumulate(training: Training, batch: Batch, eps: Tensor, draw: Draw) -> tuple[Tensor, Tensor]:
