@@ -1,7 +1,7 @@
 """`debiasctl evaluate`."""
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -10,23 +10,49 @@ from debiasctl.cli.output import note, print_json, print_table, show_log
 from debiasctl.cli.sample import note_training
 from debiasctl.errors import UsageError
 
+if TYPE_CHECKING:
+    from debiasctl.api import DataLocation
+    from debiasctl.evaluation.choices import Choices
+    from debiasctl.runs import Run
+
 EXAMPLES = """[bold]Examples[/bold]
 
 debiasctl evaluate digits-minsnr
 
 debiasctl evaluate digits-minsnr --steps 10,20,50 --num 2000 --json
 
-debiasctl evaluate digits-minsnr --features pixels --metrics fd_pixels"""
+debiasctl evaluate digits-minsnr --checkpoints all --plot curve.png
+
+debiasctl evaluate --samples images/ --reference cifar10 --features inception"""
+_OF_A_RUN = ("num", "steps", "sampler", "seed", "checkpoint", "checkpoints", "weights", "batch_size", "plot")
 
 
 def evaluate(
-    run: Annotated[str, typer.Argument(metavar="RUN", help="The run.", autocompletion=complete_run)],
+    context: typer.Context,
+    run: Annotated[
+        str | None, typer.Argument(metavar="[RUN]", help="The run.", autocompletion=complete_run, show_default=False)
+    ] = None,
+    samples: Annotated[
+        Path | None, typer.Option(help="Measure these images, a folder, .zip or .npz, instead of a run's.")
+    ] = None,
+    reference: Annotated[
+        str | None,
+        typer.Option(
+            help="What to measure against (default: the run's training images): a data set; a folder, .zip or .npz of "
+            "images; or an .npz of statistics (mu, sigma), as ADM's and EDM's.",
+            autocompletion=complete_plugin("datasets"),
+        ),
+    ] = None,
     features: Annotated[
         str | None,
         typer.Option(
-            help="Feature extractor (default: local for data with classes, pixels without).",
+            help="Feature extractor (default: local for data with classes, pixels without; inception where only "
+            "statistics are known).",
             autocompletion=complete_plugin("features"),
         ),
+    ] = None,
+    feature_weights: Annotated[
+        Path | None, typer.Option(help="The extractor's weights (default: the cache; see the command doctor).")
     ] = None,
     metrics: Annotated[str | None, typer.Option(help="Only these metrics, separated by commas (default: all).")] = None,
     num: Annotated[int, typer.Option(min=2, help="Images to draw.")] = 1000,
@@ -34,19 +60,50 @@ def evaluate(
     sampler: Annotated[str, typer.Option(help="Sampler.", autocompletion=complete_plugin("samplers"))] = "ddim",
     seed: Annotated[int, typer.Option(min=0, help="Seed of the samples.")] = 0,
     checkpoint: Annotated[str | None, typer.Option(help="The checkpoint's step (default: the last).")] = None,
+    checkpoints: Annotated[
+        str | None, typer.Option(help="Several checkpoints' steps, separated by commas, or all.")
+    ] = None,
     weights: Annotated[str, typer.Option(help="ema, ema:LENGTH (see the command ema) or raw.")] = "ema",
     batch_size: Annotated[int, typer.Option(min=1, help="Images drawn at a time.")] = 256,
+    export_reference: Annotated[
+        Path | None, typer.Option(help="Write the reference's mean and covariance to FILE.npz (mu, sigma).")
+    ] = None,
+    plot: Annotated[
+        Path | None, typer.Option(help="FILE.png or .svg: figures against NFE, or against images seen in training.")
+    ] = None,
     data_dir: Annotated[Path | None, typer.Option(help="Where data sets lie (default: DEBIASCTL_DATA).")] = None,
     device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
     as_json: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False,
 ) -> None:
-    """Measure a run's samples against its data, beside the same figures for real held-out images (the floor)."""
+    """Measure a run's samples, or anyone's images, against real ones.
+
+    Each figure stands beside the same figure for real held-out images, where there are some (the floor).
+    """
     from debiasctl.cli.locations import data_location
+
+    if (run is None) == (samples is None):
+        raise UsageError(
+            "name a run, or images with --samples: debiasctl evaluate RUN | --samples PATH --reference ..."
+        )
+    location = data_location(data_dir)
+    from debiasctl.evaluation.choices import Choices
+
+    choices = Choices(features, feature_weights, split_names(metrics), reference, export_reference)
+    if run is None:
+        assert samples is not None, "either a run or samples"
+        _refuse_options_of_a_run(context)
+        show_log()
+        _report(_of_images(samples, location, choices, device), as_json=as_json)
+        return
     from debiasctl.runs import find_run
 
     found = find_run(run)
     step_counts = parse_steps(steps)
-    location = data_location(data_dir)
+    trained = parse_checkpoints(found, checkpoint, checkpoints)
+    if plot is not None:
+        from debiasctl.evaluation.curves import check_plot
+
+        check_plot(plot, num_points=len(step_counts) * len(trained))
     show_log()
     spec = found.spec()
     from debiasctl.cli.progress import counting_progress
@@ -56,23 +113,38 @@ def evaluate(
 
     requests = [
         make_request(
-            found, spec, num=num, num_steps=count, sampler=sampler, seed=seed, checkpoint=checkpoint, weights=weights
+            found, spec, num=num, num_steps=count, sampler=sampler, seed=seed, checkpoint=step, weights=weights
         )
+        for step in trained
         for count in step_counts
     ]
-    note_training(found, requests[0].step)
+    note_training(found, requests[-1].step)
     with counting_progress("sampling") as show:
         records = run_evaluation(
             found,
             spec,
             requests,
             location,
-            features=features,
-            metrics=None if metrics is None else [part.strip() for part in metrics.split(",") if part.strip()],
+            choices=choices,
             device=make_accelerator(device).device,
             batch_size=batch_size,
             on_progress=show,
         )
+    if plot is not None:
+        from debiasctl.evaluation.curves import plot_curves
+
+        plot_curves(plot, records)
+    _report(records, as_json=as_json)
+
+
+def _of_images(samples: Path, location: "DataLocation", choices: "Choices", device: str) -> list[dict[str, Any]]:
+    from debiasctl.evaluation.evaluate import evaluate_images
+    from debiasctl.training.setup import make_accelerator
+
+    return evaluate_images(samples, location, choices=choices, device=make_accelerator(device).device)
+
+
+def _report(records: list[dict[str, Any]], *, as_json: bool) -> None:
     if as_json:
         print_json(records)
     else:
@@ -87,31 +159,87 @@ def parse_steps(text: str) -> list[int]:
     return list(dict.fromkeys(map(int, parts)))
 
 
+def parse_checkpoints(run: "Run", checkpoint: str | None, checkpoints: str | None) -> list[str | None]:
+    """Which checkpoints to measure, as `--checkpoint` takes them; [None] is the last one."""
+    if checkpoints is None:
+        return [checkpoint]
+    if checkpoint is not None:
+        raise UsageError("--checkpoint and --checkpoints both say what to measure. Give one of them")
+    if checkpoints.strip() == "all":
+        return [str(step) for step in run.checkpoint_steps()]
+    parts = [part.strip() for part in checkpoints.split(",")]
+    if not all(part.isdigit() for part in parts):
+        raise UsageError(
+            f"--checkpoints '{checkpoints}': give steps, separated by commas, for example 500,1000; or all"
+        )
+    return list(dict.fromkeys(parts))
+
+
+def split_names(text: str | None) -> list[str] | None:
+    """`a, b` as a list; None stays None."""
+    return None if text is None else [part.strip() for part in text.split(",") if part.strip()]
+
+
+def _refuse_options_of_a_run(context: typer.Context) -> None:
+    """An option that would have no effect is refused."""
+    sources = {name: context.get_parameter_source(name) for name in _OF_A_RUN}
+    given = [name for name, source in sources.items() if source is not None and source.name != "DEFAULT"]
+    if given:
+        names = ", ".join(f"--{name.replace('_', '-')}" for name in given)
+        raise UsageError(f"{names} say how a run is sampled, and --samples measures images that are there already")
+
+
 def _print(records: list[dict[str, Any]]) -> None:
     first = records[0]
     measured = first["measured"]
-    print(
-        f"run '{first['run']}', checkpoint {first['checkpoint']} ({measured['weights']} weights): "
-        f"{measured['num']} images by {measured['sampler'].partition(':')[0]} "
-        f"against {measured['reference_num']} training images of "
-        f"{measured['dataset']}"
-    )
+    trained = list(dict.fromkeys(record["checkpoint"] for record in records))
+    many = len(trained) > 1
+    what = f"{measured['num']} images of {first['samples']}"
+    if first["run"] is not None:
+        checkpoint = f"checkpoints {', '.join(map(str, trained))}" if many else f"checkpoint {trained[0]}"
+        what = (
+            f"run '{first['run']}', {checkpoint} ({measured['weights']} weights): "
+            f"{measured['num']} images by {measured['sampler'].partition(':')[0]}"
+        )
+    print(f"{what} against {_reference(measured)}")
     rows = []
     for record in records:
         for name, figure in record["metrics"].items():
             floor = "-" if figure["floor"] is None else f"{figure['floor']:.4g} (N {figure['floor_num']})"
-            same = figure["value_at_floor_num"]
+            same, interval = figure["value_at_floor_num"], figure["interval"]
             rows.append(
                 [
-                    str(record["measured"]["steps"]),
-                    str(record["nfe"]),
+                    *([str(record["images_seen"])] if many else []),
+                    *([str(record["measured"]["steps"]), str(record["nfe"])] if first["run"] is not None else []),
                     name,
                     f"{figure['value']:.4g}",
+                    "-" if interval is None else f"{interval['low']:.4g} to {interval['high']:.4g}",
                     "-" if same is None else f"{same:.4g}",
                     floor,
                     figure["better"],
                 ]
             )
-    print_table(["steps", "NFE", "metric", f"N {measured['num']}", "at floor's N", "floor", "better"], rows)
-    for text in dict.fromkeys(text for record in records for text in record["notes"]):
+    conditions = [*(["images seen"] if many else []), *(["steps", "NFE"] if first["run"] is not None else [])]
+    print_table(
+        [*conditions, "metric", f"N {measured['num']}", "95 % interval", "at floor's N", "floor", "better"], rows
+    )
+    for text in dict.fromkeys(text for record in records for text in [*record["notes"], *_missing(record)]):
         note(f"note: {text}")
+
+
+def _missing(record: dict[str, Any]) -> list[str]:
+    """Why there is no interval for some metrics, and why others were not measured: one sentence a reason."""
+    reasons: dict[str, list[str]] = {}
+    for name, figure in record["metrics"].items():
+        if figure["interval_reason"] is not None:
+            reasons.setdefault(f"no interval, {figure['interval_reason']}", []).append(name)
+    for name, reason in record["unavailable"].items():
+        reasons.setdefault(f"not measured, {reason}", []).append(name)
+    return [f"{', '.join(names)}: {reason}" for reason, names in reasons.items()]
+
+
+def _reference(measured: dict[str, Any]) -> str:
+    if measured["reference"] == "statistics":
+        return f"the statistics in {measured['dataset']}"
+    kind = "training images" if measured["reference"] == "train" else "images"
+    return f"{measured['reference_num']} {kind} of {measured['dataset']}"

@@ -8,6 +8,61 @@ from torch import Tensor
 from debiasctl.errors import EvaluationError
 
 _BLOCK = 2048  # rows and columns of a kernel block: 32 MiB in float64
+_ROWS = 8192  # rows that moments are taken of at once
+
+
+class Moments:
+    """Number, mean [D] and scatter [D, D] (sum of outer products about the mean) of rows that come in batches.
+
+    Batches are merged as Chan, Golub & LeVeque (1979) do, so that a mean far from zero costs no digits. Memory does
+    not grow with the number of rows.
+    """
+
+    def __init__(self, dimension: int) -> None:
+        self.num = 0
+        self.mean = torch.zeros(dimension, dtype=torch.float64)
+        self.scatter = torch.zeros(dimension, dimension, dtype=torch.float64)
+
+    def add(self, features: Tensor) -> None:
+        """Take up a batch [N, D]. Raises EvaluationError for another shape, or a value that is not finite."""
+        if features.ndim != 2 or features.shape[1] != len(self.mean):
+            raise EvaluationError(f"features must be [N, {len(self.mean)}], not {_shape(features)}")
+        for rows in torch.split(features, _ROWS):
+            batch = _finite(rows.to(device="cpu", dtype=torch.float64))
+            if len(batch):
+                mean = batch.mean(dim=0)
+                centred = batch - mean
+                self._merge(len(batch), mean, centred.T @ centred, sign=1)
+
+    def merged(self, other: "Moments") -> "Moments":
+        """Of the rows of both."""
+        return self._combined(other, sign=1)
+
+    def without(self, other: "Moments") -> "Moments":
+        """Of these rows without those of `other`, which are a part of them."""
+        return self._combined(other, sign=-1)
+
+    def covariance(self) -> Tensor:
+        """The unbiased covariance [D, D]. Raises EvaluationError for fewer than 2 rows."""
+        if self.num < 2:
+            raise EvaluationError(f"a distance needs at least 2 images on each side, not {self.num}")
+        return self.scatter / (self.num - 1)
+
+    def _combined(self, other: "Moments", *, sign: int) -> "Moments":
+        both = Moments(len(self.mean))
+        both.num, both.mean, both.scatter = self.num, self.mean, self.scatter.clone()
+        both._merge(other.num, other.mean, other.scatter, sign=sign)
+        return both
+
+    def _merge(self, num: int, mean: Tensor, scatter: Tensor, *, sign: int) -> None:
+        total = self.num + sign * num
+        if total == 0:
+            self.num, self.mean, self.scatter = 0, torch.zeros_like(self.mean), torch.zeros_like(self.scatter)
+            return
+        delta = mean - self.mean
+        self.scatter += sign * (scatter + torch.outer(delta, delta) * (self.num * num / total))
+        self.mean = self.mean + sign * delta * (num / total)
+        self.num = total
 
 
 def gaussian_moments(features: Tensor) -> tuple[Tensor, Tensor]:
@@ -16,18 +71,19 @@ def gaussian_moments(features: Tensor) -> tuple[Tensor, Tensor]:
     Raises:
         EvaluationError: not two-dimensional, fewer than 2 rows, or a value that is not finite.
     """
-    features = _checked(features)
-    mean = features.mean(dim=0)
-    centred = features - mean
-    return mean, centred.T @ centred / (features.shape[0] - 1)
+    moments = Moments(_checked(features).shape[1])
+    moments.add(features)
+    return moments.mean, moments.covariance()
 
 
-def frechet_distance(mean1: Tensor, cov1: Tensor, mean2: Tensor, cov2: Tensor) -> float:
+def frechet_distance(mean1: Tensor, cov1: Tensor, mean2: Tensor, cov2: Tensor, *, root2: Tensor | None = None) -> float:
     """Squared 2-Wasserstein distance of two Gaussians (Dowson & Landau, 1982; as FID, Heusel et al., 2017).
 
         |mean1 - mean2|² + Tr(S1 + S2 - 2 (S1^½ S2 S1^½)^½)
 
-    The last trace is the sum of the singular values of S1^½ S2^½, which is exact for singular covariances too.
+    The last trace is the sum of the singular values of S2^½ L for any L L^T = S1. They are not taken as roots of
+    eigenvalues: those are squares, of which half the digits of a small one are lost. `root2` is
+    `covariance_root(cov2)` where it is known already, which halves the time.
 
     Raises:
         EvaluationError: shapes that do not fit, values that are not finite, or a matrix that is no covariance.
@@ -42,9 +98,38 @@ def frechet_distance(mean1: Tensor, cov1: Tensor, mean2: Tensor, cov2: Tensor) -
         )
     if not all(tensor.isfinite().all() for tensor in (mean1, cov1, mean2, cov2)):
         raise EvaluationError("a Fréchet distance needs finite means and covariances; these hold NaN or infinity")
-    overlap = torch.linalg.svdvals(_root(cov1) @ _root(cov2)).sum()
+    root = covariance_root(cov2) if root2 is None else root2
+    overlap = torch.linalg.svdvals(root @ _factor(cov1)).sum()
     distance = (mean1 - mean2).square().sum() + cov1.trace() + cov2.trace() - 2 * overlap
     return max(0.0, float(distance))  # it is never negative; rounding may be
+
+
+def _factor(covariance: Tensor) -> Tensor:
+    """Some L with L L^T = `covariance`: Cholesky's, and the root where rounding decides its last pivots."""
+    lower, info = torch.linalg.cholesky_ex((covariance + covariance.T) / 2)
+    pivots = lower.diagonal().square()
+    noise = covariance.diagonal().max() * len(covariance) * torch.finfo(torch.float64).eps
+    factor: Tensor = covariance_root(covariance) if info.item() or pivots.min() <= noise else lower
+    return factor
+
+
+def covariance_root(covariance: Tensor) -> Tensor:
+    """Symmetric square root [D, D] of a positive semidefinite matrix, float64.
+
+    Raises:
+        EvaluationError: it has an eigenvalue that is clearly negative.
+    """
+    covariance = covariance.to(torch.float64)
+    values, vectors = torch.linalg.eigh((covariance + covariance.T) / 2)
+    largest = values.abs().max()
+    if values.min() < -1e-6 * largest:
+        raise EvaluationError(
+            f"a covariance cannot have the eigenvalue {values.min().item():.3g} (largest: {largest.item():.3g})"
+        )
+    # What is below the rounding of eigh is zero: its root would be 1e-8 of the scale, no longer negligible.
+    noise = largest * values.numel() * torch.finfo(torch.float64).eps
+    root: Tensor = vectors * values.where(values > noise, 0).sqrt() @ vectors.T
+    return root
 
 
 def kernel_distance(x: Tensor, y: Tensor, *, y_self: float | None = None) -> float:
@@ -62,22 +147,31 @@ def kernel_distance(x: Tensor, y: Tensor, *, y_self: float | None = None) -> flo
         raise EvaluationError(f"features of one dimension are needed, not {x.shape[1]} and {y.shape[1]}")
     if y_self is None:
         y_self = kernel_self_mean(y)
-    sums = [
-        _kernel(rows, columns).sum().item() for rows in torch.split(x, _BLOCK) for columns in torch.split(y, _BLOCK)
-    ]
-    return kernel_self_mean(x) + y_self - 2 * math.fsum(sums) / (x.shape[0] * y.shape[0])
+    return kernel_self_mean(x) + y_self - 2 * kernel_sum(x, y) / (x.shape[0] * y.shape[0])
 
 
 def kernel_self_mean(x: Tensor) -> float:
     """Mean of k(x_i, x_j) over all i != j, for `x` [N, D]. Raises EvaluationError as `gaussian_moments`."""
     x = _checked(x)
+    return kernel_self_sum(x) / (x.shape[0] * (x.shape[0] - 1))
+
+
+def kernel_self_sum(x: Tensor) -> float:
+    """Sum of k(x_i, x_j) over all i != j, for float64 `x` [N, D]."""
     sums = []
     blocks = torch.split(x, _BLOCK)
     for position, rows in enumerate(blocks):
         own = _kernel(rows, rows)
         sums.append((own.sum() - own.diagonal().sum()).item())
         sums.extend(2 * _kernel(rows, columns).sum().item() for columns in blocks[position + 1 :])
-    return math.fsum(sums) / (x.shape[0] * (x.shape[0] - 1))
+    return math.fsum(sums)
+
+
+def kernel_sum(x: Tensor, y: Tensor) -> float:
+    """Sum of k(x_i, y_j) over all i and j, for float64 `x` [N, D] and `y` [M, D]."""
+    return math.fsum(
+        _kernel(rows, columns).sum().item() for rows in torch.split(x, _BLOCK) for columns in torch.split(y, _BLOCK)
+    )
 
 
 def _kernel(x: Tensor, y: Tensor) -> Tensor:
@@ -85,26 +179,15 @@ def _kernel(x: Tensor, y: Tensor) -> Tensor:
     return base * base * base
 
 
-def _root(covariance: Tensor) -> Tensor:
-    """Symmetric square root of a positive semidefinite matrix."""
-    values, vectors = torch.linalg.eigh((covariance + covariance.T) / 2)
-    largest = values.abs().max()
-    if values.min() < -1e-6 * largest:
-        raise EvaluationError(
-            f"a covariance cannot have the eigenvalue {values.min().item():.3g} (largest: {largest.item():.3g})"
-        )
-    # What is below the rounding of eigh is zero: its root would be 1e-8 of the scale, no longer negligible.
-    noise = largest * values.numel() * torch.finfo(torch.float64).eps
-    root: Tensor = vectors * values.where(values > noise, 0).sqrt() @ vectors.T
-    return root
-
-
 def _checked(features: Tensor) -> Tensor:
     if features.ndim != 2 or features.shape[1] == 0:
         raise EvaluationError(f"features must be [N, D], not {_shape(features)}")
     if features.shape[0] < 2:
         raise EvaluationError(f"a distance needs at least 2 images on each side, not {features.shape[0]}")
-    features = features.to(torch.float64)
+    return _finite(features.to(torch.float64))
+
+
+def _finite(features: Tensor) -> Tensor:
     if not features.isfinite().all():
         raise EvaluationError("the features hold NaN or infinity: the feature extractor is broken")
     return features

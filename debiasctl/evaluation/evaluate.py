@@ -1,14 +1,22 @@
-"""An evaluation of a run: sample, measure, and keep the figures with all that they depend on."""
+"""An evaluation: what is measured against what, in which features, and the record that is kept of it."""
 
+import dataclasses
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import torch
 
 from debiasctl import paths, registry
-from debiasctl.api import DataLocation, PreparedFeatures
-from debiasctl.errors import EvaluationError
-from debiasctl.evaluation.measure import check_metrics, default_features, measure
+from debiasctl.api import ArraySplit, DataLocation, DatasetInfo, LoadedDataset, PreparedFeatures, Split
+from debiasctl.errors import EvaluationError, UsageError
+from debiasctl.evaluation.choices import Choices
+from debiasctl.evaluation.kept_features import keep_features
+from debiasctl.evaluation.measure import check_metrics, default_features, measure, observe_for
+from debiasctl.evaluation.reference import FixedReference, fixed_reference, reference_statistics
+from debiasctl.evaluation.sources import Source, open_images, open_reference
+from debiasctl.evaluation.statistics_file import StatisticsFile, write_statistics
 from debiasctl.files import content_key, write_json
 from debiasctl.runs import Run
 from debiasctl.sampling import SampleRequest, sample
@@ -18,48 +26,56 @@ from debiasctl.training.session import load_data
 SCHEMA_VERSION = 1
 
 
+@dataclass(frozen=True)
+class _Ground:
+    """What images are measured against: `data` under `name`, of which `split`, in the features of that name."""
+
+    name: str
+    split: str
+    data: LoadedDataset
+    feature_name: str
+    features: PreparedFeatures
+    notes: list[str]
+
+
 def evaluate(
     run: Run,
     spec: RunSpec,
     requests: Sequence[SampleRequest],
     location: DataLocation,
     *,
-    features: str | None,
-    metrics: Sequence[str] | None,
+    choices: Choices,
     device: torch.device,
     batch_size: int,
     on_progress: Callable[[int, int], None] | None = None,
 ) -> list[dict[str, Any]]:
     """Measure a run's samples, one record a request, each stored in the run's folder under its content's key.
 
-    A record holds `run`, `checkpoint`, `metrics` (see `measure`), `notes`, `samples`, and `measured`: everything
-    that must be equal before two runs' figures may be set beside one another.
+    A record holds `run`, `checkpoint`, `images_seen` (in training), `nfe`, `metrics` (see `measure`), `notes`,
+    `samples`, `features_file` (the images' features, beside the record) and `measured`: everything that must be equal
+    before two runs' figures may be set beside one another.
 
     Raises:
-        UsageError: an unknown metric or features; EvaluationError: the features cannot be had.
+        UsageError: an unknown metric, features or reference; EvaluationError: the features cannot be had, or the
+        images cannot be measured against the reference.
     """
-    data = load_data(spec, location)
-    resolved = registry.resolve("features", features or default_features(data.info))
-    name = resolved.record.name
-    check_metrics(metrics, data.info, feature_name=name)
-    plugin = resolved.create()
-    if plugin.labelled and not data.info.classes:
-        raise EvaluationError(
-            f"features '{name}' need a data set with classes, and '{spec.data.dataset.name}' has none. "
-            "Use --features pixels"
-        )
-    prepared: PreparedFeatures = plugin.prepare(data, cache_dir=paths.cache_dir(), device=device)
+    own = load_data(spec, location)
+    source = Source(spec.data.dataset.name, "train", own)
+    if choices.reference is not None:
+        source = open_reference(choices.reference, location)
+    ground = _ground(source, own.info, choices, device=device, own=own)
     records = []
     for request in requests:
         drawn = sample(run, spec, request, device=device, batch_size=batch_size, on_progress=on_progress)
-        found = measure(drawn.images, data, prepared, feature_name=name, metrics=metrics, cache_dir=paths.cache_dir())
-        measured = {
-            "dataset": spec.data.dataset.name,
-            "dataset_hash": data.content_hash,
-            "features": name,
-            "features_identity": prepared.identity,
-            "reference": found["reference"]["split"],
-            "reference_num": found["reference"]["num"],
+        record = {
+            "schema_version": SCHEMA_VERSION,
+            "run": run.name,
+            "checkpoint": request.step,
+            "images_seen": request.step * spec.training.batch_size,
+            "nfe": drawn.description["nfe"],
+            "samples": drawn.folder.name,
+        }
+        conditions = {
             "num": request.num,
             "sampler": str(request.sampler.ref),
             "steps": request.num_steps,
@@ -67,18 +83,174 @@ def evaluate(
             "weights": request.weights,
             "class": request.label,
         }
-        record = {
-            "schema_version": SCHEMA_VERSION,
-            "run": run.name,
-            "checkpoint": request.step,
-            "measured": measured,
-            "nfe": drawn.description["nfe"],
-            "metrics": found["metrics"],
-            "reference": found["reference"],
-            "notes": found["notes"],
-            "samples": drawn.folder.name,
-        }
-        identity = {"measured": measured, "metrics": sorted(found["metrics"]), "samples": drawn.folder.name}
-        write_json(run.evaluations_dir / f"{content_key(identity)}.json", record)
-        records.append(record)
+        records.append(_measured(ArraySplit(drawn.images), ground, record, conditions, choices, run.evaluations_dir))
     return records
+
+
+def evaluate_images(
+    path: Path, location: DataLocation, *, choices: Choices, device: torch.device
+) -> list[dict[str, Any]]:
+    """Measure the images in a folder, zip or npz: one record, as `evaluate` makes it, with `run` None.
+
+    It is stored below the user's folder, in `evaluations`.
+
+    Raises:
+        UsageError: no reference is chosen; and as `evaluate`.
+    """
+    if choices.reference is None:
+        raise UsageError("--samples needs --reference: a data set, a folder, .zip or .npz of images, or statistics")
+    images = open_images(path, location)
+    ground = _ground(open_reference(choices.reference, location), images.info, choices, device=device, own=None)
+    record = {
+        "schema_version": SCHEMA_VERSION,
+        "run": None,
+        "checkpoint": None,
+        "images_seen": None,
+        "nfe": None,
+        "samples": str(path.expanduser().absolute()),
+        "samples_sha256": images.content_hash,
+    }
+    conditions = dict.fromkeys(("sampler", "steps", "seed", "weights", "class"))
+    folder = paths.home() / "evaluations"
+    return [_measured(images.train, ground, record, {"num": len(images.train), **conditions}, choices, folder)]
+
+
+def _measured(
+    images: Split, ground: _Ground, record: dict[str, Any], conditions: dict[str, Any], choices: Choices, folder: Path
+) -> dict[str, Any]:
+    """The record with its figures, stored in `folder`, and beside it the features of the images."""
+    observed = observe_for(
+        images, ground.features, metrics=choices.metrics, info=ground.data.info, feature_name=ground.feature_name
+    )
+    found = measure(
+        observed,
+        ground.data,
+        ground.features,
+        feature_name=ground.feature_name,
+        metrics=choices.metrics,
+        cache_dir=paths.cache_dir(),
+    )
+    measured = {
+        "dataset": ground.name,
+        "dataset_hash": ground.data.content_hash,
+        "features": ground.feature_name,
+        "features_identity": ground.features.identity,
+        "reference": ground.split,
+        "reference_num": found["reference"]["num"],
+        **conditions,
+    }
+    samples = record.get("samples_sha256", record["samples"])
+    record |= {
+        "measured": measured,
+        "metrics": found["metrics"],
+        "unavailable": found["unavailable"],
+        "reference": {**found["reference"], "split": ground.split},
+        "notes": [*ground.notes, *found["notes"]],
+        "features_file": keep_features(folder, observed.features, identity=ground.features.identity, images=samples),
+    }
+    identity = {"measured": measured, "metrics": sorted(found["metrics"]), "samples": samples}
+    write_json(folder / f"{content_key(identity)}.json", record)
+    return record
+
+
+def _ground(
+    source: Source, images: DatasetInfo, choices: Choices, *, device: torch.device, own: LoadedDataset | None
+) -> _Ground:
+    """The reference and the extractor, ready; `images` is what is known of the measured ones, `own` a run's data.
+
+    Everything that can be refused before a sample is drawn is refused here.
+    """
+    content = source.content
+    base = own if isinstance(content, StatisticsFile) else content  # whose images an extractor may be made from
+    name, plugin = _features(choices, base, source)
+    data = fixed_reference(content, images) if isinstance(content, StatisticsFile) else content
+    _check_fit(data, images, plugin, name=name)
+    check_metrics(choices.metrics, data.info, feature_name=name)
+    prepared: PreparedFeatures = plugin.prepare(base or data, cache_dir=paths.cache_dir(), device=device)
+    notes = _identity_notes(content, prepared, name) if isinstance(content, StatisticsFile) else []
+    accuracy = prepared.details.get("heldout_accuracy")
+    if accuracy is not None:
+        notes.append(f"features '{name}': their classifier is right on {accuracy:.1%} of the held-out images")
+    ground = _Ground(source.name, source.split, data, name, prepared, notes)
+    if choices.export is not None:
+        _export(choices.export, ground)
+    return ground
+
+
+def _features(choices: Choices, base: LoadedDataset | None, source: Source) -> tuple[str, Any]:
+    """The name of the features and the plugin, its weights as chosen."""
+    default = "inception" if base is None else default_features(base.info)
+    ref = registry.as_ref(choices.features or default)
+    if choices.feature_weights is not None:
+        if "weights" in ref.options:
+            raise UsageError("--feature-weights and the features' own option weights=... are one thing. Give one")
+        if "weights" not in registry.load("features", ref.name).Options.model_fields:  # type: ignore[attr-defined]
+            raise UsageError(f"--feature-weights: features '{ref.name}' have no weights from a file. Leave it out")
+        ref = dataclasses.replace(ref, options={**ref.options, "weights": str(choices.feature_weights)})
+    plugin = registry.create("features", ref)
+    if base is None and not getattr(plugin, "pretrained", False):
+        raise UsageError(
+            f"features '{ref.name}' are made from a data set's own images, and {source.name} holds none. "
+            "Use --features inception, clip or dinov2; or measure a run; or name the data set: --reference DATASET"
+        )
+    if base is not None and plugin.labelled and not base.info.classes:
+        raise UsageError(
+            f"features '{ref.name}' need a data set with classes, and '{source.name}' has none. "
+            "Use --features local-ssl or pixels"
+        )
+    return ref.name, plugin
+
+
+def _check_fit(data: LoadedDataset, images: DatasetInfo, plugin: Any, *, name: str) -> None:
+    """Refuse, before any work, images that are of other colours than the reference, or of a size that does not fit."""
+    if images.channels != data.info.channels:
+        kinds = {1: "grey", 3: "RGB"}
+        measured, real = (kinds.get(count, f"of {count} channels") for count in (images.channels, data.info.channels))
+        raise EvaluationError(
+            f"the images are {measured} and the reference's {real}: they cannot be measured against one another. "
+            "Convert the images to the reference's colours first"
+        )
+    if images.image_size != data.info.image_size and not getattr(plugin, "any_size", False):
+        raise EvaluationError(
+            f"the images have {images.image_size} pixels a side and the reference's {data.info.image_size}: features "
+            f"'{name}' do not resize. Bring the images to the reference's size, or use --features inception"
+        )
+
+
+def _identity_notes(statistics: StatisticsFile, features: PreparedFeatures, name: str) -> list[str]:
+    """What a reader must know of statistics that do not say how they were made.
+
+    Raises:
+        EvaluationError: they say so, and it was with another extractor.
+    """
+    made = statistics.metadata.get("features_identity")
+    if made is None:
+        return [
+            f"{statistics.path.name} does not say how it was made: the figures hold only if that was with '{name}' and "
+            "the same resizing (statistics of guided-diffusion and EDM: --features inception:resize=legacy-tf)"
+        ]
+    if made != features.identity:
+        raise EvaluationError(
+            f"{statistics.path} was made with features '{statistics.metadata.get('features')}' of identity "
+            f"{str(made)[:12]}…, and these are '{name}' of identity {features.identity[:12]}…: distances between them "
+            "mean nothing. Choose the same features, with the same options and weights"
+        )
+    return []
+
+
+def _export(path: Path, ground: _Ground) -> None:
+    if isinstance(ground.data, FixedReference):
+        raise UsageError("--export-reference: this reference is a file of statistics already. Copy it")
+    if path.suffix.lower() != ".npz":
+        raise UsageError(f"--export-reference {path}: statistics are written as .npz. Give a name that ends so")
+    reference = reference_statistics(ground.data, ground.features, cache_dir=paths.cache_dir())
+    metadata = {
+        "dataset": ground.name,
+        "dataset_hash": ground.data.content_hash,
+        "split": ground.split,
+        "num": None if reference.features is None else len(reference.features),
+        "features": ground.feature_name,
+        "features_identity": ground.features.identity,
+        "feature_details": dict(ground.features.details),
+    }
+    write_statistics(path, reference.mean, reference.covariance, metadata=metadata)

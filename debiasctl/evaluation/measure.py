@@ -1,79 +1,75 @@
 """Measures a set of images against a data set: the figures, the same figures for real images, and the notes on both."""
 
-from collections.abc import Sequence
+import dataclasses
+from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from debiasctl.api import DatasetInfo, LoadedDataset, PreparedFeatures
-from debiasctl.errors import EvaluationError, UsageError
-from debiasctl.evaluation.colour import colour_fd, mean_colours, mean_shift, mean_shift_squared
-from debiasctl.evaluation.distances import frechet_distance, gaussian_moments, kernel_distance
-from debiasctl.evaluation.reference import MAX_IMAGES, Reference, extract, reference_statistics, spread_indices
-from debiasctl.validation import did_you_mean
+from debiasctl.api import DatasetInfo, LoadedDataset, PreparedFeatures, Split
+from debiasctl.errors import EvaluationError
+from debiasctl.evaluation.figures import Real, figures, refusals
+from debiasctl.evaluation.intervals import METHOD, SHARE_METHOD, jackknife_interval, refusal, share_interval
+from debiasctl.evaluation.metrics import (
+    Outcome,
+    available_metrics,
+    check_metrics,
+    default_features,
+    distance_names,
+    extra_names,
+)
+from debiasctl.evaluation.observed import EXTRAS, Observed, PixelStatistics, Shape, observe, real_pixels
+from debiasctl.evaluation.reference import (
+    MAX_IMAGES,
+    Reference,
+    reference_statistics,
+    spread_indices,
+)
 
-LOWER, ZERO = "lower", "closer to 0"
-_CHANNELS = {"mean_shift_r": "red", "mean_shift_g": "green", "mean_shift_b": "blue"}
-_COLOUR = {
-    **{
-        name: (ZERO, f"mean {colour} of the images minus the real images', in units of [-1, 1]")
-        for name, colour in _CHANNELS.items()
-    },
-    "mean_shift_squared": (LOWER, "squared mean shift, summed over red, green and blue, in units of [-1, 1]"),
-    "colour_fd": (LOWER, "Fréchet distance of the images' mean colours, in units of [-1, 1]"),
-}
-
-
-def default_features(info: DatasetInfo) -> str:
-    """The feature extractor that fits a data set: `local` with classes, `pixels` without."""
-    return "local" if len(info.classes) > 1 else "pixels"
-
-
-def distance_names(feature_name: str) -> tuple[str, str]:
-    """What the Fréchet and the kernel distance are called; FID and KID are Inception's alone."""
-    return ("fid", "kid") if feature_name == "inception" else (f"fd_{feature_name}", f"kd_{feature_name}")
+__all__ = ["available_metrics", "check_metrics", "default_features", "distance_names", "measure", "observe_for"]
 
 
-def available_metrics(info: DatasetInfo, feature_name: str) -> dict[str, dict[str, str]]:
-    """Every metric of a data set in a feature space: its name, which direction is `better`, and its `description`."""
-    frechet, kernel = distance_names(feature_name)
-    metrics = {
-        frechet: (LOWER, f"Fréchet distance to the training images in '{feature_name}' features"),
-        kernel: (LOWER, f"kernel distance (unbiased MMD², cubic) to the training images in '{feature_name}' features"),
-        **(_COLOUR if info.channels == 3 else {}),
-    }
-    return {name: {"better": better, "description": text} for name, (better, text) in metrics.items()}
+class _Spatial:
+    """An extractor's spatial features as features of their own, so that their reference is kept like any other."""
+
+    def __init__(self, features: Any, dimension: int) -> None:
+        self.identity, self.dimension = f"{features.identity}-spatial", dimension
+        self.details: Mapping[str, Any] = {}
+        self._features = features
+
+    def __call__(self, images: Tensor) -> Tensor:
+        found: Tensor = self._features.spatial(images)
+        return found
 
 
-def check_metrics(metrics: Sequence[str] | None, info: DatasetInfo, *, feature_name: str) -> list[str]:
-    """The metrics that are asked for, each once; None asks for all of them.
+def observe_for(
+    images: Split,
+    features: PreparedFeatures,
+    *,
+    metrics: Sequence[str] | None,
+    info: DatasetInfo,
+    feature_name: str,
+    batch_size: int = 256,
+) -> Observed:
+    """What `measure` needs to know of `images` for `metrics`, in one pass; its `features` are float64 [N, D].
 
     Raises:
-        UsageError: a name that this data set has not in these features, with the nearest one that it has; or no name.
+        UsageError: see `check_metrics`.
+        EvaluationError: see `observe`; images that are not of the data set's channels, or of its size where the
+        extractor does not take any.
     """
-    known = available_metrics(info, feature_name)
-    if metrics is None:
-        return list(known)
-    for name in metrics:
-        if name in _COLOUR and name not in known:
-            raise UsageError(
-                f"metric '{name}' is for RGB images; this data set's have {info.channels} channel(s). "
-                f"Known: {', '.join(known)}"
-            )
-        if name not in known:
-            raise UsageError(
-                f"unknown metric '{name}' with features '{feature_name}'.{did_you_mean(name, known)} "
-                f"Known: {', '.join(known)}"
-            )
-    if not metrics:
-        raise UsageError(f"no metric is asked for. Known: {', '.join(known)}")
-    return list(dict.fromkeys(metrics))
+    names = check_metrics(metrics, info, feature_name=feature_name)
+    wanted = dict(zip(EXTRAS, extra_names(feature_name), strict=True))
+    extras = [extra for extra, name in wanted.items() if name in names and hasattr(features, extra)]
+    check_shape = partial(_check_shape, info=info, any_size=getattr(features, "any_size", False))
+    return observe(images, features, extras=extras, batch_size=batch_size, check_shape=check_shape)
 
 
 def measure(
-    images: Tensor,
+    images: Split | Observed,
     data: LoadedDataset,
     features: PreparedFeatures,
     *,
@@ -83,49 +79,71 @@ def measure(
     batch_size: int = 256,
     max_reference: int = MAX_IMAGES,
 ) -> dict[str, Any]:
-    """Every metric of `images` (uint8 [N, C, H, W]) against the training images, ready for JSON.
+    """Every metric of `images`, or of what `observe_for` found of them, against the training images, ready for JSON.
 
     A Fréchet distance of N images is biased upward, the more the smaller N, so each figure stands beside its `floor`,
     the same figure for real held-out images, of the same number: of `floor_num` = N held-out images spread evenly where
     there are so many; otherwise of all of them, with `value_at_floor_num`, the figure of the first `floor_num` of
-    `images`. `floor` is None where fewer than 2 images are held out. Figures do not depend on `batch_size`, as long
-    as the extractor's features do not (the built-in ones do not).
+    `images`. `floor` is None where fewer than 2 images are held out. `corrected` is freed of the bias in 1/N, and
+    `interval` is for what infinitely many such images would give, against the reference as it stands; it is None
+    where `interval_reason` says why. Figures do not depend on `batch_size`, as long as the extractor's features do
+    not (the built-in ones do not).
 
     Returns:
-        `metrics` (name -> value, num, floor, floor_num, value_at_floor_num, better, description), `reference` (what
-        they were measured against) and `notes` (sentences on their limits).
+        `metrics` (name -> value, num, corrected, interval, interval_reason, floor, floor_num, value_at_floor_num,
+        better, description, and a metric's own details), `unavailable` (name -> reason, of metrics that were not asked
+        for by name), `reference` (what they were measured against) and `notes` (sentences on their limits).
 
     Raises:
         UsageError: see `check_metrics`.
-        EvaluationError: fewer than 2 images, or images that are not of the data set's shape.
+        EvaluationError: see `observe_for`; a metric asked for by name that these images, features or reference do not
+        have; features called Inception's that are not.
     """
     names = check_metrics(metrics, data.info, feature_name=feature_name)
-    _check_images(images, data.info)
     if feature_name == "inception" and not getattr(features, "verified_inception", False):
         raise EvaluationError("features named 'inception' are not from verified weights, so their figures are no FID")
-    reference = reference_statistics(
-        data, features, cache_dir=cache_dir, max_images=max_reference, batch_size=batch_size
+    observed = (
+        images
+        if isinstance(images, Observed)
+        else observe_for(
+            images, features, metrics=metrics, info=data.info, feature_name=feature_name, batch_size=batch_size
+        )
     )
-    images = images.cpu()
-    found = extract(features, images, batch_size=batch_size)
-    num = len(images)
-    values, floors, matched, floor_num = _with_floor(found, mean_colours(images), reference, names, feature_name)
+    known = partial(reference_statistics, data, cache_dir=cache_dir, max_images=max_reference, batch_size=batch_size)
+    reference, spatial, pixels, heldout_pixels = known(features), None, None, None
+    if len(data.train):
+        pixels, heldout_pixels = real_pixels(data, cache_dir=cache_dir, max_images=max_reference, batch_size=batch_size)
+        if observed.spatial is not None:
+            spatial = known(_Spatial(features, observed.spatial.shape[1]))
+    real = Real(reference, pixels, spatial, size=data.info.image_size, channels=data.info.channels)
+    refused = refusals(observed, real, feature_name=feature_name)
+    _check_refused(metrics, refused)
+    names = [name for name in names if name not in refused]
+    outcomes = figures(observed, real, names, feature_name=feature_name)
+    logits = None
+    if observed.logits is not None and len(data.heldout) > 1:
+        indices = spread_indices(len(data.heldout), max_reference)
+        logits = observe(data.heldout, features, indices=indices, extras=["logits"], batch_size=batch_size).logits
+    floors, matched, floor_num = _floors(observed, outcomes, real, heldout_pixels, logits, feature_name=feature_name)
     described = available_metrics(data.info, feature_name)
     return {
         "metrics": {
             name: {
-                "value": values[name],
-                "num": num,
+                "value": outcome.value,
+                "num": outcome.num,
+                **_uncertainty(outcome),
                 "floor": floors.get(name),
                 "floor_num": floor_num,
                 "value_at_floor_num": matched.get(name),
                 **described[name],
+                **(outcome.details() if outcome.details else {}),
             }
-            for name in names
+            for name, outcome in outcomes.items()
         },
+        "unavailable": {name: reason for name, reason in refused.items() if name in described},
         "reference": {
             "split": "train",
-            "num": len(reference.features),
+            "num": len(reference.features) if reference.features is not None else None,
             "floor_split": "heldout",
             "dataset_hash": data.content_hash,
             "feature_name": feature_name,
@@ -133,62 +151,83 @@ def measure(
             "feature_dimension": features.dimension,
             "feature_details": dict(features.details),
         },
-        "notes": _notes(names, feature_name, num=num, floor_num=floor_num, reference=reference),
+        "notes": _notes(names, feature_name, num=len(observed), floor_num=floor_num, reference=reference),
     }
 
 
-def _with_floor(
-    features: Tensor, colours: Tensor, reference: Reference, names: Sequence[str], feature_name: str
-) -> tuple[dict[str, float], dict[str, float], dict[str, float], int]:
-    """The figures of the images, of the real held-out ones, of as many images as held out, and that number."""
-    values = _figures(features, colours, reference, names, feature_name)
-    kept = spread_indices(len(reference.heldout_features), len(features))
-    if len(kept) < 2:
-        return values, {}, {}, 0
-    real = reference.heldout_features[kept], reference.heldout_colours[kept]
-    floors = _figures(*real, reference, names, feature_name)
-    if len(kept) == len(features):
-        return values, floors, values, len(kept)
-    matched = _figures(features[: len(kept)], colours[: len(kept)], reference, names, feature_name)
-    return values, floors, matched, len(kept)
+def _floors(
+    observed: Observed,
+    outcomes: Mapping[str, Outcome],
+    real: Real,
+    pixels: PixelStatistics | None,
+    logits: Tensor | None,
+    *,
+    feature_name: str,
+) -> tuple[dict[str, float], dict[str, float], int]:
+    """The figures of real held-out images, of as many of the images as are held out, and that number."""
+    heldout = real.reference.heldout_features
+    kept = spread_indices(len(heldout), len(observed))
+    if len(kept) < 2 or pixels is None:
+        return {}, {}, 0
+    spatial = None if real.spatial is None else real.spatial.heldout_features[kept]
+    shape = (real.channels, real.size, real.size)
+    fresh = Observed(shape, heldout[kept], pixels.take(kept), None if logits is None else logits[kept], spatial)
+    values = _values(figures(fresh, real, outcomes, feature_name=feature_name))
+    if len(kept) == len(observed):
+        return values, _values(outcomes), len(kept)
+    first = observed.take(torch.arange(len(kept)))
+    return values, _values(figures(first, real, outcomes, feature_name=feature_name)), len(kept)
 
 
-def _figures(
-    features: Tensor, colours: Tensor, reference: Reference, names: Sequence[str], feature_name: str
-) -> dict[str, float]:
-    """The figures that are asked for, of images with these features [N, D] and mean colours [N, C]."""
-    frechet, kernel = distance_names(feature_name)
-    figures: dict[str, float] = {}
-    if frechet in names:
-        figures[frechet] = frechet_distance(*gaussian_moments(features), reference.mean, reference.covariance)
-    if kernel in names:
-        figures[kernel] = kernel_distance(features, reference.features, y_self=reference.kernel_self.item())
-    if not any(name in _COLOUR for name in names):
-        return figures
-    figures |= dict(zip(_CHANNELS, mean_shift(colours, reference.colours), strict=True))
-    figures["mean_shift_squared"] = mean_shift_squared(colours, reference.colours)
-    figures["colour_fd"] = colour_fd(colours, reference.colours)
-    return figures
+def _values(outcomes: Mapping[str, Outcome]) -> dict[str, float]:
+    return {name: outcome.value for name, outcome in outcomes.items()}
 
 
-def _check_images(images: Tensor, info: DatasetInfo) -> None:
+def _uncertainty(outcome: Outcome) -> dict[str, Any]:
+    """`corrected`, `interval` with what the interval of a difference needs of each record, and `interval_reason`."""
+    reason = outcome.reason if outcome.jackknife is None else refusal(outcome.num, outcome.dimension)
+    if outcome.jackknife is None or reason is not None:
+        return {"corrected": None, "interval": None, "interval_reason": reason}
+    found = outcome.jackknife()
+    if outcome.successes is None:
+        interval, method = jackknife_interval(found), METHOD
+    else:
+        interval, method = share_interval(outcome.successes, outcome.num), SHARE_METHOD
+    bounds = {"low": interval.low, "high": interval.high, "level": interval.level, "method": method}
+    return {
+        "corrected": interval.estimate,
+        "interval": {**bounds, "jackknife": dataclasses.asdict(found)},
+        "interval_reason": None,
+    }
+
+
+def _check_shape(shape: Shape, *, info: DatasetInfo, any_size: bool) -> None:
     expected = (info.channels, info.image_size, info.image_size)
-    if images.dtype != torch.uint8 or images.ndim != 4:
-        raise EvaluationError(f"images must be uint8 [N, C, H, W], not {images.dtype} {list(images.shape)}")
-    if tuple(images.shape[1:]) != expected:
-        raise EvaluationError(
-            f"the images are {list(images.shape[1:])} (channels, height, width) and the data set's are "
-            f"{list(expected)}: they cannot be measured against it"
-        )
-    if len(images) < 2:
-        raise EvaluationError(f"a distance needs at least 2 images, not {len(images)}. Draw more: --num")
+    if shape == expected or (any_size and shape[0] == info.channels):
+        return
+    kinds = {1: "grey", 3: "colour"}
+    if shape[0] != info.channels:
+        first, second = (kinds.get(count, f"{count}-channel") for count in (shape[0], info.channels))
+        what = f"{first} images cannot be measured against {second} ones. Convert one of the two sets first"
+    else:
+        what = "bring them to one size first, or use features that take any size"
+    raise EvaluationError(
+        f"the images are {list(shape)} (channels, height, width) and the data set's are {list(expected)}: {what}"
+    )
+
+
+def _check_refused(metrics: Sequence[str] | None, refused: Mapping[str, str]) -> None:
+    named = [f"'{name}': {refused[name]}" for name in metrics or () if name in refused]
+    if named:
+        raise EvaluationError(f"these images cannot be measured by {'; '.join(named)}. Leave that out of --metrics")
 
 
 def _notes(names: Sequence[str], feature_name: str, *, num: int, floor_num: int, reference: Reference) -> list[str]:
     notes = []
-    dimension = reference.features.shape[1]
+    dimension = len(reference.mean)
     frechet = distance_names(feature_name)[0]
-    counts = {"images": num, "held-out images": floor_num, "training images": len(reference.features)}
+    num_reference = 0 if reference.features is None else len(reference.features)
+    counts = {"images": num, "held-out images": floor_num, "training images": num_reference}
     for what, count in counts.items():
         if frechet in names and 0 < count <= dimension:
             notes.append(

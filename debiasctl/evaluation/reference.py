@@ -11,14 +11,15 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from debiasctl.api import LoadedDataset, PreparedFeatures, Split
+from debiasctl.api import ArraySplit, DatasetInfo, LoadedDataset, PreparedFeatures, Split
 from debiasctl.errors import EvaluationError
 from debiasctl.evaluation.colour import mean_colours
-from debiasctl.evaluation.distances import gaussian_moments, kernel_self_mean
+from debiasctl.evaluation.distances import covariance_root, gaussian_moments, kernel_self_mean
+from debiasctl.evaluation.statistics_file import StatisticsFile
 from debiasctl.files import atomic_file, content_key
 
 _LOG = logging.getLogger(__name__)
-VERSION = 1
+VERSION = 2
 MAX_IMAGES = 50_000
 
 
@@ -26,16 +27,26 @@ MAX_IMAGES = 50_000
 class Reference:
     """Real images in a feature space, all float64 on the CPU: N training images and M held-out ones.
 
-    `kernel_self` is the mean kernel between different training images. Colours are mean colours in [-1, 1].
+    `root` is the covariance's symmetric root: whoever compares with one reference again and again needs it each time.
+    `kernel_self` is the mean kernel between different training images. Colours are mean colours in [-1, 1]. Of
+    statistics from a file there are the mean, the covariance and its root alone; the rest is None, or empty for M.
     """
 
-    features: Tensor  # [N, D]
     mean: Tensor  # [D]
     covariance: Tensor  # [D, D]
-    kernel_self: Tensor  # []
-    colours: Tensor  # [N, C]
+    root: Tensor  # [D, D]
+    features: Tensor | None  # [N, D]
+    kernel_self: Tensor | None  # []
+    colours: Tensor | None  # [N, C]
     heldout_features: Tensor  # [M, D]
     heldout_colours: Tensor  # [M, C]
+
+
+@dataclass(frozen=True)
+class FixedReference(LoadedDataset):
+    """Stands for a data set of which only statistics are known: `statistics`; its splits are empty."""
+
+    statistics: Reference
 
 
 def spread_indices(total: int, count: int) -> Tensor:
@@ -76,8 +87,16 @@ def reference_statistics(
     A damaged cache file is made again, with a warning.
 
     Raises:
-        EvaluationError: fewer than 2 training images.
+        EvaluationError: fewer than 2 training images, or fixed statistics of another dimension.
     """
+    if isinstance(data, FixedReference):
+        dimension = len(data.statistics.mean)
+        if dimension != features.dimension:
+            raise EvaluationError(
+                f"the reference statistics have {dimension} dimensions and these features {features.dimension}: they "
+                "are not of one extractor. Choose the one that the statistics were made with: --features"
+            )
+        return data.statistics
     if len(data.train) < 2:
         raise EvaluationError(f"a reference needs at least 2 training images; this data set has {len(data.train)}")
     key = content_key(
@@ -100,11 +119,27 @@ def reference_statistics(
         heldout, heldout_colours = _measured(data.heldout, features, count=max_images, batch_size=batch_size)
     mean, covariance = gaussian_moments(found)
     kernel_self = torch.tensor(kernel_self_mean(found), dtype=torch.float64)
-    reference = Reference(found, mean, covariance, kernel_self, colours, heldout, heldout_colours)
+    root = covariance_root(covariance)
+    reference = Reference(mean, covariance, root, found, kernel_self, colours, heldout, heldout_colours)
     with atomic_file(path) as stream:
         arrays: dict[str, Any] = {name: _compact(tensor) for name, tensor in vars(reference).items()}
         np.savez(stream, **arrays)
     return reference
+
+
+def fixed_reference(statistics: StatisticsFile, info: DatasetInfo) -> FixedReference:
+    """What images of this kind are measured against where only a mean and a covariance are known.
+
+    Raises:
+        EvaluationError: the matrix is no covariance.
+    """
+    empty = torch.empty(0, info.channels, info.image_size, info.image_size, dtype=torch.uint8)
+    mean, covariance = statistics.mean, statistics.covariance
+    reference = Reference(
+        mean, covariance, covariance_root(covariance), None, None, None,
+        mean.new_empty(0, len(mean)), mean.new_empty(0, info.channels),
+    )  # fmt: skip
+    return FixedReference(info, ArraySplit(empty), ArraySplit(empty), statistics.sha256, reference)
 
 
 def _measured(split: Split, features: PreparedFeatures, *, count: int, batch_size: int) -> tuple[Tensor, Tensor]:

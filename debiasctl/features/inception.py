@@ -1,38 +1,49 @@
-"""Inception-v3 features, the field's own (FID, KID), through clean-fid and from weights that are verified."""
+"""Inception-v3 features, the field's own (FID, KID), resized as clean-fid does and from weights that are verified."""
 
 import hashlib
-import http.client
 import json
-import urllib.request
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import IO, Any
+from typing import Any, Literal
 
 import torch
 from pydantic import Field
 from torch import Tensor
 
 from debiasctl.api import LoadedDataset, PluginOptions
-from debiasctl.errors import EvaluationError, UsageError
-from debiasctl.files import atomic_file, sha256_file
+from debiasctl.errors import EvaluationError
+from debiasctl.features.weights_file import WeightsFile
 
 FILE_NAME = "inception-2015-12-05.pt"
-URL = f"https://nvlabs-fi-cdn.nvidia.com/stylegan2-ada-pytorch/pretrained/metrics/{FILE_NAME}"  # clean-fid's
-SHA256 = "f58cb9b6ec323ed63459aa4fb441fe750cfe39fafad6da5cb504a16f19e958f4"
-_TIMEOUT = 30.0  # seconds without an answer
+WEIGHTS = WeightsFile(
+    network="Inception-v3",
+    folder="inception",
+    name=FILE_NAME,
+    url=f"https://nvlabs-fi-cdn.nvidia.com/stylegan2-ada-pytorch/pretrained/metrics/{FILE_NAME}",  # clean-fid's
+    sha256="f58cb9b6ec323ed63459aa4fb441fe750cfe39fafad6da5cb504a16f19e958f4",
+)
 _CHUNK = 32
-_PREPROCESSING = {"resize": "clean-fid clean: PIL bicubic, float32, 299x299", "range": "(x - 128) / 128"}
+_SIZE = 299
+_SPATIAL_CHANNELS = 7  # of the 17x17 grid: sFID's choice (Nash et al., 2021, arXiv 2103.03841), 2023 numbers
+_PREPROCESSING = {
+    "clean": {"resize": "clean-fid clean: bicubic, antialiased, float32, 299x299", "range": "(x - 128) / 128"},
+    "legacy-tf": {"resize": "legacy-tf: the network's own bilinear, uint8, 299x299", "range": "(x - 128) / 128"},
+}
 
 
 class Inception:
     """Inception-v3 pool features (Heusel et al., 2017), resized as clean-fid does (arXiv 2104.11222): fid, kid.
 
     The weights are taken from the cache, or downloaded to it, and verified by their SHA-256. The network runs in
-    float32, always on 32 images at once, so that features do not depend on how images are batched.
+    float32, always on 32 images at once, so that features do not depend on how images are batched. `resize=legacy-tf`
+    is the older way (guided-diffusion's and EDM's), whose figures differ and are found under another identity.
     """
 
     labelled = False
+    pretrained = True
+    any_size = True
+    weights_files = (WEIGHTS,)
 
     class Options(PluginOptions):
         """Options of Inception-v3."""
@@ -40,6 +51,9 @@ class Inception:
         weights: Path | None = Field(
             None,
             description=f"{FILE_NAME}, or the folder that holds it; by default the cache, downloaded where missing",
+        )
+        resize: Literal["clean", "legacy-tf"] = Field(
+            "clean", description="clean: antialiased, as clean-fid; legacy-tf: inside the network, as ADM and EDM"
         )
 
     def __init__(self, options: Options) -> None:
@@ -49,7 +63,7 @@ class Inception:
         """The network, from verified weights.
 
         Raises:
-            UsageError: `weights` names no such file.
+            UsageError: `weights` names no file.
             EvaluationError: images that are neither grey nor RGB; weights that cannot be had (the message says where
                 to put them), or that are not the ones whose features are called FID.
         """
@@ -57,104 +71,89 @@ class Inception:
             raise EvaluationError(
                 f"Inception-v3 sees grey or RGB images; these have {data.info.channels} channels. Use --features pixels"
             )
-        return PreparedInception(_verified(self._path(cache_dir)), device=device)
-
-    def _path(self, cache_dir: Path) -> Path:
-        given = self.options.weights
-        if given is None:
-            path = cache_dir / "features" / "inception" / FILE_NAME
-            if not path.exists():
-                download(path)
-            return path
-        path = given.expanduser().absolute()
-        path = path / FILE_NAME if path.is_dir() else path
-        if not path.is_file() or path.name != FILE_NAME:
-            raise UsageError(
-                f"features 'inception': {path} is no file of the name {FILE_NAME}. Give that file, or its folder; "
-                f"it is found at {URL}"
-            )
-        return path
+        path, _ = WEIGHTS.obtain(cache_dir, self.options.weights)
+        return PreparedInception(path, resize=self.options.resize, device=device)
 
 
 class PreparedInception:
-    """The 2048 pool features of Inception-v3. `verified_inception`: its figures may be called FID and KID."""
+    """The 2048 pool features of Inception-v3, of images of any size.
+
+    `verified_inception`: its figures may be called FID and KID.
+    """
 
     dimension = 2048
     verified_inception = True
+    any_size = True
 
-    def __init__(self, path: Path, *, device: torch.device) -> None:
-        from cleanfid.inception_torchscript import InceptionV3W
-        from cleanfid.resize import build_resizer
-
-        text = json.dumps({"weights": SHA256, "preprocessing": _PREPROCESSING}, sort_keys=True)
+    def __init__(self, path: Path, *, resize: Literal["clean", "legacy-tf"], device: torch.device) -> None:
+        preprocessing = _PREPROCESSING[resize]
+        text = json.dumps({"weights": WEIGHTS.sha256, "preprocessing": preprocessing}, sort_keys=True)
         self.identity = hashlib.sha256(text.encode()).hexdigest()
-        self.details: Mapping[str, Any] = {"weights_sha256": SHA256, **_PREPROCESSING}
+        self.details: Mapping[str, Any] = {"weights_sha256": WEIGHTS.sha256, **preprocessing}
         self._device = device
-        self._resize = build_resizer("clean")
+        self._resize = resize
         try:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore", FutureWarning)  # torch deprecates TorchScript, the format of this file
-                self._network = InceptionV3W(str(path.parent), download=False).to(device).eval()
+                warnings.simplefilter("ignore", DeprecationWarning)
+                self._network: Any = torch.jit.load(str(path), map_location=device).eval()  # type: ignore[no-untyped-call]
         except RuntimeError as error:
             raise EvaluationError(f"{path} cannot be loaded by this version of torch ({error})") from error
 
     def __call__(self, images: Tensor) -> Tensor:
         """float64 [N, 2048] on the CPU, for uint8 [N, 1 or 3, H, W]; grey becomes RGB."""
+        return self._run(images, self._pooled)
+
+    def logits(self, images: Tensor) -> Tensor:
+        """Log-probabilities of the 1008 classes, float64 [N, 1008], for the inception score (Salimans et al., 2016).
+
+        As in the original, the bias of the last layer is left out.
+        """
+        return self._run(images, lambda x: self._network(x, no_output_bias=True).double().log())
+
+    def spatial(self, images: Tensor) -> Tensor:
+        """The first 7 channels of the last 17x17 grid's first convolution, float64 [N, 2023], for sFID."""
+        return self._run(images, self._grid)
+
+    def _run(self, images: Tensor, network: Callable[[Tensor], Tensor]) -> Tensor:
         # TF32 would make the figures of a GPU differ from a CPU's in the third digit.
         with torch.no_grad(), torch.backends.cudnn.flags(enabled=True, deterministic=True, allow_tf32=False):
-            return torch.cat([self._features(chunk) for chunk in torch.split(images, _CHUNK)])
+            rows = [network(self._input(chunk))[: len(chunk)] for chunk in torch.split(images, _CHUNK)]
+        return torch.cat(rows).to(device="cpu", dtype=torch.float64)
 
-    def _features(self, images: Tensor) -> Tensor:
-        rgb = images.cpu().expand(-1, 3, -1, -1).permute(0, 2, 3, 1).numpy()  # [N, H, W, 3]
-        batch = torch.zeros(_CHUNK, 3, 299, 299)
-        for position, image in enumerate(rgb):
-            batch[position] = torch.from_numpy(self._resize(image)).permute(2, 0, 1)
-        features: Tensor = self._network(batch.to(self._device))
-        return features[: len(images)].to(device="cpu", dtype=torch.float64)
+    def _input(self, images: Tensor) -> Tensor:
+        """float32 [32, 3, H, W] in [0, 255] on the device; 299x299 unless the network itself resizes."""
+        rgb = images.to(self._device).expand(-1, 3, -1, -1).float()
+        if self._resize == "clean":
+            # Pillow's filter, which clean-fid uses, to 0.003 of 255 levels; here it runs where the network does
+            size = (_SIZE, _SIZE)
+            rgb = torch.nn.functional.interpolate(rgb, size, mode="bicubic", antialias=True).clamp(0, 255)
+        return torch.nn.functional.pad(rgb, (0, 0, 0, 0, 0, 0, 0, _CHUNK - len(rgb)))
 
+    def _grid(self, x: Tensor) -> Tensor:
+        x = (self._own_resize(x) - 128) / 128
+        for name, layer in self._network.layers.named_children():
+            if name == "mixed_6":
+                grid: Tensor = layer.conv(x)[:, :_SPATIAL_CHANNELS]
+                return grid.permute(0, 2, 3, 1).flatten(1)  # channels last, as in the statistics that ADM publishes
+            x = layer(x)
+        raise AssertionError("the verified network has a layer mixed_6")
 
-def download(path: Path) -> None:
-    """Download the weights to `path`; only a whole and verified file appears there.
-
-    Raises:
-        EvaluationError: they cannot be had, or are not the ones expected.
-    """
-    digest = hashlib.sha256()
-    try:
-        response = urllib.request.urlopen(URL, timeout=_TIMEOUT)
-    except (OSError, http.client.HTTPException) as error:
-        raise _unavailable(path, error) from error
-    with response, atomic_file(path) as stream:
-        for block in _blocks(response, path):
-            digest.update(block)
-            stream.write(block)
-        if digest.hexdigest() != SHA256:
-            raise _unavailable(path, f"its SHA-256 is {digest.hexdigest()}, not {SHA256}")
-
-
-def _blocks(response: IO[bytes], path: Path) -> Iterator[bytes]:
-    while True:
-        try:
-            block = response.read(1 << 20)
-        except (OSError, http.client.HTTPException) as error:
-            raise _unavailable(path, error) from error
-        if not block:
-            return
-        yield block
-
-
-def _unavailable(path: Path, reason: object) -> EvaluationError:
-    return EvaluationError(
-        f"the weights of Inception-v3 cannot be downloaded ({reason}).\nPut the file {FILE_NAME} from {URL}\n"
-        f"at {path}\nor measure in other features: --features local (data with classes) or --features pixels"
-    )
-
-
-def _verified(path: Path) -> Path:
-    found = sha256_file(path)
-    if found != SHA256:
-        raise EvaluationError(
-            f"{path} is not the file whose features are called FID: its SHA-256 is {found}, and should be {SHA256}. "
-            f"It was left as it is; replace it by the one at {URL}"
+    def _own_resize(self, x: Tensor) -> Tensor:
+        """As the network resizes: bilinear, output pixel i at i W / 299, not antialiased."""
+        if self._resize == "clean":
+            return x
+        down, across = (
+            (2 * torch.arange(_SIZE, device=x.device) * length / _SIZE + 1) / length - 1 for length in x.shape[-2:]
         )
-    return path
+        grid = torch.stack([across.expand(_SIZE, -1), down[:, None].expand(-1, _SIZE)], dim=-1)
+        return torch.nn.functional.grid_sample(
+            x, grid.expand(len(x), -1, -1, -1), mode="bilinear", padding_mode="border", align_corners=False
+        )
+
+    def _pooled(self, x: Tensor) -> Tensor:
+        if self._resize == "legacy-tf":
+            features: Tensor = self._network(x, return_features=True)
+        else:
+            features = self._network.layers((x - 128) / 128)
+        return features.reshape(len(x), self.dimension)

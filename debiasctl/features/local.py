@@ -6,7 +6,7 @@ import logging
 from collections.abc import Mapping
 from itertools import pairwise
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from pydantic import Field, PositiveInt
@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from debiasctl.api import LoadedDataset, PluginOptions, Split
-from debiasctl.errors import UsageError
+from debiasctl.errors import EvaluationError, UsageError
 from debiasctl.features.cache import cached_tensors
 from debiasctl.features.preprocessing import model_space
 from debiasctl.files import content_key
@@ -30,10 +30,13 @@ class Local:
 
     It is trained once, on the CPU and in one thread whatever the device, so that its weights depend on as little as
     can be, and cached with its checksum. Its features are computed in float64 and scaled by one number so that their
-    mean variance over the training images is 1. Figures compare only between equal identities, and are no FID.
+    mean variance over the training images is 1. Figures compare only between equal identities, and are no FID. A
+    classifier that does not know held-out images is refused: what it does not see, its distances do not measure.
     """
 
     labelled = True
+    name: ClassVar[str] = "local"
+    otherwise: ClassVar[str] = "--features local-ssl or pixels"
 
     class Options(PluginOptions):
         """Options of the local classifier."""
@@ -45,49 +48,82 @@ class Local:
         )
         resolution: int = Field(32, ge=4, le=256, description="larger images are averaged down to this many pixels")
         seed: int = Field(0, ge=0, lt=2**63, description="seed of initialisation and batches")
+        min_accuracy: float | None = Field(
+            None,
+            ge=0,
+            le=1,
+            description="held-out accuracy below which it is refused; by default half-way from always saying the most "
+            "common class to 1",
+        )
 
     def __init__(self, options: Options) -> None:
         self.options = options
 
     def prepare(self, data: LoadedDataset, *, cache_dir: Path, device: torch.device) -> "PreparedLocal":
-        """The trained extractor, from `cache_dir/features/local` where it is there.
+        """The trained extractor, from `cache_dir/features` where it is there.
+
+        Raises:
+            UsageError: the data set has no classes, or only one.
+            EvaluationError: the classifier's held-out accuracy is below the one stated.
+        """
+        options = self.options.model_dump(exclude={"min_accuracy"})  # which decides nothing of the features
+        key = content_key({"dataset": data.content_hash, "options": options, "version": VERSION})
+        task = self.task(data)
+        tensors, manifest = cached_tensors(
+            cache_dir / "features" / self.name / key, lambda: self._make(data, task, options)
+        )
+        self._check_accuracy(manifest["heldout_accuracy"], chance=_chance(task.train, len(task.info.classes)))
+        return PreparedLocal(tensors, manifest=manifest, device=device)
+
+    def task(self, data: LoadedDataset) -> LoadedDataset:
+        """What the classifier learns: the data set with its own classes.
 
         Raises:
             UsageError: the data set has no classes, or only one.
         """
         if len(data.info.classes) < 2:
             raise UsageError(
-                "features 'local' need a data set with at least 2 classes, and this one has "
-                f"{len(data.info.classes) or 'none'}. Use --features pixels"
+                f"features '{self.name}' need a data set with at least 2 classes, and this one has "
+                f"{len(data.info.classes) or 'none'}. Use {self.otherwise}"
             )
-        options = self.options.model_dump()
-        key = content_key({"dataset": data.content_hash, "options": options, "version": VERSION})
-        tensors, manifest = cached_tensors(cache_dir / "features" / "local" / key, lambda: self._make(data))
-        return PreparedLocal(tensors, manifest=manifest, device=device)
+        return data
 
-    def _make(self, data: LoadedDataset) -> tuple[dict[str, Tensor], dict[str, Any]]:
-        _LOG.info("training the classifier whose features are 'local', on %d images", len(data.train))
+    def _make(
+        self, data: LoadedDataset, task: LoadedDataset, options: dict[str, Any]
+    ) -> tuple[dict[str, Tensor], dict[str, Any]]:
+        _LOG.info("training the classifier whose features are '%s', on %d images", self.name, len(data.train))
         resolution = self.options.resolution
         threads = torch.get_num_threads()
         torch.set_num_threads(1)
         try:
             with torch.inference_mode(False), torch.enable_grad():
-                network = train_classifier(data, self.options)
-            accuracy = _accuracy(network, data.heldout, resolution=resolution)
+                network = train_classifier(task, self.options)
+            accuracy = _accuracy(network, task.heldout, resolution=resolution)
             scale = _scale(network, data.train, resolution=resolution)
         finally:
             torch.set_num_threads(threads)
         state = {name: tensor.detach() for name, tensor in network.state_dict().items()} | {"scale": scale}
         return state, {
             "version": VERSION,
-            "options": self.options.model_dump(),
+            "options": options,
             "dataset_hash": data.content_hash,
             "channels": data.info.channels,
-            "classes": list(data.info.classes),
+            "classes": list(task.info.classes),
             "num_train": len(data.train),
             "num_heldout": len(data.heldout),
             "heldout_accuracy": accuracy,
         }
+
+    def _check_accuracy(self, accuracy: float | None, *, chance: float) -> None:
+        """Refuse a classifier that does not know images which it was not trained on."""
+        needed = (1 + chance) / 2 if self.options.min_accuracy is None else self.options.min_accuracy
+        if accuracy is not None and accuracy < needed:
+            raise EvaluationError(
+                f"features '{self.name}': the classifier that was trained for them is right on {accuracy:.1%} of the "
+                f"held-out images (always the most common class: {chance:.1%}; needed: {needed:.1%}), so distances in "
+                f"its features would say little.\nUse {self.otherwise}; or train it longer, {self.name}:steps=...; or "
+                f"say that less will do, {self.name}:min_accuracy={accuracy:.2f}"
+            )
 
 
 class PreparedLocal:
@@ -185,6 +221,12 @@ def _accuracy(network: Classifier, split: Split, *, resolution: int) -> float | 
         x = model_space(split.images(indices), resolution=resolution, dtype=torch.float32)
         right += int((network(x).argmax(dim=1) == _labels(split, indices)).sum())
     return right / len(split)
+
+
+def _chance(split: Split, num_classes: int) -> float:
+    """The accuracy of always saying the class that most of a split's images are of."""
+    counts = torch.bincount(_labels(split, torch.arange(len(split))), minlength=num_classes)
+    return counts.max().item() / len(split)
 
 
 @torch.no_grad()

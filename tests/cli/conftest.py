@@ -33,8 +33,10 @@ def _evaluated(tmp_path_factory: pytest.TempPathFactory, photo_folder: Path) -> 
             ("colour-b", photo_folder, "min-snr:gamma=3"),
         ):
             succeed("train", data, "--weighting", weighting, *OPTIONS, "--steps", "4", "--name", name)
-            features = "local:steps=2,dimension=4" if data == "digits" else "pixels:dimension=4"
-            succeed("evaluate", name, "--num", "8", "--steps", "2,3", "--features", features)
+            features = ("pixels:dimension=4",)
+            if data == "digits":
+                features = ("local:steps=2,dimension=4,min_accuracy=0", "--metrics", "fd_local,kd_local")
+            succeed("evaluate", name, "--num", "8", "--steps", "2,3", "--features", *features)
     return home
 
 

@@ -5,7 +5,14 @@ import torch
 
 from debiasctl.errors import EvaluationError
 from debiasctl.evaluation import distances
-from debiasctl.evaluation.distances import frechet_distance, gaussian_moments, kernel_distance, kernel_self_mean
+from debiasctl.evaluation.distances import (
+    Moments,
+    covariance_root,
+    frechet_distance,
+    gaussian_moments,
+    kernel_distance,
+    kernel_self_mean,
+)
 
 
 def normal(*shape, seed=0):
@@ -32,6 +39,59 @@ def test_moments_are_numpys():
 def test_moments_keep_their_precision_far_from_zero():
     features = normal(100, 3)
     torch.testing.assert_close(gaussian_moments(features + 1e6)[1], gaussian_moments(features)[1], rtol=1e-8, atol=1e-8)
+
+
+@pytest.mark.parametrize("offset", [0.0, 1e5])
+def test_moments_that_come_in_batches(offset):
+    features = normal(203, 6).exp() + offset
+    whole, streamed, first, second = (Moments(6) for _ in range(4))
+    whole.add(features)
+    for part in torch.split(features, 17):
+        streamed.add(part.float() if offset == 0 else part)
+    streamed.add(features[:0])
+    first.add(features[:50])
+    second.add(features[50:])
+    tolerance = 1e-5 if offset == 0 else 1e-9
+    for other in (streamed, first.merged(second), second.merged(first)):
+        assert other.num == 203
+        np.testing.assert_allclose(other.mean, whole.mean, rtol=tolerance)
+        np.testing.assert_allclose(other.covariance(), whole.covariance(), rtol=tolerance, atol=tolerance)
+    rest = whole.without(first)
+    assert (rest.num, first.num) == (153, 50)
+    np.testing.assert_allclose(rest.mean, second.mean, rtol=1e-9)
+    np.testing.assert_allclose(rest.covariance(), second.covariance(), rtol=1e-6, atol=1e-8)
+
+
+def test_moments_refuse_other_features():
+    moments = Moments(3)
+    moments.add(torch.ones(1, 3))
+    with pytest.raises(EvaluationError, match="at least 2 images"):
+        moments.covariance()
+    with pytest.raises(EvaluationError, match=r"\[N, 3\]"):
+        moments.add(torch.ones(2, 4))
+    with pytest.raises(EvaluationError, match="NaN"):
+        moments.add(torch.full((2, 3), torch.nan))
+
+
+@pytest.mark.parametrize("decay", [5.0, 15.0, 25.0, 40.0])
+def test_small_eigenvalues_keep_their_digits(decay):
+    """Roots that are known, of spectra so steep that roots of eigenvalues of the product would be wrong in the 6th."""
+    values = torch.exp(-decay * torch.arange(300, dtype=torch.float64) / 300)
+    basis = rotation(300)
+    near = torch.linalg.qr(torch.eye(300, dtype=torch.float64) + 2e-4 * normal(300, 300, seed=3))[0] @ basis
+    roots = [vectors * values.sqrt() @ vectors.T for vectors in (basis, near)]
+    overlap = np.linalg.svd((roots[0] @ roots[1]).numpy(), compute_uv=False).sum()
+    zero = torch.zeros(300)
+    found = frechet_distance(zero, roots[0] @ roots[0], zero, roots[1] @ roots[1])
+    assert found == pytest.approx(2 * values.sum().item() - 2 * overlap, rel=1e-7)
+
+
+def test_a_root_that_is_known_is_used():
+    m1, m2, s1, s2 = normal(20, seed=1), normal(20, seed=2), covariance(20, 3), covariance(20, 4)
+    root = covariance_root(s2)
+    torch.testing.assert_close(root @ root, s2)
+    assert frechet_distance(m1, s1, m2, s2, root2=root) == frechet_distance(m1, s1, m2, s2)
+    assert frechet_distance(m1, s1, m2, s2, root2=2 * root) < frechet_distance(m1, s1, m2, s2)
 
 
 @pytest.mark.parametrize("m1, s1, m2, s2", [(0.0, 1.0, 2.0, 3.0), (-1.0, 0.5, -1.0, 0.0), (5.0, 0.0, 1.0, 0.0)])

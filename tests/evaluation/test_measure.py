@@ -6,19 +6,29 @@ import torch
 
 from debiasctl.api import ArraySplit, LoadedDataset
 from debiasctl.errors import EvaluationError, UsageError
+from debiasctl.evaluation.distances import gaussian_moments
+from debiasctl.evaluation.intervals import Jackknife, difference_interval
 from debiasctl.evaluation.measure import (
     available_metrics,
     check_metrics,
     default_features,
     distance_names,
     measure,
+    observe_for,
 )
+from debiasctl.evaluation.reference import fixed_reference
+from debiasctl.evaluation.statistics_file import read_statistics, write_statistics
 
-GREY = ["fd_local", "kd_local"]
-COLOUR = ["mean_shift_r", "mean_shift_g", "mean_shift_b", "mean_shift_squared", "colour_fd"]
+DISTANCES = ["fd_local", "kd_local"]
+NEIGHBOURS = ["precision", "recall", "density", "coverage", "nearest_train_gap", "memorised_share"]
+GREY = [*DISTANCES, *NEIGHBOURS, "spectrum_distance", "mean_shift_grey", "std_shift_grey"]
+MEANS, STDS = (["_".join([kind, "shift", channel]) for channel in "rgb"] for kind in ("mean", "std"))
+COLOUR = [*MEANS, *STDS, "mean_shift_squared", "colour_fd"]
+EXTRA = {"sfd_local", "is_local"}
 
 
 def measured(images, data, features, cache, name="local", metrics=None, **changes):
+    images = ArraySplit(images) if isinstance(images, torch.Tensor) else images
     return measure(images, data, features, feature_name=name, metrics=metrics, cache_dir=cache, **changes)
 
 
@@ -34,8 +44,11 @@ def frechet_by_hand(x, y):
 
 
 def test_names_follow_features_and_colour(digits, photos):
-    assert list(available_metrics(digits.info, "local")) == GREY
-    assert list(available_metrics(photos.info, "pixels")) == ["fd_pixels", "kd_pixels", *COLOUR]
+    assert set(available_metrics(digits.info, "local")) == {*GREY, *EXTRA}
+    assert set(available_metrics(photos.info, "pixels")) == {
+        "fd_pixels", "kd_pixels", "sfd_pixels", "is_pixels", *NEIGHBOURS, "spectrum_distance", *COLOUR,
+    }  # fmt: skip
+    assert {"fid", "kid", "sfid", "inception_score"} < set(available_metrics(digits.info, "inception"))
     assert distance_names("inception") == ("fid", "kid")
     assert distance_names("clip") == ("fd_clip", "kd_clip")
     assert default_features(digits.info) == "local"
@@ -45,8 +58,10 @@ def test_names_follow_features_and_colour(digits, photos):
 def test_which_direction_is_better(photos):
     described = available_metrics(photos.info, "pixels")
     signed = {name for name, entry in described.items() if entry["better"] == "closer to 0"}
-    assert signed == {"mean_shift_r", "mean_shift_g", "mean_shift_b"}
-    assert {entry["better"] for name, entry in described.items() if name not in signed} == {"lower"}
+    higher = {name for name, entry in described.items() if entry["better"] == "higher"}
+    assert signed == {*MEANS, *STDS, "nearest_train_gap"}
+    assert higher == {"precision", "recall", "density", "coverage", "is_pixels"}
+    assert {entry["better"] for name, entry in described.items() if name not in signed | higher} == {"lower"}
 
 
 @pytest.mark.parametrize(
@@ -93,9 +108,9 @@ def test_with_fewer_held_out_images_the_samples_are_measured_at_their_number_too
     first = measured(samples[:100], few, digit_features, tmp_path)
     entry = result["metrics"]["fd_local"]
     assert (entry["num"], entry["floor_num"]) == (300, 100)
-    assert values(result, "value_at_floor_num") == values(first)
+    assert values(result, "value_at_floor_num") == pytest.approx(values(first), rel=1e-9)
     assert entry["value"] > 2 * entry["value_at_floor_num"]
-    assert values(result, "floor") == values(first, "floor")
+    assert values(result, "floor") == pytest.approx(values(first, "floor"), rel=1e-9, abs=1e-12)
     assert any("only 100 images are held out" in note for note in result["notes"])
     assert not any("value_at_floor_num" in note for note in first["notes"])
 
@@ -112,9 +127,9 @@ def test_worse_images_have_worse_figures(digits, digit_features, tmp_path):
     noise = torch.randint(0, 256, real.shape, generator=generator, dtype=torch.uint8)
     blurred = torch.nn.functional.avg_pool2d(real.float(), 3, 1, 1).to(torch.uint8)
     clean, soft, random = (values(measured(x, digits, digit_features, tmp_path)) for x in (real, blurred, noise))
-    for name in GREY:
+    for name in DISTANCES:
         assert clean[name] < soft[name] < random[name]
-    assert values(measured(real, digits, digit_features, tmp_path), "floor") == clean
+    assert values(measured(real, digits, digit_features, tmp_path), "floor") == pytest.approx(clean)
 
 
 def test_a_tint_is_seen_in_its_channel(photos, photo_features, tmp_path):
@@ -129,7 +144,7 @@ def test_a_tint_is_seen_in_its_channel(photos, photo_features, tmp_path):
     assert after["mean_shift_squared"] == pytest.approx(sum(after[name] ** 2 for name in COLOUR[:3]))
     assert after["colour_fd"] > before["colour_fd"] + 0.01
     assert after["fd_pixels"] > before["fd_pixels"]
-    assert list(shifted["metrics"]) == ["fd_pixels", "kd_pixels", *COLOUR]
+    assert after["std_shift_r"] == pytest.approx(before["std_shift_r"])
 
 
 @pytest.mark.parametrize("name", ["local", "pixels"])
@@ -172,8 +187,10 @@ def test_without_held_out_images_there_is_no_floor(digits, digit_features, tmp_p
     [
         (torch.zeros(5, 1, 8, 8), "uint8"),
         (torch.zeros(5, 8, 8, dtype=torch.uint8), "uint8"),
-        (torch.zeros(5, 3, 8, 8, dtype=torch.uint8), "data set's are"),
-        (torch.zeros(5, 1, 8, 9, dtype=torch.uint8), "data set's are"),
+        (torch.full((5, 1, 8, 8), torch.nan), "NaN or infinity"),
+        (torch.zeros(5, 3, 8, 8, dtype=torch.uint8), "colour images cannot be measured against grey"),
+        (torch.zeros(5, 1, 8, 9, dtype=torch.uint8), "one size"),
+        (torch.zeros(5, 1, 16, 16, dtype=torch.uint8), "one size"),
         (torch.zeros(1, 1, 8, 8, dtype=torch.uint8), "at least 2"),
     ],
 )
@@ -185,3 +202,118 @@ def test_images_that_cannot_be_measured(digits, digit_features, tmp_path, images
 def test_fid_needs_verified_weights(photos, photo_features, tmp_path):
     with pytest.raises(EvaluationError, match="no FID"):
         measured(photos.heldout.array, photos, photo_features, tmp_path, "inception")
+
+
+def test_an_interval_holds_its_estimate_and_what_a_difference_needs(digits, digit_features, tmp_path):
+    blurred = torch.nn.functional.avg_pool2d(digits.heldout.array.float(), 3, 1, 1).to(torch.uint8)
+    sharp, soft = (measured(x, digits, digit_features, tmp_path) for x in (digits.heldout.array, blurred))
+    for result in (sharp, soft):
+        for name in set(GREY) - {"recall", "coverage"}:
+            entry = result["metrics"][name]
+            assert entry["interval"]["low"] <= entry["corrected"] <= entry["interval"]["high"]
+            assert entry["interval"]["level"] == 0.95
+            assert entry["interval_reason"] is None
+    for name in ("recall", "coverage"):
+        assert sharp["metrics"][name]["interval"] is None
+        assert "neighbourhoods" in sharp["metrics"][name]["interval_reason"]
+    first, second = (Jackknife(**found["metrics"]["fd_local"]["interval"]["jackknife"]) for found in (sharp, soft))
+    assert difference_interval(first, second).low > 0
+    assert sharp["metrics"]["fd_local"]["corrected"] < sharp["metrics"]["fd_local"]["value"]
+
+
+def test_too_few_images_have_no_interval_and_no_extrapolation(digits, digit_features, tmp_path):
+    few = measured(digits.heldout.array[:127], digits, digit_features, tmp_path)["metrics"]
+    more = measured(digits.heldout.array[:128], digits, digit_features, tmp_path)["metrics"]
+    assert "8 images per dimension" in few["fd_local"]["interval_reason"]
+    assert few["kd_local"]["interval"] is not None
+    assert more["fd_local"]["interval"] is not None
+    assert more["fd_local"]["extrapolated"] is None
+    assert "needs 256 images" in more["fd_local"]["extrapolated_reason"]
+    enough = measured(digits.heldout.array[:256], digits, digit_features, tmp_path)["metrics"]
+    assert enough["fd_local"]["extrapolated"]["nums"][-1] == 256
+
+
+def test_copies_of_training_images_are_found(digits, digit_features, tmp_path):
+    entries = measured(digits.train.array[:150], digits, digit_features, tmp_path)["metrics"]
+    assert entries["memorised_share"]["value"] == 1
+    assert entries["nearest_train_gap"]["value"] == -1
+    assert entries["memorised_share"]["floor"] < 0.05
+    assert abs(entries["nearest_train_gap"]["floor"]) < 0.2
+
+
+def test_what_cannot_be_had_is_refused_by_name_and_listed_otherwise(digits, digit_features, tmp_path):
+    images = digits.heldout.array[:50]
+    found = measured(images, digits, digit_features, tmp_path)
+    assert set(found["unavailable"]) == EXTRA
+    assert set(found["metrics"]) == set(GREY)
+    with pytest.raises(EvaluationError, match="'is_local': features 'local' give no class probabilities"):
+        measured(images, digits, digit_features, tmp_path, metrics=["is_local"])
+    with pytest.raises(EvaluationError, match="more than 5 images"):
+        measured(images[:5], digits, digit_features, tmp_path, metrics=["coverage"])
+
+
+def test_statistics_from_a_file_have_no_neighbours(digits, digit_features, tmp_path):
+    mean, covariance = gaussian_moments(digit_features(digits.train.array))
+    path = tmp_path / "statistics.npz"
+    write_statistics(path, mean, covariance, metadata={})
+    fixed = fixed_reference(read_statistics(path), digits.info)
+    images = digits.heldout.array
+    found = measured(images, fixed, digit_features, tmp_path)
+    assert set(found["metrics"]) == {"fd_local"}
+    known = measured(images, digits, digit_features, tmp_path)["metrics"]["fd_local"]
+    assert found["metrics"]["fd_local"]["value"] == pytest.approx(known["value"], rel=1e-9)
+    assert found["metrics"]["fd_local"]["interval"]["low"] == pytest.approx(known["interval"]["low"], rel=1e-6)
+    assert found["metrics"]["fd_local"]["floor"] is None
+    with pytest.raises(EvaluationError, match=r"'kd_local': .* no features of single images"):
+        measured(images, fixed, digit_features, tmp_path, metrics=["kd_local"])
+
+
+class Wide:
+    """Pixels as features, with class probabilities and spatial features; takes any size."""
+
+    identity, dimension, any_size, details = "wide", 4, True, {}
+
+    def __call__(self, images):
+        return torch.nn.functional.adaptive_avg_pool2d(images.double(), 2).flatten(1)[:, :4]
+
+    def logits(self, images):
+        return self(images) / 20
+
+    def spatial(self, images):
+        return torch.nn.functional.adaptive_avg_pool2d(images.double(), (1, 3)).flatten(1)
+
+
+def test_scores_by_classes_and_spatial_features(digits, tmp_path):
+    images = digits.heldout.array
+    found = measured(images, digits, Wide(), tmp_path, "wide")["metrics"]
+    p = torch.softmax(Wide().logits(images), dim=1).numpy()
+    score = np.exp((p * np.log(p / p.mean(axis=0))).sum(axis=1).mean())
+    assert found["is_wide"]["value"] == pytest.approx(score, rel=1e-9)
+    assert found["is_wide"]["floor"] == pytest.approx(score, rel=1e-9)
+    assert found["is_wide"]["better"] == "higher"
+    spatial = (Wide().spatial(split.array).numpy() for split in (digits.heldout, digits.train))
+    assert found["sfd_wide"]["value"] == pytest.approx(frechet_by_hand(*spatial), rel=1e-6)
+    assert found["sfd_wide"]["floor"] == pytest.approx(found["sfd_wide"]["value"], rel=1e-9)
+
+
+def test_another_size_where_the_features_take_any(digits, tmp_path):
+    larger = torch.nn.functional.interpolate(digits.heldout.array.float(), size=16).to(torch.uint8)
+    found = measured(larger, digits, Wide(), tmp_path, "wide")
+    assert found["metrics"]["fd_wide"]["value"] == pytest.approx(found["metrics"]["fd_wide"]["floor"], rel=1e-9)
+    assert "other frequencies" in found["unavailable"]["spectrum_distance"]
+
+
+def test_what_was_observed_may_be_given(digits, digit_features, tmp_path):
+    images = ArraySplit(digits.heldout.array[:60])
+    given = {"metrics": None, "info": digits.info, "feature_name": "local"}
+    observed = observe_for(images, digit_features, **given, batch_size=7)
+    again = measured(observed, digits, digit_features, tmp_path)
+    assert values(again) == pytest.approx(values(measured(images, digits, digit_features, tmp_path)), rel=1e-9)
+    assert observed.features.shape == (60, digit_features.dimension)
+
+
+def test_the_curve_of_a_spectrum(digits, digit_features, tmp_path):
+    entry = measured(digits.train.array, digits, digit_features, tmp_path)["metrics"]["spectrum_distance"]
+    assert entry["value"] == pytest.approx(0, abs=1e-15)
+    assert entry["curve"]["cycles_per_image"] == [1, 2, 3, 4]
+    assert entry["curve"]["power"] == pytest.approx(entry["curve"]["real_power"])

@@ -5,7 +5,8 @@ import torch
 from debiasctl.api import ArraySplit, LoadedDataset
 from debiasctl.errors import EvaluationError
 from debiasctl.evaluation.colour import mean_colours
-from debiasctl.evaluation.reference import extract, reference_statistics, spread_indices
+from debiasctl.evaluation.reference import extract, fixed_reference, reference_statistics, spread_indices
+from debiasctl.evaluation.statistics_file import read_statistics, write_statistics
 
 
 class Means:
@@ -41,6 +42,8 @@ def test_statistics_are_numpys_and_cached(digits, tmp_path):
     array = digits.train.array.double().numpy().mean(axis=(1, 3))
     np.testing.assert_allclose(made.mean, array.mean(axis=0), rtol=1e-12)
     np.testing.assert_allclose(made.covariance, np.cov(array, rowvar=False), rtol=1e-9, atol=1e-12)
+    np.testing.assert_allclose(made.root @ made.root, made.covariance, rtol=1e-9, atol=1e-9 * made.covariance.max())
+    torch.testing.assert_close(made.root, made.root.T)
     kernel = (array @ array.T / 8 + 1) ** 3
     expected = (kernel.sum() - np.trace(kernel)) / len(array) / (len(array) - 1)
     assert made.kernel_self.item() == pytest.approx(expected, rel=1e-12)
@@ -114,6 +117,24 @@ def test_one_training_image_is_no_reference(digits, tmp_path):
     data = LoadedDataset(digits.info, ArraySplit(digits.train.array[:1]), digits.heldout, "one")
     with pytest.raises(EvaluationError, match="at least 2 training images"):
         reference_statistics(data, Means(), cache_dir=tmp_path)
+
+
+def test_fixed_statistics_stand_for_a_data_set(digits, tmp_path):
+    made = reference_statistics(digits, Means(), cache_dir=tmp_path)
+    write_statistics(tmp_path / "x.npz", made.mean, made.covariance, metadata={"features": "means"})
+    statistics = read_statistics(tmp_path / "x.npz")
+    assert statistics.metadata == {"features": "means"}
+    data = fixed_reference(statistics, digits.info)
+    found = reference_statistics(data, Means(), cache_dir=tmp_path / "no-cache")
+    assert torch.equal(found.mean, made.mean)
+    torch.testing.assert_close(found.root, made.root, rtol=1e-9, atol=1e-9)
+    assert found.features is found.kernel_self is found.colours is None
+    assert (len(found.heldout_features), len(data.train), len(data.heldout)) == (0, 0, 0)
+    assert not (tmp_path / "no-cache").exists()
+    other = Means()
+    other.dimension = 9
+    with pytest.raises(EvaluationError, match="have 8 dimensions and these features 9"):
+        reference_statistics(data, other, cache_dir=tmp_path)
 
 
 @pytest.mark.parametrize(

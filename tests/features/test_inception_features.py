@@ -1,5 +1,7 @@
 import dataclasses
 import hashlib
+import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -7,27 +9,60 @@ import torch
 from PIL import Image
 from torch import nn
 
-from debiasctl.api import Features
+from debiasctl.api import ArraySplit, Features
 from debiasctl.errors import EvaluationError, UsageError
 from debiasctl.evaluation.measure import measure
-from debiasctl.features import inception
+from debiasctl.features import inception, weights_file
 from debiasctl.features.inception import FILE_NAME, Inception
 
 CPU = torch.device("cpu")
 
 
-class Stub(nn.Module):
-    """In the shape of the real file: `layers` takes normalised 299x299 images and gives 2048 features."""
+class Mixed(nn.Module):
+    """As the layer that the real network has under this name: several branches, of which one is `conv`."""
 
     def __init__(self):
         super().__init__()
-        self.layers = nn.Sequential(nn.AdaptiveAvgPool2d(8), nn.Flatten(), nn.Linear(192, 2048))
-        generator = torch.Generator().manual_seed(0)
-        for parameter in self.layers.parameters():
-            nn.init.normal_(parameter, generator=generator)
+        self.conv = nn.Conv2d(3, 9, 1)
+        self.tower = nn.Conv2d(3, 2, 1)
 
-    def forward(self, x: torch.Tensor, return_features: bool = True) -> torch.Tensor:
-        return self.layers(x)
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return torch.cat([self.conv(x), self.tower(x)], 1)
+
+
+class Stub(nn.Module):
+    """In the shape of the real file: `layers` takes normalised 299x299 images and gives 2048 features; the whole
+    resizes as TensorFlow 1 did, and gives features or probabilities."""
+
+    def __init__(self):
+        super().__init__()
+        self.layers = nn.Sequential()
+        self.layers.add_module("pool0", nn.AdaptiveAvgPool2d(17))
+        self.layers.add_module("mixed_6", Mixed())
+        self.layers.add_module("pool1", nn.AdaptiveAvgPool2d(4))
+        self.layers.add_module("flat", nn.Flatten())
+        self.layers.add_module("linear", nn.Linear(176, 2048))
+        self.output = nn.Linear(2048, 1008)
+        generator = torch.Generator().manual_seed(0)
+        for parameter in self.parameters():
+            nn.init.normal_(parameter, std=0.1, generator=generator)
+
+    def forward(
+        self, x: torch.Tensor, return_features: bool = False, use_fp16: bool = False, no_output_bias: bool = False
+    ) -> torch.Tensor:
+        height, width = x.shape[2], x.shape[3]
+        down, across = torch.arange(299) * (height / 299), torch.arange(299) * (width / 299)
+        top, left = down.long(), across.long()
+        below, right = (top + 1).clamp(max=height - 1), (left + 1).clamp(max=width - 1)
+        row, column = (down - top)[:, None], across - left
+        rows = x[:, :, top] * (1 - row) + x[:, :, below] * row
+        x = rows[:, :, :, left] * (1 - column) + rows[:, :, :, right] * column
+        features = self.layers((x - 128) / 128)
+        if return_features:
+            return features
+        if no_output_bias:
+            return nn.functional.linear(features, self.output.weight).softmax(1)
+        return self.output(features).softmax(1)
 
 
 @pytest.fixture(scope="session")
@@ -42,27 +77,36 @@ def weights(stub, tmp_path_factory):
     return path
 
 
+def trust(monkeypatch, path):
+    """A file takes the place of the one that is downloaded and expected."""
+    changed = dataclasses.replace(
+        inception.WEIGHTS, url=path.as_uri(), sha256=hashlib.sha256(path.read_bytes()).hexdigest()
+    )
+    monkeypatch.setattr(inception, "WEIGHTS", changed)
+
+
+def at_url(monkeypatch, url):
+    monkeypatch.setattr(inception, "WEIGHTS", dataclasses.replace(inception.WEIGHTS, url=url))
+
+
 @pytest.fixture
 def trusted(weights, monkeypatch):
-    """The stub takes the place of the file that is downloaded and expected."""
-    monkeypatch.setattr(inception, "URL", weights.as_uri())
-    monkeypatch.setattr(inception, "SHA256", hashlib.sha256(weights.read_bytes()).hexdigest())
+    trust(monkeypatch, weights)
 
 
 def prepared(data, cache, **options):
     return Inception(Inception.Options(**options)).prepare(data, cache_dir=cache, device=CPU)
 
 
-def by_hand(stub, images):
+def resized(images):
     rows = []
     for image in images.expand(-1, 3, -1, -1).numpy():
         channels = [
             np.asarray(Image.fromarray(channel.astype(np.float32)).resize((299, 299), Image.Resampling.BICUBIC))
             for channel in image
         ]
-        rows.append(torch.from_numpy((np.stack(channels).clip(0, 255) - 128) / 128))
-    with torch.no_grad():
-        return stub.layers(torch.stack(rows)).double()
+        rows.append(torch.from_numpy(np.stack(channels).clip(0, 255)))
+    return torch.stack(rows)
 
 
 @pytest.mark.usefixtures("trusted")
@@ -73,10 +117,78 @@ def test_download_then_features_as_clean_fid_makes_them(digits, photos, stub, we
         images = data.heldout.array[:35]
         found = features(images)
         assert found.dtype == torch.float64
-        torch.testing.assert_close(found, by_hand(stub, images), rtol=1e-4, atol=1e-4)
+        with torch.no_grad():
+            by_hand = stub.layers((resized(images) - 128) / 128).double()
+        torch.testing.assert_close(found, by_hand, rtol=1e-4, atol=1e-4)
         parts = torch.cat([features(part) for part in torch.split(images, 6)])
         torch.testing.assert_close(parts, found, rtol=0, atol=1e-6 * found.abs().max().item())
     assert (tmp_path / "features" / "inception" / FILE_NAME).read_bytes() == weights.read_bytes()
+
+
+@pytest.mark.usefixtures("trusted")
+def test_the_network_resizes_itself_as_adm_and_edm_do(digits, photos, stub, tmp_path):
+    clean = prepared(photos, tmp_path)
+    for data in (digits, photos):
+        legacy = prepared(data, tmp_path, resize="legacy-tf")
+        images = data.heldout.array[:33]
+        with torch.no_grad():
+            expected = stub(images.expand(-1, 3, -1, -1).float(), return_features=True)
+        torch.testing.assert_close(legacy(images), expected.double(), rtol=1e-4, atol=1e-4)
+    assert (clean(images) - legacy(images)).abs().max() > 1e-2
+    assert clean.identity != legacy.identity
+    assert "legacy-tf" in legacy.details["resize"]
+
+
+@pytest.mark.usefixtures("trusted")
+@pytest.mark.parametrize("resize", ["clean", "legacy-tf"])
+def test_probabilities_and_the_spatial_grid(photos, stub, tmp_path, resize):
+    """Both are of the same network at the same 299x299 pixels as the features."""
+    features = prepared(photos, tmp_path, resize=resize)
+    images = photos.heldout.array[:33]
+    with torch.no_grad():
+        if resize == "clean":
+            x = resized(images)
+        else:
+            held = []
+            handle = stub.layers.pool0.register_forward_pre_hook(lambda module, given: held.append(given[0]))
+            stub(images.float())
+            handle.remove()
+            x = held[0] * 128 + 128
+        probabilities = stub(x, no_output_bias=True)
+        grid = stub.layers.mixed_6.conv(stub.layers.pool0((x - 128) / 128))[:, :7]
+    torch.testing.assert_close(features.logits(images).exp().float(), probabilities, rtol=1e-3, atol=1e-6)
+    spatial = features.spatial(images)
+    assert spatial.shape == (33, 2023)
+    torch.testing.assert_close(spatial.view(33, 17, 17, 7).permute(0, 3, 1, 2).float(), grid, rtol=1e-3, atol=1e-4)
+
+
+@pytest.mark.usefixtures("trusted")
+def test_nothing_is_written_into_clean_fids_package(digits, tmp_path, monkeypatch):
+    """A site-packages that cannot be written to is enough."""
+    import cleanfid
+
+    package = Path(cleanfid.__file__).parent
+    before = {path: path.stat().st_mtime_ns for path in package.rglob("*") if "__pycache__" not in path.parts}
+    written = []
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "no-temporary-folder"))
+    sys.addaudithook(
+        lambda event, given: (
+            written.append(given[0])
+            if event == "open" and isinstance(given[1], str) and set(given[1]) & set("wax+")
+            else None
+        )
+    )
+    prepared(digits, tmp_path / "cache")(digits.heldout.array[:2])
+    assert all(Path(path).is_relative_to(tmp_path / "cache") for path in written if isinstance(path, str))
+    assert {path: path.stat().st_mtime_ns for path in before} == before
+
+
+@pytest.mark.usefixtures("trusted")
+def test_a_truncated_file_is_named_by_its_checksum(digits, weights, tmp_path):
+    cut = tmp_path / FILE_NAME
+    cut.write_bytes(weights.read_bytes()[:-100])
+    with pytest.raises(EvaluationError, match=hashlib.sha256(cut.read_bytes()).hexdigest()):
+        prepared(digits, tmp_path / "cache", weights=cut)
 
 
 @pytest.mark.usefixtures("trusted")
@@ -85,7 +197,7 @@ def test_figures_are_called_fid_and_kid(digits, tmp_path):
         digits, train=dataclasses.replace(digits.train, array=digits.train.array[:20]), content_hash="small"
     )
     result = measure(
-        digits.heldout.array[:10],
+        ArraySplit(digits.heldout.array[:10]),
         dataclasses.replace(small, heldout=dataclasses.replace(digits.heldout, array=digits.heldout.array[:10])),
         prepared(small, tmp_path),
         feature_name="inception",
@@ -98,21 +210,20 @@ def test_figures_are_called_fid_and_kid(digits, tmp_path):
 @pytest.mark.usefixtures("trusted")
 @pytest.mark.parametrize("folder", [True, False])
 def test_weights_of_the_users_own(digits, weights, tmp_path, folder, monkeypatch):
-    monkeypatch.setattr(inception, "URL", "http://127.0.0.1:9/nothing")
+    at_url(monkeypatch, "http://127.0.0.1:9/nothing")
     features = prepared(digits, tmp_path, weights=weights.parent if folder else weights)
     assert features.dimension == 2048
     assert not list(tmp_path.iterdir())
 
 
-@pytest.mark.parametrize("given", ["missing", f"missing/{FILE_NAME}", "other-name.pt"])
+@pytest.mark.parametrize("given", ["missing", f"missing/{FILE_NAME}", "."])
 def test_weights_that_are_not_there(digits, tmp_path, given):
-    (tmp_path / "other-name.pt").write_bytes(b"weights")
     with pytest.raises(UsageError, match=FILE_NAME):
         prepared(digits, tmp_path, weights=tmp_path / given)
 
 
 def test_no_network_says_which_file_to_put_where(digits, tmp_path, monkeypatch):
-    monkeypatch.setattr(inception, "URL", "http://127.0.0.1:9/inception.pt")
+    at_url(monkeypatch, "http://127.0.0.1:9/inception.pt")
     with pytest.raises(EvaluationError) as caught:
         prepared(digits, tmp_path)
     assert str(tmp_path / "features" / "inception" / FILE_NAME) in str(caught.value)
@@ -122,8 +233,8 @@ def test_no_network_says_which_file_to_put_where(digits, tmp_path, monkeypatch):
 
 
 def test_a_download_that_is_cut_or_false_leaves_nothing(digits, weights, tmp_path, monkeypatch):
-    monkeypatch.setattr(inception, "URL", weights.as_uri())
-    with pytest.raises(EvaluationError, match=f"not {inception.SHA256}"):
+    at_url(monkeypatch, weights.as_uri())
+    with pytest.raises(EvaluationError, match=f"not {inception.WEIGHTS.sha256}"):
         prepared(digits, tmp_path)
     assert not [path for path in tmp_path.rglob("*") if path.is_file()]
 
@@ -145,7 +256,7 @@ class Dropped:
 
 
 def test_a_connection_that_drops_leaves_nothing(digits, tmp_path, monkeypatch):
-    monkeypatch.setattr(inception.urllib.request, "urlopen", lambda url, timeout: Dropped())
+    monkeypatch.setattr(weights_file.urllib.request, "urlopen", lambda url, timeout: Dropped())
     with pytest.raises(EvaluationError, match="timed out"):
         prepared(digits, tmp_path)
     assert not [path for path in tmp_path.rglob("*") if path.is_file()]
@@ -159,21 +270,21 @@ def test_other_weights_are_refused_and_left_alone(digits, tmp_path, own):
     with pytest.raises(EvaluationError) as caught:
         prepared(digits, tmp_path, **({"weights": path} if own else {}))
     assert hashlib.sha256(b"other weights").hexdigest() in str(caught.value)
-    assert inception.SHA256 in str(caught.value)
+    assert inception.WEIGHTS.sha256 in str(caught.value)
     assert path.read_bytes() == b"other weights"
 
 
 def test_the_file_that_is_expected():
     from cleanfid.downloads_helper import inception_url
 
-    assert inception.SHA256 == "f58cb9b6ec323ed63459aa4fb441fe750cfe39fafad6da5cb504a16f19e958f4"
-    assert inception_url == inception.URL
+    assert inception.WEIGHTS.sha256 == "f58cb9b6ec323ed63459aa4fb441fe750cfe39fafad6da5cb504a16f19e958f4"
+    assert inception_url == inception.WEIGHTS.url
 
 
 def test_verified_but_not_loadable(digits, tmp_path, monkeypatch):
     path = tmp_path / FILE_NAME
     path.write_bytes(b"no torchscript")
-    monkeypatch.setattr(inception, "SHA256", hashlib.sha256(b"no torchscript").hexdigest())
+    trust(monkeypatch, path)
     with pytest.raises(EvaluationError, match="cannot be loaded"):
         prepared(digits, tmp_path, weights=path)
 

@@ -6,12 +6,12 @@ import torch
 from safetensors.torch import load_file
 
 from debiasctl.api import ArraySplit, Features, LoadedDataset
-from debiasctl.errors import UsageError
+from debiasctl.errors import EvaluationError, UsageError
 from debiasctl.features import local
 from debiasctl.features.local import Local
 
 CPU = torch.device("cpu")
-QUICK = {"steps": 30}
+QUICK = {"steps": 30, "min_accuracy": 0}
 
 
 def prepared(data, cache, **options):
@@ -144,8 +144,25 @@ def test_larger_colour_images_are_averaged_down(photos, tmp_path):
 def test_without_classes_it_says_what_to_use(digits, tmp_path, classes):
     info = dataclasses.replace(digits.info, classes=classes)
     data = LoadedDataset(info, ArraySplit(digits.train.array), ArraySplit(digits.heldout.array), "unlabelled")
-    with pytest.raises(UsageError, match="--features pixels"):
+    with pytest.raises(UsageError, match="--features local-ssl or pixels"):
         prepared(data, tmp_path)
+
+
+def test_a_classifier_that_knows_nothing_is_refused(digits, tmp_path, no_training):
+    """Nothing is trained anew for what is asked of it, and nothing of the features depends on that."""
+    features = prepared(digits, tmp_path, steps=2)
+    accuracy = features.details["heldout_accuracy"]
+    assert accuracy < 0.5
+    no_training()
+    counts = torch.bincount(digits.train.targets)
+    needed = (1 + counts.max().item() / counts.sum().item()) / 2
+    with pytest.raises(EvaluationError) as caught:
+        prepared(digits, tmp_path, steps=2, min_accuracy=None)
+    for part in (f"{accuracy:.1%}", f"needed: {needed:.1%}", "--features local-ssl or pixels", "local:steps="):
+        assert part in str(caught.value)
+    assert prepared(digits, tmp_path, steps=2, min_accuracy=accuracy).identity == features.identity
+    with pytest.raises(EvaluationError):
+        prepared(digits, tmp_path, steps=2, min_accuracy=accuracy + 1e-6)
 
 
 def test_no_held_out_images(digits, tmp_path):

@@ -1,0 +1,172 @@
+"""`debiasctl doctor`."""
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from debiasctl.cli.output import format_bytes, print_json, print_pairs, print_table
+
+EXAMPLES = """[bold]Examples[/bold]
+
+debiasctl doctor
+
+debiasctl doctor --json"""
+_PACKAGES = ("debiasctl", "torch", "torchvision", "accelerate", "numpy", "pillow", "clean-fid", "scikit-learn", "scipy")
+
+
+def doctor(as_json: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False) -> None:
+    """Say what is here: versions, devices, folders, and the weights of feature extractors.
+
+    Exit code 1 where something is broken (weights that are not the published ones, a plugin that cannot be loaded, a
+    folder that cannot be written); what is only missing is said, with where to put it.
+    """
+    weights, problems = _weights()
+    folders = _folders()
+    problems += [f"{one['path']} cannot be written ({one['what']})" for one in folders if not one["writable"]]
+    report = {
+        "versions": _versions(),
+        "devices": _devices(),
+        "folders": folders,
+        "weights": weights,
+        "problems": problems,
+    }
+    if as_json:
+        print_json(report)
+    else:
+        _print(report)
+    if problems:
+        raise typer.Exit(1)
+
+
+def _versions() -> dict[str, str]:
+    import platform
+    from importlib.metadata import PackageNotFoundError, version
+
+    found = {"python": platform.python_version()}
+    for name in _PACKAGES:
+        try:
+            found[name] = version(name)
+        except PackageNotFoundError:
+            found[name] = "not installed"
+    return found
+
+
+def _devices() -> list[dict[str, Any]]:
+    import torch
+
+    devices: list[dict[str, Any]] = [{"device": "cpu", "name": f"{torch.get_num_threads()} threads", "memory": None}]
+    for number in range(torch.cuda.device_count()):
+        about = torch.cuda.get_device_properties(number)
+        devices.append({"device": f"cuda:{number}", "name": about.name, "memory": about.total_memory})
+    return devices
+
+
+def _folders() -> list[dict[str, Any]]:
+    from debiasctl import paths
+
+    found: list[tuple[str, Path | None]] = [("runs", paths.runs_dir()), ("cache", paths.cache_dir())]
+    found += [(f"cache: {name}", paths.cache_dir() / name) for name in ("datasets", "features", "references")]
+    return [
+        {
+            "what": what,
+            "path": str(path),
+            "exists": path.is_dir(),
+            "writable": _writable(path),
+            "bytes": _size(path),
+        }
+        for what, path in found
+        if path is not None
+    ]
+
+
+def _writable(path: Path) -> bool:
+    """Whether files could be written there, without writing any: in the folder, or where it would be made."""
+    import os
+
+    while not path.exists() and path != path.parent:
+        path = path.parent
+    return path.is_dir() and os.access(path, os.W_OK | os.X_OK)
+
+
+def _size(path: Path) -> int:
+    import os
+
+    total = 0
+    for folder, _, names in os.walk(path):
+        for name in names:
+            try:
+                total += os.lstat(os.path.join(folder, name)).st_size
+            except FileNotFoundError:  # another process has just replaced it
+                continue
+    return total
+
+
+def _weights() -> tuple[list[dict[str, Any]], list[str]]:
+    """How it stands with each file of weights that a feature extractor names, and what is broken."""
+    from debiasctl import paths, registry
+    from debiasctl.errors import DebiasctlError
+
+    files, problems = [], []
+    for record in registry.records("features"):
+        try:
+            plugin: Any = registry.load("features", record.name)
+        except DebiasctlError as error:
+            problems.append(str(error))
+            continue
+        for file in getattr(plugin, "weights_files", ()):
+            state, found = file.state(paths.cache_dir())
+            path = file.cached(paths.cache_dir())
+            files.append(
+                {
+                    "features": record.name,
+                    "network": file.network,
+                    "state": state,
+                    "path": str(path),
+                    "url": file.url,
+                    "sha256": found,
+                    "sha256_expected": file.sha256,
+                }
+            )
+            if state == "wrong":
+                problems.append(
+                    f"{path} is not {file.name} as published: its SHA-256 is {found}, and should be {file.sha256}. "
+                    f"It is cut short or another file; replace it by the one at {file.url}"
+                )
+    return files, problems
+
+
+def _print(report: dict[str, Any]) -> None:
+    print_pairs(report["versions"])
+    print_table(
+        ["device", "name", "memory"],
+        [
+            [one["device"], one["name"], "-" if one["memory"] is None else format_bytes(one["memory"])]
+            for one in report["devices"]
+        ],
+    )
+    print_table(
+        ["folder", "size", "state", "path"],
+        [
+            [
+                one["what"],
+                format_bytes(one["bytes"]),
+                ("" if one["writable"] else "cannot be written, ") + ("there" if one["exists"] else "not made yet"),
+                one["path"],
+            ]
+            for one in report["folders"]
+        ],
+    )
+    print_table(
+        ["features", "weights", "state"], [[one["features"], one["network"], one["state"]] for one in report["weights"]]
+    )
+    for one in report["weights"]:
+        if one["state"] == "missing":
+            how = "fetched when first used, or put it there yourself" if one["sha256_expected"] else "put it there"
+            print(f"{one['features']}: {how}: {one['url']}\n  -> {one['path']}")
+        elif one["state"] == "unverified":
+            print(f"{one['features']}: {one['path']} has SHA-256 {one['sha256']}; none is published to check it by")
+    for problem in report["problems"]:
+        print(f"broken: {problem}")
+    if not report["problems"]:
+        print("nothing is broken")

@@ -1,0 +1,219 @@
+"""What each metric is of a set of images against the real ones, and why some cannot be had."""
+
+from collections.abc import Callable, Collection
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from debiasctl.evaluation.colour import colour_fd, mean_shift_squared, pixel_std
+from debiasctl.evaluation.distances import Moments, covariance_root, gaussian_moments
+from debiasctl.evaluation.intervals import Jackknife
+from debiasctl.evaluation.jackknife import (
+    Gaussian,
+    KernelSums,
+    extrapolate,
+    frechet_jackknife,
+    group_moments,
+    mean_jackknife,
+)
+from debiasctl.evaluation.metrics import CHANNELS, NEIGHBOURS, Outcome, distance_names, extra_names
+from debiasctl.evaluation.neighbours import DENSITY_K, manifolds, nearest_distances
+from debiasctl.evaluation.observed import Observed, PixelStatistics
+from debiasctl.evaluation.reference import Reference, spread_indices
+from debiasctl.evaluation.spectrum import spectrum_distance
+
+MIN_PER_DIMENSION_OF_FIT = 16
+_MOST_NEIGHBOURS = 10_000
+_QUANTILE = 0.01  # of held-out images' distances: nearer ones count as memorised
+_MIN_HELDOUT = 100  # for that quantile
+_SMALL = 1e-300  # keeps the logarithm of a class that is never seen finite
+
+
+@dataclass(frozen=True)
+class Real:
+    """What images are measured against; `pixels` are the training images', `spatial` the extractor's other features."""
+
+    reference: Reference
+    pixels: PixelStatistics | None
+    spatial: Reference | None
+    size: int
+    channels: int
+
+
+def refusals(observed: Observed, real: Real, *, feature_name: str) -> dict[str, str]:
+    """The metrics that cannot be had of these images, each with the reason."""
+    reference = real.reference
+    kernel, (score, spatial) = distance_names(feature_name)[1], extra_names(feature_name)
+    nearest = ("nearest_train_gap", "memorised_share")
+    pixel_names = [f"{kind}_shift_{name}" for kind in ("mean", "std") for name in CHANNELS.get(real.channels, {})]
+    pixel_names += ["mean_shift_squared", "colour_fd", "spectrum_distance"]
+    refused: dict[str, str] = {}
+    if reference.features is None:
+        reason = "the reference holds a mean and a covariance, and no features of single images"
+        refused |= dict.fromkeys([kernel, *NEIGHBOURS, *nearest], reason)
+    else:
+        least = min(len(observed), len(reference.features))
+        if least <= DENSITY_K:
+            refused |= dict.fromkeys(NEIGHBOURS, f"more than {DENSITY_K} images of either kind are needed, not {least}")
+        if len(reference.heldout_features) < _MIN_HELDOUT:
+            reason = f"at least {_MIN_HELDOUT} held-out images are needed, not {len(reference.heldout_features)}"
+            refused |= dict.fromkeys(nearest, reason)
+    if real.pixels is None:
+        refused |= dict.fromkeys(pixel_names, "the reference holds no images")
+    elif observed.shape[1:] != (real.size, real.size):
+        refused["spectrum_distance"] = (
+            f"images of {observed.shape[1]}x{observed.shape[2]} have other frequencies than real ones of {real.size}"
+        )
+    if observed.logits is None:
+        refused[score] = f"features '{feature_name}' give no class probabilities"
+    if observed.spatial is None:
+        refused[spatial] = f"features '{feature_name}' give no spatial features"
+    elif real.spatial is None:
+        refused[spatial] = "the reference holds no spatial features"
+    return refused
+
+
+def figures(observed: Observed, real: Real, names: Collection[str], *, feature_name: str) -> dict[str, Outcome]:
+    """The metrics in `names`; those that so few images do not have are left out."""
+    frechet, kernel = distance_names(feature_name)
+    score, spatial = extra_names(feature_name)
+    found: dict[str, Outcome] = {}
+    if frechet in names:
+        found[frechet] = _frechet(observed.features, real.reference)
+    if kernel in names:
+        found[kernel] = _kernel(observed.features, real.reference)
+    if spatial in names and observed.spatial is not None and real.spatial is not None:
+        found[spatial] = _frechet(observed.spatial, real.spatial)
+    if score in names and observed.logits is not None:
+        found[score] = _inception_score(observed.logits)
+    if any(name in names for name in NEIGHBOURS):
+        found |= _neighbours(observed.features, real.reference)
+    if "nearest_train_gap" in names or "memorised_share" in names:
+        found |= _nearest(observed.features, real.reference)
+    if real.pixels is not None:
+        found |= _pixels(observed.pixels, real.pixels, names)
+    return {name: found[name] for name in names if name in found}
+
+
+def _frechet(features: Tensor, reference: Reference) -> Outcome:
+    target = Gaussian(reference.mean, reference.covariance, reference.root)
+    num, dimension = features.shape
+    moments = Moments(dimension)
+    moments.add(features)
+    value = target.distance(moments)
+
+    def extrapolated() -> dict[str, Any]:
+        if num < MIN_PER_DIMENSION_OF_FIT * dimension:
+            needed = MIN_PER_DIMENSION_OF_FIT * dimension
+            return {"extrapolated": None, "extrapolated_reason": f"a fit in 1/N needs {needed} images, not {num}"}
+        return {"extrapolated": vars(extrapolate(group_moments(features), target)), "extrapolated_reason": None}
+
+    def jackknife() -> Jackknife:
+        return frechet_jackknife(group_moments(features), target)
+
+    return Outcome(value, num, jackknife, dimension=dimension, details=extrapolated)
+
+
+def _kernel(features: Tensor, reference: Reference) -> Outcome:
+    assert reference.features is not None, "refused otherwise"
+    assert reference.kernel_self is not None, "kept with the features"
+    sums = KernelSums(features, reference.features, y_self=reference.kernel_self.item())
+    return Outcome(sums.distance(), len(features), sums.jackknife)
+
+
+def _inception_score(logits: Tensor) -> Outcome:
+    """exp of the mean divergence of an image's classes from all images' (Salimans et al., 2016, arXiv 1606.03498)."""
+    probabilities = logits.to(torch.float64).softmax(dim=1)
+    information = (probabilities * probabilities.clamp(min=_SMALL).log()).sum(dim=1, keepdim=True)
+    rows = torch.cat([probabilities, information], dim=1)
+
+    def score(mean: Tensor) -> float:
+        return float((mean[-1] - (mean[:-1] * mean[:-1].clamp(min=_SMALL).log()).sum()).exp())
+
+    return _of_means(rows, score, dimension=logits.shape[1])
+
+
+def _neighbours(features: Tensor, reference: Reference) -> dict[str, Outcome]:
+    """Of as many generated as training images, evenly spread: both counts decide what the figures are."""
+    assert reference.features is not None, "refused otherwise"
+    num = min(len(features), len(reference.features), _MOST_NEIGHBOURS)
+    if num <= DENSITY_K:
+        return {}
+    generated, real = (rows[spread_indices(len(rows), num)] for rows in (features, reference.features))
+    found = manifolds(generated, real)
+    hanging = "one image more or less changes many neighbourhoods: no interval with checked coverage is known"
+    return {
+        "precision": _share(found.inside),
+        "recall": Outcome(float(found.found.mean()), num, reason=hanging),
+        "density": _of_means(found.density, float),
+        "coverage": Outcome(float(found.covered.mean()), num, reason=hanging),
+    }
+
+
+def _nearest(features: Tensor, reference: Reference) -> dict[str, Outcome]:
+    assert reference.features is not None, "refused otherwise"
+    distances = nearest_distances(features, reference.features)
+    heldout = reference.heldout_features
+    kept = heldout[spread_indices(len(heldout), _MOST_NEIGHBOURS)]
+    fresh = nearest_distances(kept, reference.features)
+    scale = float(fresh.mean()) or 1.0  # all held-out images are copies: the distances themselves
+    return {
+        "nearest_train_gap": _of_means(distances, lambda mean: (float(mean) - float(fresh.mean())) / scale),
+        "memorised_share": _share((distances < fresh.quantile(_QUANTILE)).to(torch.float64)),
+    }
+
+
+def _pixels(pixels: PixelStatistics, real: PixelStatistics, names: Collection[str]) -> dict[str, Outcome]:
+    found: dict[str, Outcome] = {}
+    real_means = real.colours.mean(dim=0)
+    for channel, name in enumerate(CHANNELS.get(pixels.colours.shape[1], {})):
+        colours, moments = (
+            pixels.colours[:, channel],
+            torch.stack([pixels.colours[:, channel], pixels.squares[:, channel]], dim=1),
+        )
+        target = pixel_std(torch.stack([real_means[channel], real.squares[:, channel].mean()]))
+        found[f"mean_shift_{name}"] = _of_means(colours, _less(float, float(real_means[channel])))
+        found[f"std_shift_{name}"] = _of_means(moments, _less(pixel_std, target))
+    if "mean_shift_squared" in names:
+        found["mean_shift_squared"] = _of_means(
+            pixels.colours, lambda mean: mean_shift_squared(mean[None], real_means[None])
+        )
+    if "colour_fd" in names:
+        mean, covariance = gaussian_moments(real.colours)
+        target_colours = Gaussian(mean, covariance, covariance_root(covariance))
+        found["colour_fd"] = Outcome(
+            colour_fd(pixels.colours, real.colours), len(pixels.colours),
+            lambda: frechet_jackknife(group_moments(pixels.colours), target_colours),
+            dimension=pixels.colours.shape[1],
+        )  # fmt: skip
+    if "spectrum_distance" in names and pixels.power.shape[1] == real.power.shape[1]:
+        found["spectrum_distance"] = _spectrum(pixels.power, real.power.mean(dim=0))
+    return found
+
+
+def _spectrum(power: Tensor, real: Tensor) -> Outcome:
+    curve = {
+        "cycles_per_image": list(range(1, len(real) + 1)),
+        "power": power.mean(dim=0).tolist(),
+        "real_power": real.tolist(),
+    }
+    statistic = partial(spectrum_distance, reference=real)
+    value = statistic(power.mean(dim=0))
+    return Outcome(value, len(power), partial(mean_jackknife, power, statistic), details=lambda: {"curve": curve})
+
+
+def _less(statistic: Callable[[Tensor], float], target: float) -> Callable[[Tensor], float]:
+    return lambda mean: statistic(mean) - target
+
+
+def _of_means(rows: Tensor, statistic: Callable[[Tensor], float], *, dimension: int | None = None) -> Outcome:
+    """A statistic of the mean over images of `rows` [N, ...]."""
+    value = statistic(rows.mean(dim=0))
+    return Outcome(value, len(rows), partial(mean_jackknife, rows, statistic), dimension=dimension)
+
+
+def _share(ones: Tensor) -> Outcome:
+    return Outcome(float(ones.mean()), len(ones), partial(mean_jackknife, ones), successes=int(ones.sum()))

@@ -1,0 +1,30 @@
+"""How much images hold at each spatial frequency: radially averaged power, compared as one number and as a curve."""
+
+import torch
+from torch import Tensor
+
+_ROUNDING = (2 / 255) ** 2 / 12  # power of the rounding to uint8, in units of [-1, 1]: less than it nobody can see
+
+
+def radial_power(images: Tensor) -> Tensor:
+    """Each image's power at 1, 2, … size // 2 cycles an image, float64 [N, size // 2], of uint8 [N, C, H, W].
+
+    |FFT|²/(H W) of the image in [-1, 1], averaged over channels and over the frequencies whose radius rounds to that
+    number (azimuthal average, as Durall et al., 2020, arXiv 2003.01826), so that white noise has its variance
+    everywhere. The mean colour and the corners beyond Nyquist's radius are left out.
+    """
+    height, width = images.shape[2:]
+    size = min(height, width)
+    x = images.to(torch.float64) / 127.5 - 1
+    power = torch.fft.fft2(x).abs().square().mean(dim=1).flatten(1) / (height * width)  # [N, H W]
+    down, across = (torch.fft.fftfreq(length, dtype=torch.float64) * size for length in (height, width))
+    radius = (down[:, None].square() + across.square()).sqrt().round().to(torch.int64).flatten()
+    sums = torch.zeros(len(images), int(radius.max()) + 1, dtype=torch.float64).index_add_(1, radius, power)
+    bands = slice(1, size // 2 + 1)
+    return sums[:, bands] / torch.bincount(radius)[bands]
+
+
+def spectrum_distance(power: Tensor, reference: Tensor) -> float:
+    """Mean over bands of the squared natural log-ratio of two mean spectra [B], rounding's power added to both."""
+    ratio = (power + _ROUNDING) / (reference + _ROUNDING)
+    return float(ratio.log().square().mean())

@@ -1,0 +1,102 @@
+import dataclasses
+import hashlib
+import json
+import os
+from pathlib import Path
+
+import pytest
+from tiny import debiasctl, succeed, write_distribution
+
+from debiasctl.features import inception
+from debiasctl.features.dinov2 import DinoV2
+from debiasctl.features.inception import Inception
+
+
+def report(code: int = 0) -> dict:
+    outcome = debiasctl("doctor", "--json")
+    assert outcome.code == code, outcome
+    return json.loads(outcome.out)
+
+
+def state(found: dict, features: str) -> dict:
+    (entry,) = [one for one in found["weights"] if one["features"] == features]
+    return entry
+
+
+def test_what_is_only_missing_is_said_with_its_place(debiasctl_home: Path) -> None:
+    found = report()
+    entry = state(found, "inception")
+    assert entry["state"] == "missing"
+    assert entry["path"] == str(debiasctl_home / "cache" / "features" / "inception" / inception.FILE_NAME)
+    assert entry["sha256_expected"] == inception.WEIGHTS.sha256
+    assert found["problems"] == []
+    assert {one["what"]: one["exists"] for one in found["folders"]}["cache"] is False
+    assert not list(debiasctl_home.iterdir()), "looking writes nothing"
+    out = succeed("doctor").out
+    assert entry["path"] in out
+    assert entry["url"] in out
+    assert out.endswith("nothing is broken\n")
+
+
+def test_versions_devices_and_sizes(debiasctl_home: Path) -> None:
+    import torch
+
+    path = debiasctl_home / "cache" / "references" / "some.npz"
+    path.parent.mkdir(parents=True)
+    path.write_bytes(b"x" * 1234)
+    found = report()
+    assert torch.__version__.startswith(found["versions"]["torch"])
+    assert found["devices"][0]["device"] == "cpu"
+    sizes = {one["what"]: one["bytes"] for one in found["folders"]}
+    assert sizes == {"runs": 0, "cache": 1234, "cache: datasets": 0, "cache: features": 0, "cache: references": 1234}
+
+
+@pytest.mark.parametrize("right", [True, False])
+def test_the_checksum_of_what_is_there(debiasctl_home: Path, monkeypatch: pytest.MonkeyPatch, right: bool) -> None:
+    path = debiasctl_home / "cache" / "features" / "inception" / inception.FILE_NAME
+    path.parent.mkdir(parents=True)
+    path.write_bytes(b"weights")
+    sha256 = hashlib.sha256(b"weights").hexdigest()
+    if right:
+        changed = dataclasses.replace(inception.WEIGHTS, sha256=sha256)
+        monkeypatch.setattr(Inception, "weights_files", (changed,))
+    found = report(code=0 if right else 1)
+    entry = state(found, "inception")
+    assert (entry["state"], entry["sha256"]) == ("present" if right else "wrong", sha256)
+    assert len(found["problems"]) == (0 if right else 1)
+    outcome = debiasctl("doctor")
+    assert (f"broken: {path} is not" in outcome.out) is not right
+    assert (sha256 in outcome.out) is not right
+    assert path.read_bytes() == b"weights"
+
+
+def test_a_file_that_nothing_is_published_to_check_by(debiasctl_home: Path) -> None:
+    (file,) = DinoV2.weights_files
+    path = file.cached(debiasctl_home / "cache")
+    path.parent.mkdir(parents=True)
+    path.write_bytes(b"weights")
+    assert state(report(), "dinov2")["state"] == "unverified"
+    assert hashlib.sha256(b"weights").hexdigest() in succeed("doctor").out
+
+
+def test_a_folder_that_cannot_be_written(debiasctl_home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    real = os.access
+    monkeypatch.setattr(os, "access", lambda path, mode: Path(path) != debiasctl_home and real(path, mode))
+    found = report(code=1)
+    assert len(found["problems"]) == len(found["folders"]) == 5
+    assert f"{debiasctl_home / 'runs'} cannot be written" in found["problems"][0]
+
+
+def test_a_plugin_that_cannot_be_loaded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write_distribution(
+        tmp_path,
+        name="broken-features",
+        version="1",
+        entry_points={"debiasctl.features": {"broken": "broken_features:Broken"}},
+        modules={"broken_features": "raise RuntimeError('it is broken')"},
+    )
+    monkeypatch.syspath_prepend(str(tmp_path))
+    found = report(code=1)
+    assert len(found["problems"]) == 1
+    assert "it is broken" in found["problems"][0]
+    assert state(found, "inception")["state"] == "missing"

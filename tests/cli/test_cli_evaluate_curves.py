@@ -1,0 +1,90 @@
+"""Figures of several checkpoints, and of a run against something else than its own data."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from tiny import error_of, succeed
+
+from debiasctl.runs import find_run
+
+DRAWN = ("--num", "8", "--features", "pixels:dimension=4", "--metrics", "fd_pixels")
+
+
+def evaluate(*arguments: str | Path) -> list[dict]:
+    return json.loads(succeed("evaluate", *arguments, "--json").out)
+
+
+def test_every_checkpoint_and_every_number_of_steps(evaluated: Path) -> None:
+    steps = find_run("a").checkpoint_steps()
+    assert len(steps) > 1
+    records = evaluate("a", *DRAWN, "--checkpoints", "all", "--steps", "2,3")
+    assert [(one["checkpoint"], one["measured"]["steps"]) for one in records] == [(s, k) for s in steps for k in (2, 3)]
+    assert [one["images_seen"] for one in records] == [8 * s for s in steps for _ in range(2)]
+    alone = evaluate("a", *DRAWN, "--checkpoint", str(steps[0]), "--steps", "2")
+    assert alone == records[:1]
+    assert evaluate("a", *DRAWN, "--checkpoints", f"{steps[0]}, {steps[0]}", "--steps", "2") == alone
+    out = succeed("evaluate", "a", *DRAWN, "--checkpoints", "all", "--steps", "2").out
+    assert f"checkpoints {', '.join(map(str, steps))} " in out
+    assert "images seen" in out
+
+
+@pytest.mark.parametrize("ending", ["png", "svg"])
+def test_a_plot(evaluated: Path, tmp_path: Path, ending: str) -> None:
+    path = tmp_path / f"curve.{ending}"
+    more = ("--checkpoints", "all", "--steps", "2") if ending == "png" else ("--steps", "2,3")
+    succeed("evaluate", "a", *DRAWN, *more, "--plot", path)
+    data = path.read_bytes()
+    assert data.startswith(b"\x89PNG" if ending == "png" else b"<?xml")
+    succeed("evaluate", "a", *DRAWN, *more, "--plot", path)
+    assert path.read_bytes() == data
+
+
+@pytest.mark.parametrize(
+    "arguments, message",
+    [
+        (["--checkpoints", "0", "--checkpoint", "0"], "Give one of them"),
+        (["--checkpoints", "x"], "--checkpoints 'x': give steps, separated by commas"),
+        (["--plot", "a.png"], "give several --steps"),
+        (["--plot", "a.jpg", "--steps", "2,3"], "choose one of .png, .svg"),
+    ],
+)
+def test_what_cannot_be_meant(evaluated: Path, arguments: list[str], message: str) -> None:
+    assert message in error_of("evaluate", "a", *DRAWN, *arguments, code=2)
+
+
+def test_features_of_the_samples_are_kept(evaluated: Path) -> None:
+    folder = find_run("a").evaluations_dir
+    (record,) = evaluate("a", *DRAWN, "--steps", "2")
+    with np.load(folder / record["features_file"]) as kept:
+        assert kept["features"].shape == (8, 4)
+        assert str(kept["identity"]) == record["measured"]["features_identity"]
+    names = {path.name for path in folder.glob("*.npz")}
+    (other,) = evaluate("a", "--num", "8", "--features", "pixels:dimension=4", "--steps", "2")
+    assert other["features_file"] == record["features_file"]
+    assert {path.name for path in folder.glob("*.npz")} == names
+
+
+def test_a_run_against_statistics_and_another_data_set(evaluated: Path, tmp_path: Path) -> None:
+    own, file = ("a", *DRAWN, "--steps", "2"), tmp_path / "reference.npz"
+    (first,) = evaluate(*own, "--export-reference", file)
+    (second,) = evaluate(*own, "--reference", file)
+    figure = second["metrics"]["fd_pixels"]
+    assert figure["value"] == pytest.approx(first["metrics"]["fd_pixels"]["value"], rel=1e-9)
+    assert figure["floor"] is None
+    assert second["measured"]["reference"] == "statistics"
+    (third,) = evaluate(*own, "--reference", "digits")
+    assert third["metrics"] == first["metrics"]
+    assert third["measured"] == first["measured"]
+    assert "the images are RGB and the reference's grey" in error_of(
+        "evaluate", "colour-a", "--num", "8", "--steps", "2", "--reference", "digits", code=1
+    )
+
+
+def test_an_exported_run_takes_its_features_along(evaluated: Path, tmp_path: Path) -> None:
+    succeed("runs", "export", "a", "--out", tmp_path / "a.tar")
+    succeed("runs", "import", tmp_path / "a.tar", "--name", "again")
+    kept = [{path.name for path in find_run(name).evaluations_dir.iterdir()} for name in ("a", "again")]
+    assert kept[0] == kept[1]
+    assert any(name.endswith(".features.npz") for name in kept[0])

@@ -1,0 +1,171 @@
+import importlib.util
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from debiasctl.evaluation.distances import (
+    Moments,
+    covariance_root,
+    frechet_distance,
+    gaussian_moments,
+    kernel_distance,
+    kernel_self_mean,
+)
+from debiasctl.evaluation.intervals import GROUPS, jackknife_interval
+from debiasctl.evaluation.jackknife import (
+    Gaussian,
+    KernelSums,
+    extrapolate,
+    frechet_jackknife,
+    group_moments,
+    group_numbers,
+    mean_jackknife,
+)
+
+
+def normal(*shape, seed=0):
+    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+
+
+def gaussian(features):
+    mean, covariance = gaussian_moments(features)
+    return Gaussian(mean, covariance, covariance_root(covariance))
+
+
+@pytest.fixture(scope="module")
+def benchmark():
+    path = Path(__file__).parents[2] / "benchmarks" / "interval_coverage.py"
+    spec = importlib.util.spec_from_file_location(path.stem, path)
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[path.stem] = module
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.mark.parametrize("num", [100, 599, 1024])
+def test_groups_are_of_one_size_and_the_same_every_time(num):
+    numbers = group_numbers(num)
+    counts = torch.bincount(numbers, minlength=GROUPS)
+    assert counts.sum() == num
+    assert counts.max() - counts.min() <= 1
+    assert torch.equal(numbers, group_numbers(num))
+
+
+@pytest.mark.parametrize("labels", [torch.arange(1000) % 10, torch.arange(1000) // 100], ids=["in turns", "sorted"])
+def test_no_group_is_of_few_classes(labels):
+    numbers = group_numbers(1000)
+    assert all(len(labels[numbers == group].unique()) > 6 for group in range(GROUPS))
+
+
+def by_hand(statistic, rows):
+    """Pseudo-values with every statistic computed anew from the rows that stay."""
+    numbers, full = group_numbers(len(rows)), statistic(rows)
+    return [GROUPS * full - (GROUPS - 1) * statistic(rows[numbers != group]) for group in range(GROUPS)]
+
+
+def test_the_frechet_jackknife_from_rows():
+    x, target = normal(203, 5, seed=1) * 1.3 + 40, gaussian(normal(500, 5, seed=2) + 40)
+    found = frechet_jackknife(group_moments(x), target)
+
+    def distance(rows):
+        return frechet_distance(*gaussian_moments(rows), target.mean, target.covariance)
+
+    np.testing.assert_allclose(found.pseudo_values, by_hand(distance, x), rtol=1e-7)
+    numbers = group_numbers(203)
+    pair = (numbers != 3) & (numbers != 4)
+    second = GROUPS**2 * distance(x) + (GROUPS - 2) ** 2 * distance(x[pair])
+    second -= (GROUPS - 1) ** 2 * sum(distance(x[numbers != group]) for group in (3, 4))
+    expected = second - found.pseudo_values[3] - found.pseudo_values[4]
+    assert found.interactions[3] == pytest.approx(expected, rel=1e-5)
+
+
+@pytest.mark.parametrize("num", [30, 157])
+def test_the_kernel_jackknife_from_rows(num):
+    x, y = normal(num, 3, seed=1) + 0.3, normal(80, 3, seed=2)
+    y_self = kernel_self_mean(y)
+    sums = KernelSums(x, y, y_self=y_self)
+    assert sums.distance() == pytest.approx(kernel_distance(x, y), rel=1e-10)
+    found = sums.jackknife().pseudo_values
+    np.testing.assert_allclose(found, by_hand(lambda rows: kernel_distance(rows, y, y_self=y_self), x), rtol=1e-8)
+
+
+def test_the_kernel_distance_of_fewer_images_than_groups():
+    x, y = normal(7, 3, seed=1), normal(9, 3, seed=2)
+    assert KernelSums(x, y, y_self=kernel_self_mean(y)).distance() == pytest.approx(kernel_distance(x, y), rel=1e-10)
+
+
+def test_the_jackknife_of_a_function_of_means():
+    values = normal(130, 2).exp()
+
+    def statistic(mean):
+        return float(mean.log().sum())
+
+    found = mean_jackknife(values, statistic).pseudo_values
+    np.testing.assert_allclose(found, by_hand(lambda rows: statistic(rows.mean(dim=0)), values), rtol=1e-9)
+    np.testing.assert_allclose(
+        mean_jackknife(values[:, 0]).pseudo_values, by_hand(lambda rows: float(rows.mean()), values[:, 0]), rtol=1e-9
+    )
+
+
+def test_extrapolation_finds_the_law():
+    """Groups of equal means and scatters s: the covariance of k groups is s k/(k n - 1)."""
+    groups = []
+    for _ in range(GROUPS):
+        moments = Moments(1)
+        moments.add(torch.tensor([[-1.0], [1.0]], dtype=torch.float64))
+        groups.append(moments)
+    point = Gaussian(torch.zeros(1).double(), torch.zeros(1, 1).double(), torch.zeros(1, 1).double())
+    found = extrapolate(groups, point)
+    nums = np.array(found.nums)
+    assert found.nums == [20, 24, 28, 32, 36, 40]
+    slope, value = np.polyfit(1 / nums, nums / (nums - 1), 1)
+    assert found.value == pytest.approx(value, rel=1e-9)
+    residual = np.sqrt(np.mean((value + slope / nums - nums / (nums - 1)) ** 2))
+    assert found.residual == pytest.approx(residual, rel=1e-4)
+
+
+def test_extrapolation_and_jackknife_are_free_of_the_bias():
+    target = Gaussian(torch.zeros(8).double(), torch.eye(8).double(), torch.eye(8).double())
+    plain, fitted, corrected = [], [], []
+    for seed in range(25):
+        groups = group_moments(normal(400, 8, seed=seed) + 0.1)  # 8 · 0.1² = 0.08
+        fitted.append(extrapolate(groups, target).value)
+        corrected.append(jackknife_interval(frechet_jackknife(groups, target)).estimate)
+        plain.append(
+            frechet_distance(*gaussian_moments(normal(400, 8, seed=seed) + 0.1), target.mean, target.covariance)
+        )
+    assert np.mean(plain) > 0.11
+    for values in (fitted, corrected):
+        assert abs(np.mean(values) - 0.08) < 3 * np.std(values) / np.sqrt(25)
+    assert np.std(corrected) < np.std(fitted)
+
+
+def test_intervals_of_the_frechet_distance_cover(benchmark):
+    found = benchmark.tally(benchmark.CASES[4], num=256, dimension=4, replicates=80)
+    for share in (found.single, found.shared, found.unshared):
+        assert share >= 0.88  # 3 standard errors below 95 %
+
+
+def test_a_plain_bootstrap_does_not(benchmark):
+    assert benchmark.bootstrap_coverage(benchmark.CASES[2], num=256, dimension=16, replicates=20, draws=40) < 0.7
+
+
+def test_intervals_of_the_kernel_distance_cover():
+    """In one dimension the kernel's expectation is 1 + 3 m1² + 3 m2² + m3² with the raw moments m."""
+    y = normal(300, 1, seed=10_000)
+    y_self = kernel_self_mean(y)
+    shift = 0.3
+    m = [shift, 1 + shift**2, 3 * shift + shift**3]
+    n = [float((y**power).mean()) for power in (1, 2, 3)]
+    truth = 1 + 3 * m[0] ** 2 + 3 * m[1] ** 2 + m[2] ** 2 + y_self
+    truth -= 2 * (1 + 3 * m[0] * n[0] + 3 * m[1] * n[1] + m[2] * n[2])
+    intervals = [
+        jackknife_interval(KernelSums(normal(400, 1, seed=seed) + shift, y, y_self=y_self).jackknife())
+        for seed in range(60)
+    ]
+    covered = np.mean([interval.low <= truth <= interval.high for interval in intervals])
+    assert covered >= 0.86
+    assert np.mean([interval.estimate for interval in intervals]) == pytest.approx(truth, rel=0.1)
