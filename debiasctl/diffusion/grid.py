@@ -75,13 +75,13 @@ def levels_at(process: DiffusionProcess, timesteps: list[float]) -> list[Level]:
 
 def level_at_ratio(process: DiffusionProcess, ratio: float) -> Level:
     """The level where sigma/alpha is `ratio`, EDM's sigma; the nearest end of the schedule where none is."""
-    (level,) = levels_at(process, process.timestep_of(torch.tensor([-2 * math.log(ratio)], dtype=torch.float64)).tolist())
+    (level,) = levels_at(
+        process, process.timestep_of(torch.tensor([-2 * math.log(ratio)], dtype=torch.float64)).tolist()
+    )
     return level
 
 
-def _between(
-    process: DiffusionProcess, num_steps: int, *, spacing: Spacing, rho: float, noisiest: int
-) -> list[float]:
+def _between(process: DiffusionProcess, num_steps: int, *, spacing: Spacing, rho: float, noisiest: int) -> list[float]:
     """Timesteps from `noisiest` down to 0, evenly spaced in the measure that the spacing names."""
     first, last = process.log_snr[noisiest].item(), process.log_snr[0].item()
     share = torch.arange(num_steps, dtype=torch.float64) / max(num_steps - 1, 1)
