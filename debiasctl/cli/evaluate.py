@@ -7,8 +7,7 @@ import typer
 
 from debiasctl.cli.completion import complete_plugin, complete_run
 from debiasctl.cli.output import note, print_json, print_table, show_log
-from debiasctl.cli.sample import note_training
-from debiasctl.errors import UsageError
+from debiasctl.cli.sample import note_training, parse_batch_size, parse_steps
 
 EXAMPLES = """[bold]Examples[/bold]
 
@@ -35,7 +34,8 @@ def evaluate(
     seed: Annotated[int, typer.Option(min=0, help="Seed of the samples.")] = 0,
     checkpoint: Annotated[str | None, typer.Option(help="The checkpoint's step (default: the last).")] = None,
     weights: Annotated[str, typer.Option(help="ema, ema:LENGTH (see the command ema) or raw.")] = "ema",
-    batch_size: Annotated[int, typer.Option(min=1, help="Images drawn at a time.")] = 256,
+    batch_size: Annotated[str, typer.Option(metavar="N", help="Images drawn at a time; auto: what fits.")] = "auto",
+    precision: Annotated[str, typer.Option(help="The network's: fp32, bf16 or (on a GPU) fp16.")] = "fp32",
     data_dir: Annotated[Path | None, typer.Option(help="Where data sets lie (default: DEBIASCTL_DATA).")] = None,
     device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
     as_json: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False,
@@ -45,23 +45,31 @@ def evaluate(
     from debiasctl.runs import find_run
 
     found = find_run(run)
-    step_counts = parse_steps(steps)
+    step_counts, size = parse_steps(steps), parse_batch_size(batch_size)
     location = data_location(data_dir)
     show_log()
     spec = found.spec()
-    from debiasctl.cli.progress import counting_progress
+    from debiasctl.cli.progress import sampling_progress
     from debiasctl.evaluation.evaluate import evaluate as run_evaluation
     from debiasctl.sampling import make_request
     from debiasctl.training.setup import make_accelerator
 
     requests = [
         make_request(
-            found, spec, num=num, num_steps=count, sampler=sampler, seed=seed, checkpoint=checkpoint, weights=weights
+            found,
+            spec,
+            num=num,
+            num_steps=count,
+            sampler=sampler,
+            seed=seed,
+            checkpoint=checkpoint,
+            weights=weights,
+            precision=precision,
         )
         for count in step_counts
     ]
     note_training(found, requests[0].step)
-    with counting_progress("sampling") as show:
+    with sampling_progress() as show:
         records = run_evaluation(
             found,
             spec,
@@ -70,21 +78,13 @@ def evaluate(
             features=features,
             metrics=None if metrics is None else [part.strip() for part in metrics.split(",") if part.strip()],
             device=make_accelerator(device).device,
-            batch_size=batch_size,
+            batch_size=size,
             on_progress=show,
         )
     if as_json:
         print_json(records)
     else:
         _print(records)
-
-
-def parse_steps(text: str) -> list[int]:
-    """`10,20,50` as numbers, each once, in the order given."""
-    parts = [part.strip() for part in text.split(",")]
-    if not all(part.isdigit() and int(part) > 0 for part in parts):
-        raise UsageError(f"--steps '{text}': give whole numbers from 1, separated by commas, for example 10,20,50")
-    return list(dict.fromkeys(map(int, parts)))
 
 
 def _print(records: list[dict[str, Any]]) -> None:

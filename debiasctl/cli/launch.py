@@ -1,4 +1,4 @@
-"""Starting a training in several processes of this machine, by torchrun."""
+"""Starting a command in several processes of this machine, by torchrun."""
 
 import os
 import signal
@@ -10,10 +10,11 @@ from debiasctl.errors import UsageError
 
 _LAUNCHED = "TORCHELASTIC_RUN_ID"  # set in every process that torchrun started
 _PATIENCE_SECONDS = "300"  # for the last checkpoint, after a signal
+_GO_ON = "The last checkpoint is untouched. Go on with: debiasctl train --resume RUN"
 
 
 def rank() -> int:
-    """This process's number among those of the training; 0 is the one that writes and speaks."""
+    """This process's number among those that work together; 0 is the one that writes and speaks."""
     return int(os.environ.get("RANK", "0"))
 
 
@@ -36,8 +37,8 @@ def _cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def launch(arguments: Sequence[str], *, processes: int, device: str) -> int:
-    """Run `debiasctl ARGUMENTS` in several processes; returns its exit code.
+def launch(arguments: Sequence[str], *, processes: int, device: str, go_on: str = _GO_ON) -> int:
+    """Run `debiasctl ARGUMENTS` in several processes; returns its exit code. `go_on` is advice where one was killed.
 
     Raises:
         UsageError: torchrun is already at work, or there are not as many GPUs.
@@ -83,8 +84,7 @@ def launch(arguments: Sequence[str], *, processes: int, device: str) -> int:
             return first.exitcode
         name = signal.Signals(-first.exitcode).name
         print(
-            f"error: process {first.local_rank} was killed by {name}, perhaps for want of memory. The last checkpoint "
-            "is untouched. Go on with: debiasctl train --resume RUN",
+            f"error: process {first.local_rank} was killed by {name}, perhaps for want of memory. {go_on}",
             file=sys.stderr,
         )
         return 128 - first.exitcode

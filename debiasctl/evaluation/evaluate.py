@@ -27,8 +27,8 @@ def evaluate(
     features: str | None,
     metrics: Sequence[str] | None,
     device: torch.device,
-    batch_size: int,
-    on_progress: Callable[[int, int], None] | None = None,
+    batch_size: int | None = None,
+    on_progress: Callable[[float, int], None] | None = None,
 ) -> list[dict[str, Any]]:
     """Measure a run's samples, one record a request, each stored in the run's folder under its content's key.
 
@@ -66,6 +66,7 @@ def evaluate(
             "seed": request.seed,
             "weights": request.weights,
             "class": request.label,
+            "precision": request.precision,
         }
         record = {
             "schema_version": SCHEMA_VERSION,
