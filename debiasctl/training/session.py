@@ -3,12 +3,8 @@
 import contextlib
 import json
 import logging
-import platform
-import subprocess
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from importlib.metadata import PackageNotFoundError, version
-from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -19,18 +15,17 @@ from torch import nn
 
 from debiasctl import registry
 from debiasctl.api import DataLocation, LoadedDataset
-from debiasctl.choices import with_nested
-from debiasctl.errors import DataError, RunError, UsageError
+from debiasctl.errors import DataError, UsageError
 from debiasctl.files import write_json
 from debiasctl.runs import Run, create_run, find_run, new_status, read_metrics
-from debiasctl.specs import ContentSection, InitFromSection, ProvenanceSection, RunSpec
+from debiasctl.specs import InitFromSection, RunSpec
 from debiasctl.training.checkpoints import load_last, remove_leftovers
 from debiasctl.training.initial import initial_weights, load_initial
 from debiasctl.training.loop import Observer, Progress, fit
+from debiasctl.training.origin import check_plugins, content_section, provenance
 from debiasctl.training.setup import Training, choose_device, make_accelerator, resolve_compute, set_up
 
 _LOG = logging.getLogger(__name__)
-_PACKAGES = ("debiasctl", "torch", "accelerate", "numpy", "pydantic", "safetensors")
 OnProgress = Callable[[Progress], None]
 
 
@@ -93,7 +88,7 @@ def resume(run: Run, location: DataLocation, *, steps: int | None, conduct: Cond
     with _only_trainer(run, accelerator):
         spec = run.spec()
         if accelerator.is_main_process:
-            _check_plugins(run, spec)
+            check_plugins(run, spec)
         spec = _extended(run, spec, steps)
         with accelerator.main_process_first():
             data = load_data(spec, location)
@@ -222,44 +217,6 @@ def load_data(spec: RunSpec, location: DataLocation) -> LoadedDataset:
     return data
 
 
-def content_section(data: LoadedDataset) -> ContentSection:
-    """What a spec states of its data."""
-    info = data.info
-    counts: list[int] = []
-    if info.classes:
-        labels = data.train.labels(torch.arange(len(data.train)))
-        assert labels is not None, "a data set with classes has labels"
-        counts = torch.bincount(labels, minlength=len(info.classes)).tolist()
-    return ContentSection(
-        image_size=info.image_size,
-        channels=info.channels,
-        classes=info.classes,
-        class_counts=tuple(counts),
-        num_train=len(data.train),
-        num_heldout=len(data.heldout),
-        content_hash=data.content_hash,
-    )
-
-
-def provenance() -> ProvenanceSection:
-    """Versions and commit that a run is made with."""
-    packages: dict[str, str] = {}
-    for package in _PACKAGES:
-        try:
-            packages[package] = version(package)
-        except PackageNotFoundError:
-            packages[package] = "unknown"
-    return ProvenanceSection(packages=packages, python=platform.python_version(), git_commit=_git_commit())
-
-
-def _git_commit() -> str | None:
-    try:
-        result = subprocess.run(["git", "rev-parse", "HEAD"], capture_output=True, text=True, timeout=10, check=False)
-    except (OSError, subprocess.TimeoutExpired):
-        return None
-    return result.stdout.strip() or None
-
-
 def _extended(run: Run, spec: RunSpec, steps: int | None) -> RunSpec:
     reached = (run.checkpoint_steps() or [0])[-1]
     budget = spec.training.steps if steps is None else steps
@@ -285,32 +242,6 @@ def _note_lost_checkpoint(run: Run) -> None:
         _LOG.warning(
             "note: run '%s' has been at step %d, and its last whole checkpoint is of step %d", run.name, reached, last
         )
-
-
-def _check_plugins(run: Run, spec: RunSpec) -> None:
-    """Refuse to go on with a plugin of another distribution than the run began with, and say where versions differ."""
-    choices = {
-        "datasets": [spec.data.dataset],
-        "backbones": [spec.model.backbone],
-        "schedules": [spec.diffusion.schedule],
-        "weightings": [spec.loss.weighting],
-        "timesteps": [spec.loss.timesteps],
-        "extensions": list(spec.extensions),
-    }
-    for kind, chosen in choices.items():
-        for choice in chain.from_iterable(map(with_nested, chosen)):
-            record = registry.find(kind, choice.name)
-            begun, now = f"{choice.distribution} {choice.version}", f"{record.distribution} {record.version}"
-            if choice.distribution not in (None, record.distribution):
-                raise RunError(
-                    f"run '{run.name}' was trained with {kind.removesuffix('s')} '{choice.name}' of {begun}, and here "
-                    f"it is {now}'s. Install {choice.distribution} in its place to go on"
-                )
-            if choice.version not in (None, record.version):
-                _LOG.warning(
-                    "note: %s '%s' was of %s when run '%s' began and is of %s now",
-                    kind.removesuffix("s"), choice.name, begun, run.name, now,
-                )  # fmt: skip
 
 
 def _size(network: torch.nn.Module) -> int:
