@@ -10,21 +10,16 @@ if TYPE_CHECKING:
     from debiasctl.specs import RunSpec
 
 
-def show_plan(spec: "RunSpec", info: "DatasetInfo", *, name: str | None, device: str, as_json: bool) -> None:
+def show_plan(spec: "RunSpec", info: "DatasetInfo", *, device: str, as_json: bool) -> None:
     """Print what would be trained, as JSON or for people.
 
     Raises:
-        UsageError: it would be refused.
+        UsageError: the objective would be refused.
     """
-    from debiasctl.runs import refuse_taken_name
-
-    if name is not None:
-        refuse_taken_name(name)
     from debiasctl.training.estimate import estimate
-    from debiasctl.training.setup import build_objective, choose_device, make_accelerator, resolve_compute
+    from debiasctl.training.setup import build_objective, choose_device, resolve_compute
 
     spec = resolve_compute(spec, choose_device(device))
-    make_accelerator(device, spec.compute)
     objective = build_objective(spec)
     tables = objective.tables()
     plan = estimate(spec, info)

@@ -1,12 +1,13 @@
 """`debiasctl train`."""
 
+from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import typer
 
 from debiasctl.cli.completion import complete_plugin, complete_run
-from debiasctl.cli.launch import rank
+from debiasctl.cli.launch import check_launch, launch, rank, sigterm_is_told, without_option
 from debiasctl.cli.locations import data_location
 from debiasctl.cli.output import note, print_json, show_log
 from debiasctl.cli.plan import show_plan
@@ -142,6 +143,8 @@ def train(
     Settings are resolved in this order, later over earlier: defaults, the data set's recommended settings, --spec,
     --set, the other options.
     """
+    from debiasctl.runs import find_run, refuse_taken_name
+
     options = {
         key: value
         for key, value in {
@@ -159,32 +162,31 @@ def train(
     location = data_location(data_dir)
     if rank() == 0:
         show_log()
-    conduct = {"device": device, "max_hours": max_hours, "trackers": _trackers(track)}
-    if resume is not None:
-        others = {
-            "DATASET": dataset, "--name": name, "--spec": spec, "--set": set_, "--init-from": init_from,
-            "--dry-run": dry_run or None,
-        }  # fmt: skip
-        _refuse_beside_resume([key for key, value in others.items() if value], options)
+    conduct: dict[str, Any] = {"device": device, "max_hours": max_hours, "trackers": _trackers(track)}
+    with sigterm_is_told() if processes > 1 else nullcontext():
+        if resume is not None:
+            others = {
+                "DATASET": dataset, "--name": name, "--spec": spec, "--set": set_, "--init-from": init_from,
+                "--dry-run": dry_run or None,
+            }  # fmt: skip
+            _refuse_beside_resume([key for key, value in others.items() if value], options)
+            if processes > 1:
+                run = find_run(resume)
+                _launch(run.spec(), processes, conduct, resumed=run.name)
+            _resume(resume, location, steps=steps, images=images, conduct=conduct, as_json=as_json)
+            return
+        resolved, info = _resolve(dataset, spec, set_ or [], options, images, location)
+        if init_from is not None:
+            find_run(init_from)  # one that is not there is refused before torch takes its time
+        if name is not None and rank() == 0:
+            refuse_taken_name(name)  # before torch and the data take their time
+        if dry_run:
+            check_launch(resolved, processes=processes, device=device, trackers=conduct["trackers"])
+            show_plan(resolved, info, device=device, as_json=as_json)
+            return
         if processes > 1:
-            _launch(processes, device=device)
-        _resume(resume, location, steps=steps, images=images, conduct=conduct, as_json=as_json)
-        return
-    resolved, info = _resolve(dataset, spec, set_ or [], options, images, location)
-    if init_from is not None:
-        from debiasctl.runs import find_run
-
-        find_run(init_from)  # one that is not there is refused before torch takes its time
-    if dry_run:
-        show_plan(resolved, info, name=name, device=device, as_json=as_json)
-        return
-    if name is not None and rank() == 0:
-        from debiasctl.runs import refuse_taken_name
-
-        refuse_taken_name(name)  # before torch and the data take their time
-    if processes > 1:
-        _launch(processes, device=device)
-    _start(resolved, location, name=name, init_from=init_from, conduct=conduct, as_json=as_json)
+            _launch(resolved, processes, conduct)
+        _start(resolved, location, name=name, init_from=init_from, conduct=conduct, as_json=as_json)
 
 
 def _refuse_beside_resume(given: list[str], options: dict[str, Any]) -> None:
@@ -196,12 +198,11 @@ def _refuse_beside_resume(given: list[str], options: dict[str, Any]) -> None:
         )
 
 
-def _launch(processes: int, *, device: str) -> NoReturn:
+def _launch(spec: "RunSpec", processes: int, conduct: dict[str, Any], *, resumed: str | None = None) -> NoReturn:
     import sys
 
-    from debiasctl.cli.launch import launch, without_option
-
-    sys.exit(launch(without_option(sys.argv[1:], "--processes"), processes=processes, device=device))
+    check_launch(spec, processes=processes, device=conduct["device"], trackers=conduct["trackers"], resumed=resumed)
+    sys.exit(launch(without_option(sys.argv[1:], "--processes"), processes=processes))
 
 
 def _trackers(text: str | None) -> tuple[str, ...]:

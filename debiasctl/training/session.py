@@ -20,6 +20,7 @@ from debiasctl.files import write_json
 from debiasctl.runs import Run, create_run, find_run, new_status, read_metrics
 from debiasctl.specs import InitFromSection, RunSpec
 from debiasctl.training.checkpoints import load_last, remove_leftovers
+from debiasctl.training.checks import check_sharing
 from debiasctl.training.initial import initial_weights, load_initial
 from debiasctl.training.loop import Observer, Progress, fit
 from debiasctl.training.origin import check_plugins, content_section, provenance
@@ -52,10 +53,11 @@ def start(
 
     Raises:
         DataError: the data cannot be read, or are not those that the spec was made for; RunNameError: the name is
-        taken; and what `fit` raises.
+        taken; UsageError: see `make_accelerator` and `check_sharing`; and what `fit` raises.
     """
     spec = resolve_compute(spec, choose_device(conduct.device))
     accelerator = make_accelerator(conduct.device, spec.compute, trackers=conduct.trackers)
+    check_sharing(spec, accelerator.num_processes)
     with accelerator.main_process_first():  # what has to be downloaded or decoded is, once
         data = load_data(spec, location)
     spec = spec.model_copy(update={"content": content_section(data), "provenance": provenance()})
@@ -80,11 +82,13 @@ def resume(run: Run, location: DataLocation, *, steps: int | None, conduct: Cond
     """Go on with a run from its last checkpoint, to a larger budget where `steps` gives one.
 
     Raises:
-        UsageError: the run is already at its budget, or the budget is not larger; RunBusyError: another process is
-        training it; DataError: the data are not those that it was trained on.
+        UsageError: the run is already at its budget, or the budget is not larger, or it cannot go on here (see
+        `make_accelerator` and `check_sharing`); RunBusyError: another process is training it; DataError: the data are
+        not those that it was trained on.
     """
     spec = run.spec()
-    accelerator = make_accelerator(conduct.device, spec.compute, trackers=conduct.trackers)
+    accelerator = make_accelerator(conduct.device, spec.compute, trackers=conduct.trackers, resumed=run.name)
+    check_sharing(spec, accelerator.num_processes, resumed=run.name)
     with _only_trainer(run, accelerator):
         spec = run.spec()
         if accelerator.is_main_process:
