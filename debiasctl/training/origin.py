@@ -10,8 +10,8 @@ import torch
 
 from debiasctl import registry
 from debiasctl.api import LoadedDataset
-from debiasctl.choices import with_nested
-from debiasctl.errors import RunError
+from debiasctl.choices import PluginChoice, with_nested
+from debiasctl.errors import RunError, UnknownPluginError
 from debiasctl.runs import Run
 from debiasctl.specs import ContentSection, ProvenanceSection, RunSpec
 
@@ -58,7 +58,11 @@ def _git_commit() -> str | None:
 
 
 def check_plugins(run: Run, spec: RunSpec) -> None:
-    """Refuse to go on with a plugin of another distribution than the run began with, and say where versions differ."""
+    """Say where plugins are of another version than the run began with.
+
+    Raises:
+        RunError: one is not installed any more, or comes from another distribution.
+    """
     choices = {
         "datasets": [spec.data.dataset],
         "backbones": [spec.model.backbone],
@@ -67,9 +71,12 @@ def check_plugins(run: Run, spec: RunSpec) -> None:
         "timesteps": [spec.loss.timesteps],
         "extensions": list(spec.extensions),
     }
+    if spec.monitor.every is not None:
+        choices["samplers"] = [spec.monitor.sampler]
+        choices["features"] = [spec.monitor.features] if spec.monitor.features else []
     for kind, chosen in choices.items():
         for choice in chain.from_iterable(map(with_nested, chosen)):
-            record = registry.find(kind, choice.name)
+            record = _installed(run, kind, choice)
             begun, now = f"{choice.distribution} {choice.version}", f"{record.distribution} {record.version}"
             if choice.distribution not in (None, record.distribution):
                 raise RunError(
@@ -81,3 +88,18 @@ def check_plugins(run: Run, spec: RunSpec) -> None:
                     "note: %s '%s' was of %s when run '%s' began and is of %s now",
                     kind.removesuffix("s"), choice.name, begun, run.name, now,
                 )  # fmt: skip
+
+
+def _installed(run: Run, kind: str, choice: PluginChoice) -> registry.PluginRecord:
+    try:
+        return registry.find(kind, choice.name)
+    except UnknownPluginError as error:
+        plugin = f"{kind.removesuffix('s')} '{choice.name}'"
+        if choice.distribution is None:
+            raise RunError(
+                f"run '{run.name}' was trained with {plugin}, which is not installed here. Install it"
+            ) from error
+        raise RunError(
+            f"run '{run.name}' was trained with {plugin} of {choice.distribution} {choice.version}, which is not "
+            f"installed here. Install it to go on, for example: pip install {choice.distribution}=={choice.version}"
+        ) from error

@@ -15,11 +15,11 @@ from torch import nn
 
 from debiasctl import registry
 from debiasctl.api import DataLocation, LoadedDataset
-from debiasctl.errors import DataError, UsageError
+from debiasctl.errors import CheckpointError, DataError, UsageError
 from debiasctl.files import write_json
 from debiasctl.runs import Run, create_run, find_run, new_status, read_metrics
 from debiasctl.specs import InitFromSection, RunSpec
-from debiasctl.training.checkpoints import load_last, remove_leftovers
+from debiasctl.training.checkpoints import load_last, remove_leftovers, verify
 from debiasctl.training.checks import check_sharing
 from debiasctl.training.initial import initial_weights, load_initial
 from debiasctl.training.loop import Observer, Progress, fit
@@ -90,10 +90,10 @@ def resume(run: Run, location: DataLocation, *, steps: int | None, conduct: Cond
     accelerator = make_accelerator(conduct.device, spec.compute, trackers=conduct.trackers, resumed=run.name)
     check_sharing(spec, accelerator.num_processes, resumed=run.name)
     with _only_trainer(run, accelerator):
-        spec = run.spec()
+        stored = run.spec()
         if accelerator.is_main_process:
-            check_plugins(run, spec)
-        spec = _extended(run, spec, steps)
+            check_plugins(run, stored)
+        spec = _extended(run, stored, steps)
         with accelerator.main_process_first():
             data = load_data(spec, location)
         training = set_up(spec, data, accelerator=accelerator)
@@ -103,7 +103,7 @@ def resume(run: Run, location: DataLocation, *, steps: int | None, conduct: Cond
             read_metrics(run)  # where they, or all checkpoints, are damaged, the run stays as it was
             remove_leftovers(run)
             _note_lost_checkpoint(run)
-            if steps is not None:
+            if spec.training.steps > stored.training.steps:
                 _note_changed_course(training)
                 write_json(run.path / "spec.json", spec.model_dump(mode="json"))
         accelerator.wait_for_everyone()
@@ -226,7 +226,7 @@ def _extended(run: Run, spec: RunSpec, steps: int | None) -> RunSpec:
     budget = spec.training.steps if steps is None else steps
     if budget == reached == spec.training.steps and run.status().state != "finished":
         return spec  # it was stopped between its last checkpoint and its last word
-    if budget <= reached:
+    if budget <= reached and _is_whole(run, reached):
         raise UsageError(
             f"run '{run.name}' is at step {reached} of {spec.training.steps}: there is nothing to do for "
             f"{budget} steps. Give a larger budget, for example: "
@@ -237,6 +237,14 @@ def _extended(run: Run, spec: RunSpec, steps: int | None) -> RunSpec:
             f"run '{run.name}' has a budget of {spec.training.steps} steps; it can be raised, not lowered to {budget}"
         )
     return spec.model_copy(update={"training": spec.training.model_copy(update={"steps": budget})})
+
+
+def _is_whole(run: Run, step: int) -> bool:
+    try:
+        verify(run.checkpoint_path(step), run)
+    except CheckpointError:
+        return False  # told of, with the one that takes its place, when that is loaded
+    return True
 
 
 def _note_lost_checkpoint(run: Run) -> None:
