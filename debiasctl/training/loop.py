@@ -85,9 +85,7 @@ def fit(
                 on_progress(loop.advance())
                 reason = clock.reason_to_stop(stop, loop.step) if loop.step < loop.num_steps else None
                 if reason:
-                    loop.checkpoint()
-                    loop.writer.wait()
-                    loop.set_state("interrupted")
+                    loop.stop()
                     raise _interrupted(run, loop, reason)
             loop.finish()
     except Interrupted:
@@ -228,6 +226,15 @@ class _Loop:
         """See the last checkpoint written, and say that all is done."""
         self.writer.wait()
         self.set_state("finished")
+
+    def stop(self) -> None:
+        """Write this step's checkpoint and see it on the disk."""
+        self.checkpoint()
+        try:
+            self.writer.wait()
+            self.set_state("interrupted")
+        finally:  # torchrun ends the others once one process has left, and the first is to have written by then
+            self.training.accelerator.wait_for_everyone()
 
     def set_state(self, state: str, message: str | None = None) -> None:
         """Write the run's status."""

@@ -90,9 +90,9 @@ def test_in_single_precision_the_difference_is_one_of_rounding() -> None:
 def test_checkpoints_more_or_less_leave_several_processes_records_the_same(
     tmp_path: Path, debiasctl_home: Path
 ) -> None:
-    """To the last bit, in single precision, where every other order of summation would show."""
+    """To the last bit, in double precision, where every other order of summation shows."""
     for name, every in (("few", STEPS), ("many", 1)):
-        settings = {"training__checkpoint_every": every, "training__heldout_every": STEPS, "compute__precision": "fp32"}
+        settings = {"training__checkpoint_every": every, "training__heldout_every": STEPS}
         done = launch("--spec", spec_file(tmp_path, **settings), "--name", name, "--processes", "2", "--device", "cpu")
         assert done.returncode == 0, done.stderr
     few, many = (Run(debiasctl_home / "runs" / name) for name in ("few", "many"))
