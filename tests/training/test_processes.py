@@ -32,7 +32,7 @@ def spec_file(folder: Path, **settings) -> Path:
 
 def launch(*arguments: str | Path) -> subprocess.CompletedProcess:
     command = [sys.executable, "-m", "debiasctl", "train", *map(str, arguments)]
-    return subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
+    return subprocess.run(command, capture_output=True, text=True, timeout=900, check=False)  # beside others
 
 
 def differences(one: Run, other: Run, step: int = STEPS) -> list[float]:
