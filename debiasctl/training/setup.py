@@ -212,7 +212,9 @@ def _learned_weight(objective: Objective, accelerator: Accelerator, dtype: torch
         return None
     assert isinstance(objective.weighting, LearnedWeighting), "only such a weighting builds a module"
     module = objective.learned.to(accelerator.device, dtype)
-    optimizer = torch.optim.Adam(module.parameters(), lr=objective.weighting.learning_rate, betas=(0.9, 0.99))
+    learning_rate = objective.weighting.learning_rate
+    # fused, or else fp16's scaler waits for the device at every step
+    optimizer = torch.optim.Adam(module.parameters(), lr=learning_rate, betas=(0.9, 0.99), fused=True)
     # not prepared: as prepared, each would update fp16's scaler, which is to be updated once a step
     return LearnedWeight(accelerator.prepare_model(module), optimizer)
 
