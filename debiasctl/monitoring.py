@@ -9,11 +9,12 @@ from debiasctl import paths, registry
 from debiasctl.api import LoadedDataset, PreparedFeatures
 from debiasctl.diffusion.denoiser import NetworkDenoiser
 from debiasctl.evaluation.measure import default_features, measure
-from debiasctl.pictures import save_grid
+from debiasctl.pictures import make_grid, save_grid
 from debiasctl.runs import Run
 from debiasctl.sampling import SampleRequest, draw, labels_of
 from debiasctl.sampling.request import check_steps
 from debiasctl.training.setup import Training
+from debiasctl.training.tracking import track_image
 
 _SEED = 0  # of the noise: the same for every run, so that grids of any two can be set side by side
 _BATCH = 256  # stated, for processes that share the weights out draw in step
@@ -44,7 +45,7 @@ class Monitor:
         return step * size // self.spec.every > (step - 1) * size // self.spec.every
 
     def __call__(self, run: Run, step: int) -> list[dict[str, Any]]:
-        """Records for the metrics file; the grid is written to the run's folder.
+        """Records for the metrics file; the grid is written to the run's folder and given to trackers.
 
         Raises:
             EvaluationError: the features cannot be had, or the samples cannot be measured.
@@ -70,6 +71,8 @@ class Monitor:
             return []
         if self.spec.grid:
             save_grid(run.grids_dir / f"{step:08d}.png", images[: self.spec.grid])
+            grid = make_grid(images[: self.spec.grid])
+            track_image(self.training.accelerator, "samples", grid, step=step)
         name, prepared = self._prepared()
         found = measure(images, self.data, prepared, feature_name=name, metrics=None, cache_dir=paths.cache_dir())
         return [

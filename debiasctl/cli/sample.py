@@ -189,10 +189,10 @@ def _check_place(path: Path) -> None:
 def _launch(processes: int, *, device: str) -> NoReturn:
     import sys
 
-    from debiasctl.cli.launch import launch, without_option
+    from debiasctl.cli.launch import check_devices, launch, without_option
 
-    arguments = without_option(sys.argv[1:], "--processes")
-    sys.exit(launch(arguments, processes=processes, device=device, go_on=_GO_ON))
+    check_devices(processes, device=device)
+    sys.exit(launch(without_option(sys.argv[1:], "--processes"), processes=processes, go_on=_GO_ON))
 
 
 def _one(

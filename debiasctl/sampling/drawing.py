@@ -13,7 +13,7 @@ from debiasctl.diffusion.denoiser import NetworkDenoiser
 from debiasctl.errors import RunError
 from debiasctl.sampling.request import SampleRequest
 from debiasctl.training.data import to_uint8
-from debiasctl.training.memory import available_memory
+from debiasctl.training.memory import available_memory, is_out_of_memory
 
 _LOG = logging.getLogger(__name__)
 _LARGEST = {"cpu": 64, "cuda": 512}  # more are no faster
@@ -100,7 +100,7 @@ class Drawer:
         try:
             x = self.batch(positions, on_step=on_step)
         except (RuntimeError, MemoryError) as error:
-            if not _is_out_of_memory(error):
+            if not is_out_of_memory(error):
                 raise
             return None
         if not bool(torch.isfinite(x).all()):
@@ -172,8 +172,3 @@ def draw(
     drawer = Drawer(denoiser, request, known, shape=shape, device=device, batch_size=batch_size)
     drawn = list(drawer([range(request.num)]))
     return torch.cat([part.images for part in drawn]), drawn[-1].nfe
-
-
-def _is_out_of_memory(error: Exception) -> bool:
-    """Also where torch's allocator for the CPU says it, in a plain RuntimeError."""
-    return isinstance(error, torch.OutOfMemoryError | MemoryError) or "can't allocate memory" in str(error)
