@@ -21,10 +21,12 @@ SURFACE = {
     "--precision --prediction --processes --resume --schedule --seed --set --spec --steps --timesteps --track "
     "--weighting",
     "ema": "RUN --help --json --length --step",
-    "sample": "RUN --batch-size --checkpoint --class --device --help --json --num --out --sampler --seed --steps "
-    "--weights",
-    "evaluate": "RUN --batch-size --checkpoint --data-dir --device --features --help --json --metrics --num --sampler "
-    "--seed --steps --weights",
+    "sample": "RUN... --batch-size --checkpoint --class --compile --device --help --json --num --out --precision "
+    "--processes --same-noise --sampler --seed --steps --trajectory --weights",
+    "evaluate": "RUN --batch-size --checkpoint --data-dir --device --features --help --json --metrics --num "
+    "--precision --sampler --seed --steps --weights",
+    "likelihood": "RUN --batch-size --checkpoint --data-dir --device --draws --help --json --method --num --plot "
+    "--seed --steps --terms --variance --weights",
     "compare": "RUN RUN... --csv --help --json --metric",
     "runs": "--help",
     "runs list": "--help --json",
@@ -89,7 +91,7 @@ def test_version() -> None:
         (["train", "digits", "--weigthing", "debiased"], "No such option: --weigthing"),
         (["train", "digits", "--steps", "many"], "'--steps'"),
         (["train", "digits", "--steps", "0"], "greater than or equal to 1"),
-        (["sample"], "Missing argument 'RUN'"),
+        (["sample"], "Missing argument 'RUN...'"),
         (["sample", "a", "--num", "0"], "'--num'"),
         (["runs", "shwo"], "No such command 'shwo'"),
     ],
