@@ -124,6 +124,19 @@ def test_of_a_zero_terminal_snr_the_other_steps_share_what_is_finite(spacing: st
 
 
 @pytest.mark.parametrize("schedule", SCHEDULES)
+@pytest.mark.parametrize("spacing", ["karras", "log-snr"])
+def test_above_the_largest_sigma_there_is_the_last_timestep_alone(spacing: str, schedule: str) -> None:
+    process = make(schedule)
+    grid = noise_grid(process, 12, spacing=spacing, sigma_max=20.0)
+    ratios = [level.sigma / level.alpha if level.alpha else math.inf for level in grid]
+    assert (grid[0].t, len(grid)) == (999, 13)
+    start = 0 if ratios[0] <= 20 else 1
+    assert ratios[start] == pytest.approx(min(20.0, ratios[0]))
+    alone = noise_grid(process, 12, spacing=spacing, sigma_max=ratios[0] * 1.001)
+    assert alone == noise_grid(process, 12, spacing=spacing)
+
+
+@pytest.mark.parametrize("schedule", SCHEDULES)
 def test_a_level_is_where_its_ratio_says(schedule: str) -> None:
     process = make(schedule)
     finite = process.num_timesteps - 1 - (process.snr[-1] == 0).long().item()

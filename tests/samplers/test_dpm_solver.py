@@ -89,7 +89,9 @@ def test_every_step_to_a_last_level_with_noise_is_diffusers(
 @pytest.mark.parametrize("num_steps", [1, 2, 9])
 def test_first_order_is_ddim(algorithm: str, num_steps: int) -> None:
     x = random_x(2, 1, 4, 4)
-    got = sampler(algorithm, order=1, clip_x0=True)(crooked(process()), x, num_steps=num_steps, noise=no_noise)
+    got = sampler(algorithm, order=1, clip_x0=True, spacing="uniform")(
+        crooked(process()), x, num_steps=num_steps, noise=no_noise
+    )
     ddim = sampler("ddim", clip_x0=True)(crooked(process()), x, num_steps=num_steps, noise=no_noise)
     torch.testing.assert_close(got, ddim, rtol=1e-10, atol=1e-10)
 
@@ -99,7 +101,7 @@ def test_first_order_is_ddim(algorithm: str, num_steps: int) -> None:
 def test_first_order_stochastic_is_ddpm(num_steps: int, schedule: str) -> None:
     x = random_x(2, 1, 4, 4)
     noise = numbered_noise(x.shape)
-    stochastic = sampler("dpm-solver++", order=1, stochastic=True)
+    stochastic = sampler("dpm-solver++", order=1, stochastic=True, spacing="uniform")
     got = stochastic(crooked(process(schedule)), x, num_steps=num_steps, noise=noise)
     ddpm = sampler("ddpm")(crooked(process(schedule)), x, num_steps=num_steps, noise=noise)
     torch.testing.assert_close(got, ddpm, rtol=1e-10, atol=1e-10)
