@@ -301,5 +301,5 @@ def test_an_option_that_has_no_default_or_no_options_at_all() -> None:
 
 def test_names_are_completed(site: Path) -> None:
     assert complete_plugin("weightings")("p") == ["p2", "power", "product"]
-    assert complete_plugin("samplers")("") == ["ddim", "ddpm"]
+    assert complete_plugin("samplers")("d") == ["ddim", "ddpm", "dpm-solver", "dpm-solver++"]
     assert complete_any_plugin("gre") == ["greet"]
