@@ -218,18 +218,13 @@ def straightforward(config: Config, device: str, batch_size: int, watch: Stopwat
 # ---------------------------------------------------------------- diffusers
 
 
-def diffusers(config: Config, device: str, batch_size: int, watch: Stopwatch) -> Step:
-    """After diffusers' examples/unconditional_image_generation, which takes float32 unless it is told otherwise."""
-    from accelerate import Accelerator
-    from diffusers import DDPMScheduler, UNet2DModel
-    from diffusers.optimization import get_scheduler
-    from diffusers.training_utils import EMAModel
-    from torch.utils.data import DataLoader, TensorDataset
+def diffusers_unet(config: Config) -> Any:
+    """A UNet2DModel of like size."""
+    from diffusers import UNet2DModel
 
-    images, targets = synthetic(config)
     levels = range(len(config.widths))
     attended = [config.image_size >> level == 16 for level in levels]
-    model = UNet2DModel(
+    return UNet2DModel(
         sample_size=config.image_size,
         in_channels=3,
         out_channels=3,
@@ -241,6 +236,18 @@ def diffusers(config: Config, device: str, batch_size: int, watch: Stopwatch) ->
         resnet_time_scale_shift="scale_shift",
         num_class_embeds=config.num_classes or None,
     )
+
+
+def diffusers(config: Config, device: str, batch_size: int, watch: Stopwatch) -> Step:
+    """After diffusers' examples/unconditional_image_generation, which takes float32 unless it is told otherwise."""
+    from accelerate import Accelerator
+    from diffusers import DDPMScheduler, UNet2DModel
+    from diffusers.optimization import get_scheduler
+    from diffusers.training_utils import EMAModel
+    from torch.utils.data import DataLoader, TensorDataset
+
+    images, targets = synthetic(config)
+    model = diffusers_unet(config)
     accelerator = Accelerator(cpu=device == "cpu")
     average = EMAModel(model.parameters(), decay=0.9999, use_ema_warmup=True, model_cls=UNet2DModel)
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-4, betas=(0.95, 0.999), weight_decay=1e-6, eps=1e-8)

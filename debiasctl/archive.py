@@ -20,7 +20,7 @@ _FILE = re.compile(
     r"(spec|status)\.json|metrics\.jsonl"
     rf"|checkpoints/[0-9]{{1,12}}/{_SAFE}\.(safetensors|pt|json)"
     rf"|samples/{_SAFE}/{_SAFE}\.(png|npz|json)"
-    rf"|(evaluations|analyses)/{_SAFE}\.json"
+    rf"|(evaluations|analyses)/{_SAFE}\.json|evaluations/{_SAFE}\.features\.npz"
     rf"|ema/{_SAFE}\.(safetensors|json)"
 )
 _FOLDER = re.compile(rf"checkpoints(/[0-9]{{1,12}})?|samples(/{_SAFE})?|evaluations|analyses|ema")

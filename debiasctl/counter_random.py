@@ -7,7 +7,7 @@ to within the rounding of the device's log, sin and cos.
 
 import math
 from collections.abc import Sequence
-from enum import IntEnum
+from enum import IntEnum, unique
 
 import torch
 from torch import Tensor
@@ -19,6 +19,7 @@ _MULTIPLIERS = (0xD2511F53, 0xCD9E8D57)
 _WEYL = (0x9E3779B9, 0xBB67AE85)
 
 
+@unique
 class Stream(IntEnum):
     """What random numbers are for; numbers of different streams are independent."""
 
@@ -30,6 +31,7 @@ class Stream(IntEnum):
     LABEL = 6
     HELDOUT = 7
     TIMESTEP_SHARED = 8
+    LIKELIHOOD = 10
     LABEL_DROPOUT = 9
 
 

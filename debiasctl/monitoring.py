@@ -6,16 +6,18 @@ from typing import Any
 import torch
 
 from debiasctl import paths, registry
-from debiasctl.api import LoadedDataset, PreparedFeatures
+from debiasctl.api import ArraySplit, LoadedDataset, PreparedFeatures
 from debiasctl.diffusion.denoiser import NetworkDenoiser
 from debiasctl.evaluation.measure import default_features, measure
-from debiasctl.pictures import save_grid
+from debiasctl.pictures import make_grid, save_grid
 from debiasctl.runs import Run
 from debiasctl.sampling import SampleRequest, draw, labels_of
+from debiasctl.sampling.request import check_steps
 from debiasctl.training.setup import Training
+from debiasctl.training.tracking import track_image
 
 _SEED = 0  # of the noise: the same for every run, so that grids of any two can be set side by side
-_BATCH = 256
+_BATCH = 256  # stated, for processes that share the weights out draw in step
 
 
 class Monitor:
@@ -31,7 +33,7 @@ class Monitor:
         self.spec = training.spec.monitor
         self._features: tuple[str, PreparedFeatures] | None = None
         if self.spec.every is not None:
-            training.objective.process.respaced(self.spec.steps)
+            check_steps(self.spec.sampler, training.objective.process, self.spec.steps)
             if training.accelerator.is_main_process:
                 self._prepared()
 
@@ -43,30 +45,36 @@ class Monitor:
         return step * size // self.spec.every > (step - 1) * size // self.spec.every
 
     def __call__(self, run: Run, step: int) -> list[dict[str, Any]]:
-        """Records for the metrics file; the grid is written to the run's folder.
+        """Records for the metrics file; the grid is written to the run's folder and given to trackers.
 
         Raises:
             EvaluationError: the features cannot be had, or the samples cannot be measured.
         """
         spec, content = self.training.spec, self.training.spec.content
         assert content is not None, "a training knows its data"
-        indices = torch.arange(self.spec.num)
-        labels = labels_of(indices, content, seed=_SEED, label=None) if spec.model.conditional else None
+        labels = None
+        if spec.model.conditional:
+            labels = labels_of(torch.arange(self.spec.num), content, seed=_SEED, label=None)
         request = SampleRequest(self.spec.num, self.spec.steps, self.spec.sampler, _SEED, step, "ema")
         network = self.training.ema.network
         if self.training.dtype != torch.float32:
             network = copy.deepcopy(network).float()
         images, nfe = draw(
-            NetworkDenoiser(network, self.training.objective.parameterization), request, indices, labels,
+            NetworkDenoiser(network, self.training.objective.parameterization, null_label=self.training.null_label),
+            request,
+            labels,
             shape=(content.channels, content.image_size, content.image_size),
-            device=self.training.accelerator.device, batch_size=_BATCH, on_progress=None,
-        )  # fmt: skip
+            device=self.training.accelerator.device,
+            batch_size=_BATCH,
+        )
         if not self.training.accelerator.is_main_process:
             return []
         if self.spec.grid:
             save_grid(run.grids_dir / f"{step:08d}.png", images[: self.spec.grid])
+            grid = make_grid(images[: self.spec.grid])
+            track_image(self.training.accelerator, "samples", grid, step=step)
         name, prepared = self._prepared()
-        found = measure(images, self.data, prepared, feature_name=name, metrics=None, cache_dir=paths.cache_dir())
+        found = measure(ArraySplit(images), self.data, prepared, feature_name=name, metrics=None, cache_dir=paths.cache_dir())
         return [
             {
                 "kind": "evaluation",

@@ -1,16 +1,20 @@
-"""Images as files: one PNG each, or one grid."""
+"""Images as files: one PNG each, one grid, or one with names on rows and columns, still or moving."""
 
 import math
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import torch
-from PIL import Image
+from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
 from debiasctl.errors import UsageError
 from debiasctl.files import atomic_file, atomic_folder
 
 _TILE = 48  # px: small images are enlarged by a whole factor to about this size in a grid
+_MARGIN = 2  # px
+_TEXT = 13  # px
+_FRAME_MS, _LAST_FRAME_MS = 120, 2000
 
 
 def save_grid(path: Path, images: Tensor, *, columns: int | None = None) -> None:
@@ -25,8 +29,8 @@ def make_grid(images: Tensor, *, columns: int | None = None) -> Tensor:
     count, channels, height, width = images.shape
     columns = columns or math.ceil(math.sqrt(count))
     rows = math.ceil(count / columns)
-    factor = max(1, round(_TILE / height))
-    margin = 2
+    factor = _factor(height)
+    margin = _MARGIN
     tiles = images.repeat_interleave(factor, dim=2).repeat_interleave(factor, dim=3)
     tile_height, tile_width = height * factor + margin, width * factor + margin
     grid = torch.full((channels, rows * tile_height + margin, columns * tile_width + margin), 255, dtype=torch.uint8)
@@ -36,8 +40,62 @@ def make_grid(images: Tensor, *, columns: int | None = None) -> Tensor:
     return grid
 
 
-def save_folder(path: Path, images: Tensor, labels: Tensor | None, *, classes: tuple[str, ...]) -> None:
-    """A new folder of PNGs named by index, in a subfolder per class where there are labels.
+def save_labelled(path: Path, picture: Image.Image) -> None:
+    """One PNG of a `labelled_grid`."""
+    with atomic_file(path) as stream:
+        picture.save(stream, format="PNG")
+
+
+def save_gif(path: Path, frames: Sequence[Image.Image]) -> None:
+    """One GIF of `labelled_grid`s, which stays on the last and begins again."""
+    durations = [_FRAME_MS] * (len(frames) - 1) + [_LAST_FRAME_MS]
+    with atomic_file(path) as stream:
+        frames[0].save(stream, format="GIF", save_all=True, append_images=frames[1:], duration=durations, loop=0)
+
+
+def labelled_grid(
+    rows: Sequence[Sequence[Tensor]],
+    *,
+    row_names: Sequence[str],
+    column_names: Sequence[str] = (),
+    caption: str = "",
+    group: int = 0,
+) -> Image.Image:
+    """Rows of uint8 images [C, H, W] of one shape, on white, with a name left of each row and above each column.
+
+    A wider gap follows every `group` rows; `caption` stands above the row names.
+    """
+    channels, height, width = rows[0][0].shape
+    factor, font = _factor(height), ImageFont.load_default(size=_TEXT)
+    step_x, step_y = width * factor + _MARGIN, height * factor + _MARGIN
+    line = _TEXT + 2 * _MARGIN
+    beside = [*row_names, caption] if column_names else row_names
+    left = math.ceil(max(map(font.getlength, beside))) + 4 * _MARGIN
+    # a column is as wide as its name, lest neighbouring names run into one another
+    step_x = max([step_x, *(math.ceil(font.getlength(name)) + 3 * _MARGIN for name in column_names)])
+    top = _MARGIN + line * bool(caption or column_names)
+    tops = [top + row * step_y + (row // group * 4 * _MARGIN if group else 0) for row in range(len(rows))]
+    size = (max(left + step_x * len(rows[0]), math.ceil(font.getlength(caption)) + 2 * _MARGIN), tops[-1] + step_y)
+    picture = Image.new("L" if channels == 1 else "RGB", size, "white")
+    pen = ImageDraw.Draw(picture)
+    if caption:
+        x, anchor = (left - 2 * _MARGIN, "ra") if column_names else (_MARGIN, "la")
+        pen.text((x, top - line), caption, fill="black", font=font, anchor=anchor)
+    for column, name in enumerate(column_names):
+        middle = left + column * step_x + width * factor // 2
+        pen.text((middle, top - line), name, fill="black", font=font, anchor="ma")
+    for row, name, y in zip(rows, row_names, tops, strict=True):
+        pen.text((left - 2 * _MARGIN, y + height * factor // 2), name, fill="black", font=font, anchor="rm")
+        for column, image in enumerate(row):
+            enlarged = image.repeat_interleave(factor, dim=1).repeat_interleave(factor, dim=2)
+            picture.paste(_image(enlarged), (left + column * step_x, y))
+    return picture
+
+
+def save_folder(
+    path: Path, images: Iterable[Tensor], labels: Tensor | None, *, num: int, classes: tuple[str, ...]
+) -> None:
+    """A new folder of `num` PNGs of uint8 [C, H, W] named by index, in a subfolder per class where there are labels.
 
     Raises:
         UsageError: the folder exists already and holds something.
@@ -46,12 +104,17 @@ def save_folder(path: Path, images: Tensor, labels: Tensor | None, *, classes: t
         if not path.is_dir() or any(path.iterdir()):
             raise UsageError(f"{path} exists and is not empty. Choose another --out, or remove it first")
         path.rmdir()
-    width = len(str(len(images) - 1))
+    width = len(str(num - 1))
     with atomic_folder(path) as folder:
         for index, image in enumerate(images):
             place = folder if labels is None else folder / _safe(classes[int(labels[index])])
             place.mkdir(exist_ok=True)
             _image(image).save(place / f"{index:0{width}d}.png")
+
+
+def _factor(height: int) -> int:
+    """By which images of this height are enlarged."""
+    return max(1, round(_TILE / height))
 
 
 def _image(image: Tensor) -> Image.Image:

@@ -8,7 +8,7 @@ from typing import Any
 
 from debiasctl.errors import ReferenceSyntaxError
 
-_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]*")
 _KEY = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _PLAIN = re.compile(r"[^\s,'\"\[\]{}()=]+")
 _CLOSING = {"[": "]", "{": "}", "(": ")"}
@@ -39,7 +39,7 @@ def parse_ref(text: str) -> PluginRef:
     name, colon, rest = text.strip().partition(":")
     if not _NAME.fullmatch(name):
         raise ReferenceSyntaxError(
-            f"'{text}' is not a plugin reference: the name must be letters, digits, '.', '_' or '-'. "
+            f"'{text}' is not a plugin reference: the name must be letters, digits, '.', '_', '+' or '-'. "
             "Write name or name:key=value,key=value"
         )
     if colon and not rest.strip():

@@ -17,6 +17,11 @@ from debiasctl.validation import describe_errors
 
 SCHEMA_VERSION = 1
 _SIGMA_DATA, _VARIANCE_WEIGHT = 0.5, 1e-3  # EDM's, and improved DDPM's
+_EMA_KINDS = {
+    "decay": ("decay", "warmup"),
+    "half-life": ("half_life_images", "rampup_ratio"),
+    "power": ("lengths", "snapshot_every"),
+}
 
 
 class Section(BaseModel):
@@ -120,8 +125,6 @@ class EMASection(Section):
             raise ValueError(f"ema.lengths {list(self.lengths)} names a length twice")
         if any(round(length, 6) != length for length in self.lengths):
             raise ValueError("ema.lengths: give at most 6 decimals")
-        if self.snapshot_every is not None and self.kind != "power":
-            raise ValueError(f"ema.snapshot_every has no effect with ema.kind={self.kind}; choose ema.kind=power")
         return self
 
 
@@ -170,7 +173,9 @@ class ComputeSection(Section):
     compile: bool | None = Field(None, description="torch.compile; null: on a GPU, for runs of 5,000 steps or more")
     channels_last: bool | None = Field(None, description="memory layout of convolutions; null: as the network states")
     sharding: Literal["none", "fsdp"] = Field("none", description="none: each process holds all weights (DDP); fsdp")
-    deterministic: bool = Field(False, description="on a GPU, kernels that give the same bits every time")
+    deterministic: bool = Field(
+        False, description="on a GPU, kernels that give the same bits every time; a CPU's always do"
+    )
 
 
 class MonitorSection(Section):
@@ -178,7 +183,9 @@ class MonitorSection(Section):
 
     every: int | None = Field(None, ge=1, description="images seen from one evaluation to the next; null: none")
     num: int = Field(256, ge=2, description="images drawn for the metrics")
-    grid: int = Field(16, ge=0, description="of these, images in the grid: always from the same noise")
+    grid: int = Field(
+        16, ge=0, description="of these, images in the grid (all, where they are fewer): always from the same noise"
+    )
     sampler: Plugin = Field("ddim", validate_default=True, description="sampler")
     steps: int = Field(20, ge=1, description="sampling steps")
     features: Plugin | None = Field(None, description="feature extractor (default: as evaluate chooses)")
@@ -250,7 +257,7 @@ def resolve_spec(layers: Iterable[Mapping[str, Any]], location: DataLocation) ->
     # the defaults stand below as settings, so that a plugin's options can be given without its name
     settings = defaults.model_dump(exclude={"data", "content", "provenance"})
     spec = validate_spec(merge(merge(settings, plugin.recommended(location)), given))
-    return _resolve_plugins(spec, info), info
+    return _with_effects(_resolve_plugins(spec, info), given), info
 
 
 def validate_spec(raw: Mapping[str, Any]) -> RunSpec:
@@ -309,6 +316,54 @@ def _resolve_plugins(spec: RunSpec, info: DatasetInfo) -> RunSpec:
 def _complete_monitor(monitor: MonitorSection) -> MonitorSection:
     features = monitor.features and complete("features", monitor.features)
     return monitor.model_copy(update={"sampler": complete("samplers", monitor.sampler), "features": features})
+
+
+def _with_effects(spec: RunSpec, given: Mapping[str, Any]) -> RunSpec:
+    """The spec without what is recommended and has no effect beside what is `given`.
+
+    Only what is asked for is judged, for a spec that writes every setting out asks for the defaults of all.
+
+    Raises:
+        SpecError: what is given has no effect.
+    """
+    ema, monitor = _effective_ema(spec.ema, given.get("ema", {})), spec.monitor
+    defaults = _complete_monitor(MonitorSection())
+    unseen = [name for name in given.get("monitor", {}) if _differs(name, monitor, defaults)]
+    if monitor.every is None and unseen:
+        raise SpecError(
+            f"monitor.{unseen[0]} has no effect without monitor.every, the images from one evaluation to the next. "
+            "Give that too (--evaluate-every IMAGES), or leave it out"
+        )
+    if monitor.grid > monitor.num:
+        if "grid" in given.get("monitor", {}):
+            raise SpecError(
+                f"monitor.grid={monitor.grid} is more than the monitor.num={monitor.num} images that are drawn. "
+                "Lower the one or raise the other"
+            )
+        monitor = monitor.model_copy(update={"grid": monitor.num})
+    return spec.model_copy(update={"ema": ema, "monitor": monitor})
+
+
+def _effective_ema(ema: EMASection, given: Mapping[str, Any]) -> EMASection:
+    defaults, recommended = EMASection(), {}
+    for kind, names in _EMA_KINDS.items():
+        for name in names:
+            if kind == ema.kind or not _differs(name, ema, defaults):
+                continue
+            if name in given:
+                raise SpecError(
+                    f"ema.{name} has no effect with ema.kind={ema.kind}; choose ema.kind={kind}, or leave it out"
+                )
+            recommended[name] = getattr(defaults, name)
+    return ema.model_copy(update=recommended)
+
+
+def _differs(name: str, section: Section, other: Section) -> bool:
+    value, default = (
+        choice.ref if isinstance(choice, PluginChoice) else choice
+        for choice in (getattr(section, name), getattr(other, name))
+    )
+    return bool(value != default)
 
 
 def image_shape(model: ModelSection, *, image_size: int, channels: int) -> ImageShape:

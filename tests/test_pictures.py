@@ -6,7 +6,7 @@ import torch
 from PIL import Image
 
 from debiasctl.errors import UsageError
-from debiasctl.pictures import make_grid, save_folder, save_grid
+from debiasctl.pictures import labelled_grid, make_grid, save_folder, save_grid
 
 
 def random_images(count: int, channels: int, size: int) -> torch.Tensor:
@@ -51,7 +51,7 @@ def test_a_grid_on_disk_is_the_grid(tmp_path: Path, channels: int, mode: str) ->
 
 def test_a_folder_holds_every_image_by_index(tmp_path: Path) -> None:
     images = random_images(11, 3, 8)
-    save_folder(tmp_path / "out", images, None, classes=())
+    save_folder(tmp_path / "out", images, None, num=11, classes=())
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == [f"{index:02d}.png" for index in range(11)]
     for index in range(11):
         with Image.open(tmp_path / "out" / f"{index:02d}.png") as picture:
@@ -60,7 +60,7 @@ def test_a_folder_holds_every_image_by_index(tmp_path: Path) -> None:
 
 def test_classes_are_sub_folders(tmp_path: Path) -> None:
     labels = torch.tensor([2, 0, 2, 1])
-    save_folder(tmp_path / "out", random_images(4, 1, 8), labels, classes=("a/b", "..", "été 1"))
+    save_folder(tmp_path / "out", random_images(4, 1, 8), labels, num=4, classes=("a/b", "..", "été 1"))
     found = sorted(str(path.relative_to(tmp_path / "out")) for path in (tmp_path / "out").rglob("*.png"))
     assert found == ["_/3.png", "a_b/1.png", "été 1/0.png", "été 1/2.png"]
     assert sorted(path.name for path in tmp_path.iterdir()) == ["out"]
@@ -68,10 +68,28 @@ def test_classes_are_sub_folders(tmp_path: Path) -> None:
 
 def test_an_empty_folder_may_be_filled_and_no_other(tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
-    save_folder(tmp_path / "empty", random_images(1, 1, 8), None, classes=())
+    save_folder(tmp_path / "empty", random_images(1, 1, 8), None, num=1, classes=())
     assert (tmp_path / "empty" / "0.png").is_file()
     (tmp_path / "file").write_text("x")
     for taken in ("empty", "file"):
         with pytest.raises(UsageError, match=f"{taken} exists and is not empty"):
-            save_folder(tmp_path / taken, random_images(1, 1, 8), None, classes=())
+            save_folder(tmp_path / taken, random_images(1, 1, 8), None, num=1, classes=())
     assert (tmp_path / "file").read_text() == "x"
+
+
+@pytest.mark.parametrize("channels, mode", [(1, "L"), (3, "RGB")])
+def test_a_labelled_grid_has_names_left_and_above_and_gaps_between_groups(channels: int, mode: str) -> None:
+    images = random_images(8, channels, 16)
+    rows = [list(images[2 * row : 2 * row + 2]) for row in range(4)]
+    grid = labelled_grid(rows, row_names=["a", "b"] * 2, column_names=["5", "10"], caption="steps", group=2)
+    pixels = np.asarray(grid).reshape(grid.height, grid.width, channels)
+    assert grid.mode == mode
+    left, tops = grid.width - 100, [19, 69, 127, 177]
+    for row, top in enumerate(tops):
+        assert bool((pixels[top : top + 48, :left] < 128).any())  # a name
+        for column in range(2):
+            x = left + 50 * column
+            assert np.array_equal(pixels[top : top + 48 : 3, x : x + 48 : 3].transpose(2, 0, 1), rows[row][column])
+    assert bool((pixels[:19, :left] < 128).any())
+    assert bool((pixels[:19, left:] < 128).any())
+    assert bool((pixels[117:127, left:] == 255).all())

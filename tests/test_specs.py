@@ -19,6 +19,7 @@ from debiasctl.errors import (
 from debiasctl.refs import PluginRef
 from debiasctl.specs import (
     ContentSection,
+    EMASection,
     PluginChoice,
     ProvenanceSection,
     RunSpec,
@@ -436,6 +437,51 @@ def test_plugins_that_are_refused(
     with pytest.raises(error) as caught:
         resolve(location, DIGITS, layer)
     assert message in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("layer", "message"),
+    [
+        ({"ema": {"half_life_images": 9}}, "ema.half_life_images has no effect with ema.kind=decay; choose ema.kind="),
+        ({"ema": {"rampup_ratio": None}}, "ema.rampup_ratio has no effect with ema.kind=decay; choose ema.kind=half-"),
+        ({"ema": {"snapshot_every": 9}}, "ema.snapshot_every has no effect with ema.kind=decay; choose ema.kind=power"),
+        ({"ema": {"lengths": [0.2]}}, "ema.lengths has no effect with ema.kind=decay; choose ema.kind=power"),
+        (
+            {"ema": {"kind": "power", "decay": 0.5}},
+            "ema.decay has no effect with ema.kind=power; choose ema.kind=decay",
+        ),
+        ({"ema": {"kind": "half-life", "warmup": False}}, "ema.warmup has no effect with ema.kind=half-life; choose"),
+        ({"monitor": {"grid": 4}}, "monitor.grid has no effect without monitor.every"),
+        ({"monitor": {"sampler": "ddpm"}}, "monitor.sampler has no effect without monitor.every"),
+        ({"monitor": {"features": "pixels"}}, "monitor.features has no effect without monitor.every"),
+        ({"monitor": {"every": 9, "num": 4, "grid": 5}}, "monitor.grid=5 is more than the monitor.num=4 images"),
+    ],
+)
+def test_settings_without_effect_are_refused(location: DataLocation, layer: dict[str, Any], message: str) -> None:
+    with pytest.raises(SpecError) as caught:
+        resolve(location, DIGITS, layer)
+    assert message in str(caught.value)
+
+
+@pytest.mark.parametrize("kind", ["decay", "half-life", "power"])
+@pytest.mark.parametrize("monitor", [{}, {"every": 100, "num": 4}])
+def test_a_spec_with_every_setting_written_out_can_be_given_again(
+    location: DataLocation, kind: str, monitor: dict[str, Any]
+) -> None:
+    """A data set's recommended settings of another average have fallen away, and the default grid has been cut."""
+    spec = resolve(location, DIGITS, {"ema": {"kind": kind}, "monitor": monitor})
+    recommends = spec.ema.decay != EMASection().decay
+    assert recommends == (kind == "decay")
+    assert spec.monitor.grid == (4 if monitor else 16)
+    raw = json.loads(json.dumps(spec.model_dump(mode="json")))
+    assert resolve(location, raw) == spec
+    assert load_stored_spec(json.dumps(raw), "spec.json") == spec
+
+
+def test_a_stored_spec_is_read_whatever_has_no_effect_in_it(location: DataLocation) -> None:
+    raw = resolve(location, DIGITS, {"ema": {"kind": "power"}}).model_dump(mode="json")
+    raw["ema"]["decay"] = 0.5
+    assert load_stored_spec(json.dumps(raw), "spec.json").ema.decay == 0.5
 
 
 @pytest.mark.parametrize("size", [8])

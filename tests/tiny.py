@@ -44,7 +44,8 @@ def make_spec(**settings: Any) -> RunSpec:
         for part in reversed(key.split("__")):
             value = {part: value}
         raw = merge(raw, value)
-    return resolve_spec([_SETTINGS, raw], LOCATION)[0]
+    settings = _SETTINGS if "kind" not in raw.get("ema", {}) else _SETTINGS | {"ema": {}}
+    return resolve_spec([settings, raw], LOCATION)[0]
 
 
 @lru_cache(maxsize=1)

@@ -11,7 +11,7 @@ import typer
 from typer.core import TyperGroup
 
 from debiasctl import __version__
-from debiasctl.cli import compare, doctor, ema, evaluate, launch, plugins, runs, sample, train, weightings
+from debiasctl.cli import compare, doctor, ema, evaluate, launch, likelihood, plugins, runs, sample, train, weightings
 from debiasctl.errors import DebiasctlError
 
 _DEBUG = {"on": False}
@@ -76,6 +76,7 @@ app.command("train", epilog=train.EXAMPLES)(train.train)
 app.command("sample", epilog=sample.EXAMPLES)(sample.sample)
 app.command("ema", epilog=ema.EXAMPLES)(ema.ema)
 app.command("evaluate", epilog=evaluate.EXAMPLES)(evaluate.evaluate)
+app.command("likelihood", epilog=likelihood.EXAMPLES)(likelihood.likelihood)
 app.command("compare", epilog=compare.EXAMPLES)(compare.compare)
 app.command("doctor", epilog=doctor.EXAMPLES)(doctor.doctor)
 app.add_typer(runs.app, name="runs")

@@ -7,7 +7,7 @@ import typer
 
 from debiasctl.cli.completion import complete_plugin, complete_run
 from debiasctl.cli.output import note, print_json, print_table, show_log
-from debiasctl.cli.sample import note_training
+from debiasctl.cli.sample import note_training, parse_batch_size, parse_steps
 from debiasctl.errors import UsageError
 
 if TYPE_CHECKING:
@@ -24,7 +24,7 @@ debiasctl evaluate digits-minsnr --steps 10,20,50 --num 2000 --json
 debiasctl evaluate digits-minsnr --checkpoints all --plot curve.png
 
 debiasctl evaluate --samples images/ --reference cifar10 --features inception"""
-_OF_A_RUN = ("num", "steps", "sampler", "seed", "checkpoint", "checkpoints", "weights", "batch_size", "plot")
+_OF_A_RUN = ("num", "steps", "sampler", "seed", "checkpoint", "checkpoints", "weights", "batch_size", "precision", "plot")
 
 
 def evaluate(
@@ -64,7 +64,8 @@ def evaluate(
         str | None, typer.Option(help="Several checkpoints' steps, separated by commas, or all.")
     ] = None,
     weights: Annotated[str, typer.Option(help="ema, ema:LENGTH (see the command ema) or raw.")] = "ema",
-    batch_size: Annotated[int, typer.Option(min=1, help="Images drawn at a time.")] = 256,
+    batch_size: Annotated[str, typer.Option(metavar="N", help="Images drawn at a time; auto: what fits.")] = "auto",
+    precision: Annotated[str, typer.Option(help="The network's: fp32, bf16 or (on a GPU) fp16.")] = "fp32",
     export_reference: Annotated[
         Path | None, typer.Option(help="Write the reference's mean and covariance to FILE.npz (mu, sigma).")
     ] = None,
@@ -98,7 +99,7 @@ def evaluate(
     from debiasctl.runs import find_run
 
     found = find_run(run)
-    step_counts = parse_steps(steps)
+    step_counts, size = parse_steps(steps), parse_batch_size(batch_size)
     trained = parse_checkpoints(found, checkpoint, checkpoints)
     if plot is not None:
         from debiasctl.evaluation.curves import check_plot
@@ -106,20 +107,28 @@ def evaluate(
         check_plot(plot, num_points=len(step_counts) * len(trained))
     show_log()
     spec = found.spec()
-    from debiasctl.cli.progress import counting_progress
+    from debiasctl.cli.progress import sampling_progress
     from debiasctl.evaluation.evaluate import evaluate as run_evaluation
     from debiasctl.sampling import make_request
     from debiasctl.training.setup import make_accelerator
 
     requests = [
         make_request(
-            found, spec, num=num, num_steps=count, sampler=sampler, seed=seed, checkpoint=step, weights=weights
+            found,
+            spec,
+            num=num,
+            num_steps=count,
+            sampler=sampler,
+            seed=seed,
+            checkpoint=step,
+            weights=weights,
+            precision=precision,
         )
         for step in trained
         for count in step_counts
     ]
     note_training(found, requests[-1].step)
-    with counting_progress("sampling") as show:
+    with sampling_progress() as show:
         records = run_evaluation(
             found,
             spec,
@@ -127,7 +136,7 @@ def evaluate(
             location,
             choices=choices,
             device=make_accelerator(device).device,
-            batch_size=batch_size,
+            batch_size=size,
             on_progress=show,
         )
     if plot is not None:
@@ -149,14 +158,6 @@ def _report(records: list[dict[str, Any]], *, as_json: bool) -> None:
         print_json(records)
     else:
         _print(records)
-
-
-def parse_steps(text: str) -> list[int]:
-    """`10,20,50` as numbers, each once, in the order given."""
-    parts = [part.strip() for part in text.split(",")]
-    if not all(part.isdigit() and int(part) > 0 for part in parts):
-        raise UsageError(f"--steps '{text}': give whole numbers from 1, separated by commas, for example 10,20,50")
-    return list(dict.fromkeys(map(int, parts)))
 
 
 def parse_checkpoints(run: "Run", checkpoint: str | None, checkpoints: str | None) -> list[str | None]:

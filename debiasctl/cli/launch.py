@@ -1,19 +1,28 @@
-"""Starting a training in several processes of this machine, by torchrun."""
+"""Starting a command in several processes of this machine, by torchrun."""
 
+import contextlib
 import os
 import signal
 import sys
 import uuid
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from types import FrameType
+from typing import TYPE_CHECKING, NoReturn
 
 from debiasctl.errors import UsageError
 
+if TYPE_CHECKING:
+    import torch
+
+    from debiasctl.specs import RunSpec
+
 _LAUNCHED = "TORCHELASTIC_RUN_ID"  # set in every process that torchrun started
 _PATIENCE_SECONDS = "300"  # for the last checkpoint, after a signal
+_GO_ON = "The last checkpoint is untouched. Go on with: debiasctl train --resume RUN"
 
 
 def rank() -> int:
-    """This process's number among those of the training; 0 is the one that writes and speaks."""
+    """This process's number among those that work together; 0 is the one that writes and speaks."""
     return int(os.environ.get("RANK", "0"))
 
 
@@ -31,31 +40,74 @@ def without_option(arguments: Sequence[str], option: str) -> list[str]:
     return kept
 
 
+def check_devices(processes: int, *, device: str) -> "torch.device":
+    """The device that each of so many processes will work on, or one of its kind.
+
+    Raises:
+        UsageError: torchrun is already at work, or there are not as many GPUs.
+    """
+    if processes > 1 and _LAUNCHED in os.environ:
+        raise UsageError("--processes starts torchrun, and torchrun has started this already. Leave --processes out")
+    import torch
+
+    from debiasctl.training.setup import choose_device
+
+    chosen = choose_device(device)
+    if chosen.type == "cuda" and processes > torch.cuda.device_count():
+        raise UsageError(
+            f"--processes {processes}: this machine has {torch.cuda.device_count()} GPUs, and each process takes one. "
+            "Give at most as many, or --device cpu"
+        )
+    return chosen
+
+
+def check_launch(
+    spec: "RunSpec", *, processes: int, device: str, trackers: Sequence[str], resumed: str | None = None
+) -> None:
+    """See, before any process starts, that `processes` of them can train; `resumed` names the run to go on with.
+
+    Raises:
+        UsageError: see `check_devices` and `debiasctl.training.checks`.
+    """
+    chosen = check_devices(processes, device=device)
+    from debiasctl.training.checks import check_environment, check_precision, check_sharing, check_trackers
+
+    check_environment()
+    check_precision(spec.compute, chosen, resumed=resumed)
+    check_trackers(trackers)
+    launched = int(os.environ.get("WORLD_SIZE", "1"))
+    check_sharing(spec, processes if processes > 1 else launched, resumed=resumed)
+
+
+@contextlib.contextmanager
+def sigterm_is_told() -> Iterator[None]:
+    """End with one line and 128 + its number on SIGTERM, until torchrun handles it: before, it would end silently."""
+
+    def stop(number: int, frame: FrameType | None) -> NoReturn:
+        print("error: stopped by SIGTERM before training began; nothing was written", file=sys.stderr, flush=True)
+        os._exit(128 + number)  # at once: an exception could end as the fault of the plugin that is being imported
+
+    before = signal.signal(signal.SIGTERM, stop)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
 def _cores() -> int:
     """Those that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def launch(arguments: Sequence[str], *, processes: int, device: str) -> int:
-    """Run `debiasctl ARGUMENTS` in several processes; returns its exit code.
+def launch(arguments: Sequence[str], *, processes: int, go_on: str = _GO_ON) -> int:
+    """Run `debiasctl ARGUMENTS` in several processes, which a check has seen possible; returns its exit code.
 
-    Raises:
-        UsageError: torchrun is already at work, or there are not as many GPUs.
+    `go_on` is the advice where one was killed.
     """
-    if _LAUNCHED in os.environ:
-        raise UsageError("--processes starts torchrun, and torchrun has started this already. Leave --processes out")
-    import torch
     from torch.distributed.elastic.multiprocessing import DefaultLogsSpecs, SignalException
     from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
     from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 
-    from debiasctl.training.setup import choose_device
-
-    if choose_device(device).type == "cuda" and processes > torch.cuda.device_count():
-        raise UsageError(
-            f"--processes {processes}: this machine has {torch.cuda.device_count()} GPUs, and each process takes one. "
-            "Give at most as many, or --device cpu"
-        )
     os.environ.setdefault("OMP_NUM_THREADS", str(max(1, _cores() // processes)))
     os.environ.setdefault("TORCH_ELASTIC_SHUTDOWN_TIMEOUT", _PATIENCE_SECONDS)
     config = LaunchConfig(
@@ -83,11 +135,14 @@ def launch(arguments: Sequence[str], *, processes: int, device: str) -> int:
             return first.exitcode
         name = signal.Signals(-first.exitcode).name
         print(
-            f"error: process {first.local_rank} was killed by {name}, perhaps for want of memory. The last checkpoint "
-            "is untouched. Go on with: debiasctl train --resume RUN",
+            f"error: process {first.local_rank} was killed by {name}, perhaps for want of memory. {go_on}",
             file=sys.stderr,
         )
         return 128 - first.exitcode
     except SignalException as error:
-        return 128 + int(signal.Signals(error.sigval))
+        stopped = signal.Signals(error.sigval)
+        if stopped != signal.SIGINT:  # which the command line tells of itself
+            # the first process, where it has begun, has said more; before, it ends silently
+            print(f"stopped by {stopped.name}", file=sys.stderr)
+        return 128 + int(stopped)
     return 0

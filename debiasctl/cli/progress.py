@@ -79,6 +79,39 @@ def counting_progress(what: str) -> Iterator[Callable[[int, int], None]]:
         yield lambda done, total: bar.update(task, total=total, completed=done)
 
 
+@contextmanager
+def sampling_progress(what: str = "sampling") -> Iterator[Callable[[float, int], None]]:
+    """Shows images done of all, images/s and the time left, on a terminal only; from its first call on."""
+    if not sys.stderr.isatty():
+        yield lambda done, total: None
+        return
+    from rich.console import Console
+    from rich.progress import BarColumn, TextColumn, TimeRemainingColumn
+    from rich.progress import Progress as Bar
+
+    columns = [
+        TextColumn("{task.description}"),
+        BarColumn(bar_width=16),
+        TextColumn("{task.fields[images]} images"),
+        TextColumn("{task.fields[speed]}"),
+        TextColumn("left"),
+        TimeRemainingColumn(),
+    ]
+    bar = Bar(*columns, console=Console(stderr=True), transient=True)
+    task = bar.add_task(what, total=None, images="0", speed="")
+
+    def show(done: float, total: int) -> None:
+        bar.start()  # not before: what is said of the batch size would stand in the bar's line
+        bar.update(task, total=total, completed=done, images=f"{int(done)}/{total}")
+        speed = bar.tasks[0].speed
+        bar.update(task, speed=f"{speed:,.3g} images/s" if speed else "")
+
+    try:
+        yield show
+    finally:
+        bar.stop()
+
+
 def _duration(seconds: float) -> str:
     minutes, rest = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)

@@ -1,16 +1,22 @@
 """`debiasctl sample`."""
 
+import os
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import typer
 
 from debiasctl.cli.completion import complete_plugin, complete_run
-from debiasctl.cli.output import note, print_json
-from debiasctl.errors import UsageError
+from debiasctl.cli.launch import rank
+from debiasctl.cli.output import note, print_json, show_log
+from debiasctl.errors import DebiasctlError, UsageError
 
 if TYPE_CHECKING:
+    import torch
+
     from debiasctl.runs import Run
+    from debiasctl.sampling import SampleRequest, Samples
+    from debiasctl.sampling.strip import Row
 
 EXAMPLES = """[bold]Examples[/bold]
 
@@ -18,16 +24,27 @@ debiasctl sample digits-minsnr --out grid.png
 
 debiasctl sample digits-minsnr --num 1000 --steps 20 --sampler ddim:eta=1 --out samples.npz
 
-debiasctl sample digits-minsnr --class 7 --seed 3 --out sevens/"""
+debiasctl sample digits-minsnr --class 7 --seed 3 --out sevens/
 
+debiasctl sample digits-minsnr --num 4 --trajectory way.gif
 
+debiasctl sample runA runB --same-noise --steps 2,3,4,5,10,50,100,500,1000 --out strip.png"""
+
+_NUM, _STRIPS = 64, 1  # images, where --num does not say
 _NOT_WRITTEN = (".jpg", ".jpeg", ".bmp", ".webp", ".gif", ".tif", ".tiff", ".zip", ".tar", ".npy", ".pt", ".csv")
+_MOMENTS = {".png": 12, ".gif": 60}  # of a trajectory, by the ending of its file
+_GO_ON = "What was drawn is kept: the same command goes on"
 
 
 def sample(
-    run: Annotated[str, typer.Argument(metavar="RUN", help="The run.", autocompletion=complete_run)],
-    num: Annotated[int, typer.Option(min=1, help="Images to draw.")] = 64,
-    steps: Annotated[int, typer.Option(min=1, help="Sampling steps.")] = 50,
+    runs: Annotated[
+        list[str],
+        typer.Argument(metavar="RUN...", help="The run; or several, for a strip.", autocompletion=complete_run),
+    ],
+    num: Annotated[
+        int | None, typer.Option(min=1, help=f"Images to draw (default: {_NUM}; for a strip {_STRIPS}).")
+    ] = None,
+    steps: Annotated[str, typer.Option(help="Sampling steps; several, separated by commas, for a strip.")] = "50",
     sampler: Annotated[str, typer.Option(help="Sampler.", autocompletion=complete_plugin("samplers"))] = "ddim",
     seed: Annotated[int, typer.Option(min=0, help="Image i depends on (seed, i) alone.")] = 0,
     class_: Annotated[
@@ -35,59 +52,108 @@ def sample(
     ] = None,
     checkpoint: Annotated[str | None, typer.Option(help="The checkpoint's step (default: the last).")] = None,
     weights: Annotated[str, typer.Option(help="ema, ema:LENGTH (see the command ema) or raw.")] = "ema",
-    batch_size: Annotated[int, typer.Option(min=1, help="Images drawn at a time.")] = 256,
+    batch_size: Annotated[str, typer.Option(metavar="N", help="Images drawn at a time; auto: what fits.")] = "auto",
+    precision: Annotated[str, typer.Option(help="The network's: fp32, bf16 or (on a GPU) fp16.")] = "fp32",
+    compile_: Annotated[bool, typer.Option("--compile", help="Compile the network first (torch.compile).")] = False,
+    processes: Annotated[int, typer.Option(min=1, help="Processes to draw in, on this machine.")] = 1,
     out: Annotated[
         Path | None,
         typer.Option(
-            help="FILE.png: one grid; FILE.npz: uint8 [N, H, W, C] and labels (replaced); else a new folder of PNGs."
+            help="FILE.png: one grid or strip; FILE.npz: uint8 [N, H, W, C] and labels (replaced); else a new folder "
+            "of PNGs."
+        ),
+    ] = None,
+    same_noise: Annotated[
+        bool, typer.Option("--same-noise", help="A strip: rows by run, columns by steps, all from one noise.")
+    ] = False,
+    trajectory: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE.png|FILE.gif", help="Also show x_t and the estimate of x0 on the way, of up to 8 images."
         ),
     ] = None,
     device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
     as_json: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False,
 ) -> None:
-    """Draw images from a run.
+    """Draw images from a run, or from several for a strip.
 
-    They are kept in the run's folder, where `evaluate` finds them, and written to --out as well.
+    They are kept in the run's folder, where `evaluate` finds them, and written to --out as well. What was interrupted
+    goes on where it stopped when the same command is given again.
     """
     from debiasctl.runs import find_run
 
-    found = find_run(run)
-    _check_out(out)
-    spec = found.spec()
-    from debiasctl import sampling
-    from debiasctl.cli.progress import counting_progress
+    found = [find_run(run) for run in runs]
+    step_counts, size = parse_steps(steps), parse_batch_size(batch_size)
+    is_strip = len(found) > 1 or len(step_counts) > 1
+    _check_combination(len(found), len(step_counts), out=out, same_noise=same_noise, trajectory=trajectory)
+    if rank() == 0:
+        _check_out(out)
+        _check_trajectory(trajectory)
+        show_log()
+    from debiasctl.sampling import make_request
+    from debiasctl.sampling.strip import Row, check_rows
     from debiasctl.training.setup import make_accelerator
 
-    request = sampling.make_request(
-        found,
-        spec,
-        num=num,
-        num_steps=steps,
-        sampler=sampler,
-        seed=seed,
-        checkpoint=checkpoint,
-        weights=weights,
-        class_name=class_,
-    )
-    note_training(found, request.step)
-    with counting_progress("sampling") as show:
-        drawn = sampling.sample(
-            found,
-            spec,
-            request,
-            device=make_accelerator(device).device,
-            batch_size=batch_size,
-            on_progress=show,
-        )
-    if out is not None:
-        _write(out, drawn)
-    _report(drawn, out, as_json=as_json)
+    rows = []
+    for run in found:
+        spec = run.spec()
+        requests = [
+            make_request(
+                run, spec, num=num or (_STRIPS if is_strip else _NUM), num_steps=count, sampler=sampler, seed=seed,
+                checkpoint=checkpoint, weights=weights, class_name=class_, precision=precision, compile=compile_,
+            )
+            for count in step_counts
+        ]  # fmt: skip
+        rows.append(Row(run, spec, requests))
+    check_rows(rows)
+    if processes > 1:
+        _launch(processes, device=device)
+    place = make_accelerator(device).device
+    for row in rows:
+        note_training(row.run, row.requests[0].step)
+    if is_strip:
+        _strip(rows, out, device=place, batch_size=size, as_json=as_json)
+    else:
+        _one(rows[0], out, trajectory, device=place, batch_size=size, as_json=as_json)
 
 
 def note_training(run: "Run", step: int) -> None:
     """Say that a run is still being trained, and which checkpoint is looked at."""
-    if run.is_training():
+    if rank() == 0 and run.is_training():
         note(f"note: run '{run.name}' is being trained; this is its step {step}")
+
+
+def parse_steps(text: str) -> list[int]:
+    """`10,20,50` as numbers, each once, in the order given."""
+    parts = [part.strip() for part in text.split(",")]
+    if not all(part.isdecimal() and int(part) > 0 for part in parts):
+        raise UsageError(f"--steps '{text}': give whole numbers from 1, separated by commas, for example 10,20,50")
+    return list(dict.fromkeys(map(int, parts)))
+
+
+def parse_batch_size(text: str) -> int | None:
+    """A number of images, or None for `auto`."""
+    if text == "auto":
+        return None
+    if not text.isdecimal() or int(text) < 1:
+        raise UsageError(f"--batch-size {text}: give a whole number from 1, or auto")
+    return int(text)
+
+
+def _check_combination(
+    num_runs: int, num_steps: int, *, out: Path | None, same_noise: bool, trajectory: Path | None
+) -> None:
+    """Refuse options that contradict each other or would have no effect."""
+    if num_runs == num_steps == 1:
+        if same_noise:
+            raise UsageError("--same-noise sets runs or numbers of steps side by side. Give several: --steps 5,10,50")
+        return
+    if trajectory is not None:
+        raise UsageError("--trajectory shows one run and one number of steps. Give one RUN and one of --steps")
+    if num_runs > 1 and not same_noise:
+        raise UsageError("several runs are drawn from one noise, as a strip. Say so: --same-noise --out strip.png")
+    if out is None or out.suffix.lower() != ".png":
+        raise UsageError("several runs or numbers of steps make one strip. Say where to write it: --out strip.png")
 
 
 def _check_out(out: Path | None) -> None:
@@ -101,30 +167,121 @@ def _check_out(out: Path | None) -> None:
         raise UsageError(f"--out {out}: write FILE.png (one grid), FILE.npz, or the name of a new folder for PNGs")
     elif out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise UsageError(f"--out {out} exists and is not empty. Choose another name, or remove it first")
+    _check_place(out)
 
 
-def _write(out: Path, drawn: Any) -> None:
-    from debiasctl import pictures, sampling
+def _check_trajectory(path: Path | None) -> None:
+    if path is None:
+        return
+    if path.suffix.lower() not in _MOMENTS or path.is_dir():
+        raise UsageError(f"--trajectory {path}: give a file's name ending in .png (a strip) or .gif")
+    _check_place(path)
 
-    kind = out.suffix.lower()
+
+def _check_place(path: Path) -> None:
+    """Refuse a place that nothing can be written to."""
+    there = next(parent for parent in path.absolute().parents if os.path.lexists(parent))
+    if not there.is_dir() or not os.access(there, os.W_OK):
+        reason = "writing there is not allowed" if there.is_dir() else f"{there} is not a folder"
+        raise DebiasctlError(f"cannot write {path}: {reason}. Choose another place")
+
+
+def _launch(processes: int, *, device: str) -> NoReturn:
+    import sys
+
+    from debiasctl.cli.launch import check_devices, launch, without_option
+
+    check_devices(processes, device=device)
+    sys.exit(launch(without_option(sys.argv[1:], "--processes"), processes=processes, go_on=_GO_ON))
+
+
+def _one(
+    row: "Row", out: Path | None, way: Path | None, *, device: "torch.device", batch_size: int | None, as_json: bool
+) -> None:
+    from debiasctl import sampling
+    from debiasctl.cli.progress import sampling_progress
+
+    (request,) = row.requests
+    with sampling_progress() as show:
+        drawn = sampling.sample(row.run, row.spec, request, device=device, batch_size=batch_size, on_progress=show)
+    if rank() > 0:
+        return
+    if out is not None:
+        _write(out, drawn)
+    if way is not None:
+        _write_trajectory(way, row, request, device=device)
+    _report(drawn, out, way, as_json=as_json)
+
+
+def _strip(
+    rows: "list[Row]", out: Path | None, *, device: "torch.device", batch_size: int | None, as_json: bool
+) -> None:
+    from debiasctl.cli.progress import sampling_progress
+    from debiasctl.sampling.strip import draw_rows, save_strips
+
+    assert out is not None, "a strip has a place"
+    drawn = draw_rows(rows, device=device, batch_size=batch_size, showing=sampling_progress)
+    if rank() > 0:
+        return
+    save_strips(out, rows, drawn)
+    cells = [cell for row in drawn for cell in row]
+    if as_json:
+        print_json({"out": str(out.absolute()), "cells": [_described(cell) for cell in cells]})
+        return
+    first = cells[0].description
+    print(
+        f"{first['num']} x {len(rows)} x {len(drawn[0])} images (noise x run x steps), {first['sampler']['name']}, "
+        f"seed {first['seed']}, {sum(cell.reused for cell in cells)} of {len(cells)} cells drawn before"
+    )
+    print(out.absolute())
+
+
+def _write(out: Path, drawn: "Samples") -> None:
+    from debiasctl import pictures
+    from debiasctl.sampling.image_files import save_npz
+
+    kind, num = out.suffix.lower(), drawn.description["num"]
     if kind == ".png":
         pictures.save_grid(out, drawn.images)
     elif kind == ".npz":
-        sampling.save_npz(out, drawn.images, drawn.labels)
+        save_npz(out, drawn.blocks(), drawn.labels, num=num)
     else:
-        pictures.save_folder(out, drawn.images, drawn.labels, classes=tuple(drawn.description["classes"]))
+        images = (image for block in drawn.blocks() for image in block)
+        pictures.save_folder(out, images, drawn.labels, num=num, classes=tuple(drawn.description["classes"]))
 
 
-def _report(drawn: Any, out: Path | None, *, as_json: bool) -> None:
+def _write_trajectory(path: Path, row: "Row", request: "SampleRequest", *, device: "torch.device") -> None:
+    from debiasctl import pictures
+    from debiasctl.sampling.trajectory import trajectory
+
+    kind = path.suffix.lower()
+    way = trajectory(row.run, row.spec, request, device=device, moments=_MOMENTS[kind])
+    names = ["x_t", "x0"]
+    if kind == ".gif":
+        frames = [
+            pictures.labelled_grid(
+                [list(x), list(x0)], row_names=names, caption=name if name == "end" else f"t = {name}"
+            )
+            for name, x, x0 in zip(way.names, way.x, way.x0, strict=True)
+        ]
+        pictures.save_gif(path, frames)
+        return
+    rows = [[moment[index] for moment in moments] for index in range(len(way.x[0])) for moments in (way.x, way.x0)]
+    picture = pictures.labelled_grid(
+        rows, row_names=names * (len(rows) // 2), column_names=way.names, caption="t", group=2
+    )
+    pictures.save_labelled(path, picture)
+
+
+def _described(drawn: "Samples") -> dict[str, Any]:
+    return {**drawn.description, "folder": str(drawn.folder), "reused": drawn.reused}
+
+
+def _report(drawn: "Samples", out: Path | None, way: Path | None, *, as_json: bool) -> None:
     if as_json:
-        print_json(
-            {
-                **drawn.description,
-                "folder": str(drawn.folder),
-                "out": None if out is None else str(out.absolute()),
-                "reused": drawn.reused,
-            }
-        )
+        places = {"out": out, "trajectory": way}
+        written = {name: None if path is None else str(path.absolute()) for name, path in places.items()}
+        print_json(_described(drawn) | written)
         return
     about = drawn.description
     print(
@@ -132,3 +289,5 @@ def _report(drawn: Any, out: Path | None, *, as_json: bool) -> None:
         f"checkpoint {about['step']}, {about['weights']} weights{', drawn before' if drawn.reused else ''}"
     )
     print(out.absolute() if out is not None else drawn.folder / "images.npz")
+    if way is not None:
+        print(way.absolute())

@@ -1,19 +1,20 @@
 """`debiasctl train`."""
 
+from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import typer
 
 from debiasctl.cli.completion import complete_plugin, complete_run
-from debiasctl.cli.launch import rank
+from debiasctl.cli.launch import check_launch, launch, rank, sigterm_is_told, without_option
 from debiasctl.cli.locations import data_location
-from debiasctl.cli.output import format_bytes, note, print_json, print_pairs, show_log
+from debiasctl.cli.output import note, print_json, show_log
+from debiasctl.cli.plan import show_plan
 from debiasctl.errors import UsageError
 
 if TYPE_CHECKING:
     from debiasctl.api import DataLocation, DatasetInfo
-    from debiasctl.diffusion.objective import ObjectiveTables
     from debiasctl.specs import RunSpec
 
 EXAMPLES = """[bold]Examples[/bold]
@@ -142,6 +143,8 @@ def train(
     Settings are resolved in this order, later over earlier: defaults, the data set's recommended settings, --spec,
     --set, the other options.
     """
+    from debiasctl.runs import find_run, refuse_taken_name
+
     options = {
         key: value
         for key, value in {
@@ -159,32 +162,31 @@ def train(
     location = data_location(data_dir)
     if rank() == 0:
         show_log()
-    conduct = {"device": device, "max_hours": max_hours, "trackers": _trackers(track)}
-    if resume is not None:
-        others = {
-            "DATASET": dataset, "--name": name, "--spec": spec, "--set": set_, "--init-from": init_from,
-            "--dry-run": dry_run or None,
-        }  # fmt: skip
-        _refuse_beside_resume([key for key, value in others.items() if value], options)
+    conduct: dict[str, Any] = {"device": device, "max_hours": max_hours, "trackers": _trackers(track)}
+    with sigterm_is_told() if processes > 1 else nullcontext():
+        if resume is not None:
+            others = {
+                "DATASET": dataset, "--name": name, "--spec": spec, "--set": set_, "--init-from": init_from,
+                "--dry-run": dry_run or None,
+            }  # fmt: skip
+            _refuse_beside_resume([key for key, value in others.items() if value], options)
+            if processes > 1:
+                run = find_run(resume)
+                _launch(run.spec(), processes, conduct, resumed=run.name)
+            _resume(resume, location, steps=steps, images=images, conduct=conduct, as_json=as_json)
+            return
+        resolved, info = _resolve(dataset, spec, set_ or [], options, images, location)
+        if init_from is not None:
+            find_run(init_from)  # one that is not there is refused before torch takes its time
+        if name is not None and rank() == 0:
+            refuse_taken_name(name)  # before torch and the data take their time
+        if dry_run:
+            check_launch(resolved, processes=processes, device=device, trackers=conduct["trackers"])
+            show_plan(resolved, info, device=device, as_json=as_json)
+            return
         if processes > 1:
-            _launch(processes, device=device)
-        _resume(resume, location, steps=steps, images=images, conduct=conduct, as_json=as_json)
-        return
-    resolved, info = _resolve(dataset, spec, set_ or [], options, images, location)
-    if init_from is not None:
-        from debiasctl.runs import find_run
-
-        find_run(init_from)  # one that is not there is refused before torch takes its time
-    if dry_run:
-        _show_plan(resolved, info, name=name, device=device, as_json=as_json)
-        return
-    if name is not None and rank() == 0:
-        from debiasctl.runs import refuse_taken_name
-
-        refuse_taken_name(name)  # before torch and the data take their time
-    if processes > 1:
-        _launch(processes, device=device)
-    _start(resolved, location, name=name, init_from=init_from, conduct=conduct, as_json=as_json)
+            _launch(resolved, processes, conduct)
+        _start(resolved, location, name=name, init_from=init_from, conduct=conduct, as_json=as_json)
 
 
 def _refuse_beside_resume(given: list[str], options: dict[str, Any]) -> None:
@@ -196,12 +198,11 @@ def _refuse_beside_resume(given: list[str], options: dict[str, Any]) -> None:
         )
 
 
-def _launch(processes: int, *, device: str) -> NoReturn:
+def _launch(spec: "RunSpec", processes: int, conduct: dict[str, Any], *, resumed: str | None = None) -> NoReturn:
     import sys
 
-    from debiasctl.cli.launch import launch, without_option
-
-    sys.exit(launch(without_option(sys.argv[1:], "--processes"), processes=processes, device=device))
+    check_launch(spec, processes=processes, device=conduct["device"], trackers=conduct["trackers"], resumed=resumed)
+    sys.exit(launch(without_option(sys.argv[1:], "--processes"), processes=processes))
 
 
 def _trackers(text: str | None) -> tuple[str, ...]:
@@ -325,74 +326,3 @@ def _report(run: Any, *, as_json: bool) -> None:
         return
     print(f"run '{run.name}' is {status.state} at step {status.step}: {run.path}")
     note(f"next: debiasctl sample {run.name} --out {run.name}.png   debiasctl evaluate {run.name}")
-
-
-def _show_plan(spec: "RunSpec", info: "DatasetInfo", *, name: str | None, device: str, as_json: bool) -> None:
-    from debiasctl.runs import refuse_taken_name
-
-    if name is not None:
-        refuse_taken_name(name)
-    from debiasctl.training.estimate import estimate
-    from debiasctl.training.setup import build_objective, choose_device, make_accelerator, resolve_compute
-
-    spec = resolve_compute(spec, choose_device(device))
-    make_accelerator(device, spec.compute)
-    objective = build_objective(spec)
-    tables = objective.tables()
-    plan = estimate(spec, info)
-    if as_json:
-        print_json(
-            {
-                "spec": spec.model_dump(mode="json"),
-                "parameters": plan.parameters,
-                "steps": plan.steps,
-                "images": plan.images,
-                "epochs": plan.epochs,
-                "memory": {**plan.memory, "total": plan.total},
-                "objective": {
-                    "t": list(range(objective.process.num_timesteps)),
-                    "snr": objective.process.snr.tolist(),
-                    "probability": tables.probability.tolist(),
-                    "weight": tables.weight.tolist(),
-                    "correction": tables.correction.tolist(),
-                    "effective_weight": tables.effective.tolist(),
-                },
-            }
-        )
-        return
-    import json
-
-    print(json.dumps(spec.model_dump(mode="json", exclude={"content", "provenance"}), indent=2))
-    parts = ", ".join(f"{part} {format_bytes(size)}" for part, size in plan.memory.items())
-    print_pairs(
-        {
-            "data": f"{info.num_train:,} training and {info.num_heldout:,} held-out images, "
-            f"{info.channels}x{info.image_size}x{info.image_size}, {len(info.classes) or 'no'} classes",
-            "model": f"{plan.parameters:,} parameters",
-            "budget": f"{plan.steps:,} steps, {plan.images:,} images, {plan.epochs:,.1f} epochs",
-            "memory": f"about {format_bytes(plan.total)} ({parts})",
-        }
-    )
-    _show_objective(
-        spec, objective.process.snr.tolist(), tables, moves=objective.varies or objective.learned is not None
-    )
-    note("dry run: nothing was trained")
-
-
-def _show_objective(spec: "RunSpec", snr: list[float], tables: "ObjectiveTables", *, moves: bool) -> None:
-    """The distribution of t, the weight, and their product, which is what is optimised, at the start where it moves."""
-    from debiasctl.cli.curve import print_curve
-    from debiasctl.cli.output import print_table
-
-    last = len(snr) - 1
-    rows = sorted({round(last * part / 10) for part in range(11)})
-    unit = "F" if spec.model.prediction == "edm" else spec.model.prediction
-    columns = [tables.probability * (last + 1), tables.weight, tables.correction, tables.effective]
-    cells = [[str(t), f"{snr[t]:.3g}", *[f"{column[t]:.3g}" for column in columns]] for t in rows]
-    when = " at the start of training" if moves else ""
-    heads = ["t", "SNR", "drawn (x T)", f"weight on {unit}", "correction", "effective"]
-    print()
-    print_curve(
-        list(range(last + 1)), tables.effective.tolist(), x_label="t", y_label=f"effective weight on {unit}, mean 1"
-    )
-    print_table(heads, cells, title=f"What is optimised{when}: density of t times weight, with mean 1 over t")

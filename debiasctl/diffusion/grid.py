@@ -35,7 +35,9 @@ class Level:
 CLEAN = Level(-math.inf, 1.0, 0.0)  # the image itself; no network is asked about it
 
 
-def noise_grid(process: DiffusionProcess, num_steps: int, *, spacing: Spacing, rho: float = RHO) -> list[Level]:
+def noise_grid(
+    process: DiffusionProcess, num_steps: int, *, spacing: Spacing, rho: float = RHO, sigma_max: float = math.inf
+) -> list[Level]:
     """`num_steps` levels, the noisiest first, and `CLEAN` after them.
 
     uniform    whole timesteps by one fractional stride from T - 1 to 0, rounded (ADM's)
@@ -44,7 +46,8 @@ def noise_grid(process: DiffusionProcess, num_steps: int, *, spacing: Spacing, r
     karras     sigma/alpha to the power 1/rho in even steps (arXiv 2206.00364, Eq. 5), between timesteps
     log-snr    log-SNR in even steps (arXiv 2206.00927, App. D.4), between timesteps
 
-    Where the last SNR is 0, karras and log-snr take that timestep and space the others over what is finite.
+    Where the last timestep's sigma/alpha is infinite or above `sigma_max`, karras and log-snr take that timestep and
+    space the others from `sigma_max`, or the noisiest finite level, on.
 
     Raises:
         UsageError: fewer than 1 step, or more than there are timesteps where only whole ones are taken.
@@ -56,12 +59,12 @@ def noise_grid(process: DiffusionProcess, num_steps: int, *, spacing: Spacing, r
     if whole:
         ascending: list[float] = [float(t) for t in _WHOLE[spacing](process.num_timesteps, num_steps)]
         return [*levels_at(process, ascending[::-1]), CLEAN]
-    if process.snr[-1] == 0:
-        last = float(process.num_timesteps - 1)
-        rest = _between(process, num_steps - 1, spacing=spacing, rho=rho, noisiest=process.num_timesteps - 2)
-        return [*levels_at(process, [last, *rest]), CLEAN]
-    between = _between(process, num_steps, spacing=spacing, rho=rho, noisiest=process.num_timesteps - 1)
-    return [*levels_at(process, between), CLEAN]
+    noisiest = process.log_snr[-1 if process.snr[-1] > 0 else -2].item()
+    first = min(max(noisiest, -2 * math.log(sigma_max)), process.log_snr[0].item())
+    if first == process.log_snr[-1]:
+        return [*levels_at(process, _between(process, num_steps, spacing=spacing, rho=rho, first=first)), CLEAN]
+    rest = _between(process, num_steps - 1, spacing=spacing, rho=rho, first=first)
+    return [*levels_at(process, [float(process.num_timesteps - 1), *rest]), CLEAN]
 
 
 def levels_at(process: DiffusionProcess, timesteps: list[float]) -> list[Level]:
@@ -75,15 +78,15 @@ def levels_at(process: DiffusionProcess, timesteps: list[float]) -> list[Level]:
 
 def level_at_ratio(process: DiffusionProcess, ratio: float) -> Level:
     """The level where sigma/alpha is `ratio`, EDM's sigma; the nearest end of the schedule where none is."""
-    (level,) = levels_at(process, process.timestep_of(torch.tensor([-2 * math.log(ratio)], dtype=torch.float64)).tolist())
+    (level,) = levels_at(
+        process, process.timestep_of(torch.tensor([-2 * math.log(ratio)], dtype=torch.float64)).tolist()
+    )
     return level
 
 
-def _between(
-    process: DiffusionProcess, num_steps: int, *, spacing: Spacing, rho: float, noisiest: int
-) -> list[float]:
-    """Timesteps from `noisiest` down to 0, evenly spaced in the measure that the spacing names."""
-    first, last = process.log_snr[noisiest].item(), process.log_snr[0].item()
+def _between(process: DiffusionProcess, num_steps: int, *, spacing: Spacing, rho: float, first: float) -> list[float]:
+    """Timesteps from log-SNR `first` to timestep 0, evenly spaced in the measure that the spacing names."""
+    last = process.log_snr[0].item()
     share = torch.arange(num_steps, dtype=torch.float64) / max(num_steps - 1, 1)
     if spacing == "log-snr":
         log_snr = first + share * (last - first)

@@ -46,8 +46,8 @@ def evaluate(
     *,
     choices: Choices,
     device: torch.device,
-    batch_size: int,
-    on_progress: Callable[[int, int], None] | None = None,
+    batch_size: int | None = None,
+    on_progress: Callable[[float, int], None] | None = None,
 ) -> list[dict[str, Any]]:
     """Measure a run's samples, one record a request, each stored in the run's folder under its content's key.
 
@@ -82,6 +82,7 @@ def evaluate(
             "seed": request.seed,
             "weights": request.weights,
             "class": request.label,
+            "precision": request.precision,
         }
         records.append(_measured(ArraySplit(drawn.images), ground, record, conditions, choices, run.evaluations_dir))
     return records
@@ -110,7 +111,7 @@ def evaluate_images(
         "samples": str(path.expanduser().absolute()),
         "samples_sha256": images.content_hash,
     }
-    conditions = dict.fromkeys(("sampler", "steps", "seed", "weights", "class"))
+    conditions = dict.fromkeys(("sampler", "steps", "seed", "weights", "class", "precision"))
     folder = paths.home() / "evaluations"
     return [_measured(images.train, ground, record, {"num": len(images.train), **conditions}, choices, folder)]
 

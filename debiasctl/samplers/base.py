@@ -1,5 +1,6 @@
 """What all samplers share: their noise levels, what is done to the network's estimates, and the loop over steps."""
 
+import math
 from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple, Self
 
@@ -14,6 +15,7 @@ from debiasctl.diffusion.process import DiffusionProcess
 from debiasctl.errors import UsageError
 
 Noise = Callable[[int], Tensor]
+SIGMA_MAX = 80.0  # arXiv 2206.00364, Table 1
 
 
 class SamplerOptions(PluginOptions):
@@ -21,6 +23,12 @@ class SamplerOptions(PluginOptions):
 
     spacing: Spacing = Field("uniform", description="how the steps are spread over the noise levels")
     rho: float = Field(RHO, gt=0, description="spacing=karras: larger puts more of the steps at little noise")
+    sigma_max: float | None = Field(
+        SIGMA_MAX,
+        gt=0,
+        description="spacing=karras, log-snr: the last timestep comes first and the rest have sigma/alpha of at most "
+        "this, as hardly anything is seen through more noise; null: the steps start at the last timestep",
+    )
     clip_x0: bool = Field(True, description="clip each estimate of x0 to [-1, 1]")
     threshold: float | None = Field(
         None,
@@ -36,6 +44,10 @@ class SamplerOptions(PluginOptions):
 
     @model_validator(mode="after")
     def _have_an_effect(self) -> Self:
+        if self.sigma_max != SIGMA_MAX and self.spacing not in ("karras", "log-snr"):
+            raise ValueError(
+                f"sigma_max has no effect with spacing={self.spacing}; it belongs to spacing=karras and spacing=log-snr"
+            )
         if self.rho != RHO and self.spacing != "karras":
             raise ValueError(f"rho has no effect with spacing={self.spacing}; it belongs to spacing=karras")
         return self
@@ -111,7 +123,9 @@ class GridSampler:
         Raises:
             UsageError: the process has not as many timesteps.
         """
-        return noise_grid(process, num_steps, spacing=self.options.spacing, rho=self.options.rho)
+        options = self.options
+        sigma_max = math.inf if options.sigma_max is None else options.sigma_max
+        return noise_grid(process, num_steps, spacing=options.spacing, rho=options.rho, sigma_max=sigma_max)
 
     def steps(self, model: Model, x: Tensor, grid: Sequence[Level], noise: Noise) -> Iterator[Step]:
         """One `Step` for each pair of neighbours in `grid`, which may also end at a level with noise.

@@ -27,7 +27,7 @@ _LOG = logging.getLogger(__name__)
 MANIFEST = "manifest.json"
 Weights = Literal["ema", "raw"]
 _WEIGHTS = ".safetensors"
-_FILES: Mapping[Weights, str] = {"ema": f"{EMA}{_WEIGHTS}", "raw": f"{RAW}{_WEIGHTS}"}
+WEIGHT_FILES: Mapping[Weights, str] = {"ema": f"{EMA}{_WEIGHTS}", "raw": f"{RAW}{_WEIGHTS}"}
 _STATE = "state.pt"
 _FURTHER = re.compile(r"ema-[0-9]{1,6}(\.[0-9]{1,6})?\.safetensors")  # further averages
 _LEFTOVER = ".tmp"  # ending of what is being written or removed; see files.atomic_folder
@@ -195,16 +195,16 @@ def load_weights(run: Run, network: nn.Module, *, step: int, weights: Weights) -
     """
     path = run.checkpoint_path(step)
     try:
-        sums = verify(path, run, only=_FILES[weights])
+        sums = verify(path, run, only=WEIGHT_FILES[weights])
     except CheckpointError as error:
         earlier = [other for other in run.checkpoint_steps() if other < step]
         way_on = f"Use an earlier one: --checkpoint {earlier[-1]}" if earlier else "There is no earlier checkpoint"
         raise CheckpointError(f"{error}. {way_on}") from error
     try:
-        network.load_state_dict(load_file(path / _FILES[weights]))
+        network.load_state_dict(load_file(path / WEIGHT_FILES[weights]))
     except RuntimeError as error:
         raise CheckpointError(f"checkpoint {step} of run '{run.name}' does not fit its spec: {error}") from error
-    return sums[_FILES[weights]]
+    return sums[WEIGHT_FILES[weights]]
 
 
 def verify(path: Path, run: Run, only: str | None = None) -> dict[str, str]:
@@ -217,7 +217,7 @@ def verify(path: Path, run: Run, only: str | None = None) -> dict[str, str]:
         manifest = json.loads((path / MANIFEST).read_text(encoding="utf-8"))
         sums: dict[str, str] = manifest["sha256"]
         # an imported manifest could name any file
-        if {*_FILES.values(), _STATE} != {name for name in sums if not _FURTHER.fullmatch(name)}:
+        if {*WEIGHT_FILES.values(), _STATE} != {name for name in sums if not _FURTHER.fullmatch(name)}:
             raise ValueError(f"{MANIFEST} does not name the files of a checkpoint")
         if manifest["step"] != int(path.name):
             raise ValueError(f"{MANIFEST} is of step {manifest['step']}")

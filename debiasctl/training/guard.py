@@ -23,24 +23,30 @@ _LAG = 2  # steps that a GPU's results are looked at late, so that it is never i
 
 @dataclass(frozen=True)
 class Settled:
-    """A step's numbers, on the host and finite (but for the gradient's norm where fp16's scaling skipped the step)."""
+    """A step's numbers, on the host and finite (but for the gradient's norm where fp16's scaling skipped the step).
+
+    They are those of the whole batch, the same in every process; for `loss_parts` see StepResult.
+    """
 
     step: int
     loss: float
     grad_norm: float
     lr: float
+    loss_parts: tuple[float, ...]
 
 
 class Guard:
     """Looks at each step's loss and gradient: before the optimizer's step on a CPU, two steps later on a GPU.
 
-    Between, on a GPU, the weights in memory may already be spoiled; no checkpoint is written before `settle`.
+    Between, on a GPU, a fused optimizer is given `spoiled` and so leaves the weights as they were before the first such
+    step; under fp16 or sharding they may be spoiled, and no checkpoint is written before `settle`.
     """
 
     def __init__(self, network: nn.Module, accelerator: "Accelerator") -> None:
         self.network, self.accelerator = network, accelerator
         self.lag = _LAG if accelerator.device.type == "cuda" else 0
         self.scaled = accelerator.mixed_precision == "fp16"  # its scaler skips steps whose gradient is not finite
+        self.spoiled: Tensor | None = None  # float32 [] on the device: 1 from the first step on that is not finite
         self._pending: deque[tuple[StepResult, Tensor, torch.cuda.Event | None]] = deque()
         self._settled: list[Settled] = []
         self._skipped = 0
@@ -51,12 +57,16 @@ class Guard:
         Raises:
             TrainingError: one is not finite; it names the step, t, weight and the parameters' norms.
         """
-        numbers = torch.stack([result.loss.detach().double(), result.grad_norm.detach().double()])
+        means = torch.stack([result.loss.detach().double(), result.grad_norm.detach().double()])
+        numbers = torch.cat([means, result.loss_parts])
         if self.accelerator.num_processes > 1:  # what is not finite in one process is so in all, at the same step
             numbers = self.accelerator.reduce(numbers, reduction="mean")
+        if self.lag and not self.scaled:
+            broken = (~numbers.isfinite()).any().float()
+            self.spoiled = broken if self.spoiled is None else torch.maximum(self.spoiled, broken)
         event = None
         if numbers.is_cuda:
-            host = torch.empty(2, dtype=torch.float64, pin_memory=True)
+            host = torch.empty(len(numbers), dtype=torch.float64, pin_memory=True)
             numbers = host.copy_(numbers, non_blocking=True)
             event = torch.cuda.Event()  # type: ignore[no-untyped-call]
             event.record()
@@ -79,12 +89,12 @@ class Guard:
         result, numbers, event = self._pending.popleft()
         if event is not None:
             event.synchronize()
-        loss, grad_norm = numbers.tolist()
+        loss, grad_norm, *parts = numbers.tolist()
         self._skipped = 0 if math.isfinite(grad_norm) else self._skipped + 1
         if not math.isfinite(loss) or (self._skipped > (_SKIPS if self.scaled else 0)):
             self._pending.clear()
             raise TrainingError(self._message(result, loss=loss, grad_norm=grad_norm))
-        self._settled.append(Settled(result.step, loss, grad_norm, result.lr))
+        self._settled.append(Settled(result.step, loss, grad_norm, result.lr, tuple(parts)))
 
     def _message(self, result: "StepResult", *, loss: float, grad_norm: float) -> str:
         """Which image's loss broke, or that the gradient did; every process comes here at the same step."""
@@ -98,18 +108,24 @@ class Guard:
         norms = {name: _norm(value.detach()) for name, value in self.network.named_parameters()}
         whole = math.sqrt(sum(norm**2 for norm in norms.values()))
         largest = max(norms, key=lambda name: norms[name] if math.isfinite(norms[name]) else math.inf)
+        return (
+            f"the {what} is not finite at step {result.step} (loss {loss}, gradient norm {grad_norm}; "
+            f"{which} at t = {float(t[worst]):g}, weight {float(weight[worst]):.4g}; "
+            f"norm of the parameters {whole:.4g}, largest {largest} with {norms[largest]:.4g}"
+            f"{self._gradients()}). The last checkpoint is untouched. "
+            "Lower --lr, set optimizer.clip_grad_norm, or keep --normalize mean"
+        )
+
+    def _gradients(self) -> str:
+        """Which gradients are not finite; nothing where they are a later step's by now."""
+        if self.lag:
+            return ""
         spoiled = [
             name for name, value in self.network.named_parameters()
             if value.grad is not None and not math.isfinite(_norm(value.grad))
         ]  # fmt: skip
-        return (
-            f"the {what} is not finite at step {result.step} (loss {loss}, gradient norm {grad_norm}; "
-            f"{which} at t = {float(t[worst]):g}, weight {float(weight[worst]):.4g}; "
-            f"norm of the parameters {whole:.4g}, largest {largest} with {norms[largest]:.4g}; "
-            f"{len(spoiled)} of {len(norms)} gradients are not finite"
-            f"{f', first {spoiled[0]}' if spoiled else ''}). The last checkpoint is untouched. "
-            "Lower --lr, set optimizer.clip_grad_norm, or keep --normalize mean"
-        )
+        first = f", first {spoiled[0]}" if spoiled else ""
+        return f"; {len(spoiled)} of {len(list(self.network.parameters()))} gradients are not finite{first}"
 
 
 def _norm(tensor: Tensor) -> float:

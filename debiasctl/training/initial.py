@@ -4,13 +4,14 @@ from collections.abc import Mapping
 from typing import Any
 
 from safetensors.torch import load_file
-from torch import Tensor, nn
+from torch import Tensor, distributed, nn
 
-from debiasctl.errors import UsageError
+from debiasctl.errors import DebiasctlError, UsageError
 from debiasctl.runs import Run
-from debiasctl.training.checkpoints import choose_step, verify
+from debiasctl.training.checkpoints import WEIGHT_FILES, choose_step, verify
 from debiasctl.training.ema import parse_weights
-from debiasctl.training.posthoc_ema import store_average
+from debiasctl.training.ema_snapshots import verify_file
+from debiasctl.training.posthoc_ema import StoredAverage, store_average
 
 _SHOWN = 3  # differences that a message names
 
@@ -20,7 +21,8 @@ def initial_weights(
 ) -> tuple[dict[str, Tensor], dict[str, Any]]:
     """The weights of a run's checkpoint (default: the last), and what they are: run, step, weights and sha256.
 
-    `weights` is "ema", "ema:LENGTH" or "raw".
+    `weights` is "ema", "ema:LENGTH" or "raw". Where several processes train, each of them calls this; an average of
+    another length is reconstructed, and kept in that run's folder, by the first alone.
 
     Raises:
         UsageError: `weights` is none of these, or that length cannot be had; CheckpointError: there is no such
@@ -29,12 +31,33 @@ def initial_weights(
     kind, length = parse_weights(weights, option="--init-from: weights")
     if length is None:
         chosen = choose_step(run, None if step is None else str(step))
-        path = run.checkpoint_path(chosen) / {"ema": "ema.safetensors", "raw": "model.safetensors"}[kind]
+        path = run.checkpoint_path(chosen) / WEIGHT_FILES[kind]
         checksum = verify(path.parent, run, only=path.name)[path.name]
     else:
-        stored = store_average(run, length, step=step)
+        stored = _store_once(run, length, step=step)
         chosen, path, checksum = stored.step, stored.path, stored.sha256
     return load_file(path), {"run": run.name, "step": chosen, "weights": weights, "sha256": checksum}
+
+
+def _store_once(run: Run, length: float, *, step: int | None) -> StoredAverage:
+    """`store_average` in the first process; the others wait, take up what it says, and write nothing."""
+    if not (distributed.is_available() and distributed.is_initialized()):
+        return store_average(run, length, step=step)
+    is_first = distributed.get_rank() == 0
+    told: list[StoredAverage | DebiasctlError | None] = [None]
+    if is_first:
+        try:
+            told = [store_average(run, length, step=step)]
+        except DebiasctlError as error:
+            told = [error]
+    distributed.broadcast_object_list(told)
+    (outcome,) = told
+    if isinstance(outcome, DebiasctlError):
+        raise outcome
+    assert outcome is not None, "the first process says something"
+    if not is_first:
+        verify_file(outcome.path, run, sha256=outcome.sha256)
+    return outcome
 
 
 def load_initial(network: nn.Module, state: Mapping[str, Tensor], *, source: str) -> None:

@@ -20,10 +20,12 @@ from debiasctl.specs import RunSpec
 from debiasctl.training.checkpoints import CheckpointWriter
 from debiasctl.training.ema_snapshots import capture_snapshot, discard_snapshots_after, write_snapshot
 from debiasctl.training.heldout import HeldoutSet, heldout_errors
+from debiasctl.training.memory import is_out_of_memory
 from debiasctl.training.memory import out_of_memory as out_of_memory_message
 from debiasctl.training.meters import Meter, Speed, flops_per_image, peak_memory
 from debiasctl.training.setup import Training, build_network
 from debiasctl.training.step import train_step
+from debiasctl.training.tracking import scalars
 
 _LOG = logging.getLogger(__name__)
 _TIME_IS_UP = -1
@@ -84,15 +86,13 @@ def fit(
                 on_progress(loop.advance())
                 reason = clock.reason_to_stop(stop, loop.step) if loop.step < loop.num_steps else None
                 if reason:
-                    loop.checkpoint()
-                    loop.writer.wait()
-                    loop.set_state("interrupted")
+                    loop.stop()
                     raise _interrupted(run, loop, reason)
             loop.finish()
     except Interrupted:
         raise
     except Exception as error:
-        out_of_memory = _is_out_of_memory(error)
+        out_of_memory = is_out_of_memory(error)
         message = "out of memory" if out_of_memory else str(error) or type(error).__name__
         with contextlib.suppress(DebiasctlError, OSError):  # the disk may be what failed; the cause is raised below
             loop.set_state("failed", message=message)
@@ -134,11 +134,6 @@ class _Deadline:
         return reason or None
 
 
-def _is_out_of_memory(error: Exception) -> bool:
-    """Also where torch's allocator for the CPU says it, in a plain RuntimeError."""
-    return isinstance(error, torch.OutOfMemoryError | MemoryError) or "can't allocate memory" in str(error)
-
-
 class _Loop:
     """The state of `fit`: the step reached, and the sums since the last logged step."""
 
@@ -147,7 +142,7 @@ class _Loop:
         self.spec = training.spec.training
         self.num_steps = self.spec.steps
         self.step = 0
-        self.meter, self.speed = Meter(training.accelerator), Speed(self.spec.batch_size)
+        self.meter, self.speed = Meter(), Speed(self.spec.batch_size)
         self.flops = 0
         self.is_main = training.accelerator.is_main_process
         # a network that processes share out runs in all of them or in none
@@ -181,7 +176,7 @@ class _Loop:
 
     def advance(self) -> Progress:
         """One step, and what is due after it."""
-        self.meter.add(train_step(self.training, self.step))
+        train_step(self.training, self.step)
         self.step += 1
         self.meter.count(self.training.guard.settled())
         self.writer.check()
@@ -228,6 +223,15 @@ class _Loop:
         self.writer.wait()
         self.set_state("finished")
 
+    def stop(self) -> None:
+        """Write this step's checkpoint and see it on the disk."""
+        self.checkpoint()
+        try:
+            self.writer.wait()
+            self.set_state("interrupted")
+        finally:  # torchrun ends the others once one process has left, and the first is to have written by then
+            self.training.accelerator.wait_for_everyone()
+
     def set_state(self, state: str, message: str | None = None) -> None:
         """Write the run's status."""
         if self.is_main:
@@ -235,7 +239,6 @@ class _Loop:
 
     def _log(self, speed: float) -> None:
         self.meter.count(self.training.guard.settle())
-        accelerator = self.training.accelerator
         record = {
             "kind": "train",
             "step": self.step,
@@ -244,17 +247,16 @@ class _Loop:
             "images_per_second": speed,
             "flops_per_image": self.flops,
             "flops_per_second": speed * self.flops,
-            "peak_memory": peak_memory(accelerator.device),
+            "peak_memory": peak_memory(self.training.accelerator.device),
         }
-        self._append(record)
-        accelerator.log({name: value for name, value in record.items() if type(value) in (int, float)}, step=self.step)
+        self._record(record)
         self.meter.clear()
 
     def _measure(self) -> None:
         self.meter.count(self.training.guard.settle())
         if self.looks:
             bins = heldout_errors(self.training.ema.network, self.training.objective, self.heldout)
-            self._append({"kind": "heldout", "step": self.step, "weights": "ema", "bins": bins})
+            self._record({"kind": "heldout", "step": self.step, "weights": "ema", "bins": bins})
 
     def _observe(self, observer: Observer) -> None:
         self.meter.count(self.training.guard.settle())
@@ -265,13 +267,14 @@ class _Loop:
                 _LOG.warning("note: the evaluation at step %d failed: %s", self.step, error)
                 records = []
             for record in records:
-                self._append(record)
-                self.training.accelerator.log(record["metrics"], step=self.step)
+                self._record(record)
         self.training.accelerator.wait_for_everyone()
 
-    def _append(self, record: dict[str, Any]) -> None:
+    def _record(self, record: dict[str, Any]) -> None:
+        """Into the run's metrics and to the trackers."""
         if self.is_main:
             append_metrics(self.run, [record])
+            self.training.accelerator.log(scalars(record), step=self.step)
 
 
 def _without_memory(spec: RunSpec) -> torch.nn.Module:

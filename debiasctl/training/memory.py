@@ -17,6 +17,11 @@ _NOT_ON_GPU = ("process", "checkpoint")
 _SHARE = 0.9  # of the memory there is that may be planned with: the estimate knows no work space of kernels
 
 
+def is_out_of_memory(error: Exception) -> bool:
+    """Also where torch's allocator for the CPU says it, in a plain RuntimeError."""
+    return isinstance(error, torch.OutOfMemoryError | MemoryError) or "can't allocate memory" in str(error)
+
+
 def out_of_memory(training: "Training", info: DatasetInfo, *, step: int) -> str:
     """The message for a training that ran out of memory at `step`."""
     spec, accelerator = training.spec, training.accelerator

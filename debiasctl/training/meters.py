@@ -7,13 +7,11 @@ from collections.abc import Mapping
 from typing import Any
 
 import torch
-from accelerate import Accelerator
-from torch import Tensor, nn
+from torch import nn
 
 from debiasctl.specs import RunSpec
 from debiasctl.training.guard import Settled
 from debiasctl.training.heldout import LOG_SNR_EDGES, bin_edges
-from debiasctl.training.step import StepResult
 
 MACHINE_FIELDS = (
     "images_per_second",
@@ -21,64 +19,53 @@ MACHINE_FIELDS = (
     "peak_memory",
 )  # of a record: not the training's, the machine's
 _SCALARS = ("loss", "grad_norm", "num", "skipped")
-_SHARES = tuple(f"losses_{number}" for number in range(len(LOG_SNR_EDGES) + 1))
+_PARTS = tuple(f"loss_part_{number}" for number in range(len(LOG_SNR_EDGES) + 1))
 
 
 class Meter:
-    """Sums since the last logged step: of losses, gradient norms, and losses by log-SNR."""
+    """Sums since the last logged step: of losses, gradient norms, and losses by log-SNR.
 
-    def __init__(self, accelerator: Accelerator) -> None:
-        self.accelerator = accelerator
+    What it counts is the whole batch's, so that its sums are the same in every process and none has to ask another.
+    """
+
+    def __init__(self) -> None:
         self.loss, self.lr = float("nan"), 0.0  # the mean loss since the last logged step; the last learning rate
-        self._edges = torch.tensor(LOG_SNR_EDGES, dtype=torch.float64)
         self.clear()
 
     def clear(self) -> None:
         """Begin anew."""
-        self._scalars = dict.fromkeys(_SCALARS, 0.0)
-        self._shares = torch.zeros(len(_SHARES), dtype=torch.float64, device=self.accelerator.device)
-
-    def add(self, result: StepResult) -> None:
-        """Take in a step's losses, by the log-SNR of each image; the device is not waited for."""
-        bins = torch.bucketize(result.draw.levels.snr.log(), self._edges, right=True)
-        losses = result.losses.double() * result.draw.correction.to(result.losses.device, non_blocking=True)
-        members = torch.nn.functional.one_hot(bins, len(_SHARES)).to(losses.device, non_blocking=True)
-        self._shares += (members * losses[:, None]).sum(dim=0)  # index_add_ would add in no certain order
+        self._sums = dict.fromkeys((*_SCALARS, *_PARTS), 0.0)
 
     def count(self, settled: list[Settled]) -> None:
         """Take in steps' numbers as they are known on the host."""
+        sums = self._sums
         for result in settled:
-            self._scalars["loss"] += result.loss
-            self._scalars["num"] += 1
+            sums["loss"] += result.loss
+            sums["num"] += 1
+            for name, part in zip(_PARTS, result.loss_parts, strict=True):
+                sums[name] += part
             if math.isfinite(result.grad_norm):
-                self._scalars["grad_norm"] += result.grad_norm
+                sums["grad_norm"] += result.grad_norm
             else:  # fp16's scaling skipped the step
-                self._scalars["skipped"] += 1
-            self.loss, self.lr = self._scalars["loss"] / self._scalars["num"], result.lr
+                sums["skipped"] += 1
+            self.loss, self.lr = sums["loss"] / sums["num"], result.lr
 
     def state(self) -> dict[str, float]:
-        """The sums, for a checkpoint; first they become those of all processes, the same in each."""
-        values = torch.cat([torch.tensor(list(self._scalars.values()), dtype=torch.float64), self._shares.cpu()])
-        if self.accelerator.num_processes > 1:
-            values = self.accelerator.reduce(values.to(self.accelerator.device), reduction="mean").cpu()
-        sums = dict(zip((*_SCALARS, *_SHARES), values.tolist(), strict=True))
-        self.load(sums)
-        return sums
+        """The sums, for a checkpoint."""
+        return dict(self._sums)
 
     def load(self, sums: Mapping[str, float]) -> None:
         """Take up a checkpoint's sums."""
-        self._scalars = {name: sums.get(name, 0.0) for name in _SCALARS}
-        shares: Tensor = torch.tensor([sums.get(name, 0.0) for name in _SHARES], dtype=torch.float64)
-        self._shares = shares.to(self.accelerator.device)
+        self._sums = {name: sums.get(name, 0.0) for name in self._sums}
 
     def read(self) -> dict[str, Any]:
         """The means, and each log-SNR bin's share of the loss (null where losses are not positive), for a record."""
-        sums = self.state()
+        sums = self._sums
         self.loss = sums["loss"] / sums["num"]
-        whole = sum(sums[name] for name in _SHARES)
+        whole = sum(sums[name] for name in _PARTS)
         shares = [
             {"log_snr": list(edges), "share": sums[name] / whole if whole > 0 else None}
-            for edges, name in zip(bin_edges(), _SHARES, strict=True)
+            for edges, name in zip(bin_edges(), _PARTS, strict=True)
         ]
         made = sums["num"] - sums["skipped"]
         return {

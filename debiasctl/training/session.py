@@ -3,12 +3,8 @@
 import contextlib
 import json
 import logging
-import platform
-import subprocess
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from importlib.metadata import PackageNotFoundError, version
-from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -19,18 +15,18 @@ from torch import nn
 
 from debiasctl import registry
 from debiasctl.api import DataLocation, LoadedDataset
-from debiasctl.choices import with_nested
-from debiasctl.errors import DataError, RunError, UsageError
+from debiasctl.errors import CheckpointError, DataError, UsageError
 from debiasctl.files import write_json
 from debiasctl.runs import Run, create_run, find_run, new_status, read_metrics
-from debiasctl.specs import ContentSection, InitFromSection, ProvenanceSection, RunSpec
-from debiasctl.training.checkpoints import load_last, remove_leftovers
+from debiasctl.specs import InitFromSection, RunSpec
+from debiasctl.training.checkpoints import load_last, remove_leftovers, verify
+from debiasctl.training.checks import check_sharing
 from debiasctl.training.initial import initial_weights, load_initial
 from debiasctl.training.loop import Observer, Progress, fit
+from debiasctl.training.origin import check_plugins, content_section, provenance
 from debiasctl.training.setup import Training, choose_device, make_accelerator, resolve_compute, set_up
 
 _LOG = logging.getLogger(__name__)
-_PACKAGES = ("debiasctl", "torch", "accelerate", "numpy", "pydantic", "safetensors")
 OnProgress = Callable[[Progress], None]
 
 
@@ -57,10 +53,11 @@ def start(
 
     Raises:
         DataError: the data cannot be read, or are not those that the spec was made for; RunNameError: the name is
-        taken; and what `fit` raises.
+        taken; UsageError: see `make_accelerator` and `check_sharing`; and what `fit` raises.
     """
     spec = resolve_compute(spec, choose_device(conduct.device))
     accelerator = make_accelerator(conduct.device, spec.compute, trackers=conduct.trackers)
+    check_sharing(spec, accelerator.num_processes)
     with accelerator.main_process_first():  # what has to be downloaded or decoded is, once
         data = load_data(spec, location)
     spec = spec.model_copy(update={"content": content_section(data), "provenance": provenance()})
@@ -85,16 +82,18 @@ def resume(run: Run, location: DataLocation, *, steps: int | None, conduct: Cond
     """Go on with a run from its last checkpoint, to a larger budget where `steps` gives one.
 
     Raises:
-        UsageError: the run is already at its budget, or the budget is not larger; RunBusyError: another process is
-        training it; DataError: the data are not those that it was trained on.
+        UsageError: the run is already at its budget, or the budget is not larger, or it cannot go on here (see
+        `make_accelerator` and `check_sharing`); RunBusyError: another process is training it; DataError: the data are
+        not those that it was trained on.
     """
     spec = run.spec()
-    accelerator = make_accelerator(conduct.device, spec.compute, trackers=conduct.trackers)
+    accelerator = make_accelerator(conduct.device, spec.compute, trackers=conduct.trackers, resumed=run.name)
+    check_sharing(spec, accelerator.num_processes, resumed=run.name)
     with _only_trainer(run, accelerator):
-        spec = run.spec()
+        stored = run.spec()
         if accelerator.is_main_process:
-            _check_plugins(run, spec)
-        spec = _extended(run, spec, steps)
+            check_plugins(run, stored)
+        spec = _extended(run, stored, steps)
         with accelerator.main_process_first():
             data = load_data(spec, location)
         training = set_up(spec, data, accelerator=accelerator)
@@ -104,7 +103,7 @@ def resume(run: Run, location: DataLocation, *, steps: int | None, conduct: Cond
             read_metrics(run)  # where they, or all checkpoints, are damaged, the run stays as it was
             remove_leftovers(run)
             _note_lost_checkpoint(run)
-            if steps is not None:
+            if spec.training.steps > stored.training.steps:
                 _note_changed_course(training)
                 write_json(run.path / "spec.json", spec.model_dump(mode="json"))
         accelerator.wait_for_everyone()
@@ -222,50 +221,12 @@ def load_data(spec: RunSpec, location: DataLocation) -> LoadedDataset:
     return data
 
 
-def content_section(data: LoadedDataset) -> ContentSection:
-    """What a spec states of its data."""
-    info = data.info
-    counts: list[int] = []
-    if info.classes:
-        labels = data.train.labels(torch.arange(len(data.train)))
-        assert labels is not None, "a data set with classes has labels"
-        counts = torch.bincount(labels, minlength=len(info.classes)).tolist()
-    return ContentSection(
-        image_size=info.image_size,
-        channels=info.channels,
-        classes=info.classes,
-        class_counts=tuple(counts),
-        num_train=len(data.train),
-        num_heldout=len(data.heldout),
-        content_hash=data.content_hash,
-    )
-
-
-def provenance() -> ProvenanceSection:
-    """Versions and commit that a run is made with."""
-    packages: dict[str, str] = {}
-    for package in _PACKAGES:
-        try:
-            packages[package] = version(package)
-        except PackageNotFoundError:
-            packages[package] = "unknown"
-    return ProvenanceSection(packages=packages, python=platform.python_version(), git_commit=_git_commit())
-
-
-def _git_commit() -> str | None:
-    try:
-        result = subprocess.run(["git", "rev-parse", "HEAD"], capture_output=True, text=True, timeout=10, check=False)
-    except (OSError, subprocess.TimeoutExpired):
-        return None
-    return result.stdout.strip() or None
-
-
 def _extended(run: Run, spec: RunSpec, steps: int | None) -> RunSpec:
     reached = (run.checkpoint_steps() or [0])[-1]
     budget = spec.training.steps if steps is None else steps
     if budget == reached == spec.training.steps and run.status().state != "finished":
         return spec  # it was stopped between its last checkpoint and its last word
-    if budget <= reached:
+    if budget <= reached and _is_whole(run, reached):
         raise UsageError(
             f"run '{run.name}' is at step {reached} of {spec.training.steps}: there is nothing to do for "
             f"{budget} steps. Give a larger budget, for example: "
@@ -278,6 +239,14 @@ def _extended(run: Run, spec: RunSpec, steps: int | None) -> RunSpec:
     return spec.model_copy(update={"training": spec.training.model_copy(update={"steps": budget})})
 
 
+def _is_whole(run: Run, step: int) -> bool:
+    try:
+        verify(run.checkpoint_path(step), run)
+    except CheckpointError:
+        return False  # told of, with the one that takes its place, when that is loaded
+    return True
+
+
 def _note_lost_checkpoint(run: Run) -> None:
     """Say so where the run has been further than its last whole checkpoint."""
     reached, last = run.status().step, (run.checkpoint_steps() or [0])[-1]
@@ -285,32 +254,6 @@ def _note_lost_checkpoint(run: Run) -> None:
         _LOG.warning(
             "note: run '%s' has been at step %d, and its last whole checkpoint is of step %d", run.name, reached, last
         )
-
-
-def _check_plugins(run: Run, spec: RunSpec) -> None:
-    """Refuse to go on with a plugin of another distribution than the run began with, and say where versions differ."""
-    choices = {
-        "datasets": [spec.data.dataset],
-        "backbones": [spec.model.backbone],
-        "schedules": [spec.diffusion.schedule],
-        "weightings": [spec.loss.weighting],
-        "timesteps": [spec.loss.timesteps],
-        "extensions": list(spec.extensions),
-    }
-    for kind, chosen in choices.items():
-        for choice in chain.from_iterable(map(with_nested, chosen)):
-            record = registry.find(kind, choice.name)
-            begun, now = f"{choice.distribution} {choice.version}", f"{record.distribution} {record.version}"
-            if choice.distribution not in (None, record.distribution):
-                raise RunError(
-                    f"run '{run.name}' was trained with {kind.removesuffix('s')} '{choice.name}' of {begun}, and here "
-                    f"it is {now}'s. Install {choice.distribution} in its place to go on"
-                )
-            if choice.version not in (None, record.version):
-                _LOG.warning(
-                    "note: %s '%s' was of %s when run '%s' began and is of %s now",
-                    kind.removesuffix("s"), choice.name, begun, run.name, now,
-                )  # fmt: skip
 
 
 def _size(network: torch.nn.Module) -> int:

@@ -19,11 +19,11 @@ from debiasctl.diffusion.process import process_of
 from debiasctl.errors import DebiasctlError, UsageError
 from debiasctl.registry import resolve
 from debiasctl.specs import ComputeSection, RunSpec, embedded_classes, image_shape
+from debiasctl.training.checks import check_environment, check_precision, check_trackers
 from debiasctl.training.data import BatchSource
 from debiasctl.training.ema import EMA
 from debiasctl.training.guard import Guard
 from debiasctl.training.speed import prepare_process, set_layout
-from debiasctl.validation import did_you_mean
 
 _LOG = logging.getLogger(__name__)
 _PATIENCE = timedelta(hours=12)  # of processes that wait for the first: to download, decode or evaluate
@@ -149,13 +149,8 @@ def set_up(
     `initialize` may put other weights into the new network, before anything is made of it.
 
     Raises:
-        UsageError: the batch cannot be shared evenly among the processes, or see `build_objective`, `build_network`.
+        UsageError: see `build_objective`, `build_network`. That the processes can share it out was seen before.
     """
-    if spec.training.batch_size % accelerator.num_processes:
-        raise UsageError(
-            f"a batch of {spec.training.batch_size} cannot be shared evenly by {accelerator.num_processes} processes. "
-            "Choose --batch-size as a multiple of their number"
-        )
     prepare_process()
     objective = build_objective(spec)
     info = data.info
@@ -201,16 +196,7 @@ def set_up(
 
 
 def shard(network: nn.Module, accelerator: Accelerator) -> None:
-    """Share the network's weights, gradients and averages out among all processes (FSDP), block by block.
-
-    Raises:
-        UsageError: there is only one process.
-    """
-    if accelerator.num_processes == 1:
-        raise UsageError(
-            "compute.sharding=fsdp shares the weights out among processes, and this is only one. Start several: "
-            "--processes N, torchrun or accelerate launch; or leave it out"
-        )
+    """Share the network's weights, gradients and averages out among all processes (FSDP), block by block."""
     from torch.distributed.device_mesh import init_device_mesh
     from torch.distributed.fsdp import fully_shard
 
@@ -228,30 +214,33 @@ def _learned_weight(objective: Objective, accelerator: Accelerator, dtype: torch
         return None
     assert isinstance(objective.weighting, LearnedWeighting), "only such a weighting builds a module"
     module = objective.learned.to(accelerator.device, dtype)
-    optimizer = torch.optim.Adam(module.parameters(), lr=objective.weighting.learning_rate, betas=(0.9, 0.99))
+    learning_rate = objective.weighting.learning_rate
+    # fused, or else fp16's scaler waits for the device at every step
+    optimizer = torch.optim.Adam(module.parameters(), lr=learning_rate, betas=(0.9, 0.99), fused=True)
     # not prepared: as prepared, each would update fp16's scaler, which is to be updated once a step
     return LearnedWeight(accelerator.prepare_model(module), optimizer)
 
 
 def make_accelerator(
-    device: str, compute: ComputeSection | None = None, *, trackers: Sequence[str] = ()
+    device: str, compute: ComputeSection | None = None, *, trackers: Sequence[str] = (), resumed: str | None = None
 ) -> Accelerator:
     """Hugging Face Accelerate on `auto` (a GPU where there is one), `cpu` or `cuda`, for one process or several.
 
+    `resumed` names the run that is gone on with, for messages.
+
     Raises:
-        UsageError: CUDA was asked for and there is none; or the precision needs what the device has not.
+        UsageError: see `choose_device`, `check_environment`, `check_precision` and `check_trackers`.
     """
-    compute = compute or ComputeSection()
-    on_cpu = choose_device(device).type == "cpu"
-    if on_cpu and compute.precision in ("fp16", "tf32"):
-        raise UsageError(f"--precision {compute.precision} needs a CUDA GPU. On a CPU choose fp32, bf16 or fp64")
+    compute, chosen = compute or ComputeSection(), choose_device(device)
+    check_environment()
+    check_precision(compute, chosen, resumed=resumed)
     if compute.deterministic:
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
         torch.use_deterministic_algorithms(True)
     torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = compute.precision == "tf32"
     # all stated, for Accelerate would take them from environment variables, which no spec records
     return Accelerator(
-        cpu=on_cpu,
+        cpu=chosen.type == "cpu",
         mixed_precision=compute.precision if compute.precision in ("bf16", "fp16") else "no",
         gradient_accumulation_plugin=GradientAccumulationPlugin(num_steps=1),
         log_with=check_trackers(trackers) or None,
@@ -259,24 +248,6 @@ def make_accelerator(
         kwargs_handlers=[InitProcessGroupKwargs(timeout=_PATIENCE)],
         project_dir=".",  # the run's folder takes its place once there is one; until then nothing is written
     )
-
-
-def check_trackers(names: Sequence[str]) -> list[str]:
-    """The trackers' names, each known to Accelerate and installed.
-
-    Raises:
-        UsageError: one is not.
-    """
-    from accelerate.tracking import LOGGER_TYPE_TO_CLASS, get_available_trackers
-
-    known = sorted(map(str, LOGGER_TYPE_TO_CLASS))
-    available = list(map(str, get_available_trackers()))
-    for name in names:
-        if name not in known:
-            raise UsageError(f"unknown tracker '{name}'.{did_you_mean(name, known)} Known: {', '.join(known)}")
-        if name not in available:
-            raise UsageError(f"--track {name}: its package is not installed here. For example: pip install {name}")
-    return list(names)
 
 
 def choose_device(device: str) -> torch.device:

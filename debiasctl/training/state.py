@@ -169,7 +169,7 @@ def _optimizer_state(module: nn.Module, optimizer: torch.optim.Optimizer) -> dic
     # without state, get_optimizer_state_dict would make a step to have some, and so count one that never was
     if not _is_sharded(module) or not optimizer.state:
         return optimizer.state_dict()
-    named: dict[str, Any] = dict(get_optimizer_state_dict(module, _inner(optimizer), options=_FULL))
+    named: dict[str, Any] = dict(get_optimizer_state_dict(module, inner_optimizer(optimizer), options=_FULL))
     numbers = {name: number for number, name in enumerate(_parameter_names(module, optimizer))}
     return {  # of nothing, but in the main process
         "state": {numbers[name]: state for name, state in named.get("state", {}).items()},
@@ -188,7 +188,7 @@ def _load_optimizer(module: nn.Module, optimizer: torch.optim.Optimizer, state: 
                 {**group, "params": [names[number] for number in group["params"]]} for group in state["param_groups"]
             ],
         }
-        set_optimizer_state_dict(module, _inner(optimizer), named, options=_FULL)
+        set_optimizer_state_dict(module, inner_optimizer(optimizer), named, options=_FULL)
         return
     optimizer.load_state_dict(dict(state))
     for parameter, values in optimizer.state.items():
@@ -204,7 +204,7 @@ def _parameter_names(module: nn.Module, optimizer: torch.optim.Optimizer) -> lis
     return [names[parameter] for group in optimizer.param_groups for parameter in group["params"]]
 
 
-def _inner(optimizer: torch.optim.Optimizer) -> torch.optim.Optimizer:
+def inner_optimizer(optimizer: torch.optim.Optimizer) -> torch.optim.Optimizer:
     """The optimizer itself, without what Accelerate wraps around it."""
     inner: torch.optim.Optimizer = getattr(optimizer, "optimizer", optimizer)
     return inner

@@ -5,7 +5,7 @@ import math
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.distributed.tensor import DTensor
 
 from debiasctl import counter_random
@@ -19,7 +19,9 @@ from debiasctl.diffusion.variance import bound_terms
 from debiasctl.diffusion.weighting import bounded_snr
 from debiasctl.specs import OptimizerSection
 from debiasctl.training.data import Batch
+from debiasctl.training.heldout import LOG_SNR_EDGES
 from debiasctl.training.setup import Training, derived_seed
+from debiasctl.training.state import inner_optimizer
 
 
 @dataclass(frozen=True)
@@ -27,12 +29,14 @@ class StepResult:
     """What a step gave, on the device: nothing here waits for it.
 
     `losses` [N] are the weighted losses of this process's images, before the correction of how t was drawn, `loss` []
-    the mean after it, `grad_norm` [] the whole gradient's norm before clipping; `draw` is on the CPU.
+    the mean after it, `loss_parts` (float64) the addends of that mean by the bins of log-SNR of `heldout.bin_edges`,
+    `grad_norm` [] the whole gradient's norm before clipping; `draw` is on the CPU.
     """
 
     step: int
     losses: Tensor
     loss: Tensor
+    loss_parts: Tensor
     grad_norm: Tensor
     draw: Draw
     lr: float
@@ -62,31 +66,61 @@ def train_step(training: Training, step: int) -> StepResult:
     losses, loss = _accumulate(training, Batch(x0, labels, positions), eps, draw)
 
     context = StepContext(step, training.network, training.optimizer)
+    if training.learned is not None and accelerator.scaler is not None:
+        _spoil(training.network, unless=_are_finite(training.learned.module))
     grad_norm = accelerator.clip_grad_norm_(training.model.parameters(), spec.optimizer.clip_grad_norm or math.inf)
     if isinstance(grad_norm, DTensor):
         grad_norm = grad_norm.full_tensor()
+    if training.learned is not None and accelerator.scaler is not None:
+        _spoil(training.learned.module, unless=torch.as_tensor(grad_norm).isfinite())
     for extension in training.extensions:
         extension.after_backward(context)
-    result = StepResult(step, losses, loss, torch.as_tensor(grad_norm), draw, lr)
+    parts = _by_log_snr(draw, losses)
+    result = StepResult(step, losses, loss, parts, torch.as_tensor(grad_norm), draw, lr)
     training.guard.check(result)
-    if training.learned is not None:
-        _step(training.learned.optimizer, accelerator.scaler)
-    training.optimizer.step()  # updates fp16's scaler, and so comes last
+    _update(training)
     if objective.observes:
         seen = accelerator.gather((draw.timestep.to(x0.device), losses.double()))
         objective.observe(*(values.cpu() for values in seen))
     for extension in training.extensions:
         extension.after_step(context)
+    # after a step that fp16's scaler skipped, too: it averages over steps, and in this one the weights stood still
     training.ema.update(training.network, step + 1)
     return result
 
 
-def _step(optimizer: torch.optim.Optimizer, scaler: torch.amp.GradScaler | None) -> None:
-    """A step of an optimizer that Accelerate does not know, on gradients that fp16's scaler may have scaled."""
-    if scaler is None:
-        optimizer.step()
-    else:
-        scaler.step(optimizer)
+def _update(training: Training) -> None:
+    """The optimizers' step; fp16's scaler skips that of all or of none."""
+    scaler = training.accelerator.scaler
+    if training.learned is not None and scaler is None:
+        training.learned.optimizer.step()
+    elif training.learned is not None:
+        scaler.step(training.learned.optimizer)  # which Accelerate does not know
+    spoiled, inner = training.guard.spoiled, inner_optimizer(training.optimizer)
+    if spoiled is not None and inner.defaults.get("fused"):
+        inner.found_inf = spoiled  # type: ignore[attr-defined]  # torch's way to stop a fused step from the device
+    training.optimizer.step()  # updates fp16's scaler, and so comes last
+
+
+def _are_finite(module: nn.Module) -> Tensor:
+    """Whether all gradients are, bool []."""
+    return torch.stack([one.grad.isfinite().all() for one in module.parameters() if one.grad is not None]).all()
+
+
+def _spoil(module: nn.Module, *, unless: Tensor) -> None:
+    """Make a gradient NaN unless `unless` (bool []), so that fp16's scaler skips the step; the host does not wait."""
+    gradient = next(one.grad for one in module.parameters() if one.grad is not None)
+    local = gradient.to_local() if isinstance(gradient, DTensor) else gradient
+    local.masked_fill_(~unless, math.nan)
+
+
+def _by_log_snr(draw: Draw, losses: Tensor) -> Tensor:
+    """What each bin of log-SNR adds to the mean of the corrected losses [N]; the device is not waited for."""
+    edges = torch.tensor(LOG_SNR_EDGES, dtype=torch.float64)
+    bins = torch.bucketize(draw.levels.snr.log(), edges, right=True)
+    members = torch.nn.functional.one_hot(bins, len(edges) + 1).to(losses.device, non_blocking=True)
+    corrected = losses.double() * draw.correction.to(losses.device, non_blocking=True)
+    return (members * corrected[:, None]).mean(dim=0)  # index_add_ would add in no certain order
 
 
 def _draw(training: Training, step: int) -> Draw:

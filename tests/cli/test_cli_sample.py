@@ -4,11 +4,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
-from tiny import OPTIONS, debiasctl, error_of, succeed
+from tiny import OPTIONS, error_of, succeed
 
 from debiasctl.runs import find_run
 
-DRAW = ("--num", "5", "--steps", "3")
+DRAW = ("--num", "5", "--steps", "3", "--seed", "7")
 
 
 def sample(*arguments: str | Path) -> dict:
@@ -30,6 +30,14 @@ def test_images_stay_with_the_run_and_are_reused(evaluated: Path) -> None:
 def test_evaluations_use_what_sample_drew(evaluated: Path) -> None:
     found = sample("a", "--num", "8", "--steps", "2")
     assert found["reused"] is True  # `evaluate` drew them
+
+
+def test_evaluations_say_in_which_precision_was_drawn(evaluated: Path) -> None:
+    options = ("--num", "8", "--steps", "2", "--features", "pixels:dimension=4", "--json")
+    for precision in ("bf16", "fp32"):
+        (record,) = json.loads(succeed("evaluate", "colour-a", *options, "--precision", precision).out)
+        assert record["measured"]["precision"] == precision
+    assert "--batch-size x: give a whole" in error_of("evaluate", "colour-a", "--batch-size", "x", code=2)
 
 
 def test_an_npz(evaluated: Path, tmp_path: Path) -> None:
@@ -126,9 +134,7 @@ def test_what_cannot_be_drawn(arguments: list[str], code: int, message: str, eva
 
 
 def test_a_run_is_named_by_a_path_or_a_beginning_too(evaluated: Path) -> None:
-    assert sample("colour-b", "--num", "2", "--steps", "2") == {
-        **sample(evaluated / "runs" / "colour-b", "--num", "2", "--steps", "2")
-    } | {"reused": False}
+    assert sample("colour-b", *DRAW) == sample(evaluated / "runs" / "colour-b", *DRAW) | {"reused": False}
 
 
 def test_a_run_that_is_being_trained_says_so(evaluated: Path) -> None:
@@ -150,8 +156,8 @@ def test_ctrl_c_while_sampling_is_exit_code_130(evaluated: Path, monkeypatch: py
     def interrupt(*_: object, **__: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("debiasctl.sampling.draw", interrupt)
-    assert debiasctl("sample", "a", *DRAW).code == 130
+    monkeypatch.setattr("debiasctl.sampling.drawing.Drawer.batch", interrupt)
+    assert error_of("sample", "a", *DRAW, code=130) == "interrupted: drawn 0 of 5; the same command goes on\n"
 
 
 def test_learning_shows_in_the_samples() -> None:

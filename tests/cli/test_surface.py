@@ -21,10 +21,14 @@ SURFACE = {
     "--precision --prediction --processes --resume --schedule --seed --set --spec --steps --timesteps --track "
     "--weighting",
     "ema": "RUN --help --json --length --step",
-    "sample": "RUN --batch-size --checkpoint --class --device --help --json --num --out --sampler --seed --steps "
+    "sample": "RUN... --batch-size --checkpoint --class --compile --device --help --json --num --out --precision "
+    "--processes --same-noise --sampler --seed --steps --trajectory --weights",
+    "evaluate": "[RUN] --batch-size --checkpoint --checkpoints --data-dir --device --export-reference --feature-weights "
+    "--features --help --json --metrics --num --plot --precision --reference --sampler --samples --seed --steps "
     "--weights",
-    "evaluate": "RUN --batch-size --checkpoint --data-dir --device --features --help --json --metrics --num --sampler "
-    "--seed --steps --weights",
+    "doctor": "--help --json",
+    "likelihood": "RUN --batch-size --checkpoint --data-dir --device --draws --help --json --method --num --plot "
+    "--seed --steps --terms --variance --weights",
     "compare": "RUN RUN... --csv --help --json --metric",
     "runs": "--help",
     "runs list": "--help --json",
@@ -89,7 +93,7 @@ def test_version() -> None:
         (["train", "digits", "--weigthing", "debiased"], "No such option: --weigthing"),
         (["train", "digits", "--steps", "many"], "'--steps'"),
         (["train", "digits", "--steps", "0"], "greater than or equal to 1"),
-        (["sample"], "Missing argument 'RUN'"),
+        (["sample"], "Missing argument 'RUN...'"),
         (["sample", "a", "--num", "0"], "'--num'"),
         (["runs", "shwo"], "No such command 'shwo'"),
     ],

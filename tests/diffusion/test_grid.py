@@ -1,5 +1,6 @@
 """Where samplers look: spacings against their papers' rules, and levels between timesteps."""
 
+import itertools
 import math
 
 import numpy as np
@@ -57,7 +58,6 @@ def test_steps_that_there_are_not(num_steps: int, spacing: str) -> None:
         timesteps(num_steps, spacing)
 
 
-
 @pytest.mark.parametrize("spacing", ["karras", "log-snr"])
 def test_between_timesteps_there_are_as_many_as_one_likes(spacing: str) -> None:
     with pytest.raises(UsageError, match="choose 1 or more"):
@@ -80,7 +80,7 @@ def test_every_grid_falls_to_the_clean_image(spacing: str, schedule: str, num_st
         assert grid[-2].t == pytest.approx(0, abs=1e-9)
     noise = [level.half_log_snr for level in grid]
     assert all(math.isfinite(value) for value in noise[1:-1])
-    assert all(before < after for before, after in zip(noise, noise[1:], strict=False))
+    assert all(before < after for before, after in itertools.pairwise(noise))
     assert all(level.alpha**2 + level.sigma**2 == pytest.approx(1, rel=1e-12) for level in grid)
 
 
@@ -96,7 +96,7 @@ def test_the_quadratic_one() -> None:
     assert timesteps(10, "quadratic") == [round(999 * (i / 9) ** 2) for i in range(9, -1, -1)]
     assert timesteps(1000, "quadratic") == list(range(999, -1, -1))  # there is nothing else to choose
     dense = timesteps(500, "quadratic")
-    assert all(before > after for before, after in zip(dense, dense[1:], strict=False))
+    assert all(before > after for before, after in itertools.pairwise(dense))
 
 
 @pytest.mark.parametrize("schedule", ["linear", "edm", "cosine"])
@@ -121,6 +121,19 @@ def test_of_a_zero_terminal_snr_the_other_steps_share_what_is_finite(spacing: st
     found = timesteps(20, spacing, "linear:zero_terminal_snr=true")
     assert found[:2] == [999, 998]
     assert noise_grid(make("linear:zero_terminal_snr=true"), 20, spacing=spacing)[0].half_log_snr == -math.inf
+
+
+@pytest.mark.parametrize("schedule", SCHEDULES)
+@pytest.mark.parametrize("spacing", ["karras", "log-snr"])
+def test_above_the_largest_sigma_there_is_the_last_timestep_alone(spacing: str, schedule: str) -> None:
+    process = make(schedule)
+    grid = noise_grid(process, 12, spacing=spacing, sigma_max=20.0)
+    ratios = [level.sigma / level.alpha if level.alpha else math.inf for level in grid]
+    assert (grid[0].t, len(grid)) == (999, 13)
+    start = 0 if ratios[0] <= 20 else 1
+    assert ratios[start] == pytest.approx(min(20.0, ratios[0]))
+    alone = noise_grid(process, 12, spacing=spacing, sigma_max=ratios[0] * 1.001)
+    assert alone == noise_grid(process, 12, spacing=spacing)
 
 
 @pytest.mark.parametrize("schedule", SCHEDULES)

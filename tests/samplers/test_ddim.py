@@ -131,7 +131,9 @@ def test_what_is_asked_for_and_what_is_told(num_steps: int, eta: float) -> None:
         return torch.zeros_like(x)
 
     before = x.clone()
-    got = make(eta=eta)(denoiser, x, num_steps=num_steps, noise=noise, labels=labels, on_step=lambda done, *_: told.append(done))
+    got = make(eta=eta)(
+        denoiser, x, num_steps=num_steps, noise=noise, labels=labels, on_step=lambda done, *_: told.append(done)
+    )
     assert (got.shape, got.dtype) == (x.shape, torch.float32)
     assert torch.equal(x, before)
     assert denoiser.nfe == num_steps

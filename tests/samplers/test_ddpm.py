@@ -130,7 +130,9 @@ def test_what_is_asked_for_and_what_is_told(num_steps: int) -> None:
         return torch.zeros_like(x)
 
     before = x.clone()
-    got = make()(denoiser, x, num_steps=num_steps, noise=noise, labels=labels, on_step=lambda done, *_: told.append(done))
+    got = make()(
+        denoiser, x, num_steps=num_steps, noise=noise, labels=labels, on_step=lambda done, *_: told.append(done)
+    )
     assert (got.shape, got.dtype) == (x.shape, torch.float32)
     assert torch.equal(x, before)
     assert denoiser.nfe == num_steps

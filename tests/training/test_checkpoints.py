@@ -11,7 +11,7 @@ from debiasctl.errors import CheckpointError, DebiasctlError, TrainingError
 from debiasctl.runs import Run, create_run, find_run, new_status, read_metrics
 from debiasctl.training import checkpoints
 from debiasctl.training.checkpoints import choose_step, load_weights, verify
-from debiasctl.training.session import content_section
+from debiasctl.training.origin import content_section
 from debiasctl.training.setup import build_network
 
 

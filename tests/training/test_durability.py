@@ -29,7 +29,7 @@ from tiny import (
 )
 
 from debiasctl import files, metrics_file
-from debiasctl.errors import CheckpointError
+from debiasctl.errors import CheckpointError, UsageError
 from debiasctl.runs import Run, find_run, read_metrics
 from debiasctl.specs import RunSpec
 from debiasctl.training.checkpoints import verify
@@ -174,6 +174,28 @@ def test_any_byte_of_a_manifest() -> None:
             continue
         assert sums == said["sha256"]
         assert json.loads(file.read_bytes()) == said
+
+
+@pytest.mark.parametrize("steps", [None, 6])
+def test_a_finished_run_whose_last_checkpoint_is_damaged_trains_the_rest_again(
+    steps: int | None, caplog: pytest.LogCaptureFixture
+) -> None:
+    whole = train("whole", make_spec())
+    run = train("run", make_spec())
+    (run.checkpoint_path(6) / "ema.safetensors").write_bytes(b"")
+    assert resume(run, steps=steps) == [4, 5, 6]
+    assert re.search(r"note: checkpoint 6 of run 'run' is damaged .*Going on from checkpoint 3", caplog.text)
+    assert "its course changes" not in caplog.text
+    assert_same_end(run, whole)
+    with pytest.raises(UsageError, match="there is nothing to do"):
+        resume(run, steps=steps)
+
+
+def test_a_damaged_last_checkpoint_is_no_reason_to_lower_a_budget() -> None:
+    run = train("run", make_spec())
+    (run.checkpoint_path(6) / "ema.safetensors").write_bytes(b"")
+    with pytest.raises(UsageError, match="it can be raised, not lowered to 5"):
+        resume(run, steps=5)
 
 
 def test_a_larger_budget_goes_on_from_the_last_whole_checkpoint() -> None:

@@ -131,7 +131,6 @@ def test_buffers_reach_every_average() -> None:
         ({"kind": "power", "lengths": []}, "ema.lengths"),
         ({"kind": "power", "lengths": [0.3]}, "less than or equal to 0.28"),
         ({"kind": "power", "lengths": [0.05, 0.1234567]}, "at most 6 decimals"),
-        ({"snapshot_every": 10}, "ema.snapshot_every has no effect with ema.kind=decay; choose ema.kind=power"),
         ({"kind": "half-life", "rampup_ratio": 0}, "rampup_ratio"),
         ({"kind": "mean"}, "ema.kind"),
     ],

@@ -1,3 +1,8 @@
+import json
+import subprocess
+import sys
+from pathlib import Path
+
 import pytest
 import torch
 from tiny import BACKBONE, make_spec, set_up_tiny, train
@@ -65,3 +70,20 @@ def test_missing_and_surplus_tensors_are_named() -> None:
     network = nn.Linear(2, 1)
     with pytest.raises(UsageError, match=r"'bias' is missing there; 'scale' is of no use here\. Give"):
         load_initial(network, {"weight": torch.zeros(1, 2), "scale": torch.zeros(1)}, source="a")
+
+
+def test_of_several_processes_the_first_reconstructs_and_the_others_read(tmp_path: Path) -> None:
+    source = train("power", make_spec(ema__kind="power", ema__snapshot_every=1, training__steps=40))
+    script = Path(__file__).with_name("initial_process.py")
+    processes = [
+        subprocess.Popen(
+            [sys.executable, script, str(rank), source.path, tmp_path / "meet"], stdout=subprocess.PIPE, text=True
+        )
+        for rank in range(2)
+    ]
+    one, other = (json.loads(process.communicate(timeout=120)[0]) for process in processes)
+    assert one == other
+    assert "gives the average of length 0.28" in one["message"]
+    state, about = initial_weights(source, "ema:0.08")
+    assert about == one["about"]
+    assert sum(float(tensor.double().sum()) for tensor in state.values()) == one["sum"]

@@ -13,10 +13,9 @@ from debiasctl.training.step import train_step
 
 def test_shares_are_each_log_snr_bins_part_of_the_loss() -> None:
     training = set_up_tiny(make_spec(training__batch_size=64, loss__timesteps="importance"))
-    meter, expected, number = Meter(training.accelerator), [0.0] * len(bin_edges()), 0
+    meter, expected, number = Meter(), [0.0] * len(bin_edges()), 0
     for step in range(3):
         result = train_step(training, step)
-        meter.add(result)
         meter.count(training.guard.settled())
         for loss, weight, snr in zip(result.losses, result.draw.correction, result.draw.levels.snr, strict=True):
             log_snr = float(snr.log())
@@ -35,21 +34,31 @@ def test_shares_are_each_log_snr_bins_part_of_the_loss() -> None:
 
 
 def test_losses_that_are_not_positive_have_no_shares() -> None:
-    training = set_up_tiny(make_spec())
-    meter = Meter(training.accelerator)
-    meter.count([Settled(0, -1.0, 2.0, 0.1)])
+    meter = Meter()
+    meter.count([Settled(0, -1.0, 2.0, 0.1, (-0.1,) * len(bin_edges()))])
     assert {one["share"] for one in meter.read()["loss_shares"]} == {None}
 
 
 def test_sums_go_into_a_checkpoint_and_out() -> None:
     training = set_up_tiny(make_spec())
-    one, other = Meter(training.accelerator), Meter(training.accelerator)
-    one.add(train_step(training, 0))
+    one, other = Meter(), Meter()
+    train_step(training, 0)
     one.count(training.guard.settled())
     other.load(one.state())
     assert other.read() | {"lr": 0} == one.read() | {"lr": 0}
     other.load({"loss": 2.0, "grad_norm": 4.0, "num": 2.0})  # of a checkpoint from before there were shares
     assert other.read()["loss"] == 1.0
+
+
+def test_asking_for_the_sums_changes_none() -> None:
+    asked, alone, training = Meter(), Meter(), set_up_tiny(make_spec())
+    for step in range(3):
+        train_step(training, step)
+        settled = training.guard.settled()
+        asked.count(settled)
+        asked.state()["loss"] = 0.0
+        alone.count(settled)
+    assert asked.read() == alone.read()
 
 
 def test_operations_of_a_dense_layer() -> None:

@@ -32,7 +32,7 @@ def spec_file(folder: Path, **settings) -> Path:
 
 def launch(*arguments: str | Path) -> subprocess.CompletedProcess:
     command = [sys.executable, "-m", "debiasctl", "train", *map(str, arguments)]
-    return subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
+    return subprocess.run(command, capture_output=True, text=True, timeout=900, check=False)  # beside others
 
 
 def differences(one: Run, other: Run, step: int = STEPS) -> list[float]:
@@ -84,6 +84,19 @@ def test_in_single_precision_the_difference_is_one_of_rounding() -> None:
     weights = [load_file(run.checkpoint_path(STEPS) / "model.safetensors") for run in (one, other)]
     gap = max(float((value - weights[1][name]).abs().max()) for name, value in weights[0].items())
     assert 0 < gap < 1e-4
+
+
+@pytest.mark.slow
+def test_checkpoints_more_or_less_leave_several_processes_records_the_same(
+    tmp_path: Path, debiasctl_home: Path
+) -> None:
+    """To the last bit, in double precision, where every other order of summation shows."""
+    for name, every in (("few", STEPS), ("many", 1)):
+        settings = {"training__checkpoint_every": every, "training__heldout_every": STEPS}
+        done = launch("--spec", spec_file(tmp_path, **settings), "--name", name, "--processes", "2", "--device", "cpu")
+        assert done.returncode == 0, done.stderr
+    few, many = (Run(debiasctl_home / "runs" / name) for name in ("few", "many"))
+    assert metrics(few) == metrics(many)
 
 
 @pytest.mark.slow

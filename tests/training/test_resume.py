@@ -12,13 +12,16 @@ from pathlib import Path
 
 import pytest
 import torch
+from accelerate import Accelerator
 from tiny import assert_same_end, debiasctl, error_of, make_spec, resume, same_state, stored_state, train
 
 from debiasctl.api import DataLocation
 from debiasctl.errors import DataError, Interrupted, RunBusyError, UsageError
 from debiasctl.runs import Run, find_run
 from debiasctl.specs import resolve_spec
+from debiasctl.training import checkpoints
 from debiasctl.training.session import Conduct, start
+from debiasctl.training.state import CheckpointState
 
 DROPOUT = "dit:hidden_size=16,depth=1,num_heads=2,dropout=0.3"  # draws from torch's own generator
 LONG = {"model__backbone": DROPOUT, "data__horizontal_flip": True, "training__steps": 120,
@@ -55,6 +58,27 @@ def test_a_signal_leaves_a_checkpoint_and_resuming_ends_the_same(number: int, co
     assert (run.status().state, run.status().step, run.checkpoint_steps()[-1]) == ("interrupted", step, step)
     assert resume(run) == list(range(step + 1, 9))
     assert_same_end(run, whole)
+
+
+@pytest.mark.parametrize("fails", [False, True])
+def test_processes_that_stop_leave_together_once_the_checkpoint_is_written(
+    fails: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One that left before would have torchrun end the others, and with them the write."""
+    write, seen = checkpoints.write_checkpoint, []
+
+    def write_slowly(run: Run, state: CheckpointState) -> None:
+        time.sleep(0.2)
+        if fails and state.step:
+            seen.append("failed")
+            raise DataError("no room")
+        write(run, state)
+
+    monkeypatch.setattr(checkpoints, "write_checkpoint", write_slowly)
+    monkeypatch.setattr(Accelerator, "wait_for_everyone", lambda _: seen.append(find_run("run").checkpoint_steps()))
+    with pytest.raises(DataError if fails else Interrupted):
+        train("run", make_spec(), stop_at(2))
+    assert seen[-2 if fails else -1 :] == (["failed", [0]] if fails else [[0, 2]])
 
 
 def test_a_signal_in_the_last_step_does_not_undo_that_the_run_is_finished() -> None:

@@ -103,6 +103,32 @@ def test_a_plugin_of_another_version_is_noted_and_of_another_distribution_refuse
     assert run.spec().training.steps == 8
 
 
+@pytest.mark.parametrize("given", ["scheme", "product:factors=[scheme]"])
+def test_a_plugin_that_is_not_installed_any_more_is_named_with_where_it_came_from(
+    given: str, tmp_path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    points = {"debiasctl.weightings": {"scheme": "the_scheme:Scheme"}}
+    write_distribution(tmp_path, name="one", version="1.0", entry_points=points, modules={"the_scheme": SCHEME})
+    with monkeypatch.context() as patch:
+        patch.syspath_prepend(tmp_path)
+        run = train("run", make_spec(loss__weighting=given))
+    message = error_of("train", "--resume", "run", "--steps", "9", code=1)
+    assert "run 'run' was trained with weighting 'scheme' of one 1.0, which is not installed here" in message
+    assert "pip install one==1.0" in message
+    assert "Did you mean" not in message
+    assert run.spec().training.steps == 6
+
+
+def test_so_is_one_of_the_evaluation_on_the_way() -> None:
+    run = train("run", make_spec(monitor__every=1000))
+    path = run.path / "spec.json"
+    raw = json.loads(path.read_text())
+    raw["monitor"]["sampler"] = {"name": "ddjm", "options": {}, "distribution": "fast", "version": "3.1"}
+    path.write_text(json.dumps(raw))
+    message = error_of("train", "--resume", "run", "--steps", "9", code=1)
+    assert "trained with sampler 'ddjm' of fast 3.1, which is not installed here" in message
+
+
 @pytest.mark.parametrize(
     "error, raised, message",
     [

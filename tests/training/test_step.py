@@ -153,6 +153,55 @@ def test_what_is_not_finite_changes_nothing(where: str, monkeypatch: pytest.Monk
     assert all(torch.equal(moments[i][key], after[i][key]) for i in moments for key in moments[i])
 
 
+@pytest.mark.parametrize("where", ["loss", "gradient"])
+def test_where_results_are_looked_at_late_weights_stay_those_before_the_first_spoiled_step(
+    where: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As on a GPU, whose results are waited for two steps later: later, finite steps change nothing either."""
+    training = set_up_tiny(make_spec(training__seed=SEED))
+    training.guard.lag = 2
+    for step in range(2):
+        train_step(training, step)
+    before = copy.deepcopy(training.network.state_dict())
+    moments = copy.deepcopy(training.optimizer.state_dict()["state"])
+    norm = math.sqrt(sum(float(value.detach().norm()) ** 2 for value in training.network.parameters()))
+    with monkeypatch.context() as patch:
+        if where == "loss":
+            drawn_with, infinite = training.objective.draw, torch.full((SIZE,), math.inf)
+            patch.setattr(
+                training.objective,
+                "draw",
+                lambda *given, **named: replace(drawn_with(*given, **named), weight=infinite),
+            )
+            train_step(training, 2)
+        else:
+            hook = next(training.network.parameters()).register_hook(lambda gradient: gradient * math.nan)
+            train_step(training, 2)
+            hook.remove()
+    train_step(training, 3)
+    with pytest.raises(TrainingError) as caught:
+        train_step(training, 4)
+    assert f"the {where} is not finite at step 2" in str(caught.value)
+    assert f"norm of the parameters {norm:.4g}" in str(caught.value)
+    assert "gradients are not" not in str(caught.value)  # they are step 4's
+    assert all(torch.equal(before[name], tensor) for name, tensor in training.network.state_dict().items())
+    after = training.optimizer.state_dict()["state"]
+    assert all(torch.equal(moments[i][key], after[i][key]) for i in moments for key in moments[i])
+
+
+def test_looking_late_changes_nothing_of_a_training_that_stays_finite() -> None:
+    now, late = (set_up_tiny(make_spec(training__seed=SEED)) for _ in range(2))
+    late.guard.lag = 2
+    for step in range(4):
+        train_step(now, step)
+        train_step(late, step)
+    late.guard.settle()
+    for one, other in zip(now.network.parameters(), late.network.parameters(), strict=True):
+        assert torch.equal(one, other)
+    for one, other in zip(now.optimizer.state.values(), late.optimizer.state.values(), strict=True):
+        assert all(torch.equal(one[key], other[key]) for key in one)
+
+
 @pytest.mark.parametrize("step", [0, 3, 9, 10, 11, 60, 99])
 def test_learning_rate(step: int) -> None:
     spec = {"lr": 0.5, "warmup_steps": 10}

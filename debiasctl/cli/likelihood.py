@@ -1,0 +1,163 @@
+"""`debiasctl likelihood`."""
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from debiasctl.cli.completion import complete_run
+from debiasctl.cli.output import note, print_json, print_table, show_log
+from debiasctl.cli.sample import note_training
+from debiasctl.errors import UsageError
+
+EXAMPLES = """[bold]Examples[/bold]
+
+debiasctl likelihood digits-minsnr
+
+debiasctl likelihood digits-minsnr --method bound --terms all --plot terms.png
+
+debiasctl likelihood digits-minsnr --method ode --num 64 --steps 100 --json"""
+
+_METHODS = ("bound", "ode", "both")
+_TERMS, _STEPS = "100", 50
+_ROWS = 20  # of a table of terms
+
+
+def likelihood(
+    run: Annotated[str, typer.Argument(metavar="RUN", help="The run.", autocompletion=complete_run)],
+    method: Annotated[
+        str, typer.Option(help="bound (variational), ode (probability flow) or both.", metavar="METHOD")
+    ] = "both",
+    num: Annotated[
+        int | None, typer.Option(min=2, help="Held-out images (default: 256, or all).", show_default=False)
+    ] = None,
+    terms: Annotated[
+        str | None,
+        typer.Option(help=f"bound: timesteps an image, all or a number (default: {_TERMS}).", show_default=False),
+    ] = None,
+    variance: Annotated[
+        str | None,
+        typer.Option(
+            help="bound: learned, fixed-small or fixed-large (default: learned where it is, else fixed-small).",
+            show_default=False,
+        ),
+    ] = None,
+    steps: Annotated[
+        int | None, typer.Option(min=2, help=f"ode: steps, an even number (default: {_STEPS}).", show_default=False)
+    ] = None,
+    draws: Annotated[
+        int, typer.Option(min=1, help="Independent noises, dequantisations and trace probes for each image.")
+    ] = 2,
+    seed: Annotated[int, typer.Option(min=0, help="Seed of all noise.")] = 0,
+    checkpoint: Annotated[str | None, typer.Option(help="The checkpoint's step (default: the last).")] = None,
+    weights: Annotated[str, typer.Option(help="ema, ema:LENGTH (see the command ema) or raw.")] = "ema",
+    batch_size: Annotated[int, typer.Option(min=1, help="Images at a time.")] = 128,
+    data_dir: Annotated[Path | None, typer.Option(help="Where data sets lie (default: DEBIASCTL_DATA).")] = None,
+    device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
+    plot: Annotated[
+        Path | None, typer.Option(help="Draw the bound's terms against t: FILE.png or FILE.svg.", metavar="FILE")
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False,
+) -> None:
+    """Measure a run's likelihood of held-out images, in bits/dim: the variational bound and the ODE's.
+
+    Each comes with its standard error over images, the part of it that is the draws', and, for the ODE, an estimate
+    of what its steps cost.
+    """
+    _check(method, terms=terms, variance=variance, steps=steps, plot=plot)
+    from debiasctl.cli.locations import data_location
+    from debiasctl.runs import find_run
+
+    found = find_run(run)
+    location = data_location(data_dir)
+    show_log()
+    spec = found.spec()
+    from debiasctl.cli.progress import counting_progress
+    from debiasctl.evaluation.bits_per_dim import Bound, Ode
+    from debiasctl.evaluation.likelihood import bound_method, make_requests
+    from debiasctl.evaluation.likelihood import likelihood as measure
+    from debiasctl.evaluation.likelihood_plot import check_plot_path, plot_terms
+    from debiasctl.training.setup import make_accelerator
+
+    if plot is not None:
+        check_plot_path(plot)
+    methods: list[Bound | Ode] = []
+    if method != "ode":
+        methods.append(bound_method(spec, terms=terms or _TERMS, variance=variance))
+    if method != "bound":
+        methods.append(Ode(steps or _STEPS))
+    requests = make_requests(
+        found, spec, methods, num=num, draws=draws, seed=seed, checkpoint=checkpoint, weights=weights
+    )
+    note_training(found, requests[0].step)
+    records = []
+    for request in requests:
+        with counting_progress("bound" if isinstance(request.method, Bound) else "ode") as show:
+            records.append(
+                measure(
+                    found,
+                    spec,
+                    request,
+                    location,
+                    device=make_accelerator(device).device,
+                    batch_size=batch_size,
+                    on_progress=show,
+                )
+            )
+    if plot is not None:
+        plot_terms(plot, records[0])
+    if as_json:
+        print_json(records)
+    else:
+        _print(records)
+
+
+def _check(method: str, *, terms: str | None, variance: str | None, steps: int | None, plot: Path | None) -> None:
+    """Refuse an unknown method, and options that would have no effect."""
+    if method not in _METHODS:
+        raise UsageError(f"unknown method '{method}'. Known: {', '.join(_METHODS)}")
+    options = {"--terms": terms, "--variance": variance, "--plot": plot} if method == "ode" else {"--steps": steps}
+    for option, value in options.items():
+        if method != "both" and value is not None:
+            raise UsageError(f"{option} has no effect with --method {method}. Leave it out, or use --method both")
+
+
+def _print(records: list[dict[str, Any]]) -> None:
+    first = records[0]
+    measured = first["measured"]
+    print(
+        f"run '{first['run']}', checkpoint {first['checkpoint']} ({measured['weights']} weights): {measured['num']} "
+        f"held-out images of {measured['dataset']}, {measured['draws']} draws each"
+    )
+    rows = []
+    for record in records:
+        (figure,) = record["metrics"].values()
+        rows.append(
+            [
+                record["measured"]["sampler"],
+                str(record["measured"]["steps"]),
+                f"{figure['value']:.4f}",
+                f"{figure['se']:.4f}",
+                "-" if figure["se_draws"] is None else f"{figure['se_draws']:.4f}",
+                f"{figure['discretisation']:.2g}" if "discretisation" in figure else "-",
+            ]
+        )
+    print_table(["method", "steps", "bits/dim", "standard error", "of it, draws", "discretisation"], rows)
+    for record in records:
+        if record["terms"]:
+            _print_terms(record)
+        for text in record["notes"]:
+            note(f"note: {text}")
+
+
+def _print_terms(record: dict[str, Any]) -> None:
+    """The bound's parts, neighbouring timesteps together where there are many."""
+    terms = record["terms"]
+    first, rest = terms[0], terms[1:]
+    size = -(-len(rest) // _ROWS)
+    rows = [["t = 0 (256 grey levels)", f"{first['bits']:.5f}"]]
+    for start in range(0, len(rest), size):
+        group = rest[start : start + size]
+        rows.append([f"t = {group[0]['low']} to {group[-1]['high']}", f"{sum(one['bits'] for one in group):.5f}"])
+    rows.append(["prior", f"{record['prior']['bits']:.5f}"])
+    print_table(["part of the bound", "bits/dim"], rows)

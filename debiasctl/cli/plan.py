@@ -1,0 +1,81 @@
+"""What `debiasctl train --dry-run` shows: the spec, what it will need, and what is optimised."""
+
+from typing import TYPE_CHECKING
+
+from debiasctl.cli.output import format_bytes, note, print_json, print_pairs
+
+if TYPE_CHECKING:
+    from debiasctl.api import DatasetInfo
+    from debiasctl.diffusion.objective import ObjectiveTables
+    from debiasctl.specs import RunSpec
+
+
+def show_plan(spec: "RunSpec", info: "DatasetInfo", *, device: str, as_json: bool) -> None:
+    """Print what would be trained, as JSON or for people.
+
+    Raises:
+        UsageError: the objective would be refused.
+    """
+    from debiasctl.training.estimate import estimate
+    from debiasctl.training.setup import build_objective, choose_device, resolve_compute
+
+    spec = resolve_compute(spec, choose_device(device))
+    objective = build_objective(spec)
+    tables = objective.tables()
+    plan = estimate(spec, info)
+    if as_json:
+        print_json(
+            {
+                "spec": spec.model_dump(mode="json"),
+                "parameters": plan.parameters,
+                "steps": plan.steps,
+                "images": plan.images,
+                "epochs": plan.epochs,
+                "memory": {**plan.memory, "total": plan.total},
+                "objective": {
+                    "t": list(range(objective.process.num_timesteps)),
+                    "snr": objective.process.snr.tolist(),
+                    "probability": tables.probability.tolist(),
+                    "weight": tables.weight.tolist(),
+                    "correction": tables.correction.tolist(),
+                    "effective_weight": tables.effective.tolist(),
+                },
+            }
+        )
+        return
+    import json
+
+    print(json.dumps(spec.model_dump(mode="json", exclude={"content", "provenance"}), indent=2))
+    parts = ", ".join(f"{part} {format_bytes(size)}" for part, size in plan.memory.items())
+    print_pairs(
+        {
+            "data": f"{info.num_train:,} training and {info.num_heldout:,} held-out images, "
+            f"{info.channels}x{info.image_size}x{info.image_size}, {len(info.classes) or 'no'} classes",
+            "model": f"{plan.parameters:,} parameters",
+            "budget": f"{plan.steps:,} steps, {plan.images:,} images, {plan.epochs:,.1f} epochs",
+            "memory": f"about {format_bytes(plan.total)} ({parts})",
+        }
+    )
+    _show_objective(
+        spec, objective.process.snr.tolist(), tables, moves=objective.varies or objective.learned is not None
+    )
+    note("dry run: nothing was trained")
+
+
+def _show_objective(spec: "RunSpec", snr: list[float], tables: "ObjectiveTables", *, moves: bool) -> None:
+    """The distribution of t, the weight, and their product, which is what is optimised, at the start where it moves."""
+    from debiasctl.cli.curve import print_curve
+    from debiasctl.cli.output import print_table
+
+    last = len(snr) - 1
+    rows = sorted({round(last * part / 10) for part in range(11)})
+    unit = "F" if spec.model.prediction == "edm" else spec.model.prediction
+    columns = [tables.probability * (last + 1), tables.weight, tables.correction, tables.effective]
+    cells = [[str(t), f"{snr[t]:.3g}", *[f"{column[t]:.3g}" for column in columns]] for t in rows]
+    when = " at the start of training" if moves else ""
+    heads = ["t", "SNR", "drawn (x T)", f"weight on {unit}", "correction", "effective"]
+    print()
+    print_curve(
+        list(range(last + 1)), tables.effective.tolist(), x_label="t", y_label=f"effective weight on {unit}, mean 1"
+    )
+    print_table(heads, cells, title=f"What is optimised{when}: density of t times weight, with mean 1 over t")

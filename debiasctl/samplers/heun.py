@@ -1,0 +1,37 @@
+"""Heun's method in EDM's formulation."""
+
+from collections.abc import Iterator, Sequence
+from itertools import pairwise
+
+from torch import Tensor
+
+from debiasctl.diffusion.grid import Level
+from debiasctl.samplers.base import GridSampler, Model, Noise, Step
+from debiasctl.samplers.euler import ChurnOptions, churn
+
+
+class Heun(GridSampler):
+    """Heun steps in sigma/alpha, two forwards each, with churn (Karras et al., 2022, arXiv 2206.00364, Alg. 1, 2).
+
+    The step to the clean image is Euler's, as in the paper, and so is one from an SNR of 0, where sigma/alpha is
+    infinite.
+    """
+
+    class Options(ChurnOptions):
+        """Options of Heun's method."""
+
+    def __init__(self, options: Options) -> None:
+        self.options: Heun.Options = options
+
+    def steps(self, model: Model, x: Tensor, grid: Sequence[Level], noise: Noise) -> Iterator[Step]:
+        """See `GridSampler.steps`."""
+        for k, (now, after) in enumerate(pairwise(grid), start=1):
+            x, raised = churn(model, x, now, options=self.options, num_steps=len(grid) - 1, k=k, noise=noise)
+            first = model(x, raised)
+            x = after.alpha * first.x0 + after.sigma * first.eps
+            if raised.alpha > 0 and after.sigma > 0:
+                second = model(x, after)
+                # alpha' (sigma'/alpha' - sigma/alpha): the step in EDM's sigma, in units of x'
+                step = after.sigma - after.alpha * raised.sigma / raised.alpha
+                x = x + step * 0.5 * (second.eps - first.eps)
+            yield Step(x, first.x0)

@@ -1,0 +1,7 @@
+"""Drawing images from a run: image i is a function of (seed, i) alone."""
+
+from debiasctl.sampling.drawing import draw
+from debiasctl.sampling.request import SampleRequest, class_index, labels_of, make_request
+from debiasctl.sampling.samples import Samples, sample
+
+__all__ = ["SampleRequest", "Samples", "class_index", "draw", "labels_of", "make_request", "sample"]

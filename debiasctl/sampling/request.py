@@ -1,0 +1,139 @@
+"""What to draw: a request made from what a user says, and the classes of the images."""
+
+from dataclasses import dataclass
+from typing import Literal, get_args
+
+import torch
+from torch import Tensor
+
+from debiasctl import counter_random, registry
+from debiasctl.choices import PluginChoice
+from debiasctl.counter_random import Stream
+from debiasctl.diffusion.process import DiffusionProcess
+from debiasctl.errors import RunError, UsageError
+from debiasctl.runs import Run
+from debiasctl.specs import ContentSection, RunSpec
+from debiasctl.training.checkpoints import choose_step
+from debiasctl.training.ema import length_name, parse_weights
+from debiasctl.training.setup import build_parameterization
+from debiasctl.validation import did_you_mean
+
+_GOLDEN_RATIO = 0.6180339887498949
+Precision = Literal["fp32", "bf16", "fp16"]
+PRECISIONS: tuple[Precision, ...] = get_args(Precision)
+
+
+@dataclass(frozen=True)
+class SampleRequest:
+    """What to draw, and all that the images' pixels depend on beside the weights.
+
+    `step` is the checkpoint's; `label` one class for all images, or None for the data's mixture; `precision` that of
+    the network alone (autocast); `compile` its torch.compile, whose fused sums round otherwise.
+    """
+
+    num: int
+    num_steps: int
+    sampler: PluginChoice
+    seed: int
+    step: int
+    weights: str
+    label: int | None = None
+    precision: Precision = "fp32"
+    compile: bool = False
+
+
+def make_request(
+    run: Run,
+    spec: RunSpec,
+    *,
+    num: int,
+    num_steps: int,
+    sampler: str,
+    seed: int,
+    checkpoint: str | None,
+    weights: str,
+    class_name: str | None = None,
+    precision: str = "fp32",
+    compile: bool = False,
+) -> SampleRequest:
+    """A request from what a user said.
+
+    Raises:
+        UsageError: the sampler, precision or class is not known, or the sampler cannot make these steps on the run's
+        schedule; CheckpointError: there is no such checkpoint.
+    """
+    kind, length = parse_weights(weights)
+    weights = kind if length is None else f"{kind}:{length_name(length)}"  # one spelling, one key
+    resolved = registry.resolve("samplers", sampler)
+    record = resolved.record
+    choice = PluginChoice(
+        name=record.name,
+        options=resolved.options.model_dump(mode="json"),
+        distribution=record.distribution,
+        version=record.version,
+    )
+    label = None if class_name is None else class_index(class_name, spec)
+    if num < 1:
+        raise UsageError(f"--num {num}: draw at least one image")
+    chosen = next((known for known in PRECISIONS if known == precision), None)
+    if chosen is None:
+        raise UsageError(f"--precision {precision}: choose {', '.join(PRECISIONS[:-1])} or {PRECISIONS[-1]}")
+    try:
+        check_steps(choice, build_parameterization(spec).process, num_steps)
+    except UsageError as error:
+        raise UsageError(f"run '{run.name}': {error}") from error
+    step = choose_step(run, checkpoint)
+    return SampleRequest(num, num_steps, choice, seed, step, weights, label, chosen, compile)
+
+
+def check_steps(sampler: PluginChoice, process: DiffusionProcess, num_steps: int) -> None:
+    """Refuse steps that the sampler says it cannot make.
+
+    Raises:
+        UsageError: there is less than one, or the schedule has not as many timesteps.
+    """
+    if num_steps < 1:
+        raise UsageError(f"{num_steps} sampling steps: choose 1 or more")
+    made = sampler.create("samplers")
+    if hasattr(made, "grid"):  # a plugin's own need not have one
+        made.grid(process, num_steps)
+
+
+def labels_of(indices: Tensor, content: ContentSection, *, seed: int, label: int | None) -> Tensor:
+    """The class of each image, int64 [N]: `label`, or classes in the training data's proportions.
+
+    The i-th image takes the class at the quantile (u + i φ) mod 1, u drawn from the seed: a sequence that keeps to
+    the proportions far more closely than independent draws, in any prefix of it.
+    """
+    if label is not None:
+        return torch.full_like(indices, label)
+    offset = counter_random.uniform(seed, Stream.LABEL, step=0, positions=torch.zeros(1, dtype=torch.int64))
+    quantiles = (offset + indices.to(torch.float64) * _GOLDEN_RATIO) % 1
+    cumulative = torch.tensor(content.class_counts, dtype=torch.float64).cumsum(0)
+    return torch.searchsorted(cumulative / cumulative[-1], quantiles, right=True).clamp(max=len(cumulative) - 1)
+
+
+def class_index(text: str, spec: RunSpec) -> int:
+    """The class that a name, or a number from 0, stands for.
+
+    Raises:
+        UsageError: the model knows no classes, or not this one.
+    """
+    classes = spec.content.classes if spec.content and spec.model.conditional else ()
+    if not classes:
+        raise UsageError("--class: this run's model was trained without class labels. Leave --class out")
+    if text in classes:
+        return classes.index(text)
+    if text.isdigit() and int(text) < len(classes):
+        return int(text)
+    raise UsageError(
+        f"unknown class '{text}'.{did_you_mean(text, classes)} "
+        f"Known: {', '.join(classes[:50])}, or 0 to {len(classes) - 1}"
+    )
+
+
+def content_of(run: Run, spec: RunSpec) -> ContentSection:
+    """What the run's spec says of its data."""
+    if spec.content is None:
+        raise RunError(f"run '{run.name}': its spec.json does not say what its data were. It is not a whole run")
+    return spec.content

@@ -1,0 +1,293 @@
+"""From a request to images in the run's folder: drawn once, part by part, by one process or several."""
+
+import json
+import logging
+import signal
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
+from dataclasses import asdict, dataclass
+from functools import cached_property
+from pathlib import Path
+from types import FrameType
+from typing import Any, NoReturn, TypeVar
+
+import torch
+from torch import Tensor, distributed, nn
+
+from debiasctl.diffusion.denoiser import NetworkDenoiser
+from debiasctl.errors import Interrupted, RunError, UsageError
+from debiasctl.files import atomic_folder, content_key, write_json
+from debiasctl.runs import Run
+from debiasctl.sampling.drawing import Drawer, OnImages
+from debiasctl.sampling.image_files import UNREADABLE, count_images, read_array, read_blocks, save_npz
+from debiasctl.sampling.request import SampleRequest, content_of, labels_of
+from debiasctl.sampling.store import Parts, PartWriter, Source, assembled, missing, only_drawer, share
+from debiasctl.specs import RunSpec
+from debiasctl.training.posthoc_ema import load_named_weights
+from debiasctl.training.setup import build_network, build_parameterization
+
+_LOG = logging.getLogger(__name__)
+_VERSION = 2  # of what follows from a request: raised when the same request would give other images
+_DTYPES = {"fp32": None, "bf16": torch.bfloat16, "fp16": torch.float16}
+_FIELDS = ("num", "num_steps", "sampler", "step", "weights", "nfe", "classes", "series")
+Value = TypeVar("Value")
+
+
+@dataclass(frozen=True)
+class Samples:
+    """Drawn images, in `folder`, and what is known of them; `reused` where none had to be drawn for this request."""
+
+    folder: Path
+    description: dict[str, Any]
+    reused: bool
+
+    @cached_property
+    def images(self) -> Tensor:
+        """All of them, uint8 [N, C, H, W]; `blocks` gives them one after another."""
+        return torch.cat(list(self.blocks()))
+
+    @cached_property
+    def labels(self) -> Tensor | None:
+        """int64 [N], or None where the model knows no classes."""
+        return read_array(self.folder / "images.npz", "labels")
+
+    def blocks(self) -> Iterator[Tensor]:
+        """uint8 [n, C, H, W] each, in order."""
+        return read_blocks(self.folder / "images.npz")
+
+
+def sample(
+    run: Run,
+    spec: RunSpec,
+    request: SampleRequest,
+    *,
+    device: torch.device,
+    batch_size: int | None = None,
+    on_progress: OnImages | None = None,
+) -> Samples:
+    """Draw what is asked for, or what of it the run has not drawn before; every process of a group calls this.
+
+    `batch_size` None is found automatically. `on_progress(done, all)` counts images, begun ones in part.
+
+    Of several processes each draws an even share; the first one's progress stands for all.
+
+    Raises:
+        CheckpointError: the checkpoint is damaged; RunError: so are images drawn before, and see `Drawer`;
+        Interrupted: SIGINT or SIGTERM came; what was drawn is kept.
+    """
+    drawer, described = prepare(run, spec, request, device=device, batch_size=batch_size)
+    # an image depends on all of this and its index
+    series = content_key({key: value for key, value in described.items() if key != "num"})
+    folder = run.samples_dir / content_key(described)
+    is_first = _rank() == 0
+    if _agreed((folder / "samples.json").exists()):
+        if is_first:
+            _check(folder)
+        return _opened(folder, reused=True)
+    parts = Parts(run.samples_dir / f".{series}.partial")
+    with only_drawer(run.samples_dir / f".{series}.lock") if is_first else nullcontext():
+        if _agreed((folder / "samples.json").exists()):  # another process has drawn them in the meantime
+            return _opened(folder, reused=True)
+        finished = _finished(run, series, request.num) if is_first else []
+        gaps = _agreed(missing(request.num, finished + parts.sources()) if is_first else [])
+        if gaps:
+            _draw_parts(drawer, gaps, parts, num=request.num, on_progress=on_progress)
+        if is_first:
+            classes = list(content_of(run, spec).classes) if spec.model.conditional else []
+            described |= {"classes": classes, "run": run.name, "series": series}
+            _collect(folder, described, finished + parts.sources(), drawer.labels(torch.arange(request.num)))
+            parts.remove()
+        _wait()
+    return _opened(folder, reused=not gaps)
+
+
+def prepare(
+    run: Run, spec: RunSpec, request: SampleRequest, *, device: torch.device, batch_size: int | None = None
+) -> tuple[Drawer, dict[str, Any]]:
+    """What draws the request's images, and all that these depend on.
+
+    Raises:
+        CheckpointError: the checkpoint is damaged; RunError: torch.compile was asked for and does not work here;
+        UsageError: fp16 was asked for on a CPU.
+    """
+    if request.precision == "fp16" and device.type == "cpu":
+        raise UsageError("--precision fp16 needs a CUDA GPU. On a CPU choose fp32 or bf16")
+    content = content_of(run, spec)
+    network = build_network(
+        spec, image_size=content.image_size, channels=content.channels, num_classes=len(content.classes)
+    )
+    checksum = load_named_weights(run, network, step=request.step, weights=request.weights)
+    described = asdict(request) | {"sampler": request.sampler.model_dump(), "weights_sha256": checksum}
+    network.to(device).eval()
+    if request.compile:
+        _compile(network, device)
+    denoiser = NetworkDenoiser(
+        network,
+        build_parameterization(spec),
+        null_label=len(content.classes) if spec.model.label_dropout else None,
+        autocast=_DTYPES[request.precision],
+    )
+
+    def labels(indices: Tensor) -> Tensor | None:
+        if not spec.model.conditional:
+            return None
+        return labels_of(indices, content, seed=request.seed, label=request.label)
+
+    shape = (content.channels, content.image_size, content.image_size)
+    drawer = Drawer(denoiser, request, labels, shape=shape, device=device, batch_size=batch_size)
+    return drawer, described | {"version": _VERSION}
+
+
+def _draw_parts(drawer: Drawer, gaps: list[range], parts: Parts, *, num: int, on_progress: OnImages | None) -> None:
+    """Draw this process's share of the gaps into parts; the first process's progress stands for all of them."""
+    left = sum(map(len, gaps))
+    mine = share(gaps, rank=_rank(), size=_size())
+    if _rank() == 0:
+        if left < num:
+            _LOG.info("%d of %d images are there already", num - left, num)
+        if drawer.batch_size < sum(map(len, mine)):
+            _LOG.info("drawing %d images at a time", drawer.batch_size)
+
+    def show(done: float, total: int) -> None:
+        if on_progress and _rank() == 0:
+            on_progress(num - left + done * left / total, num)
+
+    writer = PartWriter(parts)
+    try:
+        with _stoppable():
+            try:
+                show(0, 1)
+                for drawn in drawer(mine, on_progress=show):
+                    writer.add(drawn)
+            finally:
+                writer.flush()
+        _wait()
+    except KeyboardInterrupt as stop:
+        done = num - left + parts.count(gaps)
+        raise Interrupted(
+            f"interrupted: drawn {done} of {num}; the same command goes on",
+            signal_number=int(stop.args[0]) if stop.args else signal.SIGINT,
+        ) from stop
+
+
+def _collect(folder: Path, described: dict[str, Any], sources: list[Source], labels: Tensor | None) -> None:
+    """Put a request's images together in `folder`, which appears whole.
+
+    Raises:
+        RunError: some of them cannot be read back.
+    """
+    num = described["num"]
+    if missing(num, sources):
+        raise RunError("some of the images that were drawn cannot be read back. The same command draws them again")
+    with atomic_folder(folder) as temporary:
+        save_npz(temporary / "images.npz", assembled(num, sources), labels, num=num)
+        write_json(temporary / "samples.json", described | {"nfe": sources[0].nfe})
+
+
+def _finished(run: Run, series: str, num: int) -> list[Source]:
+    """The images of the longest finished request that differs in its number alone, `num` of them at most."""
+    found = []
+    for file in run.samples_dir.glob("[!.]*/samples.json"):
+        try:
+            described = json.loads(file.read_text())
+            if described.get("series") == series:
+                found.append((int(described["num"]), int(described["nfe"]), file.parent / "images.npz"))
+        except (OSError, ValueError, KeyError, TypeError, AttributeError):
+            continue  # whoever asks for that one is told
+    for there, nfe, path in sorted(found, key=lambda one: one[0], reverse=True):
+        try:
+            if count_images(path) != there:
+                raise ValueError("it holds another number of images")
+        except UNREADABLE as error:
+            _LOG.warning("note: %s is damaged (%s), and not used for this request", path, error)
+            continue
+        return [Source(path, 0, min(there, num), nfe)]
+    return []
+
+
+def _check(folder: Path) -> None:
+    """Raise RunError where a finished request's files are damaged."""
+    try:
+        description = json.loads((folder / "samples.json").read_text())
+        for field in _FIELDS:
+            description[field]
+        if count_images(folder / "images.npz") != description["num"]:
+            raise ValueError("it holds another number of images")
+    except UNREADABLE as error:
+        raise RunError(
+            f"the samples in {folder} are damaged ({error}). Remove that folder to draw them anew"
+        ) from error
+
+
+def _opened(folder: Path, *, reused: bool) -> Samples:
+    return Samples(folder, json.loads((folder / "samples.json").read_text()), reused)
+
+
+def _compile(network: nn.Module, device: torch.device) -> None:
+    """Compile the network at its first forward, having seen that torch can compile anything here.
+
+    Raises:
+        RunError: it cannot.
+    """
+    try:
+        torch.compile(lambda x: x.sin() + 1)(torch.zeros(8, device=device))
+    except (RuntimeError, ImportError, OSError) as error:
+        reason = next(iter(str(error).strip().splitlines()), type(error).__name__)
+        raise RunError(f"--compile: torch cannot compile on this machine ({reason}). Leave --compile out") from error
+    network.compile()
+
+
+@contextmanager
+def _stoppable() -> Iterator[None]:
+    """SIGINT and SIGTERM raise one KeyboardInterrupt with the signal's number; later ones wait for the block's end.
+
+    A terminal and a launcher may each pass one Ctrl-C on, and what was drawn is to be written in peace.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    before = {number: handler for number, handler in before.items() if handler is not signal.SIG_IGN}
+
+    def handle(number: int, _frame: FrameType | None) -> NoReturn:
+        for known in before:
+            signal.signal(known, signal.SIG_IGN)
+        raise KeyboardInterrupt(number)
+
+    for number in before:
+        signal.signal(number, handle)
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+# ---------------------------------------------------------------- several processes
+
+
+def _grouped() -> bool:
+    return distributed.is_available() and distributed.is_initialized()
+
+
+def _rank() -> int:
+    return distributed.get_rank() if _grouped() else 0
+
+
+def _size() -> int:
+    return distributed.get_world_size() if _grouped() else 1
+
+
+def _wait() -> None:
+    if _grouped():
+        distributed.barrier()
+
+
+def _agreed(value: Value) -> Value:
+    """The first process's value."""
+    if not _grouped():
+        return value
+    values = [value]
+    distributed.broadcast_object_list(values)
+    return values[0]

@@ -1,0 +1,76 @@
+"""Runs below one another and step counts beside one another, drawn from one noise (arXiv 2310.08442, Fig. 1)."""
+
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from debiasctl import pictures
+from debiasctl.errors import UsageError
+from debiasctl.runs import Run
+from debiasctl.sampling.drawing import OnImages
+from debiasctl.sampling.request import SampleRequest, content_of
+from debiasctl.sampling.samples import Samples, sample
+from debiasctl.specs import RunSpec
+
+Shown = Callable[[str], AbstractContextManager[OnImages]]
+
+
+@dataclass(frozen=True)
+class Row:
+    """One run and its requests, which differ in the number of steps alone."""
+
+    run: Run
+    spec: RunSpec
+    requests: Sequence[SampleRequest]
+
+
+def check_rows(rows: Sequence[Row]) -> None:
+    """Refuse runs that cannot begin from one noise.
+
+    Raises:
+        UsageError: their images differ in size or channels, or a run stands there twice.
+    """
+    shapes = {}
+    for row in rows:
+        if row.run.path in (other.run.path for other in rows if other is not row):
+            raise UsageError(f"run '{row.run.name}' is given twice. Give each run once")
+        content = content_of(row.run, row.spec)
+        shapes[row.run.name] = f"{content.channels}x{content.image_size}x{content.image_size}"
+    if len(set(shapes.values())) > 1:
+        found = ", ".join(f"'{name}' {shape}" for name, shape in shapes.items())
+        raise UsageError(f"one noise needs images of one shape, and these runs' differ: {found}")
+
+
+def draw_rows(
+    rows: Sequence[Row], *, device: torch.device, batch_size: int | None, showing: Shown
+) -> list[list[Samples]]:
+    """The images of every run and number of steps, each kept in its run's folder like any others.
+
+    `showing(what)` gives a block's `on_progress`.
+    """
+    drawn = []
+    for row in rows:
+        cells = []
+        for request in row.requests:
+            with showing(f"{row.run.name}, {request.num_steps} steps") as show:
+                cells.append(sample(row.run, row.spec, request, device=device, batch_size=batch_size, on_progress=show))
+        drawn.append(cells)
+    return drawn
+
+
+def save_strips(path: Path, rows: Sequence[Row], drawn: Sequence[Sequence[Samples]]) -> None:
+    """One PNG: for each image its strip, a row a run and a column a number of steps, below one another."""
+    requests = rows[0].requests
+    pictures.save_labelled(
+        path,
+        pictures.labelled_grid(
+            [[cell.images[index] for cell in cells] for index in range(requests[0].num) for cells in drawn],
+            row_names=[row.run.name for row in rows] * requests[0].num,
+            column_names=[str(request.num_steps) for request in requests],
+            caption="steps",
+            group=len(rows),
+        ),
+    )

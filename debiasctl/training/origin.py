@@ -1,0 +1,105 @@
+"""Where a training comes from: its data's content, the versions it is made with, and its plugins' distributions."""
+
+import logging
+import platform
+import subprocess
+from importlib.metadata import PackageNotFoundError, version
+from itertools import chain
+
+import torch
+
+from debiasctl import registry
+from debiasctl.api import LoadedDataset
+from debiasctl.choices import PluginChoice, with_nested
+from debiasctl.errors import RunError, UnknownPluginError
+from debiasctl.runs import Run
+from debiasctl.specs import ContentSection, ProvenanceSection, RunSpec
+
+_LOG = logging.getLogger(__name__)
+_PACKAGES = ("debiasctl", "torch", "accelerate", "numpy", "pydantic", "safetensors")
+
+
+def content_section(data: LoadedDataset) -> ContentSection:
+    """What a spec states of its data."""
+    info = data.info
+    counts: list[int] = []
+    if info.classes:
+        labels = data.train.labels(torch.arange(len(data.train)))
+        assert labels is not None, "a data set with classes has labels"
+        counts = torch.bincount(labels, minlength=len(info.classes)).tolist()
+    return ContentSection(
+        image_size=info.image_size,
+        channels=info.channels,
+        classes=info.classes,
+        class_counts=tuple(counts),
+        num_train=len(data.train),
+        num_heldout=len(data.heldout),
+        content_hash=data.content_hash,
+    )
+
+
+def provenance() -> ProvenanceSection:
+    """Versions and commit that a run is made with."""
+    packages: dict[str, str] = {}
+    for package in _PACKAGES:
+        try:
+            packages[package] = version(package)
+        except PackageNotFoundError:
+            packages[package] = "unknown"
+    return ProvenanceSection(packages=packages, python=platform.python_version(), git_commit=_git_commit())
+
+
+def _git_commit() -> str | None:
+    try:
+        result = subprocess.run(["git", "rev-parse", "HEAD"], capture_output=True, text=True, timeout=10, check=False)
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+    return result.stdout.strip() or None
+
+
+def check_plugins(run: Run, spec: RunSpec) -> None:
+    """Say where plugins are of another version than the run began with.
+
+    Raises:
+        RunError: one is not installed any more, or comes from another distribution.
+    """
+    choices = {
+        "datasets": [spec.data.dataset],
+        "backbones": [spec.model.backbone],
+        "schedules": [spec.diffusion.schedule],
+        "weightings": [spec.loss.weighting],
+        "timesteps": [spec.loss.timesteps],
+        "extensions": list(spec.extensions),
+    }
+    if spec.monitor.every is not None:
+        choices["samplers"] = [spec.monitor.sampler]
+        choices["features"] = [spec.monitor.features] if spec.monitor.features else []
+    for kind, chosen in choices.items():
+        for choice in chain.from_iterable(map(with_nested, chosen)):
+            record = _installed(run, kind, choice)
+            begun, now = f"{choice.distribution} {choice.version}", f"{record.distribution} {record.version}"
+            if choice.distribution not in (None, record.distribution):
+                raise RunError(
+                    f"run '{run.name}' was trained with {kind.removesuffix('s')} '{choice.name}' of {begun}, and here "
+                    f"it is {now}'s. Install {choice.distribution} in its place to go on"
+                )
+            if choice.version not in (None, record.version):
+                _LOG.warning(
+                    "note: %s '%s' was of %s when run '%s' began and is of %s now",
+                    kind.removesuffix("s"), choice.name, begun, run.name, now,
+                )  # fmt: skip
+
+
+def _installed(run: Run, kind: str, choice: PluginChoice) -> registry.PluginRecord:
+    try:
+        return registry.find(kind, choice.name)
+    except UnknownPluginError as error:
+        plugin = f"{kind.removesuffix('s')} '{choice.name}'"
+        if choice.distribution is None:
+            raise RunError(
+                f"run '{run.name}' was trained with {plugin}, which is not installed here. Install it"
+            ) from error
+        raise RunError(
+            f"run '{run.name}' was trained with {plugin} of {choice.distribution} {choice.version}, which is not "
+            f"installed here. Install it to go on, for example: pip install {choice.distribution}=={choice.version}"
+        ) from error

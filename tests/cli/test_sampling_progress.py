@@ -1,0 +1,31 @@
+"""The bar of sampling: images, also begun ones, that goes on from where it was."""
+
+import io
+import sys
+
+import pytest
+
+from debiasctl.cli import progress
+
+
+class Terminal(io.StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
+def test_it_shows_images_done_and_begins_at_its_first_call(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TERM", "xterm")
+    stream = Terminal()
+    monkeypatch.setattr(sys, "stderr", stream)
+    with progress.sampling_progress("run-a, 5 steps") as show:
+        assert stream.getvalue() == ""
+        show(128.0, 1000)
+        show(192.5, 1000)
+    assert "run-a, 5 steps" in stream.getvalue()
+    assert "192/1000 images" in stream.getvalue()
+
+
+def test_nothing_is_shown_where_nobody_looks(capsys: pytest.CaptureFixture[str]) -> None:
+    with progress.sampling_progress() as show:
+        show(1.0, 2)
+    assert capsys.readouterr().err == ""
