@@ -300,7 +300,11 @@ class Sampler(Protocol):
 
 
 class PreparedFeatures(Protocol):
-    """A frozen feature extractor. `identity` is a SHA-256 of all that decides its output; `details` are for people."""
+    """A frozen feature extractor. `identity` is a SHA-256 of all that decides its output; `details` are for people.
+
+    One may also have `any_size: bool`, true where it takes images of any size; `logits(images)`, float64 [N, K] of a
+    classifier, for the inception score; and `spatial(images)`, float64 [N, D'] of an earlier layer, for sFID.
+    """
 
     identity: str
     dimension: int
@@ -313,7 +317,11 @@ class PreparedFeatures(Protocol):
 
 @runtime_checkable
 class Features(Protocol):
-    """Feature extractors for evaluation. `labelled`: needs a data set with classes."""
+    """Feature extractors for evaluation. `labelled`: needs a data set with classes.
+
+    A class may also have `pretrained: bool`, true where it needs no data set; `any_size: bool`, as the extractor's; and
+    `weights_files`, the files that it loads, which `debiasctl doctor` looks at.
+    """
 
     labelled: bool
 

@@ -74,7 +74,9 @@ class Monitor:
             grid = make_grid(images[: self.spec.grid])
             track_image(self.training.accelerator, "samples", grid, step=step)
         name, prepared = self._prepared()
-        found = measure(ArraySplit(images), self.data, prepared, feature_name=name, metrics=None, cache_dir=paths.cache_dir())
+        found = measure(
+            ArraySplit(images), self.data, prepared, feature_name=name, metrics=None, cache_dir=paths.cache_dir()
+        )
         return [
             {
                 "kind": "evaluation",

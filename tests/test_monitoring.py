@@ -54,7 +54,9 @@ def test_its_figures_are_those_of_the_same_samples_drawn_later() -> None:
     request = make_request(run, spec, num=24, num_steps=3, sampler="ddim", seed=0, checkpoint="5", weights="ema")
     drawn = sample(run, spec, request, device=torch.device("cpu"), batch_size=256)
     prepared = features.prepare(digits(), cache_dir=paths.cache_dir(), device=torch.device("cpu"))
-    found = measure(ArraySplit(drawn.images), digits(), prepared, feature_name="pixels", metrics=None, cache_dir=paths.cache_dir())
+    found = measure(
+        ArraySplit(drawn.images), digits(), prepared, feature_name="pixels", metrics=None, cache_dir=paths.cache_dir()
+    )
     assert records[1]["metrics"] == {name: figures["value"] for name, figures in found["metrics"].items()}
     assert records[1]["nfe"] == 3
 

@@ -24,7 +24,18 @@ debiasctl evaluate digits-minsnr --steps 10,20,50 --num 2000 --json
 debiasctl evaluate digits-minsnr --checkpoints all --plot curve.png
 
 debiasctl evaluate --samples images/ --reference cifar10 --features inception"""
-_OF_A_RUN = ("num", "steps", "sampler", "seed", "checkpoint", "checkpoints", "weights", "batch_size", "precision", "plot")
+_OF_A_RUN = (
+    "num",
+    "steps",
+    "sampler",
+    "seed",
+    "checkpoint",
+    "checkpoints",
+    "weights",
+    "batch_size",
+    "precision",
+    "plot",
+)
 
 
 def evaluate(
