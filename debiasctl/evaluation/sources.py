@@ -25,7 +25,7 @@ def open_images(path: Path, location: DataLocation) -> LoadedDataset:
     Raises:
         UsageError: there is no such folder or file; DataError: it cannot be read.
     """
-    plugin = registry.create("datasets", {"name": "images", "options": {"path": str(path)}})
+    plugin = registry.create("datasets", {"name": "image-files", "options": {"path": str(path)}})
     loaded: LoadedDataset = plugin.load(location)
     return loaded
 
@@ -40,7 +40,7 @@ def open_reference(text: str, location: DataLocation) -> Source:
     name = text.partition(":")[0]
     if name in known:
         loaded: LoadedDataset = registry.create("datasets", text).load(location)
-        return Source(name, "all" if name == "images" else "train", loaded)
+        return Source(name, "all" if name == "image-files" else "train", loaded)
     path = Path(text).expanduser().absolute()
     if path.suffix.lower() == ".npz" and holds_statistics(path):
         return Source(path.name, "statistics", read_statistics(path))

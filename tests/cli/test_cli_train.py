@@ -373,8 +373,8 @@ def test_labels_of_data_without_classes(tmp_path: Path) -> None:
     succeed("train", folder, *OPTIONS, "--steps", "1", "--name", "run")
     assert find_run("run").spec().model.conditional is False
     assert "trained without class labels. Leave --class out" in error_of("sample", "run", "--class", "0", code=2)
-    message = error_of("evaluate", "run", "--num", "4", "--features", "local", code=1)
-    assert "features 'local' need a data set with classes, and 'folder' has none. Use --features pixels" in message
+    message = error_of("evaluate", "run", "--num", "4", "--features", "local", code=2)
+    assert "features 'local' need a data set with classes, and 'folder' has none. Use --features local-ssl" in message
 
 
 def test_an_empty_folder_and_an_unreadable_image(tmp_path: Path) -> None:

@@ -73,7 +73,7 @@ def test_a_file_that_vanishes_or_breaks_is_named(folder):
 
 def test_they_are_not_for_training(folder):
     root, _ = folder
-    assert "has no held-out images" in error_of("train", f"images:path={root}", *OPTIONS, "--steps", "1", code=1)
+    assert "has no held-out images" in error_of("train", f"image-files:path={root}", *OPTIONS, "--steps", "1", code=1)
 
 
 @pytest.mark.parametrize("name", ["nothing", "nothing.npz", "nothing.zip"])
