@@ -16,7 +16,7 @@ from torch import Tensor
 
 from debiasctl.evaluation.distances import Moments, covariance_root, frechet_distance, gaussian_moments
 from debiasctl.evaluation.intervals import Jackknife, difference_interval, jackknife_interval
-from debiasctl.evaluation.jackknife import Gaussian, frechet_jackknife, group_moments
+from debiasctl.evaluation.jackknife import Gaussian, frechet_jackknife
 
 SHARED = 0.8
 
@@ -91,7 +91,7 @@ def tally(case: Case, *, num: int, dimension: int, replicates: int, seed: int = 
         return torch.randn(num, dimension, generator=generator, dtype=torch.float64)
 
     def taken(population: Population, z: Tensor) -> Jackknife:
-        return frechet_jackknife(group_moments(population.draw(z)), target)
+        return frechet_jackknife(population.draw(z), target)
 
     held = {"single": 0, "shared": 0, "unshared": 0}
     plain, corrected, widths = [], [], []
@@ -99,7 +99,7 @@ def tally(case: Case, *, num: int, dimension: int, replicates: int, seed: int = 
     for _ in range(replicates):
         z = noise()
         first = one.draw(z)
-        values = frechet_jackknife(group_moments(first), target)
+        values = frechet_jackknife(first, target)
         second = taken(other, SHARED * z + math.sqrt(1 - SHARED**2) * noise())
         interval = jackknife_interval(values)
         corrected.append(interval.estimate)

@@ -75,7 +75,12 @@ class Monitor:
             track_image(self.training.accelerator, "samples", grid, step=step)
         name, prepared = self._prepared()
         found = measure(
-            ArraySplit(images), self.data, prepared, feature_name=name, metrics=None, cache_dir=paths.cache_dir()
+            ArraySplit(images, labels),
+            self.data,
+            prepared,
+            feature_name=name,
+            metrics=None,
+            cache_dir=paths.cache_dir(),
         )
         return [
             {

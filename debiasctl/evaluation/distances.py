@@ -147,7 +147,7 @@ def kernel_distance(x: Tensor, y: Tensor, *, y_self: float | None = None) -> flo
         raise EvaluationError(f"features of one dimension are needed, not {x.shape[1]} and {y.shape[1]}")
     if y_self is None:
         y_self = kernel_self_mean(y)
-    return kernel_self_mean(x) + y_self - 2 * kernel_sum(x, y) / (x.shape[0] * y.shape[0])
+    return kernel_self_mean(x) + y_self - 2 * float(kernel_row_means(x, y).mean())
 
 
 def kernel_self_mean(x: Tensor) -> float:
@@ -167,11 +167,26 @@ def kernel_self_sum(x: Tensor) -> float:
     return math.fsum(sums)
 
 
-def kernel_sum(x: Tensor, y: Tensor) -> float:
-    """Sum of k(x_i, y_j) over all i and j, for float64 `x` [N, D] and `y` [M, D]."""
-    return math.fsum(
-        _kernel(rows, columns).sum().item() for rows in torch.split(x, _BLOCK) for columns in torch.split(y, _BLOCK)
-    )
+def kernel_row_means(x: Tensor, y: Tensor) -> Tensor:
+    """The mean of k(x_i, y_j) over all j, [N], for float64 `x` [N, D] and `y` [M, D]."""
+    found = torch.zeros(len(x), dtype=torch.float64)
+    for rows, sums in zip(torch.split(x, _BLOCK), torch.split(found, _BLOCK), strict=True):
+        for columns in torch.split(y, _BLOCK):
+            sums += _kernel(rows, columns).sum(dim=1)
+    return found / len(y)
+
+
+def weighted_kernel_sums(x: Tensor, weights: Tensor) -> Tensor:
+    """The sums of w_i w_j k(x_i, x_j) over all i != j, [S], for float64 `x` [N, D] and S weights `weights` [N, S]."""
+    found = x.new_zeros(weights.shape[1])
+    rows, parts = torch.split(x, _BLOCK), torch.split(weights, _BLOCK)
+    for i in range(len(rows)):
+        for j in range(i + 1):
+            kernel = _kernel(rows[i], rows[j])
+            if i == j:
+                kernel.fill_diagonal_(0)
+            found += (1 if i == j else 2) * (parts[i] * (kernel @ parts[j])).sum(dim=0)
+    return found
 
 
 def _kernel(x: Tensor, y: Tensor) -> Tensor:

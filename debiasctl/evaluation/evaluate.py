@@ -84,7 +84,9 @@ def evaluate(
             "class": request.label,
             "precision": request.precision,
         }
-        records.append(_measured(ArraySplit(drawn.images), ground, record, conditions, choices, run.evaluations_dir))
+        records.append(
+            _measured(ArraySplit(drawn.images, drawn.labels), ground, record, conditions, choices, run.evaluations_dir)
+        )
     return records
 
 

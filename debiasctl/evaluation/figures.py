@@ -12,6 +12,7 @@ from debiasctl.evaluation.colour import colour_fd, mean_shift_squared, pixel_std
 from debiasctl.evaluation.distances import Moments, covariance_root, gaussian_moments
 from debiasctl.evaluation.intervals import Jackknife
 from debiasctl.evaluation.jackknife import (
+    Division,
     Gaussian,
     KernelSums,
     extrapolate,
@@ -82,23 +83,23 @@ def figures(observed: Observed, real: Real, names: Collection[str], *, feature_n
     score, spatial = extra_names(feature_name)
     found: dict[str, Outcome] = {}
     if frechet in names:
-        found[frechet] = _frechet(observed.features, real.reference)
+        found[frechet] = _frechet(observed.features, real.reference, observed.division)
     if kernel in names:
-        found[kernel] = _kernel(observed.features, real.reference)
+        found[kernel] = _kernel(observed.features, real.reference, observed.division)
     if spatial in names and observed.spatial is not None and real.spatial is not None:
-        found[spatial] = _frechet(observed.spatial, real.spatial)
+        found[spatial] = _frechet(observed.spatial, real.spatial, observed.division)
     if score in names and observed.logits is not None:
-        found[score] = _inception_score(observed.logits)
+        found[score] = _inception_score(observed.logits, observed.division)
     if any(name in names for name in NEIGHBOURS):
-        found |= _neighbours(observed.features, real.reference)
+        found |= _neighbours(observed.features, real.reference, observed.division)
     if "nearest_train_gap" in names or "memorised_share" in names:
-        found |= _nearest(observed.features, real.reference)
+        found |= _nearest(observed.features, real.reference, observed.division)
     if real.pixels is not None:
-        found |= _pixels(observed.pixels, real.pixels, names)
+        found |= _pixels(observed.pixels, real.pixels, names, division=observed.division)
     return {name: found[name] for name in names if name in found}
 
 
-def _frechet(features: Tensor, reference: Reference) -> Outcome:
+def _frechet(features: Tensor, reference: Reference, division: Division) -> Outcome:
     target = Gaussian(reference.mean, reference.covariance, reference.root)
     num, dimension = features.shape
     moments = Moments(dimension)
@@ -109,22 +110,25 @@ def _frechet(features: Tensor, reference: Reference) -> Outcome:
         if num < MIN_PER_DIMENSION_OF_FIT * dimension:
             needed = MIN_PER_DIMENSION_OF_FIT * dimension
             return {"extrapolated": None, "extrapolated_reason": f"a fit in 1/N needs {needed} images, not {num}"}
-        return {"extrapolated": vars(extrapolate(group_moments(features), target)), "extrapolated_reason": None}
+        return {
+            "extrapolated": vars(extrapolate(group_moments(features, division), target)),
+            "extrapolated_reason": None,
+        }
 
     def jackknife() -> Jackknife:
-        return frechet_jackknife(group_moments(features), target)
+        return frechet_jackknife(features, target, division)
 
     return Outcome(value, num, jackknife, dimension=dimension, details=extrapolated)
 
 
-def _kernel(features: Tensor, reference: Reference) -> Outcome:
+def _kernel(features: Tensor, reference: Reference, division: Division) -> Outcome:
     assert reference.features is not None, "refused otherwise"
     assert reference.kernel_self is not None, "kept with the features"
-    sums = KernelSums(features, reference.features, y_self=reference.kernel_self.item())
+    sums = KernelSums(features, reference.features, y_self=reference.kernel_self.item(), division=division)
     return Outcome(sums.distance(), len(features), sums.jackknife)
 
 
-def _inception_score(logits: Tensor) -> Outcome:
+def _inception_score(logits: Tensor, division: Division) -> Outcome:
     """exp of the mean divergence of an image's classes from all images' (Salimans et al., 2016, arXiv 1606.03498)."""
     probabilities = logits.to(torch.float64).softmax(dim=1)
     information = (probabilities * probabilities.clamp(min=_SMALL).log()).sum(dim=1, keepdim=True)
@@ -133,10 +137,10 @@ def _inception_score(logits: Tensor) -> Outcome:
     def score(mean: Tensor) -> float:
         return float((mean[-1] - (mean[:-1] * mean[:-1].clamp(min=_SMALL).log()).sum()).exp())
 
-    return _of_means(rows, score, dimension=logits.shape[1])
+    return _of_means(rows, division, score, dimension=logits.shape[1])
 
 
-def _neighbours(features: Tensor, reference: Reference) -> dict[str, Outcome]:
+def _neighbours(features: Tensor, reference: Reference, division: Division) -> dict[str, Outcome]:
     """Of as many generated as training images, evenly spread: both counts decide what the figures are."""
     assert reference.features is not None, "refused otherwise"
     num = min(len(features), len(reference.features), _MOST_NEIGHBOURS)
@@ -148,12 +152,12 @@ def _neighbours(features: Tensor, reference: Reference) -> dict[str, Outcome]:
     return {
         "precision": _share(found.inside),
         "recall": Outcome(float(found.found.mean()), num, reason=hanging),
-        "density": _of_means(found.density, float),
+        "density": _of_means(found.density, division.take(spread_indices(len(features), num)), float),
         "coverage": Outcome(float(found.covered.mean()), num, reason=hanging),
     }
 
 
-def _nearest(features: Tensor, reference: Reference) -> dict[str, Outcome]:
+def _nearest(features: Tensor, reference: Reference, division: Division) -> dict[str, Outcome]:
     assert reference.features is not None, "refused otherwise"
     distances = nearest_distances(features, reference.features)
     heldout = reference.heldout_features
@@ -161,12 +165,14 @@ def _nearest(features: Tensor, reference: Reference) -> dict[str, Outcome]:
     fresh = nearest_distances(kept, reference.features)
     scale = float(fresh.mean()) or 1.0  # all held-out images are copies: the distances themselves
     return {
-        "nearest_train_gap": _of_means(distances, lambda mean: (float(mean) - float(fresh.mean())) / scale),
+        "nearest_train_gap": _of_means(distances, division, lambda mean: (float(mean) - float(fresh.mean())) / scale),
         "memorised_share": _share((distances < fresh.quantile(_QUANTILE)).to(torch.float64)),
     }
 
 
-def _pixels(pixels: PixelStatistics, real: PixelStatistics, names: Collection[str]) -> dict[str, Outcome]:
+def _pixels(
+    pixels: PixelStatistics, real: PixelStatistics, names: Collection[str], *, division: Division
+) -> dict[str, Outcome]:
     found: dict[str, Outcome] = {}
     real_means = real.colours.mean(dim=0)
     for channel, name in enumerate(CHANNELS.get(pixels.colours.shape[1], {})):
@@ -175,26 +181,26 @@ def _pixels(pixels: PixelStatistics, real: PixelStatistics, names: Collection[st
             torch.stack([pixels.colours[:, channel], pixels.squares[:, channel]], dim=1),
         )
         target = pixel_std(torch.stack([real_means[channel], real.squares[:, channel].mean()]))
-        found[f"mean_shift_{name}"] = _of_means(colours, _less(float, float(real_means[channel])))
-        found[f"std_shift_{name}"] = _of_means(moments, _less(pixel_std, target))
+        found[f"mean_shift_{name}"] = _of_means(colours, division, _less(float, float(real_means[channel])))
+        found[f"std_shift_{name}"] = _of_means(moments, division, _less(pixel_std, target))
     if "mean_shift_squared" in names:
         found["mean_shift_squared"] = _of_means(
-            pixels.colours, lambda mean: mean_shift_squared(mean[None], real_means[None])
+            pixels.colours, division, lambda mean: mean_shift_squared(mean[None], real_means[None])
         )
     if "colour_fd" in names:
         mean, covariance = gaussian_moments(real.colours)
         target_colours = Gaussian(mean, covariance, covariance_root(covariance))
         found["colour_fd"] = Outcome(
             colour_fd(pixels.colours, real.colours), len(pixels.colours),
-            lambda: frechet_jackknife(group_moments(pixels.colours), target_colours),
+            lambda: frechet_jackknife(pixels.colours, target_colours, division),
             dimension=pixels.colours.shape[1],
         )  # fmt: skip
     if "spectrum_distance" in names and pixels.power.shape[1] == real.power.shape[1]:
-        found["spectrum_distance"] = _spectrum(pixels.power, real.power.mean(dim=0))
+        found["spectrum_distance"] = _spectrum(pixels.power, real.power.mean(dim=0), division)
     return found
 
 
-def _spectrum(power: Tensor, real: Tensor) -> Outcome:
+def _spectrum(power: Tensor, real: Tensor, division: Division) -> Outcome:
     curve = {
         "cycles_per_image": list(range(1, len(real) + 1)),
         "power": power.mean(dim=0).tolist(),
@@ -202,17 +208,20 @@ def _spectrum(power: Tensor, real: Tensor) -> Outcome:
     }
     statistic = partial(spectrum_distance, reference=real)
     value = statistic(power.mean(dim=0))
-    return Outcome(value, len(power), partial(mean_jackknife, power, statistic), details=lambda: {"curve": curve})
+    jackknife = partial(mean_jackknife, power, statistic, division=division)
+    return Outcome(value, len(power), jackknife, details=lambda: {"curve": curve})
 
 
 def _less(statistic: Callable[[Tensor], float], target: float) -> Callable[[Tensor], float]:
     return lambda mean: statistic(mean) - target
 
 
-def _of_means(rows: Tensor, statistic: Callable[[Tensor], float], *, dimension: int | None = None) -> Outcome:
+def _of_means(
+    rows: Tensor, division: Division, statistic: Callable[[Tensor], float], *, dimension: int | None = None
+) -> Outcome:
     """A statistic of the mean over images of `rows` [N, ...]."""
     value = statistic(rows.mean(dim=0))
-    return Outcome(value, len(rows), partial(mean_jackknife, rows, statistic), dimension=dimension)
+    return Outcome(value, len(rows), partial(mean_jackknife, rows, statistic, division=division), dimension=dimension)
 
 
 def _share(ones: Tensor) -> Outcome:

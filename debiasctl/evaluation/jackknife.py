@@ -2,33 +2,78 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Self
 
 import torch
 from torch import Tensor
 
-from debiasctl.evaluation.distances import Moments, frechet_distance, kernel_self_sum, kernel_sum
+from debiasctl.evaluation.distances import Moments, frechet_distance, kernel_row_means, weighted_kernel_sums
 from debiasctl.evaluation.intervals import GROUPS, Jackknife, jackknife
 
 _SEED = 0  # of the division: one for all sets of images, so that those of one number are divided alike
+_FEWEST = 3  # images of a class
 _FROM = GROUPS // 2  # the fit in 1/N starts at half of the images
 
 
-def group_numbers(num: int, *, groups: int = GROUPS) -> Tensor:
+def group_numbers(num: int, classes: Tensor | None = None, *, groups: int = GROUPS) -> Tensor:
     """The group of each of `num` images, int64 [num]: a random division that is the same for every set of `num`.
 
-    Groups differ by at most one image. Neither images sorted by class nor classes that take turns make groups of one
-    class, as groups of consecutive images or of every 20th would.
+    Groups differ by at most one image, and so, with `classes` [num], do their shares of a class. Neither images sorted
+    by class nor classes that take turns make groups of one class, as groups of consecutive images or of every 20th
+    would.
     """
     order = torch.randperm(num, generator=torch.Generator().manual_seed(_SEED))
+    if classes is not None:
+        order = order[torch.argsort(classes[order], stable=True)]
     numbers = torch.empty(num, dtype=torch.int64)
     numbers[order] = torch.arange(num) % groups
     return numbers
 
 
-def grouped(rows: Tensor, *, groups: int = GROUPS) -> list[Tensor]:
-    """The rows [N, ...] of each group."""
-    numbers = group_numbers(len(rows), groups=groups)
-    return [rows[numbers == group] for group in range(groups)]
+@dataclass(frozen=True)
+class Division:
+    """N images in `groups` [N], as `group_numbers` gives them, and `classes` [N] whose numbers of images were chosen.
+
+    Chosen numbers do not vary from one set of images to the next, so that leaving a group out must not vary them
+    either: the images of a class that stay stand for those that go.
+    """
+
+    groups: Tensor
+    classes: Tensor | None = None
+
+    @classmethod
+    def of(cls, num: int, classes: Tensor | None = None) -> Self:
+        """Of `num` images; classes of fewer than 3 are taken together, so that none ever goes as a whole."""
+        if classes is not None:
+            numbers, counts = _counted(classes)
+            classes = torch.where(counts[numbers] < _FEWEST, -1, numbers)
+        return cls(group_numbers(num, classes), classes)
+
+    def take(self, indices: Tensor) -> Self:
+        """Of these images."""
+        return type(self)(self.groups[indices], None if self.classes is None else self.classes[indices])
+
+    def weights(self, left_out: tuple[int, ...]) -> Tensor:
+        """What each image counts without those groups, float64 [N]; the sum is the number of images that stay."""
+        stays = ~torch.isin(self.groups, torch.tensor(left_out, dtype=torch.int64))
+        weights = stays.to(torch.float64)
+        if self.classes is None or not left_out:
+            return weights
+        classes, counts = _counted(self.classes)
+        staying = torch.zeros(len(counts), dtype=torch.float64).index_add_(0, classes, weights)
+        weights *= (counts / staying.clamp(min=1))[classes]
+        return weights * (stays.sum() / weights.sum())
+
+
+def _counted(classes: Tensor) -> tuple[Tensor, Tensor]:
+    """Classes [N] numbered from 0, and how many images each has."""
+    _, numbers, counts = torch.unique(classes, return_inverse=True, return_counts=True)
+    return numbers, counts
+
+
+def left_out_sets(groups: int = GROUPS) -> list[tuple[int, ...]]:
+    """All that `intervals.jackknife` leaves out: nothing, each group, and each with the next."""
+    return [(), *((g,) for g in range(groups)), *((g, (g + 1) % groups) for g in range(groups))]
 
 
 @dataclass(frozen=True)
@@ -44,18 +89,24 @@ class Gaussian:
         return frechet_distance(moments.mean, moments.covariance(), self.mean, self.covariance, root2=self.root)
 
 
-def group_moments(features: Tensor) -> list[Moments]:
+def group_moments(features: Tensor, division: Division | None = None) -> list[Moments]:
     """The moments of each group's rows of `features` [N, D]."""
+    numbers = group_numbers(len(features)) if division is None else division.groups
     found = []
-    for rows in grouped(features):
+    for group in range(GROUPS):
         moments = Moments(features.shape[1])
-        moments.add(rows)
+        moments.add(features[numbers == group])
         found.append(moments)
     return found
 
 
-def frechet_jackknife(groups: Sequence[Moments], reference: Gaussian) -> Jackknife:
-    """Of the Fréchet distance to `reference`, which is taken as fixed: two distances a group, and one of all images."""
+def frechet_jackknife(features: Tensor, reference: Gaussian, division: Division | None = None) -> Jackknife:
+    """Of the Fréchet distance of `features` [N, D] to `reference`, which is taken as fixed: 41 distances."""
+    division = division or Division.of(len(features))
+    if division.classes is not None:
+        features = features.to(torch.float64)
+        return jackknife(lambda left_out: reference.distance(_weighted_moments(features, division.weights(left_out))))
+    groups = group_moments(features, division)
     total = _union(groups)
 
     def distance(left_out: tuple[int, ...]) -> float:
@@ -64,7 +115,19 @@ def frechet_jackknife(groups: Sequence[Moments], reference: Gaussian) -> Jackkni
             moments = moments.without(groups[group])
         return reference.distance(moments)
 
-    return jackknife(distance, groups=len(groups))
+    return jackknife(distance)
+
+
+def _weighted_moments(features: Tensor, weights: Tensor) -> Moments:
+    """Of rows [N, D] that count as `weights` [N] say; as many rows as the weights' sum."""
+    found = Moments(features.shape[1])
+    kept = weights > 0
+    rows, weights = features[kept], weights[kept]
+    found.num = len(rows)
+    found.mean = weights @ rows / len(rows)
+    centred = rows - found.mean
+    found.scatter = (centred * weights[:, None]).T @ centred
+    return found
 
 
 class KernelSums:
@@ -73,40 +136,34 @@ class KernelSums:
     `y_self` is `kernel_self_mean(y)`.
     """
 
-    def __init__(self, x: Tensor, y: Tensor, *, y_self: float) -> None:
-        parts = [part.to(torch.float64) for part in grouped(x)]
-        y = y.to(torch.float64)
-        self._y_self, self._num_y = y_self, len(y)
-        self._counts = torch.tensor([len(part) for part in parts], dtype=torch.float64)
-        self._across = torch.tensor([kernel_sum(part, y) for part in parts], dtype=torch.float64)
-        self._within = torch.zeros(len(parts), len(parts), dtype=torch.float64)
-        for i, part in enumerate(parts):
-            self._within[i, i] = kernel_self_sum(part)
-            for j in range(i):
-                self._within[i, j] = self._within[j, i] = kernel_sum(part, parts[j])
+    def __init__(self, x: Tensor, y: Tensor, *, y_self: float, division: Division | None = None) -> None:
+        x, y, division = x.to(torch.float64), y.to(torch.float64), division or Division.of(len(x))
+        sets = left_out_sets()
+        weights = torch.stack([division.weights(left_out) for left_out in sets], dim=1)  # [N, S]
+        total, squares = weights.sum(dim=0), weights.square().sum(dim=0)
+        within = weighted_kernel_sums(x, weights) / (total**2 - squares)
+        across = weights.T @ kernel_row_means(x, y) / total
+        self._distances = dict(zip(sets, (within + y_self - 2 * across).tolist(), strict=True))
 
     def distance(self, left_out: tuple[int, ...] = ()) -> float:
         """Of all images but those of these groups."""
-        kept = torch.ones_like(self._counts)
-        kept[list(left_out)] = 0
-        num = kept @ self._counts
-        own = kept @ self._within @ kept / (num * (num - 1))
-        return float(own + self._y_self - 2 * (kept @ self._across) / (num * self._num_y))
+        return self._distances[left_out]
 
     def jackknife(self) -> Jackknife:
         """Of the distance."""
         return jackknife(self.distance)
 
 
-def mean_jackknife(values: Tensor, statistic: Callable[[Tensor], float] = float) -> Jackknife:
+def mean_jackknife(
+    values: Tensor, statistic: Callable[[Tensor], float] = float, *, division: Division | None = None
+) -> Jackknife:
     """Of `statistic` of the mean of `values` [N, ...] over the images; of the mean itself for values [N]."""
-    parts = grouped(values.to(torch.float64))
-    sums = [part.sum(dim=0) for part in parts]
-    total = torch.stack(sums).sum(dim=0)
+    division, values = division or Division.of(len(values)), values.to(torch.float64)
 
     def of_rest(left_out: tuple[int, ...]) -> float:
-        num = len(values) - sum(len(parts[group]) for group in left_out)
-        return statistic((total - sum(sums[group] for group in left_out)) / num)
+        weights = division.weights(left_out)
+        mean: Tensor = torch.tensordot(weights, values, dims=1) / weights.sum()
+        return float(statistic(mean))
 
     return jackknife(of_rest)
 

@@ -13,6 +13,7 @@ from debiasctl.api import DatasetInfo, LoadedDataset, PreparedFeatures, Split
 from debiasctl.errors import EvaluationError
 from debiasctl.evaluation.figures import Real, figures, refusals
 from debiasctl.evaluation.intervals import METHOD, SHARE_METHOD, jackknife_interval, refusal, share_interval
+from debiasctl.evaluation.jackknife import Division
 from debiasctl.evaluation.metrics import (
     Outcome,
     available_metrics,
@@ -171,7 +172,8 @@ def _floors(
         return {}, {}, 0
     spatial = None if real.spatial is None else real.spatial.heldout_features[kept]
     shape = (real.channels, real.size, real.size)
-    fresh = Observed(shape, heldout[kept], pixels.take(kept), None if logits is None else logits[kept], spatial)
+    logits = None if logits is None else logits[kept]
+    fresh = Observed(shape, heldout[kept], pixels.take(kept), Division.of(len(kept)), logits, spatial)
     values = _values(figures(fresh, real, outcomes, feature_name=feature_name))
     if len(kept) == len(observed):
         return values, _values(outcomes), len(kept)

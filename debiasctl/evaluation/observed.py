@@ -15,6 +15,7 @@ from torch import Tensor
 from debiasctl.api import LoadedDataset, PreparedFeatures, Split
 from debiasctl.errors import EvaluationError
 from debiasctl.evaluation.colour import mean_colours, mean_squares
+from debiasctl.evaluation.jackknife import Division
 from debiasctl.evaluation.reference import spread_indices
 from debiasctl.evaluation.spectrum import radial_power
 from debiasctl.files import atomic_file, content_key
@@ -40,12 +41,16 @@ class PixelStatistics:
 
 @dataclass(frozen=True)
 class Observed:
-    """N images as an extractor and the eye see them: `features` float [N, D], and where it gives them what it calls
-    `logits` [N, K] and `spatial` features [N, E]."""
+    """N images as an extractor and the eye see them.
+
+    `features` are float [N, D], `division` the jackknife's; `logits` [N, K] and `spatial` features [N, E] are there
+    where the extractor gives them.
+    """
 
     shape: Shape
     features: Tensor
     pixels: PixelStatistics
+    division: Division
     logits: Tensor | None = None
     spatial: Tensor | None = None
 
@@ -55,7 +60,8 @@ class Observed:
     def take(self, indices: Tensor) -> "Observed":
         """Of these images."""
         logits, spatial = (None if extra is None else extra[indices] for extra in (self.logits, self.spatial))
-        return Observed(self.shape, self.features[indices], self.pixels.take(indices), logits, spatial)
+        pixels, division = self.pixels.take(indices), self.division.take(indices)
+        return Observed(self.shape, self.features[indices], pixels, division, logits, spatial)
 
 
 def observe(
@@ -92,7 +98,8 @@ def observe(
         pixels.append(_pixel_statistics(batch))
     assert shape is not None, "there are images"
     joined = {name: torch.cat(found) for name, found in rows.items()}
-    return Observed(shape, joined["features"], _joined(pixels), joined.get("logits"), joined.get("spatial"))
+    division = Division.of(len(indices), images.labels(indices))
+    return Observed(shape, joined["features"], _joined(pixels), division, joined.get("logits"), joined.get("spatial"))
 
 
 def real_pixels(data: LoadedDataset, *, cache_dir: Path, max_images: int, batch_size: int) -> list[PixelStatistics]:

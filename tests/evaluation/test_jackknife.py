@@ -16,6 +16,7 @@ from debiasctl.evaluation.distances import (
 )
 from debiasctl.evaluation.intervals import GROUPS, jackknife_interval
 from debiasctl.evaluation.jackknife import (
+    Division,
     Gaussian,
     KernelSums,
     extrapolate,
@@ -68,7 +69,7 @@ def by_hand(statistic, rows):
 
 def test_the_frechet_jackknife_from_rows():
     x, target = normal(203, 5, seed=1) * 1.3 + 40, gaussian(normal(500, 5, seed=2) + 40)
-    found = frechet_jackknife(group_moments(x), target)
+    found = frechet_jackknife(x, target)
 
     def distance(rows):
         return frechet_distance(*gaussian_moments(rows), target.mean, target.covariance)
@@ -110,6 +111,87 @@ def test_the_jackknife_of_a_function_of_means():
     )
 
 
+CLASSES = torch.arange(230) % 7 % 5  # of unequal sizes
+
+
+def of_shares(rows, classes, statistic):
+    """A statistic of rows that are weighted so that their classes count as in `CLASSES`."""
+    counts, there = torch.bincount(CLASSES).double(), torch.bincount(classes)
+    weights = (counts / there)[classes] * len(rows) / len(CLASSES)
+    return statistic(rows, weights)
+
+
+def test_chosen_classes_keep_their_shares_when_a_group_is_left_out():
+    division = Division.of(230, CLASSES)
+    for left_out in [(), (3,), (19, 0)]:
+        weights = division.weights(left_out)
+        stays = ~torch.isin(division.groups, torch.tensor(left_out, dtype=torch.int64))
+        assert weights[~stays].sum() == 0
+        assert weights.sum() == pytest.approx(stays.sum().item())
+        shares = torch.bincount(CLASSES, weights=weights) / weights.sum()
+        torch.testing.assert_close(shares, torch.bincount(CLASSES).double() / 230)
+
+
+def test_the_jackknives_of_chosen_classes_from_rows():
+    x, y = normal(230, 3, seed=1) + CLASSES[:, None], normal(80, 3, seed=2) + 2
+    division, target = Division.of(230, CLASSES), gaussian(y)
+    y_self = kernel_self_mean(y)
+
+    def mean(rows, weights):
+        return float((weights[:, None] * rows).sum(dim=0).exp().sum() / 1e3)
+
+    def distance(rows, weights):
+        centre = np.average(rows, axis=0, weights=weights)
+        covariance = np.cov(rows.T, aweights=weights, ddof=0) * len(rows) / (len(rows) - 1)
+        return frechet_distance(torch.from_numpy(centre), torch.from_numpy(covariance), target.mean, target.covariance)
+
+    def kernel(rows, weights):
+        def k(a, b):
+            return (a @ b.T / 3 + 1) ** 3
+
+        pairs = np.outer(weights, weights) * (1 - np.eye(len(rows)))
+        across = np.average(k(rows, y).numpy().mean(axis=1), weights=weights)
+        return (pairs * k(rows, rows).numpy()).sum() / pairs.sum() + y_self - 2 * across
+
+    found = {
+        distance: frechet_jackknife(x, target, division),
+        kernel: KernelSums(x, y, y_self=y_self, division=division).jackknife(),
+    }
+    for statistic, jackknife in found.items():
+        full = of_shares(x, CLASSES, statistic)
+        expected = [
+            GROUPS * full - (GROUPS - 1) * of_shares(x[stays], CLASSES[stays], statistic)
+            for stays in (division.groups != group for group in range(GROUPS))
+        ]
+        np.testing.assert_allclose(jackknife.pseudo_values, expected, rtol=1e-6)
+
+
+@pytest.mark.parametrize("num", [500, 1000])
+def test_intervals_hold_the_truth_where_class_counts_were_chosen(num):
+    """Ten classes far apart, 1/10 of the images each: a jackknife that varies them would miss every time."""
+    generator = torch.Generator().manual_seed(0)
+    centres = 3 * torch.randn(10, 8, generator=generator, dtype=torch.float64)
+
+    def population(centres):
+        mean = centres.mean(dim=0)
+        covariance = torch.eye(8).double() + (centres - mean).T @ (centres - mean) / 10
+        return Gaussian(mean, covariance, covariance_root(covariance))
+
+    target, moved = population(centres), centres + 0.1 * torch.randn(10, 8, generator=generator, dtype=torch.float64)
+    generated = population(moved)
+    truth = frechet_distance(generated.mean, generated.covariance, target.mean, target.covariance)
+    held, missed = 0, 0
+    for _ in range(60):
+        classes = ((torch.rand(1, generator=generator) + torch.arange(num) * 0.6180339887498949) % 1 * 10).long()
+        rows = moved[classes] + torch.randn(num, 8, generator=generator, dtype=torch.float64)
+        interval = jackknife_interval(frechet_jackknife(rows, target, Division.of(num, classes)))
+        freely = jackknife_interval(frechet_jackknife(rows, target))
+        held += interval.low <= truth <= interval.high
+        missed += not freely.low <= truth <= freely.high
+    assert held >= 53  # 95 % of 60, less 2.5 standard errors
+    assert missed > 30
+
+
 def test_extrapolation_finds_the_law():
     """Groups of equal means and scatters s: the covariance of k groups is s k/(k n - 1)."""
     groups = []
@@ -131,9 +213,9 @@ def test_extrapolation_and_jackknife_are_free_of_the_bias():
     target = Gaussian(torch.zeros(8).double(), torch.eye(8).double(), torch.eye(8).double())
     plain, fitted, corrected = [], [], []
     for seed in range(25):
-        groups = group_moments(normal(400, 8, seed=seed) + 0.1)  # 8 · 0.1² = 0.08
-        fitted.append(extrapolate(groups, target).value)
-        corrected.append(jackknife_interval(frechet_jackknife(groups, target)).estimate)
+        rows = normal(400, 8, seed=seed) + 0.1  # 8 · 0.1² = 0.08
+        fitted.append(extrapolate(group_moments(rows), target).value)
+        corrected.append(jackknife_interval(frechet_jackknife(rows, target)).estimate)
         plain.append(
             frechet_distance(*gaussian_moments(normal(400, 8, seed=seed) + 0.1), target.mean, target.covariance)
         )
