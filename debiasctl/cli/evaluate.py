@@ -69,7 +69,7 @@ def evaluate(
     num: Annotated[int, typer.Option(min=2, help="Images to draw.")] = 1000,
     steps: Annotated[str, typer.Option(help="Sampling steps; several, separated by commas.")] = "50",
     sampler: Annotated[str, typer.Option(help="Sampler.", autocompletion=complete_plugin("samplers"))] = "ddim",
-    seed: Annotated[int, typer.Option(min=0, help="Seed of the samples.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, max=2**63 - 1, help="Seed of the samples.")] = 0,
     checkpoint: Annotated[str | None, typer.Option(help="The checkpoint's step (default: the last).")] = None,
     checkpoints: Annotated[
         str | None, typer.Option(help="Several checkpoints' steps, separated by commas, or all.")
@@ -180,7 +180,7 @@ def parse_checkpoints(run: "Run", checkpoint: str | None, checkpoints: str | Non
     if checkpoints.strip() == "all":
         return [str(step) for step in run.checkpoint_steps()]
     parts = [part.strip() for part in checkpoints.split(",")]
-    if not all(part.isdigit() for part in parts):
+    if not all(part.isdecimal() for part in parts):
         raise UsageError(
             f"--checkpoints '{checkpoints}': give steps, separated by commas, for example 500,1000; or all"
         )

@@ -48,7 +48,7 @@ def likelihood(
     draws: Annotated[
         int, typer.Option(min=1, help="Independent noises, dequantisations and trace probes for each image.")
     ] = 2,
-    seed: Annotated[int, typer.Option(min=0, help="Seed of all noise.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, max=2**63 - 1, help="Seed of all noise.")] = 0,
     checkpoint: Annotated[str | None, typer.Option(help="The checkpoint's step (default: the last).")] = None,
     weights: Annotated[str, typer.Option(help="ema, ema:LENGTH (see the command ema) or raw.")] = "ema",
     batch_size: Annotated[int, typer.Option(min=1, help="Images at a time.")] = 128,

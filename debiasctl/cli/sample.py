@@ -46,7 +46,7 @@ def sample(
     ] = None,
     steps: Annotated[str, typer.Option(help="Sampling steps; several, separated by commas, for a strip.")] = "50",
     sampler: Annotated[str, typer.Option(help="Sampler.", autocompletion=complete_plugin("samplers"))] = "ddim",
-    seed: Annotated[int, typer.Option(min=0, help="Image i depends on (seed, i) alone.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, max=2**63 - 1, help="Image i depends on (seed, i) alone.")] = 0,
     class_: Annotated[
         str | None, typer.Option("--class", help="Draw this class only (default: the data's mixture).")
     ] = None,

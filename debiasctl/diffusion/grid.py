@@ -61,6 +61,12 @@ def noise_grid(
         return [*levels_at(process, ascending[::-1]), CLEAN]
     noisiest = process.log_snr[-1 if process.snr[-1] > 0 else -2].item()
     first = min(max(noisiest, -2 * math.log(sigma_max)), process.log_snr[0].item())
+    ends_apart = first < process.log_snr[0].item()
+    if not ends_apart and num_steps > (1 if first == process.log_snr[-1] else 2):
+        raise UsageError(
+            f"spacing={spacing}: {num_steps} steps cannot be told apart, as no two noise levels lie between "
+            "sigma_max and the schedule's least. Raise sigma_max, use spacing=uniform, or a schedule of more timesteps"
+        )
     if first == process.log_snr[-1]:
         return [*levels_at(process, _between(process, num_steps, spacing=spacing, rho=rho, first=first)), CLEAN]
     rest = _between(process, num_steps - 1, spacing=spacing, rho=rho, first=first)

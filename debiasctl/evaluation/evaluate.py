@@ -19,7 +19,7 @@ from debiasctl.evaluation.sources import Source, open_images, open_reference
 from debiasctl.evaluation.statistics_file import StatisticsFile, write_statistics
 from debiasctl.files import content_key, write_json
 from debiasctl.runs import Run
-from debiasctl.sampling import SampleRequest, sample
+from debiasctl.sampling import Networks, SampleRequest, sample
 from debiasctl.specs import RunSpec
 from debiasctl.training.session import load_data
 
@@ -64,9 +64,12 @@ def evaluate(
     if choices.reference is not None:
         source = open_reference(choices.reference, location)
     ground = _ground(source, own.info, choices, device=device, own=own)
-    records = []
+    records: list[dict[str, Any]] = []
+    networks = Networks()
     for request in requests:
-        drawn = sample(run, spec, request, device=device, batch_size=batch_size, on_progress=on_progress)
+        drawn = sample(
+            run, spec, request, device=device, batch_size=batch_size, on_progress=on_progress, networks=networks
+        )
         record = {
             "schema_version": SCHEMA_VERSION,
             "run": run.name,

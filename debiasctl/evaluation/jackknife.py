@@ -147,7 +147,8 @@ class KernelSums:
 
     def distance(self, left_out: tuple[int, ...] = ()) -> float:
         """Of all images but those of these groups."""
-        return self._distances[left_out]
+        found: float = self._distances[left_out]
+        return found
 
     def jackknife(self) -> Jackknife:
         """Of the distance."""

@@ -47,7 +47,7 @@ def bound_method(spec: RunSpec, *, terms: str, variance: str | None) -> Bound:
         UsageError: the terms are no number or more than there are, or the variance is unknown, or not learned.
     """
     process = build_parameterization(spec).process
-    if terms != "all" and not terms.isdigit():
+    if terms != "all" and not terms.isdecimal():
         raise UsageError(f"--terms '{terms}': give all, or a number of timesteps from 2 to {process.num_timesteps}")
     num_terms = process.num_timesteps if terms == "all" else int(terms)
     strata(process, num_terms)

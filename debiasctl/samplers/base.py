@@ -26,8 +26,9 @@ class SamplerOptions(PluginOptions):
     sigma_max: float | None = Field(
         SIGMA_MAX,
         gt=0,
-        description="spacing=karras, log-snr: the last timestep comes first and the rest have sigma/alpha of at most "
-        "this, as hardly anything is seen through more noise; null: the steps start at the last timestep",
+        description="spacing=karras, log-snr: after the last timestep come levels with sigma/alpha of at most this, as "
+        "hardly anything is seen through more noise; that first step stays as long however many there are. null: none "
+        "is left out",
     )
     clip_x0: bool = Field(True, description="clip each estimate of x0 to [-1, 1]")
     threshold: float | None = Field(

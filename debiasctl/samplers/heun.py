@@ -9,12 +9,14 @@ from debiasctl.diffusion.grid import Level
 from debiasctl.samplers.base import GridSampler, Model, Noise, Step
 from debiasctl.samplers.euler import ChurnOptions, churn
 
+LARGEST_RATIO = 1000.0  # sigma/alpha from which a Heun step is taken
+
 
 class Heun(GridSampler):
     """Heun steps in sigma/alpha, two forwards each, with churn (Karras et al., 2022, arXiv 2206.00364, Alg. 1, 2).
 
-    The step to the clean image is Euler's, as in the paper, and so is one from an SNR of 0, where sigma/alpha is
-    infinite.
+    The step to the clean image is Euler's, as in the paper, and so is one from a sigma/alpha above 1,000, as the cosine
+    schedule's last, or infinite: over so long a step in sigma the mean of two slopes is mostly the error of the first.
     """
 
     class Options(ChurnOptions):
@@ -29,7 +31,7 @@ class Heun(GridSampler):
             x, raised = churn(model, x, now, options=self.options, num_steps=len(grid) - 1, k=k, noise=noise)
             first = model(x, raised)
             x = after.alpha * first.x0 + after.sigma * first.eps
-            if raised.alpha > 0 and after.sigma > 0:
+            if raised.sigma <= LARGEST_RATIO * raised.alpha and after.sigma > 0:
                 second = model(x, after)
                 # alpha' (sigma'/alpha' - sigma/alpha): the step in EDM's sigma, in units of x'
                 step = after.sigma - after.alpha * raised.sigma / raised.alpha

@@ -2,6 +2,6 @@
 
 from debiasctl.sampling.drawing import draw
 from debiasctl.sampling.request import SampleRequest, class_index, labels_of, make_request
-from debiasctl.sampling.samples import Samples, sample
+from debiasctl.sampling.samples import Networks, Samples, sample
 
-__all__ = ["SampleRequest", "Samples", "class_index", "draw", "labels_of", "make_request", "sample"]
+__all__ = ["Networks", "SampleRequest", "Samples", "class_index", "draw", "labels_of", "make_request", "sample"]

@@ -124,7 +124,7 @@ def class_index(text: str, spec: RunSpec) -> int:
         raise UsageError("--class: this run's model was trained without class labels. Leave --class out")
     if text in classes:
         return classes.index(text)
-    if text.isdigit() and int(text) < len(classes):
+    if text.isdecimal() and int(text) < len(classes):
         return int(text)
     raise UsageError(
         f"unknown class '{text}'.{did_you_mean(text, classes)} "

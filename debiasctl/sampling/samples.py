@@ -57,6 +57,32 @@ class Samples:
         return read_blocks(self.folder / "images.npz")
 
 
+class Networks:
+    """A run's network, loaded once for all requests of a checkpoint: a training may remove that in the meantime."""
+
+    def __init__(self) -> None:
+        self._loaded: dict[tuple[int, str, bool], tuple[nn.Module, str]] = {}
+
+    def get(self, run: Run, spec: RunSpec, request: SampleRequest, *, device: torch.device) -> tuple[nn.Module, str]:
+        """The network of the request's checkpoint and weights on the device, and the weights' SHA-256.
+
+        Raises:
+            CheckpointError: the checkpoint is damaged; RunError: torch.compile does not work here.
+        """
+        key = (request.step, request.weights, request.compile)
+        if key not in self._loaded:
+            content = content_of(run, spec)
+            network = build_network(
+                spec, image_size=content.image_size, channels=content.channels, num_classes=len(content.classes)
+            )
+            checksum = load_named_weights(run, network, step=request.step, weights=request.weights)
+            network.to(device).eval()
+            if request.compile:
+                _compile(network, device)
+            self._loaded = {key: (network, checksum)}  # one at a time: networks are large
+        return self._loaded[key]
+
+
 def sample(
     run: Run,
     spec: RunSpec,
@@ -65,6 +91,7 @@ def sample(
     device: torch.device,
     batch_size: int | None = None,
     on_progress: OnImages | None = None,
+    networks: Networks | None = None,
 ) -> Samples:
     """Draw what is asked for, or what of it the run has not drawn before; every process of a group calls this.
 
@@ -76,7 +103,7 @@ def sample(
         CheckpointError: the checkpoint is damaged; RunError: so are images drawn before, and see `Drawer`;
         Interrupted: SIGINT or SIGTERM came; what was drawn is kept.
     """
-    drawer, described = prepare(run, spec, request, device=device, batch_size=batch_size)
+    drawer, described = prepare(run, spec, request, device=device, batch_size=batch_size, networks=networks)
     # an image depends on all of this and its index
     series = content_key({key: value for key, value in described.items() if key != "num"})
     folder = run.samples_dir / content_key(described)
@@ -103,9 +130,15 @@ def sample(
 
 
 def prepare(
-    run: Run, spec: RunSpec, request: SampleRequest, *, device: torch.device, batch_size: int | None = None
+    run: Run,
+    spec: RunSpec,
+    request: SampleRequest,
+    *,
+    device: torch.device,
+    batch_size: int | None = None,
+    networks: Networks | None = None,
 ) -> tuple[Drawer, dict[str, Any]]:
-    """What draws the request's images, and all that these depend on.
+    """What draws the request's images, and all that these depend on; `networks` of this run keeps what is loaded.
 
     Raises:
         CheckpointError: the checkpoint is damaged; RunError: torch.compile was asked for and does not work here;
@@ -114,14 +147,8 @@ def prepare(
     if request.precision == "fp16" and device.type == "cpu":
         raise UsageError("--precision fp16 needs a CUDA GPU. On a CPU choose fp32 or bf16")
     content = content_of(run, spec)
-    network = build_network(
-        spec, image_size=content.image_size, channels=content.channels, num_classes=len(content.classes)
-    )
-    checksum = load_named_weights(run, network, step=request.step, weights=request.weights)
+    network, checksum = (networks or Networks()).get(run, spec, request, device=device)
     described = asdict(request) | {"sampler": request.sampler.model_dump(), "weights_sha256": checksum}
-    network.to(device).eval()
-    if request.compile:
-        _compile(network, device)
     denoiser = NetworkDenoiser(
         network,
         build_parameterization(spec),

@@ -12,7 +12,7 @@ from debiasctl.errors import UsageError
 from debiasctl.runs import Run
 from debiasctl.sampling.drawing import OnImages
 from debiasctl.sampling.request import SampleRequest, content_of
-from debiasctl.sampling.samples import Samples, sample
+from debiasctl.sampling.samples import Networks, Samples, sample
 from debiasctl.specs import RunSpec
 
 Shown = Callable[[str], AbstractContextManager[OnImages]]
@@ -53,10 +53,15 @@ def draw_rows(
     """
     drawn = []
     for row in rows:
-        cells = []
+        cells, networks = [], Networks()
         for request in row.requests:
             with showing(f"{row.run.name}, {request.num_steps} steps") as show:
-                cells.append(sample(row.run, row.spec, request, device=device, batch_size=batch_size, on_progress=show))
+                cells.append(
+                    sample(
+                        row.run, row.spec, request,
+                        device=device, batch_size=batch_size, on_progress=show, networks=networks,
+                    )
+                )  # fmt: skip
         drawn.append(cells)
     return drawn
 

@@ -244,7 +244,7 @@ def choose_step(run: Run, text: str | None) -> int:
         )
     if text is None or text == "last":
         return steps[-1]
-    if not text.isdigit() or int(text) not in steps:
+    if not text.isdecimal() or int(text) not in steps:
         known = ", ".join(map(str, steps))
         raise CheckpointError(f"run '{run.name}' has no checkpoint '{text}'. It has: {known} (or 'last')")
     return int(text)

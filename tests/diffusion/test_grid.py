@@ -155,3 +155,13 @@ def test_between_two_timesteps_log_snr_is_linear() -> None:
     assert middle.half_log_snr == pytest.approx(sum(level.half_log_snr for level in ends) / 2, rel=1e-12)
     assert ends[0] == Level(100, process.alpha[100].item(), process.sigma[100].item())
     assert torch.equal(process.levels(torch.tensor([3.0])).snr, process.snr[3:4])
+
+
+@pytest.mark.parametrize("spacing", ["karras", "log-snr"])
+def test_levels_that_could_not_be_told_apart_are_refused(spacing: str) -> None:
+    with pytest.raises(UsageError, match="Raise sigma_max"):
+        noise_grid(make(), 5, spacing=spacing, sigma_max=1e-5)
+    two = make("cosine:num_timesteps=2,zero_terminal_snr=true")
+    assert [level.t for level in noise_grid(two, 2, spacing=spacing)[:-1]] == [1, 0]
+    with pytest.raises(UsageError, match="schedule of more timesteps"):
+        noise_grid(two, 3, spacing=spacing)

@@ -6,7 +6,7 @@ from itertools import pairwise
 import pytest
 import torch
 from diffusers import EulerDiscreteScheduler, HeunDiscreteScheduler
-from sampler_cases import crooked, finite_grid, no_noise, numbered_noise, process, random_x, sampler, walk
+from sampler_cases import crooked, finite_grid, gaussian, no_noise, numbered_noise, process, random_x, sampler, walk
 
 from debiasctl.diffusion.grid import Level, Spacing, noise_grid
 from debiasctl.samplers.euler import Euler
@@ -142,3 +142,23 @@ def test_churn_takes_noise_only_within_its_limits(name: str) -> None:
 def test_options_that_are_refused(kind: type, options: dict, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         kind.Options(**options)
+
+
+def test_heun_converges_from_a_schedules_own_end() -> None:
+    """Cosine ends at a sigma/alpha of 20,000, from which a trapezoid would displace every image, however many steps."""
+    forward, x = process("cosine"), random_x(4, 1, 2, 2)
+    alpha, sigma = forward.alpha[-1], forward.sigma[-1]
+    last = noise_grid(forward, 1, spacing="uniform")[0]
+    errors = []
+    for num_steps in (25, 50, 100):
+        made = sampler("heun")
+        grid = made.grid(forward, num_steps)[:-1]
+        denoiser = gaussian(forward, mean=0.3, std=0.5)
+        got = walk(made, denoiser, x, grid, no_noise)[-1]
+        kept = (x - alpha * 0.3) / (alpha**2 * 0.25 + sigma**2).sqrt()
+        end = grid[-1]
+        exact = end.alpha * 0.3 + kept * (end.alpha**2 * 0.25 + end.sigma**2) ** 0.5
+        errors.append((got - exact).abs().max().item())
+    assert grid[0] == last
+    assert errors[1] < errors[0] / 3
+    assert errors[2] < errors[1] / 3
