@@ -24,6 +24,9 @@ from debiasctl.specs import RunSpec
 from debiasctl.training.session import load_data
 
 SCHEMA_VERSION = 1
+_CLASSES_UNKNOWN = (
+    "the intervals take the images' classes as drawn at random; where their counts were chosen, measure the run itself"
+)
 
 
 @dataclass(frozen=True)
@@ -107,6 +110,7 @@ def evaluate_images(
         raise UsageError("--samples needs --reference: a data set, a folder, .zip or .npz of images, or statistics")
     images = open_images(path, location)
     ground = _ground(open_reference(choices.reference, location), images.info, choices, device=device, own=None)
+    ground.notes.append(_CLASSES_UNKNOWN)
     record = {
         "schema_version": SCHEMA_VERSION,
         "run": None,
