@@ -6,6 +6,7 @@ The networks are the paper's CIFAR-10 model without classes and a UNet2DModel of
 
 import argparse
 import json
+import os
 import statistics
 import subprocess
 import sys
@@ -15,6 +16,8 @@ from dataclasses import replace
 
 import torch
 from train_contenders import CONFIGS, Config, answer, diffusers_unet, run_spec
+
+from debiasctl.threads import wait_briefly
 
 CONFIG = replace(CONFIGS["cifar10"], num_classes=0)
 WARM_UP = 1  # rounds
@@ -65,7 +68,10 @@ def work(name: str, arguments: argparse.Namespace) -> None:
 def start(name: str, arguments: argparse.Namespace) -> "subprocess.Popen[str]":
     options = ["--device", arguments.device, "--steps", str(arguments.steps), "--batch-size", str(arguments.batch_size)]
     command = [sys.executable, __file__, *options, "--contender", name]
-    return subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    environment = dict(os.environ)
+    if name == "debiasctl":
+        wait_briefly(environment)  # as its command line does
+    return subprocess.Popen(command, env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
 
 
 def main() -> None:

@@ -16,6 +16,8 @@ from contextlib import closing
 
 from train_contenders import CONFIGS, Config, Stopwatch, answer, debiasctl
 
+from debiasctl.threads import wait_briefly
+
 WARM_UP = 2  # steps
 
 
@@ -55,6 +57,7 @@ def start(processes: int, threads: int, options: list[str]) -> list["subprocess.
         "MASTER_ADDR": "127.0.0.1",
         "MASTER_PORT": str(port),
     }
+    wait_briefly(common)
     return [
         subprocess.Popen(
             [sys.executable, __file__, "--worker", *options],

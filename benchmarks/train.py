@@ -16,6 +16,7 @@ from collections.abc import Callable
 import torch
 from train_contenders import CONFIGS, CONTENDERS, PARTS, Config, Stopwatch, answer, network_on_meta
 
+from debiasctl.threads import wait_briefly
 from debiasctl.training.meters import peak_memory
 
 WARM_UP = 2  # steps; a compiled network compiles in them
@@ -40,9 +41,12 @@ def work(config: Config, name: str, device: str, batch_size: int) -> None:
 def start(name: str, arguments: argparse.Namespace) -> "subprocess.Popen[str]":
     inherited = os.environ.get("PYTHONPATH", "")
     options = ["--config", arguments.config, "--device", arguments.device, "--batch-size", str(arguments.batch_size)]
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, [arguments.guided_diffusion, inherited]))}
+    if name == "debiasctl":
+        wait_briefly(environment)  # as its command line does
     return subprocess.Popen(
         [sys.executable, __file__, *options, "--contender", name],
-        env={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, [arguments.guided_diffusion, inherited]))},
+        env=environment,
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         text=True,

@@ -13,7 +13,7 @@ ROOT = Path(debiasctl.__file__).parent
 
 # parts of the package, lowest layer first: a part imports from its own layer or from below
 LAYERS = (
-    {"errors"},
+    {"errors", "threads"},
     {"refs", "validation", "api", "files", "paths", "counter_random"},
     {"registry", "choices", "diffusion"},
     {"weightings", "backbones", "datasets", "samplers", "timesteps", "features", "schedules", "specs"},
@@ -28,6 +28,7 @@ PLUGIN_FOLDERS = {"weightings", "backbones", "datasets", "samplers", "timesteps"
 # parts that may know only these others
 NARROW = {
     "errors": set(),
+    "threads": set(),
     "api": set(),
     "counter_random": set(),
     "refs": {"errors"},

@@ -13,6 +13,7 @@ from typer.core import TyperGroup
 from debiasctl import __version__
 from debiasctl.cli import compare, doctor, ema, evaluate, launch, likelihood, plugins, runs, sample, train, weightings
 from debiasctl.errors import DebiasctlError
+from debiasctl.threads import wait_briefly
 
 _DEBUG = {"on": False}
 _LATER = 3.0  # seconds
@@ -86,6 +87,7 @@ app.add_typer(weightings.app, name="weightings")
 
 def main() -> NoReturn:
     """Run the command line; exit codes are 0 done, 1 failed, 2 misuse, 130 interrupted."""
+    wait_briefly()
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")  # a terminal that knows no 'é' is no reason to fail

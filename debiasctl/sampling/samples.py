@@ -26,6 +26,7 @@ from debiasctl.sampling.store import Parts, PartWriter, Source, assembled, missi
 from debiasctl.specs import RunSpec
 from debiasctl.training.posthoc_ema import load_named_weights
 from debiasctl.training.setup import build_network, build_parameterization
+from debiasctl.training.speed import prepare_process
 
 _LOG = logging.getLogger(__name__)
 _VERSION = 2  # of what follows from a request: raised when the same request would give other images
@@ -71,6 +72,7 @@ class Networks:
         """
         key = (request.step, request.weights, request.compile)
         if key not in self._loaded:
+            prepare_process()
             content = content_of(run, spec)
             network = build_network(
                 spec, image_size=content.image_size, channels=content.channels, num_classes=len(content.classes)
