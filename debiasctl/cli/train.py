@@ -182,7 +182,8 @@ def train(
             refuse_taken_name(name)  # before torch and the data take their time
         if dry_run:
             check_launch(resolved, processes=processes, device=device, trackers=conduct["trackers"])
-            show_plan(resolved, info, device=device, as_json=as_json)
+            if rank() == 0:
+                show_plan(resolved, info, device=device, as_json=as_json)
             return
         if processes > 1:
             _launch(resolved, processes, conduct)

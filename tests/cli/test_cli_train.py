@@ -101,6 +101,16 @@ def test_a_stored_spec_is_the_start_of_another_run(tmp_path: Path, caplog: pytes
     assert "ema.decay has no effect with ema.kind=power" in message
 
 
+@pytest.mark.parametrize("form", [[], ["--json"]])
+def test_of_several_processes_one_shows_the_plan(form: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    train = ("train", "digits", *OPTIONS, "--steps", "2", "--dry-run", *form)
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    for rank, speaks in (("0", True), ("1", False)):
+        monkeypatch.setenv("RANK", rank)
+        outcome = succeed(*train)
+        assert (bool(outcome.out), "dry run: nothing" in outcome.err) == (speaks, speaks and not form)
+
+
 # ---------------------------------------------------------------- what a dry run says of the objective
 
 
