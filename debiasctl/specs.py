@@ -1,8 +1,9 @@
 """Run specs: everything that decides what a run trains, validated by pydantic and stored with the run."""
 
 import json
+import logging
 import tomllib
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
@@ -15,8 +16,8 @@ from debiasctl.errors import DebiasctlError, RunError, SpecError
 from debiasctl.refs import parse_ref
 from debiasctl.validation import describe_errors
 
+_LOG = logging.getLogger(__name__)
 SCHEMA_VERSION = 1
-_SIGMA_DATA, _VARIANCE_WEIGHT = 0.5, 1e-3  # EDM's, and improved DDPM's
 _EMA_KINDS = {
     "decay": ("decay", "warmup"),
     "half-life": ("half_life_images", "rampup_ratio"),
@@ -42,20 +43,12 @@ class ModelSection(Section):
 
     backbone: Plugin = Field("unet", validate_default=True, description="network, as name or name:key=value,...")
     prediction: Prediction = Field("eps", description="what the network predicts: eps, x0, v or edm (preconditioned)")
-    sigma_data: float = Field(_SIGMA_DATA, gt=0, description="standard deviation of the data, for edm-prediction")
+    sigma_data: float = Field(0.5, gt=0, description="standard deviation of the data, for edm-prediction")
     learned_variance: bool = Field(False, description="predict the variance of the reverse steps too (2102.09672)")
     conditional: bool | None = Field(None, description="give the network class labels (default: where there are any)")
     label_dropout: float = Field(
         0.0, ge=0, lt=1, description="share of training images shown without their class, for guidance (2207.12598)"
     )
-
-    @model_validator(mode="after")
-    def _settings_have_an_effect(self) -> Self:
-        if self.prediction != "edm" and self.sigma_data != _SIGMA_DATA:
-            raise ValueError(
-                f"sigma_data has no effect with prediction={self.prediction}; it belongs to prediction=edm"
-            )
-        return self
 
 
 class DiffusionSection(Section):
@@ -73,7 +66,7 @@ class LossSection(Section):
     )
     timesteps: Plugin = Field("uniform", validate_default=True, description="how t is drawn")
     variance_weight: float = Field(
-        _VARIANCE_WEIGHT,
+        1e-3,
         ge=0,
         description="weight of the whole variational bound beside the loss, for a learned variance",
     )
@@ -228,22 +221,22 @@ class RunSpec(Section):
     content: ContentSection | None = Field(None, description="what was found in the data")
     provenance: ProvenanceSection = ProvenanceSection()
 
-    @model_validator(mode="after")
-    def _variance_is_learned(self) -> Self:
-        if self.loss.variance_weight != _VARIANCE_WEIGHT and not self.model.learned_variance:
-            raise ValueError("loss.variance_weight has no effect without model.learned_variance=true")
-        return self
 
+def resolve_spec(
+    layers: Iterable[Mapping[str, Any]], location: DataLocation, *, file: Mapping[str, Any] | None = None
+) -> tuple[RunSpec, DatasetInfo]:
+    """One full spec from layers of settings, later over earlier, over a spec file's and the data set's recommendations.
 
-def resolve_spec(layers: Iterable[Mapping[str, Any]], location: DataLocation) -> tuple[RunSpec, DatasetInfo]:
-    """One full spec from layers of settings, later over earlier, with the data set's recommendations below them all.
+    A setting of the layers has to have an effect. One of the file, which may write every setting out, or of the
+    recommendations that has none beside all the others is set to its default; for the file's, one note says so.
 
     Raises:
         SpecError: no data set is named, or a setting is not valid; plugins raise their own UsageErrors.
     """
-    given: dict[str, Any] = {}
+    asked: dict[str, Any] = {}
     for layer in layers:
-        given = merge(given, layer)
+        asked = merge(asked, layer)
+    given = merge(file or {}, asked)
     dataset = given.get("data", {}).get("dataset") if isinstance(given.get("data"), Mapping) else None
     if not dataset:
         raise SpecError(
@@ -257,7 +250,11 @@ def resolve_spec(layers: Iterable[Mapping[str, Any]], location: DataLocation) ->
     # the defaults stand below as settings, so that a plugin's options can be given without its name
     settings = defaults.model_dump(exclude={"data", "content", "provenance"})
     spec = validate_spec(merge(merge(settings, plugin.recommended(location)), given))
-    return _with_effects(_resolve_plugins(spec, info), given), info
+    spec, reset = _with_effects(_resolve_plugins(spec, info), asked)
+    unused = [f"{section}.{name}" for section, name in reset if _names(file or {}, section, name)]
+    if unused:
+        _LOG.info("note: not taken from the spec file, as they do not fit the other settings: %s", ", ".join(unused))
+    return spec, info
 
 
 def validate_spec(raw: Mapping[str, Any]) -> RunSpec:
@@ -288,11 +285,6 @@ def _resolve_plugins(spec: RunSpec, info: DatasetInfo) -> RunSpec:
     if conditional and not info.classes:
         raise SpecError("model.conditional=true needs a data set with classes, and this one has none. Leave it out")
     conditional = bool(info.classes) if conditional is None else conditional
-    if spec.model.label_dropout and not conditional:
-        raise SpecError(
-            "model.label_dropout has no effect on a model without class labels. Leave it out, or set "
-            "model.conditional=true"
-        )
     shape = image_shape(spec.model, image_size=info.image_size, channels=info.channels)
     return spec.model_copy(
         update={
@@ -318,44 +310,59 @@ def _complete_monitor(monitor: MonitorSection) -> MonitorSection:
     return monitor.model_copy(update={"sampler": complete("samplers", monitor.sampler), "features": features})
 
 
-def _with_effects(spec: RunSpec, given: Mapping[str, Any]) -> RunSpec:
-    """The spec without what is recommended and has no effect beside what is `given`.
-
-    Only what is asked for is judged, for a spec that writes every setting out asks for the defaults of all.
+def _with_effects(spec: RunSpec, asked: Mapping[str, Any]) -> tuple[RunSpec, list[tuple[str, str]]]:
+    """The spec with the default of each setting that has no effect; and which of them, by section, differed from it.
 
     Raises:
-        SpecError: what is given has no effect.
+        SpecError: one of those that differ is `asked` for.
     """
-    ema, monitor = _effective_ema(spec.ema, given.get("ema", {})), spec.monitor
-    defaults = _complete_monitor(MonitorSection())
-    unseen = [name for name in given.get("monitor", {}) if _differs(name, monitor, defaults)]
-    if monitor.every is None and unseen:
-        raise SpecError(
-            f"monitor.{unseen[0]} has no effect without monitor.every, the images from one evaluation to the next. "
-            "Give that too (--evaluate-every IMAGES), or leave it out"
-        )
-    if monitor.grid > monitor.num:
-        if "grid" in given.get("monitor", {}):
+    defaults = RunSpec(data=spec.data, monitor=_complete_monitor(MonitorSection()))
+    changes: dict[str, dict[str, Any]] = {}
+    for section, name, why in _without_effect(spec):
+        default = getattr(defaults, section)
+        if not _differs(name, getattr(spec, section), default):
+            continue
+        if _names(asked, section, name):
+            raise SpecError(f"{section}.{name} has no effect {why}")
+        changes.setdefault(section, {})[name] = getattr(default, name)
+    monitor = spec.monitor
+    if monitor.every is not None and monitor.grid > monitor.num:
+        if _names(asked, "monitor", "grid"):
             raise SpecError(
                 f"monitor.grid={monitor.grid} is more than the monitor.num={monitor.num} images that are drawn. "
                 "Lower the one or raise the other"
             )
-        monitor = monitor.model_copy(update={"grid": monitor.num})
-    return spec.model_copy(update={"ema": ema, "monitor": monitor})
+        changes["monitor"] = {"grid": monitor.num}
+    sections = {section: getattr(spec, section).model_copy(update=values) for section, values in changes.items()}
+    return spec.model_copy(update=sections), [(section, name) for section in changes for name in changes[section]]
 
 
-def _effective_ema(ema: EMASection, given: Mapping[str, Any]) -> EMASection:
-    defaults, recommended = EMASection(), {}
+def _without_effect(spec: RunSpec) -> Iterator[tuple[str, str, str]]:
+    """Section, name and reason of each setting that decides nothing beside the others."""
+    model = spec.model
+    if model.prediction != "edm":
+        yield "model", "sigma_data", f"with model.prediction={model.prediction}; it belongs to model.prediction=edm"
+    if not model.conditional:
+        reason = "on a model without class labels. Leave it out, or set model.conditional=true"
+        yield "model", "label_dropout", reason
+    if not model.learned_variance:
+        yield "loss", "variance_weight", "without model.learned_variance=true"
     for kind, names in _EMA_KINDS.items():
-        for name in names:
-            if kind == ema.kind or not _differs(name, ema, defaults):
-                continue
-            if name in given:
-                raise SpecError(
-                    f"ema.{name} has no effect with ema.kind={ema.kind}; choose ema.kind={kind}, or leave it out"
-                )
-            recommended[name] = getattr(defaults, name)
-    return ema.model_copy(update=recommended)
+        if kind != spec.ema.kind:
+            for name in names:
+                yield "ema", name, f"with ema.kind={spec.ema.kind}; choose ema.kind={kind}, or leave it out"
+    if spec.monitor.every is None:
+        reason = (
+            "without monitor.every, the images from one evaluation to the next. Give that too "
+            "(--evaluate-every IMAGES), or leave it out"
+        )
+        for name in MonitorSection.model_fields:
+            yield "monitor", name, reason
+
+
+def _names(settings: Mapping[str, Any], section: str, name: str) -> bool:
+    inner = settings.get(section)
+    return isinstance(inner, Mapping) and name in inner
 
 
 def _differs(name: str, section: Section, other: Section) -> bool:

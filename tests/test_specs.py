@@ -62,6 +62,16 @@ class Bare(Plain):
     def recommended(self, location):
         return {}
 
+class Fond(Plain):
+    """Recommends what has an effect only beside settings that it does not name."""
+    def recommended(self, location):
+        return {
+            "monitor": {"num": 8},
+            "model": {"label_dropout": 0.1, "sigma_data": 1.0},
+            "loss": {"variance_weight": 1.0},
+            "ema": {"lengths": [0.2]},
+        }
+
 class Careless(Plain):
     """Recommends what no spec has."""
     def recommended(self, location):
@@ -78,7 +88,7 @@ def third_party(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
     (metadata / "METADATA").write_text("Metadata-Version: 2.1\nName: plain-data\nVersion: 2.5\n")
     (metadata / "entry_points.txt").write_text(
         "[debiasctl.datasets]\nplain = plain_data_set:Plain\n"
-        "bare = plain_data_set:Bare\ncareless = plain_data_set:Careless\n"
+        "bare = plain_data_set:Bare\nfond = plain_data_set:Fond\ncareless = plain_data_set:Careless\n"
     )
     monkeypatch.syspath_prepend(site)
     yield
@@ -454,6 +464,12 @@ def test_plugins_that_are_refused(
         ({"monitor": {"grid": 4}}, "monitor.grid has no effect without monitor.every"),
         ({"monitor": {"sampler": "ddpm"}}, "monitor.sampler has no effect without monitor.every"),
         ({"monitor": {"features": "pixels"}}, "monitor.features has no effect without monitor.every"),
+        ({"model": {"prediction": "eps", "sigma_data": 1}}, "model.sigma_data has no effect with model.prediction=eps"),
+        ({"loss": {"variance_weight": 1}}, "loss.variance_weight has no effect without model.learned_variance=true"),
+        (
+            {"model": {"conditional": False, "label_dropout": 0.1}},
+            "model.label_dropout has no effect on a model without class labels",
+        ),
         ({"monitor": {"every": 9, "num": 4, "grid": 5}}, "monitor.grid=5 is more than the monitor.num=4 images"),
     ],
 )
@@ -461,6 +477,79 @@ def test_settings_without_effect_are_refused(location: DataLocation, layer: dict
     with pytest.raises(SpecError) as caught:
         resolve(location, DIGITS, layer)
     assert message in str(caught.value)
+
+
+FULL = {
+    "model": {"prediction": "edm", "sigma_data": 1.0, "learned_variance": True, "label_dropout": 0.1},
+    "loss": {"variance_weight": 1.0},
+    "ema": {"decay": 0.5, "warmup": False},
+    "monitor": {"every": 9, "num": 4, "sampler": "ddpm"},
+}
+
+
+@pytest.mark.parametrize(
+    ("settings", "reset"),
+    [
+        (["ema.kind=power"], ["ema.decay", "ema.warmup"]),
+        (["monitor.num=2"], ["monitor.grid"]),
+        (["monitor.every=null"], ["monitor.num", "monitor.grid", "monitor.sampler"]),
+        (["model.prediction=v"], ["model.sigma_data"]),
+        (["model.conditional=false"], ["model.label_dropout"]),
+        (["model.learned_variance=false"], ["loss.variance_weight"]),
+        (["model.prediction=v", "ema.kind=half-life"], ["model.sigma_data", "ema.decay", "ema.warmup"]),
+        (["monitor.num=8"], []),
+        ([], []),
+    ],
+)
+def test_what_a_spec_file_spells_out_gives_way_where_it_has_no_effect(
+    location: DataLocation, settings: list[str], reset: list[str], caplog: pytest.LogCaptureFixture
+) -> None:
+    """The file may be a run's own spec; beside the settings asked for it is as if it had not named these."""
+    caplog.set_level("INFO")
+    file = resolve(location, DIGITS, FULL).model_dump(mode="json")
+    asked = [parse_setting(text) for text in settings]
+    spec, _ = resolve_spec(asked, location, file=file)
+    assert [record.message for record in caplog.records] == [
+        f"note: not taken from the spec file, as they do not fit the other settings: {', '.join(reset)}"
+    ] * bool(reset)
+    for path in reset:
+        section, name = path.split(".")
+        del file[section][name]
+    caplog.clear()
+    assert resolve_spec(asked, location, file=file)[0] == spec
+    assert caplog.records == []
+    assert resolve(location, spec.model_dump(mode="json")) == spec
+    assert spec.monitor.grid == (16 if spec.monitor.every is None else min(spec.monitor.num, 4))
+
+
+def test_a_spec_that_an_older_version_stored_can_be_given_again(location: DataLocation) -> None:
+    file = resolve(location, DIGITS).model_dump(mode="json")
+    file["monitor"] |= {"every": None, "num": 8, "grid": 16}
+    spec, _ = resolve_spec([], location, file=file)
+    assert spec == resolve(location, DIGITS)
+    assert (spec.monitor.num, spec.monitor.grid) == (256, 16)
+
+
+def test_what_is_asked_for_has_an_effect_whatever_the_file_says(location: DataLocation) -> None:
+    file = resolve(location, DIGITS, FULL).model_dump(mode="json")
+    for text, message in (("monitor.grid=5", "monitor.num=4"), ("ema.lengths=[0.2]", "no effect with ema.kind=decay")):
+        with pytest.raises(SpecError, match=message):
+            resolve_spec([parse_setting(text)], location, file=file)
+    with pytest.raises(SpecError, match=r"monitor\.num has no effect without monitor\.every"):
+        resolve_spec([parse_setting("monitor.every=null"), parse_setting("monitor.num=8")], location, file=file)
+
+
+def test_recommended_settings_without_effect_fall_away_silently(
+    location: DataLocation, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO")
+    wanted = {"data": {"dataset": "fond"}}
+    spec = resolve(location, wanted)
+    assert (spec.monitor.num, spec.model.label_dropout, spec.model.sigma_data) == (256, 0, 0.5)
+    assert (spec.loss.variance_weight, spec.ema.lengths) == (1e-3, (0.05, 0.1))
+    assert resolve(location, spec.model_dump(mode="json")) == spec
+    assert resolve(location, wanted, {"monitor": {"every": 9}}).monitor.num == 8
+    assert caplog.records == []
 
 
 @pytest.mark.parametrize("kind", ["decay", "half-life", "power"])

@@ -182,7 +182,8 @@ def train(
             refuse_taken_name(name)  # before torch and the data take their time
         if dry_run:
             check_launch(resolved, processes=processes, device=device, trackers=conduct["trackers"])
-            show_plan(resolved, info, device=device, as_json=as_json)
+            if rank() == 0:
+                show_plan(resolved, info, device=device, as_json=as_json)
             return
         if processes > 1:
             _launch(resolved, processes, conduct)
@@ -219,16 +220,13 @@ def _resolve(
 ) -> "tuple[RunSpec, DatasetInfo]":
     from debiasctl.specs import merge, parse_setting, read_spec_file, resolve_spec, validate_spec
 
-    layers: list[dict[str, Any]] = []
-    if spec is not None:
-        layers.append(read_spec_file(spec))
-    layers += [parse_setting(text) for text in settings]
+    layers = [parse_setting(text) for text in settings]
     for key, value in options.items():
         section, field = _SETTINGS[key]
         layers.append({section: {field: value}})
     if dataset is not None:
         layers.append({"data": {"dataset": _dataset(dataset)}})
-    resolved, info = resolve_spec(layers, location)
+    resolved, info = resolve_spec(layers, location, file=None if spec is None else read_spec_file(spec))
     if images is not None:
         training = {"training": {"steps": _steps(images, resolved)}}
         resolved = validate_spec(merge(resolved.model_dump(mode="json"), training))

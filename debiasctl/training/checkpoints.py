@@ -267,11 +267,14 @@ def prune_checkpoints(run: Run, spec: TrainingSection, *, newest: int) -> None:
 
 
 def remove_leftovers(run: Run) -> None:
-    """Remove what a kill in the middle of writing or removing a checkpoint left; the caller holds the run's lock."""
-    folder = run.path / "checkpoints"
-    for path in folder.glob(f".*{_LEFTOVER}"):
-        with writing(path):
-            shutil.rmtree(path)
+    """Remove what a kill in the middle of writing left: of checkpoints, and of the files beside them.
+
+    The caller holds the run's lock.
+    """
+    for folder in (run.path, run.path / "checkpoints"):
+        for path in folder.glob(f".*{_LEFTOVER}"):
+            with writing(path):
+                shutil.rmtree(path) if path.is_dir() else path.unlink()
 
 
 def _is_whole(path: Path, run: Run) -> bool:

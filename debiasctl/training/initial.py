@@ -80,7 +80,8 @@ def load_initial(network: nn.Module, state: Mapping[str, Tensor], *, source: str
         more = len(differences) - _SHOWN
         shown = "; ".join(differences[:_SHOWN]) + (f"; and {more} more" if more > 0 else "")
         raise UsageError(
-            f"the weights of run '{source}' do not fit this run's network: {shown}. Give the --backbone, --prediction "
-            f"and data with which that run was trained (debiasctl runs show {source} --json)"
+            f"the weights of run '{source}' do not fit this run's network: {shown}. Give the data, --backbone and "
+            "--prediction with which that run was trained, and by --set its model.conditional, model.label_dropout and "
+            f"model.learned_variance (debiasctl runs show {source} --json)"
         )
     network.load_state_dict(dict(state))

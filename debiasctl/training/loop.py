@@ -5,10 +5,9 @@ import logging
 import math
 import signal
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
-from types import FrameType
 from typing import Any, Protocol
 
 import torch
@@ -24,13 +23,21 @@ from debiasctl.training.memory import is_out_of_memory
 from debiasctl.training.memory import out_of_memory as out_of_memory_message
 from debiasctl.training.meters import Meter, Speed, flops_per_image, peak_memory
 from debiasctl.training.setup import Training, build_network
+from debiasctl.training.signals import StopSignals
 from debiasctl.training.step import train_step
 from debiasctl.training.tracking import scalars
 
 _LOG = logging.getLogger(__name__)
 _TIME_IS_UP = -1
 _ASK_EVERY = 10  # steps between questions to the other processes whether to stop
-_SAME_SIGNAL_SECONDS = 1.0
+_OTHER_ENDED = "another process of this training ended; its message says why"
+# what gloo's and NCCL's errors say where another process has gone
+_LOST_CONNECTION = (
+    "Connection closed by peer",
+    "Connection reset by peer",
+    "gloo/transport",
+    "remote process exited",
+)
 
 
 @dataclass(frozen=True)
@@ -66,25 +73,28 @@ def fit(
     max_hours: float | None = None,
     observer: Observer | None = None,
     restored: tuple[int, dict[str, float]] | None = None,
+    signals: StopSignals | None = None,
 ) -> None:
     """Train to the last step of the run's spec, in every process: from where `load_last` got to, or from the start.
 
     The caller holds the run's lock. A checkpoint is written before the first step, every `checkpoint_every` steps,
-    at `keep_steps`, at the last step, and when a signal or the end of `max_hours` asks to stop.
+    at `keep_steps`, at the last step, and when a signal or the end of `max_hours` asks to stop. `signals` may hold one
+    that came before.
 
     Raises:
         Interrupted: SIGINT, SIGTERM or SIGHUP came (exit code 128 + its number), or the time was up (exit code 0); a
         checkpoint was written first.
-        TrainingError: a loss or gradient was not finite; DebiasctlError: a write failed. Checkpoints stay.
+        TrainingError: a loss or gradient was not finite, memory ran out, or another process ended; DebiasctlError: a
+        write failed. Checkpoints stay.
     """
     loop = _Loop(run, training, data, observer)
     clock = _Deadline(training, max_hours)
     try:
-        with _signals() as stop, training.batches, loop.writer:
+        with signals or StopSignals() as stop, training.batches, loop.writer:
             loop.start(restored)
             while loop.step < loop.num_steps:
                 on_progress(loop.advance())
-                reason = clock.reason_to_stop(stop, loop.step) if loop.step < loop.num_steps else None
+                reason = clock.reason_to_stop(stop.received, loop.step) if loop.step < loop.num_steps else None
                 if reason:
                     loop.stop()
                     raise _interrupted(run, loop, reason)
@@ -92,13 +102,21 @@ def fit(
     except Interrupted:
         raise
     except Exception as error:
-        out_of_memory = is_out_of_memory(error)
-        message = "out of memory" if out_of_memory else str(error) or type(error).__name__
+        out_of_memory, lost = is_out_of_memory(error), _is_lost_connection(error, training)
+        message = "out of memory" if out_of_memory else _OTHER_ENDED if lost else str(error) or type(error).__name__
         with contextlib.suppress(DebiasctlError, OSError):  # the disk may be what failed; the cause is raised below
             loop.set_state("failed", message=message)
-        if not out_of_memory:
-            raise
-        raise TrainingError(out_of_memory_message(training, data.info, step=loop.step)) from error
+        if out_of_memory:
+            raise TrainingError(out_of_memory_message(training, data.info, step=loop.step)) from error
+        if lost:
+            raise TrainingError(_OTHER_ENDED) from error
+        raise
+
+
+def _is_lost_connection(error: Exception, training: Training) -> bool:
+    """Whether it only says that another process of this training has gone."""
+    several = training.accelerator.num_processes > 1
+    return several and isinstance(error, RuntimeError) and any(text in str(error) for text in _LOST_CONNECTION)
 
 
 def _interrupted(run: Run, loop: "_Loop", reason: int) -> Interrupted:
@@ -283,36 +301,3 @@ def _without_memory(spec: RunSpec) -> torch.nn.Module:
     size, channels, classes = spec.content.image_size, spec.content.channels, spec.content.classes
     with torch.device("meta"):
         return build_network(spec, image_size=size, channels=channels, num_classes=len(classes))
-
-
-@contextlib.contextmanager
-def _signals() -> Iterator[list[signal.Signals]]:
-    """Collects the first SIGINT, SIGTERM or SIGHUP, so that the step in progress can end; a later one acts at once.
-
-    Not one of the same second: a terminal and a launcher may each pass one Ctrl-C on.
-    """
-    received: list[signal.Signals] = []
-    known = [getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)]
-    handlers = {number: signal.getsignal(number) for number in known}
-    before = {number: handler for number, handler in handlers.items() if handler is not signal.SIG_IGN}  # nohup
-
-    def restore() -> None:
-        for number, handler in before.items():
-            signal.signal(number, handler)
-
-    first = [math.inf]
-
-    def handle(number: int, _frame: FrameType | None) -> None:
-        if not received:
-            first[0] = time.monotonic()
-            received.append(signal.Signals(number))
-        elif time.monotonic() - first[0] > _SAME_SIGNAL_SECONDS:
-            restore()
-            signal.raise_signal(number)
-
-    for number in before:
-        signal.signal(number, handle)
-    try:
-        yield received
-    finally:
-        restore()

@@ -25,6 +25,7 @@ from debiasctl.training.initial import initial_weights, load_initial
 from debiasctl.training.loop import Observer, Progress, fit
 from debiasctl.training.origin import check_plugins, content_section, provenance
 from debiasctl.training.setup import Training, choose_device, make_accelerator, resolve_compute, set_up
+from debiasctl.training.signals import StopSignals
 
 _LOG = logging.getLogger(__name__)
 OnProgress = Callable[[Progress], None]
@@ -70,11 +71,12 @@ def start(
         weighting=spec.loss.weighting.name,
         seed=spec.training.seed,
     )
-    made = [str(create_run(name, spec, status=status).path) if accelerator.is_main_process else ""]
-    broadcast_object_list(made)
-    run = Run(Path(made[0]))
-    with _only_trainer(run, accelerator):
-        _fit(run, training, data, conduct, observer=observer)
+    with StopSignals() as signals:  # none ends the process silently once there is a run to go on with
+        made = [str(create_run(name, spec, status=status).path) if accelerator.is_main_process else ""]
+        broadcast_object_list(made)
+        run = Run(Path(made[0]))
+        with _only_trainer(run, accelerator):
+            _fit(run, training, data, conduct, observer=observer, signals=signals)
     return run
 
 
@@ -146,6 +148,7 @@ def _fit(
     *,
     observer: Observer | None,
     restored: tuple[int, dict[str, float]] | None = None,
+    signals: StopSignals | None = None,
 ) -> None:
     def nothing(progress: Progress) -> None: ...
 
@@ -162,6 +165,7 @@ def _fit(
             max_hours=conduct.max_hours,
             observer=observer,
             restored=restored,
+            signals=signals,
         )
     finally:
         training.accelerator.end_training()

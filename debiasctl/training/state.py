@@ -180,6 +180,8 @@ def _optimizer_state(module: nn.Module, optimizer: torch.optim.Optimizer) -> dic
 
 
 def _load_optimizer(module: nn.Module, optimizer: torch.optim.Optimizer, state: Mapping[str, Any]) -> None:
+    groups = zip(optimizer.param_groups, state["param_groups"], strict=True)
+    state = {**state, "param_groups": [{**saved, **_implementation(own)} for own, saved in groups]}
     if _is_sharded(module) and state["state"]:
         names = _parameter_names(module, optimizer)
         named: dict[str, Any] = {
@@ -196,6 +198,11 @@ def _load_optimizer(module: nn.Module, optimizer: torch.optim.Optimizer, state: 
             if isinstance(value, Tensor) and value.shape == parameter.shape and not _same_layout(value, parameter):
                 # fused optimizers go through memory in order, and would take one weight's state for another's
                 values[name] = torch.empty_like(parameter, dtype=value.dtype).copy_(value)
+
+
+def _implementation(group: Mapping[str, Any]) -> dict[str, Any]:
+    """How an optimizer computes, which is this machine's choice, and not what it computes."""
+    return {name: group[name] for name in ("fused", "foreach", "capturable") if name in group}
 
 
 def _parameter_names(module: nn.Module, optimizer: torch.optim.Optimizer) -> list[str]:

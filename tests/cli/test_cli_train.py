@@ -86,6 +86,31 @@ def test_a_dry_runs_spec_can_be_trained(tmp_path: Path) -> None:
     assert again == {key: value for key, value in plan["spec"].items() if key not in ("content", "provenance")}
 
 
+def test_a_stored_spec_is_the_start_of_another_run(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """What it spells out and has no effect any more is named; what the command line asks for is refused."""
+    train = ("train", "digits", *OPTIONS, "--steps", "2", "--dry-run", "--json")
+    plan = json.loads(succeed(*train, "--set", "monitor.every=16", "--set", "monitor.num=4").out)
+    file = tmp_path / "spec.json"
+    file.write_text(json.dumps(plan["spec"]))
+    again = ("train", "--spec", file, "--dry-run", "--json")
+    outcome = succeed(*again, "--set", "ema.kind=power", "--set", "monitor.num=2")
+    monitor = json.loads(outcome.out)["spec"]["monitor"]
+    assert (monitor["num"], monitor["grid"]) == (2, 2)
+    assert caplog.text.count("note: not taken from the spec file") == 1
+    message = error_of(*again, "--set", "ema.kind=power", "--set", "ema.decay=0.5", code=2)
+    assert "ema.decay has no effect with ema.kind=power" in message
+
+
+@pytest.mark.parametrize("form", [[], ["--json"]])
+def test_of_several_processes_one_shows_the_plan(form: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    train = ("train", "digits", *OPTIONS, "--steps", "2", "--dry-run", *form)
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    for rank, speaks in (("0", True), ("1", False)):
+        monkeypatch.setenv("RANK", rank)
+        outcome = succeed(*train)
+        assert (bool(outcome.out), "dry run: nothing" in outcome.err) == (speaks, speaks and not form)
+
+
 # ---------------------------------------------------------------- what a dry run says of the objective
 
 

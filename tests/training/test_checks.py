@@ -157,7 +157,7 @@ def test_sigterm_before_processes_start_is_told(
         raise AssertionError("it would have ended silently")
 
     system = signal.signal(signal.SIGTERM, unhandled)
-    monkeypatch.setattr(moment, lambda *_: os.kill(os.getpid(), signal.SIGTERM))
+    monkeypatch.setattr(moment, lambda *_, **__: os.kill(os.getpid(), signal.SIGTERM))
     monkeypatch.setattr(os, "_exit", sys.exit)
     try:
         outcome = debiasctl(*TRAIN, "--processes", "2")

@@ -92,7 +92,7 @@ def interrupt_twice(progress) -> None:
 
 
 def test_a_second_signal_acts_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("debiasctl.training.loop._SAME_SIGNAL_SECONDS", -1)
+    monkeypatch.setattr("debiasctl.training.signals._SAME_SIGNAL_SECONDS", -1)
     with pytest.raises(KeyboardInterrupt):
         train("run", make_spec(), interrupt_twice)
     assert find_run("run").status().state == "interrupted"
