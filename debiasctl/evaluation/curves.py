@@ -56,7 +56,7 @@ def plot_curves(path: Path, records: Sequence[dict[str, Any]]) -> None:
     for panel in list(panels)[len(names) :]:
         panel.set_visible(False)
     figure.suptitle(
-        f"run '{records[0]['run']}': {records[0]['measured']['num']} images, {records[0]['measured']['sampler']}"
+        f"run '{records[0]['run']}': {records[0]['measured']['num']} images, {records[0]['measured']['sampler'].partition(':')[0]}"
     )
     kind = path.suffix.lower()[1:]
     # names of parts, and no date, that one plot is one file
