@@ -178,7 +178,7 @@ def parse_checkpoints(run: "Run", checkpoint: str | None, checkpoints: str | Non
     if checkpoint is not None:
         raise UsageError("--checkpoint and --checkpoints both say what to measure. Give one of them")
     if checkpoints.strip() == "all":
-        return [str(step) for step in run.checkpoint_steps()]
+        return [str(step) for step in run.checkpoint_steps()] or [None]  # whose refusal says that there is none
     parts = [part.strip() for part in checkpoints.split(",")]
     if not all(part.isdecimal() for part in parts):
         raise UsageError(

@@ -1,6 +1,7 @@
 """Figures of several checkpoints, and of a run against something else than its own data."""
 
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -52,6 +53,13 @@ def test_a_plot(evaluated: Path, tmp_path: Path, ending: str) -> None:
 )
 def test_what_cannot_be_meant(evaluated: Path, arguments: list[str], message: str) -> None:
     assert message in error_of("evaluate", "a", *DRAWN, *arguments, code=2)
+
+
+def test_all_checkpoints_of_a_run_without_one(evaluated: Path) -> None:
+    shutil.rmtree(find_run("a").path / "checkpoints")
+    message = error_of("evaluate", "a", *DRAWN, "--checkpoints", "all", code=1)
+    assert "run 'a' has no checkpoint. Train it first" in message
+    assert message == error_of("evaluate", "a", *DRAWN, code=1)
 
 
 def test_features_of_the_samples_are_kept(evaluated: Path) -> None:

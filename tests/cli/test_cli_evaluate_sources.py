@@ -254,6 +254,7 @@ SIGMA = np.eye(24)
     "arrays, message",
     [
         ({"mu": np.zeros(5), "sigma": np.eye(5)}, "have 5 dimensions and these features 24"),
+        ({"mu": np.zeros(0), "sigma": np.zeros((0, 0))}, "are no mean [D] and covariance [D, D]"),
         ({"mu": np.zeros(24), "sigma": np.eye(5)}, "are no mean [D] and covariance [D, D]"),
         ({"mu": np.full(24, np.nan), "sigma": SIGMA}, "mu or sigma holds NaN or infinity"),
         ({"mu": np.zeros(24), "sigma": SIGMA + np.eye(24, k=1)}, "sigma is not symmetric"),
@@ -261,7 +262,7 @@ SIGMA = np.eye(24)
         ({"mu": np.zeros(24)}, "holds mu, and no images"),
         ({"mu": np.array(["a"] * 24), "sigma": SIGMA}, "are damaged"),
     ],
-    ids=["dimension", "shapes", "nan", "asymmetric", "negative", "no sigma", "text"],
+    ids=["dimension", "empty", "shapes", "nan", "asymmetric", "negative", "no sigma", "text"],
 )
 def test_statistics_that_are_none(images: Path, tmp_path: Path, arrays: dict, message: str) -> None:
     np.savez(tmp_path / "stats.npz", **arrays)
@@ -340,6 +341,14 @@ def test_npz_files_that_cannot_be_measured(images: Path, tmp_path: Path, arrays:
     assert message in error_of(
         "evaluate", "--samples", tmp_path / "samples.npz", "--reference", images / "real", code=1
     )
+
+
+def test_an_array_under_the_name_of_an_npz(images: Path, tmp_path: Path) -> None:
+    path = tmp_path / "samples.npz"
+    with path.open("wb") as stream:
+        np.save(stream, pixels_of(images / "grey"))
+    message = error_of("evaluate", "--samples", path, "--reference", images / "real", code=1)
+    assert "samples.npz is one array (numpy.save), no npz. Write it again with numpy.savez" in message
 
 
 @pytest.mark.parametrize("damage", ["cut", "text"])
