@@ -58,10 +58,10 @@ class Real:
 
 
 def fresh_distances(reference: Reference) -> Tensor | None:
-    """Of up to 10,000 held-out images to their nearest training images, [M]; None where no features are known."""
-    if reference.features is None:
-        return None
+    """Of up to 10,000 held-out images to their nearest training images, [M]; None where they are too few, or none."""
     heldout = reference.heldout_features
+    if reference.features is None or len(heldout) < _MIN_HELDOUT:
+        return None
     return nearest_distances(heldout[spread_indices(len(heldout), _MOST_NEIGHBOURS)], reference.features)
 
 

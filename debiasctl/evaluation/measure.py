@@ -83,7 +83,9 @@ def measure(
     batch_size: int = 256,
     max_reference: int = MAX_IMAGES,
 ) -> dict[str, Any]:
-    """Every metric of `images`, or of what `observe_for` found of them for these metrics, against the training images, ready for JSON.
+    """Every metric of `images`, or of what `observe_for` found of them, against the training images, ready for JSON.
+
+    What `observe_for` found was found for the same `metrics`.
 
     A Fréchet distance of N images is biased upward, the more the smaller N, so each figure stands beside its `floor`,
     the same figure for real held-out images, of the same number: of `floor_num` = N held-out images spread evenly where

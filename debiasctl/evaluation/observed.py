@@ -75,8 +75,9 @@ def observe(
     batch_size: int = 256,
     check_shape: Callable[[Shape], None] = lambda shape: None,
 ) -> Observed:
-    """Read `images` (those at `indices`; all of them without) once, in batches; `extras` of `EXTRAS`, and the `pixels`' statistics.
+    """Read `images` (those at `indices`; all of them without) once, in batches.
 
+    Beside the features it finds `extras` of `EXTRAS` and, unless told otherwise, the `pixels`' statistics.
     `check_shape` is called with the images' channels, height and width before the extractor sees them.
 
     Raises:

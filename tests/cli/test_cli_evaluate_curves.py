@@ -69,9 +69,12 @@ def test_features_of_the_samples_are_kept(evaluated: Path) -> None:
         assert kept["features"].shape == (8, 4)
         assert str(kept["identity"]) == record["measured"]["features_identity"]
     names = {path.name for path in folder.glob("*.npz")}
+    whole = (folder / record["features_file"]).read_bytes()
+    (folder / record["features_file"]).write_bytes(whole[:-50])
     (other,) = evaluate("a", "--num", "8", "--features", "pixels:dimension=4", "--steps", "2")
     assert other["features_file"] == record["features_file"]
     assert {path.name for path in folder.glob("*.npz")} == names
+    assert (folder / record["features_file"]).read_bytes() == whole
 
 
 def test_a_run_against_statistics_and_another_data_set(evaluated: Path, tmp_path: Path) -> None:

@@ -202,9 +202,12 @@ def test_a_data_set_as_the_reference_has_a_floor(tmp_path: Path) -> None:
     out = succeed("evaluate", "--samples", tmp_path / "digits.npz", "--reference", "digits", *features).out
     (row,) = [line.split() for line in out.splitlines() if "fd_pixels" in line]
     interval = figure["interval"]
-    assert row[:5] == [
-        "fd_pixels", f"{figure['value']:.4g}", f"{interval['low']:.4g}", "to", f"{interval['high']:.4g}"
-    ]  # fmt: skip
+    assert row[:6] == [
+        "fd_pixels",
+        *(f"{number:.4g}" for number in (figure["value"], figure["corrected"], interval["low"])),
+        "to",
+        f"{interval['high']:.4g}",
+    ]
 
 
 # ---------------------------------------------------------------- statistics
@@ -341,6 +344,12 @@ def test_npz_files_that_cannot_be_measured(images: Path, tmp_path: Path, arrays:
     assert message in error_of(
         "evaluate", "--samples", tmp_path / "samples.npz", "--reference", images / "real", code=1
     )
+
+
+def test_features_whose_classifier_nobody_tested_say_so(images: Path) -> None:
+    found = measured(images / "real", images / "real", "--features", "local-ssl:steps=2", "--metrics", "fd_local-ssl")
+    note = "features 'local-ssl': nothing is held out: the classifier's accuracy is not known"
+    assert found["notes"].count(note) == 1
 
 
 def test_an_array_under_the_name_of_an_npz(images: Path, tmp_path: Path) -> None:
