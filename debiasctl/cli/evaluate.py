@@ -178,7 +178,7 @@ def parse_checkpoints(run: "Run", checkpoint: str | None, checkpoints: str | Non
     if checkpoint is not None:
         raise UsageError("--checkpoint and --checkpoints both say what to measure. Give one of them")
     if checkpoints.strip() == "all":
-        return [str(step) for step in run.checkpoint_steps()]
+        return [str(step) for step in run.checkpoint_steps()] or [None]  # whose refusal says that there is none
     parts = [part.strip() for part in checkpoints.split(",")]
     if not all(part.isdecimal() for part in parts):
         raise UsageError(
@@ -218,13 +218,14 @@ def _print(records: list[dict[str, Any]]) -> None:
     for record in records:
         for name, figure in record["metrics"].items():
             floor = "-" if figure["floor"] is None else f"{figure['floor']:.4g} (N {figure['floor_num']})"
-            same, interval = figure["value_at_floor_num"], figure["interval"]
+            same, interval, corrected = (figure[part] for part in ("value_at_floor_num", "interval", "corrected"))
             rows.append(
                 [
                     *([str(record["images_seen"])] if many else []),
                     *([str(record["measured"]["steps"]), str(record["nfe"])] if first["run"] is not None else []),
                     name,
                     f"{figure['value']:.4g}",
+                    "-" if corrected is None else f"{corrected:.4g}",
                     "-" if interval is None else f"{interval['low']:.4g} to {interval['high']:.4g}",
                     "-" if same is None else f"{same:.4g}",
                     floor,
@@ -232,9 +233,8 @@ def _print(records: list[dict[str, Any]]) -> None:
                 ]
             )
     conditions = [*(["images seen"] if many else []), *(["steps", "NFE"] if first["run"] is not None else [])]
-    print_table(
-        [*conditions, "metric", f"N {measured['num']}", "95 % interval", "at floor's N", "floor", "better"], rows
-    )
+    figures = [f"N {measured['num']}", "corrected", "95 % interval", "at floor's N", "floor"]
+    print_table([*conditions, "metric", *figures, "better"], rows)
     for text in dict.fromkeys(text for record in records for text in [*record["notes"], *_missing(record)]):
         note(f"note: {text}")
 

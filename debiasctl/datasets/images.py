@@ -119,7 +119,10 @@ def read_npz(path: Path) -> Tensor:
     if not path.is_file():
         raise UsageError(f"{path} does not exist. Give an .npz with uint8 images [N, H, W, C]")
     try:
-        with np.load(path, allow_pickle=False) as archive:
+        opened = np.load(path, allow_pickle=False)
+        if not isinstance(opened, np.lib.npyio.NpzFile):
+            raise DataError(f"{path} is one array (numpy.save), no npz. Write it again with numpy.savez")
+        with opened as archive:
             name = next((name for name in _ARRAYS if name in archive.files), None)
             array = None if name is None else archive[name]
             found = ", ".join(archive.files) or "nothing"

@@ -178,9 +178,14 @@ def _ground(
     check_metrics(choices.metrics, data.info, feature_name=name)
     prepared: PreparedFeatures = plugin.prepare(base or data, cache_dir=paths.cache_dir(), device=device)
     notes = _identity_notes(content, prepared, name) if isinstance(content, StatisticsFile) else []
-    accuracy = prepared.details.get("heldout_accuracy")
-    if accuracy is not None:
-        notes.append(f"features '{name}': their classifier is right on {accuracy:.1%} of the held-out images")
+    if "heldout_accuracy" in prepared.details:
+        accuracy = prepared.details["heldout_accuracy"]
+        known = (
+            f"their classifier is right on {accuracy:.1%} of the held-out images"
+            if accuracy is not None
+            else ("nothing is held out: the classifier's accuracy is not known")
+        )
+        notes.append(f"features '{name}': {known}")
     ground = _Ground(source.name, source.split, data, name, prepared, notes)
     if choices.export is not None:
         _export(choices.export, ground)

@@ -20,7 +20,15 @@ from debiasctl.evaluation.jackknife import (
     group_moments,
     mean_jackknife,
 )
-from debiasctl.evaluation.metrics import CHANNELS, NEIGHBOURS, Outcome, distance_names, extra_names
+from debiasctl.evaluation.metrics import (
+    CHANNELS,
+    NEAREST,
+    NEIGHBOURS,
+    Outcome,
+    distance_names,
+    extra_names,
+    pixel_names,
+)
 from debiasctl.evaluation.neighbours import DENSITY_K, manifolds, nearest_distances
 from debiasctl.evaluation.observed import Observed, PixelStatistics
 from debiasctl.evaluation.reference import Reference, spread_indices
@@ -35,35 +43,51 @@ _SMALL = 1e-300  # keeps the logarithm of a class that is never seen finite
 
 @dataclass(frozen=True)
 class Real:
-    """What images are measured against; `pixels` are the training images', `spatial` the extractor's other features."""
+    """What images are measured against, as far as the metrics need it.
+
+    `pixels` are the training images', `spatial` the extractor's other features, `fresh` [M] held-out images' distances
+    to the nearest training image.
+    """
 
     reference: Reference
     pixels: PixelStatistics | None
     spatial: Reference | None
+    fresh: Tensor | None
     size: int
     channels: int
 
 
-def refusals(observed: Observed, real: Real, *, feature_name: str) -> dict[str, str]:
-    """The metrics that cannot be had of these images, each with the reason."""
+def fresh_distances(reference: Reference) -> Tensor | None:
+    """Of up to 10,000 held-out images to their nearest training images, [M]; None where they are too few, or none."""
+    heldout = reference.heldout_features
+    if reference.features is None or len(heldout) < _MIN_HELDOUT:
+        return None
+    return nearest_distances(heldout[spread_indices(len(heldout), _MOST_NEIGHBOURS)], reference.features)
+
+
+def refusals(observed: Observed, real: Real, names: Collection[str], *, feature_name: str) -> dict[str, str]:
+    """The metrics in `names` that cannot be had of these images, each with the reason."""
     reference = real.reference
     kernel, (score, spatial) = distance_names(feature_name)[1], extra_names(feature_name)
-    nearest = ("nearest_train_gap", "memorised_share")
-    pixel_names = [f"{kind}_shift_{name}" for kind in ("mean", "std") for name in CHANNELS.get(real.channels, {})]
-    pixel_names += ["mean_shift_squared", "colour_fd", "spectrum_distance"]
     refused: dict[str, str] = {}
     if reference.features is None:
         reason = "the reference holds a mean and a covariance, and no features of single images"
-        refused |= dict.fromkeys([kernel, *NEIGHBOURS, *nearest], reason)
+        refused |= dict.fromkeys([kernel, *NEIGHBOURS, *NEAREST], reason)
     else:
         least = min(len(observed), len(reference.features))
         if least <= DENSITY_K:
             refused |= dict.fromkeys(NEIGHBOURS, f"more than {DENSITY_K} images of either kind are needed, not {least}")
         if len(reference.heldout_features) < _MIN_HELDOUT:
             reason = f"at least {_MIN_HELDOUT} held-out images are needed, not {len(reference.heldout_features)}"
-            refused |= dict.fromkeys(nearest, reason)
+            refused |= dict.fromkeys(NEAREST, reason)
+        elif real.fresh is not None and not real.fresh.quantile(_QUANTILE):
+            copies, num = int((real.fresh == 0).sum()), len(real.fresh)
+            refused["memorised_share"] = (
+                f"{copies} of {num} held-out images are copies of training images, so that nothing is nearer to them "
+                "than fresh images are"
+            )
     if real.pixels is None:
-        refused |= dict.fromkeys(pixel_names, "the reference holds no images")
+        refused |= dict.fromkeys(pixel_names(real.channels), "the reference holds no images")
     elif observed.shape[1:] != (real.size, real.size):
         refused["spectrum_distance"] = (
             f"images of {observed.shape[1]}x{observed.shape[2]} have other frequencies than real ones of {real.size}"
@@ -74,7 +98,7 @@ def refusals(observed: Observed, real: Real, *, feature_name: str) -> dict[str, 
         refused[spatial] = f"features '{feature_name}' give no spatial features"
     elif real.spatial is None:
         refused[spatial] = "the reference holds no spatial features"
-    return refused
+    return {name: reason for name, reason in refused.items() if name in names}
 
 
 def figures(observed: Observed, real: Real, names: Collection[str], *, feature_name: str) -> dict[str, Outcome]:
@@ -92,9 +116,11 @@ def figures(observed: Observed, real: Real, names: Collection[str], *, feature_n
         found[score] = _inception_score(observed.logits, observed.division)
     if any(name in names for name in NEIGHBOURS):
         found |= _neighbours(observed.features, real.reference, observed.division)
-    if "nearest_train_gap" in names or "memorised_share" in names:
-        found |= _nearest(observed.features, real.reference, observed.division)
-    if real.pixels is not None:
+    if any(name in names for name in NEAREST):
+        found |= _nearest(observed.features, real, observed.division)
+    if any(name in names for name in pixel_names(real.channels)):
+        assert observed.pixels is not None, "observed for these metrics"
+        assert real.pixels is not None, "refused otherwise"
         found |= _pixels(observed.pixels, real.pixels, names, division=observed.division)
     return {name: found[name] for name in names if name in found}
 
@@ -157,12 +183,10 @@ def _neighbours(features: Tensor, reference: Reference, division: Division) -> d
     }
 
 
-def _nearest(features: Tensor, reference: Reference, division: Division) -> dict[str, Outcome]:
-    assert reference.features is not None, "refused otherwise"
-    distances = nearest_distances(features, reference.features)
-    heldout = reference.heldout_features
-    kept = heldout[spread_indices(len(heldout), _MOST_NEIGHBOURS)]
-    fresh = nearest_distances(kept, reference.features)
+def _nearest(features: Tensor, real: Real, division: Division) -> dict[str, Outcome]:
+    assert real.reference.features is not None, "refused otherwise"
+    assert real.fresh is not None, "measured for these metrics"
+    distances, fresh = nearest_distances(features, real.reference.features), real.fresh
     scale = float(fresh.mean()) or 1.0  # all held-out images are copies: the distances themselves
     return {
         "nearest_train_gap": _of_means(distances, division, lambda mean: (float(mean) - float(fresh.mean())) / scale),

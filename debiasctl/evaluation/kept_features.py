@@ -15,9 +15,8 @@ def keep_features(folder: Path, features: Tensor, *, identity: str, images: str)
     Returns the file's name, which follows from `images`, a name of what was measured, and the identity.
     """
     name = f"{content_key({'images': images, 'features': identity})}.features.npz"
-    if not (folder / name).exists():
-        narrow = features.to(torch.float32)
-        kept = narrow if torch.equal(narrow.to(torch.float64), features) else features
-        with atomic_file(folder / name) as stream:
-            np.savez_compressed(stream, features=kept.numpy(), identity=np.array(identity))
+    narrow = features.to(torch.float32)
+    kept = narrow if torch.equal(narrow.to(torch.float64), features) else features
+    with atomic_file(folder / name) as stream:
+        np.savez_compressed(stream, features=kept.numpy(), identity=np.array(identity))
     return name

@@ -11,16 +11,18 @@ from torch import Tensor
 
 from debiasctl.api import DatasetInfo, LoadedDataset, PreparedFeatures, Split
 from debiasctl.errors import EvaluationError
-from debiasctl.evaluation.figures import Real, figures, refusals
+from debiasctl.evaluation.figures import Real, figures, fresh_distances, refusals
 from debiasctl.evaluation.intervals import METHOD, SHARE_METHOD, jackknife_interval, refusal, share_interval
 from debiasctl.evaluation.jackknife import Division
 from debiasctl.evaluation.metrics import (
+    NEAREST,
     Outcome,
     available_metrics,
     check_metrics,
     default_features,
     distance_names,
     extra_names,
+    pixel_names,
 )
 from debiasctl.evaluation.observed import EXTRAS, Observed, PixelStatistics, Shape, observe, real_pixels
 from debiasctl.evaluation.reference import (
@@ -66,7 +68,8 @@ def observe_for(
     wanted = dict(zip(EXTRAS, extra_names(feature_name), strict=True))
     extras = [extra for extra, name in wanted.items() if name in names and hasattr(features, extra)]
     check_shape = partial(_check_shape, info=info, any_size=getattr(features, "any_size", False))
-    return observe(images, features, extras=extras, batch_size=batch_size, check_shape=check_shape)
+    pixels = _any_of(pixel_names(info.channels), names)
+    return observe(images, features, extras=extras, pixels=pixels, batch_size=batch_size, check_shape=check_shape)
 
 
 def measure(
@@ -81,6 +84,8 @@ def measure(
     max_reference: int = MAX_IMAGES,
 ) -> dict[str, Any]:
     """Every metric of `images`, or of what `observe_for` found of them, against the training images, ready for JSON.
+
+    What `observe_for` found was found for the same `metrics`.
 
     A Fréchet distance of N images is biased upward, the more the smaller N, so each figure stands beside its `floor`,
     the same figure for real held-out images, of the same number: of `floor_num` = N held-out images spread evenly where
@@ -112,36 +117,41 @@ def measure(
     )
     known = partial(reference_statistics, data, cache_dir=cache_dir, max_images=max_reference, batch_size=batch_size)
     reference, spatial, pixels, heldout_pixels = known(features), None, None, None
-    if len(data.train):
+    if len(data.train) and _any_of(pixel_names(data.info.channels), names):
         pixels, heldout_pixels = real_pixels(data, cache_dir=cache_dir, max_images=max_reference, batch_size=batch_size)
-        if observed.spatial is not None:
-            spatial = known(_Spatial(features, observed.spatial.shape[1]))
-    real = Real(reference, pixels, spatial, size=data.info.image_size, channels=data.info.channels)
-    refused = refusals(observed, real, feature_name=feature_name)
+    if len(data.train) and observed.spatial is not None:
+        spatial = known(_Spatial(features, observed.spatial.shape[1]))
+    fresh = fresh_distances(reference) if _any_of(NEAREST, names) else None
+    real = Real(reference, pixels, spatial, fresh, size=data.info.image_size, channels=data.info.channels)
+    refused = refusals(observed, real, names, feature_name=feature_name)
     _check_refused(metrics, refused)
     names = [name for name in names if name not in refused]
     outcomes = figures(observed, real, names, feature_name=feature_name)
     logits = None
     if observed.logits is not None and len(data.heldout) > 1:
         indices = spread_indices(len(data.heldout), max_reference)
-        logits = observe(data.heldout, features, indices=indices, extras=["logits"], batch_size=batch_size).logits
+        logits = observe(
+            data.heldout, features, indices=indices, extras=["logits"], pixels=False, batch_size=batch_size
+        ).logits
     floors, matched, floor_num = _floors(observed, outcomes, real, heldout_pixels, logits, feature_name=feature_name)
     described = available_metrics(data.info, feature_name)
+    measured = {
+        name: {
+            "value": outcome.value,
+            "num": outcome.num,
+            **_uncertainty(outcome),
+            "floor": floors.get(name),
+            "floor_num": floor_num,
+            "value_at_floor_num": matched.get(name),
+            **described[name],
+            **(outcome.details() if outcome.details else {}),
+        }
+        for name, outcome in outcomes.items()
+    }
+    frechet, spatial_name = distance_names(feature_name)[0], extra_names(feature_name)[1]
     return {
-        "metrics": {
-            name: {
-                "value": outcome.value,
-                "num": outcome.num,
-                **_uncertainty(outcome),
-                "floor": floors.get(name),
-                "floor_num": floor_num,
-                "value_at_floor_num": matched.get(name),
-                **described[name],
-                **(outcome.details() if outcome.details else {}),
-            }
-            for name, outcome in outcomes.items()
-        },
-        "unavailable": {name: reason for name, reason in refused.items() if name in described},
+        "metrics": measured,
+        "unavailable": refused,
         "reference": {
             "split": "train",
             "num": len(reference.features) if reference.features is not None else None,
@@ -152,7 +162,8 @@ def measure(
             "feature_dimension": features.dimension,
             "feature_details": dict(features.details),
         },
-        "notes": _notes(names, feature_name, num=len(observed), floor_num=floor_num, reference=reference),
+        "notes": _notes(names, feature_name, num=len(observed), floor_num=floor_num, reference=reference)
+        + _below_zero(measured, [frechet, spatial_name, "colour_fd"]),
     }
 
 
@@ -168,12 +179,13 @@ def _floors(
     """The figures of real held-out images, of as many of the images as are held out, and that number."""
     heldout = real.reference.heldout_features
     kept = spread_indices(len(heldout), len(observed))
-    if len(kept) < 2 or pixels is None:
+    if len(kept) < 2:
         return {}, {}, 0
+    pixels = None if pixels is None else pixels.take(kept)
     spatial = None if real.spatial is None else real.spatial.heldout_features[kept]
     shape = (real.channels, real.size, real.size)
     logits = None if logits is None else logits[kept]
-    fresh = Observed(shape, heldout[kept], pixels.take(kept), Division.of(len(kept)), logits, spatial)
+    fresh = Observed(shape, heldout[kept], pixels, Division.of(len(kept)), logits, spatial)
     values = _values(figures(fresh, real, outcomes, feature_name=feature_name))
     if len(kept) == len(observed):
         return values, _values(outcomes), len(kept)
@@ -218,6 +230,10 @@ def _check_shape(shape: Shape, *, info: DatasetInfo, any_size: bool) -> None:
     )
 
 
+def _any_of(some: Sequence[str], names: Sequence[str]) -> bool:
+    return any(name in names for name in some)
+
+
 def _check_refused(metrics: Sequence[str] | None, refused: Mapping[str, str]) -> None:
     named = [f"'{name}': {refused[name]}" for name in metrics or () if name in refused]
     if named:
@@ -244,3 +260,14 @@ def _notes(names: Sequence[str], feature_name: str, *, num: int, floor_num: int,
             f"first {floor_num} of the {num}"
         )
     return notes
+
+
+def _below_zero(measured: Mapping[str, Mapping[str, Any]], names: Sequence[str]) -> list[str]:
+    """A distance is not negative, so such an interval says that its assumption does not hold."""
+    found = [name for name in names if name in measured and (measured[name]["interval"] or {"high": 0})["high"] < 0]
+    if not found:
+        return []
+    return [
+        f"{', '.join(found)}: the interval lies below 0, so the images are no independent sample of anything at that "
+        "distance: they overlap the reference, or their classes were chosen"
+    ]

@@ -12,6 +12,7 @@ from debiasctl.validation import did_you_mean
 LOWER, HIGHER, ZERO = "lower", "higher", "closer to 0"
 CHANNELS = {1: {"grey": "grey value"}, 3: {"r": "red", "g": "green", "b": "blue"}}
 NEIGHBOURS = ("precision", "recall", "density", "coverage")
+NEAREST = ("nearest_train_gap", "memorised_share")
 _RGB = ("mean_shift_squared", "colour_fd")
 
 
@@ -28,6 +29,12 @@ def distance_names(feature_name: str) -> tuple[str, str]:
 def extra_names(feature_name: str) -> tuple[str, str]:
     """What the score by class probabilities and the Fréchet distance of spatial features are called."""
     return ("inception_score", "sfid") if feature_name == "inception" else (f"is_{feature_name}", f"sfd_{feature_name}")
+
+
+def pixel_names(channels: int) -> list[str]:
+    """The metrics of the pixels themselves, which need no features, of images with so many channels."""
+    shifts = [f"{kind}_shift_{name}" for kind in ("mean", "std") for name in CHANNELS.get(channels, {})]
+    return [*shifts, *(_RGB if channels == 3 else ()), "spectrum_distance"]
 
 
 def available_metrics(info: DatasetInfo, feature_name: str) -> dict[str, dict[str, str]]:

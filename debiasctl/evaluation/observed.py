@@ -43,13 +43,13 @@ class PixelStatistics:
 class Observed:
     """N images as an extractor and the eye see them.
 
-    `features` are float [N, D], `division` the jackknife's; `logits` [N, K] and `spatial` features [N, E] are there
-    where the extractor gives them.
+    `features` are float [N, D], `division` the jackknife's; `pixels` are there where they were asked for, `logits`
+    [N, K] and `spatial` features [N, E] where the extractor gives them too.
     """
 
     shape: Shape
     features: Tensor
-    pixels: PixelStatistics
+    pixels: PixelStatistics | None
     division: Division
     logits: Tensor | None = None
     spatial: Tensor | None = None
@@ -60,7 +60,8 @@ class Observed:
     def take(self, indices: Tensor) -> "Observed":
         """Of these images."""
         logits, spatial = (None if extra is None else extra[indices] for extra in (self.logits, self.spatial))
-        pixels, division = self.pixels.take(indices), self.division.take(indices)
+        pixels = None if self.pixels is None else self.pixels.take(indices)
+        division = self.division.take(indices)
         return Observed(self.shape, self.features[indices], pixels, division, logits, spatial)
 
 
@@ -70,11 +71,13 @@ def observe(
     *,
     indices: Tensor | None = None,
     extras: Collection[str] = (),
+    pixels: bool = True,
     batch_size: int = 256,
     check_shape: Callable[[Shape], None] = lambda shape: None,
 ) -> Observed:
-    """Read `images` (those at `indices`; all of them without) once, in batches; `extras` of `EXTRAS`.
+    """Read `images` (those at `indices`; all of them without) once, in batches.
 
+    Beside the features it finds `extras` of `EXTRAS` and, unless told otherwise, the `pixels`' statistics.
     `check_shape` is called with the images' channels, height and width before the extractor sees them.
 
     Raises:
@@ -83,9 +86,9 @@ def observe(
     """
     indices = torch.arange(len(images)) if indices is None else indices
     if len(indices) < 2:
-        raise EvaluationError(f"a distance needs at least 2 images, not {len(indices)}. Draw more: --num")
+        raise EvaluationError(f"a distance needs at least 2 images, not {len(indices)}. Give more of them")
     rows: dict[str, list[Tensor]] = {"features": [], **{name: [] for name in extras}}
-    pixels: list[PixelStatistics] = []
+    statistics: list[PixelStatistics] = []
     shape: Shape | None = None
     for part in torch.split(indices, batch_size):
         batch = _checked_images(images.images(part), shape)
@@ -95,11 +98,13 @@ def observe(
         for name, found in rows.items():
             method = features if name == "features" else getattr(features, name)
             found.append(_checked_rows(method(batch), len(batch), features.dimension if name == "features" else None))
-        pixels.append(_pixel_statistics(batch))
+        if pixels:
+            statistics.append(_pixel_statistics(batch))
     assert shape is not None, "there are images"
     joined = {name: torch.cat(found) for name, found in rows.items()}
     division = Division.of(len(indices), images.labels(indices))
-    return Observed(shape, joined["features"], _joined(pixels), division, joined.get("logits"), joined.get("spatial"))
+    of_pixels = _joined(statistics) if pixels else None
+    return Observed(shape, joined["features"], of_pixels, division, joined.get("logits"), joined.get("spatial"))
 
 
 def real_pixels(data: LoadedDataset, *, cache_dir: Path, max_images: int, batch_size: int) -> list[PixelStatistics]:

@@ -16,12 +16,17 @@ def radial_power(images: Tensor) -> Tensor:
     height, width = images.shape[2:]
     size = min(height, width)
     x = images.to(torch.float64) / 127.5 - 1
-    power = torch.fft.fft2(x).abs().square().mean(dim=1).flatten(1) / (height * width)  # [N, H W]
-    down, across = (torch.fft.fftfreq(length, dtype=torch.float64) * size for length in (height, width))
+    power = torch.fft.rfft2(x).abs().square().mean(dim=1).flatten(1) / (height * width)  # [N, H (W // 2 + 1)]
+    down = torch.fft.fftfreq(height, dtype=torch.float64) * size
+    across = torch.fft.rfftfreq(width, dtype=torch.float64) * size
     radius = (down[:, None].square() + across.square()).sqrt().round().to(torch.int64).flatten()
-    sums = torch.zeros(len(images), int(radius.max()) + 1, dtype=torch.float64).index_add_(1, radius, power)
+    # rfft2 leaves out the columns whose power is that of another, at the opposite frequency
+    times = torch.ones(height, width // 2 + 1, dtype=torch.float64)
+    times[:, 1 : (width + 1) // 2] = 2
+    times = times.flatten()
+    sums = torch.zeros(len(images), int(radius.max()) + 1, dtype=torch.float64).index_add_(1, radius, power * times)
     bands = slice(1, size // 2 + 1)
-    return sums[:, bands] / torch.bincount(radius)[bands]
+    return sums[:, bands] / torch.bincount(radius, weights=times)[bands]
 
 
 def spectrum_distance(power: Tensor, reference: Tensor) -> float:

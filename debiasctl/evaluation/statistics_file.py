@@ -57,7 +57,7 @@ def read_statistics(path: Path) -> StatisticsFile:
             raise EvaluationError(
                 f"the statistics in {path} are damaged ({error}). Fetch or make them again"
             ) from error
-    if mean.ndim != 1 or covariance.shape != (len(mean), len(mean)):
+    if mean.ndim != 1 or not len(mean) or covariance.shape != (len(mean), len(mean)):
         raise EvaluationError(
             f"{path}: mu {list(mean.shape)} and sigma {list(covariance.shape)} are no mean [D] and covariance [D, D]"
         )

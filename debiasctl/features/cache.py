@@ -23,14 +23,17 @@ def cached_tensors(
     """The tensors and the manifest in `folder`, made by `make` (tensors, details for the manifest) where missing.
 
     The manifest holds the details and `sha256` of the tensors' file. One process makes them; others wait for it.
-    Damaged files are made again, with a warning: the cache is ours.
+    Damaged files are made again, with a warning: the cache is ours. A folder that is whole is only read.
     """
+    whole = _read(folder, warn=False)
+    if whole is not None:
+        return whole
     with writing(folder):
         folder.parent.mkdir(parents=True, exist_ok=True)
         lock = FileLock(folder.with_name(folder.name + ".lock"))
         lock.acquire()
     try:
-        found = _read(folder)
+        found = _read(folder, warn=True)  # another process may have made them in the meantime
         if found is None:
             tensors, details = make()
             data = save({name: tensor.contiguous() for name, tensor in tensors.items()})
@@ -43,7 +46,7 @@ def cached_tensors(
     return found
 
 
-def _read(folder: Path) -> tuple[dict[str, Tensor], dict[str, Any]] | None:
+def _read(folder: Path, *, warn: bool) -> tuple[dict[str, Tensor], dict[str, Any]] | None:
     if not (folder / _MANIFEST).exists():
         return None
     try:
@@ -54,5 +57,6 @@ def _read(folder: Path) -> tuple[dict[str, Tensor], dict[str, Any]] | None:
         reason = f"the checksum of {_TENSORS} is not the manifest's"
     except (OSError, ValueError, KeyError, TypeError) as error:
         reason = f"{type(error).__name__}: {error}"
-    _LOG.warning("the cached feature extractor in %s is damaged (%s); making it again", folder, reason)
+    if warn:
+        _LOG.warning("the cached feature extractor in %s is damaged (%s); making it again", folder, reason)
     return None

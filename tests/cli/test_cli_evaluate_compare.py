@@ -60,8 +60,22 @@ def test_the_table_shows_the_figures(evaluated: Path) -> None:
     (record,) = evaluate("a", "--num", "8", "--steps", "2", *LOCAL)
     for name, figure in record["metrics"].items():
         row = next(line for line in outcome.out.splitlines() if name in line).split()
-        assert row[:6] == ["2", "2", name, f"{figure['value']:.4g}", "-", f"{figure['value_at_floor_num']:.4g}"]
+        value, same = (f"{figure[part]:.4g}" for part in ("value", "value_at_floor_num"))
+        assert row[:7] == ["2", "2", name, value, "-", "-", same]
         assert f"{name}: no interval, {figure['interval_reason']}" in outcome.err.replace("fd_local, kd_local", name)
+
+
+def test_the_table_shows_the_interval_behind_what_it_is_of(evaluated: Path) -> None:
+    arguments = ("a", "--num", "100", "--steps", "2", *PIXELS, "--metrics", "fd_pixels")
+    (record,) = evaluate(*arguments)
+    figure = record["metrics"]["fd_pixels"]
+    header, row = (
+        next(line for line in succeed("evaluate", *arguments).out.splitlines() if part in line)
+        for part in ("95 % interval", "fd_pixels")
+    )
+    assert header.index("N 100") < header.index("corrected") < header.index("95 % interval")
+    low, high = (f"{figure['interval'][end]:.4g}" for end in ("low", "high"))
+    assert row.split()[3:8] == [f"{figure['value']:.4g}", f"{figure['corrected']:.4g}", low, "to", high]
 
 
 @pytest.mark.parametrize(

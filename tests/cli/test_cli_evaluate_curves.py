@@ -1,6 +1,7 @@
 """Figures of several checkpoints, and of a run against something else than its own data."""
 
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -54,6 +55,13 @@ def test_what_cannot_be_meant(evaluated: Path, arguments: list[str], message: st
     assert message in error_of("evaluate", "a", *DRAWN, *arguments, code=2)
 
 
+def test_all_checkpoints_of_a_run_without_one(evaluated: Path) -> None:
+    shutil.rmtree(find_run("a").path / "checkpoints")
+    message = error_of("evaluate", "a", *DRAWN, "--checkpoints", "all", code=1)
+    assert "run 'a' has no checkpoint. Train it first" in message
+    assert message == error_of("evaluate", "a", *DRAWN, code=1)
+
+
 def test_features_of_the_samples_are_kept(evaluated: Path) -> None:
     folder = find_run("a").evaluations_dir
     (record,) = evaluate("a", *DRAWN, "--steps", "2")
@@ -61,9 +69,12 @@ def test_features_of_the_samples_are_kept(evaluated: Path) -> None:
         assert kept["features"].shape == (8, 4)
         assert str(kept["identity"]) == record["measured"]["features_identity"]
     names = {path.name for path in folder.glob("*.npz")}
+    whole = (folder / record["features_file"]).read_bytes()
+    (folder / record["features_file"]).write_bytes(whole[:-50])
     (other,) = evaluate("a", "--num", "8", "--features", "pixels:dimension=4", "--steps", "2")
     assert other["features_file"] == record["features_file"]
     assert {path.name for path in folder.glob("*.npz")} == names
+    assert (folder / record["features_file"]).read_bytes() == whole
 
 
 def test_a_run_against_statistics_and_another_data_set(evaluated: Path, tmp_path: Path) -> None:

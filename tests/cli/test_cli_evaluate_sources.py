@@ -202,9 +202,12 @@ def test_a_data_set_as_the_reference_has_a_floor(tmp_path: Path) -> None:
     out = succeed("evaluate", "--samples", tmp_path / "digits.npz", "--reference", "digits", *features).out
     (row,) = [line.split() for line in out.splitlines() if "fd_pixels" in line]
     interval = figure["interval"]
-    assert row[:5] == [
-        "fd_pixels", f"{figure['value']:.4g}", f"{interval['low']:.4g}", "to", f"{interval['high']:.4g}"
-    ]  # fmt: skip
+    assert row[:6] == [
+        "fd_pixels",
+        *(f"{number:.4g}" for number in (figure["value"], figure["corrected"], interval["low"])),
+        "to",
+        f"{interval['high']:.4g}",
+    ]
 
 
 # ---------------------------------------------------------------- statistics
@@ -254,6 +257,7 @@ SIGMA = np.eye(24)
     "arrays, message",
     [
         ({"mu": np.zeros(5), "sigma": np.eye(5)}, "have 5 dimensions and these features 24"),
+        ({"mu": np.zeros(0), "sigma": np.zeros((0, 0))}, "are no mean [D] and covariance [D, D]"),
         ({"mu": np.zeros(24), "sigma": np.eye(5)}, "are no mean [D] and covariance [D, D]"),
         ({"mu": np.full(24, np.nan), "sigma": SIGMA}, "mu or sigma holds NaN or infinity"),
         ({"mu": np.zeros(24), "sigma": SIGMA + np.eye(24, k=1)}, "sigma is not symmetric"),
@@ -261,7 +265,7 @@ SIGMA = np.eye(24)
         ({"mu": np.zeros(24)}, "holds mu, and no images"),
         ({"mu": np.array(["a"] * 24), "sigma": SIGMA}, "are damaged"),
     ],
-    ids=["dimension", "shapes", "nan", "asymmetric", "negative", "no sigma", "text"],
+    ids=["dimension", "empty", "shapes", "nan", "asymmetric", "negative", "no sigma", "text"],
 )
 def test_statistics_that_are_none(images: Path, tmp_path: Path, arrays: dict, message: str) -> None:
     np.savez(tmp_path / "stats.npz", **arrays)
@@ -340,6 +344,20 @@ def test_npz_files_that_cannot_be_measured(images: Path, tmp_path: Path, arrays:
     assert message in error_of(
         "evaluate", "--samples", tmp_path / "samples.npz", "--reference", images / "real", code=1
     )
+
+
+def test_features_whose_classifier_nobody_tested_say_so(images: Path) -> None:
+    found = measured(images / "real", images / "real", "--features", "local-ssl:steps=2", "--metrics", "fd_local-ssl")
+    note = "features 'local-ssl': nothing is held out: the classifier's accuracy is not known"
+    assert found["notes"].count(note) == 1
+
+
+def test_an_array_under_the_name_of_an_npz(images: Path, tmp_path: Path) -> None:
+    path = tmp_path / "samples.npz"
+    with path.open("wb") as stream:
+        np.save(stream, pixels_of(images / "grey"))
+    message = error_of("evaluate", "--samples", path, "--reference", images / "real", code=1)
+    assert "samples.npz is one array (numpy.save), no npz. Write it again with numpy.savez" in message
 
 
 @pytest.mark.parametrize("damage", ["cut", "text"])

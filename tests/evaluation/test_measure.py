@@ -1,3 +1,4 @@
+import dataclasses
 import json
 
 import numpy as np
@@ -161,6 +162,16 @@ def test_figures_do_not_depend_on_the_batch_size(digits, photos, digit_features,
 def test_only_what_is_asked_for(photos, photo_features, tmp_path):
     result = measured(photos.heldout.array, photos, photo_features, tmp_path, "pixels", metrics=["colour_fd"])
     assert list(result["metrics"]) == ["colour_fd"]
+    assert result["unavailable"] == {}
+
+
+def test_pixels_are_looked_at_only_for_metrics_of_pixels(digits, digit_features, tmp_path, monkeypatch):
+    given = {"metrics": ["fd_local", "kd_local"], "info": digits.info, "feature_name": "local"}
+    assert observe_for(digits.heldout, digit_features, **given).pixels is None
+    result = measured(digits.heldout.array, digits, digit_features, tmp_path, metrics=given["metrics"])
+    assert list(result["metrics"]) == given["metrics"]
+    assert all(entry["floor"] is not None for entry in result["metrics"].values())
+    assert not list(tmp_path.rglob("pixels-*"))
 
 
 def test_few_images_are_noted(photos, photo_features, tmp_path):
@@ -239,6 +250,31 @@ def test_copies_of_training_images_are_found(digits, digit_features, tmp_path):
     assert entries["nearest_train_gap"]["value"] == -1
     assert entries["memorised_share"]["floor"] < 0.05
     assert abs(entries["nearest_train_gap"]["floor"]) < 0.2
+
+
+def test_copies_are_not_counted_where_fresh_images_are_copies(digits, digit_features, tmp_path):
+    images = digits.heldout.array.clone()
+    num = len(images) // 50
+    images[:num] = digits.train.array[:num]
+    data = dataclasses.replace(digits, heldout=ArraySplit(images, digits.heldout.targets), content_hash="leaking")
+    copies = digits.train.array[:150]
+    found = measured(copies, data, digit_features, tmp_path)
+    assert "memorised_share" not in found["metrics"]
+    assert f"{num} of {len(images)} held-out images are copies" in found["unavailable"]["memorised_share"]
+    assert found["metrics"]["nearest_train_gap"]["value"] == -1
+    with pytest.raises(EvaluationError, match=r"'memorised_share': .* are copies of training images"):
+        measured(copies, data, digit_features, tmp_path, metrics=["memorised_share"])
+
+
+def test_an_interval_below_0_is_noted(digits, digit_features, tmp_path):
+    note = "the interval lies below 0, so the images are no independent sample"
+    own, other = (
+        measured(split.array, digits, digit_features, tmp_path, metrics=["fd_local"])
+        for split in (digits.train, digits.heldout)
+    )
+    assert own["metrics"]["fd_local"]["interval"]["high"] < 0
+    assert [text.startswith(f"fd_local: {note}") for text in own["notes"]].count(True) == 1
+    assert not any(note in text for text in other["notes"])
 
 
 def test_what_cannot_be_had_is_refused_by_name_and_listed_otherwise(digits, digit_features, tmp_path):

@@ -83,5 +83,5 @@ def test_images_of_several_shapes_are_refused():
 
 @pytest.mark.parametrize("num", [0, 1])
 def test_one_image_is_too_few(num):
-    with pytest.raises(EvaluationError, match="at least 2 images"):
+    with pytest.raises(EvaluationError, match=rf"at least 2 images, not {num}\. Give more of them"):
         observe(ArraySplit(torch.zeros(num, 1, 8, 8, dtype=torch.uint8)), Means())

@@ -7,7 +7,7 @@ from safetensors.torch import load_file
 
 from debiasctl.api import ArraySplit, Features, LoadedDataset
 from debiasctl.errors import EvaluationError, UsageError
-from debiasctl.features import local
+from debiasctl.features import cache, local
 from debiasctl.features.local import Local
 
 CPU = torch.device("cpu")
@@ -163,6 +163,17 @@ def test_a_classifier_that_knows_nothing_is_refused(digits, tmp_path, no_trainin
     assert prepared(digits, tmp_path, steps=2, min_accuracy=accuracy).identity == features.identity
     with pytest.raises(EvaluationError):
         prepared(digits, tmp_path, steps=2, min_accuracy=accuracy + 1e-6)
+
+
+def test_a_whole_cache_is_only_read(digits, tmp_path, no_training, monkeypatch):
+    made = prepared(digits, tmp_path)
+
+    def refuse(*arguments):
+        raise AssertionError("the folder may be read-only")
+
+    no_training()
+    monkeypatch.setattr(cache, "FileLock", refuse)
+    assert prepared(digits, tmp_path).identity == made.identity
 
 
 def test_no_held_out_images(digits, tmp_path):
