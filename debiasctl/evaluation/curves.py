@@ -55,9 +55,9 @@ def plot_curves(path: Path, records: Sequence[dict[str, Any]]) -> None:
             panel.legend(frameon=False)
     for panel in list(panels)[len(names) :]:
         panel.set_visible(False)
-    figure.suptitle(
-        f"run '{records[0]['run']}': {records[0]['measured']['num']} images, {records[0]['measured']['sampler'].partition(':')[0]}"
-    )
+    measured = records[0]["measured"]
+    sampler = measured["sampler"].partition(":")[0]
+    figure.suptitle(f"run '{records[0]['run']}': {measured['num']} images by {sampler}")
     kind = path.suffix.lower()[1:]
     # names of parts, and no date, that one plot is one file
     with atomic_file(path) as stream, rc_context({"svg.fonttype": "none", "svg.hashsalt": "debiasctl"}):
