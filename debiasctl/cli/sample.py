@@ -89,6 +89,8 @@ def sample(
     if rank() == 0:
         _check_out(out)
         _check_trajectory(trajectory)
+        if out is not None and trajectory is not None and out.resolve() == trajectory.resolve():
+            raise UsageError(f"--out and --trajectory both name {out}. Give each a file of its own")
         show_log()
     from debiasctl.sampling import make_request
     from debiasctl.sampling.strip import Row, check_rows

@@ -169,6 +169,8 @@ def ode_bits(model: Model, method: Ode, *, draws: Draws, on_progress: OnProgress
     nfe = draws.num * _EVALUATIONS * (method.num_steps + method.num_steps // 2)
     if process.snr[-1] == 0:
         nfe += draws.num * _EVALUATIONS  # Heun's two, at the end of the finer and of the coarser solution
+    if figure["discretisation"] > figure["se"]:
+        notes.append("the integrator's error is larger than the standard error: raise --steps")
     return {"nfe": nfe, "metrics": {"ode_bits_per_dim": figure}, "terms": [], "notes": notes}
 
 

@@ -174,3 +174,11 @@ def test_learning_shows_in_the_samples() -> None:
             return float(((arrays["images"][..., 0].mean(axis=0) - real) ** 2).mean())
 
     assert distance("150") < distance("0") / 2
+
+
+def test_a_grid_and_a_trajectory_need_a_file_each(tmp_path: Path) -> None:
+    succeed("train", "digits", *OPTIONS, "--steps", "1", "--name", "two-files")
+    same = tmp_path / "w.png"
+    message = error_of("sample", "two-files", "--num", "2", "--out", same, "--trajectory", same, code=2)
+    assert "both name" in message
+    assert not same.exists()
