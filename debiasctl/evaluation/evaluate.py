@@ -8,13 +8,14 @@ from typing import Any
 
 import torch
 
-from debiasctl import paths, registry
-from debiasctl.api import ArraySplit, DataLocation, DatasetInfo, LoadedDataset, PreparedFeatures, Split
+from debiasctl import paths, processes, registry
+from debiasctl.api import DataLocation, DatasetInfo, LoadedDataset, PreparedFeatures
 from debiasctl.errors import EvaluationError, UsageError
 from debiasctl.evaluation.choices import Choices
+from debiasctl.evaluation.extraction import FEATURES
 from debiasctl.evaluation.kept_features import keep_features
-from debiasctl.evaluation.measure import check_metrics, default_features, measure, observe_for
-from debiasctl.evaluation.reference import FixedReference, fixed_reference, reference_statistics
+from debiasctl.evaluation.measure import Measurement, Seen, check_metrics, default_features
+from debiasctl.evaluation.reference import FixedReference, fixed_reference
 from debiasctl.evaluation.sources import Source, open_images, open_reference
 from debiasctl.evaluation.statistics_file import StatisticsFile, write_statistics
 from debiasctl.files import content_key, write_json
@@ -31,13 +32,11 @@ _CLASSES_UNKNOWN = (
 
 @dataclass(frozen=True)
 class _Ground:
-    """What images are measured against: `data` under `name`, of which `split`, in the features of that name."""
+    """What images are measured against: the data under `name`, of which `split`."""
 
     name: str
     split: str
-    data: LoadedDataset
-    feature_name: str
-    features: PreparedFeatures
+    measurement: Measurement
     notes: list[str]
 
 
@@ -53,6 +52,8 @@ def evaluate(
     on_progress: Callable[[float, int], None] | None = None,
 ) -> list[dict[str, Any]]:
     """Measure a run's samples, one record a request, each stored in the run's folder under its content's key.
+
+    Every process of a group calls this; the first one gets the records.
 
     A record holds `run`, `checkpoint`, `images_seen` (in training), `nfe`, `metrics` (see `measure`), `notes`,
     `samples`, `features_file` (the images' features, beside the record) and `measured`: everything that must be equal
@@ -73,6 +74,9 @@ def evaluate(
         drawn = sample(
             run, spec, request, device=device, batch_size=batch_size, on_progress=on_progress, networks=networks
         )
+        seen = ground.measurement.see(drawn.split())
+        if processes.rank() > 0:
+            continue
         record = {
             "schema_version": SCHEMA_VERSION,
             "run": run.name,
@@ -90,9 +94,7 @@ def evaluate(
             "class": request.label,
             "precision": request.precision,
         }
-        records.append(
-            _measured(ArraySplit(drawn.images, drawn.labels), ground, record, conditions, choices, run.evaluations_dir)
-        )
+        records.append(_measured(seen, ground, record, conditions, choices, run.evaluations_dir))
     return records
 
 
@@ -101,7 +103,8 @@ def evaluate_images(
 ) -> list[dict[str, Any]]:
     """Measure the images in a folder, zip or npz: one record, as `evaluate` makes it, with `run` None.
 
-    It is stored below the user's folder, in `evaluations`.
+    Every process of a group calls this; the first one gets the record, which is stored below the user's folder, in
+    `evaluations`.
 
     Raises:
         UsageError: no reference is chosen; and as `evaluate`.
@@ -111,6 +114,9 @@ def evaluate_images(
     images = open_images(path, location)
     ground = _ground(open_reference(choices.reference, location), images.info, choices, device=device, own=None)
     ground.notes.append(_CLASSES_UNKNOWN)
+    seen = ground.measurement.see(images.train)
+    if processes.rank() > 0:
+        return []
     record = {
         "schema_version": SCHEMA_VERSION,
         "run": None,
@@ -122,29 +128,21 @@ def evaluate_images(
     }
     conditions = dict.fromkeys(("sampler", "steps", "seed", "weights", "class", "precision"))
     folder = paths.home() / "evaluations"
-    return [_measured(images.train, ground, record, {"num": len(images.train), **conditions}, choices, folder)]
+    return [_measured(seen, ground, record, {"num": len(images.train), **conditions}, choices, folder)]
 
 
 def _measured(
-    images: Split, ground: _Ground, record: dict[str, Any], conditions: dict[str, Any], choices: Choices, folder: Path
+    seen: Seen, ground: _Ground, record: dict[str, Any], conditions: dict[str, Any], choices: Choices, folder: Path
 ) -> dict[str, Any]:
     """The record with its figures, stored in `folder`, and beside it the features of the images."""
-    observed = observe_for(
-        images, ground.features, metrics=choices.metrics, info=ground.data.info, feature_name=ground.feature_name
-    )
-    found = measure(
-        observed,
-        ground.data,
-        ground.features,
-        feature_name=ground.feature_name,
-        metrics=choices.metrics,
-        cache_dir=paths.cache_dir(),
-    )
+    measurement = ground.measurement
+    found = measurement.figures(seen, asked_for=choices.metrics or ())
+    identity = measurement.features.identity
     measured = {
         "dataset": ground.name,
-        "dataset_hash": ground.data.content_hash,
-        "features": ground.feature_name,
-        "features_identity": ground.features.identity,
+        "dataset_hash": measurement.data.content_hash,
+        "features": measurement.feature_name,
+        "features_identity": identity,
         "reference": ground.split,
         "reference_num": found["reference"]["num"],
         **conditions,
@@ -156,10 +154,10 @@ def _measured(
         "unavailable": found["unavailable"],
         "reference": {**found["reference"], "split": ground.split},
         "notes": [*ground.notes, *found["notes"]],
-        "features_file": keep_features(folder, observed.features, identity=ground.features.identity, images=samples),
+        "features_file": keep_features(folder, seen.observed.features, identity=identity, images=samples),
     }
-    identity = {"measured": measured, "metrics": sorted(found["metrics"]), "samples": samples}
-    write_json(folder / f"{content_key(identity)}.json", record)
+    key = {"measured": measured, "metrics": sorted(found["metrics"]), "samples": samples}
+    write_json(folder / f"{content_key(key)}.json", record)
     return record
 
 
@@ -175,7 +173,7 @@ def _ground(
     name, plugin = _features(choices, base, source)
     data = fixed_reference(content, images) if isinstance(content, StatisticsFile) else content
     _check_fit(data, images, plugin, name=name)
-    check_metrics(choices.metrics, data.info, feature_name=name)
+    names = check_metrics(choices.metrics, data.info, feature_name=name)
     prepared: PreparedFeatures = plugin.prepare(base or data, cache_dir=paths.cache_dir(), device=device)
     notes = _identity_notes(content, prepared, name) if isinstance(content, StatisticsFile) else []
     if "heldout_accuracy" in prepared.details:
@@ -186,7 +184,8 @@ def _ground(
             else ("nothing is held out: the classifier's accuracy is not known")
         )
         notes.append(f"features '{name}': {known}")
-    ground = _Ground(source.name, source.split, data, name, prepared, notes)
+    measurement = Measurement(data, prepared, name, names, paths.cache_dir(), shared=True)
+    ground = _Ground(source.name, source.split, measurement, notes)
     if choices.export is not None:
         _export(choices.export, ground)
     return ground
@@ -254,18 +253,22 @@ def _identity_notes(statistics: StatisticsFile, features: PreparedFeatures, name
 
 
 def _export(path: Path, ground: _Ground) -> None:
-    if isinstance(ground.data, FixedReference):
+    measurement = ground.measurement
+    if isinstance(measurement.data, FixedReference):
         raise UsageError("--export-reference: this reference is a file of statistics already. Copy it")
     if path.suffix.lower() != ".npz":
         raise UsageError(f"--export-reference {path}: statistics are written as .npz. Give a name that ends so")
-    reference = reference_statistics(ground.data, ground.features, cache_dir=paths.cache_dir())
+    rows = measurement.real().rows([FEATURES], shared=True)
+    if processes.rank() > 0:
+        return
+    reference = measurement.real().reference(rows, FEATURES)
     metadata = {
         "dataset": ground.name,
-        "dataset_hash": ground.data.content_hash,
+        "dataset_hash": measurement.data.content_hash,
         "split": ground.split,
         "num": None if reference.features is None else len(reference.features),
-        "features": ground.feature_name,
-        "features_identity": ground.features.identity,
-        "feature_details": dict(ground.features.details),
+        "features": measurement.feature_name,
+        "features_identity": measurement.features.identity,
+        "feature_details": dict(measurement.features.details),
     }
     write_statistics(path, reference.mean, reference.covariance, metadata=metadata)

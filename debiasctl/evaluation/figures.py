@@ -8,8 +8,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from debiasctl.api import DatasetInfo
 from debiasctl.evaluation.colour import colour_fd, mean_shift_squared, pixel_std
 from debiasctl.evaluation.distances import Moments, covariance_root, gaussian_moments
+from debiasctl.evaluation.extraction import FEATURES, PIXELS, SPATIAL, PixelStatistics
 from debiasctl.evaluation.intervals import Jackknife
 from debiasctl.evaluation.jackknife import (
     Division,
@@ -30,9 +32,11 @@ from debiasctl.evaluation.metrics import (
     pixel_names,
 )
 from debiasctl.evaluation.neighbours import DENSITY_K, manifolds, nearest_distances
-from debiasctl.evaluation.observed import Observed, PixelStatistics
-from debiasctl.evaluation.reference import Reference, spread_indices
+from debiasctl.evaluation.observed import Observed
+from debiasctl.evaluation.real import RealImages, RealRows
+from debiasctl.evaluation.reference import Reference
 from debiasctl.evaluation.spectrum import spectrum_distance
+from debiasctl.subsets import spread_indices
 
 MIN_PER_DIMENSION_OF_FIT = 16
 _MOST_NEIGHBOURS = 10_000
@@ -45,24 +49,41 @@ _SMALL = 1e-300  # keeps the logarithm of a class that is never seen finite
 class Real:
     """What images are measured against, as far as the metrics need it.
 
-    `pixels` are the training images', `spatial` the extractor's other features, `fresh` [M] held-out images' distances
-    to the nearest training image.
+    `reference` and `spatial` are the training images in the extractor's two spaces, with `kernel_self`, the mean kernel
+    between different ones; `pixels` are theirs, too. `heldout` are `num_heldout` other real images, with `fresh` [M],
+    distances of such to the nearest training image.
     """
 
+    info: DatasetInfo
     reference: Reference
-    pixels: PixelStatistics | None
     spatial: Reference | None
+    kernel_self: float | None
+    pixels: PixelStatistics | None
+    heldout: Observed | None
     fresh: Tensor | None
-    size: int
-    channels: int
+
+    @property
+    def num_heldout(self) -> int:
+        """How many held-out images there are."""
+        return 0 if self.heldout is None else len(self.heldout)
 
 
-def fresh_distances(reference: Reference) -> Tensor | None:
-    """Of up to 10,000 held-out images to their nearest training images, [M]; None where they are too few, or none."""
-    heldout = reference.heldout_features
-    if reference.features is None or len(heldout) < _MIN_HELDOUT:
-        return None
-    return nearest_distances(heldout[spread_indices(len(heldout), _MOST_NEIGHBOURS)], reference.features)
+def real_images(images: RealImages, rows: RealRows, names: Collection[str], *, feature_name: str) -> Real:
+    """What the metrics in `names` need of `images`, whose `rows` were read."""
+    info = images.data.info
+    size = (info.channels, info.image_size, info.image_size)
+    heldout = Observed.of(size, rows.heldout) if rows.heldout else None
+    measurable = FEATURES in rows.train
+    has_fresh = measurable and heldout is not None and len(heldout) >= _MIN_HELDOUT
+    return Real(
+        info,
+        images.reference(rows, FEATURES),
+        images.reference(rows, SPATIAL) if SPATIAL in rows.train else None,
+        images.kernel_self(rows) if measurable and distance_names(feature_name)[1] in names else None,
+        PixelStatistics.of(rows.train[PIXELS], channels=info.channels) if PIXELS in rows.train else None,
+        heldout,
+        images.fresh_distances(rows) if has_fresh and any(name in names for name in NEAREST) else None,
+    )
 
 
 def refusals(observed: Observed, real: Real, names: Collection[str], *, feature_name: str) -> dict[str, str]:
@@ -77,8 +98,8 @@ def refusals(observed: Observed, real: Real, names: Collection[str], *, feature_
         least = min(len(observed), len(reference.features))
         if least <= DENSITY_K:
             refused |= dict.fromkeys(NEIGHBOURS, f"more than {DENSITY_K} images of either kind are needed, not {least}")
-        if len(reference.heldout_features) < _MIN_HELDOUT:
-            reason = f"at least {_MIN_HELDOUT} held-out images are needed, not {len(reference.heldout_features)}"
+        if real.num_heldout < _MIN_HELDOUT:
+            reason = f"at least {_MIN_HELDOUT} held-out images are needed, not {real.num_heldout}"
             refused |= dict.fromkeys(NEAREST, reason)
         elif real.fresh is not None and not real.fresh.quantile(_QUANTILE):
             copies, num = int((real.fresh == 0).sum()), len(real.fresh)
@@ -87,10 +108,11 @@ def refusals(observed: Observed, real: Real, names: Collection[str], *, feature_
                 "than fresh images are"
             )
     if real.pixels is None:
-        refused |= dict.fromkeys(pixel_names(real.channels), "the reference holds no images")
-    elif observed.shape[1:] != (real.size, real.size):
+        refused |= dict.fromkeys(pixel_names(real.info.channels), "the reference holds no images")
+    elif observed.shape[1:] != (real.info.image_size, real.info.image_size):
         refused["spectrum_distance"] = (
-            f"images of {observed.shape[1]}x{observed.shape[2]} have other frequencies than real ones of {real.size}"
+            f"images of {observed.shape[1]}x{observed.shape[2]} have other frequencies than real ones of "
+            f"{real.info.image_size}"
         )
     if observed.logits is None:
         refused[score] = f"features '{feature_name}' give no class probabilities"
@@ -109,7 +131,7 @@ def figures(observed: Observed, real: Real, names: Collection[str], *, feature_n
     if frechet in names:
         found[frechet] = _frechet(observed.features, real.reference, observed.division)
     if kernel in names:
-        found[kernel] = _kernel(observed.features, real.reference, observed.division)
+        found[kernel] = _kernel(observed.features, real, observed.division)
     if spatial in names and observed.spatial is not None and real.spatial is not None:
         found[spatial] = _frechet(observed.spatial, real.spatial, observed.division)
     if score in names and observed.logits is not None:
@@ -118,7 +140,7 @@ def figures(observed: Observed, real: Real, names: Collection[str], *, feature_n
         found |= _neighbours(observed.features, real.reference, observed.division)
     if any(name in names for name in NEAREST):
         found |= _nearest(observed.features, real, observed.division)
-    if any(name in names for name in pixel_names(real.channels)):
+    if any(name in names for name in pixel_names(real.info.channels)):
         assert observed.pixels is not None, "observed for these metrics"
         assert real.pixels is not None, "refused otherwise"
         found |= _pixels(observed.pixels, real.pixels, names, division=observed.division)
@@ -147,10 +169,10 @@ def _frechet(features: Tensor, reference: Reference, division: Division) -> Outc
     return Outcome(value, num, jackknife, dimension=dimension, details=extrapolated)
 
 
-def _kernel(features: Tensor, reference: Reference, division: Division) -> Outcome:
-    assert reference.features is not None, "refused otherwise"
-    assert reference.kernel_self is not None, "kept with the features"
-    sums = KernelSums(features, reference.features, y_self=reference.kernel_self.item(), division=division)
+def _kernel(features: Tensor, real: Real, division: Division) -> Outcome:
+    assert real.reference.features is not None, "refused otherwise"
+    assert real.kernel_self is not None, "found for this metric"
+    sums = KernelSums(features, real.reference.features, y_self=real.kernel_self, division=division)
     return Outcome(sums.distance(), len(features), sums.jackknife)
 
 

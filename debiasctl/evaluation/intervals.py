@@ -56,18 +56,26 @@ def jackknife(statistic: Callable[[tuple[int, ...]], float], *, groups: int = GR
 def jackknife_interval(found: Jackknife, *, level: float = LEVEL) -> Interval:
     """Student's interval, with G - 1 degrees of freedom, about the mean of the pseudo-values.
 
-    The jackknife's variance counts what is quadratic in the images twice (Efron & Stein, 1981); near a distance of 0
-    that is almost all of it, and intervals would be up to 1.4 times too wide. The interactions b say how much it is,
-    Var(b)/(2 G²). Half of that is taken off, at most a quarter of the variance: without all of it intervals near 0,
-    where estimates are skewed, hold the truth too seldom (simulated by benchmarks/interval_coverage.py).
+    Half of the variance's excess (see `_students`) is taken off: without all of it intervals near 0, where estimates
+    are skewed, hold the truth too seldom (simulated by benchmarks/interval_coverage.py).
+    """
+    return _students(found, level=level, taken_off=0.5)
+
+
+def _students(found: Jackknife, *, level: float, taken_off: float) -> Interval:
+    """Of the jackknife's variance, less a share of its excess.
+
+    What is quadratic in the images is counted twice (Efron & Stein, 1981); near a distance of 0 that is almost all of
+    the variance, and intervals would be up to 1.4 times too wide. The interactions b say how much it is, Var(b)/(2 G²);
+    in truth it is half of the variance at most.
     """
     from scipy.special import stdtrit
 
     groups = len(found.pseudo_values)
     estimate = statistics.fmean(found.pseudo_values)
     variance = statistics.variance(found.pseudo_values) / groups
-    excess = statistics.variance(found.interactions) / (2 * groups**2) / 2
-    half = float(stdtrit(groups - 1, 0.5 + level / 2)) * math.sqrt(variance - min(excess, variance / 4))
+    excess = min(statistics.variance(found.interactions) / (2 * groups**2), variance / 2)
+    half = float(stdtrit(groups - 1, 0.5 + level / 2)) * math.sqrt(variance - taken_off * excess)
     return Interval(estimate, estimate - half, estimate + half, level)
 
 
@@ -86,13 +94,14 @@ def difference_interval(first: Jackknife, second: Jackknife, *, level: float = L
     """`second` minus `first`, for two sets of images of one number, measured against the same reference.
 
     The i-th images of both sets are in the same group, so that what noise they share cancels; it is valid for sets
-    that share none.
+    that share none. What is skewed in either cancels too, so that all of the variance's excess is taken off.
 
     Raises:
         ValueError: different numbers of groups.
     """
     pairs = ((first.pseudo_values, second.pseudo_values), (first.interactions, second.interactions))
-    return jackknife_interval(Jackknife(*([b - a for a, b in zip(*pair, strict=True)] for pair in pairs)), level=level)
+    between = Jackknife(*([b - a for a, b in zip(*pair, strict=True)] for pair in pairs))
+    return _students(between, level=level, taken_off=1)
 
 
 def refusal(num: int, dimension: int | None = None) -> str | None:

@@ -106,7 +106,11 @@ def frechet_jackknife(features: Tensor, reference: Gaussian, division: Division 
     if division.classes is not None:
         features = features.to(torch.float64)
         return jackknife(lambda left_out: reference.distance(_weighted_moments(features, division.weights(left_out))))
-    groups = group_moments(features, division)
+    return moments_jackknife(group_moments(features, division), reference)
+
+
+def moments_jackknife(groups: Sequence[Moments], reference: Gaussian) -> Jackknife:
+    """Of the Fréchet distance to `reference` of all rows, from the moments of each group's."""
     total = _union(groups)
 
     def distance(left_out: tuple[int, ...]) -> float:

@@ -1,21 +1,20 @@
 """Measures a set of images against a data set: the figures, the same figures for real images, and the notes on both."""
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
 
 from debiasctl.api import DatasetInfo, LoadedDataset, PreparedFeatures, Split
 from debiasctl.errors import EvaluationError
-from debiasctl.evaluation.figures import Real, figures, fresh_distances, refusals
+from debiasctl.evaluation.extraction import BATCH_SIZE, EXTRAS, FEATURES, PIXELS, Shape
+from debiasctl.evaluation.figures import Real, figures, real_images, refusals
 from debiasctl.evaluation.intervals import METHOD, SHARE_METHOD, jackknife_interval, refusal, share_interval
-from debiasctl.evaluation.jackknife import Division
 from debiasctl.evaluation.metrics import (
-    NEAREST,
     Outcome,
     available_metrics,
     check_metrics,
@@ -24,68 +23,134 @@ from debiasctl.evaluation.metrics import (
     extra_names,
     pixel_names,
 )
-from debiasctl.evaluation.observed import EXTRAS, Observed, PixelStatistics, Shape, observe, real_pixels
-from debiasctl.evaluation.reference import (
-    MAX_IMAGES,
-    Reference,
-    reference_statistics,
-    spread_indices,
-)
+from debiasctl.evaluation.observed import Observed, observe
+from debiasctl.evaluation.real import MAX_IMAGES, RealImages, RealRows
 
-__all__ = ["available_metrics", "check_metrics", "default_features", "distance_names", "measure", "observe_for"]
+__all__ = ["Measurement", "available_metrics", "check_metrics", "default_features", "distance_names", "measure"]
 
 
-class _Spatial:
-    """An extractor's spatial features as features of their own, so that their reference is kept like any other."""
+@dataclass(frozen=True)
+class Seen:
+    """What was found of a set of images, and of the real ones."""
 
-    def __init__(self, features: Any, dimension: int) -> None:
-        self.identity, self.dimension = f"{features.identity}-spatial", dimension
-        self.details: Mapping[str, Any] = {}
-        self._features = features
-
-    def __call__(self, images: Tensor) -> Tensor:
-        found: Tensor = self._features.spatial(images)
-        return found
+    observed: Observed
+    real: RealRows
 
 
-def observe_for(
-    images: Split,
-    features: PreparedFeatures,
-    *,
-    metrics: Sequence[str] | None,
-    info: DatasetInfo,
-    feature_name: str,
-    batch_size: int = 256,
-) -> Observed:
-    """What `measure` needs to know of `images` for `metrics`, in one pass; its `features` are float64 [N, D].
+@dataclass(frozen=True)
+class Measurement:
+    """The metrics in `names` (see `check_metrics`) against a data set, in features of that name.
 
-    Raises:
-        UsageError: see `check_metrics`.
-        EvaluationError: see `observe`; images that are not of the data set's channels, or of its size where the
-        extractor does not take any.
+    Images are first seen, by one process or by all of a group that share the work (`shared`), and then measured.
     """
-    names = check_metrics(metrics, info, feature_name=feature_name)
-    wanted = dict(zip(EXTRAS, extra_names(feature_name), strict=True))
-    extras = [extra for extra, name in wanted.items() if name in names and hasattr(features, extra)]
-    check_shape = partial(_check_shape, info=info, any_size=getattr(features, "any_size", False))
-    pixels = _any_of(pixel_names(info.channels), names)
-    return observe(images, features, extras=extras, pixels=pixels, batch_size=batch_size, check_shape=check_shape)
+
+    data: LoadedDataset
+    features: PreparedFeatures
+    feature_name: str
+    names: Sequence[str]
+    cache_dir: Path
+    batch_size: int = BATCH_SIZE
+    max_reference: int = MAX_IMAGES
+    shared: bool = False
+
+    def see(self, images: Split) -> Seen:
+        """Read the images, and the real ones where they are not known yet; `observed.features` are float64 [N, D].
+
+        Raises:
+            EvaluationError: features called Inception's that are not; images that are not of the data set's channels,
+            or of its size where the extractor does not take any; and see `observe`.
+        """
+        if self.feature_name == "inception" and not getattr(self.features, "verified_inception", False):
+            raise EvaluationError(
+                "features named 'inception' are not from verified weights, so their figures are no FID"
+            )
+        parts = self._parts()
+        observed = observe(
+            images,
+            self.features,
+            parts,
+            batch_size=self.batch_size,
+            check_shape=partial(_check_shape, info=self.data.info, any_size=getattr(self.features, "any_size", False)),
+            shared=self.shared,
+        )
+        return Seen(observed, self.real().rows(parts, shared=self.shared))
+
+    def figures(self, seen: Seen, *, asked_for: Sequence[str] = ()) -> dict[str, Any]:
+        """Every metric of what was seen, as `measure` returns it; those `asked_for` are there, or refused.
+
+        Raises:
+            EvaluationError: a metric asked for that these images, features or reference do not have.
+        """
+        observed, name = seen.observed, self.feature_name
+        real = real_images(self.real(), seen.real, self.names, feature_name=name)
+        refused = refusals(observed, real, self.names, feature_name=name)
+        _check_refused(asked_for, refused)
+        outcomes = figures(observed, real, [one for one in self.names if one not in refused], feature_name=name)
+        floors, matched, floor_num = _floors(observed, outcomes, real, feature_name=name)
+        described = available_metrics(self.data.info, name)
+        measured = {
+            name: {
+                "value": outcome.value,
+                "num": outcome.num,
+                **_uncertainty(outcome),
+                "floor": floors.get(name),
+                "floor_num": floor_num,
+                "value_at_floor_num": matched.get(name),
+                **described[name],
+                **(outcome.details() if outcome.details else {}),
+            }
+            for name, outcome in outcomes.items()
+        }
+        return {
+            "metrics": measured,
+            "unavailable": refused,
+            "reference": self._described(real),
+            "notes": _notes(outcomes, name, num=len(observed), floor_num=floor_num, real=real)
+            + _below_zero(measured, [distance_names(name)[0], extra_names(name)[1], "colour_fd"]),
+        }
+
+    def real(self) -> RealImages:
+        """What is measured against."""
+        return RealImages(
+            self.data,
+            self.features,
+            cache_dir=self.cache_dir,
+            max_images=self.max_reference,
+            batch_size=self.batch_size,
+        )
+
+    def _parts(self) -> list[str]:
+        """What has to be found of each image."""
+        wanted = dict(zip(EXTRAS, extra_names(self.feature_name), strict=True))
+        extras = [part for part, name in wanted.items() if name in self.names and hasattr(self.features, part)]
+        pixels = _any_of(pixel_names(self.data.info.channels), self.names)
+        return [FEATURES, *extras, *([PIXELS] if pixels else [])]
+
+    def _described(self, real: Real) -> dict[str, Any]:
+        return {
+            "split": "train",
+            "num": None if real.reference.features is None else len(real.reference.features),
+            "floor_split": "heldout",
+            "dataset_hash": self.data.content_hash,
+            "feature_name": self.feature_name,
+            "features": self.features.identity,
+            "feature_dimension": self.features.dimension,
+            "feature_details": dict(self.features.details),
+        }
 
 
 def measure(
-    images: Split | Observed,
+    images: Split,
     data: LoadedDataset,
     features: PreparedFeatures,
     *,
     feature_name: str,
     metrics: Sequence[str] | None,
     cache_dir: Path,
-    batch_size: int = 256,
+    batch_size: int = BATCH_SIZE,
     max_reference: int = MAX_IMAGES,
 ) -> dict[str, Any]:
-    """Every metric of `images`, or of what `observe_for` found of them, against the training images, ready for JSON.
-
-    What `observe_for` found was found for the same `metrics`.
+    """Every metric of `images` against the training images, ready for JSON.
 
     A Fréchet distance of N images is biased upward, the more the smaller N, so each figure stands beside its `floor`,
     the same figure for real held-out images, of the same number: of `floor_num` = N held-out images spread evenly where
@@ -101,96 +166,27 @@ def measure(
         for by name), `reference` (what they were measured against) and `notes` (sentences on their limits).
 
     Raises:
-        UsageError: see `check_metrics`.
-        EvaluationError: see `observe_for`; a metric asked for by name that these images, features or reference do not
-        have; features called Inception's that are not.
+        UsageError: see `check_metrics`; EvaluationError: see `Measurement`.
     """
     names = check_metrics(metrics, data.info, feature_name=feature_name)
-    if feature_name == "inception" and not getattr(features, "verified_inception", False):
-        raise EvaluationError("features named 'inception' are not from verified weights, so their figures are no FID")
-    observed = (
-        images
-        if isinstance(images, Observed)
-        else observe_for(
-            images, features, metrics=metrics, info=data.info, feature_name=feature_name, batch_size=batch_size
-        )
+    measurement = Measurement(
+        data, features, feature_name, names, cache_dir, batch_size=batch_size, max_reference=max_reference
     )
-    known = partial(reference_statistics, data, cache_dir=cache_dir, max_images=max_reference, batch_size=batch_size)
-    reference, spatial, pixels, heldout_pixels = known(features), None, None, None
-    if len(data.train) and _any_of(pixel_names(data.info.channels), names):
-        pixels, heldout_pixels = real_pixels(data, cache_dir=cache_dir, max_images=max_reference, batch_size=batch_size)
-    if len(data.train) and observed.spatial is not None:
-        spatial = known(_Spatial(features, observed.spatial.shape[1]))
-    fresh = fresh_distances(reference) if _any_of(NEAREST, names) else None
-    real = Real(reference, pixels, spatial, fresh, size=data.info.image_size, channels=data.info.channels)
-    refused = refusals(observed, real, names, feature_name=feature_name)
-    _check_refused(metrics, refused)
-    names = [name for name in names if name not in refused]
-    outcomes = figures(observed, real, names, feature_name=feature_name)
-    logits = None
-    if observed.logits is not None and len(data.heldout) > 1:
-        indices = spread_indices(len(data.heldout), max_reference)
-        logits = observe(
-            data.heldout, features, indices=indices, extras=["logits"], pixels=False, batch_size=batch_size
-        ).logits
-    floors, matched, floor_num = _floors(observed, outcomes, real, heldout_pixels, logits, feature_name=feature_name)
-    described = available_metrics(data.info, feature_name)
-    measured = {
-        name: {
-            "value": outcome.value,
-            "num": outcome.num,
-            **_uncertainty(outcome),
-            "floor": floors.get(name),
-            "floor_num": floor_num,
-            "value_at_floor_num": matched.get(name),
-            **described[name],
-            **(outcome.details() if outcome.details else {}),
-        }
-        for name, outcome in outcomes.items()
-    }
-    frechet, spatial_name = distance_names(feature_name)[0], extra_names(feature_name)[1]
-    return {
-        "metrics": measured,
-        "unavailable": refused,
-        "reference": {
-            "split": "train",
-            "num": len(reference.features) if reference.features is not None else None,
-            "floor_split": "heldout",
-            "dataset_hash": data.content_hash,
-            "feature_name": feature_name,
-            "features": features.identity,
-            "feature_dimension": features.dimension,
-            "feature_details": dict(features.details),
-        },
-        "notes": _notes(names, feature_name, num=len(observed), floor_num=floor_num, reference=reference)
-        + _below_zero(measured, [frechet, spatial_name, "colour_fd"]),
-    }
+    return measurement.figures(measurement.see(images), asked_for=metrics or ())
 
 
 def _floors(
-    observed: Observed,
-    outcomes: Mapping[str, Outcome],
-    real: Real,
-    pixels: PixelStatistics | None,
-    logits: Tensor | None,
-    *,
-    feature_name: str,
+    observed: Observed, outcomes: Mapping[str, Outcome], real: Real, *, feature_name: str
 ) -> tuple[dict[str, float], dict[str, float], int]:
     """The figures of real held-out images, of as many of the images as are held out, and that number."""
-    heldout = real.reference.heldout_features
-    kept = spread_indices(len(heldout), len(observed))
-    if len(kept) < 2:
+    if real.heldout is None or len(real.heldout) < 2:
         return {}, {}, 0
-    pixels = None if pixels is None else pixels.take(kept)
-    spatial = None if real.spatial is None else real.spatial.heldout_features[kept]
-    shape = (real.channels, real.size, real.size)
-    logits = None if logits is None else logits[kept]
-    fresh = Observed(shape, heldout[kept], pixels, Division.of(len(kept)), logits, spatial)
+    fresh = real.heldout.some(len(observed))
     values = _values(figures(fresh, real, outcomes, feature_name=feature_name))
-    if len(kept) == len(observed):
-        return values, _values(outcomes), len(kept)
-    first = observed.take(torch.arange(len(kept)))
-    return values, _values(figures(first, real, outcomes, feature_name=feature_name)), len(kept)
+    if len(fresh) == len(observed):
+        return values, _values(outcomes), len(fresh)
+    first = observed.take(torch.arange(len(fresh)))
+    return values, _values(figures(first, real, outcomes, feature_name=feature_name)), len(fresh)
 
 
 def _values(outcomes: Mapping[str, Outcome]) -> dict[str, float]:
@@ -240,11 +236,11 @@ def _check_refused(metrics: Sequence[str] | None, refused: Mapping[str, str]) ->
         raise EvaluationError(f"these images cannot be measured by {'; '.join(named)}. Leave that out of --metrics")
 
 
-def _notes(names: Sequence[str], feature_name: str, *, num: int, floor_num: int, reference: Reference) -> list[str]:
+def _notes(names: Collection[str], feature_name: str, *, num: int, floor_num: int, real: Real) -> list[str]:
     notes = []
-    dimension = len(reference.mean)
+    dimension, features = len(real.reference.mean), real.reference.features
     frechet = distance_names(feature_name)[0]
-    num_reference = 0 if reference.features is None else len(reference.features)
+    num_reference = 0 if features is None else len(features)
     counts = {"images": num, "held-out images": floor_num, "training images": num_reference}
     for what, count in counts.items():
         if frechet in names and 0 < count <= dimension:

@@ -18,6 +18,7 @@ from debiasctl.errors import EvaluationError, UsageError
 from debiasctl.features.cache import cached_tensors
 from debiasctl.features.preprocessing import model_space
 from debiasctl.files import content_key
+from debiasctl.subsets import spread_indices
 
 VERSION = 1  # of the network and its training: part of the cache's key and of the identity
 _LOG = logging.getLogger(__name__)
@@ -232,8 +233,7 @@ def _chance(split: Split, num_classes: int) -> float:
 @torch.no_grad()
 def _scale(network: Classifier, split: Split, *, resolution: int) -> Tensor:
     """The factor that brings the features' mean variance, over up to 2,000 images spread evenly, to 1."""
-    count = min(2000, len(split))
-    images = split.images(torch.arange(count) * len(split) // count)
+    images = split.images(spread_indices(len(split), 2000))
     features = network.features(model_space(images, resolution=resolution, dtype=torch.float32)).to(torch.float64)
     variance = features.var(dim=0, correction=0).mean()
     return variance.clamp(min=torch.finfo(torch.float64).tiny).rsqrt()

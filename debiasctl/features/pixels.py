@@ -15,6 +15,7 @@ from debiasctl.errors import EvaluationError, UsageError
 from debiasctl.features.cache import cached_tensors
 from debiasctl.features.preprocessing import model_space
 from debiasctl.files import content_key
+from debiasctl.subsets import spread_indices
 
 VERSION = 1
 _MAX_IMAGES = 50_000
@@ -107,14 +108,13 @@ def principal_components(
 
     A component's sign is such that its entry of largest magnitude is positive.
     """
-    count = min(len(data.train), _MAX_IMAGES)
-    indices = torch.arange(count) * len(data.train) // count
+    indices = spread_indices(len(data.train), _MAX_IMAGES)
     total, products = torch.zeros((), dtype=torch.float64), torch.zeros((), dtype=torch.float64)
     for chunk in torch.split(indices, _CHUNK):
         x = model_space(data.train.images(chunk), resolution=resolution, dtype=torch.float64).flatten(1)
         total, products = total + x.sum(dim=0), products + x.T @ x
-    mean = total / count
-    values, vectors = torch.linalg.eigh(products / count - torch.outer(mean, mean))
+    mean = total / len(indices)
+    values, vectors = torch.linalg.eigh(products / len(indices) - torch.outer(mean, mean))
     components = vectors.flip(1)[:, :dimension]
     peaks = components.gather(0, components.abs().argmax(dim=0, keepdim=True))
     variance = values.clamp(min=0)

@@ -65,6 +65,36 @@ def read_blocks(path: Path, *, start: int = 0, stop: int | None = None) -> Itera
             raise ValueError("it is longer than its header says")
 
 
+class StoredImages:
+    """The `num` images of an npz that `save_npz` wrote, as a split to be read from front to back.
+
+    Of what is read in another order all that lies before is unpacked again.
+    """
+
+    def __init__(self, path: Path, num: int, targets: Tensor | None) -> None:
+        self._path, self._num, self._targets = path, num, targets
+        self._start, self._block = num, torch.empty(0)  # of the block in memory; at first behind all images
+        self._blocks: Iterator[Tensor] = iter(())
+
+    def __len__(self) -> int:
+        return self._num
+
+    def images(self, indices: Tensor) -> Tensor:
+        """uint8 [N, C, H, W]; raises one of UNREADABLE where the file has been damaged."""
+        return torch.stack([self._image(index) for index in indices.tolist()])
+
+    def labels(self, indices: Tensor) -> Tensor | None:
+        """int64 [N], or None."""
+        return None if self._targets is None else self._targets[indices]
+
+    def _image(self, index: int) -> Tensor:
+        if index < self._start:
+            self._start, self._block, self._blocks = 0, torch.empty(0), read_blocks(self._path)
+        while index >= self._start + len(self._block):
+            self._start, self._block = self._start + len(self._block), next(self._blocks)
+        return self._block[index - self._start]
+
+
 def read_array(path: Path, name: str) -> Tensor | None:
     """One of the small arrays beside the images, or None where there is none."""
     with zipfile.ZipFile(path) as archive:

@@ -10,17 +10,18 @@ from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
 from types import FrameType
-from typing import Any, NoReturn, TypeVar
+from typing import Any, NoReturn
 
 import torch
-from torch import Tensor, distributed, nn
+from torch import Tensor, nn
 
+from debiasctl import processes
 from debiasctl.diffusion.denoiser import NetworkDenoiser
 from debiasctl.errors import Interrupted, RunError, UsageError
 from debiasctl.files import atomic_folder, content_key, write_json
 from debiasctl.runs import Run
 from debiasctl.sampling.drawing import Drawer, OnImages
-from debiasctl.sampling.image_files import UNREADABLE, count_images, read_array, read_blocks, save_npz
+from debiasctl.sampling.image_files import UNREADABLE, StoredImages, count_images, read_array, read_blocks, save_npz
 from debiasctl.sampling.request import SampleRequest, content_of, labels_of
 from debiasctl.sampling.store import Parts, PartWriter, Source, assembled, missing, only_drawer, share
 from debiasctl.specs import RunSpec
@@ -32,7 +33,6 @@ _LOG = logging.getLogger(__name__)
 _VERSION = 2  # of what follows from a request: raised when the same request would give other images
 _DTYPES = {"fp32": None, "bf16": torch.bfloat16, "fp16": torch.float16}
 _FIELDS = ("num", "num_steps", "sampler", "step", "weights", "nfe", "classes", "series")
-Value = TypeVar("Value")
 
 
 @dataclass(frozen=True)
@@ -56,6 +56,10 @@ class Samples:
     def blocks(self) -> Iterator[Tensor]:
         """uint8 [n, C, H, W] each, in order."""
         return read_blocks(self.folder / "images.npz")
+
+    def split(self) -> StoredImages:
+        """As a split, of which a block lies in memory at a time."""
+        return StoredImages(self.folder / "images.npz", self.description["num"], self.labels)
 
 
 class Networks:
@@ -109,17 +113,17 @@ def sample(
     # an image depends on all of this and its index
     series = content_key({key: value for key, value in described.items() if key != "num"})
     folder = run.samples_dir / content_key(described)
-    is_first = _rank() == 0
-    if _agreed((folder / "samples.json").exists()):
+    is_first = processes.rank() == 0
+    if processes.agreed((folder / "samples.json").exists()):
         if is_first:
             _check(folder)
         return _opened(folder, reused=True)
     parts = Parts(run.samples_dir / f".{series}.partial")
     with only_drawer(run.samples_dir / f".{series}.lock") if is_first else nullcontext():
-        if _agreed((folder / "samples.json").exists()):  # another process has drawn them in the meantime
+        if processes.agreed((folder / "samples.json").exists()):  # another process has drawn them in the meantime
             return _opened(folder, reused=True)
         finished = _finished(run, series, request.num) if is_first else []
-        gaps = _agreed(missing(request.num, finished + parts.sources()) if is_first else [])
+        gaps = processes.agreed(missing(request.num, finished + parts.sources()) if is_first else [])
         if gaps:
             _draw_parts(drawer, gaps, parts, num=request.num, on_progress=on_progress)
         if is_first:
@@ -127,7 +131,7 @@ def sample(
             described |= {"classes": classes, "run": run.name, "series": series}
             _collect(folder, described, finished + parts.sources(), drawer.labels(torch.arange(request.num)))
             parts.remove()
-        _wait()
+        processes.wait()
     return _opened(folder, reused=not gaps)
 
 
@@ -171,15 +175,15 @@ def prepare(
 def _draw_parts(drawer: Drawer, gaps: list[range], parts: Parts, *, num: int, on_progress: OnImages | None) -> None:
     """Draw this process's share of the gaps into parts; the first process's progress stands for all of them."""
     left = sum(map(len, gaps))
-    mine = share(gaps, rank=_rank(), size=_size())
-    if _rank() == 0:
+    mine = share(gaps, rank=processes.rank(), size=processes.size())
+    if processes.rank() == 0:
         if left < num:
             _LOG.info("%d of %d images are there already", num - left, num)
         if drawer.batch_size < sum(map(len, mine)):
             _LOG.info("drawing %d images at a time", drawer.batch_size)
 
     def show(done: float, total: int) -> None:
-        if on_progress and _rank() == 0:
+        if on_progress and processes.rank() == 0:
             on_progress(num - left + done * left / total, num)
 
     writer = PartWriter(parts)
@@ -191,7 +195,7 @@ def _draw_parts(drawer: Drawer, gaps: list[range], parts: Parts, *, num: int, on
                     writer.add(drawn)
             finally:
                 writer.flush()
-        _wait()
+        processes.wait()
     except KeyboardInterrupt as stop:
         done = num - left + parts.count(gaps)
         raise Interrupted(
@@ -291,32 +295,3 @@ def _stoppable() -> Iterator[None]:
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
-
-
-# ---------------------------------------------------------------- several processes
-
-
-def _grouped() -> bool:
-    return distributed.is_available() and distributed.is_initialized()
-
-
-def _rank() -> int:
-    return distributed.get_rank() if _grouped() else 0
-
-
-def _size() -> int:
-    return distributed.get_world_size() if _grouped() else 1
-
-
-def _wait() -> None:
-    if _grouped():
-        distributed.barrier()
-
-
-def _agreed(value: Value) -> Value:
-    """The first process's value."""
-    if not _grouped():
-        return value
-    values = [value]
-    distributed.broadcast_object_list(values)
-    return values[0]

@@ -14,6 +14,7 @@ from debiasctl.diffusion.loss import squared_error
 from debiasctl.diffusion.objective import Objective
 from debiasctl.diffusion.parameterization import target
 from debiasctl.diffusion.process import per_image
+from debiasctl.subsets import spread_indices
 from debiasctl.training.data import to_model_space
 
 LOG_SNR_EDGES = (-8.0, -6.0, -4.0, -2.0, 0.0, 2.0, 4.0, 6.0, 8.0)
@@ -39,8 +40,7 @@ class HeldoutSet:
         cls, split: Split, *, num_images: int, conditional: bool, device: torch.device, dtype: torch.dtype
     ) -> "HeldoutSet":
         """Read them once."""
-        count = min(num_images, len(split))
-        indices = torch.arange(count) * len(split) // count
+        indices = spread_indices(len(split), num_images)
         labels = split.labels(indices) if conditional else None
         x0 = to_model_space(split.images(indices).to(device)).to(dtype)
         return cls(x0, None if labels is None else labels.to(device))

@@ -56,6 +56,16 @@ def test_no_more_than_a_quarter_of_the_variance_is_taken_off():
     assert narrow.high - narrow.low == pytest.approx(math.sqrt(0.75) * (plain.high - plain.low))
 
 
+def test_of_a_difference_all_of_it_is_taken_off_and_at_most_half_the_variance():
+    none = Jackknife([0.0] * GROUPS, [0.0] * GROUPS)
+    for size, share in ((0.1, None), (1000, 0.5)):
+        interactions = [size * value for value in VALUES]
+        interval = difference_interval(none, Jackknife(list(VALUES), interactions))
+        plain = np.var(VALUES, ddof=1) / GROUPS
+        left = plain * share if share else plain - np.var(interactions, ddof=1) / (2 * GROUPS**2)
+        assert interval.high - interval.low == pytest.approx(2 * scipy.stats.t.ppf(0.975, GROUPS - 1) * left**0.5)
+
+
 def test_interactions_know_the_variance_of_a_pure_product():
     """Of the squared length of a mean whose expectation is 0, nearly half of the variance is counted twice."""
     jackknifed, extra = [], []

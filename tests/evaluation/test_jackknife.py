@@ -226,9 +226,40 @@ def test_extrapolation_and_jackknife_are_free_of_the_bias():
 
 
 def test_intervals_of_the_frechet_distance_cover(benchmark):
-    found = benchmark.tally(benchmark.CASES[4], num=256, dimension=4, replicates=80)
-    for share in (found.single, found.shared, found.unshared):
-        assert share >= 0.88  # 3 standard errors below 95 %
+    one, other = (benchmark.Population(benchmark.CASES[4], 4, strength=strength) for strength in (1.0, 1.3))
+    generator = torch.Generator().manual_seed(0)
+    truths, draw = benchmark.frechet_pairs(one, other, num=250, generator=generator)
+    found = benchmark.tally(truths, draw, replicates=150)
+    for share in (found.single, found.shared, found.own):
+        assert 0.9 <= share <= 0.995  # 3 standard errors from 95 %
+    assert found.plain > found.corrected
+    assert found.corrected == pytest.approx(found.truth, abs=0.25 * found.half_width)  # 6 standard errors
+
+
+@pytest.mark.parametrize("num", [4, 40])
+def test_simulated_moments_follow_their_law(benchmark, num):
+    """Of n rows: E S = (n - 1) I, and E S² entry by entry is (n - 1)(n + 1) on the diagonal and n - 1 beside it."""
+    generator = torch.Generator().manual_seed(0)
+    drawn = [benchmark.normal_moments(num, 6, generator) for _ in range(3000)]
+    scatters, means = (torch.stack([getattr(one, name) for one in drawn]) for name in ("scatter", "mean"))
+    freedom, one = num - 1, torch.eye(6).double()
+    torch.testing.assert_close(scatters.mean(dim=0) / freedom, one, rtol=0, atol=5 * (2 / freedom / 3000) ** 0.5)
+    squares = freedom * (1 + (freedom + 1) * one)
+    torch.testing.assert_close(scatters.square().mean(dim=0) / squares, torch.ones(6, 6).double(), rtol=0, atol=0.25)
+    torch.testing.assert_close(means.var(dim=0) * num, torch.ones(6).double(), rtol=0, atol=0.15)
+
+
+def test_the_kernels_expectation_of_gaussians(benchmark):
+    one, other = (benchmark.Population(benchmark.CASES[5], 3, strength=strength) for strength in (1.0, 0.4))
+    generator = torch.Generator().manual_seed(0)
+    x, y = (
+        population.features(torch.randn(num, 3, generator=generator, dtype=torch.float64))
+        for population, num in ((one, 400_000), (other, 5))
+    )
+    by_hand = ((x @ y.T / 3 + 1) ** 3).mean()
+    assert benchmark.kernel_to(one, y) == pytest.approx(by_hand.item(), rel=0.01)
+    many = other.features(torch.randn(400_000, 3, generator=generator, dtype=torch.float64))
+    assert benchmark.kernel_mean(one, other) == pytest.approx(benchmark.kernel_to(one, many), rel=0.01)
 
 
 def test_a_plain_bootstrap_does_not(benchmark):

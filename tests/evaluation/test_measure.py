@@ -10,12 +10,12 @@ from debiasctl.errors import EvaluationError, UsageError
 from debiasctl.evaluation.distances import gaussian_moments
 from debiasctl.evaluation.intervals import Jackknife, difference_interval
 from debiasctl.evaluation.measure import (
+    Measurement,
     available_metrics,
     check_metrics,
     default_features,
     distance_names,
     measure,
-    observe_for,
 )
 from debiasctl.evaluation.reference import fixed_reference
 from debiasctl.evaluation.statistics_file import read_statistics, write_statistics
@@ -166,12 +166,12 @@ def test_only_what_is_asked_for(photos, photo_features, tmp_path):
 
 
 def test_pixels_are_looked_at_only_for_metrics_of_pixels(digits, digit_features, tmp_path, monkeypatch):
-    given = {"metrics": ["fd_local", "kd_local"], "info": digits.info, "feature_name": "local"}
-    assert observe_for(digits.heldout, digit_features, **given).pixels is None
-    result = measured(digits.heldout.array, digits, digit_features, tmp_path, metrics=given["metrics"])
-    assert list(result["metrics"]) == given["metrics"]
+    names = ["fd_local", "kd_local"]
+    seen = Measurement(digits, digit_features, "local", names, tmp_path).see(digits.heldout)
+    assert set(seen.observed.rows) == set(seen.real.train) == set(seen.real.heldout) == {"features"}
+    result = measured(digits.heldout.array, digits, digit_features, tmp_path, metrics=names)
+    assert list(result["metrics"]) == names
     assert all(entry["floor"] is not None for entry in result["metrics"].values())
-    assert not list(tmp_path.rglob("pixels-*"))
 
 
 def test_few_images_are_noted(photos, photo_features, tmp_path):
@@ -339,13 +339,21 @@ def test_another_size_where_the_features_take_any(digits, tmp_path):
     assert "other frequencies" in found["unavailable"]["spectrum_distance"]
 
 
-def test_what_was_observed_may_be_given(digits, digit_features, tmp_path):
-    images = ArraySplit(digits.heldout.array[:60])
-    given = {"metrics": None, "info": digits.info, "feature_name": "local"}
-    observed = observe_for(images, digit_features, **given, batch_size=7)
-    again = measured(observed, digits, digit_features, tmp_path)
-    assert values(again) == pytest.approx(values(measured(images, digits, digit_features, tmp_path)), rel=1e-9)
-    assert observed.features.shape == (60, digit_features.dimension)
+def test_real_images_are_seen_once(digits, tmp_path):
+    class Counting(Wide):
+        seen = 0
+
+        def __call__(self, images):
+            self.seen += len(images)
+            return super().__call__(images)
+
+    features, images = Counting(), digits.heldout.array[:60]
+    first = measured(images, digits, features, tmp_path, "wide", batch_size=7)
+    calls = features.seen
+    again = measured(images, digits, features, tmp_path, "wide", batch_size=50)
+    assert values(again) == pytest.approx(values(first), rel=1e-12)
+    assert values(again, "floor") == values(first, "floor")
+    assert features.seen - calls == 2 * 60  # the features, and the logits, which are made of them
 
 
 def test_the_curve_of_a_spectrum(digits, digit_features, tmp_path):

@@ -12,10 +12,11 @@ from debiasctl.api import ArraySplit, DataLocation
 from debiasctl.counter_random import Stream
 from debiasctl.datasets import decoded_images
 from debiasctl.errors import DataError
+from debiasctl.read_ahead import ReadAhead
 from debiasctl.refs import PluginRef
 from debiasctl.registry import create
 from debiasctl.training import data
-from debiasctl.training.data import BatchSource, ReadAhead, resident, to_model_space, to_uint8
+from debiasctl.training.data import BatchSource, resident, to_model_space, to_uint8
 
 CPU = torch.device("cpu")
 

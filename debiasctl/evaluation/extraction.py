@@ -1,0 +1,128 @@
+"""Images read once, in batches, and what is found of each: features of an extractor, statistics of the pixels."""
+
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from debiasctl import processes
+from debiasctl.api import PreparedFeatures, Split
+from debiasctl.errors import EvaluationError
+from debiasctl.evaluation.colour import mean_colours, mean_squares
+from debiasctl.evaluation.spectrum import radial_power
+from debiasctl.read_ahead import ReadAhead
+
+FEATURES, LOGITS, SPATIAL, PIXELS = "features", "logits", "spatial", "pixels"
+EXTRAS = (LOGITS, SPATIAL)  # optional methods of extractors
+BATCH_SIZE = 256
+_CPU = torch.device("cpu")
+Shape = tuple[int, int, int]  # channels, height, width
+Rows = dict[str, Tensor]  # for each of FEATURES, LOGITS, SPATIAL and PIXELS that was asked for, float64 [N, ...]
+
+
+@dataclass(frozen=True)
+class PixelStatistics:
+    """Each image's mean colour and mean squared pixel in [-1, 1], and its power at 1, 2, … cycles an image; float64."""
+
+    colours: Tensor  # [N, C]
+    squares: Tensor  # [N, C]
+    power: Tensor  # [N, size // 2]
+
+    @classmethod
+    def of(cls, rows: Tensor, *, channels: int) -> "PixelStatistics":
+        """From rows [N, 2 C + size // 2] as `extract` gives them."""
+        return cls(rows[:, :channels], rows[:, channels : 2 * channels], rows[:, 2 * channels :])
+
+
+def extract(
+    images: Split,
+    features: PreparedFeatures,
+    parts: Collection[str],
+    *,
+    indices: Tensor | None = None,
+    batch_size: int = BATCH_SIZE,
+    check_shape: Callable[[Shape], None] = lambda shape: None,
+    shared: bool = False,
+) -> tuple[Shape, Rows]:
+    """The shape of `images` (those at `indices`; all of them without) and `parts` of each, read once, in order.
+
+    The next batch is read while the extractor is at work on one. `check_shape` is called with the images' shape before
+    the extractor sees them. Where the work is `shared`, every process of a group calls this and reads an even share of
+    the batches; the first one gets all rows, the others their own.
+
+    Raises:
+        EvaluationError: no image; images that are not uint8 [N, C, H, W] of one shape; or an extractor that gives
+        another shape than it states, or values that are not finite.
+    """
+    indices = torch.arange(len(images)) if indices is None else indices
+    batches = torch.split(indices, batch_size)
+    rank, size = (processes.rank(), processes.size()) if shared else (0, 1)
+    mine = batches[len(batches) * rank // size : len(batches) * (rank + 1) // size]
+    shape: Shape | None = None
+    found: list[Rows] = []
+    reading = ReadAhead(lambda number: images.images(mine[number]), ahead=1, device=_CPU)
+    try:
+        for number in range(len(mine)):
+            batch = _checked_images(reading(number), shape)
+            channels, height, width = batch.shape[1:]
+            shape = (channels, height, width)
+            check_shape(shape)
+            found.append(_parts_of(batch, features, parts))
+    finally:
+        reading.close()
+    if shared:
+        together = processes.gathered((shape, found))
+        shape, found = _one_shape([one for one, _ in together]), [rows for _, part in together for rows in part]
+    if shape is None:
+        raise EvaluationError("there are no images. Give some")
+    return shape, {part: torch.cat([rows[part] for rows in found]) for part in parts}
+
+
+def _parts_of(batch: Tensor, features: PreparedFeatures, parts: Collection[str]) -> Rows:
+    rows = {part: tensor.to(device=_CPU, dtype=torch.float64) for part, tensor in _seen(batch, features, parts).items()}
+    for part, tensor in rows.items():
+        _check_rows(tensor, len(batch), features.dimension if part == FEATURES else None)
+    if PIXELS in parts:
+        rows[PIXELS] = torch.cat([mean_colours(batch), mean_squares(batch), radial_power(batch)], dim=1)
+    return rows
+
+
+def _seen(batch: Tensor, features: PreparedFeatures, parts: Collection[str]) -> Mapping[str, Tensor]:
+    """What the extractor gives, from one pass where it can do so."""
+    wanted = [part for part in parts if part != PIXELS]
+    if hasattr(features, "parts"):
+        found: Mapping[str, Tensor] = features.parts(batch, wanted)
+        return found
+    return {part: features(batch) if part == FEATURES else getattr(features, part)(batch) for part in wanted}
+
+
+def _one_shape(shapes: Collection[Shape | None]) -> Shape | None:
+    different = list(dict.fromkeys(shape for shape in shapes if shape is not None))
+    if len(different) > 1:
+        raise _different(*different[:2])
+    return different[0] if different else None
+
+
+def _different(first: Shape, second: Shape) -> EvaluationError:
+    return EvaluationError(f"images must be of one shape; these are {list(first)} and {list(second)}")
+
+
+def _checked_images(batch: Tensor, shape: Shape | None) -> Tensor:
+    if batch.is_floating_point() and not batch.isfinite().all():
+        raise EvaluationError("the images hold NaN or infinity. Images must be uint8 [N, C, H, W]")
+    if batch.dtype != torch.uint8 or batch.ndim != 4:
+        raise EvaluationError(f"images must be uint8 [N, C, H, W], not {batch.dtype} {list(batch.shape)}")
+    channels, height, width = batch.shape[1:]
+    if shape not in (None, (channels, height, width)):
+        raise _different(shape, (channels, height, width))
+    return batch.cpu()
+
+
+def _check_rows(rows: Tensor, num: int, dimension: int | None) -> None:
+    if rows.ndim != 2 or len(rows) != num or dimension not in (None, rows.shape[1]):
+        raise EvaluationError(
+            f"the feature extractor gave {list(rows.shape)} for {num} images and states the dimension {dimension}"
+        )
+    if not rows.isfinite().all():
+        raise EvaluationError("the feature extractor gave NaN or infinity")
