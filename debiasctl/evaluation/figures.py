@@ -98,6 +98,11 @@ def refusals(observed: Observed, real: Real, names: Collection[str], *, feature_
         refused[spatial] = f"features '{feature_name}' give no spatial features"
     elif real.spatial is None:
         refused[spatial] = "the reference holds no spatial features"
+    elif len(real.spatial.mean) != observed.spatial.shape[1]:
+        refused[spatial] = (
+            f"the reference's spatial features have {len(real.spatial.mean)} dimensions and these "
+            f"{observed.spatial.shape[1]}: they are not of one extractor"
+        )
     return {name: reason for name, reason in refused.items() if name in names}
 
 

@@ -27,6 +27,7 @@ from debiasctl.evaluation.metrics import (
 from debiasctl.evaluation.observed import EXTRAS, Observed, PixelStatistics, Shape, observe, real_pixels
 from debiasctl.evaluation.reference import (
     MAX_IMAGES,
+    FixedReference,
     Reference,
     reference_statistics,
     spread_indices,
@@ -119,8 +120,9 @@ def measure(
     reference, spatial, pixels, heldout_pixels = known(features), None, None, None
     if len(data.train) and _any_of(pixel_names(data.info.channels), names):
         pixels, heldout_pixels = real_pixels(data, cache_dir=cache_dir, max_images=max_reference, batch_size=batch_size)
-    if len(data.train) and observed.spatial is not None:
-        spatial = known(_Spatial(features, observed.spatial.shape[1]))
+    if observed.spatial is not None:
+        of_spatial = _Spatial(features, observed.spatial.shape[1])
+        spatial = data.spatial if isinstance(data, FixedReference) else known(of_spatial)
     fresh = fresh_distances(reference) if _any_of(NEAREST, names) else None
     real = Real(reference, pixels, spatial, fresh, size=data.info.image_size, channels=data.info.channels)
     refused = refusals(observed, real, names, feature_name=feature_name)

@@ -4,6 +4,7 @@ import logging
 import zipfile
 import zlib
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -44,9 +45,15 @@ class Reference:
 
 @dataclass(frozen=True)
 class FixedReference(LoadedDataset):
-    """Stands for a data set of which only statistics are known: `statistics`; its splits are empty."""
+    """Stands for a data set of which only `statistics` are known, and maybe spatial ones; its splits are empty."""
 
     statistics: Reference
+    spatial_moments: tuple[Tensor, Tensor] | None = None
+
+    @cached_property
+    def spatial(self) -> Reference | None:
+        """The spatial statistics; their root takes long to find. Raises EvaluationError for what is no covariance."""
+        return None if self.spatial_moments is None else _of_moments(*self.spatial_moments, self.info)
 
 
 def spread_indices(total: int, count: int) -> Tensor:
@@ -128,18 +135,21 @@ def reference_statistics(
 
 
 def fixed_reference(statistics: StatisticsFile, info: DatasetInfo) -> FixedReference:
-    """What images of this kind are measured against where only a mean and a covariance are known.
+    """What images of this kind are measured against where only means and covariances are known.
 
     Raises:
         EvaluationError: the matrix is no covariance.
     """
-    empty = torch.empty(0, info.channels, info.image_size, info.image_size, dtype=torch.uint8)
-    mean, covariance = statistics.mean, statistics.covariance
-    reference = Reference(
+    empty = ArraySplit(torch.empty(0, info.channels, info.image_size, info.image_size, dtype=torch.uint8))
+    known = _of_moments(statistics.mean, statistics.covariance, info)
+    return FixedReference(info, empty, empty, statistics.sha256, known, statistics.spatial)
+
+
+def _of_moments(mean: Tensor, covariance: Tensor, info: DatasetInfo) -> Reference:
+    return Reference(
         mean, covariance, covariance_root(covariance), None, None, None,
         mean.new_empty(0, len(mean)), mean.new_empty(0, info.channels),
     )  # fmt: skip
-    return FixedReference(info, ArraySplit(empty), ArraySplit(empty), statistics.sha256, reference)
 
 
 def _measured(split: Split, features: PreparedFeatures, *, count: int, batch_size: int) -> tuple[Tensor, Tensor]:
