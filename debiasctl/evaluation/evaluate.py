@@ -12,6 +12,7 @@ from debiasctl import paths, registry
 from debiasctl.api import ArraySplit, DataLocation, DatasetInfo, LoadedDataset, PreparedFeatures, Split
 from debiasctl.errors import EvaluationError, UsageError
 from debiasctl.evaluation.choices import Choices
+from debiasctl.evaluation.class_counts import as_drawn
 from debiasctl.evaluation.kept_features import keep_features
 from debiasctl.evaluation.measure import check_metrics, default_features, measure, observe_for
 from debiasctl.evaluation.reference import FixedReference, fixed_reference, reference_statistics
@@ -24,9 +25,6 @@ from debiasctl.specs import RunSpec
 from debiasctl.training.session import load_data
 
 SCHEMA_VERSION = 1
-_CLASSES_UNKNOWN = (
-    "the intervals take the images' classes as drawn at random; where their counts were chosen, measure the run itself"
-)
 
 
 @dataclass(frozen=True)
@@ -110,7 +108,8 @@ def evaluate_images(
         raise UsageError("--samples needs --reference: a data set, a folder, .zip or .npz of images, or statistics")
     images = open_images(path, location)
     ground = _ground(open_reference(choices.reference, location), images.info, choices, device=device, own=None)
-    ground.notes.append(_CLASSES_UNKNOWN)
+    measured, note = as_drawn(images.train)
+    ground.notes.append(note)
     record = {
         "schema_version": SCHEMA_VERSION,
         "run": None,
@@ -122,7 +121,7 @@ def evaluate_images(
     }
     conditions = dict.fromkeys(("sampler", "steps", "seed", "weights", "class", "precision"))
     folder = paths.home() / "evaluations"
-    return [_measured(images.train, ground, record, {"num": len(images.train), **conditions}, choices, folder)]
+    return [_measured(measured, ground, record, {"num": len(measured), **conditions}, choices, folder)]
 
 
 def _measured(

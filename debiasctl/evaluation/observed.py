@@ -78,7 +78,8 @@ def observe(
     """Read `images` (those at `indices`; all of them without) once, in batches.
 
     Beside the features it finds `extras` of `EXTRAS` and, unless told otherwise, the `pixels`' statistics.
-    `check_shape` is called with the images' channels, height and width before the extractor sees them.
+    `check_shape` is called with the images' channels, height and width before the extractor sees them. The counts of
+    the classes that a split has labels for are taken as chosen (`Division`).
 
     Raises:
         EvaluationError: fewer than 2 images, images that are not uint8 [N, C, H, W] of one shape, or an extractor that
