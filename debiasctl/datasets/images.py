@@ -2,15 +2,12 @@
 
 import hashlib
 import json
-import zipfile
-import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from pydantic import Field, field_validator
 from torch import Tensor
@@ -18,20 +15,24 @@ from torch import Tensor
 from debiasctl.api import ArraySplit, DataLocation, DatasetInfo, LoadedDataset, PluginOptions, Split
 from debiasctl.datasets.decoded_images import Unreadable, each_file
 from debiasctl.datasets.image_decoding import decode, read_header
-from debiasctl.datasets.image_files import ImageFile, ImageSource, open_source
+from debiasctl.datasets.image_files import SPLIT_FOLDERS, ImageFile, ImageSource, open_source
+from debiasctl.datasets.npz_images import read_npz
 from debiasctl.errors import DataError, UsageError
 from debiasctl.files import sha256_file
 
-_ARRAYS = ("images", "arr_0")  # debiasctl's name, and guided-diffusion's
 _SHOWN = 3  # unreadable files named in a message
 
 
 class Images:
     """Every image of a folder, .zip or .npz, none held out: for evaluation. To train on images, use folder.
 
-    Image files lie anywhere below the folder and have no classes; an npz holds uint8 [N, H, W, C] (or [N, H, W]) as
-    `images` or `arr_0`. All are square and of one size: nothing is cropped or resized. Files are decoded whenever
-    they are read, so that only a batch of them lies in memory.
+    Image files lie anywhere below the folder; an npz holds uint8 [N, H, W, C] (or [N, H, W]) as `images` or `arr_0`.
+    All are square and of one size: nothing is cropped or resized. Files are decoded whenever they are read, so that
+    only a batch of them lies in memory.
+
+    Labels are read where they are there, for they say how often each class was drawn: `labels` or `arr_1` of an npz,
+    or the sub-folders that all files lie in, if there are at least two. The data set has no named classes all the
+    same: no classifier can be trained on images of which none are held out.
     """
 
     class Options(PluginOptions):
@@ -72,22 +73,29 @@ class Images:
     @cached_property
     def _split(self) -> tuple[Split, int, int]:
         """The images, their channels and their size."""
-        if self._path.suffix.lower() == ".npz" and not self._path.is_dir():
-            array = read_npz(self._path)
-            return ArraySplit(array), array.shape[1], array.shape[2]
+        if not self._path.exists():
+            raise UsageError(f"{self._path} does not exist. Give a folder, a .zip or an .npz of images")
+        if not self._path.is_dir():
+            kind = self._path.suffix.lower()
+            if kind == ".npz":
+                array, labels = read_npz(self._path)
+                return ArraySplit(array, labels), array.shape[1], array.shape[2]
+            if kind != ".zip":
+                raise UsageError(f"{self._path} is neither a folder nor a .zip or .npz of images. Give one of these")
         source = open_source(self._path)
         channels, size = _format(source)
-        return FileSplit(source, source.files, channels, size), channels, size
+        return FileSplit(source, source.files, channels, size, class_numbers(source.files)), channels, size
 
 
 @dataclass(frozen=True)
 class FileSplit:
-    """Image files that are decoded, by several threads, whenever they are read."""
+    """Image files that are decoded, by several threads, whenever they are read; `targets` are int64 [N] or None."""
 
     source: ImageSource
     files: Sequence[ImageFile]
     channels: int
     size: int
+    targets: Tensor | None = None
 
     def __len__(self) -> int:
         return len(self.files)
@@ -106,41 +114,25 @@ class FileSplit:
         _check(self.source.path, unreadable)
         return pixels
 
-    def labels(self, indices: Tensor) -> None:
-        """None: there are no classes."""
+    def labels(self, indices: Tensor) -> Tensor | None:
+        """int64 [N], or None."""
+        return None if self.targets is None else self.targets[indices]
 
 
-def read_npz(path: Path) -> Tensor:
-    """uint8 [N, C, H, W] from an npz's `images` or `arr_0`, uint8 [N, H, W, C] or [N, H, W].
+def class_numbers(files: Sequence[ImageFile]) -> Tensor | None:
+    """int64 [N] for files that all lie in at least two folders, each a class, numbered by name; None for others.
 
-    Raises:
-        UsageError: there is no such file; DataError: it is damaged, or holds something else.
+    A single folder that holds all files counts as the root. train/, val/ and test/ are no classes.
     """
-    if not path.is_file():
-        raise UsageError(f"{path} does not exist. Give an .npz with uint8 images [N, H, W, C]")
-    try:
-        opened = np.load(path, allow_pickle=False)
-        if not isinstance(opened, np.lib.npyio.NpzFile):
-            raise DataError(f"{path} is one array (numpy.save), no npz. Write it again with numpy.savez")
-        with opened as archive:
-            name = next((name for name in _ARRAYS if name in archive.files), None)
-            array = None if name is None else archive[name]
-            found = ", ".join(archive.files) or "nothing"
-    except (OSError, ValueError, EOFError, zipfile.BadZipFile, zlib.error) as error:
-        raise DataError(f"{path} cannot be read as an npz: {error}. Write it again with numpy.savez") from error
-    if array is None:
-        raise DataError(f"{path} holds {found}, and no images. They should be named {' or '.join(_ARRAYS)}")
-    if np.issubdtype(array.dtype, np.floating) and not np.isfinite(array).all():
-        raise DataError(f"{path}: the images in '{name}' hold NaN or infinity. Write finite images, as uint8")
-    array = array[..., None] if array.ndim == 3 else array
-    if array.dtype != np.uint8 or array.ndim != 4 or array.shape[-1] not in (1, 3) or array.shape[1] != array.shape[2]:
-        raise DataError(
-            f"{path}: '{name}' is {array.dtype} {list(array.shape)}; images must be square, grey or RGB, in 8 bits: "
-            "uint8 [N, H, H, 1 or 3]"
-        )
-    if not len(array):
-        raise DataError(f"{path}: '{name}' holds no image")
-    return torch.from_numpy(array).permute(0, 3, 1, 2).contiguous()
+    for depth in (0, 1):
+        folders = [file.name.split("/")[depth] if file.name.count("/") > depth else "" for file in files]
+        numbers = {name: number for number, name in enumerate(sorted(set(folders)))}
+        if "" in numbers:
+            return None
+        if len(numbers) > 1:
+            splits = numbers.keys() & set(SPLIT_FOLDERS)
+            return None if splits else torch.tensor([numbers[name] for name in folders], dtype=torch.int64)
+    return None
 
 
 def _format(source: ImageSource) -> tuple[int, int]:

@@ -12,6 +12,7 @@ from debiasctl import paths, processes, registry
 from debiasctl.api import DataLocation, DatasetInfo, LoadedDataset, PreparedFeatures
 from debiasctl.errors import EvaluationError, UsageError
 from debiasctl.evaluation.choices import Choices
+from debiasctl.evaluation.class_counts import as_drawn
 from debiasctl.evaluation.extraction import FEATURES
 from debiasctl.evaluation.kept_features import keep_features
 from debiasctl.evaluation.measure import Measurement, Seen, check_metrics, default_features
@@ -25,9 +26,6 @@ from debiasctl.specs import RunSpec
 from debiasctl.training.session import load_data
 
 SCHEMA_VERSION = 1
-_CLASSES_UNKNOWN = (
-    "the intervals take the images' classes as drawn at random; where their counts were chosen, measure the run itself"
-)
 
 
 @dataclass(frozen=True)
@@ -113,8 +111,9 @@ def evaluate_images(
         raise UsageError("--samples needs --reference: a data set, a folder, .zip or .npz of images, or statistics")
     images = open_images(path, location)
     ground = _ground(open_reference(choices.reference, location), images.info, choices, device=device, own=None)
-    ground.notes.append(_CLASSES_UNKNOWN)
-    seen = ground.measurement.see(images.train)
+    measured, note = as_drawn(images.train)
+    ground.notes.append(note)
+    seen = ground.measurement.see(measured)
     if processes.rank() > 0:
         return []
     record = {
@@ -128,7 +127,7 @@ def evaluate_images(
     }
     conditions = dict.fromkeys(("sampler", "steps", "seed", "weights", "class", "precision"))
     folder = paths.home() / "evaluations"
-    return [_measured(seen, ground, record, {"num": len(images.train), **conditions}, choices, folder)]
+    return [_measured(seen, ground, record, {"num": len(measured), **conditions}, choices, folder)]
 
 
 def _measured(
@@ -261,7 +260,7 @@ def _export(path: Path, ground: _Ground) -> None:
     rows = measurement.real().rows([FEATURES], shared=True)
     if processes.rank() > 0:
         return
-    reference = measurement.real().reference(rows, FEATURES)
+    reference = measurement.real().reference(rows)
     metadata = {
         "dataset": ground.name,
         "dataset_hash": measurement.data.content_hash,

@@ -11,7 +11,7 @@ from torch import Tensor
 from debiasctl.api import DatasetInfo
 from debiasctl.evaluation.colour import colour_fd, mean_shift_squared, pixel_std
 from debiasctl.evaluation.distances import Moments, covariance_root, gaussian_moments
-from debiasctl.evaluation.extraction import FEATURES, PIXELS, SPATIAL, PixelStatistics
+from debiasctl.evaluation.extraction import FEATURES, PIXELS, PixelStatistics
 from debiasctl.evaluation.intervals import Jackknife
 from debiasctl.evaluation.jackknife import (
     Division,
@@ -77,8 +77,8 @@ def real_images(images: RealImages, rows: RealRows, names: Collection[str], *, f
     has_fresh = measurable and heldout is not None and len(heldout) >= _MIN_HELDOUT
     return Real(
         info,
-        images.reference(rows, FEATURES),
-        images.reference(rows, SPATIAL) if SPATIAL in rows.train else None,
+        images.reference(rows),
+        images.spatial(rows) if extra_names(feature_name)[1] in names else None,
         images.kernel_self(rows) if measurable and distance_names(feature_name)[1] in names else None,
         PixelStatistics.of(rows.train[PIXELS], channels=info.channels) if PIXELS in rows.train else None,
         heldout,
@@ -120,6 +120,11 @@ def refusals(observed: Observed, real: Real, names: Collection[str], *, feature_
         refused[spatial] = f"features '{feature_name}' give no spatial features"
     elif real.spatial is None:
         refused[spatial] = "the reference holds no spatial features"
+    elif len(real.spatial.mean) != observed.spatial.shape[1]:
+        refused[spatial] = (
+            f"the reference's spatial features have {len(real.spatial.mean)} dimensions and these "
+            f"{observed.spatial.shape[1]}: they are not of one extractor"
+        )
     return {name: reason for name, reason in refused.items() if name in names}
 
 

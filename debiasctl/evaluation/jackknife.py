@@ -13,6 +13,7 @@ from debiasctl.evaluation.intervals import GROUPS, Jackknife, jackknife
 _SEED = 0  # of the division: one for all sets of images, so that those of one number are divided alike
 _FEWEST = 3  # images of a class
 _FROM = GROUPS // 2  # the fit in 1/N starts at half of the images
+_ROWS = 8192  # rows that are weighted at once
 
 
 def group_numbers(num: int, classes: Tensor | None = None, *, groups: int = GROUPS) -> Tensor:
@@ -104,7 +105,6 @@ def frechet_jackknife(features: Tensor, reference: Gaussian, division: Division 
     """Of the Fréchet distance of `features` [N, D] to `reference`, which is taken as fixed: 41 distances."""
     division = division or Division.of(len(features))
     if division.classes is not None:
-        features = features.to(torch.float64)
         return jackknife(lambda left_out: reference.distance(_weighted_moments(features, division.weights(left_out))))
     return moments_jackknife(group_moments(features, division), reference)
 
@@ -123,14 +123,18 @@ def moments_jackknife(groups: Sequence[Moments], reference: Gaussian) -> Jackkni
 
 
 def _weighted_moments(features: Tensor, weights: Tensor) -> Moments:
-    """Of rows [N, D] that count as `weights` [N] say; as many rows as the weights' sum."""
+    """Of rows [N, D] that count as `weights` [N] say; as many rows as are not 0, which is the weights' sum.
+
+    Only a block of rows is copied at a time: with thousands of dimensions a copy of all takes gigabytes.
+    """
     found = Moments(features.shape[1])
-    kept = weights > 0
-    rows, weights = features[kept], weights[kept]
-    found.num = len(rows)
-    found.mean = weights @ rows / len(rows)
-    centred = rows - found.mean
-    found.scatter = (centred * weights[:, None]).T @ centred
+    found.num = int(torch.count_nonzero(weights))
+    blocks = list(zip(torch.split(features, _ROWS), torch.split(weights, _ROWS), strict=True))
+    for rows, share in blocks:
+        found.mean += share @ rows.to(torch.float64) / found.num
+    for rows, share in blocks:
+        centred = rows.to(torch.float64) - found.mean
+        found.scatter += (centred * share[:, None]).T @ centred
     return found
 
 

@@ -80,7 +80,7 @@ def observe(
     check_shape: Callable[[Shape], None] = lambda shape: None,
     shared: bool = False,
 ) -> Observed:
-    """All of `images`, read once; see `extract`.
+    """All of `images`, read once; see `extract`. Class counts of a split that has labels are taken as chosen.
 
     Raises:
         EvaluationError: fewer than 2 images, and as `extract`.

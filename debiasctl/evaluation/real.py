@@ -16,7 +16,7 @@ from debiasctl import processes
 from debiasctl.api import LoadedDataset, PreparedFeatures, Split
 from debiasctl.errors import EvaluationError
 from debiasctl.evaluation.distances import covariance_root, gaussian_moments, kernel_self_mean
-from debiasctl.evaluation.extraction import BATCH_SIZE, FEATURES, LOGITS, PIXELS, Rows, extract
+from debiasctl.evaluation.extraction import BATCH_SIZE, FEATURES, LOGITS, PIXELS, SPATIAL, Rows, extract
 from debiasctl.evaluation.neighbours import nearest_distances
 from debiasctl.evaluation.reference import FixedReference, Reference
 from debiasctl.files import atomic_file, content_key
@@ -75,10 +75,19 @@ class RealImages:
             self._of_split("heldout", self.data.heldout, parts, shared=shared),
         )
 
-    def reference(self, rows: RealRows, part: str) -> Reference:
-        """Mean, covariance and its root of the training images' rows; of FEATURES and SPATIAL."""
+    def reference(self, rows: RealRows) -> Reference:
+        """The training images' features, their mean, covariance and its root."""
         if isinstance(self.data, FixedReference):
             return self.data.of(self.features)
+        return self._statistics(rows, FEATURES)
+
+    def spatial(self, rows: RealRows) -> Reference | None:
+        """The same of their spatial features, where these are known."""
+        if isinstance(self.data, FixedReference):
+            return self.data.spatial
+        return self._statistics(rows, SPATIAL) if SPATIAL in rows.train else None
+
+    def _statistics(self, rows: RealRows, part: str) -> Reference:
         features = rows.train[part]
 
         def make() -> Arrays:

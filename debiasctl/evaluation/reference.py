@@ -1,6 +1,7 @@
 """What images are measured against in one feature space: statistics of real images, or of a file."""
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import torch
 from torch import Tensor
@@ -27,9 +28,15 @@ class Reference:
 
 @dataclass(frozen=True)
 class FixedReference(LoadedDataset):
-    """Stands for a data set of which only `statistics` are known; its splits are empty."""
+    """Stands for a data set of which only `statistics` are known, and maybe spatial ones; its splits are empty."""
 
     statistics: Reference
+    spatial_moments: tuple[Tensor, Tensor] | None = None
+
+    @cached_property
+    def spatial(self) -> Reference | None:
+        """The spatial statistics; their root takes long to find. Raises EvaluationError for what is no covariance."""
+        return None if self.spatial_moments is None else _of_moments(*self.spatial_moments)
 
     def of(self, features: PreparedFeatures) -> Reference:
         """The statistics, for an extractor of their dimension; raises EvaluationError for another."""
@@ -43,12 +50,15 @@ class FixedReference(LoadedDataset):
 
 
 def fixed_reference(statistics: StatisticsFile, info: DatasetInfo) -> FixedReference:
-    """What images of this kind are measured against where only a mean and a covariance are known.
+    """What images of this kind are measured against where only means and covariances are known.
 
     Raises:
         EvaluationError: the matrix is no covariance.
     """
     empty = ArraySplit(torch.empty(0, info.channels, info.image_size, info.image_size, dtype=torch.uint8))
-    mean, covariance = statistics.mean, statistics.covariance
-    reference = Reference(mean, covariance, covariance_root(covariance), None)
-    return FixedReference(info, empty, empty, statistics.sha256, reference)
+    known = _of_moments(statistics.mean, statistics.covariance)
+    return FixedReference(info, empty, empty, statistics.sha256, known, statistics.spatial)
+
+
+def _of_moments(mean: Tensor, covariance: Tensor) -> Reference:
+    return Reference(mean, covariance, covariance_root(covariance), None)

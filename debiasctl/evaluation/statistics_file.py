@@ -15,19 +15,24 @@ from torch import Tensor
 from debiasctl.errors import EvaluationError, UsageError
 from debiasctl.files import atomic_file, sha256_file
 
-_KEYS = ("mu", "sigma")  # in both forms; ADM's may hold mu_s and sigma_s (sFID's) and images too
+_KEYS = ("mu", "sigma")  # in both forms; ADM's may hold images too
+_SPATIAL_KEYS = ("mu_s", "sigma_s")  # ADM's: of the spatial features that sFID is measured in
 _METADATA = "debiasctl"
 
 
 @dataclass(frozen=True)
 class StatisticsFile:
-    """Mean [D] and covariance [D, D], float64; `metadata` is what `write_statistics` was given, else empty."""
+    """Mean [D] and covariance [D, D], float64; `metadata` is what `write_statistics` was given, else empty.
+
+    `spatial` are the same two of an extractor's spatial features [E], where the file holds them.
+    """
 
     path: Path
     mean: Tensor
     covariance: Tensor
     metadata: Mapping[str, Any]
     sha256: str
+    spatial: tuple[Tensor, Tensor] | None = None
 
 
 def holds_statistics(path: Path) -> bool:
@@ -43,31 +48,46 @@ def holds_statistics(path: Path) -> bool:
 
 
 def read_statistics(path: Path) -> StatisticsFile:
-    """The statistics in an npz: `mu` [D] and `sigma` [D, D]. What else it holds is not read.
+    """The statistics in an npz: `mu` [D] and `sigma` [D, D], and `mu_s` and `sigma_s`. What else it holds is not read.
 
     Raises:
-        EvaluationError: it cannot be read, or these are not a mean and a covariance.
+        EvaluationError: it cannot be read, or these are not means and covariances.
     """
     with _opened(path) as archive:
         try:
-            mean, covariance = (np.asarray(archive[key], dtype=np.float64) for key in _KEYS)
+            arrays = {
+                key: np.asarray(archive[key], dtype=np.float64)
+                for key in (*_KEYS, *_SPATIAL_KEYS)
+                if key in _KEYS or key in archive.files
+            }
             text = str(archive[_METADATA]) if _METADATA in archive.files else "{}"
             metadata = json.loads(text)
         except (KeyError, ValueError, TypeError, EOFError, OSError, zipfile.BadZipFile, zlib.error) as error:
             raise EvaluationError(
                 f"the statistics in {path} are damaged ({error}). Fetch or make them again"
             ) from error
+    mean, covariance = _checked(arrays, _KEYS, path)
+    spatial = None
+    if any(key in arrays for key in _SPATIAL_KEYS):
+        if missing := [key for key in _SPATIAL_KEYS if key not in arrays]:
+            raise EvaluationError(f"{path} holds one of mu_s and sigma_s, and no {missing[0]}. Fetch or make it again")
+        spatial = _checked(arrays, _SPATIAL_KEYS, path)
+    return StatisticsFile(path, mean, covariance, metadata, sha256_file(path), spatial)
+
+
+def _checked(arrays: Mapping[str, Any], keys: tuple[str, str], path: Path) -> tuple[Tensor, Tensor]:
+    """A mean [D] and a covariance [D, D], made exactly symmetric."""
+    (first, second), (mean, covariance) = keys, (arrays[key] for key in keys)
     if mean.ndim != 1 or not len(mean) or covariance.shape != (len(mean), len(mean)):
         raise EvaluationError(
-            f"{path}: mu {list(mean.shape)} and sigma {list(covariance.shape)} are no mean [D] and covariance [D, D]"
+            f"{path}: {first} {list(mean.shape)} and {second} {list(covariance.shape)} are no mean [D] and "
+            "covariance [D, D]"
         )
     if not (np.isfinite(mean).all() and np.isfinite(covariance).all()):
-        raise EvaluationError(f"{path}: mu or sigma holds NaN or infinity")
+        raise EvaluationError(f"{path}: {first} or {second} holds NaN or infinity")
     if not np.allclose(covariance, covariance.T, rtol=0, atol=1e-6 * np.abs(covariance).max(initial=0)):
-        raise EvaluationError(f"{path}: sigma is not symmetric, so it is no covariance")
-    return StatisticsFile(
-        path, torch.from_numpy(mean), torch.from_numpy((covariance + covariance.T) / 2), metadata, sha256_file(path)
-    )
+        raise EvaluationError(f"{path}: {second} is not symmetric, so it is no covariance")
+    return torch.from_numpy(mean), torch.from_numpy((covariance + covariance.T) / 2)
 
 
 def write_statistics(path: Path, mean: Tensor, covariance: Tensor, *, metadata: Mapping[str, Any]) -> None:
@@ -84,7 +104,9 @@ def write_statistics(path: Path, mean: Tensor, covariance: Tensor, *, metadata: 
 def _opened(path: Path) -> Any:
     try:
         archive = np.load(path, allow_pickle=False)
-    except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
+    except ValueError as error:  # numpy takes whatever it does not know for a pickle
+        raise EvaluationError(f"{path} cannot be read as an npz: it is none. Fetch or make it again") from error
+    except (OSError, EOFError, zipfile.BadZipFile) as error:
         raise EvaluationError(f"{path} cannot be read as an npz ({error}). Fetch or make it again") from error
     if not isinstance(archive, np.lib.npyio.NpzFile):
         raise EvaluationError(f"{path} is no npz file. Statistics are an npz with mu and sigma")

@@ -13,6 +13,8 @@ import torch
 from PIL import Image
 from tiny import error_of, succeed, write_distribution
 
+from debiasctl.evaluation.colour import mean_colours
+from debiasctl.evaluation.jackknife import Division, mean_jackknife
 from debiasctl.features import inception
 
 # what is measured here and by clean-fid: 13x13 pixels of clean-fid's 299x299 ones, projected to 24 numbers
@@ -175,6 +177,49 @@ def test_the_record_and_the_features_beside_it(images: Path, debiasctl_home: Pat
     before = {path.name: path.read_bytes() for path in folder.iterdir()}
     measured(images / "colour", images / "real")
     assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
+
+
+@pytest.mark.parametrize(
+    "counts, note",
+    [
+        ([40] * 3, "their counts as chosen"),
+        ([16, 24, 80], "their counts as drawn at random"),
+        ([120], "have no labels"),
+    ],
+    ids=["even", "uneven", "none"],
+)
+@pytest.mark.parametrize("form", ["folders", "npz", "adm"])
+def test_labels_say_whether_class_counts_were_chosen(tmp_path: Path, counts: list[int], note: str, form: str) -> None:
+    """Even counts keep the division's classes, as a run's do; all others leave the interval as without labels."""
+    sorted_tiles = sorted(tiles("flower.jpg", size=8, count=120), key=lambda tile: np.asarray(tile).mean())
+    labels = np.repeat(np.arange(len(counts)), counts)
+    for label in range(len(counts)):
+        save(tmp_path / "folders" / str(label), [sorted_tiles[n] for n in np.flatnonzero(labels == label)])
+    pixels = np.stack([np.asarray(tile) for tile in sorted_tiles])
+    names = ("images", "labels") if form == "npz" else ("arr_0", "arr_1")
+    arrays = {names[0]: pixels, **({names[1]: labels} if len(counts) > 1 else {})}
+    np.savez(tmp_path / "x.npz", **arrays)
+    np.savez(tmp_path / "real.npz", images=pixels[::2])
+    given = tmp_path / ("folders" if form == "folders" else "x.npz")
+    chosen = ("--features", "pixels:dimension=4", "--metrics", "mean_shift_r")
+    record = evaluate("--samples", given, "--reference", tmp_path / "real.npz", *chosen)
+    (found,) = [text for text in record["notes"] if "the intervals take" in text]
+    assert note in found
+    colours = mean_colours(torch.from_numpy(pixels).permute(0, 3, 1, 2))[:, 0]
+    division = Division.of(120, torch.from_numpy(labels) if note.endswith("chosen") else None)
+    figure = record["metrics"]["mean_shift_r"]
+    pseudo_values = np.array(figure["interval"]["jackknife"]["pseudo_values"])
+    expected = np.array(mean_jackknife(colours, division=division).pseudo_values)
+    np.testing.assert_allclose(pseudo_values - figure["value"], expected - float(colours.mean()), atol=1e-9)
+
+
+def test_spatial_statistics_without_spatial_features(images: Path, tmp_path: Path) -> None:
+    arrays = {"mu": np.zeros(24), "sigma": np.eye(24)}
+    np.savez(tmp_path / "half.npz", **arrays, mu_s=np.zeros(7))
+    np.savez(tmp_path / "shapes.npz", **arrays, mu_s=np.zeros(7), sigma_s=np.eye(6))
+    for name, message in {"half": "no sigma_s", "shapes": "mu_s [7] and sigma_s [6, 6] are no mean [D]"}.items():
+        given = ("--samples", images / "colour", "--reference", tmp_path / f"{name}.npz", "--features", "coarse")
+        assert message in error_of("evaluate", *given, code=1)
 
 
 def test_the_table_says_what_was_measured(images: Path) -> None:
@@ -385,7 +430,7 @@ def test_grey_against_colour_and_other_sizes_are_seen_before_any_work(images: Pa
         ([], "name a run, or images with --samples"),
         (["a", "--samples", "x", "--reference", "digits"], "name a run, or images with --samples"),
         (["--samples", "x"], "--samples needs --reference"),
-        (["--samples", "no-such-folder", "--reference", "digits"], "no-such-folder does not exist"),
+        (["--samples", "no-such-folder", "--reference", "digits"], "does not exist. Give a folder, a .zip or an .npz"),
         (["--samples", "no-such.npz", "--reference", "digits"], "no-such.npz does not exist"),
         (["--samples", "{grey}", "--reference", "digts"], "Did you mean 'digits'?"),
         (["--samples", "{grey}", "--reference", "gone.npz"], "gone.npz does not exist"),

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 
+from debiasctl.evaluation import jackknife
 from debiasctl.evaluation.distances import (
     Moments,
     covariance_root,
@@ -157,13 +158,28 @@ def test_the_jackknives_of_chosen_classes_from_rows():
         distance: frechet_jackknife(x, target, division),
         kernel: KernelSums(x, y, y_self=y_self, division=division).jackknife(),
     }
-    for statistic, jackknife in found.items():
+    for statistic, of_groups in found.items():
         full = of_shares(x, CLASSES, statistic)
         expected = [
             GROUPS * full - (GROUPS - 1) * of_shares(x[stays], CLASSES[stays], statistic)
             for stays in (division.groups != group for group in range(GROUPS))
         ]
-        np.testing.assert_allclose(jackknife.pseudo_values, expected, rtol=1e-6)
+        np.testing.assert_allclose(of_groups.pseudo_values, expected, rtol=1e-6)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("rows", [50, 1000])
+def test_weighted_moments_in_blocks_are_those_of_all_rows(monkeypatch, rows, dtype):
+    monkeypatch.setattr(jackknife, "_ROWS", rows)
+    x, division = (normal(230, 4, seed=1) + 40).to(dtype), Division.of(230, CLASSES)
+    for left_out in [(), (3,), (19, 0)]:
+        weights = division.weights(left_out)
+        found = jackknife._weighted_moments(x, weights)
+        kept = weights > 0
+        covariance = np.cov(x[kept].double().T, aweights=weights[kept], ddof=0)
+        assert found.num == kept.sum()
+        np.testing.assert_allclose(found.mean, np.average(x.double(), axis=0, weights=weights), rtol=1e-12)
+        np.testing.assert_allclose(found.scatter, covariance * found.num, rtol=1e-12, atol=1e-10)
 
 
 @pytest.mark.parametrize("num", [500, 1000])

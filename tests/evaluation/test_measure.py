@@ -332,6 +332,29 @@ def test_scores_by_classes_and_spatial_features(digits, tmp_path):
     assert found["sfd_wide"]["floor"] == pytest.approx(found["sfd_wide"]["value"], rel=1e-9)
 
 
+@pytest.mark.parametrize("kept", [3, 2, 0])
+def test_spatial_statistics_from_a_file(digits, tmp_path, kept):
+    """As guided-diffusion's files hold them; of another extractor, and absent, they are no reference."""
+    mean, covariance = gaussian_moments(Wide()(digits.train.array))
+    spatial = Wide().spatial(digits.train.array).numpy()[:, :kept]
+    arrays = {"mu_s": spatial.mean(axis=0), "sigma_s": np.cov(spatial, rowvar=False)} if kept else {}
+    np.savez(tmp_path / "statistics.npz", mu=mean, sigma=covariance, **arrays)
+    fixed = fixed_reference(read_statistics(tmp_path / "statistics.npz"), digits.info)
+    images = digits.heldout.array
+    found = measured(images, fixed, Wide(), tmp_path, "wide")
+    if kept == 3:
+        expected = measured(images, digits, Wide(), tmp_path, "wide")["metrics"]["sfd_wide"]
+        assert found["metrics"]["sfd_wide"]["value"] == pytest.approx(expected["value"], rel=1e-9)
+        assert found["metrics"]["sfd_wide"]["interval"]["low"] == pytest.approx(expected["interval"]["low"], rel=1e-6)
+        assert found["metrics"]["sfd_wide"]["floor"] is None
+        return
+    reason = "spatial features have 2 dimensions and these 3" if kept else "the reference holds no spatial features"
+    assert "sfd_wide" not in found["metrics"]
+    assert reason in found["unavailable"]["sfd_wide"]
+    with pytest.raises(EvaluationError, match=reason):
+        measured(images, fixed, Wide(), tmp_path, "wide", metrics=["sfd_wide"])
+
+
 def test_another_size_where_the_features_take_any(digits, tmp_path):
     larger = torch.nn.functional.interpolate(digits.heldout.array.float(), size=16).to(torch.uint8)
     found = measured(larger, digits, Wide(), tmp_path, "wide")

@@ -42,7 +42,7 @@ def test_statistics_are_numpys_and_cached(digits, tmp_path):
     features = Means()
     real = images(digits, features, tmp_path, batch_size=100)
     rows = real.rows([FEATURES])
-    made = real.reference(rows, FEATURES)
+    made = real.reference(rows)
     array = digits.train.array.double().numpy().mean(axis=(1, 3))
     np.testing.assert_allclose(made.mean, array.mean(axis=0), rtol=1e-12)
     np.testing.assert_allclose(made.covariance, np.cov(array, rowvar=False), rtol=1e-9, atol=1e-12)
@@ -59,7 +59,7 @@ def test_statistics_are_numpys_and_cached(digits, tmp_path):
     again = other.rows([FEATURES])
     assert features.seen == len(digits.train) + len(digits.heldout)
     for name, tensor in vars(made).items():
-        found = getattr(other.reference(again, FEATURES), name)
+        found = getattr(other.reference(again), name)
         assert found.dtype == torch.float64
         assert torch.equal(found, tensor)
     assert other.kernel_self(again) == real.kernel_self(rows)
@@ -112,12 +112,12 @@ class Batches:
 )
 def test_other_images_are_not_taken_from_the_cache(digits, tmp_path, change):
     real = images(digits, Means(), tmp_path)
-    first = real.reference(real.rows([FEATURES]), FEATURES)
+    first = real.reference(real.rows([FEATURES]))
     features = Means()
     features.identity = change.get("identity", "means")
     data = LoadedDataset(digits.info, digits.train, digits.heldout, change.get("content_hash", digits.content_hash))
     real = images(data, features, tmp_path, max_images=change.get("max_images", 50_000))
-    found = real.reference(real.rows([FEATURES]), FEATURES)
+    found = real.reference(real.rows([FEATURES]))
     assert features.seen > 0
     assert len(found.features) == min(len(digits.train), change.get("max_images", 50_000))
     assert torch.equal(found.mean, first.mean) == ("max_images" not in change)
@@ -170,14 +170,14 @@ def test_one_training_image_is_no_reference(digits, tmp_path):
 
 def test_fixed_statistics_stand_for_a_data_set(digits, tmp_path):
     real = images(digits, Means(), tmp_path)
-    made = real.reference(real.rows([FEATURES]), FEATURES)
+    made = real.reference(real.rows([FEATURES]))
     write_statistics(tmp_path / "x.npz", made.mean, made.covariance, metadata={"features": "means"})
     statistics = read_statistics(tmp_path / "x.npz")
     assert statistics.metadata == {"features": "means"}
     data = fixed_reference(statistics, digits.info)
     fixed = images(data, Means(), tmp_path / "no-cache")
     rows = fixed.rows([FEATURES, PIXELS])
-    found = fixed.reference(rows, FEATURES)
+    found = fixed.reference(rows)
     assert torch.equal(found.mean, made.mean)
     torch.testing.assert_close(found.root, made.root, rtol=1e-9, atol=1e-9)
     assert found.features is None
@@ -186,4 +186,4 @@ def test_fixed_statistics_stand_for_a_data_set(digits, tmp_path):
     other = Means()
     other.dimension = 9
     with pytest.raises(EvaluationError, match="have 8 dimensions and these features 9"):
-        images(data, other, tmp_path).reference(rows, FEATURES)
+        images(data, other, tmp_path).reference(rows)
