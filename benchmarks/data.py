@@ -28,11 +28,11 @@ STEPS = {32: 12, 256: 1}
 DECODED = {32: 4000, 256: 600}  # images for a rate
 
 
-def generate(folder: Path, size: int) -> Path:
+def generate(folder: Path, size: int, *, num: int | None = None) -> Path:
     """JPEGs of about the detail of photographs: smooth noise of several scales."""
     folder.mkdir()
     generator = torch.Generator().manual_seed(0)
-    for number in range(GENERATED[size]):
+    for number in range(num or GENERATED[size]):
         pixels = torch.zeros(3, size, size)
         for scale in (4, 8, 16, 32):
             noise = torch.randn(1, 3, scale, scale, generator=generator)

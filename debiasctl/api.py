@@ -303,7 +303,8 @@ class PreparedFeatures(Protocol):
     """A frozen feature extractor. `identity` is a SHA-256 of all that decides its output; `details` are for people.
 
     One may also have `any_size: bool`, true where it takes images of any size; `logits(images)`, float64 [N, K] of a
-    classifier, for the inception score; and `spatial(images)`, float64 [N, D'] of an earlier layer, for sFID.
+    classifier, for the inception score; and `spatial(images)`, float64 [N, D'] of an earlier layer, for sFID. With
+    `parts(images, names)` it gives several of "features", "logits" and "spatial" by name, from one pass.
     """
 
     identity: str

@@ -13,7 +13,7 @@ from debiasctl.api import DataLocation, DatasetInfo, LoadedDataset, PreparedFeat
 from debiasctl.errors import EvaluationError, UsageError
 from debiasctl.evaluation.choices import Choices
 from debiasctl.evaluation.class_counts import as_drawn
-from debiasctl.evaluation.extraction import FEATURES
+from debiasctl.evaluation.extraction import FEATURES, SPATIAL
 from debiasctl.evaluation.kept_features import keep_features
 from debiasctl.evaluation.measure import Measurement, Seen, check_metrics, default_features
 from debiasctl.evaluation.reference import FixedReference, fixed_reference
@@ -257,10 +257,11 @@ def _export(path: Path, ground: _Ground) -> None:
         raise UsageError("--export-reference: this reference is a file of statistics already. Copy it")
     if path.suffix.lower() != ".npz":
         raise UsageError(f"--export-reference {path}: statistics are written as .npz. Give a name that ends so")
-    rows = measurement.real().rows([FEATURES], shared=True)
+    parts = [FEATURES, *([SPATIAL] if hasattr(measurement.features, SPATIAL) else [])]
+    rows = measurement.real().rows(parts, shared=True)
     if processes.rank() > 0:
         return
-    reference = measurement.real().reference(rows)
+    reference, spatial = measurement.real().reference(rows), measurement.real().spatial(rows)
     metadata = {
         "dataset": ground.name,
         "dataset_hash": measurement.data.content_hash,
@@ -270,4 +271,10 @@ def _export(path: Path, ground: _Ground) -> None:
         "features_identity": measurement.features.identity,
         "feature_details": dict(measurement.features.details),
     }
-    write_statistics(path, reference.mean, reference.covariance, metadata=metadata)
+    write_statistics(
+        path,
+        reference.mean,
+        reference.covariance,
+        metadata=metadata,
+        spatial=None if spatial is None else (spatial.mean, spatial.covariance),
+    )

@@ -90,15 +90,22 @@ def _checked(arrays: Mapping[str, Any], keys: tuple[str, str], path: Path) -> tu
     return torch.from_numpy(mean), torch.from_numpy((covariance + covariance.T) / 2)
 
 
-def write_statistics(path: Path, mean: Tensor, covariance: Tensor, *, metadata: Mapping[str, Any]) -> None:
-    """Write `mu` and `sigma` (float64, as ADM's and EDM's evaluators read them) and the metadata, as JSON text."""
+def write_statistics(
+    path: Path,
+    mean: Tensor,
+    covariance: Tensor,
+    *,
+    metadata: Mapping[str, Any],
+    spatial: tuple[Tensor, Tensor] | None = None,
+) -> None:
+    """Write `mu` and `sigma` (float64, as ADM's and EDM's evaluators read them) and the metadata, as JSON text.
+
+    `spatial` are mean and covariance of spatial features: `mu_s` and `sigma_s`, as ADM's.
+    """
+    arrays = dict(zip(_KEYS + _SPATIAL_KEYS, (mean, covariance, *(spatial or ())), strict=False))
+    text: dict[str, Any] = {_METADATA: np.array(json.dumps(dict(metadata), sort_keys=True))}
     with atomic_file(path) as stream:
-        np.savez(
-            stream,
-            mu=mean.numpy(),
-            sigma=covariance.numpy(),
-            **{_METADATA: np.array(json.dumps(dict(metadata), sort_keys=True))},  # type: ignore[arg-type]
-        )
+        np.savez(stream, **{key: tensor.numpy() for key, tensor in arrays.items()}, **text)
 
 
 def _opened(path: Path) -> Any:

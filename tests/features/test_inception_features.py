@@ -158,8 +158,36 @@ def test_probabilities_and_the_spatial_grid(photos, stub, tmp_path, resize):
         grid = stub.layers.mixed_6.conv(stub.layers.pool0((x - 128) / 128))[:, :7]
     torch.testing.assert_close(features.logits(images).exp().float(), probabilities, rtol=1e-3, atol=1e-6)
     spatial = features.spatial(images)
+    together = features.parts(images, ["features", "logits", "spatial"])
+    for part, alone in (("features", features(images)), ("logits", features.logits(images)), ("spatial", spatial)):
+        assert torch.equal(together[part], alone)
     assert spatial.shape == (33, 2023)
     torch.testing.assert_close(spatial.view(33, 17, 17, 7).permute(0, 3, 1, 2).float(), grid, rtol=1e-3, atol=1e-4)
+
+
+@pytest.mark.parametrize("temperature", [1.0, 2.0])
+def test_classes_are_the_whole_networks_whatever_its_last_layer(photos, tmp_path, monkeypatch, temperature):
+    """Only a last layer that is seen to give the network's own probabilities spares the second pass."""
+
+    class Tempered(Stub):
+        def forward(
+            self, x: torch.Tensor, return_features: bool = False, use_fp16: bool = False, no_output_bias: bool = False
+        ) -> torch.Tensor:
+            features = self.layers((x - 128) / 128)
+            return (nn.functional.linear(features, self.output.weight) / self.temperature).softmax(1)
+
+    network = Tempered()
+    network.temperature = temperature
+    path = tmp_path / FILE_NAME
+    torch.jit.script(network).save(str(path))
+    trust(monkeypatch, path)
+    features = prepared(photos, tmp_path, weights=path)
+    images = photos.heldout.array[:40]
+    found = features.logits(images)
+    with torch.no_grad():
+        expected = network(resized(images), no_output_bias=True)
+    torch.testing.assert_close(found.exp().float(), expected, rtol=1e-3, atol=1e-6)
+    assert (features._head is None) == (temperature == 2.0)
 
 
 @pytest.mark.usefixtures("trusted")
