@@ -11,7 +11,7 @@ import torch
 from debiasctl import paths, registry
 from debiasctl.api import ArraySplit, DataLocation, DatasetInfo, LoadedDataset, PreparedFeatures, Split
 from debiasctl.errors import EvaluationError, UsageError
-from debiasctl.evaluation.choices import Choices
+from debiasctl.evaluation.choices import Choices, check_images
 from debiasctl.evaluation.kept_features import keep_features
 from debiasctl.evaluation.measure import check_metrics, default_features, measure, observe_for
 from debiasctl.evaluation.reference import FixedReference, fixed_reference, reference_statistics
@@ -106,8 +106,8 @@ def evaluate_images(
     Raises:
         UsageError: no reference is chosen; and as `evaluate`.
     """
-    if choices.reference is None:
-        raise UsageError("--samples needs --reference: a data set, a folder, .zip or .npz of images, or statistics")
+    check_images(path, choices)
+    assert choices.reference is not None, "refused otherwise"
     images = open_images(path, location)
     ground = _ground(open_reference(choices.reference, location), images.info, choices, device=device, own=None)
     ground.notes.append(_CLASSES_UNKNOWN)
@@ -121,8 +121,8 @@ def evaluate_images(
         "samples_sha256": images.content_hash,
     }
     conditions = dict.fromkeys(("sampler", "steps", "seed", "weights", "class", "precision"))
-    folder = paths.home() / "evaluations"
-    return [_measured(images.train, ground, record, {"num": len(images.train), **conditions}, choices, folder)]
+    measured = {"num": len(images.train), **conditions}
+    return [_measured(images.train, ground, record, measured, choices, paths.evaluations_dir())]
 
 
 def _measured(
@@ -256,8 +256,6 @@ def _identity_notes(statistics: StatisticsFile, features: PreparedFeatures, name
 def _export(path: Path, ground: _Ground) -> None:
     if isinstance(ground.data, FixedReference):
         raise UsageError("--export-reference: this reference is a file of statistics already. Copy it")
-    if path.suffix.lower() != ".npz":
-        raise UsageError(f"--export-reference {path}: statistics are written as .npz. Give a name that ends so")
     reference = reference_statistics(ground.data, ground.features, cache_dir=paths.cache_dir())
     metadata = {
         "dataset": ground.name,
