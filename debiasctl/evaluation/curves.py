@@ -1,5 +1,6 @@
 """Figures against the network's forwards a sample and against the images seen in training, as a plot."""
 
+import math
 import textwrap
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -12,11 +13,11 @@ from debiasctl.plots import FORMATS
 
 _COLUMNS = 3
 _COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
-_LETTERS = 52  # of a description that go on the breadth of one panel
-_WIDE = 10  # numbers of forwards of which the largest is so many times the smallest go on a logarithmic axis
-_APART = 1.25  # times the one before that a number must be for a tick of its own on a logarithmic axis
-_SPREAD = 0.012  # of the axis, between intervals at one place
-_FLOOR, _ZERO_LINE = "#666666", "#BBBBBB"
+_TITLE, _LETTERS = 52, 68  # letters of the title and of a description that go on the breadth of one panel
+_WIDE = 10  # numbers of forwards of which the largest is more than so many times the smallest: a logarithmic axis
+_TICKS = 12  # on an axis, at most
+_SPREAD = 0.018  # of the axis' length, between the intervals at one place
+_CORRECTED, _REAL = "corrected, 95 %", "real images (floor)"
 
 Record = Mapping[str, Any]
 
@@ -49,89 +50,88 @@ def plot_curves(path: Path, records: Sequence[Record]) -> None:
     names = list(dict.fromkeys(name for record in records for name in record["metrics"]))
     columns = min(_COLUMNS, len(names))
     rows = -(-len(names) // columns)
-    figure = Figure(figsize=(4.8 * columns, 3.6 * rows + 0.6), dpi=130, layout="constrained")
+    figure = Figure(figsize=(4.8 * columns, 3.6 * rows + 0.8), dpi=130, layout="constrained")
     panels = list(figure.subplots(rows, columns, squeeze=False).flat)
     for panel, name in zip(panels, names, strict=False):
         chosen = sorted((one for one in records if name in one["metrics"]), key=lambda record: record[field])
-        _scale(panel, [one[field] for one in chosen], logarithmic=not training)
         _draw_panel(panel, chosen, name, field=field)
-        label = "images seen in training" if training else "network forwards a sample (NFE)"
-        panel.set_xlabel(label)
+        panel.set_xlabel("images seen in training" if training else "network forwards a sample (NFE)")
     for panel in panels[len(names) :]:
         panel.remove()
     measured = records[0]["measured"]
     sampler = measured["sampler"].partition(":")[0]
     title = f"run '{records[0]['run']}': {measured['num']} images by {sampler}"
-    figure.suptitle("\n".join(textwrap.wrap(title, _LETTERS * columns)))
-    handles = {text: line for panel in panels[: len(names)] for line, text in zip(*_legend(panel), strict=True)}
-    if handles:
-        figure.legend(
-            list(handles.values()), list(handles), loc="outside lower center", ncols=2 * columns, frameon=False
-        )
+    figure.suptitle("\n".join(textwrap.wrap(title, _TITLE * columns)))
+    _add_legend(figure, panels[: len(names)], columns=2 * columns)
     kind = path.suffix.lower()[1:]
     # names of parts, and no date, that one plot is one file
     with atomic_file(path) as stream, rc_context({"svg.fonttype": "none", "svg.hashsalt": "debiasctl"}):
         figure.savefig(stream, format=kind, metadata={"Date": None} if kind == "svg" else {})
 
 
-def _legend(panel: Any) -> tuple[list[Any], list[str]]:
-    handles, labels = panel.get_legend_handles_labels()
-    return handles, labels
+def _add_legend(figure: Any, panels: Sequence[Any], *, columns: int) -> None:
+    """One for all panels: what is drawn in several stands in it once."""
+    found: dict[str, Any] = {}
+    for panel in panels:
+        for handle, text in zip(*panel.get_legend_handles_labels(), strict=True):
+            found.setdefault(text, handle)
+    order = sorted(found, key=lambda text: text.startswith((_CORRECTED, _REAL)))
+    figure.legend([found[text] for text in order], order, loc="outside lower center", ncols=columns, frameon=False)
 
 
 def _draw_panel(panel: Any, records: Sequence[Record], name: str, *, field: str) -> None:
     """The curves of one metric, its floor, and the line at 0 where nearer to 0 is better."""
     figures = [one["metrics"][name] for one in records]
-    if figures[0]["better"] == ZERO:
-        panel.axhline(0, color=_ZERO_LINE, linewidth=1, zorder=1)
+    first = figures[0]
+    if field == "nfe":
+        _ticks(panel, [one[field] for one in records])
+    if first["better"] == ZERO:
+        panel.axhline(0, color="#BBBBBB", linewidth=1, zorder=1)
     kinds = sorted({one["measured"]["steps"] for one in records}) if field == "images_seen" else [None]
     for number, steps in enumerate(kinds):
         curve = [one for one in records if steps in (None, one["measured"]["steps"])]
-        shift = _SPREAD * (number - (len(kinds) - 1) / 2 + (0.5 if len(kinds) % 2 else 0))
-        _draw(
-            panel, curve, name, field=field, label=None if steps is None else f"{steps} steps",
-            colour=_COLOURS[number % len(_COLOURS)], shift=shift,
-        )  # fmt: skip
+        x, shown = [one[field] for one in curve], [one["metrics"][name] for one in curve]
+        colour = _COLOURS[number % len(_COLOURS)]
+        values = [figure["value_at_floor_num" if _at_floor(figure) else "value"] for figure in shown]
+        label = "the run's images" if steps is None else f"{steps} steps"
+        panel.plot(x, values, color=colour, marker="o", markersize=4, linewidth=1.4, label=label)
+        shift = _SPREAD * (number - (len(kinds) - 1) / 2 + (0 if len(kinds) > 1 else 0.5))
+        _draw_intervals(panel, x, shown, colour=colour, shift=shift)
     floors = [figure["floor"] for figure in figures if figure["floor"] is not None]
     if floors:
-        panel.axhline(floors[0], color=_FLOOR, linestyle=":", linewidth=1.4, label="real images (floor)")
-    panel.set_title(name, fontweight="bold", loc="left", fontsize=11, pad=8 + 9 * _lines(figures[0]))
-    panel.text(
-        0, 1.02, _described(figures[0]), transform=panel.transAxes, fontsize=7.5, color="#444444", va="bottom"
-    )
-    same, num = _at_floor(figures[0]), figures[0]["num"]
-    panel.set_ylabel(f"N {figures[0]['floor_num'] if same else num}    better: {figures[0]['better']}")
+        panel.axhline(floors[0], color="#666666", linestyle=":", linewidth=1.4, label=_REAL)
+    panel.autoscale_view()
+    description = textwrap.wrap(first["description"], _LETTERS, break_on_hyphens=False)
+    panel.set_title(name, fontweight="bold", loc="left", fontsize=11, pad=6 + 9.5 * len(description))
+    panel.annotate(
+        "\n".join(description), (0, 1), (0, 4), xycoords="axes fraction", textcoords="offset points", fontsize=7.5,
+        color="#444444",
+    )  # fmt: skip
+    panel.set_ylabel(f"N {first['floor_num'] if _at_floor(first) else first['num']}    better: {first['better']}")
     panel.grid(True, color="#e6e6e6", linewidth=0.6)
     panel.spines[["top", "right"]].set_visible(False)
 
 
-def _draw(
-    panel: Any, records: Sequence[Record], name: str, *, field: str, label: str | None, colour: str, shift: float
+def _draw_intervals(
+    panel: Any, x: Sequence[int], figures: Sequence[Mapping[str, Any]], *, colour: str, shift: float
 ) -> None:
-    """One curve; beside each point, by `shift` of the axis' length, the interval of what it is corrected to."""
+    """What figures are corrected to, with intervals, beside the points by `shift` of the axis' length."""
     from matplotlib.transforms import ScaledTranslation
 
-    figures = [record["metrics"][name] for record in records]
-    x = [record[field] for record in records]
-    values = [figure["value_at_floor_num" if _at_floor(figure) else "value"] for figure in figures]
-    panel.plot(x, values, color=colour, marker="o", markersize=4, linewidth=1.4, label=label)
-    known = [(at, figure) for at, figure in zip(x, figures, strict=True) if figure["interval"] is not None]
+    known = [(at, one["interval"], one["corrected"]) for at, one in zip(x, figures, strict=True) if one["interval"]]
     if not known:
         return
-    width = panel.get_window_extent().width / panel.figure.dpi  # inches
-    aside = panel.transData + ScaledTranslation(shift * width, 0, panel.figure.dpi_scale_trans)
-    low, middle, high = (
-        [figure["interval"]["low"] for _, figure in known],
-        [figure["corrected"] for _, figure in known],
-        [figure["interval"]["high"] for _, figure in known],
-    )
-    drawn = panel.errorbar(
-        [at for at, _ in known], middle, fmt="_", color=colour, markersize=6,
-        yerr=[[max(0, m - b) for m, b in zip(middle, low, strict=True)],
-              [max(0, b - m) for m, b in zip(middle, high, strict=True)]],
-        linewidth=0.9, capsize=0, label="corrected, 95 %", transform=aside, alpha=0.9,
+    ends = [(interval["low"], interval["high"]) for _, interval, _ in known]
+    panel.update_datalim([(at, end) for (at, _, _), pair in zip(known, ends, strict=True) for end in pair])
+    inches = panel.get_window_extent().width / panel.figure.dpi
+    beside = panel.transData + ScaledTranslation(shift * inches, 0, panel.figure.dpi_scale_trans)
+    panel.vlines([at for at, _, _ in known], *zip(*ends, strict=True), color=colour, linewidth=0.9, transform=beside)
+    of_all = f" (of all {figures[0]['num']})" if any(map(_at_floor, figures)) else ""
+    panel.plot(
+        [at for at, _, _ in known], [corrected for _, _, corrected in known], color=colour, marker="_", markersize=5,
+        linestyle="none", transform=beside,
     )  # fmt: skip
-    del drawn
+    panel.plot([], [], color="#444444", marker="|", markersize=10, linestyle="none", label=f"{_CORRECTED}{of_all}")
 
 
 def _at_floor(figure: Mapping[str, Any]) -> bool:
@@ -139,26 +139,17 @@ def _at_floor(figure: Mapping[str, Any]) -> bool:
     return bool(figure["floor"] is not None and figure["floor_num"] != figure["num"])
 
 
-def _described(figure: Mapping[str, Any]) -> str:
-    return "\n".join(textwrap.wrap(figure["description"], _LETTERS + 10))
-
-
-def _lines(figure: Mapping[str, Any]) -> int:
-    return _described(figure).count("\n") + 1
-
-
-def _scale(panel: Any, x: Sequence[int], *, logarithmic: bool) -> None:
-    """Ticks at the numbers that were measured, as far as they are not too near to one another."""
-    numbers = sorted(set(x))
-    if not logarithmic:
-        return
-    apart = _WIDE if max(numbers) > _WIDE * min(numbers) else None
-    if apart is not None:
-        panel.set_xscale("log")
+def _ticks(panel: Any, numbers: Sequence[int]) -> None:
+    """Ticks at the numbers of forwards that were measured, where they are not too near to one another."""
+    numbers = sorted(set(numbers))
+    logarithmic = numbers[-1] > _WIDE * numbers[0]
     shown: list[int] = []
     for number in numbers:
-        room = not shown or (number >= _APART * shown[-1] if apart else number - shown[-1] >= numbers[-1] / 12)
-        if room:
+        length = math.log(numbers[-1] / numbers[0]) if logarithmic else numbers[-1] - numbers[0]
+        gap = 0.0 if not shown else math.log(number / shown[-1]) if logarithmic else number - shown[-1]
+        if not shown or gap >= length / _TICKS:
             shown.append(number)
+    if logarithmic:
+        panel.set_xscale("log")
     panel.set_xticks(shown, labels=[str(number) for number in shown])
     panel.set_xticks([], minor=True)
