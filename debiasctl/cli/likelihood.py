@@ -9,7 +9,7 @@ from debiasctl.cli.completion import complete_run
 from debiasctl.cli.output import note, print_json, print_table, show_log
 from debiasctl.cli.sample import note_training
 from debiasctl.errors import UsageError
-from debiasctl.files import check_file
+from debiasctl.files import check_file, check_place
 
 EXAMPLES = """[bold]Examples[/bold]
 
@@ -72,6 +72,7 @@ def likelihood(
 
     found = find_run(run)
     choose_step(found, checkpoint)  # one that is not there is refused before torch takes its time
+    check_place(found.evaluations_dir / "record")
     location = data_location(data_dir)
     show_log()
     spec = found.spec()

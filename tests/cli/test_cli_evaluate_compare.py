@@ -187,6 +187,13 @@ def test_what_cannot_be_compared(evaluated: Path) -> None:
     assert "(num: a 8, new 9" in error_of("compare", "a", "new", code=1)
 
 
+def test_a_csv_that_cannot_be_written(evaluated: Path, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("x")
+    assert "is a folder" in error_of("compare", "a", "b", "--csv", tmp_path, code=2)
+    message = error_of("compare", "a", "b", "--csv", tmp_path / "file" / "x.csv", code=1)
+    assert message.startswith(f"cannot write {tmp_path / 'file' / 'x.csv'}: {tmp_path / 'file'} is not a folder")
+
+
 def test_specs_that_do_not_differ(evaluated: Path) -> None:
     succeed("train", "digits", "--weighting", "debiased", *OPTIONS, "--steps", "4", "--name", "twin")
     succeed("evaluate", "twin", "--num", "8", "--steps", "2", *LOCAL)

@@ -69,7 +69,7 @@ def test_which_direction_is_better(photos):
     "metrics, message",
     [
         (["fd_locall"], "Did you mean 'fd_local'"),
-        (["fid"], "unknown metric 'fid'"),
+        (["fid"], "metric 'fid' needs --features inception; in features 'local' it is 'fd_local'"),
         (["colour_fd"], "RGB images"),
         ([], "no metric"),
     ],
