@@ -50,18 +50,14 @@ class Network(nn.Module):
         whole = torchvision.models.inception_v3(init_weights=False, aux_logits=False, transform_input=False)
         self.layers = nn.Sequential()
         for name, block in whole.named_children():
-            if name not in ("dropout", "fc", "AuxLogits"):
-                self.layers.add_module(
-                    "mixed_6" if name == "Mixed_6d" else name, Grid(block) if name == "Mixed_6d" else block
-                )
+            if name == "Mixed_6d":
+                self.layers.add_module("mixed_6", Grid(block))
+            elif name not in ("dropout", "fc", "AuxLogits"):
+                self.layers.add_module(name, block)
         self.layers.add_module("flat", nn.Flatten())
-        self.output = nn.Linear(2048, 1008)
 
-    def forward(
-        self, x: Tensor, return_features: bool = False, use_fp16: bool = False, no_output_bias: bool = False
-    ) -> Tensor:
-        features = self.layers((x - 128) / 128)
-        return features if return_features else self.output(features).softmax(1)
+    def forward(self, x: Tensor) -> Tensor:
+        return self.layers((x - 128) / 128)
 
 
 class NotAhead:
@@ -121,13 +117,11 @@ def main() -> None:
     device = torch.device(options.device)
     with tempfile.TemporaryDirectory() as temporary:
         folder = generate(Path(temporary) / "images", options.size, num=options.num)
-        split = (
-            create("datasets", PluginRef("image-files", {"path": str(folder)})).load(DataLocation(None, Path())).train
-        )
+        data = create("datasets", PluginRef("image-files", {"path": str(folder)})).load(DataLocation(None, Path()))
         path = Path(temporary) / "network.pt"
         torch.jit.script(Network().eval()).save(str(path))
         features = PreparedInception(path, resize="clean", device=device)
-        ways = contenders(folder, split, features, device)
+        ways = contenders(folder, data.train, features, device)
         for way in ways.values():
             way()
         seconds: dict[str, list[float]] = {name: [] for name in ways}
@@ -136,11 +130,11 @@ def main() -> None:
                 begun = time.perf_counter()
                 way()
                 seconds[name].append(time.perf_counter() - begun)
-    print(f"{len(split)} JPEGs of {options.size}x{options.size} on {device}, {torch.get_num_threads()} threads\n")
+    print(f"{options.num} JPEGs of {options.size}x{options.size} on {device}, {torch.get_num_threads()} threads\n")
     print("| | images/s | ratio to the network alone [least, most] |\n| --- | --- | --- |")
     for name, taken in seconds.items():
         ratios = sorted(base / own for base, own in zip(seconds["the network alone"], taken, strict=True))
-        rate = len(split) / median(taken)
+        rate = options.num / median(taken)
         print(f"| {name} | {rate:.1f} | {median(ratios):.2f} [{ratios[0]:.2f}, {ratios[-1]:.2f}] |")
 
 

@@ -103,10 +103,12 @@ def import_run(archive: Path, *, name: str | None = None) -> Run:
     Raises:
         ArchiveError: it is not a run's archive, is cut short, would write outside the run's folder, holds links,
             special files or anything else that is not a run's, or does not fit on the disk.
-        RunNameError: the name is not allowed or taken.
+        UsageError: there is no such file; RunNameError: the name is not allowed or taken.
     """
     if name is not None:
         validate_run_name(name)
+    if not archive.exists() or archive.is_dir():
+        raise UsageError(f"there is no file {archive}. Name a file that was exported")
     try:
         with open(archive, "rb") as stream:
             top, members = _checked_members(stream, archive)

@@ -10,7 +10,7 @@ from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import IO, Any
 
-from debiasctl.errors import DebiasctlError
+from debiasctl.errors import DebiasctlError, UsageError
 
 
 @contextmanager
@@ -156,6 +156,38 @@ def writing(path: Path) -> Iterator[None]:
         else:
             reason = f"{error.strerror or error}"
         raise DebiasctlError(f"cannot write {path}: {reason}") from error
+
+
+def obstacle(folder: Path) -> str | None:
+    """Why no file can be put into `folder`, or that folder not be made; None where it can. Nothing is written."""
+    there = os.path.abspath(folder)
+    while not os.path.lexists(there):
+        there = os.path.dirname(there)
+    if not os.path.isdir(there):
+        return f"{there} is {'not a folder' if os.path.exists(there) else 'a link to nothing'}"
+    return None if os.access(there, os.W_OK | os.X_OK) else f"writing in {there} is not allowed"
+
+
+def check_place(path: Path) -> None:
+    """Refuse, before any work, a file or new folder that could not be written for the folder that it would be in.
+
+    Raises:
+        DebiasctlError: that is not a folder, or nothing may be written there.
+    """
+    reason = obstacle(path.absolute().parent)
+    if reason is not None:
+        raise DebiasctlError(f"cannot write {path}: {reason}. Choose another place")
+
+
+def check_file(path: Path, *, option: str) -> None:
+    """`check_place` for what an option names, which must not be a folder.
+
+    Raises:
+        UsageError: it is one; DebiasctlError: see `check_place`.
+    """
+    if path.is_dir():
+        raise UsageError(f"{option} {path} is a folder. Give a file's name")
+    check_place(path)
 
 
 def _temporary(path: Path) -> Path:

@@ -16,6 +16,11 @@ def runs_dir() -> Path:
     return home() / "runs"
 
 
+def evaluations_dir() -> Path:
+    """Where `evaluate --samples` keeps its records."""
+    return home() / "evaluations"
+
+
 def cache_dir() -> Path:
     """Downloads, feature extractors and reference statistics: everything that can be made again."""
     root = _home_variable()

@@ -362,7 +362,7 @@ def test_other_files_are_refused(tmp_path: Path, make: Callable[[Path], None]) -
 
 def test_missing_archive_and_folder_are_refused(tmp_path: Path) -> None:
     for path in (tmp_path / "nothing.tar", tmp_path):
-        with pytest.raises(ArchiveError, match="cannot be read"):
+        with pytest.raises(UsageError, match="there is no file"):
             import_run(path)
 
 

@@ -21,6 +21,36 @@ def test_a_file_takes_its_place_whole(tmp_path: Path) -> None:
     assert os.listdir(path.parent) == ["file.bin"]
 
 
+@pytest.mark.parametrize("kind", ["file", "link", "locked", "new"])
+def test_a_place_is_checked_without_a_trace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str) -> None:
+    place = tmp_path / kind
+    access = os.access
+    if kind == "file":
+        place.write_text("x")
+    elif kind == "link":
+        place.symlink_to(tmp_path / "gone")
+    elif kind == "locked":
+        place.mkdir()
+        monkeypatch.setattr(os, "access", lambda path, mode: Path(path) != place and access(path, mode))
+    before = sorted(os.listdir(tmp_path))
+    reasons = {
+        "file": f"{place} is not a folder",
+        "link": f"{place} is a link to nothing",
+        "locked": f"writing in {place} is not allowed",
+    }
+    for path in (place / "x.png", place / "deep" / "er" / "x.png"):
+        assert files.obstacle(path.parent) == reasons.get(kind)
+        if kind == "new":
+            files.check_file(path, option="--plot")
+        else:
+            with pytest.raises(DebiasctlError, match=r"^cannot write .*x\.png: ") as caught:
+                files.check_file(path, option="--plot")
+            assert reasons[kind] in str(caught.value)
+    assert sorted(os.listdir(tmp_path)) == before
+    with pytest.raises(UsageError, match=r"--plot .* is a folder"):
+        files.check_file(tmp_path, option="--plot")
+
+
 @pytest.mark.parametrize("error", [RuntimeError("x"), KeyboardInterrupt()])
 def test_an_error_leaves_the_old_file_and_nothing_else(tmp_path: Path, error: BaseException) -> None:
     path = tmp_path / "file"

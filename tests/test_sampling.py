@@ -7,7 +7,7 @@ import pytest
 import torch
 from tiny import BACKBONE, error_of, make_spec, resume, succeed, train, write_distribution
 
-from debiasctl.errors import CheckpointError, RunError, UnknownPluginError, UsageError
+from debiasctl.errors import RunError, UnknownPluginError, UsageError
 from debiasctl.runs import Run
 from debiasctl.sampling import SampleRequest, Samples, class_index, labels_of, make_request, sample
 from debiasctl.sampling.drawing import Drawer
@@ -257,7 +257,7 @@ def test_a_variance_that_was_not_learned_is_refused() -> None:
         ({"weights": "mean"}, UsageError, "--weights mean: choose ema"),
         ({"sampler": "dimm"}, UnknownPluginError, "unknown sampler 'dimm'. Did you mean 'ddim'"),
         ({"sampler": "ddim:eta=2"}, UsageError, "sampler 'ddim': eta: input should be less than or equal to 1"),
-        ({"checkpoint": "7"}, CheckpointError, "no checkpoint '7'. It has: 15, 30"),
+        ({"checkpoint": "7"}, UsageError, "no checkpoint '7'. It has: 15, 30"),
     ],
 )
 def test_what_cannot_be_meant(run: Run, changes: dict, error: type, message: str) -> None:

@@ -33,10 +33,13 @@ def compare(
     Figures that were measured differently are refused.
     """
     from debiasctl.comparison.tables import compare as compare_runs
+    from debiasctl.files import check_file
     from debiasctl.runs import find_run
 
     if as_json and str(csv) == "-":
         raise UsageError("--csv - and --json both write to stdout. Give one of them, or a file's name with --csv")
+    if csv is not None and str(csv) != "-":
+        check_file(csv, option="--csv")
     compared = compare_runs([find_run(name) for name in runs], metric=metric)
     if csv is not None:
         _write_csv(csv, compared)

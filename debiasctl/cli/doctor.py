@@ -6,6 +6,7 @@ from typing import Annotated, Any
 import typer
 
 from debiasctl.cli.output import format_bytes, print_json, print_pairs, print_table
+from debiasctl.files import obstacle
 
 EXAMPLES = """[bold]Examples[/bold]
 
@@ -18,12 +19,14 @@ _PACKAGES = ("debiasctl", "torch", "torchvision", "accelerate", "numpy", "pillow
 def doctor(as_json: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False) -> None:
     """Say what is here: versions, devices, folders, and the weights of feature extractors.
 
-    Exit code 1 where something is broken (weights that are not the published ones, a plugin that cannot be loaded, a
-    folder that cannot be written); what is only missing is said, with where to put it.
+    Exit code 1 where something is broken (weights that are not the published ones or no file, a plugin that cannot be
+    loaded, a folder that cannot be written); what is only missing is said, with where to put it.
     """
     weights, problems = _weights()
     folders = _folders()
-    problems += [f"{one['path']} cannot be written ({one['what']})" for one in folders if not one["writable"]]
+    problems += [
+        f"{one['path']} cannot be written ({one['what']}): {one['problem']}" for one in folders if one["problem"]
+    ]
     report = {
         "versions": _versions(),
         "devices": _devices(),
@@ -55,7 +58,10 @@ def _versions() -> dict[str, str]:
 def _devices() -> list[dict[str, Any]]:
     import torch
 
-    devices: list[dict[str, Any]] = [{"device": "cpu", "name": f"{torch.get_num_threads()} threads", "memory": None}]
+    threads = torch.get_num_threads()
+    devices: list[dict[str, Any]] = [
+        {"device": "cpu", "name": f"{threads} thread{'s' * (threads != 1)}", "memory": None}
+    ]
     for number in range(torch.cuda.device_count()):
         about = torch.cuda.get_device_properties(number)
         devices.append({"device": f"cuda:{number}", "name": about.name, "memory": about.total_memory})
@@ -65,28 +71,19 @@ def _devices() -> list[dict[str, Any]]:
 def _folders() -> list[dict[str, Any]]:
     from debiasctl import paths
 
-    found: list[tuple[str, Path | None]] = [("runs", paths.runs_dir()), ("cache", paths.cache_dir())]
-    found += [(f"cache: {name}", paths.cache_dir() / name) for name in ("datasets", "features", "references")]
+    found = {"runs": paths.runs_dir(), "evaluations": paths.evaluations_dir(), "cache": paths.cache_dir()}
+    found |= {f"cache: {name}": paths.cache_dir() / name for name in ("datasets", "features", "references")}
     return [
         {
             "what": what,
             "path": str(path),
             "exists": path.is_dir(),
-            "writable": _writable(path),
+            "writable": problem is None,
+            "problem": problem,
             "bytes": _size(path),
         }
-        for what, path in found
-        if path is not None
+        for what, path, problem in ((what, path, obstacle(path)) for what, path in found.items())
     ]
-
-
-def _writable(path: Path) -> bool:
-    """Whether files could be written there, without writing any: in the folder, or where it would be made."""
-    import os
-
-    while not path.exists() and path != path.parent:
-        path = path.parent
-    return path.is_dir() and os.access(path, os.W_OK | os.X_OK)
 
 
 def _size(path: Path) -> int:
@@ -133,6 +130,10 @@ def _weights() -> tuple[list[dict[str, Any]], list[str]]:
                     f"{path} is not {file.name} as published: its SHA-256 is {found}, and should be {file.sha256}. "
                     f"It is cut short or another file; replace it by the one at {file.url}"
                 )
+            elif state == "blocked":
+                problems.append(str(file.blocked(paths.cache_dir())))
+            elif state == "unreadable":
+                problems.append(f"{path} cannot be read. Change its permissions, or replace it")
     return files, problems
 
 
@@ -151,7 +152,7 @@ def _print(report: dict[str, Any]) -> None:
             [
                 one["what"],
                 format_bytes(one["bytes"]),
-                ("" if one["writable"] else "cannot be written, ") + ("there" if one["exists"] else "not made yet"),
+                "cannot be written" if one["problem"] else "there" if one["exists"] else "not made yet",
                 one["path"],
             ]
             for one in report["folders"]

@@ -9,11 +9,13 @@ from debiasctl.cli.completion import complete_plugin, complete_run
 from debiasctl.cli.output import note, print_json, print_table, show_log
 from debiasctl.cli.sample import note_training, parse_batch_size, parse_steps
 from debiasctl.errors import UsageError
+from debiasctl.files import check_place
 
 if TYPE_CHECKING:
     from debiasctl.api import DataLocation
     from debiasctl.evaluation.choices import Choices
     from debiasctl.runs import Run
+    from debiasctl.specs import RunSpec
 
 EXAMPLES = """[bold]Examples[/bold]
 
@@ -91,6 +93,7 @@ def evaluate(
 
     Each figure stands beside the same figure for real held-out images, where there are some (the floor).
     """
+    from debiasctl import paths
     from debiasctl.cli.locations import data_location
 
     if (run is None) == (samples is None):
@@ -98,12 +101,15 @@ def evaluate(
             "name a run, or images with --samples: debiasctl evaluate RUN | --samples PATH --reference ..."
         )
     location = data_location(data_dir)
-    from debiasctl.evaluation.choices import Choices
+    from debiasctl.evaluation.choices import Choices, check_choices, check_images
 
     choices = Choices(features, feature_weights, split_names(metrics), reference, export_reference)
     if run is None:
         assert samples is not None, "either a run or samples"
         _refuse_options_of_a_run(context)
+        check_images(samples, choices)
+        check_choices(choices, None)
+        check_place(paths.evaluations_dir() / "record")
         show_log()
         _report(_of_images(samples, location, choices, device), as_json=as_json)
         return
@@ -116,8 +122,9 @@ def evaluate(
         from debiasctl.evaluation.curves import check_plot
 
         check_plot(plot, num_points=len(step_counts) * len(trained))
-    show_log()
     spec = found.spec()
+    _check_names(found, spec, choices, sampler=sampler, checkpoints=trained)
+    show_log()
     from debiasctl.cli.progress import sampling_progress
     from debiasctl.evaluation.evaluate import evaluate as run_evaluation
     from debiasctl.sampling import make_request
@@ -155,6 +162,27 @@ def evaluate(
 
         plot_curves(plot, records)
     _report(records, as_json=as_json)
+
+
+def _check_names(
+    run: "Run", spec: "RunSpec", choices: "Choices", *, sampler: str, checkpoints: list[str | None]
+) -> None:
+    """Refuse what need not wait for torch and the data."""
+    from debiasctl import registry
+    from debiasctl.api import DatasetInfo
+    from debiasctl.evaluation.choices import check_choices
+    from debiasctl.training.chosen_step import choose_step
+
+    for step in checkpoints:
+        choose_step(run, step)
+    registry.find("samplers", registry.as_ref(sampler).name)
+    content = spec.content
+    if content is not None:
+        info = DatasetInfo(
+            content.image_size, content.channels, content.classes, content.num_train, content.num_heldout
+        )
+        check_choices(choices, info)
+    check_place(run.evaluations_dir / "record")
 
 
 def _of_images(samples: Path, location: "DataLocation", choices: "Choices", device: str) -> list[dict[str, Any]]:

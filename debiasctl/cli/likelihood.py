@@ -9,6 +9,7 @@ from debiasctl.cli.completion import complete_run
 from debiasctl.cli.output import note, print_json, print_table, show_log
 from debiasctl.cli.sample import note_training
 from debiasctl.errors import UsageError
+from debiasctl.files import check_file, check_place
 
 EXAMPLES = """[bold]Examples[/bold]
 
@@ -67,8 +68,11 @@ def likelihood(
     _check(method, terms=terms, variance=variance, steps=steps, plot=plot)
     from debiasctl.cli.locations import data_location
     from debiasctl.runs import find_run
+    from debiasctl.training.chosen_step import choose_step
 
     found = find_run(run)
+    choose_step(found, checkpoint)  # one that is not there is refused before torch takes its time
+    check_place(found.evaluations_dir / "record")
     location = data_location(data_dir)
     show_log()
     spec = found.spec()
@@ -113,13 +117,15 @@ def likelihood(
 
 
 def _check(method: str, *, terms: str | None, variance: str | None, steps: int | None, plot: Path | None) -> None:
-    """Refuse an unknown method, and options that would have no effect."""
+    """Refuse an unknown method, options that would have no effect, and a plot that could not be written."""
     if method not in _METHODS:
         raise UsageError(f"unknown method '{method}'. Known: {', '.join(_METHODS)}")
     options = {"--terms": terms, "--variance": variance, "--plot": plot} if method == "ode" else {"--steps": steps}
     for option, value in options.items():
         if method != "both" and value is not None:
             raise UsageError(f"{option} has no effect with --method {method}. Leave it out, or use --method both")
+    if plot is not None:
+        check_file(plot, option="--plot")
 
 
 def _print(records: list[dict[str, Any]]) -> None:

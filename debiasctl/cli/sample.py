@@ -1,6 +1,5 @@
 """`debiasctl sample`."""
 
-import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
@@ -9,7 +8,8 @@ import typer
 from debiasctl.cli.completion import complete_plugin, complete_run
 from debiasctl.cli.launch import rank
 from debiasctl.cli.output import note, print_json, show_log
-from debiasctl.errors import DebiasctlError, UsageError
+from debiasctl.errors import UsageError
+from debiasctl.files import check_place
 
 if TYPE_CHECKING:
     import torch
@@ -92,6 +92,7 @@ def sample(
         if out is not None and trajectory is not None and out.resolve() == trajectory.resolve():
             raise UsageError(f"--out and --trajectory both name {out}. Give each a file of its own")
         show_log()
+    _check_names(found, sampler=sampler, checkpoint=checkpoint)
     from debiasctl.sampling import make_request
     from debiasctl.sampling.strip import Row, check_rows
     from debiasctl.training.setup import make_accelerator
@@ -117,6 +118,16 @@ def sample(
         _strip(rows, out, device=place, batch_size=size, as_json=as_json)
     else:
         _one(rows[0], out, trajectory, device=place, batch_size=size, as_json=as_json)
+
+
+def _check_names(runs: "list[Run]", *, sampler: str, checkpoint: str | None) -> None:
+    """Refuse, before torch takes its time, a sampler or checkpoint that is not there."""
+    from debiasctl import registry
+    from debiasctl.training.chosen_step import choose_step
+
+    registry.find("samplers", registry.as_ref(sampler).name)
+    for run in runs:
+        choose_step(run, checkpoint)
 
 
 def note_training(run: "Run", step: int) -> None:
@@ -169,7 +180,7 @@ def _check_out(out: Path | None) -> None:
         raise UsageError(f"--out {out}: write FILE.png (one grid), FILE.npz, or the name of a new folder for PNGs")
     elif out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise UsageError(f"--out {out} exists and is not empty. Choose another name, or remove it first")
-    _check_place(out)
+    check_place(out)
 
 
 def _check_trajectory(path: Path | None) -> None:
@@ -177,15 +188,7 @@ def _check_trajectory(path: Path | None) -> None:
         return
     if path.suffix.lower() not in _MOMENTS or path.is_dir():
         raise UsageError(f"--trajectory {path}: give a file's name ending in .png (a strip) or .gif")
-    _check_place(path)
-
-
-def _check_place(path: Path) -> None:
-    """Refuse a place that nothing can be written to."""
-    there = next(parent for parent in path.absolute().parents if os.path.lexists(parent))
-    if not there.is_dir() or not os.access(there, os.W_OK):
-        reason = "writing there is not allowed" if there.is_dir() else f"{there} is not a folder"
-        raise DebiasctlError(f"cannot write {path}: {reason}. Choose another place")
+    check_place(path)
 
 
 def _launch(processes: int, *, device: str) -> NoReturn:

@@ -89,9 +89,11 @@ def plot(
 
     Without REF: constant, p2, min-snr and debiased.
     """
+    from debiasctl.files import check_file
     from debiasctl.plots import check_path, plot_weights
 
     check_path(out)
+    check_file(out, option="--out")
     curves = _curves(
         references or PLOTTED, schedule=schedule, prediction=prediction, normalize=normalize, timesteps=timesteps
     )

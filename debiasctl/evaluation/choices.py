@@ -1,8 +1,17 @@
-"""What a user may choose of a measurement; imported before anything heavy is."""
+"""What a user may choose of a measurement, and what its names alone show; imported before anything heavy is."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+
+from debiasctl import registry
+from debiasctl.api import DatasetInfo
+from debiasctl.errors import UsageError
+from debiasctl.evaluation.metrics import CHANNELS, check_names, default_features
+from debiasctl.files import check_file
+from debiasctl.validation import did_you_mean
+
+_DEFAULT_FEATURES = ("local", "pixels", "inception")
 
 
 @dataclass(frozen=True)
@@ -17,3 +26,54 @@ class Choices:
     metrics: Sequence[str] | None = None
     reference: str | None = None
     export: Path | None = None
+
+
+def check_choices(choices: Choices, info: DatasetInfo | None) -> None:
+    """Refuse what need not wait for images; `info` is of the run's data, None where images are given.
+
+    Raises:
+        UsageError: the features or the reference are not known, or the metrics not with any features and images that
+        there could be; statistics are to be written to what is no .npz.
+        DebiasctlError: nothing can be written there.
+    """
+    if choices.reference is not None:
+        check_reference(choices.reference)
+    names: Sequence[str] = _DEFAULT_FEATURES
+    if choices.features is not None:
+        names = [registry.find("features", registry.as_ref(choices.features).name).name]
+    elif info is not None and choices.reference is None:
+        names = [default_features(info)]
+    check_names(choices.metrics, channels=list(CHANNELS) if info is None else [info.channels], feature_names=names)
+    if choices.export is not None:
+        if choices.export.suffix.lower() != ".npz":
+            raise UsageError(
+                f"--export-reference {choices.export}: statistics are written as .npz. Give a name that ends so"
+            )
+        check_file(choices.export, option="--export-reference")
+
+
+def check_images(path: Path, choices: Choices) -> None:
+    """Refuse images that are not there, or without anything to measure them against.
+
+    Raises:
+        UsageError: so it is.
+    """
+    if choices.reference is None:
+        raise UsageError("--samples needs --reference: a data set, a folder, .zip or .npz of images, or statistics")
+    if not path.expanduser().exists():
+        raise UsageError(f"--samples: {path} does not exist. Give a folder, .zip or .npz of images")
+
+
+def check_reference(text: str) -> None:
+    """Refuse what is neither a data set nor a path.
+
+    Raises:
+        UsageError: so it is.
+    """
+    known = [record.name for record in registry.records("datasets")]
+    name = text.partition(":")[0]
+    if name not in known and not Path(text).expanduser().exists():
+        raise UsageError(
+            f"--reference '{text}' is neither a data set nor a path that exists.{did_you_mean(name, known)} Known data "
+            f"sets: {', '.join(known)}; or give a folder, .zip or .npz of images, or an .npz of statistics (mu, sigma)"
+        )

@@ -1,14 +1,25 @@
 """Figures against the network's forwards a sample and against the images seen in training, as a plot."""
 
-from collections.abc import Sequence
+import math
+import textwrap
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from debiasctl.errors import UsageError
-from debiasctl.files import atomic_file
+from debiasctl.evaluation.metrics import ZERO
+from debiasctl.files import atomic_file, check_file
 from debiasctl.plots import FORMATS
 
 _COLUMNS = 3
+_COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
+_TITLE, _LETTERS = 52, 68  # letters of the title and of a description that go on the breadth of one panel
+_WIDE = 10  # numbers of forwards of which the largest is more than so many times the smallest: a logarithmic axis
+_TICKS = 12  # on an axis, at most
+_SPREAD = 0.018  # of the axis' length, between the intervals at one place
+_CORRECTED, _REAL = "corrected, 95 %", "real images (floor)"
+
+Record = Mapping[str, Any]
 
 
 def check_plot(path: Path, *, num_points: int) -> None:
@@ -16,54 +27,129 @@ def check_plot(path: Path, *, num_points: int) -> None:
 
     Raises:
         UsageError: the ending is neither .png nor .svg, or a single point would be drawn.
+        DebiasctlError: it cannot be written there.
     """
     if path.suffix.lower() not in FORMATS:
         raise UsageError(f"--plot {path}: the ending says what is drawn; choose one of {', '.join(FORMATS)}")
+    check_file(path, option="--plot")
     if num_points < 2:
         raise UsageError("--plot draws curves: give several --steps, for example 5,10,20, or several --checkpoints")
 
 
-def plot_curves(path: Path, records: Sequence[dict[str, Any]]) -> None:
-    """One panel a metric, with its floor where it has one.
+def plot_curves(path: Path, records: Sequence[Record]) -> None:
+    """One panel a metric, with its floor, and with the intervals of the corrected figures, where it has them.
 
     Along the axis are the images seen in training where there are several checkpoints, with one curve for each number
-    of steps; else the network's forwards a sample.
+    of steps; else the network's forwards a sample. A curve beside a floor of fewer images is of as many images as that.
     """
     from matplotlib import rc_context
     from matplotlib.figure import Figure
 
     training = len({record["checkpoint"] for record in records}) > 1
-    field, label = (
-        ("images_seen", "images seen in training") if training else ("nfe", "network forwards a sample (NFE)")
-    )
+    field = "images_seen" if training else "nfe"
     names = list(dict.fromkeys(name for record in records for name in record["metrics"]))
-    rows = -(-len(names) // _COLUMNS)
-    figure = Figure(figsize=(4.6 * min(_COLUMNS, len(names)), 3.4 * rows), dpi=130, layout="constrained")
-    panels = figure.subplots(rows, min(_COLUMNS, len(names)), squeeze=False).flat
+    columns = min(_COLUMNS, len(names))
+    rows = -(-len(names) // columns)
+    figure = Figure(figsize=(4.8 * columns, 3.6 * rows + 0.8), dpi=130, layout="constrained")
+    panels = list(figure.subplots(rows, columns, squeeze=False).flat)
     for panel, name in zip(panels, names, strict=False):
         chosen = sorted((one for one in records if name in one["metrics"]), key=lambda record: record[field])
-        for steps in dict.fromkeys(one["measured"]["steps"] if training else None for one in chosen):
-            curve = [one for one in chosen if steps in (None, one["measured"]["steps"])]
-            _draw(panel, curve, name, field=field, label=None if steps is None else f"{steps} steps")
-        floors = [one["metrics"][name]["floor"] for one in chosen if one["metrics"][name]["floor"] is not None]
-        if floors:
-            panel.axhline(floors[0], color="#888888", linestyle=":", label="real images (floor)")
-        panel.set(title=name, xlabel=label, ylabel=f"better: {chosen[0]['metrics'][name]['better']}")
-        panel.grid(True, color="#dddddd", linewidth=0.6)
-        panel.spines[["top", "right"]].set_visible(False)
-        if panel.get_legend_handles_labels()[1]:
-            panel.legend(frameon=False)
-    for panel in list(panels)[len(names) :]:
-        panel.set_visible(False)
+        _draw_panel(panel, chosen, name, field=field)
+        panel.set_xlabel("images seen in training" if training else "network forwards a sample (NFE)")
+    for panel in panels[len(names) :]:
+        panel.remove()
     measured = records[0]["measured"]
     sampler = measured["sampler"].partition(":")[0]
-    figure.suptitle(f"run '{records[0]['run']}': {measured['num']} images by {sampler}")
+    title = f"run '{records[0]['run']}': {measured['num']} images by {sampler}"
+    figure.suptitle("\n".join(textwrap.wrap(title, _TITLE * columns)))
+    _add_legend(figure, panels[: len(names)], columns=2 * columns)
     kind = path.suffix.lower()[1:]
     # names of parts, and no date, that one plot is one file
     with atomic_file(path) as stream, rc_context({"svg.fonttype": "none", "svg.hashsalt": "debiasctl"}):
         figure.savefig(stream, format=kind, metadata={"Date": None} if kind == "svg" else {})
 
 
-def _draw(panel: Any, records: Sequence[dict[str, Any]], name: str, *, field: str, label: str | None) -> None:
-    x = [record[field] for record in records]
-    panel.plot(x, [record["metrics"][name]["value"] for record in records], marker="o", markersize=4, label=label)
+def _add_legend(figure: Any, panels: Sequence[Any], *, columns: int) -> None:
+    """One for all panels: what is drawn in several stands in it once."""
+    found: dict[str, Any] = {}
+    for panel in panels:
+        for handle, text in zip(*panel.get_legend_handles_labels(), strict=True):
+            found.setdefault(text, handle)
+    order = sorted(found, key=lambda text: text.startswith((_CORRECTED, _REAL)))
+    figure.legend([found[text] for text in order], order, loc="outside lower center", ncols=columns, frameon=False)
+
+
+def _draw_panel(panel: Any, records: Sequence[Record], name: str, *, field: str) -> None:
+    """The curves of one metric, its floor, and the line at 0 where nearer to 0 is better."""
+    figures = [one["metrics"][name] for one in records]
+    first = figures[0]
+    if field == "nfe":
+        _ticks(panel, [one[field] for one in records])
+    if first["better"] == ZERO:
+        panel.axhline(0, color="#BBBBBB", linewidth=1, zorder=1)
+    kinds = sorted({one["measured"]["steps"] for one in records}) if field == "images_seen" else [None]
+    for number, steps in enumerate(kinds):
+        curve = [one for one in records if steps in (None, one["measured"]["steps"])]
+        x, shown = [one[field] for one in curve], [one["metrics"][name] for one in curve]
+        colour = _COLOURS[number % len(_COLOURS)]
+        values = [figure["value_at_floor_num" if _at_floor(figure) else "value"] for figure in shown]
+        label = "the run's images" if steps is None else f"{steps} steps"
+        panel.plot(x, values, color=colour, marker="o", markersize=4, linewidth=1.4, label=label)
+        shift = _SPREAD * (number - (len(kinds) - 1) / 2 + (0 if len(kinds) > 1 else 0.5))
+        _draw_intervals(panel, x, shown, colour=colour, shift=shift)
+    floors = [figure["floor"] for figure in figures if figure["floor"] is not None]
+    if floors:
+        panel.axhline(floors[0], color="#666666", linestyle=":", linewidth=1.4, label=_REAL)
+    panel.autoscale_view()
+    description = textwrap.wrap(first["description"], _LETTERS, break_on_hyphens=False)
+    panel.set_title(name, fontweight="bold", loc="left", fontsize=11, pad=6 + 9.5 * len(description))
+    panel.annotate(
+        "\n".join(description), (0, 1), (0, 4), xycoords="axes fraction", textcoords="offset points", fontsize=7.5,
+        color="#444444",
+    )  # fmt: skip
+    panel.set_ylabel(f"N {first['floor_num'] if _at_floor(first) else first['num']}    better: {first['better']}")
+    panel.grid(True, color="#e6e6e6", linewidth=0.6)
+    panel.spines[["top", "right"]].set_visible(False)
+
+
+def _draw_intervals(
+    panel: Any, x: Sequence[int], figures: Sequence[Mapping[str, Any]], *, colour: str, shift: float
+) -> None:
+    """What figures are corrected to, with intervals, beside the points by `shift` of the axis' length."""
+    from matplotlib.transforms import ScaledTranslation
+
+    known = [(at, one["interval"], one["corrected"]) for at, one in zip(x, figures, strict=True) if one["interval"]]
+    if not known:
+        return
+    ends = [(interval["low"], interval["high"]) for _, interval, _ in known]
+    panel.update_datalim([(at, end) for (at, _, _), pair in zip(known, ends, strict=True) for end in pair])
+    inches = panel.get_window_extent().width / panel.figure.dpi
+    beside = panel.transData + ScaledTranslation(shift * inches, 0, panel.figure.dpi_scale_trans)
+    panel.vlines([at for at, _, _ in known], *zip(*ends, strict=True), color=colour, linewidth=0.9, transform=beside)
+    of_all = f" (of all {figures[0]['num']})" if any(map(_at_floor, figures)) else ""
+    panel.plot(
+        [at for at, _, _ in known], [corrected for _, _, corrected in known], color=colour, marker="_", markersize=5,
+        linestyle="none", transform=beside,
+    )  # fmt: skip
+    panel.plot([], [], color="#444444", marker="|", markersize=10, linestyle="none", label=f"{_CORRECTED}{of_all}")
+
+
+def _at_floor(figure: Mapping[str, Any]) -> bool:
+    """Whether the figure has a floor, and that is of another number of images."""
+    return bool(figure["floor"] is not None and figure["floor_num"] != figure["num"])
+
+
+def _ticks(panel: Any, numbers: Sequence[int]) -> None:
+    """Ticks at the numbers of forwards that were measured, where they are not too near to one another."""
+    numbers = sorted(set(numbers))
+    logarithmic = numbers[-1] > _WIDE * numbers[0]
+    shown: list[int] = []
+    for number in numbers:
+        length = math.log(numbers[-1] / numbers[0]) if logarithmic else numbers[-1] - numbers[0]
+        gap = 0.0 if not shown else math.log(number / shown[-1]) if logarithmic else number - shown[-1]
+        if not shown or gap >= length / _TICKS:
+            shown.append(number)
+    if logarithmic:
+        panel.set_xscale("log")
+    panel.set_xticks(shown, labels=[str(number) for number in shown])
+    panel.set_xticks([], minor=True)

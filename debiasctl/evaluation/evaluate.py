@@ -11,7 +11,7 @@ import torch
 from debiasctl import paths, processes, registry
 from debiasctl.api import DataLocation, DatasetInfo, LoadedDataset, PreparedFeatures
 from debiasctl.errors import EvaluationError, UsageError
-from debiasctl.evaluation.choices import Choices
+from debiasctl.evaluation.choices import Choices, check_images
 from debiasctl.evaluation.class_counts import as_drawn
 from debiasctl.evaluation.extraction import FEATURES, SPATIAL
 from debiasctl.evaluation.kept_features import keep_features
@@ -107,8 +107,8 @@ def evaluate_images(
     Raises:
         UsageError: no reference is chosen; and as `evaluate`.
     """
-    if choices.reference is None:
-        raise UsageError("--samples needs --reference: a data set, a folder, .zip or .npz of images, or statistics")
+    check_images(path, choices)
+    assert choices.reference is not None, "refused otherwise"
     images = open_images(path, location)
     ground = _ground(open_reference(choices.reference, location), images.info, choices, device=device, own=None)
     measured, note = as_drawn(images.train)
@@ -126,8 +126,8 @@ def evaluate_images(
         "samples_sha256": images.content_hash,
     }
     conditions = dict.fromkeys(("sampler", "steps", "seed", "weights", "class", "precision"))
-    folder = paths.home() / "evaluations"
-    return [_measured(seen, ground, record, {"num": len(measured), **conditions}, choices, folder)]
+    kept = {"num": len(measured), **conditions}
+    return [_measured(seen, ground, record, kept, choices, paths.evaluations_dir())]
 
 
 def _measured(
@@ -255,8 +255,6 @@ def _export(path: Path, ground: _Ground) -> None:
     measurement = ground.measurement
     if isinstance(measurement.data, FixedReference):
         raise UsageError("--export-reference: this reference is a file of statistics already. Copy it")
-    if path.suffix.lower() != ".npz":
-        raise UsageError(f"--export-reference {path}: statistics are written as .npz. Give a name that ends so")
     parts = [FEATURES, *([SPATIAL] if hasattr(measurement.features, SPATIAL) else [])]
     rows = measurement.real().rows(parts, shared=True)
     if processes.rank() > 0:

@@ -201,7 +201,7 @@ def _neighbours(features: Tensor, reference: Reference, division: Division) -> d
         return {}
     generated, real = (rows[spread_indices(len(rows), num)] for rows in (features, reference.features))
     found = manifolds(generated, real)
-    hanging = "one image more or less changes many neighbourhoods: no interval with checked coverage is known"
+    hanging = "one image more or less changes many neighbourhoods, and none with checked coverage is known"
     return {
         "precision": _share(found.inside),
         "recall": Outcome(float(found.found.mean()), num, reason=hanging),

@@ -106,11 +106,13 @@ def difference_interval(first: Jackknife, second: Jackknife, *, level: float = L
 
 def refusal(num: int, dimension: int | None = None) -> str | None:
     """Why there is no interval for `num` images, or None; `dimension` of the features, for what fits a covariance."""
-    if num < MIN_IMAGES:
-        return f"an interval needs at least {MIN_IMAGES} images, not {num}"
-    if dimension is not None and num < MIN_PER_DIMENSION * dimension:
-        return (
-            f"an interval needs at least {MIN_PER_DIMENSION} images per dimension: {MIN_PER_DIMENSION * dimension} "
-            f"in {dimension} dimensions, not {num}"
-        )
-    return None
+    needed = images_needed(dimension)
+    if num >= needed:
+        return None
+    why = "" if needed == MIN_IMAGES else f" ({MIN_PER_DIMENSION} per dimension)"
+    return f"an interval needs at least {needed} images{why}, not {num}"
+
+
+def images_needed(dimension: int | None = None) -> int:
+    """How many images an interval needs; `dimension` as for `refusal`."""
+    return max(MIN_IMAGES, MIN_PER_DIMENSION * (dimension or 0))

@@ -15,7 +15,7 @@ from debiasctl.files import content_key, write_json
 from debiasctl.runs import Run
 from debiasctl.sampling.request import content_of
 from debiasctl.specs import ContentSection, RunSpec
-from debiasctl.training.checkpoints import choose_step
+from debiasctl.training.chosen_step import choose_step
 from debiasctl.training.ema import length_name, parse_weights
 from debiasctl.training.heldout import HeldoutSet
 from debiasctl.training.posthoc_ema import load_named_weights
@@ -74,8 +74,8 @@ def make_requests(
     """A request for each method; without `num`, of 256 held-out images or as many as there are.
 
     Raises:
-        UsageError: the steps or weights cannot be meant, or fewer images are held out, or fewer than 2 are asked for;
-        CheckpointError: there is no such checkpoint.
+        UsageError: the steps, weights or checkpoint cannot be meant, or fewer images are held out, or fewer than 2 are
+        asked for; CheckpointError: the run has no checkpoint at all.
     """
     heldout = content_of(run, spec).num_heldout
     num = min(_IMAGES, heldout) if num is None else num

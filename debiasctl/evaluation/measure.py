@@ -13,7 +13,14 @@ from debiasctl.api import DatasetInfo, LoadedDataset, PreparedFeatures, Split
 from debiasctl.errors import EvaluationError
 from debiasctl.evaluation.extraction import BATCH_SIZE, EXTRAS, FEATURES, PIXELS, Shape
 from debiasctl.evaluation.figures import Real, figures, real_images, refusals
-from debiasctl.evaluation.intervals import METHOD, SHARE_METHOD, jackknife_interval, refusal, share_interval
+from debiasctl.evaluation.intervals import (
+    METHOD,
+    SHARE_METHOD,
+    images_needed,
+    jackknife_interval,
+    refusal,
+    share_interval,
+)
 from debiasctl.evaluation.metrics import (
     Outcome,
     available_metrics,
@@ -242,12 +249,13 @@ def _notes(names: Collection[str], feature_name: str, *, num: int, floor_num: in
     frechet = distance_names(feature_name)[0]
     num_reference = 0 if features is None else len(features)
     counts = {"images": num, "held-out images": floor_num, "training images": num_reference}
-    for what, count in counts.items():
-        if frechet in names and 0 < count <= dimension:
-            notes.append(
-                f"{frechet}: {count} {what} in {dimension} dimensions have a singular covariance; the figure is biased "
-                "upward. Use several times more"
-            )
+    few = [f"{count} {what}" for what, count in counts.items() if 0 < count <= dimension]
+    if frechet in names and few:
+        notes.append(
+            f"{frechet}: {' and '.join(few)} in {dimension} dimensions have a singular covariance, so the figure is "
+            f"biased upward: at least D + 1 = {dimension + 1} are needed, and {images_needed(dimension)} images for an "
+            "interval"
+        )
     if not floor_num:
         notes.append("fewer than 2 images are held out, so there is no floor")
     elif floor_num < num:

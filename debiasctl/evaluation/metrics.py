@@ -4,6 +4,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from debiasctl import registry
 from debiasctl.api import DatasetInfo
 from debiasctl.errors import UsageError
 from debiasctl.evaluation.intervals import Jackknife
@@ -39,6 +40,10 @@ def pixel_names(channels: int) -> list[str]:
 
 def available_metrics(info: DatasetInfo, feature_name: str) -> dict[str, dict[str, str]]:
     """Every metric of a data set in a feature space: its name, which direction is `better`, and its `description`."""
+    return _metrics(info.channels, feature_name)
+
+
+def _metrics(channels: int, feature_name: str) -> dict[str, dict[str, str]]:
     frechet, kernel = distance_names(feature_name)
     score, spatial = extra_names(feature_name)
     within = f"in '{feature_name}' features"
@@ -58,11 +63,11 @@ def available_metrics(info: DatasetInfo, feature_name: str) -> dict[str, dict[st
         "memorised_share": (LOWER, f"share of images nearer to a training image than 1 % of held-out ones {within}"),
         "spectrum_distance": (LOWER, "mean squared log-ratio of the power at each spatial frequency to the real one"),
     }
-    for name, colour in CHANNELS.get(info.channels, {}).items():
+    for name, colour in CHANNELS.get(channels, {}).items():
         metrics[f"mean_shift_{name}"] = (ZERO, f"mean {colour} of the images minus the real images', in [-1, 1]")
-    for name, colour in CHANNELS.get(info.channels, {}).items():
+    for name, colour in CHANNELS.get(channels, {}).items():
         metrics[f"std_shift_{name}"] = (ZERO, f"standard deviation of {colour} minus the real images', in [-1, 1]")
-    if info.channels == 3:
+    if channels == 3:
         metrics |= {
             "mean_shift_squared": (LOWER, "squared mean shift, summed over red, green and blue, in units of [-1, 1]"),
             "colour_fd": (LOWER, "Fréchet distance of the images' mean colours, in units of [-1, 1]"),
@@ -76,24 +81,38 @@ def check_metrics(metrics: Sequence[str] | None, info: DatasetInfo, *, feature_n
     Raises:
         UsageError: a name that this data set has not in these features, with the nearest one that it has; or no name.
     """
-    known = available_metrics(info, feature_name)
+    return check_names(metrics, channels=[info.channels], feature_names=[feature_name])
+
+
+def check_names(metrics: Sequence[str] | None, *, channels: Sequence[int], feature_names: Sequence[str]) -> list[str]:
+    """`check_metrics` where only several are known of which the images' channels and the features will be one."""
+    known = list(dict.fromkeys(name for kind in feature_names for count in channels for name in _metrics(count, kind)))
     if metrics is None:
-        return list(known)
-    of_colours = {f"{kind}_shift_{name}" for kind in ("mean", "std") for name in CHANNELS[3]} | set(_RGB)
-    for name in metrics:
-        if name in of_colours and name not in known:
-            raise UsageError(
-                f"metric '{name}' is for RGB images; this data set's have {info.channels} channel(s). "
-                f"Known: {', '.join(known)}"
-            )
-        if name not in known:
-            raise UsageError(
-                f"unknown metric '{name}' with features '{feature_name}'.{did_you_mean(name, known)} "
-                f"Known: {', '.join(known)}"
-            )
+        return known
     if not metrics:
         raise UsageError(f"no metric is asked for. Known: {', '.join(known)}")
+    unknown = next((name for name in metrics if name not in known), None)
+    if unknown is not None:
+        raise UsageError(f"{_why_unknown(unknown, known, channels, feature_names)} Known: {', '.join(known)}")
     return list(dict.fromkeys(metrics))
+
+
+def _why_unknown(name: str, known: Sequence[str], channels: Sequence[int], feature_names: Sequence[str]) -> str:
+    if name in (*pixel_names(1), *pixel_names(3)):
+        needed, given = ("grey", "RGB") if name in pixel_names(1) else ("RGB", "grey")
+        given = given if channels[0] in CHANNELS else f"of {channels[0]} channels"
+        return f"metric '{name}' is for {needed} images; this data set's are {given}."
+    features = " or ".join(f"'{kind}'" for kind in feature_names)
+    for record in registry.records("features"):
+        own = _feature_metrics(record.name)
+        if name in own:
+            here = " or ".join(f"'{_feature_metrics(kind)[own.index(name)]}'" for kind in feature_names)
+            return f"metric '{name}' needs --features {record.name}; in features {features} it is {here}."
+    return f"unknown metric '{name}' with features {features}.{did_you_mean(name, known)}"
+
+
+def _feature_metrics(feature_name: str) -> tuple[str, ...]:
+    return (*distance_names(feature_name), *extra_names(feature_name))
 
 
 @dataclass(frozen=True)

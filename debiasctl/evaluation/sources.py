@@ -5,9 +5,8 @@ from pathlib import Path
 
 from debiasctl import registry
 from debiasctl.api import DataLocation, LoadedDataset
-from debiasctl.errors import UsageError
+from debiasctl.evaluation.choices import check_reference
 from debiasctl.evaluation.statistics_file import StatisticsFile, holds_statistics, read_statistics
-from debiasctl.validation import did_you_mean
 
 
 @dataclass(frozen=True)
@@ -36,17 +35,12 @@ def open_reference(text: str, location: DataLocation) -> Source:
     Raises:
         UsageError: it names none of these; DataError, EvaluationError: it cannot be read.
     """
-    known = [record.name for record in registry.records("datasets")]
+    check_reference(text)
     name = text.partition(":")[0]
-    if name in known:
+    if name in [record.name for record in registry.records("datasets")]:
         loaded: LoadedDataset = registry.create("datasets", text).load(location)
         return Source(name, "all" if name == "image-files" else "train", loaded)
     path = Path(text).expanduser().absolute()
     if path.suffix.lower() == ".npz" and holds_statistics(path):
         return Source(path.name, "statistics", read_statistics(path))
-    if not path.exists():
-        raise UsageError(
-            f"--reference '{text}' is neither a data set nor a path that exists.{did_you_mean(name, known)} Known data "
-            f"sets: {', '.join(known)}; or give a folder, .zip or .npz of images, or an .npz of statistics (mu, sigma)"
-        )
     return Source(path.name, "all", open_images(path, location))

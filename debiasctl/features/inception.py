@@ -131,7 +131,10 @@ class PreparedInception:
 
     def _pass(self, x: Tensor, parts: Collection[str]) -> dict[str, Tensor]:
         features, grid = self._layers(x)
-        found = {"features": features, "spatial": grid.permute(0, 2, 3, 1).flatten(1)}  # channels last, as ADM's
+        found: dict[str, Tensor] = {
+            "features": features,
+            "spatial": grid.permute(0, 2, 3, 1).flatten(1),
+        }  # channels last, as ADM's
         if "logits" in parts:
             found["logits"] = self._log_probabilities(x, features)
         return {part: found[part] for part in parts}
@@ -158,7 +161,7 @@ class PreparedInception:
     def _log_probabilities(self, x: Tensor, features: Tensor) -> Tensor:
         """As the whole network gives them; from the features by its last layer, where that is seen to be the same."""
         if self._head is None:
-            whole = self._network(x, no_output_bias=True).double()
+            whole: Tensor = self._network(x, no_output_bias=True).double()
             for weights in self._network.parameters():
                 if weights.shape == (_CLASSES, _FEATURES):
                     same = torch.allclose(_classes(features, weights).exp(), whole, rtol=1e-3, atol=1e-7)

@@ -2,6 +2,7 @@
 
 import hashlib
 import http.client
+import os
 import urllib.request
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -11,7 +12,7 @@ from typing import IO, Literal
 from debiasctl.errors import EvaluationError, UsageError
 from debiasctl.files import atomic_file, sha256_file
 
-State = Literal["present", "missing", "wrong", "unverified"]
+State = Literal["present", "missing", "wrong", "unverified", "blocked", "unreadable"]
 _TIMEOUT = 30.0  # seconds without an answer
 
 
@@ -33,11 +34,22 @@ class WeightsFile:
         """How it stands with the cached file, and its SHA-256 where it is there."""
         path = self.cached(cache_dir)
         if not path.is_file():
-            return "missing", None
-        found = sha256_file(path)
+            return ("missing" if self.blocked(cache_dir) is None else "blocked"), None
+        try:
+            found = sha256_file(path)
+        except OSError:
+            return "unreadable", None
         if self.sha256 is None:
             return "unverified", found
         return ("present" if found == self.sha256 else "wrong"), found
+
+    def blocked(self, cache_dir: Path) -> str | None:
+        """What lies in the cached file's place and is no file; None where a file or nothing does."""
+        path = self.cached(cache_dir)
+        if path.is_file() or not os.path.lexists(path):
+            return None
+        found = "a folder" if path.is_dir() else "no file" if path.exists() else "a link to nothing"
+        return f"{path}: {found} lies there, where {self.name} should be. Move it away"
 
     def obtain(self, cache_dir: Path, given: Path | None) -> tuple[Path, str]:
         """The file and its SHA-256: the one that is `given` (or is in that folder), else the cache's.
@@ -57,8 +69,14 @@ class WeightsFile:
                     f"holds them; they are found at {self.url}"
                 )
         elif not path.is_file():
+            blocked = self.blocked(cache_dir)
+            if blocked is not None:
+                raise EvaluationError(blocked)
             if self.sha256 is None:
-                raise self._unavailable(path, "nothing is published to verify a download by")
+                raise EvaluationError(
+                    f"no checksum is published for the weights of {self.network}, so they are not downloaded and have "
+                    f"to be given.\n{self._ways_on(path)}"
+                )
             self.download(path)
         found = sha256_file(path)
         if self.sha256 not in (None, found):
@@ -97,8 +115,10 @@ class WeightsFile:
             yield block
 
     def _unavailable(self, path: Path, reason: object) -> EvaluationError:
-        return EvaluationError(
-            f"the weights of {self.network} cannot be downloaded ({reason}).\nPut the file {self.name} from "
-            f"{self.url}\nat {path}\nor name it: --feature-weights FILE; or measure in other features: --features "
-            "local (data with classes), local-ssl or pixels"
+        return EvaluationError(f"the weights of {self.network} cannot be downloaded ({reason}).\n{self._ways_on(path)}")
+
+    def _ways_on(self, path: Path) -> str:
+        return (
+            f"Put the file {self.name} from {self.url}\nat {path}\nor name it: --feature-weights FILE; or measure in "
+            "other features: --features local (data with classes), local-ssl or pixels"
         )

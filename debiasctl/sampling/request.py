@@ -13,7 +13,7 @@ from debiasctl.diffusion.process import DiffusionProcess
 from debiasctl.errors import RunError, UsageError
 from debiasctl.runs import Run
 from debiasctl.specs import ContentSection, RunSpec
-from debiasctl.training.checkpoints import choose_step
+from debiasctl.training.chosen_step import choose_step
 from debiasctl.training.ema import length_name, parse_weights
 from debiasctl.training.setup import build_parameterization
 from debiasctl.validation import did_you_mean
@@ -59,8 +59,8 @@ def make_request(
     """A request from what a user said.
 
     Raises:
-        UsageError: the sampler, precision or class is not known, or the sampler cannot make these steps on the run's
-        schedule; CheckpointError: there is no such checkpoint.
+        UsageError: the sampler, precision, class or checkpoint is not known, or the sampler cannot make these steps on
+        the run's schedule; CheckpointError: the run has no checkpoint at all.
     """
     kind, length = parse_weights(weights)
     weights = kind if length is None else f"{kind}:{length_name(length)}"  # one spelling, one key

@@ -231,25 +231,6 @@ def verify(path: Path, run: Run, only: str | None = None) -> dict[str, str]:
     return sums
 
 
-def choose_step(run: Run, text: str | None) -> int:
-    """The checkpoint that `text` names (a step, or None for the last).
-
-    Raises:
-        CheckpointError: the run has none, or not that one.
-    """
-    steps = run.checkpoint_steps()
-    if not steps:
-        raise CheckpointError(
-            f"run '{run.name}' has no checkpoint. Train it first: debiasctl train --resume {run.name}"
-        )
-    if text is None or text == "last":
-        return steps[-1]
-    if not text.isdecimal() or int(text) not in steps:
-        known = ", ".join(map(str, steps))
-        raise CheckpointError(f"run '{run.name}' has no checkpoint '{text}'. It has: {known} (or 'last')")
-    return int(text)
-
-
 def prune_checkpoints(run: Run, spec: TrainingSection, *, newest: int) -> None:
     """Of the checkpoints up to step `newest`, remove all but the last `keep_last` and those that `keep_steps` chose.
 

@@ -8,7 +8,8 @@ from torch import Tensor, distributed, nn
 
 from debiasctl.errors import DebiasctlError, UsageError
 from debiasctl.runs import Run
-from debiasctl.training.checkpoints import WEIGHT_FILES, choose_step, verify
+from debiasctl.training.checkpoints import WEIGHT_FILES, verify
+from debiasctl.training.chosen_step import choose_step
 from debiasctl.training.ema import parse_weights
 from debiasctl.training.ema_snapshots import verify_file
 from debiasctl.training.posthoc_ema import StoredAverage, store_average
@@ -25,8 +26,8 @@ def initial_weights(
     another length is reconstructed, and kept in that run's folder, by the first alone.
 
     Raises:
-        UsageError: `weights` is none of these, or that length cannot be had; CheckpointError: there is no such
-        checkpoint, or it is damaged.
+        UsageError: `weights` is none of these, that length cannot be had, or there is no such checkpoint;
+        CheckpointError: there is none at all, or it is damaged.
     """
     kind, length = parse_weights(weights, option="--init-from: weights")
     if length is None:

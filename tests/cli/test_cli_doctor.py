@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 from tiny import debiasctl, succeed, write_distribution
 
+from debiasctl.errors import EvaluationError
 from debiasctl.features import inception
 from debiasctl.features.dinov2 import DinoV2
 from debiasctl.features.inception import Inception
@@ -48,7 +49,61 @@ def test_versions_devices_and_sizes(debiasctl_home: Path) -> None:
     assert torch.__version__.startswith(found["versions"]["torch"])
     assert found["devices"][0]["device"] == "cpu"
     sizes = {one["what"]: one["bytes"] for one in found["folders"]}
-    assert sizes == {"runs": 0, "cache": 1234, "cache: datasets": 0, "cache: features": 0, "cache: references": 1234}
+    assert sizes == {
+        "runs": 0, "evaluations": 0, "cache": 1234, "cache: datasets": 0, "cache: features": 0,
+        "cache: references": 1234,
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize("count, text", [(1, "1 thread"), (3, "3 threads")])
+def test_one_thread_and_several(monkeypatch: pytest.MonkeyPatch, count: int, text: str) -> None:
+    monkeypatch.setattr("torch.get_num_threads", lambda: count)
+    assert report()["devices"][0]["name"] == text
+
+
+@pytest.mark.parametrize("what, message", [("folder", "a folder lies there"), ("link", "a link to nothing lies there")])
+def test_what_is_no_file_of_weights_is_not_called_missing(debiasctl_home: Path, what: str, message: str) -> None:
+    path = debiasctl_home / "cache" / "features" / "inception" / inception.FILE_NAME
+    path.parent.mkdir(parents=True)
+    if what == "folder":
+        path.mkdir()
+    else:
+        path.symlink_to(debiasctl_home / "gone")
+    found = report(code=1)
+    assert state(found, "inception")["state"] == "blocked"
+    assert found["problems"] == [f"{path}: {message}, where {inception.FILE_NAME} should be. Move it away"]
+    with pytest.raises(EvaluationError, match=message):
+        inception.WEIGHTS.obtain(debiasctl_home / "cache", None)
+
+
+def test_weights_that_cannot_be_read(debiasctl_home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = debiasctl_home / "cache" / "features" / "inception" / inception.FILE_NAME
+    path.parent.mkdir(parents=True)
+    path.write_bytes(b"weights")
+
+    def refuse(path: Path) -> str:
+        raise PermissionError(13, "Permission denied", str(path))
+
+    monkeypatch.setattr("debiasctl.features.weights_file.sha256_file", refuse)
+    found = report(code=1)
+    assert state(found, "inception")["state"] == "unreadable"
+    assert found["problems"] == [f"{path} cannot be read. Change its permissions, or replace it"]
+
+
+@pytest.mark.parametrize("link", [False, True])
+def test_a_cache_that_is_no_folder(debiasctl_home: Path, link: bool) -> None:
+    path = debiasctl_home / "cache"
+    if link:
+        path.symlink_to(debiasctl_home / "gone")
+    else:
+        path.write_text("x")
+    found = report(code=1)
+    reason = f"{path} is {'a link to nothing' if link else 'not a folder'}"
+    assert f"{path} cannot be written (cache): {reason}" in found["problems"]
+    assert {one["what"]: one["writable"] for one in found["folders"]} == {
+        "runs": True, "evaluations": True, "cache": False, "cache: datasets": False, "cache: features": False,
+        "cache: references": False,
+    }  # fmt: skip
 
 
 @pytest.mark.parametrize("right", [True, False])
@@ -83,7 +138,7 @@ def test_a_folder_that_cannot_be_written(debiasctl_home: Path, monkeypatch: pyte
     real = os.access
     monkeypatch.setattr(os, "access", lambda path, mode: Path(path) != debiasctl_home and real(path, mode))
     found = report(code=1)
-    assert len(found["problems"]) == len(found["folders"]) == 5
+    assert len(found["problems"]) == len(found["folders"]) == 6
     assert f"{debiasctl_home / 'runs'} cannot be written" in found["problems"][0]
 
 

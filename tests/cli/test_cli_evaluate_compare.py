@@ -85,7 +85,16 @@ def test_the_table_shows_the_interval_behind_what_it_is_of(evaluated: Path) -> N
         (["--steps", "0"], "--steps '0'"),
         (["--steps", ""], "--steps ''"),
         (["--metrics", "fd_locl"], "unknown metric 'fd_locl' with features 'local'. Did you mean 'fd_local'?"),
-        (["--metrics", "colour_fd"], "is for RGB images"),
+        (["--metrics", "colour_fd"], "is for RGB images; this data set's are grey"),
+        (["--metrics", "fid"], "metric 'fid' needs --features inception; in features 'local' it is 'fd_local'"),
+        (["--metrics", "sfid"], "metric 'sfid' needs --features inception"),
+        (["--metrics", "inception_score"], "metric 'inception_score' needs --features inception"),
+        (["--metrics", "kd_clip"], "metric 'kd_clip' needs --features clip; in features 'local' it is 'kd_local'"),
+        (["--metrics", "fd_local", "--features", "inception"], "metric 'fd_local' needs --features local; in features"),
+        (["--checkpoint", "77"], "run 'a' has no checkpoint '77'"),
+        (["--sampler", "ddin"], "unknown sampler 'ddin'. Did you mean 'ddim'?"),
+        (["--reference", "nothere"], "--reference 'nothere' is neither a data set nor a path"),
+        (["--export-reference", "x.pt"], "are written as .npz"),
         (["--metrics", ","], "no metric is asked for"),
         (["--features", "locl"], "unknown feature 'locl'. Did you mean 'local'?"),
         (["--features", "local:dim=3"], "features 'local': unknown option 'dim'|feature 'local': unknown option 'dim'"),
@@ -176,6 +185,13 @@ def test_what_cannot_be_compared(evaluated: Path) -> None:
     )
     succeed("evaluate", "new", "--num", "9", "--steps", "2", *LOCAL)
     assert "(num: a 8, new 9" in error_of("compare", "a", "new", code=1)
+
+
+def test_a_csv_that_cannot_be_written(evaluated: Path, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("x")
+    assert "is a folder" in error_of("compare", "a", "b", "--csv", tmp_path, code=2)
+    message = error_of("compare", "a", "b", "--csv", tmp_path / "file" / "x.csv", code=1)
+    assert message.startswith(f"cannot write {tmp_path / 'file' / 'x.csv'}: {tmp_path / 'file'} is not a folder")
 
 
 def test_specs_that_do_not_differ(evaluated: Path) -> None:

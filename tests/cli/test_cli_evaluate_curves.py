@@ -2,6 +2,8 @@
 
 import json
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -48,11 +50,66 @@ def test_a_plot(evaluated: Path, tmp_path: Path, ending: str) -> None:
         (["--checkpoints", "0", "--checkpoint", "0"], "Give one of them"),
         (["--checkpoints", "x"], "--checkpoints 'x': give steps, separated by commas"),
         (["--plot", "a.png"], "give several --steps"),
+        (["--plot", "{folder}", "--steps", "2,3"], "folder.png is a folder"),
+        (["--checkpoints", "4,77"], "run 'a' has no checkpoint '77'"),
         (["--plot", "a.jpg", "--steps", "2,3"], "choose one of .png, .svg"),
     ],
 )
-def test_what_cannot_be_meant(evaluated: Path, arguments: list[str], message: str) -> None:
-    assert message in error_of("evaluate", "a", *DRAWN, *arguments, code=2)
+def test_what_cannot_be_meant(evaluated: Path, tmp_path: Path, arguments: list[str], message: str) -> None:
+    (tmp_path / "folder.png").mkdir()
+    given = [text.format(folder=tmp_path / "folder.png") for text in arguments]
+    assert message in error_of("evaluate", "a", *DRAWN, *given, code=2)
+
+
+@pytest.mark.parametrize("what", ["evaluations", "--plot", "--export-reference", "--samples"])
+def test_a_place_that_cannot_be_written_is_refused_before_any_work(
+    evaluated: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, what: str
+) -> None:
+    monkeypatch.setattr("debiasctl.evaluation.evaluate.load_data", None)
+    monkeypatch.setattr("debiasctl.evaluation.evaluate.open_images", None)
+    (tmp_path / "file").write_text("x")
+    place = tmp_path / "file"
+    given: list[str | Path] = ["a", *DRAWN, "--steps", "2,3"]
+    if what == "evaluations":
+        place = find_run("a").evaluations_dir
+        shutil.rmtree(place)
+        place.write_text("x")
+    elif what == "--samples":
+        place = evaluated / "evaluations"
+        place.write_text("x")
+        given = ["--samples", tmp_path, "--reference", "digits"]
+    else:
+        given += [what, place / ("x.png" if what == "--plot" else "x.npz")]
+    message = error_of("evaluate", *given, code=1)
+    assert message.startswith("cannot write ")
+    assert f"{place} is not a folder" in message
+
+
+def test_what_names_show_is_refused_without_torch(evaluated: Path) -> None:
+    """In a process of its own, for this one has imported everything."""
+    code = """
+import json, sys
+from debiasctl.cli.app import main
+wrong = (["--metrics", "fid"], ["--features", "x"], ["--checkpoint", "77"], ["--checkpoints", "77"], ["--sampler", "x"],
+         ["--reference", "x"], ["--export-reference", "x.pt"])
+commands = [["evaluate", "a", *one] for one in wrong]
+commands += [["evaluate", "--samples", "gone", "--reference", "digits"],
+             ["evaluate", "--samples", ".", "--reference", "digits", "--metrics", "x"],
+             ["likelihood", "a", "--checkpoint", "77"], ["sample", "a", "--checkpoint", "77"],
+             ["sample", "a", "--sampler", "x"]]
+for command in commands:
+    sys.argv = ["debiasctl", *command]
+    try:
+        main()
+    except SystemExit as end:
+        assert end.code == 2, command
+    else:
+        raise AssertionError(command)
+    loaded = [name for name in ("torch", "scipy", "sklearn", "matplotlib") if name in sys.modules]
+    assert not loaded, (command, loaded)
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
 
 
 def test_all_checkpoints_of_a_run_without_one(evaluated: Path) -> None:

@@ -125,8 +125,20 @@ def _drawn_again(path: Path) -> bytes:
         (["--num", "297"], "--num 297: choose from 2 to 296"),
         (["--plot", "terms.gif"], "--plot terms.gif: the ending says what is drawn"),
         (["--weights", "last"], "--weights last"),
+        (["--checkpoint", "77"], "run 'plain' has no checkpoint '77'"),
     ],
 )
 def test_what_cannot_be_meant_is_refused(arguments: list[str], message: str) -> None:
     assert message in error_of("likelihood", "plain", *arguments, code=2)
     assert not list(find_run("plain").evaluations_dir.glob("*"))
+
+
+@pytest.mark.parametrize("what", ["evaluations", "--plot"])
+def test_a_place_that_cannot_be_written_is_refused_before_any_work(
+    what: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("debiasctl.evaluation.likelihood.likelihood", None)
+    place = tmp_path / "file" if what == "--plot" else find_run("plain").evaluations_dir
+    place.write_text("x")
+    more = ["--plot", place / "x.png"] if what == "--plot" else []
+    assert f"{place} is not a folder" in error_of("likelihood", "plain", *QUICK, *more, code=1)

@@ -125,7 +125,7 @@ def test_a_place_that_cannot_be_written(name: str, evaluated: Path, tmp_path: Pa
         (["a", "--sampler", "ddim:eta=2"], 2, "eta"),
         (["a", "--steps", "1001"], 2, "choose from 1 to 1000"),
         (["a", "--weights", "avg"], 2, "choose ema"),
-        (["a", "--checkpoint", "3"], 1, "no checkpoint '3'. It has: 0, 4 (or 'last')"),
+        (["a", "--checkpoint", "3"], 2, "no checkpoint '3'. It has: 0, 4 (or 'last')"),
         (["a", "--device", "gpu"], 2, "unknown device 'gpu'"),
     ],
 )

@@ -69,7 +69,7 @@ def test_which_direction_is_better(photos):
     "metrics, message",
     [
         (["fd_locall"], "Did you mean 'fd_local'"),
-        (["fid"], "unknown metric 'fid'"),
+        (["fid"], "metric 'fid' needs --features inception; in features 'local' it is 'fd_local'"),
         (["colour_fd"], "RGB images"),
         ([], "no metric"),
     ],
@@ -178,7 +178,9 @@ def test_few_images_are_noted(photos, photo_features, tmp_path):
     note = "singular covariance"
     few = measured(photos.heldout.array[: photo_features.dimension], photos, photo_features, tmp_path, "pixels")
     enough = measured(photos.heldout.array[: photo_features.dimension + 1], photos, photo_features, tmp_path, "pixels")
-    assert any(note in text for text in few["notes"])
+    (text,) = [text for text in few["notes"] if note in text]
+    assert f"at least D + 1 = {photo_features.dimension + 1} are needed" in text
+    assert f"{max(100, 8 * photo_features.dimension)} images for an interval" in text
     assert not any(note in text for text in enough["notes"])
 
 
@@ -235,7 +237,11 @@ def test_an_interval_holds_its_estimate_and_what_a_difference_needs(digits, digi
 def test_too_few_images_have_no_interval_and_no_extrapolation(digits, digit_features, tmp_path):
     few = measured(digits.heldout.array[:127], digits, digit_features, tmp_path)["metrics"]
     more = measured(digits.heldout.array[:128], digits, digit_features, tmp_path)["metrics"]
-    assert "8 images per dimension" in few["fd_local"]["interval_reason"]
+    needed = "an interval needs at least 128 images (8 per dimension), not"
+    assert few["fd_local"]["interval_reason"] == f"{needed} 127"
+    fewest = measured(digits.heldout.array[:20], digits, digit_features, tmp_path)["metrics"]
+    assert fewest["fd_local"]["interval_reason"] == f"{needed} 20"
+    assert fewest["kd_local"]["interval_reason"] == "an interval needs at least 100 images, not 20"
     assert few["kd_local"]["interval"] is not None
     assert more["fd_local"]["interval"] is not None
     assert more["fd_local"]["extrapolated"] is None

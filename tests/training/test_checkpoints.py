@@ -7,10 +7,11 @@ import torch
 from safetensors.torch import load_file
 from tiny import digits, error_of, make_spec, resume, same_state, stored_state, train
 
-from debiasctl.errors import CheckpointError, DebiasctlError, TrainingError
+from debiasctl.errors import CheckpointError, DebiasctlError, TrainingError, UsageError
 from debiasctl.runs import Run, create_run, find_run, new_status, read_metrics
 from debiasctl.training import checkpoints
-from debiasctl.training.checkpoints import choose_step, load_weights, verify
+from debiasctl.training.checkpoints import load_weights, verify
+from debiasctl.training.chosen_step import choose_step
 from debiasctl.training.origin import content_section
 from debiasctl.training.setup import build_network
 
@@ -118,7 +119,7 @@ def test_which_checkpoint_is_meant() -> None:
     run = train("run", make_spec())
     assert [choose_step(run, text) for text in (None, "last", "3", "6")] == [6, 6, 3, 6]
     for text in ("4", "-1", "first", "3.0"):
-        with pytest.raises(CheckpointError, match=rf"no checkpoint '{text}'. It has: 3, 6 \(or 'last'\)"):
+        with pytest.raises(UsageError, match=rf"no checkpoint '{text}'. It has: 3, 6 \(or 'last'\)"):
             choose_step(run, text)
 
 

@@ -43,7 +43,7 @@ def test_a_network_starts_from_another_runs_weights(run: Run, weights: str, step
         ("mean", None, UsageError, "--init-from: weights mean: choose ema"),
         ("ema:2", None, UsageError, "a length is a number from 0.001 to 0.28"),
         ("ema:0.1", None, CheckpointError, "keeps one average"),
-        ("raw", 4, CheckpointError, "no checkpoint '4'. It has: 0, 3, 6"),
+        ("raw", 4, UsageError, "no checkpoint '4'. It has: 0, 3, 6"),
     ],
 )
 def test_weights_that_there_are_not(
