@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from debiasctl.cli.completion import complete_plugin, complete_run
+from debiasctl.cli.launch import launch_all, rank
 from debiasctl.cli.output import note, print_json, print_table, show_log
 from debiasctl.cli.sample import note_training, parse_batch_size, parse_steps
 from debiasctl.errors import UsageError
@@ -79,6 +80,7 @@ def evaluate(
     weights: Annotated[str, typer.Option(help="ema, ema:LENGTH (see the command ema) or raw.")] = "ema",
     batch_size: Annotated[str, typer.Option(metavar="N", help="Images drawn at a time; auto: what fits.")] = "auto",
     precision: Annotated[str, typer.Option(help="The network's: fp32, bf16 or (on a GPU) fp16.")] = "fp32",
+    processes: Annotated[int, typer.Option(min=1, help="Processes to draw and read images in, on this machine.")] = 1,
     export_reference: Annotated[
         Path | None, typer.Option(help="Write the reference's mean and covariance to FILE.npz (mu, sigma).")
     ] = None,
@@ -110,7 +112,9 @@ def evaluate(
         check_images(samples, choices)
         check_choices(choices, None)
         check_place(paths.evaluations_dir() / "record")
-        show_log()
+        if processes > 1:
+            launch_all(processes, device=device)
+        _show_log()
         _report(_of_images(samples, location, choices, device), as_json=as_json)
         return
     from debiasctl.runs import find_run
@@ -124,8 +128,8 @@ def evaluate(
         check_plot(plot, num_points=len(step_counts) * len(trained))
     spec = found.spec()
     _check_names(found, spec, choices, sampler=sampler, checkpoints=trained)
-    show_log()
-    from debiasctl.cli.progress import sampling_progress
+    _show_log()
+    from debiasctl.cli.progress import images_progress
     from debiasctl.evaluation.evaluate import evaluate as run_evaluation
     from debiasctl.sampling import make_request
     from debiasctl.training.setup import make_accelerator
@@ -145,8 +149,10 @@ def evaluate(
         for step in trained
         for count in step_counts
     ]
+    if processes > 1:
+        launch_all(processes, device=device)
     note_training(found, requests[-1].step)
-    with sampling_progress() as show:
+    with images_progress() as show:
         records = run_evaluation(
             found,
             spec,
@@ -157,11 +163,17 @@ def evaluate(
             batch_size=size,
             on_progress=show,
         )
-    if plot is not None:
+    if plot is not None and rank() == 0:
         from debiasctl.evaluation.curves import plot_curves
 
         plot_curves(plot, records)
     _report(records, as_json=as_json)
+
+
+def _show_log() -> None:
+    """The first process speaks."""
+    if rank() == 0:
+        show_log()
 
 
 def _check_names(
@@ -186,13 +198,18 @@ def _check_names(
 
 
 def _of_images(samples: Path, location: "DataLocation", choices: "Choices", device: str) -> list[dict[str, Any]]:
+    from debiasctl.cli.progress import images_progress
     from debiasctl.evaluation.evaluate import evaluate_images
     from debiasctl.training.setup import make_accelerator
 
-    return evaluate_images(samples, location, choices=choices, device=make_accelerator(device).device)
+    place = make_accelerator(device).device
+    with images_progress() as show:
+        return evaluate_images(samples, location, choices=choices, device=place, on_progress=show)
 
 
 def _report(records: list[dict[str, Any]], *, as_json: bool) -> None:
+    if rank() > 0:
+        return
     if as_json:
         print_json(records)
     else:

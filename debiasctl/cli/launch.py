@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
 _LAUNCHED = "TORCHELASTIC_RUN_ID"  # set in every process that torchrun started
 _PATIENCE_SECONDS = "300"  # for the last checkpoint, after a signal
+_KEPT = "What was drawn is kept: the same command goes on"
 _GO_ON = "The last checkpoint is untouched. Go on with: debiasctl train --resume RUN"
 
 
@@ -97,6 +98,12 @@ def sigterm_is_told() -> Iterator[None]:
 def _cores() -> int:
     """Those that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def launch_all(processes: int, *, device: str) -> NoReturn:
+    """Give this very command to several processes, and end as they do; raises as `check_devices`."""
+    check_devices(processes, device=device)
+    sys.exit(launch(without_option(sys.argv[1:], "--processes"), processes=processes, go_on=_KEPT))
 
 
 def launch(arguments: Sequence[str], *, processes: int, go_on: str = _GO_ON) -> int:

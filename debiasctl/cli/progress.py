@@ -81,9 +81,16 @@ def counting_progress(what: str) -> Iterator[Callable[[int, int], None]]:
 
 @contextmanager
 def sampling_progress(what: str = "sampling") -> Iterator[Callable[[float, int], None]]:
-    """Shows images done of all, images/s and the time left, on a terminal only; from its first call on."""
+    """As `images_progress`, of one thing that is done."""
+    with images_progress() as show:
+        yield lambda done, total: show(what, done, total)
+
+
+@contextmanager
+def images_progress() -> Iterator[Callable[[str, float, int], None]]:
+    """Shows what is done, images done of all, images/s and the time left; on a terminal only, from the first call."""
     if not sys.stderr.isatty():
-        yield lambda done, total: None
+        yield lambda what, done, total: None
         return
     from rich.console import Console
     from rich.progress import BarColumn, TextColumn, TimeRemainingColumn
@@ -98,10 +105,12 @@ def sampling_progress(what: str = "sampling") -> Iterator[Callable[[float, int],
         TimeRemainingColumn(),
     ]
     bar = Bar(*columns, console=Console(stderr=True), transient=True)
-    task = bar.add_task(what, total=None, images="0", speed="")
+    task = bar.add_task("", total=None, images="0", speed="")
 
-    def show(done: float, total: int) -> None:
+    def show(what: str, done: float, total: int) -> None:
         bar.start()  # not before: what is said of the batch size would stand in the bar's line
+        if bar.tasks[0].description != what:
+            bar.reset(task, description=what, images="0", speed="")
         bar.update(task, total=total, completed=done, images=f"{int(done)}/{total}")
         speed = bar.tasks[0].speed
         bar.update(task, speed=f"{speed:,.3g} images/s" if speed else "")

@@ -1,12 +1,12 @@
 """`debiasctl sample`."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, NoReturn
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from debiasctl.cli.completion import complete_plugin, complete_run
-from debiasctl.cli.launch import rank
+from debiasctl.cli.launch import launch_all, rank
 from debiasctl.cli.output import note, print_json, show_log
 from debiasctl.errors import UsageError
 from debiasctl.files import check_place
@@ -33,7 +33,6 @@ debiasctl sample runA runB --same-noise --steps 2,3,4,5,10,50,100,500,1000 --out
 _NUM, _STRIPS = 64, 1  # images, where --num does not say
 _NOT_WRITTEN = (".jpg", ".jpeg", ".bmp", ".webp", ".gif", ".tif", ".tiff", ".zip", ".tar", ".npy", ".pt", ".csv")
 _MOMENTS = {".png": 12, ".gif": 60}  # of a trajectory, by the ending of its file
-_GO_ON = "What was drawn is kept: the same command goes on"
 
 
 def sample(
@@ -110,7 +109,7 @@ def sample(
         rows.append(Row(run, spec, requests))
     check_rows(rows)
     if processes > 1:
-        _launch(processes, device=device)
+        launch_all(processes, device=device)
     place = make_accelerator(device).device
     for row in rows:
         note_training(row.run, row.requests[0].step)
@@ -189,15 +188,6 @@ def _check_trajectory(path: Path | None) -> None:
     if path.suffix.lower() not in _MOMENTS or path.is_dir():
         raise UsageError(f"--trajectory {path}: give a file's name ending in .png (a strip) or .gif")
     check_place(path)
-
-
-def _launch(processes: int, *, device: str) -> NoReturn:
-    import sys
-
-    from debiasctl.cli.launch import check_devices, launch, without_option
-
-    check_devices(processes, device=device)
-    sys.exit(launch(without_option(sys.argv[1:], "--processes"), processes=processes, go_on=_GO_ON))
 
 
 def _one(

@@ -1,8 +1,9 @@
 """An evaluation: what is measured against what, in which features, and the record that is kept of it."""
 
 import dataclasses
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ from debiasctl.evaluation.choices import Choices, check_images
 from debiasctl.evaluation.class_counts import as_drawn
 from debiasctl.evaluation.extraction import FEATURES, SPATIAL
 from debiasctl.evaluation.kept_features import keep_features
-from debiasctl.evaluation.measure import Measurement, Seen, check_metrics, default_features
+from debiasctl.evaluation.measure import Measurement, OnProgress, Seen, check_metrics, default_features
 from debiasctl.evaluation.reference import FixedReference, fixed_reference
 from debiasctl.evaluation.sources import Source, open_images, open_reference
 from debiasctl.evaluation.statistics_file import StatisticsFile, write_statistics
@@ -47,11 +48,11 @@ def evaluate(
     choices: Choices,
     device: torch.device,
     batch_size: int | None = None,
-    on_progress: Callable[[float, int], None] | None = None,
+    on_progress: OnProgress | None = None,
 ) -> list[dict[str, Any]]:
     """Measure a run's samples, one record a request, each stored in the run's folder under its content's key.
 
-    Every process of a group calls this; the first one gets the records.
+    Every process of a group calls this; the first one gets the records. `on_progress(what, done, all)` counts images.
 
     A record holds `run`, `checkpoint`, `images_seen` (in training), `nfe`, `metrics` (see `measure`), `notes`,
     `samples`, `features_file` (the images' features, beside the record) and `measured`: everything that must be equal
@@ -65,12 +66,18 @@ def evaluate(
     source = Source(spec.data.dataset.name, "train", own)
     if choices.reference is not None:
         source = open_reference(choices.reference, location)
-    ground = _ground(source, own.info, choices, device=device, own=own)
+    ground = _ground(source, own.info, choices, device=device, own=own, on_progress=on_progress)
     records: list[dict[str, Any]] = []
     networks = Networks()
     for request in requests:
         drawn = sample(
-            run, spec, request, device=device, batch_size=batch_size, on_progress=on_progress, networks=networks
+            run,
+            spec,
+            request,
+            device=device,
+            batch_size=batch_size,
+            on_progress=None if on_progress is None else partial(on_progress, "sampling"),
+            networks=networks,
         )
         seen = ground.measurement.see(drawn.split())
         if processes.rank() > 0:
@@ -97,7 +104,12 @@ def evaluate(
 
 
 def evaluate_images(
-    path: Path, location: DataLocation, *, choices: Choices, device: torch.device
+    path: Path,
+    location: DataLocation,
+    *,
+    choices: Choices,
+    device: torch.device,
+    on_progress: OnProgress | None = None,
 ) -> list[dict[str, Any]]:
     """Measure the images in a folder, zip or npz: one record, as `evaluate` makes it, with `run` None.
 
@@ -110,7 +122,8 @@ def evaluate_images(
     check_images(path, choices)
     assert choices.reference is not None, "refused otherwise"
     images = open_images(path, location)
-    ground = _ground(open_reference(choices.reference, location), images.info, choices, device=device, own=None)
+    source = open_reference(choices.reference, location)
+    ground = _ground(source, images.info, choices, device=device, own=None, on_progress=on_progress)
     measured, note = as_drawn(images.train)
     ground.notes.append(note)
     seen = ground.measurement.see(measured)
@@ -161,7 +174,13 @@ def _measured(
 
 
 def _ground(
-    source: Source, images: DatasetInfo, choices: Choices, *, device: torch.device, own: LoadedDataset | None
+    source: Source,
+    images: DatasetInfo,
+    choices: Choices,
+    *,
+    device: torch.device,
+    own: LoadedDataset | None,
+    on_progress: OnProgress | None,
 ) -> _Ground:
     """The reference and the extractor, ready; `images` is what is known of the measured ones, `own` a run's data.
 
@@ -183,7 +202,7 @@ def _ground(
             else ("nothing is held out: the classifier's accuracy is not known")
         )
         notes.append(f"features '{name}': {known}")
-    measurement = Measurement(data, prepared, name, names, paths.cache_dir(), shared=True)
+    measurement = Measurement(data, prepared, name, names, paths.cache_dir(), shared=True, on_progress=on_progress)
     ground = _Ground(source.name, source.split, measurement, notes)
     if choices.export is not None:
         _export(choices.export, ground)

@@ -44,12 +44,14 @@ def extract(
     batch_size: int = BATCH_SIZE,
     check_shape: Callable[[Shape], None] = lambda shape: None,
     shared: bool = False,
+    on_progress: Callable[[float, int], None] | None = None,
 ) -> tuple[Shape, Rows]:
     """The shape of `images` (those at `indices`; all of them without) and `parts` of each, read once, in order.
 
     The next batch is read while the extractor is at work on one. `check_shape` is called with the images' shape before
     the extractor sees them. Where the work is `shared`, every process of a group calls this and reads an even share of
-    the batches; the first one gets all rows, the others their own.
+    the batches; the first one gets all rows, the others their own. `on_progress(done, all)` counts images; the first
+    process's stands for all of them.
 
     Raises:
         EvaluationError: no image; images that are not uint8 [N, C, H, W] of one shape; or an extractor that gives
@@ -69,6 +71,8 @@ def extract(
             shape = (channels, height, width)
             check_shape(shape)
             found.append(_parts_of(batch, features, parts))
+            if on_progress and rank == 0:
+                on_progress(len(indices) * (number + 1) / len(mine), len(indices))
     finally:
         reading.close()
     if shared:

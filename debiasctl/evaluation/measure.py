@@ -1,7 +1,7 @@
 """Measures a set of images against a data set: the figures, the same figures for real images, and the notes on both."""
 
 import dataclasses
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -35,6 +35,8 @@ from debiasctl.evaluation.real import MAX_IMAGES, RealImages, RealRows
 
 __all__ = ["Measurement", "available_metrics", "check_metrics", "default_features", "distance_names", "measure"]
 
+OnProgress = Callable[[str, float, int], None]
+
 
 @dataclass(frozen=True)
 class Seen:
@@ -49,6 +51,7 @@ class Measurement:
     """The metrics in `names` (see `check_metrics`) against a data set, in features of that name.
 
     Images are first seen, by one process or by all of a group that share the work (`shared`), and then measured.
+    `on_progress(what, done, all)` counts images that are read.
     """
 
     data: LoadedDataset
@@ -59,6 +62,7 @@ class Measurement:
     batch_size: int = BATCH_SIZE
     max_reference: int = MAX_IMAGES
     shared: bool = False
+    on_progress: OnProgress | None = None
 
     def see(self, images: Split) -> Seen:
         """Read the images, and the real ones where they are not known yet; `observed.features` are float64 [N, D].
@@ -79,6 +83,7 @@ class Measurement:
             batch_size=self.batch_size,
             check_shape=partial(_check_shape, info=self.data.info, any_size=getattr(self.features, "any_size", False)),
             shared=self.shared,
+            on_progress=self._showing("measuring"),
         )
         return Seen(observed, self.real().rows(parts, shared=self.shared))
 
@@ -124,7 +129,11 @@ class Measurement:
             cache_dir=self.cache_dir,
             max_images=self.max_reference,
             batch_size=self.batch_size,
+            on_progress=self._showing("measuring real images"),
         )
+
+    def _showing(self, what: str) -> Callable[[float, int], None] | None:
+        return None if self.on_progress is None else partial(self.on_progress, what)
 
     def _parts(self) -> list[str]:
         """What has to be found of each image."""

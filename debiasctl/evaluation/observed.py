@@ -79,6 +79,7 @@ def observe(
     batch_size: int = BATCH_SIZE,
     check_shape: Callable[[Shape], None] = lambda shape: None,
     shared: bool = False,
+    on_progress: Callable[[float, int], None] | None = None,
 ) -> Observed:
     """All of `images`, read once; see `extract`. Class counts of a split that has labels are taken as chosen.
 
@@ -87,5 +88,13 @@ def observe(
     """
     if len(images) < 2:
         raise EvaluationError(f"a distance needs at least 2 images, not {len(images)}. Give more of them")
-    shape, rows = extract(images, features, parts, batch_size=batch_size, check_shape=check_shape, shared=shared)
+    shape, rows = extract(
+        images,
+        features,
+        parts,
+        batch_size=batch_size,
+        check_shape=check_shape,
+        shared=shared,
+        on_progress=on_progress,
+    )
     return Observed.of(shape, rows, images.labels(torch.arange(len(images))))

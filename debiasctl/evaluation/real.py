@@ -51,9 +51,11 @@ class RealImages:
         cache_dir: Path,
         max_images: int = MAX_IMAGES,
         batch_size: int = BATCH_SIZE,
+        on_progress: Callable[[float, int], None] | None = None,
     ) -> None:
         self.data, self.features = data, features
         self._folder, self._max_images, self._batch_size = cache_dir / "references", max_images, batch_size
+        self._on_progress = on_progress
 
     def rows(self, parts: Collection[str], *, shared: bool = False) -> RealRows:
         """`parts` of the images, read where they are not kept yet; class probabilities of held-out ones alone.
@@ -127,7 +129,15 @@ class RealImages:
         indices = spread_indices(len(split), self._max_images)
         if is_first:
             _LOG.info("measuring the real images (%s), once: %d of %d", name, len(indices), len(split))
-        _, found = extract(split, self.features, missing, indices=indices, batch_size=self._batch_size, shared=shared)
+        _, found = extract(
+            split,
+            self.features,
+            missing,
+            indices=indices,
+            batch_size=self._batch_size,
+            shared=shared,
+            on_progress=self._on_progress,
+        )
         if is_first:
             for part, rows in found.items():
                 _write(paths[part], {"rows": rows})
