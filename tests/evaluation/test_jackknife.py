@@ -245,9 +245,9 @@ def test_intervals_of_the_frechet_distance_cover(benchmark):
     one, other = (benchmark.Population(benchmark.CASES[4], 4, strength=strength) for strength in (1.0, 1.3))
     generator = torch.Generator().manual_seed(0)
     truths, draw = benchmark.frechet_pairs(one, other, num=250, generator=generator)
-    found = benchmark.tally(truths, draw, replicates=150)
+    found = benchmark.tally(truths, draw, replicates=80)
     for share in (found.single, found.shared, found.own):
-        assert 0.9 <= share <= 0.995  # 3 standard errors from 95 %
+        assert share >= 0.88  # 3 standard errors below 95 %
     assert found.plain > found.corrected
     assert found.corrected == pytest.approx(found.truth, abs=0.25 * found.half_width)  # 6 standard errors
 
