@@ -1,11 +1,12 @@
 """How often the intervals hold the truth, on features whose distance to the reference is known.
 
 python benchmarks/interval_coverage.py [--num 1024,2000,10000] [--replicates 1000] [--dimension 64] [--bootstrap]
-    [--metric fd|kd] [--lognormal SIGMA]
+    [--metric fd|kd] [--lognormal SIGMA | --classes K]
 
 The estimand is the distance of infinitely many images to a fixed reference; differences are those of two sets, whose
 noise is shared (correlation 0.8) or not. `--lognormal` replaces Gaussian features by skewed ones with the same means
-and covariances; `--bootstrap` shows a percentile bootstrap of single distances for contrast.
+and covariances, `--classes` by a mixture of K Gaussians of which equal numbers are drawn; `--bootstrap` shows a
+percentile bootstrap of single distances for contrast.
 """
 
 import argparse
@@ -19,7 +20,7 @@ from torch import Tensor
 
 from debiasctl.evaluation.distances import Moments, covariance_root, frechet_distance, kernel_self_mean
 from debiasctl.evaluation.intervals import GROUPS, Jackknife, difference_interval, jackknife_interval
-from debiasctl.evaluation.jackknife import Gaussian, KernelSums, frechet_jackknife, moments_jackknife
+from debiasctl.evaluation.jackknife import Division, Gaussian, KernelSums, frechet_jackknife, moments_jackknife
 
 SHARED = 0.8
 REFERENCE_IMAGES = 5000  # of the kernel distance, whose reference is a set of features
@@ -141,25 +142,45 @@ def frechet_pairs(
     return (frechet(one, target), frechet(other, target)), draw
 
 
-def skewed_frechet_pairs(
-    one: Population, other: Population, *, num: int, generator: torch.Generator, sigma: float
+def other_frechet_pairs(
+    one: Population,
+    other: Population,
+    law: Callable[[Tensor], Tensor],
+    *,
+    num: int,
+    generator: torch.Generator,
+    classes: Tensor | None = None,
 ) -> tuple[tuple[float, float], Callable[[], Drawn]]:
+    """Of features that `law` makes of standard normal rows [N, D], of mean 0 and covariance 1 as these."""
     dimension = len(one.mean)
-    target = gaussian(unmoved(dimension))
-
-    def skewed(z: Tensor) -> Tensor:
-        growth = math.exp(sigma**2)
-        return ((sigma * z - sigma**2 / 2).exp() - 1) / math.sqrt(growth - 1)
+    target, division = gaussian(unmoved(dimension)), Division.of(num, classes)
 
     def draw() -> Drawn:
         z, rest = torch.randn(2, num, dimension, generator=generator, dtype=torch.float64)
-        x = one.features(skewed(z))
+        x = one.features(law(z))
         moments = Moments(dimension)
         moments.add(x)
-        second = other.features(skewed(SHARED * z + math.sqrt(1 - SHARED**2) * rest))
-        return frechet_jackknife(x, target), frechet_jackknife(second, target), target.distance(moments)
+        second = other.features(law(SHARED * z + math.sqrt(1 - SHARED**2) * rest))
+        first, second = (frechet_jackknife(rows, target, division) for rows in (x, second))
+        return first, second, target.distance(moments)
 
     return (frechet(one, target), frechet(other, target)), draw
+
+
+def lognormal(sigma: float) -> Callable[[Tensor], Tensor]:
+    return lambda z: ((sigma * z - sigma**2 / 2).exp() - 1) / math.sqrt(math.exp(sigma**2) - 1)
+
+
+def mixture(classes: Tensor, dimension: int) -> Callable[[Tensor], Tensor]:
+    """Rows of `classes` [N], of equal numbers, about centres of their own, which make up half of the covariance."""
+    count = int(classes.max()) + 1
+    generator = torch.Generator().manual_seed(2)
+    centres = torch.randn(count, dimension, generator=generator, dtype=torch.float64) / math.sqrt(2)
+    centres -= centres.mean(dim=0)
+    covariance = torch.eye(dimension, dtype=torch.float64) / 2 + centres.T @ centres / count
+    values, vectors = torch.linalg.eigh(covariance)
+    whitening = vectors * values.rsqrt() @ vectors.T
+    return lambda z: (z / math.sqrt(2) + centres[classes]) @ whitening
 
 
 # ---------------------------------------------------------------- the kernel distance
@@ -263,7 +284,11 @@ def row(case: Case, options: argparse.Namespace, *, num: int) -> list[str]:
     if options.metric == "kd":
         pairs = kernel_pairs(one, other, num=num, generator=generator)
     elif options.lognormal is not None:
-        pairs = skewed_frechet_pairs(one, other, num=num, generator=generator, sigma=options.lognormal)
+        pairs = other_frechet_pairs(one, other, lognormal(options.lognormal), num=num, generator=generator)
+    elif options.classes is not None:
+        classes = torch.arange(num) % options.classes
+        law = mixture(classes, options.dimension)
+        pairs = other_frechet_pairs(one, other, law, num=num, generator=generator, classes=classes)
     else:
         pairs = frechet_pairs(one, other, num=num, generator=generator)
     found = tally(*pairs, replicates=options.replicates)
@@ -279,10 +304,13 @@ def main() -> None:
     parser.add_argument("--dimension", type=int, default=64)
     parser.add_argument("--metric", choices=("fd", "kd"), default="fd")
     parser.add_argument("--lognormal", type=float, metavar="SIGMA")
+    parser.add_argument("--classes", type=int, metavar="K")
     parser.add_argument("--bootstrap", action="store_true")
     options = parser.parse_args()
-    if options.metric == "kd" and options.lognormal is not None:
-        parser.error("the kernel distance of lognormal features is not known in closed form: leave --lognormal out")
+    if options.metric == "kd" and (options.lognormal, options.classes) != (None, None):
+        parser.error("the kernel distance of features that are not Gaussian is not known in closed form")
+    if options.classes is not None and any(int(num) % options.classes for num in options.num.split(",")):
+        parser.error("--classes: the distance is known for equal numbers of images alone. Choose a divisor of --num")
     error = 100 * math.sqrt(0.95 * 0.05 / options.replicates)
     print(f"{options.replicates} replicates: Monte Carlo standard error of a coverage of 95 %: {error:.1f} points\n")
     measured = ["true", "plain", "corrected", "half width", "covered"]

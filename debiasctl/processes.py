@@ -1,9 +1,11 @@
 """Several processes that work on one thing: which of them this is, and what they tell each other."""
 
+from datetime import timedelta
 from typing import TypeVar
 
 from torch import distributed
 
+PATIENCE = timedelta(hours=12)  # of processes that wait for the first: to download, decode or evaluate
 Value = TypeVar("Value")
 
 
@@ -36,7 +38,8 @@ def gathered(value: Value) -> list[Value]:
     """Every process's value, in their order, on the first one; on the others their own alone."""
     if not _grouped():
         return [value]
-    everyone = distributed.new_group(backend="gloo")  # from memory to memory, whatever device the others work on
+    # from memory to memory, whatever device the processes work on
+    everyone = distributed.new_group(backend="gloo", timeout=PATIENCE)
     found: list[Value] | None = [value] * size() if rank() == 0 else None
     distributed.gather_object(value, found, group=everyone)  # type: ignore[arg-type]  # None: not in the group
     distributed.destroy_process_group(everyone)

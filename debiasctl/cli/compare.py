@@ -1,5 +1,6 @@
 """`debiasctl compare`."""
 
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -18,6 +19,16 @@ EXAMPLES = """[bold]Examples[/bold]
 debiasctl compare digits-debiased digits-constant
 
 debiasctl compare a b c --metric fd_local --csv figures.csv"""
+_CONDITIONS = {
+    "features": "features",
+    "features_identity": "of identity",
+    "dataset": "against",
+    "seed": "seed",
+    "weights": "weights",
+    "class": "class",
+    "precision": "precision",
+}  # columns that stand in the table where figures differ in them
+_LETTERS = 12  # of a condition
 
 
 def compare(
@@ -55,9 +66,13 @@ def _print(compared: "Comparison") -> None:
     rows = [[field, *[_cell(value) for value in values]] for field, values in compared.differences.items()]
     steps = [", ".join(map(str, of_run)) for of_run in compared.checkpoints]
     print_table(["what differs" if rows else "the specs are equal", *compared.runs], [*rows, ["checkpoint", *steps]])
-    rows = [_row(figure) for figure in compared.figures]
+    varying = [
+        field for field in _CONDITIONS if len({str(figure.measured.get(field)) for figure in compared.figures}) > 1
+    ]
+    rows = [_row(figure, varying) for figure in compared.figures]
     others = [f"{name} - {compared.runs[0]}" for name in compared.runs[1:]]
-    print_table(["metric", "sampler", "steps", "N", *compared.runs, *others, "floor"], rows)
+    conditions = [_CONDITIONS[field] for field in varying]
+    print_table(["metric", *conditions, "sampler", "steps", "N", *compared.runs, *others, "floor"], rows)
     for text in compared.notes:
         note(f"note: {text}")
     if any(figure.floor_num not in (0, figure.measured["num"]) for figure in compared.figures):
@@ -65,13 +80,15 @@ def _print(compared: "Comparison") -> None:
     note("* the better figure. One training seed a run: train several before you believe a small difference")
 
 
-def _row(figure: "Figure") -> list[str]:
+def _row(figure: "Figure", varying: Sequence[str]) -> list[str]:
     values = [f"{value:.4g}{' *' if index == figure.best else ''}" for index, value in enumerate(figure.values)]
     differences = [f"{difference:+.3g}" for difference in figure.differences[1:]]
     floor = "-" if figure.floor is None else f"{figure.floor:.4g} (N {figure.floor_num})"
     measured = figure.measured
     sampler = measured["sampler"].partition(":")[0]
-    return [figure.metric, sampler, str(measured["steps"]), str(measured["num"]), *values, *differences, floor]
+    conditions = [str(measured.get(field))[:_LETTERS] for field in varying]
+    steps, num = str(measured["steps"]), str(measured["num"])
+    return [figure.metric, *conditions, sampler, steps, num, *values, *differences, floor]
 
 
 def _cell(value: Any) -> str:

@@ -1,5 +1,8 @@
 """`debiasctl evaluate`."""
 
+import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -9,7 +12,7 @@ from debiasctl.cli.completion import complete_plugin, complete_run
 from debiasctl.cli.launch import launch_all, rank
 from debiasctl.cli.output import note, print_json, print_table, show_log
 from debiasctl.cli.sample import note_training, parse_batch_size, parse_steps
-from debiasctl.errors import UsageError
+from debiasctl.errors import Interrupted, UsageError
 from debiasctl.files import check_place
 
 if TYPE_CHECKING:
@@ -99,9 +102,8 @@ def evaluate(
     from debiasctl.cli.locations import data_location
 
     if (run is None) == (samples is None):
-        raise UsageError(
-            "name a run, or images with --samples: debiasctl evaluate RUN | --samples PATH --reference ..."
-        )
+        problem = "name a run, or images with --samples" if run is None else "a RUN and --samples are two measurements"
+        raise UsageError(f"{problem}. Give one: debiasctl evaluate RUN, or debiasctl evaluate --samples PATH")
     location = data_location(data_dir)
     from debiasctl.evaluation.choices import Choices, check_choices, check_images
 
@@ -129,6 +131,7 @@ def evaluate(
     spec = found.spec()
     _check_names(found, spec, choices, sampler=sampler, checkpoints=trained)
     _show_log()
+    from debiasctl import processes as processes_
     from debiasctl.cli.progress import images_progress
     from debiasctl.evaluation.evaluate import evaluate as run_evaluation
     from debiasctl.sampling import make_request
@@ -151,23 +154,31 @@ def evaluate(
     ]
     if processes > 1:
         launch_all(processes, device=device)
+    place = make_accelerator(device).device
+    requests = processes_.agreed(requests)  # a run in training may write a checkpoint at any moment
     note_training(found, requests[-1].step)
-    with images_progress() as show:
+    with _interruptible(), images_progress() as show:
         records = run_evaluation(
-            found,
-            spec,
-            requests,
-            location,
-            choices=choices,
-            device=make_accelerator(device).device,
-            batch_size=size,
-            on_progress=show,
+            found, spec, requests, location, choices=choices, device=place, batch_size=size, on_progress=show
         )
     if plot is not None and rank() == 0:
         from debiasctl.evaluation.curves import plot_curves
 
         plot_curves(plot, records)
+        note(f"curves: {plot}")
     _report(records, as_json=as_json)
+
+
+@contextmanager
+def _interruptible() -> Iterator[None]:
+    """Says what becomes of an evaluation that is interrupted while images are measured."""
+    try:
+        yield
+    except KeyboardInterrupt as stop:
+        raise Interrupted(
+            "interrupted: images that were drawn and what was found of real ones are kept; the same command goes on",
+            signal_number=signal.SIGINT,
+        ) from stop
 
 
 def _show_log() -> None:
@@ -203,7 +214,7 @@ def _of_images(samples: Path, location: "DataLocation", choices: "Choices", devi
     from debiasctl.training.setup import make_accelerator
 
     place = make_accelerator(device).device
-    with images_progress() as show:
+    with _interruptible(), images_progress() as show:
         return evaluate_images(samples, location, choices=choices, device=place, on_progress=show)
 
 
@@ -278,7 +289,7 @@ def _print(records: list[dict[str, Any]]) -> None:
                 ]
             )
     conditions = [*(["images seen"] if many else []), *(["steps", "NFE"] if first["run"] is not None else [])]
-    figures = [f"N {measured['num']}", "corrected", "95 % interval", "at floor's N", "floor"]
+    figures = [f"value, N {measured['num']}", "corrected", "95 % interval", "at floor's N", "floor"]
     print_table([*conditions, "metric", *figures, "better"], rows)
     for text in dict.fromkeys(text for record in records for text in [*record["notes"], *_missing(record)]):
         note(f"note: {text}")
@@ -286,11 +297,16 @@ def _print(records: list[dict[str, Any]]) -> None:
 
 def _missing(record: dict[str, Any]) -> list[str]:
     """Why there is no interval for some metrics, and why others were not measured: one sentence a reason."""
+    from debiasctl.evaluation.metrics import extra_names
+
     reasons: dict[str, list[str]] = {}
     for name, figure in record["metrics"].items():
         if figure["interval_reason"] is not None:
             reasons.setdefault(f"no interval, {figure['interval_reason']}", []).append(name)
+    never = [] if record["measured"]["features"] == "inception" else extra_names(record["measured"]["features"])
     for name, reason in record["unavailable"].items():
+        if name in never:  # what few extractors have is no news
+            continue
         reasons.setdefault(f"not measured, {reason}", []).append(name)
     return [f"{', '.join(names)}: {reason}" for reason, names in reasons.items()]
 

@@ -1,5 +1,6 @@
 """`debiasctl sample`."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -92,6 +93,7 @@ def sample(
             raise UsageError(f"--out and --trajectory both name {out}. Give each a file of its own")
         show_log()
     _check_names(found, sampler=sampler, checkpoint=checkpoint)
+    from debiasctl.processes import agreed
     from debiasctl.sampling import make_request
     from debiasctl.sampling.strip import Row, check_rows
     from debiasctl.training.setup import make_accelerator
@@ -111,6 +113,8 @@ def sample(
     if processes > 1:
         launch_all(processes, device=device)
     place = make_accelerator(device).device
+    # a run in training may write a checkpoint at any moment
+    rows = [replace(row, requests=agreed(row.requests)) for row in rows]
     for row in rows:
         note_training(row.run, row.requests[0].step)
     if is_strip:

@@ -32,7 +32,9 @@ def read_npz(path: Path) -> tuple[Tensor, Tensor | None]:
         label_name, labels = _first_of(_LABELS, archive, path)
         found = ", ".join(archive.files) or "nothing"
     if array is None:
-        raise DataError(f"{path} holds {found}, and no images. They should be named {' or '.join(_IMAGES)}")
+        raise DataError(
+            f"{path} holds {found}, and neither images, named {' or '.join(_IMAGES)}, nor statistics, mu and sigma"
+        )
     problems = [text for text in (_dtype_problem(array), _shape_problem(array.shape)) if text]
     if problems:
         what = f"'{name}' is {array.dtype} {list(array.shape)}"
@@ -50,7 +52,10 @@ def _opened(path: Path) -> Any:
     except ValueError as error:  # numpy takes whatever it does not know for a pickle
         raise DataError(f"{path} cannot be read as an npz: it is none. Write it again with numpy.savez") from error
     except (OSError, EOFError, zipfile.BadZipFile, zlib.error) as error:
-        raise DataError(f"{path} cannot be read as an npz: {error}. Write it again with numpy.savez") from error
+        raise DataError(
+            f"{path} cannot be read as an npz: it is empty, cut short or another file ({error}). Write it again with "
+            "numpy.savez"
+        ) from error
     if not isinstance(opened, np.lib.npyio.NpzFile):
         raise DataError(f"{path} is one array (numpy.save), no npz. Write it again with numpy.savez")
     return opened
@@ -79,7 +84,7 @@ def _dtype_problem(array: npt.NDArray[Any]) -> str | None:
     if array.dtype == np.bool_:
         return "the values are true and false: multiply by 255 and save as uint8"
     if array.dtype.kind not in "iuf" or not array.size:
-        return "the values are not 8-bit: save them as uint8"
+        return "the values are no 8-bit numbers"
     low, high = array.min(), array.max()
     if not (np.isfinite(low) and np.isfinite(high)):
         return "the values hold NaN or infinity: write finite images, as uint8"

@@ -60,7 +60,10 @@ def plot_curves(path: Path, records: Sequence[Record]) -> None:
         panel.remove()
     measured = records[0]["measured"]
     sampler = measured["sampler"].partition(":")[0]
-    title = f"run '{records[0]['run']}': {measured['num']} images by {sampler}"
+    title = (
+        f"run '{records[0]['run']}': {measured['num']} images by {sampler} against {measured['dataset']}, "
+        f"in '{measured['features']}' features"
+    )
     figure.suptitle("\n".join(textwrap.wrap(title, _TITLE * columns)))
     _add_legend(figure, panels[: len(names)], columns=2 * columns)
     kind = path.suffix.lower()[1:]

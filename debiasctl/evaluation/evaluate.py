@@ -1,6 +1,7 @@
 """An evaluation: what is measured against what, in which features, and the record that is kept of it."""
 
 import dataclasses
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -26,6 +27,7 @@ from debiasctl.sampling import Networks, SampleRequest, sample
 from debiasctl.specs import RunSpec
 from debiasctl.training.session import load_data
 
+_LOG = logging.getLogger(__name__)
 SCHEMA_VERSION = 1
 
 
@@ -80,7 +82,7 @@ def evaluate(
             networks=networks,
         )
         seen = ground.measurement.see(drawn.split())
-        if processes.rank() > 0:
+        if seen is None:
             continue
         record = {
             "schema_version": SCHEMA_VERSION,
@@ -127,7 +129,7 @@ def evaluate_images(
     measured, note = as_drawn(images.train)
     ground.notes.append(note)
     seen = ground.measurement.see(measured)
-    if processes.rank() > 0:
+    if seen is None:
         return []
     record = {
         "schema_version": SCHEMA_VERSION,
@@ -155,6 +157,7 @@ def _measured(
         "dataset_hash": measurement.data.content_hash,
         "features": measurement.feature_name,
         "features_identity": identity,
+        "class_counts": "drawn" if seen.observed.division.classes is None else "chosen",
         "reference": ground.split,
         "reference_num": found["reference"]["num"],
         **conditions,
@@ -217,7 +220,10 @@ def _features(choices: Choices, base: LoadedDataset | None, source: Source) -> t
         if "weights" in ref.options:
             raise UsageError("--feature-weights and the features' own option weights=... are one thing. Give one")
         if "weights" not in registry.load("features", ref.name).Options.model_fields:  # type: ignore[attr-defined]
-            raise UsageError(f"--feature-weights: features '{ref.name}' have no weights from a file. Leave it out")
+            raise UsageError(
+                f"--feature-weights: features '{ref.name}' have no weights from a file. Leave it out, or choose "
+                "--features inception, clip or dinov2"
+            )
         ref = dataclasses.replace(ref, options={**ref.options, "weights": str(choices.feature_weights)})
     plugin = registry.create("features", ref)
     if base is None and not getattr(plugin, "pretrained", False):
@@ -295,3 +301,4 @@ def _export(path: Path, ground: _Ground) -> None:
         metadata=metadata,
         spatial=None if spatial is None else (spatial.mean, spatial.covariance),
     )
+    _LOG.info("the reference's statistics: %s", path)

@@ -18,7 +18,7 @@ EXTRAS = (LOGITS, SPATIAL)  # optional methods of extractors
 BATCH_SIZE = 256
 _CPU = torch.device("cpu")
 Shape = tuple[int, int, int]  # channels, height, width
-Rows = dict[str, Tensor]  # for each of FEATURES, LOGITS, SPATIAL and PIXELS that was asked for, float64 [N, ...]
+Rows = dict[str, Tensor]  # [N, ...] for each of FEATURES, LOGITS, SPATIAL and PIXELS that was asked for; see `compact`
 
 
 @dataclass(frozen=True)
@@ -32,6 +32,7 @@ class PixelStatistics:
     @classmethod
     def of(cls, rows: Tensor, *, channels: int) -> "PixelStatistics":
         """From rows [N, 2 C + size // 2] as `extract` gives them."""
+        rows = rows.to(torch.float64)
         return cls(rows[:, :channels], rows[:, channels : 2 * channels], rows[:, 2 * channels :])
 
 
@@ -45,12 +46,12 @@ def extract(
     check_shape: Callable[[Shape], None] = lambda shape: None,
     shared: bool = False,
     on_progress: Callable[[float, int], None] | None = None,
-) -> tuple[Shape, Rows]:
+) -> tuple[Shape, Rows] | None:
     """The shape of `images` (those at `indices`; all of them without) and `parts` of each, read once, in order.
 
     The next batch is read while the extractor is at work on one. `check_shape` is called with the images' shape before
     the extractor sees them. Where the work is `shared`, every process of a group calls this and reads an even share of
-    the batches; the first one gets all rows, the others their own. `on_progress(done, all)` counts images; the first
+    the batches; the first one gets all rows, the others None. `on_progress(done, all)` counts images; the first
     process's stands for all of them.
 
     Raises:
@@ -58,6 +59,8 @@ def extract(
         another shape than it states, or values that are not finite.
     """
     indices = torch.arange(len(images)) if indices is None else indices
+    if not len(indices):
+        raise EvaluationError("there are no images. Give some")
     batches = torch.split(indices, batch_size)
     rank, size = (processes.rank(), processes.size()) if shared else (0, 1)
     mine = batches[len(batches) * rank // size : len(batches) * (rank + 1) // size]
@@ -77,19 +80,27 @@ def extract(
         reading.close()
     if shared:
         together = processes.gathered((shape, found))
+        if rank > 0:
+            return None
         shape, found = _one_shape([one for one, _ in together]), [rows for _, part in together for rows in part]
-    if shape is None:
-        raise EvaluationError("there are no images. Give some")
-    return shape, {part: torch.cat([rows[part] for rows in found]) for part in parts}
+    assert shape is not None, "there are images"
+    return shape, {part: torch.cat([rows.pop(part) for rows in found]) for part in parts}
 
 
 def _parts_of(batch: Tensor, features: PreparedFeatures, parts: Collection[str]) -> Rows:
-    rows = {part: tensor.to(device=_CPU, dtype=torch.float64) for part, tensor in _seen(batch, features, parts).items()}
+    rows = dict(_seen(batch, features, parts))
     for part, tensor in rows.items():
         _check_rows(tensor, len(batch), features.dimension if part == FEATURES else None)
     if PIXELS in parts:
         rows[PIXELS] = torch.cat([mean_colours(batch), mean_squares(batch), radial_power(batch)], dim=1)
-    return rows
+    return {part: compact(tensor.cpu()) for part, tensor in rows.items()}
+
+
+def compact(rows: Tensor) -> Tensor:
+    """As float32 where that loses nothing, as of networks that run in it: half of the memory. All else is float64."""
+    rows = rows.to(torch.float64)
+    narrow = rows.to(torch.float32)
+    return narrow if torch.equal(narrow.to(torch.float64), rows) else rows
 
 
 def _seen(batch: Tensor, features: PreparedFeatures, parts: Collection[str]) -> Mapping[str, Tensor]:

@@ -194,18 +194,18 @@ def _inception_score(logits: Tensor, division: Division) -> Outcome:
 
 
 def _neighbours(features: Tensor, reference: Reference, division: Division) -> dict[str, Outcome]:
-    """Of as many generated as training images, evenly spread: both counts decide what the figures are."""
+    """Of as many generated as training images: both counts decide what the figures are."""
     assert reference.features is not None, "refused otherwise"
     num = min(len(features), len(reference.features), _MOST_NEIGHBOURS)
     if num <= DENSITY_K:
         return {}
-    generated, real = (rows[spread_indices(len(rows), num)] for rows in (features, reference.features))
-    found = manifolds(generated, real)
+    chosen = division.subset(num)
+    found = manifolds(features[chosen], reference.features[spread_indices(len(reference.features), num)])
     hanging = "one image more or less changes many neighbourhoods, and none with checked coverage is known"
     return {
         "precision": _share(found.inside),
         "recall": Outcome(float(found.found.mean()), num, reason=hanging),
-        "density": _of_means(found.density, division.take(spread_indices(len(features), num)), float),
+        "density": _of_means(found.density, division.take(chosen), float),
         "coverage": Outcome(float(found.covered.mean()), num, reason=hanging),
     }
 
@@ -270,7 +270,7 @@ def _less(statistic: Callable[[Tensor], float], target: float) -> Callable[[Tens
 def _of_means(
     rows: Tensor, division: Division, statistic: Callable[[Tensor], float], *, dimension: int | None = None
 ) -> Outcome:
-    """A statistic of the mean over images of `rows` [N, ...]."""
+    """A statistic of the mean over images of float64 `rows` [N, ...]."""
     value = statistic(rows.mean(dim=0))
     return Outcome(value, len(rows), partial(mean_jackknife, rows, statistic, division=division), dimension=dimension)
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Self
 
 import torch
@@ -9,9 +10,9 @@ from torch import Tensor
 
 from debiasctl.evaluation.distances import Moments, frechet_distance, kernel_row_means, weighted_kernel_sums
 from debiasctl.evaluation.intervals import GROUPS, Jackknife, jackknife
+from debiasctl.subsets import spread_indices
 
 _SEED = 0  # of the division: one for all sets of images, so that those of one number are divided alike
-_FEWEST = 3  # images of a class
 _FROM = GROUPS // 2  # the fit in 1/N starts at half of the images
 _ROWS = 8192  # rows that are weighted at once
 
@@ -23,12 +24,15 @@ def group_numbers(num: int, classes: Tensor | None = None, *, groups: int = GROU
     by class nor classes that take turns make groups of one class, as groups of consecutive images or of every 20th
     would.
     """
-    order = torch.randperm(num, generator=torch.Generator().manual_seed(_SEED))
-    if classes is not None:
-        order = order[torch.argsort(classes[order], stable=True)]
     numbers = torch.empty(num, dtype=torch.int64)
-    numbers[order] = torch.arange(num) % groups
+    numbers[_shuffled(num, classes)] = torch.arange(num) % groups
     return numbers
+
+
+def _shuffled(num: int, classes: Tensor | None) -> Tensor:
+    """The images in a random order, the same for every set of `num`; with `classes` [num] one class after another."""
+    order = torch.randperm(num, generator=torch.Generator().manual_seed(_SEED))
+    return order if classes is None else order[torch.argsort(classes[order], stable=True)]
 
 
 @dataclass(frozen=True)
@@ -44,32 +48,60 @@ class Division:
 
     @classmethod
     def of(cls, num: int, classes: Tensor | None = None) -> Self:
-        """Of `num` images; classes of fewer than 3 are taken together, so that none ever goes as a whole."""
+        """Of `num` images; all classes of a single one are taken together, so that each has some to stand for it."""
         if classes is not None:
-            numbers, counts = _counted(classes)
-            classes = torch.where(counts[numbers] < _FEWEST, -1, numbers)
+            _, numbers, counts = torch.unique(classes, return_inverse=True, return_counts=True)
+            classes = torch.unique(torch.where(counts[numbers] < 2, -1, numbers), return_inverse=True)[1]
         return cls(group_numbers(num, classes), classes)
+
+    def subset(self, count: int) -> Tensor:
+        """`count` of the images, int64 in order: the same of every set of N, in the classes' proportions, if chosen.
+
+        They are drawn at random, for images may be sorted by class, and classes may take turns.
+        """
+        order = _shuffled(len(self.groups), self.classes)
+        return order[spread_indices(len(order), count)].sort().values
 
     def take(self, indices: Tensor) -> Self:
         """Of these images."""
         return type(self)(self.groups[indices], None if self.classes is None else self.classes[indices])
 
     def weights(self, left_out: tuple[int, ...]) -> Tensor:
-        """What each image counts without those groups, float64 [N]; the sum is the number of images that stay."""
-        stays = ~torch.isin(self.groups, torch.tensor(left_out, dtype=torch.int64))
-        weights = stays.to(torch.float64)
+        """What each image counts without those groups, float64 [N]; the sum is the number of images outside of them.
+
+        Where no class counts were chosen this is 0 or 1. With them a class of less images than groups loses one image
+        in few groups, but then a large part of it. For the mean of the jackknife's variance over all groups to be that
+        of the class' mean, s²/n, what leaving a group out changes is taken times a factor, which is 1 where n is a
+        multiple of the number of groups.
+        """
+        stays = (~torch.isin(self.groups, torch.tensor(left_out, dtype=torch.int64))).to(torch.float64)
         if self.classes is None or not left_out:
-            return weights
-        classes, counts = _counted(self.classes)
-        staying = torch.zeros(len(counts), dtype=torch.float64).index_add_(0, classes, weights)
-        weights *= (counts / staying.clamp(min=1))[classes]
+            return stays
+        change = torch.stack([self._change(group) for group in left_out]).sum(dim=0)
+        weights = 1 + change * (GROUPS - 1) / (GROUPS - len(left_out))
         return weights * (stays.sum() / weights.sum())
 
+    def _change(self, group: int) -> Tensor:
+        """Of the images' weights where one group is left out, [N]."""
+        assert self.classes is not None, "asked for with classes alone"
+        going = self._counts[group]
+        staying = self._counts.sum(dim=0) - going
+        left = torch.where(self.groups == group, -1.0, (going / staying.clamp(min=1))[self.classes])
+        return left * self._factors[self.classes]
 
-def _counted(classes: Tensor) -> tuple[Tensor, Tensor]:
-    """Classes [N] numbered from 0, and how many images each has."""
-    _, numbers, counts = torch.unique(classes, return_inverse=True, return_counts=True)
-    return numbers, counts
+    @cached_property
+    def _counts(self) -> Tensor:
+        """How many images of each class are in each group, float64 [G, K]."""
+        assert self.classes is not None, "asked for with classes alone"
+        num_classes = int(self.classes.max()) + 1
+        cells = torch.bincount(self.groups * num_classes + self.classes, minlength=GROUPS * num_classes)
+        return cells.view(GROUPS, num_classes).to(torch.float64)
+
+    @cached_property
+    def _factors(self) -> Tensor:
+        """For each class, [K]: sqrt(G / ((G - 1) sum of k / (n - k))), of n images with k in a group."""
+        staying = self._counts.sum(dim=0) - self._counts
+        return (GROUPS / ((GROUPS - 1) * (self._counts / staying).sum(dim=0))).sqrt()
 
 
 def left_out_sets(groups: int = GROUPS) -> list[tuple[int, ...]]:
@@ -123,12 +155,12 @@ def moments_jackknife(groups: Sequence[Moments], reference: Gaussian) -> Jackkni
 
 
 def _weighted_moments(features: Tensor, weights: Tensor) -> Moments:
-    """Of rows [N, D] that count as `weights` [N] say; as many rows as are not 0, which is the weights' sum.
+    """Of rows [N, D] that count as `weights` [N] say; as many rows as the weights' sum.
 
     Only a block of rows is copied at a time: with thousands of dimensions a copy of all takes gigabytes.
     """
     found = Moments(features.shape[1])
-    found.num = int(torch.count_nonzero(weights))
+    found.num = round(float(weights.sum()))
     blocks = list(zip(torch.split(features, _ROWS), torch.split(weights, _ROWS), strict=True))
     for rows, share in blocks:
         found.mean += share @ rows.to(torch.float64) / found.num

@@ -3,20 +3,17 @@
 from pathlib import Path
 
 import numpy as np
-import torch
 from torch import Tensor
 
 from debiasctl.files import atomic_file, content_key
 
 
 def keep_features(folder: Path, features: Tensor, *, identity: str, images: str) -> str:
-    """Write `features` [N, D] (float32 where that loses nothing) and their `identity`, compressed, into `folder`.
+    """Write `features` [N, D] and their `identity`, compressed, into `folder`.
 
     Returns the file's name, which follows from `images`, a name of what was measured, and the identity.
     """
     name = f"{content_key({'images': images, 'features': identity})}.features.npz"
-    narrow = features.to(torch.float32)
-    kept = narrow if torch.equal(narrow.to(torch.float64), features) else features
     with atomic_file(folder / name) as stream:
-        np.savez_compressed(stream, features=kept.numpy(), identity=np.array(identity))
+        np.savez_compressed(stream, features=features.numpy(), identity=np.array(identity))
     return name

@@ -7,8 +7,6 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from debiasctl.api import DatasetInfo, LoadedDataset, PreparedFeatures, Split
 from debiasctl.errors import EvaluationError
 from debiasctl.evaluation.extraction import BATCH_SIZE, EXTRAS, FEATURES, PIXELS, Shape
@@ -35,6 +33,7 @@ from debiasctl.evaluation.real import MAX_IMAGES, RealImages, RealRows
 
 __all__ = ["Measurement", "available_metrics", "check_metrics", "default_features", "distance_names", "measure"]
 
+_COPIES = 0.01  # the share of images that may be alike without a note
 OnProgress = Callable[[str, float, int], None]
 
 
@@ -64,8 +63,8 @@ class Measurement:
     shared: bool = False
     on_progress: OnProgress | None = None
 
-    def see(self, images: Split) -> Seen:
-        """Read the images, and the real ones where they are not known yet; `observed.features` are float64 [N, D].
+    def see(self, images: Split) -> Seen | None:
+        """Read the images, and the real ones where they are not known yet; None where another process gets the rows.
 
         Raises:
             EvaluationError: features called Inception's that are not; images that are not of the data set's channels,
@@ -85,7 +84,8 @@ class Measurement:
             shared=self.shared,
             on_progress=self._showing("measuring"),
         )
-        return Seen(observed, self.real().rows(parts, shared=self.shared))
+        real = self.real().rows(parts, shared=self.shared)
+        return None if observed is None else Seen(observed, real)
 
     def figures(self, seen: Seen, *, asked_for: Sequence[str] = ()) -> dict[str, Any]:
         """Every metric of what was seen, as `measure` returns it; those `asked_for` are there, or refused.
@@ -117,8 +117,12 @@ class Measurement:
             "metrics": measured,
             "unavailable": refused,
             "reference": self._described(real),
-            "notes": _notes(outcomes, name, num=len(observed), floor_num=floor_num, real=real)
-            + _below_zero(measured, [distance_names(name)[0], extra_names(name)[1], "colour_fd"]),
+            "notes": [
+                *_notes(outcomes, name, num=len(observed), floor_num=floor_num, real=real),
+                *_of_classes(observed, outcomes, name),
+                *_copies(observed, name),
+                *_below_zero(measured, [distance_names(name)[0], extra_names(name)[1], "colour_fd"]),
+            ],
         }
 
     def real(self) -> RealImages:
@@ -170,8 +174,8 @@ def measure(
 
     A Fréchet distance of N images is biased upward, the more the smaller N, so each figure stands beside its `floor`,
     the same figure for real held-out images, of the same number: of `floor_num` = N held-out images spread evenly where
-    there are so many; otherwise of all of them, with `value_at_floor_num`, the figure of the first `floor_num` of
-    `images`. `floor` is None where fewer than 2 images are held out. `corrected` is freed of the bias in 1/N, and
+    there are so many; otherwise of all of them, with `value_at_floor_num`, the figure of `floor_num` of `images`, drawn
+    at random. `floor` is None where fewer than 2 images are held out. `corrected` is freed of the bias in 1/N, and
     `interval` is for what infinitely many such images would give, against the reference as it stands; it is None
     where `interval_reason` says why. Figures do not depend on `batch_size`, as long as the extractor's features do
     not (the built-in ones do not).
@@ -188,7 +192,9 @@ def measure(
     measurement = Measurement(
         data, features, feature_name, names, cache_dir, batch_size=batch_size, max_reference=max_reference
     )
-    return measurement.figures(measurement.see(images), asked_for=metrics or ())
+    seen = measurement.see(images)
+    assert seen is not None, "one process gets the rows"
+    return measurement.figures(seen, asked_for=metrics or ())
 
 
 def _floors(
@@ -201,7 +207,7 @@ def _floors(
     values = _values(figures(fresh, real, outcomes, feature_name=feature_name))
     if len(fresh) == len(observed):
         return values, _values(outcomes), len(fresh)
-    first = observed.take(torch.arange(len(fresh)))
+    first = observed.take(observed.division.subset(len(fresh)))
     return values, _values(figures(first, real, outcomes, feature_name=feature_name)), len(fresh)
 
 
@@ -266,13 +272,35 @@ def _notes(names: Collection[str], feature_name: str, *, num: int, floor_num: in
             "interval"
         )
     if not floor_num:
-        notes.append("fewer than 2 images are held out, so there is no floor")
+        what = "the reference has fewer than 2 held-out images" if num_reference else "the reference holds no images"
+        notes.append(f"{what}, so there is no floor")
     elif floor_num < num:
         notes.append(
-            f"only {floor_num} images are held out: compare the floor with the figure at its number, that of the "
-            f"first {floor_num} of the {num}"
+            f"only {floor_num} images are held out: compare the floor with the figure at its number, that of "
+            f"{floor_num} of the {num}, drawn at random"
         )
     return notes
+
+
+def _of_classes(observed: Observed, names: Collection[str], feature_name: str) -> list[str]:
+    kernel = distance_names(feature_name)[1]
+    if observed.division.classes is None or kernel not in names:
+        return []
+    return [
+        f"{kernel}: the value is unbiased for images drawn independently, and too low where their class counts were "
+        "chosen, as here; corrected and its interval allow for that, but not for even classes of the training images"
+    ]
+
+
+def _copies(observed: Observed, feature_name: str) -> list[str]:
+    """Intervals of images that repeat one another would pass for sure."""
+    copies = len(observed) - len({hash(row.tobytes()) for row in observed.features.numpy()})
+    if copies < max(1, _COPIES * len(observed)):
+        return []
+    return [
+        f"{copies} of the {len(observed)} images are copies of others among them, in '{feature_name}' features: "
+        "intervals take images as independent, and are too narrow here"
+    ]
 
 
 def _below_zero(measured: Mapping[str, Mapping[str, Any]], names: Sequence[str]) -> list[str]:

@@ -41,17 +41,17 @@ class Observed:
 
     @property
     def features(self) -> Tensor:
-        """float64 [N, D]."""
+        """[N, D]."""
         return self.rows[FEATURES]
 
     @property
     def logits(self) -> Tensor | None:
-        """float64 [N, K], where the extractor gives them and they were asked for."""
+        """[N, K], where the extractor gives them and they were asked for."""
         return self.rows.get(LOGITS)
 
     @property
     def spatial(self) -> Tensor | None:
-        """float64 [N, E], likewise."""
+        """[N, E], likewise."""
         return self.rows.get(SPATIAL)
 
     @property
@@ -80,15 +80,15 @@ def observe(
     check_shape: Callable[[Shape], None] = lambda shape: None,
     shared: bool = False,
     on_progress: Callable[[float, int], None] | None = None,
-) -> Observed:
+) -> Observed | None:
     """All of `images`, read once; see `extract`. Class counts of a split that has labels are taken as chosen.
 
     Raises:
         EvaluationError: fewer than 2 images, and as `extract`.
     """
     if len(images) < 2:
-        raise EvaluationError(f"a distance needs at least 2 images, not {len(images)}. Give more of them")
-    shape, rows = extract(
+        raise EvaluationError(f"a distance needs at least 2 images to measure, not {len(images)}. Give more of them")
+    found = extract(
         images,
         features,
         parts,
@@ -97,4 +97,4 @@ def observe(
         shared=shared,
         on_progress=on_progress,
     )
-    return Observed.of(shape, rows, images.labels(torch.arange(len(images))))
+    return None if found is None else Observed.of(*found, images.labels(torch.arange(len(images))))

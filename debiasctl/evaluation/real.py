@@ -129,7 +129,7 @@ class RealImages:
         indices = spread_indices(len(split), self._max_images)
         if is_first:
             _LOG.info("measuring the real images (%s), once: %d of %d", name, len(indices), len(split))
-        _, found = extract(
+        found = extract(
             split,
             self.features,
             missing,
@@ -138,10 +138,12 @@ class RealImages:
             shared=shared,
             on_progress=self._on_progress,
         )
-        if is_first:
-            for part, rows in found.items():
-                _write(paths[part], {"rows": rows})
-        return known | found
+        if found is None:
+            return {}
+        _, rows = found
+        for part, tensor in rows.items():
+            _write(paths[part], {"rows": tensor})
+        return known | rows
 
     def _kept(self, what: Mapping[str, Any], make: Callable[[], Arrays]) -> Arrays:
         path = self._path(what)
@@ -164,14 +166,8 @@ class RealImages:
 
 def _write(path: Path, arrays: Arrays) -> None:
     with atomic_file(path) as stream:
-        compact: dict[str, Any] = {name: _compact(tensor) for name, tensor in arrays.items()}
-        np.savez(stream, **compact)
-
-
-def _compact(tensor: Tensor) -> "np.ndarray[tuple[int, ...], np.dtype[np.floating]]":
-    """As float32 where that loses nothing, which halves the files of extractors that run in float32."""
-    narrow = tensor.to(torch.float32)
-    return (narrow if torch.equal(narrow.to(torch.float64), tensor) else tensor).numpy()
+        numpy: dict[str, Any] = {name: tensor.numpy() for name, tensor in arrays.items()}
+        np.savez(stream, **numpy)
 
 
 def _read(path: Path) -> Arrays | None:
@@ -179,7 +175,7 @@ def _read(path: Path) -> Arrays | None:
         return None
     try:
         with np.load(path, allow_pickle=False) as archive:  # each member's CRC-32 is checked as it is read
-            return {name: torch.from_numpy(archive[name]).to(torch.float64) for name in archive.files}
+            return {name: torch.from_numpy(archive[name]) for name in archive.files}
     except (OSError, ValueError, TypeError, KeyError, EOFError, zipfile.BadZipFile, zlib.error) as error:
         _LOG.warning("what was found of real images in %s is damaged (%s); finding it again", path, error)
         return None

@@ -56,7 +56,10 @@ def fixed_reference(statistics: StatisticsFile, info: DatasetInfo) -> FixedRefer
         EvaluationError: the matrix is no covariance.
     """
     empty = ArraySplit(torch.empty(0, info.channels, info.image_size, info.image_size, dtype=torch.uint8))
-    known = _of_moments(statistics.mean, statistics.covariance)
+    try:
+        known = _of_moments(statistics.mean, statistics.covariance)
+    except EvaluationError as error:
+        raise EvaluationError(f"{statistics.path}: sigma is no covariance: {error}") from error
     return FixedReference(info, empty, empty, statistics.sha256, known, statistics.spatial)
 
 

@@ -167,7 +167,7 @@ class PreparedInception:
                     same = torch.allclose(_classes(features, weights).exp(), whole, rtol=1e-3, atol=1e-7)
                     self._head = weights if same else None
             if self._head is None:
-                return whole.log()
+                return whole.clamp(min=torch.finfo(torch.float32).tiny).log()
         return _classes(features, self._head)
 
     def _own_resize(self, x: Tensor) -> Tensor:

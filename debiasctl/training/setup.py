@@ -5,13 +5,13 @@ import logging
 import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from datetime import timedelta
 
 import torch
 from accelerate import Accelerator
 from accelerate.utils import GradientAccumulationPlugin, InitProcessGroupKwargs
 from torch import nn
 
+from debiasctl import processes
 from debiasctl.api import Extension, LearnedWeighting, LoadedDataset
 from debiasctl.diffusion.objective import Objective
 from debiasctl.diffusion.parameterization import Parameterization
@@ -26,7 +26,6 @@ from debiasctl.training.guard import Guard
 from debiasctl.training.speed import prepare_process, set_layout
 
 _LOG = logging.getLogger(__name__)
-_PATIENCE = timedelta(hours=12)  # of processes that wait for the first: to download, decode or evaluate
 COMPILED_STEPS = 5000  # from which on torch.compile's minutes pay for themselves
 
 
@@ -245,7 +244,7 @@ def make_accelerator(
         gradient_accumulation_plugin=GradientAccumulationPlugin(num_steps=1),
         log_with=check_trackers(trackers) or None,
         dynamo_backend="no",
-        kwargs_handlers=[InitProcessGroupKwargs(timeout=_PATIENCE)],
+        kwargs_handlers=[InitProcessGroupKwargs(timeout=processes.PATIENCE)],
         project_dir=".",  # the run's folder takes its place once there is one; until then nothing is written
     )
 

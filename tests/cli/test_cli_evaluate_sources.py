@@ -306,8 +306,8 @@ SIGMA = np.eye(24)
         ({"mu": np.zeros(24), "sigma": np.eye(5)}, "are no mean [D] and covariance [D, D]"),
         ({"mu": np.full(24, np.nan), "sigma": SIGMA}, "mu or sigma holds NaN or infinity"),
         ({"mu": np.zeros(24), "sigma": SIGMA + np.eye(24, k=1)}, "sigma is not symmetric"),
-        ({"mu": np.zeros(24), "sigma": -SIGMA}, "a covariance cannot have the eigenvalue"),
-        ({"mu": np.zeros(24)}, "holds mu, and no images"),
+        ({"mu": np.zeros(24), "sigma": -SIGMA}, "sigma is no covariance: a covariance cannot have the eigenvalue"),
+        ({"mu": np.zeros(24)}, "holds mu, and neither images, named images or arr_0, nor statistics, mu and sigma"),
         ({"mu": np.array(["a"] * 24), "sigma": SIGMA}, "are damaged"),
     ],
     ids=["dimension", "empty", "shapes", "nan", "asymmetric", "negative", "no sigma", "text"],
@@ -349,7 +349,7 @@ def folder_with(root: Path, **files: Image.Image | bytes) -> Path:
 @pytest.mark.parametrize(
     "name, message",
     [
-        ("one", "at least 2 images, not 1"),
+        ("one", "at least 2 images to measure, not 1"),
         ("sizes", "images are of different sizes: a.png (40x40), b.png (32x32)"),
         ("wide", "images are not square: a.png (40x20)"),
         ("broken", "cannot be read: b.png (not an image that can be read)"),
@@ -380,7 +380,7 @@ def test_folders_that_cannot_be_measured(images: Path, tmp_path: Path, name: str
         ({"arr_0": np.zeros((4, 8, 6, 3), dtype=np.uint8)}, "must be square"),
         ({"arr_0": np.zeros((4, 3, 8, 8), dtype=np.uint8)}, "uint8 [N, H, H, 1 or 3]"),
         ({"images": np.zeros((0, 8, 8, 3), dtype=np.uint8)}, "holds no image"),
-        ({"x": np.zeros(3)}, "should be named images or arr_0"),
+        ({"x": np.zeros(3)}, "holds x, and neither images, named images or arr_0, nor"),
     ],
     ids=["nan", "float", "wide", "channels first", "none", "other name"],
 )
@@ -428,9 +428,9 @@ def test_grey_against_colour_and_other_sizes_are_seen_before_any_work(images: Pa
     "arguments, message",
     [
         ([], "name a run, or images with --samples"),
-        (["a", "--samples", "x", "--reference", "digits"], "name a run, or images with --samples"),
+        (["a", "--samples", "x", "--reference", "digits"], "a RUN and --samples are two measurements"),
         (["--samples", "x"], "--samples needs --reference"),
-        (["--samples", "no-such-folder", "--reference", "digits"], "does not exist. Give a folder, a .zip or an .npz"),
+        (["--samples", "no-such-folder", "--reference", "digits"], "does not exist. Give a folder, .zip or .npz"),
         (["--samples", "no-such.npz", "--reference", "digits"], "no-such.npz does not exist"),
         (["--samples", "{grey}", "--reference", "{grey}", "--metrics", "fd_clip"], "needs --features clip"),
         (["--samples", "{grey}", "--reference", "digts"], "Did you mean 'digits'?"),

@@ -144,7 +144,7 @@ def test_labels_that_are_none(tmp_path, labels, message):
         (PIXELS.astype(np.uint16) + 60_000, "from 60000 to 60000: bring them to 0 … 255"),
         (PIXELS.astype(np.int16) - 5, "from -5 to -5: bring them to 0 … 255"),
         (PIXELS.astype(bool), "are true and false: multiply by 255"),
-        (PIXELS.astype(complex), "are not 8-bit"),
+        (PIXELS.astype(complex), "are no 8-bit numbers"),
         (np.full(PIXELS.shape, np.inf), "NaN or infinity"),
         (PIXELS.transpose(0, 3, 1, 2), "channels come last: transpose"),
         (PIXELS[..., :2], "of 1 or 3 channels, not 2"),

@@ -20,7 +20,7 @@ def figure_of(value: float, **changes: Any) -> dict[str, Any]:
 
 
 def record(nfe: int, *, checkpoint: int = 8, **metrics: dict[str, Any]) -> dict[str, Any]:
-    measured = {"steps": nfe, "sampler": "ddim:eta=0", "num": 400}
+    measured = {"steps": nfe, "sampler": "ddim:eta=0", "num": 400, "dataset": "digits", "features": "local"}
     return {
         "run": "a", "checkpoint": checkpoint, "images_seen": 10 * checkpoint, "nfe": nfe, "measured": measured,
         "metrics": metrics,

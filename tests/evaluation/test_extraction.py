@@ -49,7 +49,7 @@ def test_images_are_read_once_and_in_batches(digits):
     found = observe(split, Means(), [FEATURES, PIXELS], batch_size=100)
     assert max(split.read) == 100
     assert sum(split.read) == len(split)
-    torch.testing.assert_close(found.features, Means()(digits.train.array))
+    torch.testing.assert_close(found.features.double(), Means()(digits.train.array))
     assert torch.equal(found.pixels.colours, mean_colours(digits.train.array))
     assert torch.equal(found.pixels.squares, mean_squares(digits.train.array))
     torch.testing.assert_close(found.pixels.power, radial_power(digits.train.array))
@@ -124,5 +124,5 @@ def test_images_of_several_shapes_are_refused():
 
 @pytest.mark.parametrize("num", [0, 1])
 def test_one_image_is_too_few(num):
-    with pytest.raises(EvaluationError, match=rf"at least 2 images, not {num}\. Give more of them"):
+    with pytest.raises(EvaluationError, match=rf"at least 2 images to measure, not {num}\. Give more of them"):
         observe(ArraySplit(torch.zeros(num, 1, 8, 8, dtype=torch.uint8)), Means(), [FEATURES])

@@ -112,7 +112,7 @@ def test_the_jackknife_of_a_function_of_means():
     )
 
 
-CLASSES = torch.arange(230) % 7 % 5  # of unequal sizes
+CLASSES = torch.tensor([3, 0, 1, 1, 0, 2, 1, 3, 2, 1, 0, 3])[torch.arange(240) % 12]  # 60, 80, 40 and 60 images
 
 
 def of_shares(rows, classes, statistic):
@@ -123,19 +123,19 @@ def of_shares(rows, classes, statistic):
 
 
 def test_chosen_classes_keep_their_shares_when_a_group_is_left_out():
-    division = Division.of(230, CLASSES)
+    division = Division.of(240, CLASSES)
     for left_out in [(), (3,), (19, 0)]:
         weights = division.weights(left_out)
         stays = ~torch.isin(division.groups, torch.tensor(left_out, dtype=torch.int64))
         assert weights[~stays].sum() == 0
         assert weights.sum() == pytest.approx(stays.sum().item())
         shares = torch.bincount(CLASSES, weights=weights) / weights.sum()
-        torch.testing.assert_close(shares, torch.bincount(CLASSES).double() / 230)
+        torch.testing.assert_close(shares, torch.bincount(CLASSES).double() / 240)
 
 
 def test_the_jackknives_of_chosen_classes_from_rows():
-    x, y = normal(230, 3, seed=1) + CLASSES[:, None], normal(80, 3, seed=2) + 2
-    division, target = Division.of(230, CLASSES), gaussian(y)
+    x, y = normal(240, 3, seed=1) + CLASSES[:, None], normal(80, 3, seed=2) + 2
+    division, target = Division.of(240, CLASSES), gaussian(y)
     y_self = kernel_self_mean(y)
 
     def mean(rows, weights):
@@ -171,15 +171,40 @@ def test_the_jackknives_of_chosen_classes_from_rows():
 @pytest.mark.parametrize("rows", [50, 1000])
 def test_weighted_moments_in_blocks_are_those_of_all_rows(monkeypatch, rows, dtype):
     monkeypatch.setattr(jackknife, "_ROWS", rows)
-    x, division = (normal(230, 4, seed=1) + 40).to(dtype), Division.of(230, CLASSES)
+    x, division = (normal(240, 4, seed=1) + 40).to(dtype), Division.of(240, CLASSES)
     for left_out in [(), (3,), (19, 0)]:
         weights = division.weights(left_out)
         found = jackknife._weighted_moments(x, weights)
-        kept = weights > 0
-        covariance = np.cov(x[kept].double().T, aweights=weights[kept], ddof=0)
-        assert found.num == kept.sum()
+        covariance = np.cov(x.double().T, aweights=weights, ddof=0)
+        assert found.num == (~torch.isin(division.groups, torch.tensor(left_out))).sum()
         np.testing.assert_allclose(found.mean, np.average(x.double(), axis=0, weights=weights), rtol=1e-12)
         np.testing.assert_allclose(found.scatter, covariance * found.num, rtol=1e-12, atol=1e-10)
+
+
+@pytest.mark.parametrize("size", [2, 3, 7, 20])
+def test_the_bias_of_small_classes_is_taken_off_once(size):
+    """Of the square of a mean to which a class of n images adds (n/N)² s²/n, whatever n."""
+    classes = torch.cat([torch.zeros(size), torch.ones(40), torch.full((60,), 2)]).long()
+    values = torch.cat([normal(size, 1, seed=3)[:, 0], torch.full((40,), 0.3), torch.full((60,), -0.7)]).double()
+    found = mean_jackknife(values, lambda mean: float(mean) ** 2, division=Division.of(len(values), classes))
+    bias = (size / len(values)) ** 2 * values[:size].var() / size
+    assert np.mean(found.pseudo_values) == pytest.approx(float(values.mean() ** 2 - bias), rel=1e-9)
+
+
+def test_chosen_classes_of_single_images_vary_together():
+    division = Division.of(50, torch.cat([torch.arange(10), torch.full((40,), 10)]))
+    assert (division.classes[:10] == division.classes[0]).all()
+    assert division.classes[0] != division.classes[10]
+    assert all(division.weights((group,)).isfinite().all() for group in range(GROUPS))
+
+
+def test_a_subset_is_in_the_classes_proportions_however_the_images_lie():
+    for classes in (torch.arange(400) // 100, torch.arange(400) % 4):
+        chosen = Division.of(400, classes).subset(100)
+        assert torch.equal(chosen, chosen.unique())
+        assert torch.bincount(classes[chosen]).tolist() == [25] * 4
+        assert torch.bincount(classes[Division.of(400).subset(100)]).min() > 10
+    assert torch.equal(Division.of(400).subset(400), torch.arange(400))
 
 
 @pytest.mark.parametrize("num", [500, 1000])
