@@ -50,13 +50,14 @@ def chosen_counts(labels: Tensor) -> bool:
 
     Pearson's chi-square (1900) against equal proportions of the K classes from the least label to the greatest,
     sum of (count - N/K)² / (N/K), lies below its 1 % quantile at K - 1 degrees of freedom. Counts that differ by at
-    most one image always pass. Unequal proportions that were chosen, such as a data set's own, do not show.
+    most one image always pass, unless no class has two. Unequal proportions that were chosen, such as a data set's own,
+    do not show.
     """
     from scipy.special import chdtr
 
     _, counts = torch.unique(labels, return_counts=True)
     if counts.max() - counts.min() <= 1:
-        return True
+        return bool(counts.max() > 1)
     num, classes = len(labels), int(labels.max() - labels.min()) + 1  # some may have no image
     statistic = float(counts.double().square().sum()) * classes / num - num
     return bool(chdtr(classes - 1, statistic) < _TOO_EVEN)

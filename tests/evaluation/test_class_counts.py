@@ -13,7 +13,7 @@ def labels(*counts):
     return found[torch.randperm(len(found), generator=torch.Generator().manual_seed(0))]
 
 
-@pytest.mark.parametrize("counts", [[50, 50], [51, 50], [5] * 7, [6, 6, 5], [40], [1] * 9])
+@pytest.mark.parametrize("counts", [[50, 50], [51, 50], [5] * 7, [6, 6, 5], [40], [2] + [1] * 8])
 def test_equal_counts_are_chosen(counts):
     assert chosen_counts(labels(*counts))
     assert chosen_counts(3 * labels(*counts) + 5)  # whatever the numbers of the classes
@@ -30,6 +30,10 @@ def test_the_bound_is_the_quantile_of_chi_square(num_classes, num):
         verdicts[chosen_counts(labels(*counts))] = gap
         assert chosen_counts(labels(*counts)) == (2 * pairs * gap**2 / share < bound)
     assert set(verdicts) == {True, False}
+
+
+def test_labels_that_are_all_different_say_nothing():
+    assert not chosen_counts(labels(*[1] * 9))
 
 
 def test_classes_without_an_image_count():
