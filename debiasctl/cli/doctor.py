@@ -13,7 +13,7 @@ EXAMPLES = """[bold]Examples[/bold]
 debiasctl doctor
 
 debiasctl doctor --json"""
-_PACKAGES = ("debiasctl", "torch", "torchvision", "accelerate", "numpy", "pillow", "clean-fid", "scikit-learn", "scipy")
+_PACKAGES = ("debiasctl", "torch", "torchvision", "accelerate", "numpy", "pillow", "scikit-learn", "scipy")
 
 
 def doctor(as_json: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False) -> None:

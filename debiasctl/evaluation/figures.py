@@ -1,5 +1,6 @@
 """What each metric is of a set of images against the real ones, and why some cannot be had."""
 
+import logging
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from functools import partial
@@ -20,6 +21,7 @@ from debiasctl.evaluation.jackknife import (
     extrapolate,
     frechet_jackknife,
     group_moments,
+    left_out_sets,
     mean_jackknife,
 )
 from debiasctl.evaluation.metrics import (
@@ -38,10 +40,12 @@ from debiasctl.evaluation.reference import Reference
 from debiasctl.evaluation.spectrum import spectrum_distance
 from debiasctl.subsets import spread_indices
 
+_LOG = logging.getLogger(__name__)
 MIN_PER_DIMENSION_OF_FIT = 16
 _MOST_NEIGHBOURS = 10_000
 _QUANTILE = 0.01  # of held-out images' distances: nearer ones count as memorised
 _MIN_HELDOUT = 100  # for that quantile
+_SLOW = 512  # dimensions from which on a Fréchet distance takes seconds
 _SMALL = 1e-300  # keeps the logarithm of a class that is never seen finite
 
 
@@ -169,6 +173,8 @@ def _frechet(features: Tensor, reference: Reference, division: Division) -> Outc
         }
 
     def jackknife() -> Jackknife:
+        if dimension >= _SLOW:
+            _LOG.info("finding an interval: %d Fréchet distances in %d dimensions", len(left_out_sets()), dimension)
         return frechet_jackknife(features, target, division)
 
     return Outcome(value, num, jackknife, dimension=dimension, details=extrapolated)
