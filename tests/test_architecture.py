@@ -14,7 +14,7 @@ ROOT = Path(debiasctl.__file__).parent
 # parts of the package, lowest layer first: a part imports from its own layer or from below
 LAYERS = (
     {"errors", "threads"},
-    {"refs", "validation", "api", "files", "paths", "counter_random"},
+    {"refs", "validation", "api", "files", "paths", "counter_random", "subsets", "read_ahead", "processes"},
     {"registry", "choices", "diffusion"},
     {"weightings", "backbones", "datasets", "samplers", "timesteps", "features", "schedules", "specs"},
     {"runs", "run_lock", "run_status", "metrics_file", "archive", "pictures", "weight_curves", "plots"},
@@ -31,6 +31,9 @@ NARROW = {
     "threads": set(),
     "api": set(),
     "counter_random": set(),
+    "subsets": set(),
+    "read_ahead": set(),
+    "processes": set(),
     "refs": {"errors"},
     "paths": {"errors"},
     "files": {"errors"},
@@ -39,7 +42,7 @@ NARROW = {
     "choices": {"errors", "refs", "registry"},
     "specs": {"errors", "refs", "validation", "api", "registry", "choices"},
     "diffusion": {"errors", "api"},
-    **{folder: {"errors", "api", "files", "diffusion", "choices"} for folder in PLUGIN_FOLDERS},
+    **{folder: {"errors", "api", "files", "subsets", "diffusion", "choices"} for folder in PLUGIN_FOLDERS},
 }
 HEAVY = {
     "torch",

@@ -24,8 +24,8 @@ SURFACE = {
     "sample": "RUN... --batch-size --checkpoint --class --compile --device --help --json --num --out --precision "
     "--processes --same-noise --sampler --seed --steps --trajectory --weights",
     "evaluate": "[RUN] --batch-size --checkpoint --checkpoints --data-dir --device --export-reference "
-    "--feature-weights --features --help --json --metrics --num --plot --precision --reference "
-    "--sampler --samples --seed --steps --weights",
+    "--feature-weights --features --help --json --metrics --num --plot --precision --processes "
+    "--reference --sampler --samples --seed --steps --weights",
     "doctor": "--help --json",
     "likelihood": "RUN --batch-size --checkpoint --data-dir --device --draws --help --json --method --num --plot "
     "--seed --steps --terms --variance --weights",
