@@ -45,7 +45,7 @@ MIN_PER_DIMENSION_OF_FIT = 16
 _MOST_NEIGHBOURS = 10_000
 _QUANTILE = 0.01  # of held-out images' distances: nearer ones count as memorised
 _MIN_HELDOUT = 100  # for that quantile
-_SLOW = 512  # dimensions from which on a Fréchet distance takes seconds
+_SLOW = 512  # dimensions from which on an interval takes a while
 _SMALL = 1e-300  # keeps the logarithm of a class that is never seen finite
 
 
