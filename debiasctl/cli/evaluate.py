@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from debiasctl.cli.completion import complete_plugin, complete_run
+from debiasctl.cli.evaluation_table import print_records
 from debiasctl.cli.launch import launch_all, rank
-from debiasctl.cli.output import note, print_json, print_table, show_log
+from debiasctl.cli.output import note, print_json, show_log
 from debiasctl.cli.sample import note_training, parse_batch_size, parse_steps
 from debiasctl.errors import Interrupted, UsageError
 from debiasctl.files import check_place
@@ -224,7 +225,7 @@ def _report(records: list[dict[str, Any]], *, as_json: bool) -> None:
     if as_json:
         print_json(records)
     else:
-        _print(records)
+        print_records(records)
 
 
 def parse_checkpoints(run: "Run", checkpoint: str | None, checkpoints: str | None) -> list[str | None]:
@@ -255,64 +256,3 @@ def _refuse_options_of_a_run(context: typer.Context) -> None:
     if given:
         names = ", ".join(f"--{name.replace('_', '-')}" for name in given)
         raise UsageError(f"{names} say how a run is sampled, and --samples measures images that are there already")
-
-
-def _print(records: list[dict[str, Any]]) -> None:
-    first = records[0]
-    measured = first["measured"]
-    trained = list(dict.fromkeys(record["checkpoint"] for record in records))
-    many = len(trained) > 1
-    what = f"{measured['num']} images of {first['samples']}"
-    if first["run"] is not None:
-        checkpoint = f"checkpoints {', '.join(map(str, trained))}" if many else f"checkpoint {trained[0]}"
-        what = (
-            f"run '{first['run']}', {checkpoint} ({measured['weights']} weights): "
-            f"{measured['num']} images by {measured['sampler'].partition(':')[0]}"
-        )
-    print(f"{what} against {_reference(measured)}")
-    rows = []
-    for record in records:
-        for name, figure in record["metrics"].items():
-            floor = "-" if figure["floor"] is None else f"{figure['floor']:.4g} (N {figure['floor_num']})"
-            same, interval, corrected = (figure[part] for part in ("value_at_floor_num", "interval", "corrected"))
-            rows.append(
-                [
-                    *([str(record["images_seen"])] if many else []),
-                    *([str(record["measured"]["steps"]), str(record["nfe"])] if first["run"] is not None else []),
-                    name,
-                    f"{figure['value']:.4g}",
-                    "-" if corrected is None else f"{corrected:.4g}",
-                    "-" if interval is None else f"{interval['low']:.4g} to {interval['high']:.4g}",
-                    "-" if same is None else f"{same:.4g}",
-                    floor,
-                    figure["better"],
-                ]
-            )
-    conditions = [*(["images seen"] if many else []), *(["steps", "NFE"] if first["run"] is not None else [])]
-    figures = [f"value, N {measured['num']}", "corrected", "95 % interval", "at floor's N", "floor"]
-    print_table([*conditions, "metric", *figures, "better"], rows)
-    for text in dict.fromkeys(text for record in records for text in [*record["notes"], *_missing(record)]):
-        note(f"note: {text}")
-
-
-def _missing(record: dict[str, Any]) -> list[str]:
-    """Why there is no interval for some metrics, and why others were not measured: one sentence a reason."""
-    from debiasctl.evaluation.metrics import extra_names
-
-    reasons: dict[str, list[str]] = {}
-    for name, figure in record["metrics"].items():
-        if figure["interval_reason"] is not None:
-            reasons.setdefault(f"no interval, {figure['interval_reason']}", []).append(name)
-    never = [] if record["measured"]["features"] == "inception" else extra_names(record["measured"]["features"])
-    for name, reason in record["unavailable"].items():
-        if name in never:  # what few extractors have is no news
-            continue
-        reasons.setdefault(f"not measured, {reason}", []).append(name)
-    return [f"{', '.join(names)}: {reason}" for reason, names in reasons.items()]
-
-
-def _reference(measured: dict[str, Any]) -> str:
-    if measured["reference"] == "statistics":
-        return f"the statistics in {measured['dataset']}"
-    kind = "training images" if measured["reference"] == "train" else "images"
-    return f"{measured['reference_num']} {kind} of {measured['dataset']}"
