@@ -39,7 +39,7 @@ def compare(
         Path | None, typer.Option(metavar="FILE", help="Write the figures as CSV too; - writes them to stdout alone.")
     ] = None,
 ) -> None:
-    """Set evaluated runs side by side: what differs in their specs, and their figures.
+    """Set evaluated runs side by side: what differs in their specs, and their figures, with intervals of differences.
 
     Figures that were measured differently are refused.
     """
@@ -70,19 +70,25 @@ def _print(compared: "Comparison") -> None:
         field for field in _CONDITIONS if len({str(figure.measured.get(field)) for figure in compared.figures}) > 1
     ]
     rows = [_row(figure, varying) for figure in compared.figures]
-    others = [f"{name} - {compared.runs[0]}" for name in compared.runs[1:]]
+    others = [part for name in compared.runs[1:] for part in (f"{name} - {compared.runs[0]}", "95 % interval")]
     conditions = [_CONDITIONS[field] for field in varying]
     print_table(["metric", *conditions, "sampler", "steps", "N", *compared.runs, *others, "floor"], rows)
     for text in compared.notes:
         note(f"note: {text}")
     if any(figure.floor_num not in (0, figure.measured["num"]) for figure in compared.figures):
         note("note: a floor of fewer images is biased upward; compare it with 'evaluate', column \"at floor's N\"")
+    if any(interval is not None for figure in compared.figures for interval in figure.intervals):
+        note("note: the intervals are of sampling alone: of what infinitely many images of these very runs would give")
     note("* the better figure. One training seed a run: train several before you believe a small difference")
 
 
 def _row(figure: "Figure", varying: Sequence[str]) -> list[str]:
     values = [f"{value:.4g}{' *' if index == figure.best else ''}" for index, value in enumerate(figure.values)]
-    differences = [f"{difference:+.3g}" for difference in figure.differences[1:]]
+    differences = [
+        part
+        for difference, interval in zip(figure.differences[1:], figure.intervals[1:], strict=True)
+        for part in (f"{difference:+.3g}", "-" if interval is None else f"{interval.low:+.3g} to {interval.high:+.3g}")
+    ]
     floor = "-" if figure.floor is None else f"{figure.floor:.4g} (N {figure.floor_num})"
     measured = figure.measured
     sampler = measured["sampler"].partition(":")[0]
@@ -106,9 +112,12 @@ def _write_csv(path: Path, compared: "Comparison") -> None:
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     fields = ["sampler", "steps", "num", "seed", "weights", "features"]
-    writer.writerow(["metric", *fields, "run", "checkpoint", "value", "difference", "best", "floor", "floor_num"])
+    writer.writerow(
+        ["metric", *fields, "run", "checkpoint", "value", "difference", "low", "high", "best", "floor", "floor_num"]
+    )
     for figure in compared.figures:
         for index, name in enumerate(compared.runs):
+            interval = figure.intervals[index]
             writer.writerow(
                 [
                     figure.metric,
@@ -117,6 +126,7 @@ def _write_csv(path: Path, compared: "Comparison") -> None:
                     figure.checkpoints[index],
                     repr(figure.values[index]),
                     repr(figure.differences[index]),
+                    *(("", "") if interval is None else (repr(interval.low), repr(interval.high))),
                     int(index == figure.best),
                     "" if figure.floor is None else repr(figure.floor),
                     figure.floor_num,

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from debiasctl.errors import ComparisonError, UsageError
+from debiasctl.evaluation.intervals import Interval, Jackknife, difference_interval
 from debiasctl.runs import Run
 from debiasctl.specs import RunSpec
 from debiasctl.validation import did_you_mean
@@ -18,7 +19,9 @@ _DESCRIPTIVE = ("provenance", "schema_version")  # sections that decide nothing 
 class Figure:
     """One metric under one measurement: a value for each run, differences to the first, and the best run's index.
 
-    `checkpoints` are the steps that were measured. The floor and `values_at_floor_num` are of `floor_num` images.
+    `intervals` are those of the differences (95 %, of what infinitely many images would give), None for the first run
+    and where one of the two figures has none. `checkpoints` are the steps that were measured. The floor and
+    `values_at_floor_num` are of `floor_num` images.
     """
 
     metric: str
@@ -26,6 +29,7 @@ class Figure:
     better: str
     values: list[float]
     differences: list[float]
+    intervals: list[Interval | None]
     best: int | None
     checkpoints: list[int]
     floor: float | None
@@ -143,6 +147,7 @@ def _check(record: Any) -> None:
         record["measured"][field]
     for figure in record["metrics"].values():
         float(figure["value"])
+        _interval(figure, figure)
         for field in ("better", "floor", "floor_num"):
             figure[field]
 
@@ -171,12 +176,21 @@ def _figure(metric: str, records: Sequence[dict[str, Any]]) -> Figure:
         better=better,
         values=values,
         differences=[value - values[0] for value in values],
+        intervals=[None, *(_interval(found[0], one) for one in found[1:])],
         best=distances.index(lowest) if distances.count(lowest) == 1 else None,
         checkpoints=[int(record["checkpoint"]) for record in records],
         floor=found[0]["floor"],
         floor_num=found[0]["floor_num"],
         values_at_floor_num=[one.get("value_at_floor_num") for one in found],
     )
+
+
+def _interval(first: Mapping[str, Any], second: Mapping[str, Any]) -> Interval | None:
+    """Of what two figures that were measured in the same way differ by."""
+    intervals = [one.get("interval") for one in (first, second)]
+    if None in intervals:
+        return None
+    return difference_interval(*(Jackknife(**interval["jackknife"]) for interval in intervals if interval))
 
 
 def _not_comparable(runs: Sequence[Run], records: Sequence[Sequence[dict[str, Any]]], metric: str | None) -> str:

@@ -150,6 +150,26 @@ def test_the_table_marks_the_best(evaluated: Path) -> None:
         assert f"{figure['differences'][1]:+.3g}" in rows[0]
 
 
+def test_differences_have_intervals_and_conditions_that_vary_have_columns(evaluated: Path, tmp_path: Path) -> None:
+    assert "features" not in succeed("compare", "a", "b").out
+    for run in ("a", "b"):
+        succeed("evaluate", run, "--num", "100", "--steps", "2", "--metrics", "density", *PIXELS)
+    outcome = succeed("compare", "a", "b", "--csv", tmp_path / "x.csv")
+    header = next(line for line in outcome.out.splitlines() if line.split()[:2] == ["metric", "features"])
+    assert header.split()[2:4] == ["of", "identity"]
+    (row,) = [line.split() for line in outcome.out.splitlines() if "density" in line]
+    assert row[1] == "pixels"
+    (figure,) = json.loads(succeed("compare", "a", "b", "--metric", "density", "--json").out)["figures"]
+    interval = figure["intervals"][1]
+    assert figure["intervals"][0] is None
+    assert interval["low"] <= figure["differences"][1] <= interval["high"]
+    assert f"{interval['low']:+.3g} to {interval['high']:+.3g}" in " ".join(row)
+    assert "the intervals are of sampling alone" in outcome.err
+    rows = [row for row in csv.DictReader((tmp_path / "x.csv").open()) if row["metric"] == "density"]
+    assert (rows[0]["low"], rows[0]["high"]) == ("", "")
+    assert (float(rows[1]["low"]), float(rows[1]["high"])) == (interval["low"], interval["high"])
+
+
 def test_csv_says_what_json_says(evaluated: Path, tmp_path: Path) -> None:
     outcome = succeed("compare", "a", "b", "--csv", tmp_path / "new" / "x.csv", "--json")
     found = json.loads(outcome.out)

@@ -1,8 +1,11 @@
 import json
+import math
 import os
 from typing import Any
 
+import numpy as np
 import pytest
+import scipy.stats
 from tiny import make_spec
 
 from debiasctl.comparison.tables import compare, spec_differences
@@ -18,11 +21,21 @@ def make_run(name: str, **settings: Any) -> Run:
     return create_run(name, make_spec(**settings), status=status)
 
 
-def evaluated(run: Run, metrics: dict[str, float], checkpoint: int = 6, better: str = "lower", **measured: Any) -> None:
+def evaluated(
+    run: Run,
+    metrics: dict[str, float],
+    checkpoint: int = 6,
+    better: str = "lower",
+    interval: list[float] | None = None,
+    **measured: Any,
+) -> None:
     figures = {
         name: {"value": value, "floor": 0.5, "floor_num": 9, "value_at_floor_num": None, "better": better}
         for name, value in metrics.items()
     }
+    if interval is not None:
+        kept = {"jackknife": {"pseudo_values": interval, "interactions": [0.0] * len(interval)}}
+        figures = {name: figure | {"interval": kept} for name, figure in figures.items()}
     record = {"run": run.name, "checkpoint": checkpoint, "measured": MEASURED | measured, "metrics": figures}
     run.evaluations_dir.mkdir(exist_ok=True)
     number = len(list(run.evaluations_dir.iterdir()))
@@ -53,6 +66,21 @@ def test_differences_and_the_best(better: str, values: list[float], best: int | 
     assert figure.differences == [value - values[0] for value in values]
     assert figure.best == best
     assert (figure.metric, figure.better, figure.floor, figure.measured) == ("fd_local", better, 0.5, MEASURED)
+
+
+def test_the_interval_of_a_difference() -> None:
+    """Noise that both share cancels; without what an interval is made of on either side there is none."""
+    noise = [math.sin(number) for number in range(20)]
+    own = [0.01 * math.cos(number) for number in range(20)]
+    values = {"a": noise, "b": [1 + x + y for x, y in zip(noise, own, strict=True)], "c": None}
+    runs = [make_run(name) for name in values]
+    for run, pseudo in zip(runs, values.values(), strict=True):
+        evaluated(run, {"fd_local": 1.0}, interval=pseudo)
+    first, found, none = compare(runs).figures[0].intervals
+    assert first is none is None
+    half = scipy.stats.t.ppf(0.975, 19) * np.std(own, ddof=1) / 20**0.5
+    centre = 1 + np.mean(own)
+    assert (found.low, found.high) == pytest.approx((centre - half, centre + half))
 
 
 def test_only_what_was_measured_in_the_same_way_stands_together() -> None:
