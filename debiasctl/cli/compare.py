@@ -23,11 +23,14 @@ _CONDITIONS = {
     "features": "features",
     "features_identity": "of identity",
     "dataset": "against",
+    "dataset_hash": "of content",
+    "reference": "reference",
+    "class_counts": "class counts",
     "seed": "seed",
     "weights": "weights",
     "class": "class",
     "precision": "precision",
-}  # columns that stand in the table where figures differ in them
+}  # columns of a CSV, and of the table where figures differ in them
 _LETTERS = 12  # of a condition
 
 
@@ -111,7 +114,7 @@ def _write_csv(path: Path, compared: "Comparison") -> None:
 
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
-    fields = ["sampler", "steps", "num", "seed", "weights", "features"]
+    fields = ["sampler", "steps", "num", *_CONDITIONS]
     writer.writerow(
         ["metric", *fields, "run", "checkpoint", "value", "difference", "low", "high", "best", "floor", "floor_num"]
     )
@@ -121,7 +124,7 @@ def _write_csv(path: Path, compared: "Comparison") -> None:
             writer.writerow(
                 [
                     figure.metric,
-                    *[figure.measured[field] for field in fields],
+                    *[figure.measured.get(field) for field in fields],
                     name,
                     figure.checkpoints[index],
                     repr(figure.values[index]),

@@ -177,7 +177,7 @@ def _interruptible() -> Iterator[None]:
         yield
     except KeyboardInterrupt as stop:
         raise Interrupted(
-            "interrupted: images that were drawn and what was found of real ones are kept; the same command goes on",
+            "interrupted: what was drawn, and found of real images read to the end, is kept; the same command goes on",
             signal_number=signal.SIGINT,
         ) from stop
 

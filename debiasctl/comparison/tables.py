@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from debiasctl.errors import ComparisonError, UsageError
-from debiasctl.evaluation.intervals import Interval, Jackknife, difference_interval
+from debiasctl.evaluation.intervals import SHARE_METHOD, Interval, Jackknife, difference_interval
 from debiasctl.runs import Run
 from debiasctl.specs import RunSpec
 from debiasctl.validation import did_you_mean
@@ -186,11 +186,14 @@ def _figure(metric: str, records: Sequence[dict[str, Any]]) -> Figure:
 
 
 def _interval(first: Mapping[str, Any], second: Mapping[str, Any]) -> Interval | None:
-    """Of what two figures that were measured in the same way differ by."""
-    intervals = [one.get("interval") for one in (first, second)]
-    if None in intervals:
+    """Of what two figures that were measured in the same way differ by; None for shares that are both none or all."""
+    intervals = [one["interval"] for one in (first, second) if one.get("interval")]
+    if len(intervals) < 2:
         return None
-    return difference_interval(*(Jackknife(**interval["jackknife"]) for interval in intervals if interval))
+    kept = [Jackknife(**interval["jackknife"]) for interval in intervals]
+    if all(len(set(one.pseudo_values)) == 1 for one in kept) and intervals[0].get("method") == SHARE_METHOD:
+        return None
+    return difference_interval(*kept)
 
 
 def _not_comparable(runs: Sequence[Run], records: Sequence[Sequence[dict[str, Any]]], metric: str | None) -> str:

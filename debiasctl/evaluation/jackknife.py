@@ -63,8 +63,8 @@ class Division:
         return order[spread_indices(len(order), count)].sort().values
 
     def take(self, indices: Tensor) -> Self:
-        """Of these images."""
-        return type(self)(self.groups[indices], None if self.classes is None else self.classes[indices])
+        """Of these images, divided anew: they may lie in few of the groups."""
+        return type(self).of(len(indices), None if self.classes is None else self.classes[indices])
 
     def weights(self, left_out: tuple[int, ...]) -> Tensor:
         """What each image counts without those groups, float64 [N]; the sum is the number of images outside of them.

@@ -10,6 +10,7 @@ from tiny import make_spec
 
 from debiasctl.comparison.tables import compare, spec_differences
 from debiasctl.errors import ComparisonError, UsageError
+from debiasctl.evaluation.intervals import METHOD, SHARE_METHOD
 from debiasctl.runs import Run, create_run, new_status
 
 MEASURED = {"dataset": "digits", "dataset_hash": "ab", "features": "local", "features_identity": "cd", "num": 100,
@@ -27,6 +28,7 @@ def evaluated(
     checkpoint: int = 6,
     better: str = "lower",
     interval: list[float] | None = None,
+    method: str = METHOD,
     **measured: Any,
 ) -> None:
     figures = {
@@ -34,7 +36,7 @@ def evaluated(
         for name, value in metrics.items()
     }
     if interval is not None:
-        kept = {"jackknife": {"pseudo_values": interval, "interactions": [0.0] * len(interval)}}
+        kept = {"method": method, "jackknife": {"pseudo_values": interval, "interactions": [0.0] * len(interval)}}
         figures = {name: figure | {"interval": kept} for name, figure in figures.items()}
     record = {"run": run.name, "checkpoint": checkpoint, "measured": MEASURED | measured, "metrics": figures}
     run.evaluations_dir.mkdir(exist_ok=True)
@@ -81,6 +83,15 @@ def test_the_interval_of_a_difference() -> None:
     half = scipy.stats.t.ppf(0.975, 19) * np.std(own, ddof=1) / 20**0.5
     centre = 1 + np.mean(own)
     assert (found.low, found.high) == pytest.approx((centre - half, centre + half))
+
+
+def test_shares_of_none_and_of_none_have_no_interval_of_no_width() -> None:
+    runs = [make_run(name) for name in ("a", "b", "c")]
+    for run, pseudo in zip(runs, ([0.0] * 20, [0.0] * 20, [0.0] * 19 + [0.1]), strict=True):
+        evaluated(run, {"memorised_share": 0.0}, interval=pseudo, method=SHARE_METHOD)
+    _, alike, other = compare(runs).figures[0].intervals
+    assert alike is None
+    assert other is not None
 
 
 def test_only_what_was_measured_in_the_same_way_stands_together() -> None:

@@ -207,6 +207,17 @@ def test_a_subset_is_in_the_classes_proportions_however_the_images_lie():
     assert torch.equal(Division.of(400).subset(400), torch.arange(400))
 
 
+@pytest.mark.parametrize("step", [2, 5, 10, 20])
+@pytest.mark.parametrize("classes", [None, torch.arange(2000) % 8], ids=["unlabelled", "classes"])
+def test_a_subset_fills_all_groups(step, classes):
+    whole = Division.of(2000, classes)
+    part = whole.take(whole.subset(2000 // step))
+    counts = torch.bincount(part.groups, minlength=GROUPS)
+    assert counts.sum() == 2000 // step
+    assert counts.max() - counts.min() <= 1
+    assert (part.classes is None) == (classes is None)
+
+
 @pytest.mark.parametrize("num", [500, 1000])
 def test_intervals_hold_the_truth_where_class_counts_were_chosen(num):
     """Ten classes far apart, 1/10 of the images each: a jackknife that varies them would miss every time."""
