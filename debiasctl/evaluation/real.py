@@ -96,7 +96,7 @@ class RealImages:
             mean, covariance = gaussian_moments(features)
             return {"mean": mean, "covariance": covariance, "root": covariance_root(covariance)}
 
-        found = self._kept({"statistics of": part}, make)
+        found = self._kept({"statistics of": part}, ["mean", "covariance", "root"], make)
         return Reference(found["mean"], found["covariance"], found["root"], features)
 
     def kernel_self(self, rows: RealRows) -> float:
@@ -105,7 +105,7 @@ class RealImages:
         def make() -> Arrays:
             return {"mean": torch.tensor(kernel_self_mean(rows.train[FEATURES]), dtype=torch.float64)}
 
-        return float(self._kept({"kernel": "self"}, make)["mean"])
+        return float(self._kept({"kernel": "self"}, ["mean"], make)["mean"])
 
     def fresh_distances(self, rows: RealRows) -> Tensor:
         """Of up to 10,000 held-out images to their nearest training images, [M]."""
@@ -115,12 +115,12 @@ class RealImages:
             some = heldout[spread_indices(len(heldout), _MOST_FRESH)]
             return {"distances": nearest_distances(some, rows.train[FEATURES])}
 
-        return self._kept({"distances of": "heldout", "images": len(heldout)}, make)["distances"]
+        return self._kept({"distances of": "heldout", "images": len(heldout)}, ["distances"], make)["distances"]
 
     def _of_split(self, name: str, split: Split, parts: Collection[str], *, shared: bool) -> Rows:
         paths = {part: self._path({"split": name, "rows": part}, part=part) for part in parts}
         is_first = not shared or processes.rank() == 0
-        read = {part: _read(path) for part, path in paths.items()} if is_first else {}
+        read = {part: _read(path, ["rows"]) for part, path in paths.items()} if is_first else {}
         known = {part: arrays["rows"] for part, arrays in read.items() if arrays is not None}
         missing = [part for part in parts if part not in known]
         missing = processes.agreed(missing) if shared else missing
@@ -145,9 +145,9 @@ class RealImages:
             _write(paths[part], {"rows": tensor})
         return known | rows
 
-    def _kept(self, what: Mapping[str, Any], make: Callable[[], Arrays]) -> Arrays:
+    def _kept(self, what: Mapping[str, Any], names: Collection[str], make: Callable[[], Arrays]) -> Arrays:
         path = self._path(what)
-        arrays = _read(path)
+        arrays = _read(path, names)
         if arrays is None:
             arrays = make()
             _write(path, arrays)
@@ -170,12 +170,12 @@ def _write(path: Path, arrays: Arrays) -> None:
         np.savez(stream, **numpy)
 
 
-def _read(path: Path) -> Arrays | None:
+def _read(path: Path, names: Collection[str]) -> Arrays | None:
     if not path.exists():
         return None
     try:
         with np.load(path, allow_pickle=False) as archive:  # each member's CRC-32 is checked as it is read
-            return {name: torch.from_numpy(archive[name]) for name in archive.files}
+            return {name: torch.from_numpy(archive[name]) for name in names}
     except (OSError, ValueError, TypeError, KeyError, EOFError, zipfile.BadZipFile, zlib.error) as error:
         _LOG.warning("what was found of real images in %s is damaged (%s); finding it again", path, error)
         return None

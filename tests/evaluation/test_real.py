@@ -1,4 +1,5 @@
 import dataclasses
+import io
 
 import numpy as np
 import pytest
@@ -123,7 +124,15 @@ def test_other_images_are_not_taken_from_the_cache(digits, tmp_path, change):
     assert torch.equal(found.mean, first.mean) == ("max_images" not in change)
 
 
-@pytest.mark.parametrize("damage", [lambda data: data[:-500], lambda data: b"nothing", lambda data: flipped(data)])
+def emptied(_data):
+    stream = io.BytesIO()
+    np.savez(stream, other=np.zeros(3))
+    return stream.getvalue()
+
+
+@pytest.mark.parametrize(
+    "damage", [lambda data: data[:-500], lambda data: b"nothing", lambda data: flipped(data), emptied]
+)
 def test_a_damaged_cache_is_made_again_and_says_so(digits, tmp_path, caplog, damage):
     made = images(digits, Means(), tmp_path).rows([FEATURES])
     for path in (tmp_path / "references").iterdir():
