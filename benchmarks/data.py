@@ -16,11 +16,11 @@ from PIL import Image
 from torch import Tensor, nn
 
 from debiasctl.api import DataLocation, ImageShape
-from debiasctl.datasets import decoded_images
-from debiasctl.datasets.decoded_images import DecodingSplit
-from debiasctl.refs import PluginRef
-from debiasctl.registry import create
-from debiasctl.training.data import AHEAD, BatchSource
+from debiasctl.builtin.datasets._support import decoded_images
+from debiasctl.builtin.datasets._support.decoded_images import DecodingSplit
+from debiasctl.registry.entry_points import create
+from debiasctl.registry.refs import PluginRef
+from debiasctl.training.batches import AHEAD, BatchSource
 
 GENERATED = {32: 2000, 256: 300}  # images by size
 BATCH = {32: 32, 256: 1}

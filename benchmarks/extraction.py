@@ -22,11 +22,11 @@ from data import GENERATED, generate
 from torch import Tensor, nn
 
 from debiasctl.api import DataLocation, Split
+from debiasctl.builtin.features.inception import PreparedInception
 from debiasctl.evaluation import extraction
 from debiasctl.evaluation.extraction import FEATURES
-from debiasctl.features.inception import PreparedInception
-from debiasctl.refs import PluginRef
-from debiasctl.registry import create
+from debiasctl.registry.entry_points import create
+from debiasctl.registry.refs import PluginRef
 
 
 class Grid(nn.Module):

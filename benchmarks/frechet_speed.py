@@ -17,7 +17,7 @@ import scipy.linalg
 import torch
 from torch import Tensor
 
-from debiasctl.evaluation.distances import covariance_root, frechet_distance
+from debiasctl.evaluation.metrics.distances import covariance_root, frechet_distance
 
 _SQRTM = scipy.linalg.sqrtm
 

@@ -25,16 +25,20 @@ import torch
 from torch import Tensor
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from debiasctl import counter_random
 from debiasctl.api import DataLocation, TimestepContext
-from debiasctl.counter_random import Stream
+from debiasctl.compute import counter_random
+from debiasctl.compute.counter_random import Stream
+from debiasctl.compute.device import make_accelerator
 from debiasctl.diffusion.loss import squared_error, weighted_losses
 from debiasctl.diffusion.objective import Draw, Objective
 from debiasctl.diffusion.process import per_image
-from debiasctl.specs import RunSpec, merge, resolve_spec
+from debiasctl.specs.files import merge
+from debiasctl.specs.resolve import resolve_spec
+from debiasctl.specs.sections import RunSpec
 from debiasctl.training import session
-from debiasctl.training.setup import Training, build_objective, make_accelerator, set_up
+from debiasctl.training.setup import build_objective, set_up
 from debiasctl.training.step import train_step
+from debiasctl.training.training import Training
 
 SETTINGS = {
     "data": {"dataset": "digits"},

@@ -18,9 +18,15 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from debiasctl.evaluation.distances import Moments, covariance_root, frechet_distance, kernel_self_mean
-from debiasctl.evaluation.intervals import GROUPS, Jackknife, difference_interval, jackknife_interval
-from debiasctl.evaluation.jackknife import Division, Gaussian, KernelSums, frechet_jackknife, moments_jackknife
+from debiasctl.evaluation.metrics.distances import Moments, covariance_root, frechet_distance, kernel_self_mean
+from debiasctl.evaluation.uncertainty.intervals import GROUPS, Jackknife, difference_interval, jackknife_interval
+from debiasctl.evaluation.uncertainty.jackknife import (
+    Division,
+    Gaussian,
+    KernelSums,
+    frechet_jackknife,
+    moments_jackknife,
+)
 
 SHARED = 0.8
 REFERENCE_IMAGES = 5000  # of the kernel distance, whose reference is a set of features

@@ -18,7 +18,7 @@ from torch import Tensor
 
 from debiasctl import registry
 from debiasctl.api import ArraySplit, DataLocation, DatasetInfo, LoadedDataset
-from debiasctl.datasets.photo_patches import halved_photos
+from debiasctl.builtin.datasets.photo_patches import halved_photos
 from debiasctl.evaluation.measure import measure
 
 Corruption = Callable[[ArraySplit, int, float], Tensor]  # held-out images, how many, strength -> uint8 [N, C, H, W]

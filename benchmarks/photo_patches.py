@@ -53,7 +53,7 @@ def save_picture(path: Path, *, seed: int, steps: int) -> None:
     import numpy as np
     import torch
 
-    from debiasctl.pictures import save_grid
+    from debiasctl.reporting.pictures import save_grid
 
     images = []
     with tempfile.TemporaryDirectory() as folder:

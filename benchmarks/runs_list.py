@@ -15,7 +15,7 @@ from dataclasses import asdict, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
-from debiasctl.runs import new_status
+from debiasctl.runs.status import new_status
 
 STATES = ("finished", "interrupted", "failed", "created", "training")  # "training": dead, so that locks are looked at
 

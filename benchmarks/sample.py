@@ -17,7 +17,7 @@ from dataclasses import replace
 import torch
 from train_contenders import CONFIGS, Config, answer, diffusers_unet, run_spec
 
-from debiasctl.threads import wait_briefly
+from debiasctl.compute.threads import wait_briefly
 
 CONFIG = replace(CONFIGS["cifar10"], num_classes=0)
 WARM_UP = 1  # rounds
@@ -26,10 +26,10 @@ Batch = Callable[[int], object]  # draws so many images
 
 def debiasctl(config: Config, device: str, num_steps: int) -> Batch:
     from debiasctl import registry
+    from debiasctl.compute.allocator import prepare_process
+    from debiasctl.data.pixels import to_uint8
     from debiasctl.diffusion.denoiser import NetworkDenoiser
-    from debiasctl.training.data import to_uint8
-    from debiasctl.training.setup import build_network, build_parameterization
-    from debiasctl.training.speed import prepare_process
+    from debiasctl.models.build import build_network, build_parameterization
 
     prepare_process()
     spec = run_spec(config, 1)

@@ -16,7 +16,7 @@ from contextlib import closing
 
 from train_contenders import CONFIGS, Config, Stopwatch, answer, debiasctl
 
-from debiasctl.threads import wait_briefly
+from debiasctl.compute.threads import wait_briefly
 
 WARM_UP = 2  # steps
 

@@ -16,7 +16,7 @@ from collections.abc import Callable
 import torch
 from train_contenders import CONFIGS, CONTENDERS, PARTS, Config, Stopwatch, answer, network_on_meta
 
-from debiasctl.threads import wait_briefly
+from debiasctl.compute.threads import wait_briefly
 from debiasctl.training.meters import peak_memory
 
 WARM_UP = 2  # steps; a compiled network compiles in them

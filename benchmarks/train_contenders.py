@@ -79,7 +79,7 @@ def synthetic(config: Config) -> tuple[Tensor, Tensor | None]:
 
 def run_spec(config: Config, batch_size: int) -> Any:
     """The paper's settings; the data set's name is not used."""
-    from debiasctl.specs import validate_spec
+    from debiasctl.specs.resolve import validate_spec
 
     return validate_spec(
         {
@@ -94,7 +94,7 @@ def run_spec(config: Config, batch_size: int) -> Any:
 
 
 def network_on_meta(config: Config) -> nn.Module:
-    from debiasctl.training.setup import build_network
+    from debiasctl.models.build import build_network
 
     with torch.device("meta"):
         spec = run_spec(config, 1)
@@ -119,8 +119,9 @@ class _Watched:
 
 def debiasctl(config: Config, device: str, batch_size: int, watch: Stopwatch) -> Step:
     from debiasctl.api import ArraySplit, DatasetInfo, LoadedDataset
-    from debiasctl.training.setup import choose_device, make_accelerator, resolve_compute, set_up
-    from debiasctl.training.speed import prepare_process
+    from debiasctl.compute.allocator import prepare_process
+    from debiasctl.compute.device import choose_device, make_accelerator, resolve_compute
+    from debiasctl.training.setup import set_up
     from debiasctl.training.step import train_step
 
     prepare_process()
@@ -164,8 +165,8 @@ def _textbook_attention(self: Any, x: Tensor) -> Tensor:
 
 def straighten(network: nn.Module) -> nn.Module:
     """The same network, computed in the plainest way."""
-    from debiasctl.backbones.dit import Attention
-    from debiasctl.backbones.layers import AttentionBlock
+    from debiasctl.builtin.backbones.dit import Attention
+    from debiasctl.builtin.backbones.layers import AttentionBlock
 
     if hasattr(network, "memory_format"):
         network.memory_format = torch.contiguous_format  # type: ignore[assignment]
@@ -178,7 +179,7 @@ def straighten(network: nn.Module) -> nn.Module:
 
 
 def straightforward(config: Config, device: str, batch_size: int, watch: Stopwatch) -> Step:
-    from debiasctl.training.setup import build_network
+    from debiasctl.models.build import build_network
 
     images, targets = synthetic(config)
     spec = run_spec(config, batch_size)

@@ -16,12 +16,12 @@ import torch
 from torch import Tensor
 
 from debiasctl import registry
+from debiasctl.analysis.weight_curves import schedule_process, weight_curves
 from debiasctl.api import Prediction, Weighting
 from debiasctl.diffusion.objective import VANISHING, Objective
 from debiasctl.diffusion.parameterization import Parameterization
 from debiasctl.diffusion.process import DiffusionProcess
 from debiasctl.diffusion.weighting import weight_in
-from debiasctl.weight_curves import schedule_process, weight_curves
 
 PAGE = Path(__file__).with_name("weightings.md")
 BENCHMARK = PAGE.parents[1] / "benchmarks" / "gradient_variance.py"

@@ -14,12 +14,12 @@ import typer
 from tiny import succeed, write_distribution
 
 from debiasctl import registry
+from debiasctl.analysis.weight_curves import schedule_process
 from debiasctl.api import WeightingContext
 from debiasctl.cli.app import app
 from debiasctl.diffusion.objective import Objective
 from debiasctl.diffusion.parameterization import Parameterization
 from debiasctl.diffusion.weighting import falling_slope, settle, weight_in
-from debiasctl.weight_curves import schedule_process
 
 ROOT = Path(__file__).parents[1]
 PAGE = (ROOT / "docs" / "weightings.md").read_text(encoding="utf-8")

@@ -16,13 +16,17 @@ from safetensors.torch import load_file
 
 from debiasctl.api import DataLocation, LoadedDataset
 from debiasctl.cli.app import main
-from debiasctl.runs import Run, read_metrics
-from debiasctl.specs import RunSpec, merge, resolve_spec
+from debiasctl.compute.device import make_accelerator
+from debiasctl.runs.store import Run, read_metrics
+from debiasctl.specs.files import merge
+from debiasctl.specs.resolve import resolve_spec
+from debiasctl.specs.sections import RunSpec
 from debiasctl.training import session
 from debiasctl.training.loop import Progress
 from debiasctl.training.meters import MACHINE_FIELDS
 from debiasctl.training.session import Conduct
-from debiasctl.training.setup import Training, make_accelerator, set_up
+from debiasctl.training.setup import set_up
+from debiasctl.training.training import Training
 
 BACKBONE = "dit:hidden_size=16,depth=1,num_heads=2"
 LOCATION = DataLocation(data_dir=None, cache_dir=Path("no-cache"))

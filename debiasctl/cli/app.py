@@ -12,8 +12,8 @@ from typer.core import TyperGroup
 
 from debiasctl import __version__
 from debiasctl.cli import compare, doctor, ema, evaluate, launch, likelihood, plugins, runs, sample, train, weightings
+from debiasctl.compute.threads import wait_briefly
 from debiasctl.errors import DebiasctlError
-from debiasctl.threads import wait_briefly
 
 _DEBUG = {"on": False}
 _LATER = 3.0  # seconds

@@ -48,7 +48,7 @@ def compare(
     """
     from debiasctl.comparison.tables import compare as compare_runs
     from debiasctl.files import check_file
-    from debiasctl.runs import find_run
+    from debiasctl.runs.store import find_run
 
     if as_json and str(csv) == "-":
         raise UsageError("--csv - and --json both write to stdout. Give one of them, or a file's name with --csv")

@@ -2,7 +2,8 @@
 
 from collections.abc import Callable
 
-from debiasctl import registry, runs
+from debiasctl import registry
+from debiasctl.runs import store as runs
 
 
 def complete_run(incomplete: str) -> list[str]:

@@ -34,11 +34,11 @@ def ema(
     For runs trained with --set ema.kind=power (EDM2, arXiv 2312.02696). What is made is kept in the run's folder;
     `sample` and `evaluate` take it by --weights ema:LENGTH.
     """
-    from debiasctl.runs import find_run
+    from debiasctl.runs.store import find_run
 
     found = find_run(run)
-    from debiasctl.training.ema import length_name, parse_length
-    from debiasctl.training.posthoc_ema import store_average
+    from debiasctl.models.posthoc_ema import store_average
+    from debiasctl.models.power_profiles import length_name, parse_length
 
     lengths = list(dict.fromkeys(parse_length(part, option="--length") for part in length.split(",")))
     made = [store_average(found, one, step=step) for one in lengths]

@@ -11,16 +11,16 @@ import typer
 from debiasctl.cli.completion import complete_plugin, complete_run
 from debiasctl.cli.evaluation_table import print_records
 from debiasctl.cli.launch import launch_all, rank
+from debiasctl.cli.options import note_training, parse_batch_size, parse_steps
 from debiasctl.cli.output import note, print_json, show_log
-from debiasctl.cli.sample import note_training, parse_batch_size, parse_steps
 from debiasctl.errors import Interrupted, UsageError
 from debiasctl.files import check_place
 
 if TYPE_CHECKING:
     from debiasctl.api import DataLocation
     from debiasctl.evaluation.choices import Choices
-    from debiasctl.runs import Run
-    from debiasctl.specs import RunSpec
+    from debiasctl.runs.store import Run
+    from debiasctl.specs.sections import RunSpec
 
 EXAMPLES = """[bold]Examples[/bold]
 
@@ -120,7 +120,7 @@ def evaluate(
         _show_log()
         _report(_of_images(samples, location, choices, device), as_json=as_json)
         return
-    from debiasctl.runs import find_run
+    from debiasctl.runs.store import find_run
 
     found = find_run(run)
     step_counts, size = parse_steps(steps), parse_batch_size(batch_size)
@@ -132,11 +132,11 @@ def evaluate(
     spec = found.spec()
     _check_names(found, spec, choices, sampler=sampler, checkpoints=trained)
     _show_log()
-    from debiasctl import processes as processes_
     from debiasctl.cli.progress import images_progress
+    from debiasctl.compute import processes as processes_
+    from debiasctl.compute.device import make_accelerator
     from debiasctl.evaluation.evaluate import evaluate as run_evaluation
     from debiasctl.sampling import make_request
-    from debiasctl.training.setup import make_accelerator
 
     requests = [
         make_request(
@@ -195,7 +195,7 @@ def _check_names(
     from debiasctl import registry
     from debiasctl.api import DatasetInfo
     from debiasctl.evaluation.choices import check_choices
-    from debiasctl.training.chosen_step import choose_step
+    from debiasctl.runs.store import choose_step
 
     for step in checkpoints:
         choose_step(run, step)
@@ -211,8 +211,8 @@ def _check_names(
 
 def _of_images(samples: Path, location: "DataLocation", choices: "Choices", device: str) -> list[dict[str, Any]]:
     from debiasctl.cli.progress import images_progress
+    from debiasctl.compute.device import make_accelerator
     from debiasctl.evaluation.evaluate import evaluate_images
-    from debiasctl.training.setup import make_accelerator
 
     place = make_accelerator(device).device
     with _interruptible(), images_progress() as show:

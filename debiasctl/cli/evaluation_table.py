@@ -46,7 +46,7 @@ def print_records(records: list[dict[str, Any]]) -> None:
 
 def _missing(record: dict[str, Any]) -> list[str]:
     """Why there is no interval for some metrics, and why others were not measured: one sentence a reason."""
-    from debiasctl.evaluation.metrics import extra_names
+    from debiasctl.evaluation.metrics.catalogue import extra_names
 
     reasons: dict[str, list[str]] = {}
     for name, figure in record["metrics"].items():

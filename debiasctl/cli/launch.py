@@ -14,7 +14,7 @@ from debiasctl.errors import UsageError
 if TYPE_CHECKING:
     import torch
 
-    from debiasctl.specs import RunSpec
+    from debiasctl.specs.sections import RunSpec
 
 _LAUNCHED = "TORCHELASTIC_RUN_ID"  # set in every process that torchrun started
 _PATIENCE_SECONDS = "300"  # for the last checkpoint, after a signal
@@ -51,7 +51,7 @@ def check_devices(processes: int, *, device: str) -> "torch.device":
         raise UsageError("--processes starts torchrun, and torchrun has started this already. Leave --processes out")
     import torch
 
-    from debiasctl.training.setup import choose_device
+    from debiasctl.compute.device import choose_device
 
     chosen = choose_device(device)
     if chosen.type == "cuda" and processes > torch.cuda.device_count():
@@ -71,7 +71,8 @@ def check_launch(
         UsageError: see `check_devices` and `debiasctl.training.checks`.
     """
     chosen = check_devices(processes, device=device)
-    from debiasctl.training.checks import check_environment, check_precision, check_sharing, check_trackers
+    from debiasctl.compute.device import check_environment, check_precision, check_trackers
+    from debiasctl.training.checks import check_sharing
 
     check_environment()
     check_precision(spec.compute, chosen, resumed=resumed)

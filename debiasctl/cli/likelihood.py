@@ -6,8 +6,8 @@ from typing import Annotated, Any
 import typer
 
 from debiasctl.cli.completion import complete_run
+from debiasctl.cli.options import note_training
 from debiasctl.cli.output import note, print_json, print_table, show_log
-from debiasctl.cli.sample import note_training
 from debiasctl.errors import UsageError
 from debiasctl.files import check_file, check_place
 
@@ -67,8 +67,7 @@ def likelihood(
     """
     _check(method, terms=terms, variance=variance, steps=steps, plot=plot)
     from debiasctl.cli.locations import data_location
-    from debiasctl.runs import find_run
-    from debiasctl.training.chosen_step import choose_step
+    from debiasctl.runs.store import choose_step, find_run
 
     found = find_run(run)
     choose_step(found, checkpoint)  # one that is not there is refused before torch takes its time
@@ -77,14 +76,15 @@ def likelihood(
     show_log()
     spec = found.spec()
     from debiasctl.cli.progress import counting_progress
-    from debiasctl.evaluation.bits_per_dim import Bound, Ode
-    from debiasctl.evaluation.likelihood import bound_method, make_requests
-    from debiasctl.evaluation.likelihood import likelihood as measure
-    from debiasctl.evaluation.likelihood_plot import check_plot_path, plot_terms
-    from debiasctl.training.setup import make_accelerator
+    from debiasctl.compute.device import make_accelerator
+    from debiasctl.evaluation.likelihood.bits_per_dim import Bound, Ode
+    from debiasctl.evaluation.likelihood.likelihood import bound_method, make_requests
+    from debiasctl.evaluation.likelihood.likelihood import likelihood as measure
+    from debiasctl.evaluation.likelihood.plot import plot_terms
+    from debiasctl.reporting.style import check_picture
 
     if plot is not None:
-        check_plot_path(plot)
+        check_picture(plot, option="--plot")
     methods: list[Bound | Ode] = []
     if method != "ode":
         methods.append(bound_method(spec, terms=terms or _TERMS, variance=variance))

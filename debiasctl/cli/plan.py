@@ -7,7 +7,7 @@ from debiasctl.cli.output import format_bytes, note, print_json, print_pairs
 if TYPE_CHECKING:
     from debiasctl.api import DatasetInfo
     from debiasctl.diffusion.objective import ObjectiveTables
-    from debiasctl.specs import RunSpec
+    from debiasctl.specs.sections import RunSpec
 
 
 def show_plan(spec: "RunSpec", info: "DatasetInfo", *, device: str, as_json: bool) -> None:
@@ -16,8 +16,9 @@ def show_plan(spec: "RunSpec", info: "DatasetInfo", *, device: str, as_json: boo
     Raises:
         UsageError: the objective would be refused.
     """
+    from debiasctl.compute.device import choose_device, resolve_compute
     from debiasctl.training.estimate import estimate
-    from debiasctl.training.setup import build_objective, choose_device, resolve_compute
+    from debiasctl.training.setup import build_objective
 
     spec = resolve_compute(spec, choose_device(device))
     objective = build_objective(spec)

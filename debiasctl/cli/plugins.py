@@ -117,7 +117,7 @@ def _show_curve(description: dict[str, Any]) -> None:
 def _curve(name: str) -> dict[str, Any]:
     """A weighting's own space, and its weights in all three units, over the SNRs of the linear schedule."""
     from debiasctl import registry
-    from debiasctl.weight_curves import weight_curves
+    from debiasctl.analysis.weight_curves import weight_curves
 
     curves = weight_curves([name], schedule="linear", prediction="eps", normalize="none")
     every = _spread(len(curves.snr), 100)

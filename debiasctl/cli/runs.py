@@ -11,7 +11,7 @@ from debiasctl.cli.completion import complete_run
 from debiasctl.cli.output import note, print_json, print_pairs, printable
 
 if TYPE_CHECKING:
-    from debiasctl.runs import Run, RunSummary
+    from debiasctl.runs.store import Run, RunSummary
 
 app = typer.Typer(help="List, show, remove, export and import runs.", no_args_is_help=True)
 
@@ -31,7 +31,7 @@ def list_(json_: JsonOption = False) -> None:
       debiasctl runs list
       debiasctl runs list --json
     """
-    from debiasctl.runs import list_runs
+    from debiasctl.runs.store import list_runs
 
     summaries = list_runs()
     if json_:
@@ -88,7 +88,7 @@ def show(run: RunArgument, json_: JsonOption = False) -> None:
       debiasctl runs show digits-debiased-0
       debiasctl runs show digits-debiased-0 --json
     """
-    from debiasctl.runs import find_run, read_metrics
+    from debiasctl.runs.store import find_run, read_metrics
 
     found = find_run(run)
     latest: dict[str, Any] = {}
@@ -151,7 +151,7 @@ def rm(
       debiasctl runs rm a b c --yes
     """
     from debiasctl.errors import UsageError
-    from debiasctl.runs import find_run, remove_run
+    from debiasctl.runs.store import find_run, remove_run
 
     found = list(dict.fromkeys(find_run(text, exact=True) for text in runs))
     if not yes:
@@ -175,7 +175,7 @@ def path(run: RunArgument) -> None:
       debiasctl runs path digits-debiased-0
       ls "$(debiasctl runs path digits-debiased-0)/checkpoints"
     """
-    from debiasctl.runs import find_run
+    from debiasctl.runs.store import find_run
 
     typer.echo(find_run(run).path)
 
@@ -196,8 +196,8 @@ def export(
       debiasctl runs export digits-debiased-0
       debiasctl runs export digits-debiased-0 --out /media/stick/digits.tar
     """
-    from debiasctl.archive import export_run
-    from debiasctl.runs import find_run
+    from debiasctl.runs.archive import export_run
+    from debiasctl.runs.store import find_run
 
     found = find_run(run)
     target = out or Path()
@@ -216,7 +216,7 @@ def import_(
       debiasctl runs import digits-debiased-0.tar
       debiasctl runs import digits-debiased-0.tar --name digits-from-lab
     """
-    from debiasctl.archive import import_run
+    from debiasctl.runs.archive import import_run
 
     typer.echo(import_run(archive, name=name).name)
 

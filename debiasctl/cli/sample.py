@@ -8,14 +8,15 @@ import typer
 
 from debiasctl.cli.completion import complete_plugin, complete_run
 from debiasctl.cli.launch import launch_all, rank
-from debiasctl.cli.output import note, print_json, show_log
+from debiasctl.cli.options import note_training, parse_batch_size, parse_steps
+from debiasctl.cli.output import print_json, show_log
 from debiasctl.errors import UsageError
 from debiasctl.files import check_place
 
 if TYPE_CHECKING:
     import torch
 
-    from debiasctl.runs import Run
+    from debiasctl.runs.store import Run
     from debiasctl.sampling import SampleRequest, Samples
     from debiasctl.sampling.strip import Row
 
@@ -80,7 +81,7 @@ def sample(
     They are kept in the run's folder, where `evaluate` finds them, and written to --out as well. What was interrupted
     goes on where it stopped when the same command is given again.
     """
-    from debiasctl.runs import find_run
+    from debiasctl.runs.store import find_run
 
     found = [find_run(run) for run in runs]
     step_counts, size = parse_steps(steps), parse_batch_size(batch_size)
@@ -93,10 +94,10 @@ def sample(
             raise UsageError(f"--out and --trajectory both name {out}. Give each a file of its own")
         show_log()
     _check_names(found, sampler=sampler, checkpoint=checkpoint)
-    from debiasctl.processes import agreed
+    from debiasctl.compute.device import make_accelerator
+    from debiasctl.compute.processes import agreed
     from debiasctl.sampling import make_request
     from debiasctl.sampling.strip import Row, check_rows
-    from debiasctl.training.setup import make_accelerator
 
     rows = []
     for run in found:
@@ -126,34 +127,11 @@ def sample(
 def _check_names(runs: "list[Run]", *, sampler: str, checkpoint: str | None) -> None:
     """Refuse, before torch takes its time, a sampler or checkpoint that is not there."""
     from debiasctl import registry
-    from debiasctl.training.chosen_step import choose_step
+    from debiasctl.runs.store import choose_step
 
     registry.find("samplers", registry.as_ref(sampler).name)
     for run in runs:
         choose_step(run, checkpoint)
-
-
-def note_training(run: "Run", step: int) -> None:
-    """Say that a run is still being trained, and which checkpoint is looked at."""
-    if rank() == 0 and run.is_training():
-        note(f"note: run '{run.name}' is being trained; this is its step {step}")
-
-
-def parse_steps(text: str) -> list[int]:
-    """`10,20,50` as numbers, each once, in the order given."""
-    parts = [part.strip() for part in text.split(",")]
-    if not all(part.isdecimal() and int(part) > 0 for part in parts):
-        raise UsageError(f"--steps '{text}': give whole numbers from 1, separated by commas, for example 10,20,50")
-    return list(dict.fromkeys(map(int, parts)))
-
-
-def parse_batch_size(text: str) -> int | None:
-    """A number of images, or None for `auto`."""
-    if text == "auto":
-        return None
-    if not text.isdecimal() or int(text) < 1:
-        raise UsageError(f"--batch-size {text}: give a whole number from 1, or auto")
-    return int(text)
 
 
 def _check_combination(
@@ -236,7 +214,7 @@ def _strip(
 
 
 def _write(out: Path, drawn: "Samples") -> None:
-    from debiasctl import pictures
+    from debiasctl.reporting import pictures
     from debiasctl.sampling.image_files import save_npz
 
     kind, num = out.suffix.lower(), drawn.description["num"]
@@ -250,7 +228,7 @@ def _write(out: Path, drawn: "Samples") -> None:
 
 
 def _write_trajectory(path: Path, row: "Row", request: "SampleRequest", *, device: "torch.device") -> None:
-    from debiasctl import pictures
+    from debiasctl.reporting import pictures
     from debiasctl.sampling.trajectory import trajectory
 
     kind = path.suffix.lower()

@@ -15,7 +15,7 @@ from debiasctl.errors import UsageError
 
 if TYPE_CHECKING:
     from debiasctl.api import DataLocation, DatasetInfo
-    from debiasctl.specs import RunSpec
+    from debiasctl.specs.sections import RunSpec
 
 EXAMPLES = """[bold]Examples[/bold]
 
@@ -143,7 +143,7 @@ def train(
     Settings are resolved in this order, later over earlier: defaults, the data set's recommended settings, --spec,
     --set, the other options.
     """
-    from debiasctl.runs import find_run, refuse_taken_name
+    from debiasctl.runs.store import find_run, refuse_taken_name
 
     options = {
         key: value
@@ -218,7 +218,8 @@ def _resolve(
     images: int | None,
     location: "DataLocation",
 ) -> "tuple[RunSpec, DatasetInfo]":
-    from debiasctl.specs import merge, parse_setting, read_spec_file, resolve_spec, validate_spec
+    from debiasctl.specs.files import merge, parse_setting, read_spec_file
+    from debiasctl.specs.resolve import resolve_spec, validate_spec
 
     layers = [parse_setting(text) for text in settings]
     for key, value in options.items():
@@ -263,8 +264,8 @@ def _start(
     as_json: bool,
 ) -> None:
     from debiasctl.cli.progress import training_progress
-    from debiasctl.monitoring import Monitor
-    from debiasctl.runs import find_run
+    from debiasctl.runs.store import find_run
+    from debiasctl.training.monitor import Monitor
     from debiasctl.training.session import Conduct, start
 
     with training_progress() as show:
@@ -284,8 +285,8 @@ def _resume(
     as_json: bool,
 ) -> None:
     from debiasctl.cli.progress import training_progress
-    from debiasctl.monitoring import Monitor
-    from debiasctl.runs import find_run
+    from debiasctl.runs.store import find_run
+    from debiasctl.training.monitor import Monitor
     from debiasctl.training.session import Conduct, resume
 
     run = find_run(text)
@@ -311,7 +312,7 @@ def _short(text: str) -> str:
 
 
 def _report(run: Any, *, as_json: bool) -> None:
-    from debiasctl.runs import read_metrics
+    from debiasctl.runs.store import read_metrics
 
     if rank() > 0:
         return

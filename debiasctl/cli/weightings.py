@@ -10,7 +10,7 @@ from debiasctl.cli.output import note, print_json, print_table
 from debiasctl.errors import UsageError
 
 if TYPE_CHECKING:
-    from debiasctl.weight_curves import WeightCurves
+    from debiasctl.analysis.weight_curves import WeightCurves
 
 app = typer.Typer(no_args_is_help=True, help="Tabulate and plot loss weightings.", rich_markup_mode="rich")
 
@@ -89,10 +89,11 @@ def plot(
 
     Without REF: constant, p2, min-snr and debiased.
     """
+    from debiasctl.analysis.weight_plot import plot_weights
     from debiasctl.files import check_file
-    from debiasctl.plots import check_path, plot_weights
+    from debiasctl.reporting.style import check_picture
 
-    check_path(out)
+    check_picture(out, option="--out")
     check_file(out, option="--out")
     curves = _curves(
         references or PLOTTED, schedule=schedule, prediction=prediction, normalize=normalize, timesteps=timesteps
@@ -104,7 +105,7 @@ def plot(
 
 
 def _curves(references: list[str], *, timesteps: str = "uniform", **settings: str) -> "WeightCurves":
-    from debiasctl.weight_curves import weight_curves
+    from debiasctl.analysis.weight_curves import weight_curves
 
     normalize = settings["normalize"]
     if normalize not in ("mean", "none"):

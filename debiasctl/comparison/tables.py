@@ -6,10 +6,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from debiasctl.errors import ComparisonError, UsageError
-from debiasctl.evaluation.intervals import SHARE_METHOD, Interval, Jackknife, difference_interval
-from debiasctl.runs import Run
-from debiasctl.specs import RunSpec
-from debiasctl.validation import did_you_mean
+from debiasctl.evaluation.uncertainty.intervals import SHARE_METHOD, Interval, Jackknife, difference_interval
+from debiasctl.registry.messages import did_you_mean
+from debiasctl.runs.store import Run
+from debiasctl.specs.sections import RunSpec
 
 _MEASURED = ("sampler", "steps", "num", "seed", "weights", "features")  # conditions that tables show
 _DESCRIPTIVE = ("provenance", "schema_version")  # sections that decide nothing of what is trained

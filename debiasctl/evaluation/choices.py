@@ -7,9 +7,9 @@ from pathlib import Path
 from debiasctl import registry
 from debiasctl.api import DatasetInfo
 from debiasctl.errors import UsageError
-from debiasctl.evaluation.metrics import CHANNELS, check_names, default_features
+from debiasctl.evaluation.metrics.catalogue import CHANNELS, check_names, default_features
 from debiasctl.files import check_file
-from debiasctl.validation import did_you_mean
+from debiasctl.registry.messages import did_you_mean
 
 _DEFAULT_FEATURES = ("local", "pixels", "inception")
 

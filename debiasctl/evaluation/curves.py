@@ -7,12 +7,11 @@ from pathlib import Path
 from typing import Any
 
 from debiasctl.errors import UsageError
-from debiasctl.evaluation.metrics import ZERO
-from debiasctl.files import atomic_file, check_file
-from debiasctl.plots import FORMATS
+from debiasctl.evaluation.metrics.catalogue import ZERO
+from debiasctl.files import check_file
+from debiasctl.reporting.style import COLOURS, check_picture, finish_panel, save_figure
 
 _COLUMNS = 3
-_COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 _TITLE, _LETTERS = 52, 68  # letters of the title and of a description that go on the breadth of one panel
 _WIDE = 10  # numbers of forwards of which the largest is more than so many times the smallest: a logarithmic axis
 _TICKS = 12  # on an axis, at most
@@ -29,8 +28,7 @@ def check_plot(path: Path, *, num_points: int) -> None:
         UsageError: the ending is neither .png nor .svg, or a single point would be drawn.
         DebiasctlError: it cannot be written there.
     """
-    if path.suffix.lower() not in FORMATS:
-        raise UsageError(f"--plot {path}: the ending says what is drawn; choose one of {', '.join(FORMATS)}")
+    check_picture(path, option="--plot")
     check_file(path, option="--plot")
     if num_points < 2:
         raise UsageError("--plot draws curves: give several --steps, for example 5,10,20, or several --checkpoints")
@@ -42,7 +40,6 @@ def plot_curves(path: Path, records: Sequence[Record]) -> None:
     Along the axis are the images seen in training where there are several checkpoints, with one curve for each number
     of steps; else the network's forwards a sample. A curve beside a floor of fewer images is of as many images as that.
     """
-    from matplotlib import rc_context
     from matplotlib.figure import Figure
 
     training = len({record["checkpoint"] for record in records}) > 1
@@ -66,10 +63,7 @@ def plot_curves(path: Path, records: Sequence[Record]) -> None:
     )
     figure.suptitle("\n".join(textwrap.wrap(title, _TITLE * columns)))
     _add_legend(figure, panels[: len(names)], columns=2 * columns)
-    kind = path.suffix.lower()[1:]
-    # names of parts, and no date, that one plot is one file
-    with atomic_file(path) as stream, rc_context({"svg.fonttype": "none", "svg.hashsalt": "debiasctl"}):
-        figure.savefig(stream, format=kind, metadata={"Date": None} if kind == "svg" else {})
+    save_figure(path, figure)
 
 
 def _add_legend(figure: Any, panels: Sequence[Any], *, columns: int) -> None:
@@ -94,7 +88,7 @@ def _draw_panel(panel: Any, records: Sequence[Record], name: str, *, field: str)
     for number, steps in enumerate(kinds):
         curve = [one for one in records if steps in (None, one["measured"]["steps"])]
         x, shown = [one[field] for one in curve], [one["metrics"][name] for one in curve]
-        colour = _COLOURS[number % len(_COLOURS)]
+        colour = COLOURS[number % len(COLOURS)]
         values = [figure["value_at_floor_num" if _at_floor(figure) else "value"] for figure in shown]
         label = "the run's images" if steps is None else f"{steps} steps"
         panel.plot(x, values, color=colour, marker="o", markersize=4, linewidth=1.4, label=label)
@@ -111,8 +105,7 @@ def _draw_panel(panel: Any, records: Sequence[Record], name: str, *, field: str)
         color="#444444",
     )  # fmt: skip
     panel.set_ylabel(f"N {first['floor_num'] if _at_floor(first) else first['num']}    better: {first['better']}")
-    panel.grid(True, color="#e6e6e6", linewidth=0.6)
-    panel.spines[["top", "right"]].set_visible(False)
+    finish_panel(panel)
 
 
 def _draw_intervals(

@@ -10,22 +10,23 @@ from typing import Any
 
 import torch
 
-from debiasctl import paths, processes, registry
+from debiasctl import paths, registry
 from debiasctl.api import DataLocation, DatasetInfo, LoadedDataset, PreparedFeatures
+from debiasctl.compute import processes
+from debiasctl.data.load import load_data
 from debiasctl.errors import EvaluationError, UsageError
 from debiasctl.evaluation.choices import Choices, check_images
-from debiasctl.evaluation.class_counts import as_drawn
 from debiasctl.evaluation.extraction import FEATURES, SPATIAL
 from debiasctl.evaluation.kept_features import keep_features
 from debiasctl.evaluation.measure import Measurement, OnProgress, Seen, check_metrics, default_features
-from debiasctl.evaluation.reference import FixedReference, fixed_reference
-from debiasctl.evaluation.sources import Source, open_images, open_reference
-from debiasctl.evaluation.statistics_file import StatisticsFile, write_statistics
+from debiasctl.evaluation.reference.reference import FixedReference, fixed_reference
+from debiasctl.evaluation.reference.sources import Source, open_images, open_reference
+from debiasctl.evaluation.reference.statistics_file import StatisticsFile, write_statistics
+from debiasctl.evaluation.uncertainty.class_counts import as_drawn
 from debiasctl.files import content_key, write_json
-from debiasctl.runs import Run
+from debiasctl.runs.store import Run
 from debiasctl.sampling import Networks, SampleRequest, sample
-from debiasctl.specs import RunSpec
-from debiasctl.training.session import load_data
+from debiasctl.specs.sections import RunSpec
 
 _LOG = logging.getLogger(__name__)
 SCHEMA_VERSION = 1

@@ -6,12 +6,12 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from debiasctl import processes
 from debiasctl.api import PreparedFeatures, Split
+from debiasctl.compute import processes
+from debiasctl.data.read_ahead import ReadAhead
 from debiasctl.errors import EvaluationError
-from debiasctl.evaluation.colour import mean_colours, mean_squares
-from debiasctl.evaluation.spectrum import radial_power
-from debiasctl.read_ahead import ReadAhead
+from debiasctl.evaluation.metrics.colour import mean_colours, mean_squares
+from debiasctl.evaluation.metrics.spectrum import radial_power
 
 FEATURES, LOGITS, SPATIAL, PIXELS = "features", "logits", "spatial", "pixels"
 EXTRAS = (LOGITS, SPATIAL)  # optional methods of extractors

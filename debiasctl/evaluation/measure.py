@@ -10,15 +10,7 @@ from typing import Any
 from debiasctl.api import DatasetInfo, LoadedDataset, PreparedFeatures, Split
 from debiasctl.errors import EvaluationError
 from debiasctl.evaluation.extraction import BATCH_SIZE, EXTRAS, FEATURES, PIXELS, Shape
-from debiasctl.evaluation.figures import Real, figures, real_images, refusals
-from debiasctl.evaluation.intervals import (
-    METHOD,
-    SHARE_METHOD,
-    jackknife_interval,
-    refusal,
-    share_interval,
-)
-from debiasctl.evaluation.metrics import (
+from debiasctl.evaluation.metrics.catalogue import (
     Outcome,
     available_metrics,
     check_metrics,
@@ -27,9 +19,17 @@ from debiasctl.evaluation.metrics import (
     extra_names,
     pixel_names,
 )
+from debiasctl.evaluation.metrics.figures import Real, figures, real_images, refusals
 from debiasctl.evaluation.notes import notes
 from debiasctl.evaluation.observed import Observed, observe
-from debiasctl.evaluation.real import MAX_IMAGES, RealImages, RealRows
+from debiasctl.evaluation.reference.real import MAX_IMAGES, RealImages, RealRows
+from debiasctl.evaluation.uncertainty.intervals import (
+    METHOD,
+    SHARE_METHOD,
+    jackknife_interval,
+    refusal,
+    share_interval,
+)
 
 __all__ = ["Measurement", "available_metrics", "check_metrics", "default_features", "distance_names", "measure"]
 

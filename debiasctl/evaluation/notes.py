@@ -3,10 +3,10 @@
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
-from debiasctl.evaluation.figures import Real
-from debiasctl.evaluation.intervals import images_needed
-from debiasctl.evaluation.metrics import distance_names, extra_names
+from debiasctl.evaluation.metrics.catalogue import distance_names, extra_names
+from debiasctl.evaluation.metrics.figures import Real
 from debiasctl.evaluation.observed import Observed
+from debiasctl.evaluation.uncertainty.intervals import images_needed
 
 _COPIES = 0.01  # the share of images that may be alike without a note
 

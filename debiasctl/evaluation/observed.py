@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from debiasctl.api import PreparedFeatures, Split
+from debiasctl.data.subsets import spread_indices
 from debiasctl.errors import EvaluationError
 from debiasctl.evaluation.extraction import (
     BATCH_SIZE,
@@ -19,8 +20,7 @@ from debiasctl.evaluation.extraction import (
     Shape,
     extract,
 )
-from debiasctl.evaluation.jackknife import Division
-from debiasctl.subsets import spread_indices
+from debiasctl.evaluation.uncertainty.jackknife import Division
 
 
 @dataclass(frozen=True)

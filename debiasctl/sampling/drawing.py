@@ -7,13 +7,13 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from debiasctl import counter_random
-from debiasctl.counter_random import Stream
+from debiasctl.compute import counter_random
+from debiasctl.compute.counter_random import Stream
+from debiasctl.compute.memory import available_memory, is_out_of_memory
+from debiasctl.data.pixels import to_uint8
 from debiasctl.diffusion.denoiser import NetworkDenoiser
 from debiasctl.errors import RunError
 from debiasctl.sampling.request import SampleRequest
-from debiasctl.training.data import to_uint8
-from debiasctl.training.memory import available_memory, is_out_of_memory
 
 _LOG = logging.getLogger(__name__)
 _LARGEST = {"cpu": 64, "cuda": 512}  # more are no faster

@@ -6,17 +6,18 @@ from typing import Literal, get_args
 import torch
 from torch import Tensor
 
-from debiasctl import counter_random, registry
-from debiasctl.choices import PluginChoice
-from debiasctl.counter_random import Stream
+from debiasctl import registry
+from debiasctl.compute import counter_random
+from debiasctl.compute.counter_random import Stream
 from debiasctl.diffusion.process import DiffusionProcess
 from debiasctl.errors import RunError, UsageError
-from debiasctl.runs import Run
-from debiasctl.specs import ContentSection, RunSpec
-from debiasctl.training.chosen_step import choose_step
-from debiasctl.training.ema import length_name, parse_weights
-from debiasctl.training.setup import build_parameterization
-from debiasctl.validation import did_you_mean
+from debiasctl.models.build import build_parameterization
+from debiasctl.models.power_profiles import length_name
+from debiasctl.models.weights import parse_weights
+from debiasctl.registry.choices import PluginChoice
+from debiasctl.registry.messages import did_you_mean
+from debiasctl.runs.store import Run, choose_step
+from debiasctl.specs.sections import ContentSection, RunSpec
 
 _GOLDEN_RATIO = 0.6180339887498949
 Precision = Literal["fp32", "bf16", "fp16"]

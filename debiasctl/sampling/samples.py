@@ -3,31 +3,30 @@
 import json
 import logging
 import signal
-import threading
 from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import nullcontext
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
-from types import FrameType
-from typing import Any, NoReturn
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from debiasctl import processes
+from debiasctl.compute import processes
+from debiasctl.compute.allocator import prepare_process
+from debiasctl.compute.signals import stoppable
 from debiasctl.diffusion.denoiser import NetworkDenoiser
 from debiasctl.errors import Interrupted, RunError, UsageError
 from debiasctl.files import atomic_folder, content_key, write_json
-from debiasctl.runs import Run
+from debiasctl.models.build import build_network, build_parameterization
+from debiasctl.models.weights import load_named_weights
+from debiasctl.runs.store import Run
 from debiasctl.sampling.drawing import Drawer, OnImages
 from debiasctl.sampling.image_files import UNREADABLE, StoredImages, count_images, read_array, read_blocks, save_npz
 from debiasctl.sampling.request import SampleRequest, content_of, labels_of
 from debiasctl.sampling.store import Parts, PartWriter, Source, assembled, missing, only_drawer, share
-from debiasctl.specs import RunSpec
-from debiasctl.training.posthoc_ema import load_named_weights
-from debiasctl.training.setup import build_network, build_parameterization
-from debiasctl.training.speed import prepare_process
+from debiasctl.specs.sections import RunSpec
 
 _LOG = logging.getLogger(__name__)
 _VERSION = 2  # of what follows from a request: raised when the same request would give other images
@@ -188,7 +187,7 @@ def _draw_parts(drawer: Drawer, gaps: list[range], parts: Parts, *, num: int, on
 
     writer = PartWriter(parts)
     try:
-        with _stoppable():
+        with stoppable():
             try:
                 show(0, 1)
                 for drawn in drawer(mine, on_progress=show):
@@ -269,29 +268,3 @@ def _compile(network: nn.Module, device: torch.device) -> None:
         reason = next(iter(str(error).strip().splitlines()), type(error).__name__)
         raise RunError(f"--compile: torch cannot compile on this machine ({reason}). Leave --compile out") from error
     network.compile()
-
-
-@contextmanager
-def _stoppable() -> Iterator[None]:
-    """SIGINT and SIGTERM raise one KeyboardInterrupt with the signal's number; later ones wait for the block's end.
-
-    A terminal and a launcher may each pass one Ctrl-C on, and what was drawn is to be written in peace.
-    """
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
-    before = {number: handler for number, handler in before.items() if handler is not signal.SIG_IGN}
-
-    def handle(number: int, _frame: FrameType | None) -> NoReturn:
-        for known in before:
-            signal.signal(known, signal.SIG_IGN)
-        raise KeyboardInterrupt(number)
-
-    for number in before:
-        signal.signal(number, handle)
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)

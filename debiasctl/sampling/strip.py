@@ -7,13 +7,13 @@ from pathlib import Path
 
 import torch
 
-from debiasctl import pictures
 from debiasctl.errors import UsageError
-from debiasctl.runs import Run
+from debiasctl.reporting import pictures
+from debiasctl.runs.store import Run
 from debiasctl.sampling.drawing import OnImages
 from debiasctl.sampling.request import SampleRequest, content_of
 from debiasctl.sampling.samples import Networks, Samples, sample
-from debiasctl.specs import RunSpec
+from debiasctl.specs.sections import RunSpec
 
 Shown = Callable[[str], AbstractContextManager[OnImages]]
 

@@ -5,12 +5,12 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
+from debiasctl.data.pixels import to_uint8
 from debiasctl.errors import RunError
-from debiasctl.runs import Run
+from debiasctl.runs.store import Run
 from debiasctl.sampling.request import SampleRequest
 from debiasctl.sampling.samples import prepare
-from debiasctl.specs import RunSpec
-from debiasctl.training.data import to_uint8
+from debiasctl.specs.sections import RunSpec
 
 LARGEST = 8  # images
 

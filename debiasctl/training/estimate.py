@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from debiasctl.api import DatasetInfo
-from debiasctl.specs import RunSpec, embedded_classes, image_shape
+from debiasctl.specs.sections import RunSpec, embedded_classes, image_shape
 
 
 @dataclass(frozen=True)

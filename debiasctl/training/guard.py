@@ -15,7 +15,6 @@ if TYPE_CHECKING:
     from accelerate import Accelerator
 
     from debiasctl.diffusion.objective import Draw
-    from debiasctl.training.step import StepResult
 
 _SKIPS = 50  # steps in a row that fp16's scaling may skip
 _LAG = 2  # steps that a GPU's results are looked at late, so that it is never idle
@@ -132,3 +131,21 @@ def _norm(tensor: Tensor) -> float:
     """The whole tensor's norm, where processes share it out too."""
     norm = tensor.norm()
     return float(norm.full_tensor() if isinstance(norm, DTensor) else norm)
+
+
+@dataclass(frozen=True)
+class StepResult:
+    """What a step gave, on the device: nothing here waits for it.
+
+    `losses` [N] are the weighted losses of this process's images, before the correction of how t was drawn, `loss` []
+    the mean after it, `loss_parts` (float64) the addends of that mean by the bins of log-SNR of `heldout.bin_edges`,
+    `grad_norm` [] the whole gradient's norm before clipping; `draw` is on the CPU.
+    """
+
+    step: int
+    losses: Tensor
+    loss: Tensor
+    loss_parts: Tensor
+    grad_norm: Tensor
+    draw: Draw
+    lr: float

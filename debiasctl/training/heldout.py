@@ -1,21 +1,18 @@
 """Held-out, unweighted errors per SNR bin: measured in the same way for every weighting."""
 
-from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from debiasctl import counter_random
-from debiasctl.api import Split
-from debiasctl.counter_random import Stream
+from debiasctl.compute import counter_random
+from debiasctl.compute.counter_random import Stream
+from debiasctl.data.heldout_set import HeldoutSet
 from debiasctl.diffusion.loss import squared_error
 from debiasctl.diffusion.objective import Objective
 from debiasctl.diffusion.parameterization import target
 from debiasctl.diffusion.process import per_image
-from debiasctl.subsets import spread_indices
-from debiasctl.training.data import to_model_space
 
 LOG_SNR_EDGES = (-8.0, -6.0, -4.0, -2.0, 0.0, 2.0, 4.0, 6.0, 8.0)
 _SEED = 0  # of t and noise here: the same for every run, so that runs of any seed can be set side by side
@@ -26,24 +23,6 @@ def bin_edges() -> list[tuple[float | None, float | None]]:
     """The bins of log-SNR, from noise to image; the outer ones are open (None)."""
     edges = [None, *LOG_SNR_EDGES, None]
     return list(pairwise(edges))
-
-
-@dataclass(frozen=True)
-class HeldoutSet:
-    """The images that are measured: up to `num_images`, evenly spread over the held-out split, ready to use."""
-
-    x0: Tensor  # float [N, C, H, W] in [-1, 1]
-    labels: Tensor | None  # int64 [N]
-
-    @classmethod
-    def of(
-        cls, split: Split, *, num_images: int, conditional: bool, device: torch.device, dtype: torch.dtype
-    ) -> "HeldoutSet":
-        """Read them once."""
-        indices = spread_indices(len(split), num_images)
-        labels = split.labels(indices) if conditional else None
-        x0 = to_model_space(split.images(indices).to(device)).to(dtype)
-        return cls(x0, None if labels is None else labels.to(device))
 
 
 @torch.no_grad()

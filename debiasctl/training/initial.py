@@ -7,12 +7,11 @@ from safetensors.torch import load_file
 from torch import Tensor, distributed, nn
 
 from debiasctl.errors import DebiasctlError, UsageError
-from debiasctl.runs import Run
-from debiasctl.training.checkpoints import WEIGHT_FILES, verify
-from debiasctl.training.chosen_step import choose_step
-from debiasctl.training.ema import parse_weights
-from debiasctl.training.ema_snapshots import verify_file
-from debiasctl.training.posthoc_ema import StoredAverage, store_average
+from debiasctl.models.checkpoint_files import WEIGHT_FILES, verify
+from debiasctl.models.ema_snapshots import verify_file
+from debiasctl.models.posthoc_ema import StoredAverage, store_average
+from debiasctl.models.weights import parse_weights
+from debiasctl.runs.store import Run, choose_step
 
 _SHOWN = 3  # differences that a message names
 

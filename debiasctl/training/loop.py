@@ -13,19 +13,21 @@ from typing import Any, Protocol
 import torch
 
 from debiasctl.api import LoadedDataset, StepContext
+from debiasctl.compute.memory import is_out_of_memory
+from debiasctl.compute.signals import StopSignals
+from debiasctl.data.heldout_set import HeldoutSet
 from debiasctl.errors import DebiasctlError, Interrupted, TrainingError
-from debiasctl.runs import Run, append_metrics, truncate_metrics
-from debiasctl.specs import RunSpec
+from debiasctl.models.build import build_network
+from debiasctl.models.ema_snapshots import capture_snapshot, discard_snapshots_after, write_snapshot
+from debiasctl.runs.store import Run, append_metrics, truncate_metrics
+from debiasctl.specs.sections import RunSpec
 from debiasctl.training.checkpoints import CheckpointWriter
-from debiasctl.training.ema_snapshots import capture_snapshot, discard_snapshots_after, write_snapshot
-from debiasctl.training.heldout import HeldoutSet, heldout_errors
-from debiasctl.training.memory import is_out_of_memory
+from debiasctl.training.heldout import heldout_errors
 from debiasctl.training.memory import out_of_memory as out_of_memory_message
 from debiasctl.training.meters import Meter, Speed, flops_per_image, peak_memory
-from debiasctl.training.setup import Training, build_network
-from debiasctl.training.signals import StopSignals
 from debiasctl.training.step import train_step
 from debiasctl.training.tracking import scalars
+from debiasctl.training.training import Training
 
 _LOG = logging.getLogger(__name__)
 _TIME_IS_UP = -1

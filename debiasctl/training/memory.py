@@ -1,25 +1,20 @@
 """What to do when memory runs out: which accumulation or batch size would fit."""
 
-import sys
 from typing import TYPE_CHECKING
 
 import torch
 
 from debiasctl.api import DatasetInfo
-from debiasctl.specs import RunSpec
+from debiasctl.compute.memory import available_memory
+from debiasctl.specs.sections import RunSpec
 from debiasctl.training.estimate import Estimate, estimate
 
 if TYPE_CHECKING:
-    from debiasctl.training.setup import Training
+    from debiasctl.training.training import Training
 
 _PROCESS_BYTES = 750 * 10**6  # resident once torch and the rest are imported, on Linux
 _NOT_ON_GPU = ("process", "checkpoint")
 _SHARE = 0.9  # of the memory there is that may be planned with: the estimate knows no work space of kernels
-
-
-def is_out_of_memory(error: Exception) -> bool:
-    """Also where torch's allocator for the CPU says it, in a plain RuntimeError."""
-    return isinstance(error, torch.OutOfMemoryError | MemoryError) or "can't allocate memory" in str(error)
 
 
 def out_of_memory(training: "Training", info: DatasetInfo, *, step: int) -> str:
@@ -70,23 +65,6 @@ def memory_advice(
         f"{_size(fixed + number * per_image)} {there_is}, the same optimisation. A batch that small is another: "
         f"--batch-size {number * num_processes}"
     )
-
-
-def available_memory(device: torch.device) -> int:
-    """Bytes that this process could hold on the device: those that are free, and those that it has."""
-    if device.type == "cuda":
-        return int(torch.cuda.mem_get_info(device)[0]) + int(torch.cuda.memory_reserved(device))
-    import psutil
-
-    own = psutil.Process().memory_info()
-    available = int(psutil.virtual_memory().available) + int(own.rss)
-    if sys.platform != "win32":
-        import resource
-
-        limit = resource.getrlimit(resource.RLIMIT_AS)[0]
-        if limit != resource.RLIM_INFINITY:
-            available = min(available, limit - int(own.vms) + int(own.rss))
-    return available
 
 
 def _at_a_time(spec: RunSpec, num_processes: int) -> int:

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from debiasctl.specs import RunSpec
+from debiasctl.specs.sections import RunSpec
 from debiasctl.training.guard import Settled
 from debiasctl.training.heldout import LOG_SNR_EDGES, bin_edges
 

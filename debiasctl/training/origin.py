@@ -10,10 +10,10 @@ import torch
 
 from debiasctl import registry
 from debiasctl.api import LoadedDataset
-from debiasctl.choices import PluginChoice, with_nested
 from debiasctl.errors import RunError, UnknownPluginError
-from debiasctl.runs import Run
-from debiasctl.specs import ContentSection, ProvenanceSection, RunSpec
+from debiasctl.registry.choices import PluginChoice, with_nested
+from debiasctl.runs.store import Run
+from debiasctl.specs.sections import ContentSection, ProvenanceSection, RunSpec
 
 _LOG = logging.getLogger(__name__)
 _PACKAGES = ("debiasctl", "torch", "accelerate", "numpy", "pydantic", "safetensors")

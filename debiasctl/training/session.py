@@ -13,19 +13,23 @@ from accelerate import Accelerator
 from accelerate.utils import broadcast_object_list
 from torch import nn
 
-from debiasctl import registry
 from debiasctl.api import DataLocation, LoadedDataset
-from debiasctl.errors import CheckpointError, DataError, UsageError
+from debiasctl.compute.device import choose_device, make_accelerator, resolve_compute
+from debiasctl.compute.signals import StopSignals
+from debiasctl.data.load import load_data
+from debiasctl.errors import CheckpointError, UsageError
 from debiasctl.files import write_json
-from debiasctl.runs import Run, create_run, find_run, new_status, read_metrics
-from debiasctl.specs import InitFromSection, RunSpec
-from debiasctl.training.checkpoints import load_last, remove_leftovers, verify
+from debiasctl.models.checkpoint_files import remove_leftovers, verify
+from debiasctl.runs.status import new_status
+from debiasctl.runs.store import Run, create_run, find_run, read_metrics
+from debiasctl.specs.sections import InitFromSection, RunSpec
+from debiasctl.training.checkpoints import load_last
 from debiasctl.training.checks import check_sharing
 from debiasctl.training.initial import initial_weights, load_initial
 from debiasctl.training.loop import Observer, Progress, fit
 from debiasctl.training.origin import check_plugins, content_section, provenance
-from debiasctl.training.setup import Training, choose_device, make_accelerator, resolve_compute, set_up
-from debiasctl.training.signals import StopSignals
+from debiasctl.training.setup import set_up
+from debiasctl.training.training import Training
 
 _LOG = logging.getLogger(__name__)
 OnProgress = Callable[[Progress], None]
@@ -204,25 +208,6 @@ def _note_changed_course(training: Training) -> None:
         _LOG.warning("note: the learning rate decays towards the last step; with this one its course changes")
     if training.objective.varies:
         _LOG.warning("note: the weighting changes towards the last step; with this one its course changes")
-
-
-def load_data(spec: RunSpec, location: DataLocation) -> LoadedDataset:
-    """The spec's data set.
-
-    Raises:
-        DataError: its content is not what the spec states.
-    """
-    data: LoadedDataset = registry.create("datasets", spec.data.dataset.ref).load(location)
-    if not len(data.train) or not len(data.heldout):
-        empty = "training" if not len(data.train) else "held-out"
-        raise DataError(f"data set '{spec.data.dataset.name}' has no {empty} images; both splits need some")
-    if spec.content and data.content_hash != spec.content.content_hash:
-        raise DataError(
-            f"the images of data set '{spec.data.dataset.name}' are not those that this spec was made for "
-            f"(SHA-256 {data.content_hash[:12]}…, not {spec.content.content_hash[:12]}…). Restore them; or, for a new "
-            "run on these images, remove the section 'content' from the spec file"
-        )
-    return data
 
 
 def _extended(run: Run, spec: RunSpec, steps: int | None) -> RunSpec:

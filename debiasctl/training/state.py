@@ -2,8 +2,7 @@
 
 import copy
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -16,25 +15,11 @@ from torch.distributed.checkpoint.state_dict import (
 )
 from torch.distributed.tensor import DTensor
 
-if TYPE_CHECKING:
-    from debiasctl.training.setup import Training
+from debiasctl.models.checkpoint_files import EMA, RAW, CheckpointState
+from debiasctl.training.training import Training, inner_optimizer
 
-RAW, EMA = "model", "ema"  # names of the weights and of their primary average
 _FURTHER = "ema-"  # and of further averages, by their lengths
 _FULL = StateDictOptions(full_state_dict=True, cpu_offload=True)
-
-
-@dataclass(frozen=True)
-class CheckpointState:
-    """Everything that a checkpoint holds, in host memory.
-
-    `weights` are tensors by name: those of the network ("model"), its primary average ("ema") and any further
-    averages ("ema-0.10"). `rest` is tensors, numbers, strings and containers of them.
-    """
-
-    step: int
-    weights: Mapping[str, Mapping[str, Tensor]]
-    rest: Mapping[str, Any]
 
 
 class HostMemory:
@@ -76,7 +61,7 @@ class HostMemory:
 
 
 def capture(
-    training: "Training", *, step: int, progress: Mapping[str, float], memory: HostMemory | None = None
+    training: Training, *, step: int, progress: Mapping[str, float], memory: HostMemory | None = None
 ) -> CheckpointState | None:
     """Copy the state after `step` steps; `progress` holds the loop's own running sums.
 
@@ -100,7 +85,7 @@ def capture(
     return CheckpointState(step, copied["weights"], copied["rest"])
 
 
-def restore(training: "Training", state: CheckpointState) -> dict[str, float]:
+def restore(training: Training, state: CheckpointState) -> dict[str, float]:
     """Put a training back to where `state` was captured, in every process; returns the loop's running sums.
 
     The state's tensors may become the training's own.
@@ -127,7 +112,7 @@ def restore(training: "Training", state: CheckpointState) -> dict[str, float]:
     return dict(rest["progress"])
 
 
-def _learned_state(training: "Training") -> dict[str, Any] | None:
+def _learned_state(training: Training) -> dict[str, Any] | None:
     """What a learned weighting has learned, and its optimizer's state."""
     if training.learned is None:
         return None
@@ -138,7 +123,7 @@ def _learned_state(training: "Training") -> dict[str, Any] | None:
     }
 
 
-def _distribution_state(training: "Training") -> dict[str, Any] | None:
+def _distribution_state(training: Training) -> dict[str, Any] | None:
     """What a distribution of t has seen."""
     if not training.objective.observes:
         return None
@@ -209,12 +194,6 @@ def _parameter_names(module: nn.Module, optimizer: torch.optim.Optimizer) -> lis
     """Names in the order in which the optimizer numbers its parameters."""
     names = {parameter: name for name, parameter in module.named_parameters()}
     return [names[parameter] for group in optimizer.param_groups for parameter in group["params"]]
-
-
-def inner_optimizer(optimizer: torch.optim.Optimizer) -> torch.optim.Optimizer:
-    """The optimizer itself, without what Accelerate wraps around it."""
-    inner: torch.optim.Optimizer = getattr(optimizer, "optimizer", optimizer)
-    return inner
 
 
 def _same_layout(first: Tensor, second: Tensor) -> bool:

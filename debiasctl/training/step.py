@@ -2,44 +2,25 @@
 
 import contextlib
 import math
-from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 from torch.distributed.tensor import DTensor
 
-from debiasctl import counter_random
 from debiasctl.api import StepContext
-from debiasctl.counter_random import Stream
+from debiasctl.compute import counter_random
+from debiasctl.compute.counter_random import Stream, derived_seed
 from debiasctl.diffusion.loss import uncertain_losses, weighted_losses
 from debiasctl.diffusion.objective import Draw, Objective
 from debiasctl.diffusion.parameterization import Output
 from debiasctl.diffusion.process import NoiseLevels, per_image
 from debiasctl.diffusion.variance import bound_terms
 from debiasctl.diffusion.weighting import bounded_snr
-from debiasctl.specs import OptimizerSection
-from debiasctl.training.data import Batch
+from debiasctl.specs.sections import OptimizerSection
+from debiasctl.training.batches import Batch
+from debiasctl.training.guard import StepResult
 from debiasctl.training.heldout import LOG_SNR_EDGES
-from debiasctl.training.setup import Training, derived_seed
-from debiasctl.training.state import inner_optimizer
-
-
-@dataclass(frozen=True)
-class StepResult:
-    """What a step gave, on the device: nothing here waits for it.
-
-    `losses` [N] are the weighted losses of this process's images, before the correction of how t was drawn, `loss` []
-    the mean after it, `loss_parts` (float64) the addends of that mean by the bins of log-SNR of `heldout.bin_edges`,
-    `grad_norm` [] the whole gradient's norm before clipping; `draw` is on the CPU.
-    """
-
-    step: int
-    losses: Tensor
-    loss: Tensor
-    loss_parts: Tensor
-    grad_norm: Tensor
-    draw: Draw
-    lr: float
+from debiasctl.training.training import Training, inner_optimizer
 
 
 def train_step(training: Training, step: int) -> StepResult:

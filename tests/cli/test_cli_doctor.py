@@ -7,10 +7,10 @@ from pathlib import Path
 import pytest
 from tiny import debiasctl, succeed, write_distribution
 
+from debiasctl.builtin.features import inception
+from debiasctl.builtin.features.dinov2 import DinoV2
+from debiasctl.builtin.features.inception import Inception
 from debiasctl.errors import EvaluationError
-from debiasctl.features import inception
-from debiasctl.features.dinov2 import DinoV2
-from debiasctl.features.inception import Inception
 
 
 def report(code: int = 0) -> dict:
@@ -84,7 +84,7 @@ def test_weights_that_cannot_be_read(debiasctl_home: Path, monkeypatch: pytest.M
     def refuse(path: Path) -> str:
         raise PermissionError(13, "Permission denied", str(path))
 
-    monkeypatch.setattr("debiasctl.features.weights_file.sha256_file", refuse)
+    monkeypatch.setattr("debiasctl.builtin.features._support.weights_file.sha256_file", refuse)
     found = report(code=1)
     assert state(found, "inception")["state"] == "unreadable"
     assert found["problems"] == [f"{path} cannot be read. Change its permissions, or replace it"]

@@ -6,9 +6,10 @@ import pytest
 import torch
 from tiny import error_of, make_spec, set_up_tiny, succeed, train
 
-from debiasctl.runs import Run
-from debiasctl.training.ema_snapshots import save_snapshot
-from debiasctl.training.posthoc_ema import load_average, load_named_weights, reconstruct
+from debiasctl.models.ema_snapshots import save_snapshot
+from debiasctl.models.posthoc_ema import reconstruct
+from debiasctl.models.weights import load_average, load_named_weights
+from debiasctl.runs.store import Run
 from debiasctl.training.step import train_step
 
 STEPS = 24

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from tiny import OPTIONS, error_of, succeed
 
-from debiasctl.runs import find_run
+from debiasctl.runs.store import find_run
 
 LOCAL = ("--features", "local:steps=2,dimension=4,min_accuracy=0", "--metrics", "fd_local,kd_local")
 PIXELS = ("--features", "pixels:dimension=4")

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from tiny import error_of, succeed
 
-from debiasctl.runs import find_run
+from debiasctl.runs.store import find_run
 
 DRAWN = ("--num", "8", "--features", "pixels:dimension=4", "--metrics", "fd_pixels")
 

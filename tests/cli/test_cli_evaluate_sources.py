@@ -13,9 +13,9 @@ import torch
 from PIL import Image
 from tiny import error_of, succeed, write_distribution
 
-from debiasctl.evaluation.colour import mean_colours
-from debiasctl.evaluation.jackknife import Division, mean_jackknife
-from debiasctl.features import inception
+from debiasctl.builtin.features import inception
+from debiasctl.evaluation.metrics.colour import mean_colours
+from debiasctl.evaluation.uncertainty.jackknife import Division, mean_jackknife
 
 # what is measured here and by clean-fid: 13x13 pixels of clean-fid's 299x299 ones, projected to 24 numbers
 PLUGIN = '''
@@ -232,7 +232,7 @@ def test_the_table_says_what_was_measured(images: Path) -> None:
 
 def test_a_data_set_as_the_reference_has_a_floor(tmp_path: Path) -> None:
     from debiasctl.api import DataLocation
-    from debiasctl.registry import create
+    from debiasctl.registry.entry_points import create
 
     data = create("datasets", "digits").load(DataLocation(None, tmp_path))
     some = data.heldout.images(torch.arange(0, 120))

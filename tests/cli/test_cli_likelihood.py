@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from tiny import error_of, make_spec, succeed, train
 
-from debiasctl.runs import find_run
+from debiasctl.runs.store import find_run
 
 QUICK = ("--num", "6", "--terms", "5", "--steps", "2", "--device", "cpu")
 ZERO = {"diffusion__schedule": "cosine:zero_terminal_snr=true", "model__prediction": "v"}
@@ -64,7 +64,7 @@ def test_a_record_is_kept_and_read_again(monkeypatch: pytest.MonkeyPatch) -> Non
         raise AssertionError("the images were read again")
 
     with monkeypatch.context() as patch:
-        patch.setattr("debiasctl.evaluation.likelihood.load_data", refuse)
+        patch.setattr("debiasctl.evaluation.likelihood.likelihood.load_data", refuse)
         assert measure("plain", *QUICK) == records
     for changed in (["--seed", "1"], ["--num", "5"], ["--draws", "3"], ["--terms", "6"], ["--weights", "raw"]):
         (other,) = measure("plain", "--method", "bound", "--num", "6", "--terms", "5", *changed)
@@ -137,7 +137,7 @@ def test_what_cannot_be_meant_is_refused(arguments: list[str], message: str) -> 
 def test_a_place_that_cannot_be_written_is_refused_before_any_work(
     what: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("debiasctl.evaluation.likelihood.likelihood", None)
+    monkeypatch.setattr("debiasctl.evaluation.likelihood.likelihood.likelihood", None)
     place = tmp_path / "file" if what == "--plot" else find_run("plain").evaluations_dir
     place.write_text("x")
     more = ["--plot", place / "x.png"] if what == "--plot" else []

@@ -12,7 +12,8 @@ from debiasctl.cli.completion import complete_kind, complete_plugin, complete_ru
 from debiasctl.cli.locations import data_location
 from debiasctl.cli.output import format_bytes, note, print_json, print_pairs, print_table
 from debiasctl.errors import UsageError
-from debiasctl.runs import create_run, new_status
+from debiasctl.runs.status import new_status
+from debiasctl.runs.store import create_run
 from debiasctl.training.loop import Progress
 
 

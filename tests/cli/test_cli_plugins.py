@@ -11,7 +11,7 @@ import torch
 from tiny import OPTIONS, debiasctl, error_of, succeed, write_distribution
 
 from debiasctl.cli.completion import complete_any_plugin, complete_plugin
-from debiasctl.runs import find_run
+from debiasctl.runs.store import find_run
 
 WEIGHTING = '''
 """A weighting of somebody else."""

@@ -8,8 +8,9 @@ from typer.testing import CliRunner
 from debiasctl import paths
 from debiasctl.cli import runs as cli
 from debiasctl.errors import DebiasctlError, RunNameError, UsageError
-from debiasctl.runs import Run, append_metrics, create_run, new_status, run_names
-from debiasctl.specs import validate_spec
+from debiasctl.runs.status import new_status
+from debiasctl.runs.store import Run, append_metrics, create_run, run_names
+from debiasctl.specs.resolve import validate_spec
 
 
 def make_run(name: str, **changes: object) -> Run:

@@ -6,7 +6,7 @@ import pytest
 from PIL import Image
 from tiny import OPTIONS, error_of, succeed
 
-from debiasctl.runs import find_run
+from debiasctl.runs.store import find_run
 
 DRAW = ("--num", "5", "--steps", "3", "--seed", "7")
 

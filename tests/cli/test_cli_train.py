@@ -10,7 +10,7 @@ from typer.testing import CliRunner
 
 from debiasctl import paths
 from debiasctl.cli.app import app
-from debiasctl.runs import find_run, read_metrics, run_names
+from debiasctl.runs.store import find_run, read_metrics, run_names
 
 
 def nothing_written(home: Path) -> bool:

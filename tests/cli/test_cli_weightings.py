@@ -14,8 +14,8 @@ import torch
 from tiny import debiasctl, error_of, succeed
 
 from debiasctl import registry
+from debiasctl.analysis.weight_curves import schedule_process
 from debiasctl.cli.app import main
-from debiasctl.weight_curves import schedule_process
 
 ZERO = "linear:zero_terminal_snr=true"
 NAMES = sorted(record.name for record in registry.records("weightings") if record.distribution == "debiasctl")
@@ -174,13 +174,13 @@ def test_a_broken_weighting_is_named_and_left_out(tmp_path: Path, monkeypatch: p
 
 
 def test_a_plot_is_written_where_it_was_asked_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """What is in the picture is tested with debiasctl.plots."""
+    """What is in the picture is tested with debiasctl.analysis.weight_plot."""
     seen: dict[str, Any] = {}
 
     def record(path: Path, curves: Any, **settings: Any) -> None:
         seen.update(path=path, names=list(curves.weights), units=curves.units, density=curves.density, **settings)
 
-    monkeypatch.setattr("debiasctl.plots.plot_weights", record)
+    monkeypatch.setattr("debiasctl.analysis.weight_plot.plot_weights", record)
     monkeypatch.chdir(tmp_path)
     assert succeed("weightings", "plot").out == "weights.png\n"
     density = seen.pop("density")
@@ -202,7 +202,7 @@ def test_a_plot_is_written_where_it_was_asked_for(tmp_path: Path, monkeypatch: p
 
 def test_a_way_of_drawing_plots_the_objective_of_its_base(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     seen: list[Any] = []
-    monkeypatch.setattr("debiasctl.plots.plot_weights", lambda path, curves, **_: seen.append(curves))
+    monkeypatch.setattr("debiasctl.analysis.weight_plot.plot_weights", lambda path, curves, **_: seen.append(curves))
     for timesteps in ("importance", "uniform", "importance:base=speed", "speed"):
         succeed("weightings", "plot", "--timesteps", timesteps, "--out", tmp_path / "a.png")
     for drawn, base in (seen[:2], seen[2:]):

@@ -113,7 +113,7 @@ def test_debug_shows_the_traceback_and_nothing_else_does(monkeypatch: pytest.Mon
 
 
 def test_a_bug_ends_as_one_message_too(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("debiasctl.runs.find_run", lambda text: 1 / 0)
+    monkeypatch.setattr("debiasctl.runs.store.find_run", lambda text: 1 / 0)
     outcome = debiasctl("sample", "a")
     assert outcome.code == 1
     assert outcome.err.startswith("error: ZeroDivisionError: division by zero\nThis looks like a bug")
@@ -123,7 +123,7 @@ def test_the_systems_errors_name_the_file(monkeypatch: pytest.MonkeyPatch) -> No
     def fail(text: str) -> None:
         raise PermissionError(13, "Permission denied", "/some/file")
 
-    monkeypatch.setattr("debiasctl.runs.find_run", fail)
+    monkeypatch.setattr("debiasctl.runs.store.find_run", fail)
     assert error_of("sample", "a", code=1) == "Permission denied (/some/file)\n"
 
 

@@ -10,8 +10,9 @@ from tiny import make_spec
 
 from debiasctl.comparison.tables import compare, spec_differences
 from debiasctl.errors import ComparisonError, UsageError
-from debiasctl.evaluation.intervals import METHOD, SHARE_METHOD
-from debiasctl.runs import Run, create_run, new_status
+from debiasctl.evaluation.uncertainty.intervals import METHOD, SHARE_METHOD
+from debiasctl.runs.status import new_status
+from debiasctl.runs.store import Run, create_run
 
 MEASURED = {"dataset": "digits", "dataset_hash": "ab", "features": "local", "features_identity": "cd", "num": 100,
             "sampler": "ddim", "steps": 50, "seed": 0, "weights": "ema", "class": None}  # fmt: skip

@@ -8,10 +8,10 @@ from real_data import digits_dataset
 from torch import Tensor, nn
 
 from debiasctl import registry
+from debiasctl.analysis.weight_curves import schedule_process
 from debiasctl.diffusion.loss import weighted_losses
 from debiasctl.diffusion.objective import Draw, Objective
 from debiasctl.diffusion.parameterization import Parameterization
-from debiasctl.weight_curves import schedule_process
 
 T = 20
 SCHEDULES = (f"cosine:num_timesteps={T}", f"linear:num_timesteps={T},beta_end=0.015")

@@ -11,12 +11,12 @@ from scipy import stats
 from torch import Tensor
 
 from debiasctl import registry
+from debiasctl.analysis.weight_curves import schedule_process
 from debiasctl.diffusion.loss import weighted_losses
 from debiasctl.diffusion.objective import Draw, Objective
 from debiasctl.diffusion.parameterization import Parameterization
 from debiasctl.diffusion.weighting import weight_in
 from debiasctl.errors import DebiasctlError
-from debiasctl.weight_curves import schedule_process
 
 ZERO = "linear:zero_terminal_snr=true"
 SETTINGS = (("eps", "linear"), ("v", "linear"), ("eps", "cosine"), ("v", "cosine"), ("v", ZERO), ("edm", "edm"))

@@ -2,6 +2,7 @@ import pytest
 import torch
 from diffusers.schedulers.scheduling_ddim import rescale_zero_terminal_snr as diffusers_rescale
 
+from debiasctl.builtin.schedules.linear import Linear
 from debiasctl.diffusion.process import (
     DiffusionProcess,
     alphas_cumprod_from_betas,
@@ -11,7 +12,6 @@ from debiasctl.diffusion.process import (
     rescale_zero_terminal_snr,
 )
 from debiasctl.errors import UsageError
-from debiasctl.schedules.linear import Linear
 
 SCHEDULES = ("linear", "scaled-linear", "cosine", "sigmoid")
 

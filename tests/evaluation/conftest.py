@@ -2,8 +2,8 @@ import pytest
 import torch
 from real_data import as_dataset, digits_dataset
 
-from debiasctl.features.local import Local
-from debiasctl.features.pixels import Pixels
+from debiasctl.builtin.features.local import Local
+from debiasctl.builtin.features.pixels import Pixels
 
 
 @pytest.fixture(scope="session")

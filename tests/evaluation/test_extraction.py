@@ -3,10 +3,10 @@ import torch
 
 from debiasctl.api import ArraySplit
 from debiasctl.errors import EvaluationError
-from debiasctl.evaluation.colour import mean_colours, mean_squares
 from debiasctl.evaluation.extraction import FEATURES, PIXELS, SPATIAL, PixelStatistics, extract
+from debiasctl.evaluation.metrics.colour import mean_colours, mean_squares
+from debiasctl.evaluation.metrics.spectrum import radial_power
 from debiasctl.evaluation.observed import observe
-from debiasctl.evaluation.spectrum import radial_power
 
 
 class Batches:

@@ -7,9 +7,6 @@ import torch
 
 from debiasctl.api import ArraySplit, LoadedDataset
 from debiasctl.errors import EvaluationError, UsageError
-from debiasctl.evaluation.distances import gaussian_moments
-from debiasctl.evaluation.intervals import Jackknife, difference_interval
-from debiasctl.evaluation.jackknife import Division
 from debiasctl.evaluation.measure import (
     Measurement,
     available_metrics,
@@ -18,8 +15,11 @@ from debiasctl.evaluation.measure import (
     distance_names,
     measure,
 )
-from debiasctl.evaluation.reference import fixed_reference
-from debiasctl.evaluation.statistics_file import read_statistics, write_statistics
+from debiasctl.evaluation.metrics.distances import gaussian_moments
+from debiasctl.evaluation.reference.reference import fixed_reference
+from debiasctl.evaluation.reference.statistics_file import read_statistics, write_statistics
+from debiasctl.evaluation.uncertainty.intervals import Jackknife, difference_interval
+from debiasctl.evaluation.uncertainty.jackknife import Division
 
 DISTANCES = ["fd_local", "kd_local"]
 NEIGHBOURS = ["precision", "recall", "density", "coverage", "nearest_train_gap", "memorised_share"]

@@ -4,7 +4,7 @@ from pathlib import Path
 import pytest
 from tiny import make_spec, train
 
-from debiasctl.runs import Run
+from debiasctl.runs.store import Run
 
 
 @pytest.fixture(scope="session")

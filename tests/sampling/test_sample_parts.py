@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from debiasctl.errors import Interrupted, RunError
-from debiasctl.runs import Run
+from debiasctl.runs.store import Run
 from debiasctl.sampling import SampleRequest, Samples, drawing, make_request, sample
 from debiasctl.sampling.drawing import Drawer, Drawn, automatic_batch_size, group_size
 from debiasctl.sampling.image_files import count_images, read_array, read_blocks, save_npz

@@ -13,7 +13,7 @@ import pytest
 import torch
 from tiny import error_of
 
-from debiasctl.runs import Run
+from debiasctl.runs.store import Run
 from debiasctl.sampling import make_request, sample
 
 

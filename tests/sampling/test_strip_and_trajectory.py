@@ -9,11 +9,11 @@ import torch
 from PIL import Image
 from tiny import error_of, make_spec, succeed, train, write_distribution
 
-from debiasctl.counter_random import Stream, normal
-from debiasctl.runs import Run, find_run
+from debiasctl.compute.counter_random import Stream, normal
+from debiasctl.data.pixels import to_uint8
+from debiasctl.runs.store import Run, find_run
 from debiasctl.sampling import make_request, sample
 from debiasctl.sampling.trajectory import trajectory
-from debiasctl.training.data import to_uint8
 
 CPU = torch.device("cpu")
 

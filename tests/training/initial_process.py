@@ -8,7 +8,7 @@ from typing import Any
 import torch
 
 from debiasctl.errors import UsageError
-from debiasctl.runs import Run
+from debiasctl.runs.store import Run
 from debiasctl.training import initial
 
 

@@ -20,19 +20,14 @@ from safetensors.torch import load_file
 from tiny import make_spec, same_state, set_up_tiny, stored_state, train
 
 from debiasctl.errors import CheckpointError, DebiasctlError, Interrupted, TrainingError
-from debiasctl.runs import Run, create_run, find_run, new_status
+from debiasctl.models.checkpoint_files import prune_checkpoints, verify, write_checkpoint
+from debiasctl.runs.status import new_status
+from debiasctl.runs.store import Run, create_run, find_run
 from debiasctl.training import checkpoints
-from debiasctl.training.checkpoints import (
-    CheckpointWriter,
-    load_last,
-    prune_checkpoints,
-    save_checkpoint,
-    verify,
-    write_checkpoint,
-)
-from debiasctl.training.setup import Training
+from debiasctl.training.checkpoints import CheckpointWriter, load_last, save_checkpoint
 from debiasctl.training.state import HostMemory, capture, restore
 from debiasctl.training.step import train_step
+from debiasctl.training.training import Training
 
 SUMS = {"loss": 1.5, "num": 3}
 

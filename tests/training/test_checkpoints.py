@@ -8,12 +8,12 @@ from safetensors.torch import load_file
 from tiny import digits, error_of, make_spec, resume, same_state, stored_state, train
 
 from debiasctl.errors import CheckpointError, DebiasctlError, TrainingError, UsageError
-from debiasctl.runs import Run, create_run, find_run, new_status, read_metrics
+from debiasctl.models.build import build_network
+from debiasctl.models.checkpoint_files import load_weights, verify
+from debiasctl.runs.status import new_status
+from debiasctl.runs.store import Run, choose_step, create_run, find_run, read_metrics
 from debiasctl.training import checkpoints
-from debiasctl.training.checkpoints import load_weights, verify
-from debiasctl.training.chosen_step import choose_step
 from debiasctl.training.origin import content_section
-from debiasctl.training.setup import build_network
 
 
 def untrained_run(name: str = "run") -> Run:

@@ -11,7 +11,7 @@ import pytest
 from tiny import OPTIONS, debiasctl, error_of, make_spec, succeed, train
 
 from debiasctl.errors import UsageError
-from debiasctl.runs import Run, run_names
+from debiasctl.runs.store import Run, run_names
 from debiasctl.training.checks import check_sharing
 
 TRAIN = ("train", "digits", *OPTIONS, "--device", "cpu")
@@ -148,7 +148,7 @@ def test_a_sharded_run_in_one_process_says_how_it_can_go_on(started: list[int]) 
 # ---------------------------------------------------------------- SIGTERM before torchrun handles it
 
 
-@pytest.mark.parametrize("moment", ["debiasctl.training.checks.check_trackers", "debiasctl.specs.resolve_spec"])
+@pytest.mark.parametrize("moment", ["debiasctl.compute.device.check_trackers", "debiasctl.specs.resolve.resolve_spec"])
 def test_sigterm_before_processes_start_is_told(
     moment: str, started: list[int], monkeypatch: pytest.MonkeyPatch, debiasctl_home: Path
 ) -> None:

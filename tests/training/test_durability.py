@@ -28,11 +28,12 @@ from tiny import (
     train,
 )
 
-from debiasctl import files, metrics_file
+from debiasctl import files
 from debiasctl.errors import CheckpointError, UsageError
-from debiasctl.runs import Run, find_run, read_metrics
-from debiasctl.specs import RunSpec
-from debiasctl.training.checkpoints import verify
+from debiasctl.models.checkpoint_files import verify
+from debiasctl.runs import metrics as metrics_file
+from debiasctl.runs.store import Run, find_run, read_metrics
+from debiasctl.specs.sections import RunSpec
 
 DROPOUT = "dit:hidden_size=16,depth=1,num_heads=2,dropout=0.3"  # draws from torch's own generator
 KILLED = {"model__backbone": DROPOUT, "data__horizontal_flip": True, "training__steps": 60,

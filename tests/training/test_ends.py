@@ -9,12 +9,12 @@ import torch
 from accelerate import Accelerator
 from tiny import LOCATION, assert_same_end, make_spec, resume, train
 
+from debiasctl.compute.signals import StopSignals
 from debiasctl.errors import Interrupted, TrainingError
-from debiasctl.runs import find_run
+from debiasctl.models.checkpoint_files import remove_leftovers
+from debiasctl.runs.store import find_run
 from debiasctl.training import session
-from debiasctl.training.checkpoints import remove_leftovers
 from debiasctl.training.session import Conduct
-from debiasctl.training.signals import StopSignals
 
 GLOO = "[../third_party/gloo/gloo/transport/tcp/pair.cc:534] Connection closed by peer [127.0.0.1]:4711"
 NCCL = "ncclRemoteError: A call failed possibly due to a network error or a remote process exited prematurely."

@@ -2,7 +2,7 @@ import pytest
 import torch
 from tiny import BACKBONE, LOCATION, digits, make_spec, set_up_tiny
 
-from debiasctl.specs import resolve_spec
+from debiasctl.specs.resolve import resolve_spec
 from debiasctl.training.estimate import estimate
 
 UNET = "unet:channels=32,channel_mult=[1,2],num_res_blocks=1,attention_resolutions=[4]"

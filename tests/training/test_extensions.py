@@ -8,7 +8,7 @@ import pytest
 from tiny import make_spec, resume, same_state, stored_state, train, write_distribution
 
 from debiasctl.errors import CheckpointError, Interrupted
-from debiasctl.runs import find_run
+from debiasctl.runs.store import find_run
 
 CODE = '''
 """Writes down when it is called, and pulls the weights towards 0."""

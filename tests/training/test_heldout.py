@@ -4,9 +4,10 @@ import pytest
 import torch
 from tiny import digits, make_spec
 
-from debiasctl import counter_random
-from debiasctl.counter_random import Stream
-from debiasctl.training.heldout import LOG_SNR_EDGES, HeldoutSet, heldout_errors
+from debiasctl.compute import counter_random
+from debiasctl.compute.counter_random import Stream
+from debiasctl.data.heldout_set import HeldoutSet
+from debiasctl.training.heldout import LOG_SNR_EDGES, heldout_errors
 from debiasctl.training.setup import build_objective
 
 NUM = 20

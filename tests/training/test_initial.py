@@ -9,8 +9,8 @@ from tiny import BACKBONE, make_spec, set_up_tiny, train
 from torch import nn
 
 from debiasctl.errors import CheckpointError, UsageError
-from debiasctl.runs import Run
-from debiasctl.training.checkpoints import load_weights
+from debiasctl.models.checkpoint_files import load_weights
+from debiasctl.runs.store import Run
 from debiasctl.training.initial import initial_weights, load_initial
 
 

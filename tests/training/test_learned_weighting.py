@@ -9,9 +9,9 @@ from torch import Tensor
 
 from debiasctl.diffusion.loss import uncertain_losses, weighted_losses
 from debiasctl.diffusion.weighting import bounded_snr
-from debiasctl.specs import load_stored_spec
-from debiasctl.training.setup import Training
+from debiasctl.specs.resolve import load_stored_spec
 from debiasctl.training.step import train_step
+from debiasctl.training.training import Training
 
 TOLERANCE = 0.1  # of u, which is a logarithm: 10 % of the loss level
 EDM = {"model__prediction": "edm", "diffusion__schedule": "edm", "loss__timesteps": "lognormal",

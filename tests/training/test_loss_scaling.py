@@ -8,8 +8,10 @@ import torch
 from tiny import digits, make_spec, set_up_tiny
 from torch import Tensor, nn
 
-from debiasctl.training.setup import Training, make_accelerator, set_up
+from debiasctl.compute.device import make_accelerator
+from debiasctl.training.setup import set_up
 from debiasctl.training.step import train_step
+from debiasctl.training.training import Training
 
 SPEC = make_spec(loss__weighting="uncertainty", optimizer__clip_grad_norm=0.1)
 

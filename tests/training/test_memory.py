@@ -11,8 +11,9 @@ import pytest
 import torch
 from tiny import BACKBONE, digits, make_spec
 
+from debiasctl.compute.memory import available_memory
 from debiasctl.training.estimate import Estimate, estimate
-from debiasctl.training.memory import available_memory, memory_advice
+from debiasctl.training.memory import memory_advice
 
 CPU, CUDA = torch.device("cpu"), torch.device("cuda")
 GB, MB = 10**9, 10**6

@@ -4,7 +4,7 @@ import pytest
 import torch
 from tiny import make_spec, set_up_tiny, train
 
-from debiasctl.runs import read_metrics
+from debiasctl.runs.store import read_metrics
 from debiasctl.training.guard import Settled
 from debiasctl.training.heldout import bin_edges
 from debiasctl.training.meters import MACHINE_FIELDS, Meter, flops_per_image, peak_memory

@@ -14,7 +14,7 @@ from safetensors.torch import load_file
 from tiny import error_of, make_spec, metrics, stored_state, train
 
 from debiasctl.cli.launch import without_option
-from debiasctl.runs import Run
+from debiasctl.runs.store import Run
 
 STEPS = 20
 SETTINGS = {

@@ -17,11 +17,11 @@ from tiny import assert_same_end, debiasctl, error_of, make_spec, resume, same_s
 
 from debiasctl.api import DataLocation
 from debiasctl.errors import DataError, Interrupted, RunBusyError, UsageError
-from debiasctl.runs import Run, find_run
-from debiasctl.specs import resolve_spec
+from debiasctl.models.checkpoint_files import CheckpointState
+from debiasctl.runs.store import Run, find_run
+from debiasctl.specs.resolve import resolve_spec
 from debiasctl.training import checkpoints
 from debiasctl.training.session import Conduct, start
-from debiasctl.training.state import CheckpointState
 
 DROPOUT = "dit:hidden_size=16,depth=1,num_heads=2,dropout=0.3"  # draws from torch's own generator
 LONG = {"model__backbone": DROPOUT, "data__horizontal_flip": True, "training__steps": 120,
@@ -92,7 +92,7 @@ def interrupt_twice(progress) -> None:
 
 
 def test_a_second_signal_acts_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("debiasctl.training.signals._SAME_SIGNAL_SECONDS", -1)
+    monkeypatch.setattr("debiasctl.compute.signals._SAME_SIGNAL_SECONDS", -1)
     with pytest.raises(KeyboardInterrupt):
         train("run", make_spec(), interrupt_twice)
     assert find_run("run").status().state == "interrupted"
@@ -255,7 +255,7 @@ def test_a_run_killed_after_its_last_checkpoint_can_be_finished() -> None:
 
 
 def test_one_process_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("debiasctl.run_lock._GRACE_SECONDS", 0.05)
+    monkeypatch.setattr("debiasctl.runs.lock._GRACE_SECONDS", 0.05)
     run = train("run", make_spec())
     with run.lock():
         message = error_of("train", "--resume", "run", "--steps", "9", code=1)

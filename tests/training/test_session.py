@@ -11,9 +11,9 @@ import torch
 from tiny import error_of, make_spec, resume, same_state, stored_state, succeed, train, write_distribution
 
 from debiasctl.errors import CheckpointError, DebiasctlError, TrainingError
-from debiasctl.runs import find_run
+from debiasctl.models.checkpoint_files import verify
+from debiasctl.runs.store import find_run
 from debiasctl.training import loop
-from debiasctl.training.checkpoints import verify
 
 SCHEME = """
 from debiasctl.api import PluginOptions

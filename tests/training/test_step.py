@@ -7,11 +7,12 @@ import torch
 from tiny import digits, make_spec, randomize, set_up_tiny, write_distribution
 from torch.distributions import Normal, kl_divergence
 
-from debiasctl import counter_random
-from debiasctl.counter_random import Stream
+from debiasctl.compute import counter_random
+from debiasctl.compute.counter_random import Stream
 from debiasctl.errors import TrainingError
-from debiasctl.specs import OptimizerSection
-from debiasctl.training.setup import build_network, build_objective
+from debiasctl.models.build import build_network
+from debiasctl.specs.sections import OptimizerSection
+from debiasctl.training.setup import build_objective
 from debiasctl.training.step import learning_rate, train_step
 
 ALPHAS_CUMPROD = torch.cumprod(1 - torch.linspace(1e-4, 0.02, 1000, dtype=torch.float64), dim=0)

@@ -10,8 +10,8 @@ from PIL import Image
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from tiny import LOCATION, make_spec
 
-from debiasctl.monitoring import Monitor
-from debiasctl.runs import Run, read_metrics
+from debiasctl.runs.store import Run, read_metrics
+from debiasctl.training.monitor import Monitor
 from debiasctl.training.session import Conduct, start
 from debiasctl.training.tracking import scalars, track_image
 

@@ -5,14 +5,15 @@ import pytest
 import torch
 from PIL import Image
 
-from debiasctl import counter_random
 from debiasctl.api import ArraySplit, DataLocation
-from debiasctl.counter_random import Stream
-from debiasctl.datasets import decoded_images
+from debiasctl.builtin.datasets._support import decoded_images
+from debiasctl.compute import counter_random
+from debiasctl.compute.counter_random import Stream
+from debiasctl.data.pixels import to_model_space, to_uint8
 from debiasctl.errors import DataError
-from debiasctl.refs import PluginRef
-from debiasctl.registry import create
-from debiasctl.training.data import BatchSource, resident, to_model_space, to_uint8
+from debiasctl.registry.entry_points import create
+from debiasctl.registry.refs import PluginRef
+from debiasctl.training.batches import BatchSource, resident
 
 CPU = torch.device("cpu")
 

@@ -1,0 +1,136 @@
+"""What MNIST and Fashion-MNIST share: four idx files, found where they lie or downloaded by torchvision."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, ClassVar
+
+import torch
+
+from debiasctl.api import ArraySplit, DataLocation, DatasetInfo, LoadedDataset, PluginOptions
+from debiasctl.builtin.datasets._support.arrays import hash_splits
+from debiasctl.builtin.datasets._support.downloads import cached_folder, fetch, not_found
+from debiasctl.builtin.datasets._support.idx import read_idx, read_idx_shape
+from debiasctl.errors import DataError
+
+_SIZE = 28
+_TRAIN, _HELDOUT = "train", "t10k"
+_KINDS = ("images-idx3", "labels-idx1")
+
+
+RECOMMENDED: dict[str, Any] = {
+    "data": {"horizontal_flip": False},
+    "model": {"backbone": {"name": "dit", "options": {"patch_size": 4}}, "prediction": "eps"},
+    "diffusion": {"schedule": "linear"},
+    "optimizer": {"lr": 5e-4, "warmup_steps": 200, "decay": "cosine", "weight_decay": 0.0, "clip_grad_norm": 1.0},
+    "ema": {"decay": 0.999},
+    "training": {"steps": 5000, "batch_size": 128, "checkpoint_every": 1000, "heldout_every": 500},
+}
+
+
+class IdxDataset:
+    """Base of data sets of 28x28 grey images in ten classes, kept as MNIST keeps them."""
+
+    class Options(PluginOptions):
+        """There is nothing to choose."""
+
+    title: ClassVar[str]
+    name: ClassVar[str]  # as the data set is called in commands and in the cache
+    torchvision_name: ClassVar[str]  # torchvision's class, and the folder that it puts the files in
+    classes: ClassVar[tuple[str, ...]]
+    # The files of MNIST, Fashion-MNIST and KMNIST have the same names: the labels tell them apart.
+    first_labels: ClassVar[tuple[int, ...]]
+    system_folders: ClassVar[tuple[Path, ...]] = ()
+
+    def __init__(self, options: PluginOptions) -> None:
+        self.options = options
+
+    def info(self, location: DataLocation) -> DatasetInfo:
+        """From the files' headers where there are files, and otherwise as published."""
+        files = self._find(location)
+        if files is None:
+            return DatasetInfo(_SIZE, 1, self.classes, 60_000, 10_000)
+        counts = {part: read_idx_shape(files[part][1], ndim=1)[0] for part in (_TRAIN, _HELDOUT)}
+        return DatasetInfo(_SIZE, 1, self.classes, counts[_TRAIN], counts[_HELDOUT])
+
+    def recommended(self, location: DataLocation) -> Mapping[str, Any]:
+        """A run of minutes on a GPU, and of an hour or less on a CPU."""
+        return RECOMMENDED
+
+    def load(self, location: DataLocation) -> LoadedDataset:
+        """Read the four files in place, downloading them into the cache where they are not to be found."""
+        files = self._find(location)
+        if files is None:
+            fetch(cached_folder(location, self.name), self._download, help_text=self._help(location))
+            files = self._find(location)
+        if files is None:
+            raise DataError(self._help(location))
+        train, heldout = (self._read_part(*files[part]) for part in (_TRAIN, _HELDOUT))
+        assert train.targets is not None
+        first = tuple(train.targets[: len(self.first_labels)].tolist())
+        if first != self.first_labels:
+            raise DataError(
+                f"{files[_TRAIN][1]} is not {self.title}'s: its labels start {first} and not {self.first_labels}. "
+                f"Several data sets name their files alike; point --data-dir or DEBIASCTL_DATA at {self.title}'s"
+            )
+        content_hash = hash_splits({"name": self.name, "classes": self.classes}, [train, heldout])
+        info = DatasetInfo(_SIZE, 1, self.classes, len(train), len(heldout))
+        return LoadedDataset(info, train, heldout, content_hash)
+
+    def _folders(self, location: DataLocation) -> list[Path]:
+        root = location.data_dir
+        given = []
+        if root is not None:
+            names = dict.fromkeys((self.torchvision_name, self.name))
+            given = [root, root / "raw", *(root / name / sub for name in names for sub in ("", "raw"))]
+        cached = cached_folder(location, self.name) / self.torchvision_name / "raw"
+        return [*given, *self.system_folders, cached]
+
+    def _find(self, location: DataLocation) -> dict[str, tuple[Path, Path]] | None:
+        """(images file, labels file) of each part, out of the first folder that holds all four."""
+        for folder in self._folders(location):
+            found = {part: _part_files(folder, part) for part in (_TRAIN, _HELDOUT)}
+            whole = {part: (files[0], files[1]) for part, files in found.items() if len(files) == 2}
+            if len(whole) == 2:
+                return whole
+        return None
+
+    def _read_part(self, images_file: Path, labels_file: Path) -> ArraySplit:
+        images = torch.tensor(read_idx(images_file, ndim=3))
+        labels = torch.tensor(read_idx(labels_file, ndim=1)).long()
+        if images.shape[1:] != (_SIZE, _SIZE):
+            raise DataError(f"{images_file} holds images of {tuple(images.shape[1:])} pixels; {self.title}'s are 28x28")
+        if len(images) != len(labels) or not len(labels):
+            raise DataError(f"{images_file} holds {len(images)} images and {labels_file} {len(labels)} labels")
+        if int(labels.max()) >= len(self.classes):
+            raise DataError(f"{labels_file} holds label {int(labels.max())}; {self.title}'s are 0 to 9")
+        return ArraySplit(images[:, None], labels)
+
+    def _download(self, folder: Path) -> None:
+        import torchvision
+
+        getattr(torchvision.datasets, self.torchvision_name)(str(folder), download=True)
+
+    def _help(self, location: DataLocation) -> str:
+        notes = []
+        for folder in self._folders(location):
+            names = [path.name for part in (_TRAIN, _HELDOUT) for path in _part_files(folder, part)]
+            if names:
+                notes.append(f"{folder} holds {', '.join(names)} alone")
+        if self.system_folders:
+            notes.append(f"Debian and Ubuntu: apt install dataset-{self.name}")
+        return not_found(
+            self.title,
+            files=[f"{part}-{kind}-ubyte.gz" for part in (_TRAIN, _HELDOUT) for kind in _KINDS],
+            searched=self._folders(location),
+            example=f"{self.torchvision_name}/raw",
+            notes=notes,
+        )
+
+
+def _part_files(folder: Path, part: str) -> list[Path]:
+    """The images file and the labels file of a part, unpacked or packed, as far as the folder holds them."""
+    found = []
+    for kind in _KINDS:
+        either = (folder / f"{part}-{kind}-ubyte{suffix}" for suffix in ("", ".gz"))
+        found += [path for path in either if path.is_file()][:1]
+    return found

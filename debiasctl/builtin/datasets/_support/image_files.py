@@ -1,0 +1,220 @@
+"""The image files of a folder or a zip: their names, and their bytes."""
+
+import io
+import os
+import posixpath
+import struct
+import zipfile
+from bisect import bisect_left
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import IO, Protocol
+
+import numpy as np
+
+from debiasctl.builtin.datasets._support.image_table import ImageFile as ImageFile
+from debiasctl.builtin.datasets._support.image_table import ImageFiles, Names, Table, encode_name
+from debiasctl.errors import DataError, UsageError
+
+EXTENSIONS = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".webp", ".gif", ".tif", ".tiff"})
+SPLIT_FOLDERS = ("train", "val", "test")
+_ENCRYPTED = 0x1  # bit of a zip member's flags
+_FOLDERS_LOOKED_INTO = 100
+
+
+class ImageSource(Protocol):
+    """Where image files are read from; any number of threads may read at once."""
+
+    path: Path
+    files: Sequence[ImageFile]  # sorted by name
+
+    def open(self, name: str) -> IO[bytes]:
+        """A file, to be read from its start."""
+        ...
+
+
+def open_source(path: Path) -> ImageSource:
+    """The images of a folder or a zip.
+
+    Raises:
+        UsageError: there is no such folder or zip.
+        DataError: it cannot be read, or holds no images.
+    """
+    if path.is_dir():
+        source: ImageSource = FolderSource(path)
+    elif path.is_file() and path.suffix.lower() == ".zip":
+        source = ZipSource(path)
+    elif path.exists():
+        raise UsageError(f"{path} is neither a folder nor a .zip of images. Unpack it, and give the folder")
+    else:
+        raise UsageError(f"{path} does not exist. Give a folder or a .zip of images")
+    if not source.files:
+        raise DataError(f"{path} holds no images. Image files end in {', '.join(sorted(EXTENSIONS))}")
+    return source
+
+
+def is_image_name(name: str) -> bool:
+    """Whether a path (with '/') is taken for an image's: by its ending, and unless a part of it is hidden."""
+    if posixpath.splitext(name)[1].lower() not in EXTENSIONS:
+        return False
+    # not by pathlib, which interns each name: Python's table of those never shrinks
+    return not any((part.startswith(".") and part != ".") or part == "__MACOSX" for part in name.split("/"))
+
+
+def holds_images(folder: Path) -> bool:
+    """Whether images lie in a folder or below it, as far as a quick look shows."""
+    for count, (_, _, names) in enumerate(os.walk(folder)):
+        if any(is_image_name(name) for name in names):
+            return True
+        if count == _FOLDERS_LOOKED_INTO:
+            break
+    return False
+
+
+class FolderSource:
+    """The images below a folder. Symbolic links are followed."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        try:
+            self.files: Sequence[ImageFile] = ImageFiles.of(_walk(path, "", ancestors=frozenset()))
+        except OSError as error:
+            raise DataError(f"{error.filename or path} cannot be read: {error.strerror}. Make it readable") from error
+
+    def open(self, name: str) -> IO[bytes]:
+        """A file, to be read from its start."""
+        return open(os.path.join(self.path, name), "rb")
+
+
+class ZipSource:
+    """The images in a zip. A single folder that everything lies in counts as the root."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        members = _Members()
+        try:
+            self._zip = _LeanZipFile(path, members.add)
+        except (OSError, zipfile.BadZipFile, NotImplementedError, ValueError, struct.error) as error:
+            raise DataError(f"{path} cannot be read as a zip: {error}. Pack or fetch it again") from error
+        if members.num_encrypted:
+            raise DataError(
+                f"{path}: {members.num_encrypted} images are encrypted, first {members.first_encrypted}. "
+                "Unpack the zip first"
+            )
+        self._root, self._stored_names = members.root(), members.stored_names
+        names, self._places = members.table.by_name()
+        self._names = _without_prefix(names, len(encode_name(self._root)))
+        self.files: Sequence[ImageFile] = ImageFiles(self._names, self._places[:, :2])
+        doubled = np.flatnonzero(self._names[1:] == self._names[:-1])
+        if len(doubled):
+            raise DataError(f"{path} holds {self.files[int(doubled[0])].name} twice. Pack it again")
+
+    def open(self, name: str) -> IO[bytes]:
+        """A member, unpacked and checked as a whole, for images are read back and forth."""
+        member = zipfile.ZipInfo(self._root + name)
+        member.orig_filename = self._stored_names.get(member.filename, member.filename)
+        row = self._places[bisect_left(self._names, encode_name(name))].tolist()
+        member.file_size, member.CRC, member.header_offset, member.compress_size = row[:4]
+        member.compress_type, member.flag_bits = row[4:]
+        return io.BytesIO(self._zip.read(member))
+
+
+class _Members:
+    """The images among a zip's members, and what is needed to read each."""
+
+    def __init__(self) -> None:
+        self.table = Table()
+        self.stored_names: dict[str, str] = {}  # those that are not used as they stand in the zip
+        self.num_encrypted, self.first_encrypted = 0, ""
+        self._tops: set[str] = set()  # two of the top-level folders, "" for none
+
+    def add(self, member: zipfile.ZipInfo) -> None:
+        """Note a member, unless it is no image."""
+        name = member.filename
+        if member.is_dir() or not is_image_name(name):
+            return
+        if member.flag_bits & _ENCRYPTED:
+            self.first_encrypted = self.first_encrypted or name
+            self.num_encrypted += 1
+        if name != member.orig_filename:
+            self.stored_names[name] = member.orig_filename
+        if len(self._tops) < 2:
+            top, slash, _ = name.partition("/")
+            self._tops.add(top if slash else "")
+        self.table.add(
+            name,
+            member.file_size,
+            member.CRC,
+            member.header_offset,
+            member.compress_size,
+            member.compress_type,
+            member.flag_bits,
+        )
+
+    def root(self) -> str:
+        """The single folder that everything lies in, with a '/', or nothing."""
+        if len(self._tops) == 1 and not self._tops & {"", *SPLIT_FOLDERS}:
+            return f"{next(iter(self._tops))}/"
+        return ""
+
+
+class _LeanZipFile(zipfile.ZipFile):
+    """A zip file that hands on its members as it reads its directory, and keeps none: each would take 700 bytes."""
+
+    def __init__(self, path: Path, take: Callable[[zipfile.ZipInfo], None]) -> None:
+        self._handed_on, self._unnamed = _HandedOn(take), _Nothing()
+        super().__init__(path)
+        for member in self.infolist():  # those that came by another way than the two attributes below
+            take(member)
+
+    @property
+    def filelist(self) -> list[zipfile.ZipInfo]:
+        """What members are appended to."""
+        return self._handed_on
+
+    @filelist.setter
+    def filelist(self, members: list[zipfile.ZipInfo]) -> None: ...
+
+    @property
+    def NameToInfo(self) -> dict[str, zipfile.ZipInfo]:
+        """What members are looked up in by name, which is not done here."""
+        return self._unnamed
+
+    @NameToInfo.setter
+    def NameToInfo(self, members: dict[str, zipfile.ZipInfo]) -> None: ...
+
+
+class _HandedOn(list[zipfile.ZipInfo]):
+    def __init__(self, take: Callable[[zipfile.ZipInfo], None]) -> None:
+        self._take = take
+
+    def append(self, member: zipfile.ZipInfo) -> None:
+        self._take(member)
+
+
+class _Nothing(dict[str, zipfile.ZipInfo]):
+    def __setitem__(self, name: str, member: zipfile.ZipInfo) -> None: ...
+
+
+def _without_prefix(names: Names, length: int) -> Names:
+    """Names without their first `length` bytes."""
+    if not length:
+        return names
+    rows = names.view(np.uint8).reshape(len(names), -1)[:, length:]
+    return np.ascontiguousarray(rows).view(f"S{rows.shape[1]}").ravel()
+
+
+def _walk(folder: Path, prefix: str, *, ancestors: frozenset[str]) -> Iterator[ImageFile]:
+    real = os.path.realpath(folder)
+    if real in ancestors:  # a link that leads back up
+        return
+    with os.scandir(folder) as entries:
+        for entry in entries:
+            name = prefix + entry.name
+            if entry.name.startswith(".") or entry.name == "__MACOSX":
+                continue
+            if entry.is_dir():
+                yield from _walk(folder / entry.name, name + "/", ancestors=ancestors | {real})
+            elif is_image_name(entry.name):
+                status = entry.stat()
+                yield ImageFile(name, (status.st_size, status.st_mtime_ns))

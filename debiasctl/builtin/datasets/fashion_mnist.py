@@ -1,0 +1,30 @@
+"""Fashion-MNIST."""
+
+from pathlib import Path
+
+from debiasctl.builtin.datasets._support.idx_sets import IdxDataset
+
+
+class FashionMNIST(IdxDataset):
+    """70,000 pictures of clothing of 28x28 pixels (arXiv 1708.07747): 60,000 to train on, 10,000 held out.
+
+    Found under --data-dir, where Debian's package dataset-fashion-mnist puts it, or in the cache; otherwise downloaded.
+    """
+
+    title = "Fashion-MNIST"
+    name = "fashion-mnist"
+    torchvision_name = "FashionMNIST"
+    classes = (
+        "T-shirt/top",
+        "Trouser",
+        "Pullover",
+        "Dress",
+        "Coat",
+        "Sandal",
+        "Shirt",
+        "Sneaker",
+        "Bag",
+        "Ankle boot",
+    )
+    first_labels = (9, 0, 0, 3, 0, 2, 7, 2, 5, 5)
+    system_folders = (Path("/usr/share/datasets/fashion-mnist"),)

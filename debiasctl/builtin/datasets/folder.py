@@ -1,0 +1,208 @@
+"""Any folder or zip of images."""
+
+import hashlib
+import json
+import sys
+from collections.abc import Mapping
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Literal
+
+import PIL
+import torch
+from pydantic import Field, field_validator
+
+from debiasctl.api import ArraySplit, DataLocation, DatasetInfo, LoadedDataset, PluginOptions, Split
+from debiasctl.builtin.datasets._support import decoded_images, image_decoding
+from debiasctl.builtin.datasets._support.decoded_images import (
+    Contents,
+    DecodingSplit,
+    Unreadable,
+    check_readable,
+    each_file,
+)
+from debiasctl.builtin.datasets._support.folder_settings import recommended_settings
+from debiasctl.builtin.datasets._support.image_decoding import read_header
+from debiasctl.builtin.datasets._support.image_files import ImageSource, open_source
+from debiasctl.builtin.datasets._support.image_layout import Layout, read_layout
+from debiasctl.builtin.datasets._support.image_table import without
+from debiasctl.errors import UsageError
+from debiasctl.files import content_key
+
+_FORMATS: dict[str, tuple[int, int]] = {}  # image size and channels, by Folder._key
+
+
+class Folder:
+    """A folder or .zip of images (png, jpg, bmp, webp, gif, tiff); class names come from its sub-folders.
+
+    Images lie directly in the folder (no classes) or in one sub-folder for each class. Top-level train/, val/ and
+    test/ are splits: train/ is trained on, val/ is held out, and test/ is where there is no val/ (else it is not
+    read). Without val/ and test/ a share of the images is held out, chosen by a hash of each image's path, so that
+    adding images moves no other. Hidden files and __MACOSX are passed over; a single folder that holds all of a
+    zip counts as its root.
+
+    Images are made 8-bit RGB or grey, whatever their mode: EXIF orientation is applied, transparency laid over
+    white, 16 bits scaled to 8, and of several frames the first is taken. An image of another shape is cropped to its
+    middle square and resized by an antialiased Lanczos filter. Decoded images are kept in the cache.
+    """
+
+    class Options(PluginOptions):
+        """Options of folder."""
+
+        path: str = Field(min_length=1, description="folder or .zip of images")
+        image_size: int | None = Field(
+            None, ge=4, le=1024, description="height and width to bring images to; null: theirs, if all are alike"
+        )
+        mode: Literal["auto", "rgb", "grey"] = Field(
+            "auto", description="rgb, grey, or auto: grey if every file is stored as grey"
+        )
+        heldout: float = Field(0.1, gt=0, lt=1, description="share held out where there is neither val/ nor test/")
+        skip_unreadable: bool = Field(False, description="leave out files that cannot be read, with a warning")
+
+        @field_validator("path")
+        @classmethod
+        def _absolute(cls, path: str) -> str:
+            # a run that is resumed from another folder must find its images
+            return str(Path(path).expanduser().absolute())
+
+    def __init__(self, options: Options) -> None:
+        self.options = options
+
+    def info(self, location: DataLocation) -> DatasetInfo:
+        """From the file names and headers; with `skip_unreadable`, all images are decoded once.
+
+        Raises:
+            UsageError: there is no such folder or zip, or `image_size` is needed.
+            DataError: the layout or a file cannot be read.
+        """
+        contents = decoded_images.read_contents(self._cache(location))
+        if contents is None and self.options.skip_unreadable:
+            contents = self._decoded(location)
+        if contents is not None:
+            return self._info(contents)
+        size, channels = self._format
+        layout = self._layout
+        return DatasetInfo(size, channels, layout.classes, len(layout.train), len(layout.heldout))
+
+    def recommended(self, location: DataLocation) -> Mapping[str, Any]:
+        """Settings by the images' size."""
+        return recommended_settings(self.info(location).image_size)
+
+    def load(self, location: DataLocation) -> LoadedDataset:
+        """The images, decoded now or on an earlier occasion.
+
+        Raises:
+            UsageError, DataError: see `info`.
+        """
+        contents = self._decoded(location)
+        if contents.skipped:
+            decoded_images.logger.warning(
+                "%s: %d unreadable images are left out: %s%s",
+                self._source.path,
+                len(contents.skipped),
+                ", ".join(contents.skipped[:5]),
+                ", ..." if len(contents.skipped) > 5 else "",
+            )
+        array = decoded_images.read_array(self._cache(location), contents)
+        splits: list[Split] = []
+        start = 0
+        for everything in (self._layout.train, self._layout.heldout):
+            files = without(everything, contents.skipped)
+            labels = self._layout.labels(files)
+            targets = None if labels is None else torch.tensor(labels, dtype=torch.int64)
+            if array is None:
+                splits.append(DecodingSplit(self._source, files, targets, contents.image_size, contents.channels))
+            else:
+                splits.append(ArraySplit(array[start : start + len(files)], targets))
+            start += len(files)
+        return LoadedDataset(self._info(contents), splits[0], splits[1], contents.content_hash)
+
+    def _info(self, contents: Contents) -> DatasetInfo:
+        return DatasetInfo(
+            contents.image_size, contents.channels, self._layout.classes, contents.num_train, contents.num_heldout
+        )
+
+    @cached_property
+    def _source(self) -> ImageSource:
+        return open_source(Path(self.options.path))
+
+    @cached_property
+    def _layout(self) -> Layout:
+        return read_layout(self._source.files, self._source.path, heldout_fraction=self.options.heldout)
+
+    @cached_property
+    def _key(self) -> str:
+        """Which images, under which options; the part after the slash changes when the files do."""
+        code = [image_decoding.VERSION, PIL.__version__]
+        listing = hashlib.sha256()
+        for file in self._source.files:
+            listing.update(json.dumps([file.name, *file.stamp]).encode())
+        return f"{content_key(self.options.model_dump())}/{content_key([*code, listing.hexdigest()])}"
+
+    def _cache(self, location: DataLocation) -> Path:
+        return location.cache_dir / "datasets" / "folder" / self._key
+
+    def _decoded(self, location: DataLocation) -> Contents:
+        folder = self._cache(location)
+        contents = decoded_images.read_contents(folder)
+        if contents is None:
+            size, channels = self._format
+            decoded_images.decode_all(
+                folder,
+                self._source,
+                self._layout,
+                image_size=size,
+                channels=channels,
+                skip_unreadable=self.options.skip_unreadable,
+            )
+            contents = decoded_images.read_contents(folder)
+        assert contents is not None
+        return contents
+
+    @property
+    def _format(self) -> tuple[int, int]:
+        """(image size, channels), found out once in a process for one state of the images."""
+        if self._key not in _FORMATS:
+            _FORMATS[self._key] = self._read_format()
+        return _FORMATS[self._key]
+
+    def _read_format(self) -> tuple[int, int]:
+        """(image size, channels), out of the files' headers as far as the options leave it open."""
+        size, mode = self.options.image_size, self.options.mode
+        if size is not None and mode != "auto":
+            return size, 1 if mode == "grey" else 3
+        layout, grey, smallest = self._layout, True, sys.maxsize
+        unreadable: list[Unreadable] = []
+        shapes: dict[tuple[int, int], str] = {}  # two, each with a file of that width and height
+        for files in (layout.train, layout.heldout):
+            for file, header in zip(files, each_file(self._source, files, read_header), strict=True):
+                if isinstance(header, Unreadable):
+                    unreadable.append(header)
+                    continue
+                grey = grey and header.grey
+                smallest = min(smallest, header.width, header.height)
+                if len(shapes) < 2:
+                    shapes.setdefault((header.width, header.height), file.name)
+        num_files = len(layout.train) + len(layout.heldout)
+        if not self.options.skip_unreadable or len(unreadable) == num_files:
+            check_readable(self._source, unreadable, num_files)
+        if mode == "auto":
+            mode = "grey" if grey else "rgb"
+        return size or self._common_size(shapes, smallest), 1 if mode == "grey" else 3
+
+    def _common_size(self, shapes: Mapping[tuple[int, int], str], smallest: int) -> int:
+        """The side of all images; `shapes` are two shapes of them, each with its file, or the only one."""
+        path = self._source.path
+        if list(shapes) == [(smallest, smallest)]:
+            return smallest
+        examples = ", ".join(f"{name} ({width}x{height})" for (width, height), name in shapes.items())
+        what = "images are of different sizes" if len(shapes) > 1 else "images are not square"
+        raise UsageError(
+            f"{path}: {what}: {examples}. Say which size to bring them to, for example: "
+            f"debiasctl train folder:path={path},image_size={_power_of_two(smallest)}"
+        )
+
+
+def _power_of_two(bound: int) -> int:
+    """The largest power of two in [8, 256] that is not above `bound`, or 8."""
+    return min(256, max(8, 1 << (bound.bit_length() - 1)))

@@ -1,0 +1,1 @@
+"""What several feature extractors share: preprocessing, weights files, vision transformers."""

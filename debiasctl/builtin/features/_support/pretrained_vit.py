@@ -1,0 +1,65 @@
+"""What the features of pretrained vision transformers share: how images are resized, and how batches run."""
+
+import hashlib
+import json
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, ClassVar
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from PIL import Image
+from torch import Tensor
+
+from debiasctl.builtin.features._support.preprocessing import num_threads
+
+SIZE = 224
+_CHUNK = 32
+
+
+class PreparedVit(ABC):
+    """Class-token features of a vision transformer in float32, of grey or RGB images of any size, 32 at once.
+
+    Images are resized to 224x224 by Pillow's antialiased bicubic filter in 8 bits, as CLIP's own code does.
+    """
+
+    any_size = True
+    mean: ClassVar[tuple[float, float, float]]
+    std: ClassVar[tuple[float, float, float]]
+
+    def __init__(self, weights: Mapping[str, Tensor], *, dimension: int, sha256: str, device: torch.device) -> None:
+        preprocessing = {"resize": "PIL bicubic, uint8, 224x224", "mean": self.mean, "std": self.std}
+        text = json.dumps({"weights": sha256, "preprocessing": preprocessing}, sort_keys=True)
+        self.identity = hashlib.sha256(text.encode()).hexdigest()
+        self.details: Mapping[str, Any] = {"weights_sha256": sha256, **preprocessing}
+        self.dimension = dimension
+        self._device = device
+        self._weights = {name: tensor.to(device, torch.float32) for name, tensor in weights.items()}
+        self._mean, self._std = (torch.tensor(values, device=device).view(3, 1, 1) for values in (self.mean, self.std))
+
+    @abstractmethod
+    def forward(self, x: Tensor) -> Tensor:
+        """[N, dimension] for normalised x [N, 3, 224, 224]."""
+
+    def __call__(self, images: Tensor) -> Tensor:
+        """float64 [N, dimension] on the CPU, for uint8 [N, 1 or 3, H, W]; grey becomes RGB."""
+        rows = []
+        with (
+            torch.no_grad(),
+            torch.backends.cudnn.flags(enabled=True, deterministic=True, allow_tf32=False),
+            ThreadPoolExecutor(num_threads()) as pool,
+        ):
+            for chunk in torch.split(images.cpu(), _CHUNK):
+                rgb = np.ascontiguousarray(chunk.expand(-1, 3, -1, -1).permute(0, 2, 3, 1).numpy())
+                batch = torch.zeros(_CHUNK, 3, SIZE, SIZE, dtype=torch.uint8)
+                for position, image in enumerate(pool.map(_resized, rgb)):
+                    batch[position] = torch.from_numpy(image).permute(2, 0, 1)
+                x = (batch.to(self._device).float() / 255 - self._mean) / self._std
+                rows.append(self.forward(x)[: len(chunk)])
+        return torch.cat(rows).to(device="cpu", dtype=torch.float64)
+
+
+def _resized(image: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
+    return np.array(Image.fromarray(image).resize((SIZE, SIZE), Image.Resampling.BICUBIC))

@@ -1,0 +1,81 @@
+"""UniPC sampling."""
+
+import math
+from collections.abc import Iterator, Sequence
+from itertools import pairwise
+from typing import Literal
+
+import torch
+from pydantic import Field
+from torch import Tensor
+
+from debiasctl.builtin.samplers.base import GridSampler, Model, Noise, SamplerOptions, Step
+from debiasctl.builtin.samplers.dpm_solver import Past, remember
+from debiasctl.diffusion.grid import Level, Spacing
+
+
+class UniPC(GridSampler):
+    """UniPC, multistep, over the estimates of x0 (Zhao et al., 2023, arXiv 2302.04867, Alg. 1 and 2).
+
+    The estimate at a new level first corrects the images there and then predicts those at the next, so that a step
+    takes one forward. The last level's images are not corrected.
+    """
+
+    class Options(SamplerOptions):
+        """Options of UniPC."""
+
+        spacing: Spacing = Field("log-snr", description="how the steps are spread over the noise levels")
+        order: int = Field(3, ge=1, le=3, description="of the predictor; the corrector raises it by one")
+        variant: Literal["bh1", "bh2"] = Field(
+            "bh2", description="B(h) = h, said to suit few steps without guidance, or e^h - 1"
+        )
+
+    def __init__(self, options: Options) -> None:
+        self.options: UniPC.Options = options
+
+    def steps(self, model: Model, x: Tensor, grid: Sequence[Level], noise: Noise) -> Iterator[Step]:
+        """See `GridSampler.steps`. The first steps, and the last ones to the clean image, are of lower order."""
+        history: list[Past] = []
+        before, order = x, 1
+        for k, (now, after) in enumerate(pairwise(grid), start=1):
+            x0 = model(x, now).x0
+            if history and history[0].level.alpha > 0:  # a step over an infinite log-SNR has no order to raise
+                x = self._update(before, history[:order], now, corrected_by=x0)
+            history = remember(history, now, x0, order=self.options.order)
+            order = len(history)
+            if grid[-1].sigma == 0:
+                order = min(order, len(grid) - k)
+            before = x
+            x = self._update(before, history[:order], after)
+            yield Step(x, x0)
+
+    def _update(self, x: Tensor, past: Sequence[Past], after: Level, *, corrected_by: Tensor | None = None) -> Tensor:
+        """UniP or, given the estimate of x0 at `after`, UniC, from x at the newest level of `past`."""
+        now, m0 = past[0]
+        step = after.half_log_snr - now.half_log_snr
+        x_next = after.sigma / now.sigma * x - after.alpha * math.expm1(-step) * m0
+        ratios = [(level.half_log_snr - now.half_log_snr) / step for level, _ in past[1:]]
+        differences = [(m - m0) / r for (_, m), r in zip(past[1:], ratios, strict=True)]
+        if corrected_by is not None:
+            ratios, differences = [*ratios, 1.0], [*differences, corrected_by - m0]
+        for weight, difference in zip(self._weights(ratios, -step), differences, strict=True):
+            x_next = x_next - after.alpha * weight * difference
+        return x_next
+
+    def _weights(self, ratios: Sequence[float], h: float) -> list[float]:
+        """a_m B(h), from sum_m a_m r_m^(n-1) B(h) = n! h phi_(n+1)(h) for n = 1, 2, ... (arXiv 2302.04867, Thm. 3.1).
+
+        B(h) cancels, but for a single difference: there a_1 = 1/2 is of the order wanted, whatever r_1 and B(h) are.
+        """
+        if not ratios:
+            return []
+        if len(ratios) == 1:
+            return [0.5 * (h if self.options.variant == "bh1" else math.expm1(h))]
+        size = len(ratios)
+        phi = [math.expm1(h) / h - 1]  # h phi_2(h), h phi_3(h), ...
+        for n in range(2, size + 1):
+            phi.append(phi[-1] / h - 1 / math.factorial(n))
+        powers = torch.tensor([[r**n for r in ratios] for n in range(size)], dtype=torch.float64)
+        right = torch.tensor([math.factorial(n) * value for n, value in enumerate(phi, start=1)], dtype=torch.float64)
+        weights: list[float] = torch.linalg.solve(powers, right).tolist()
+        return weights

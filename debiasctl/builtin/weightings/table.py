@@ -1,0 +1,178 @@
+"""A weighting read from a file."""
+
+import csv
+import math
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from pydantic import Field, model_validator
+from torch import Tensor
+
+from debiasctl.api import PluginOptions, Space, WeightingContext
+from debiasctl.builtin.weightings._curves import at_snr
+from debiasctl.diffusion.weighting import SNR_MAX, SNR_MIN, bounded_snr
+from debiasctl.errors import DebiasctlError, UsageError
+
+HEADERS = "'snr,weight' or 't,weight'"
+MAX_ROWS = 100_000
+SLACK = 1e-3  # in log SNR: a table written with four digits still reaches its schedule's ends
+
+
+def read_table(path: Path) -> tuple[str, list[tuple[float, float]]]:
+    """The axis, `snr` or `t`, and the rows of a CSV file with the header `snr,weight` or `t,weight`.
+
+    Raises:
+        ValueError: it cannot be read, has another header, or a row that is not two finite numbers.
+    """
+    try:
+        with open(path.expanduser(), newline="", encoding="utf-8-sig") as stream:
+            lines = [(number, [cell.strip() for cell in row]) for number, row in enumerate(csv.reader(stream), start=1)]
+    except FileNotFoundError as error:
+        raise ValueError(f"table {path}: there is no such file. Give a CSV with the header {HEADERS}") from error
+    except OSError as error:
+        raise ValueError(f"table {path} cannot be read ({error.strerror or error})") from error
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise ValueError(f"table {path} is no CSV text ({error}). Give one with the header {HEADERS}") from error
+    lines = [(number, row) for number, row in lines if any(row)]
+    header = ",".join(lines[0][1]) if lines else ""
+    if header not in ("snr,weight", "t,weight"):
+        raise ValueError(f"table {path}: its header is '{header[:60]}'. It must be {HEADERS}")
+    points = []
+    for number, row in lines[1:]:
+        try:
+            x, weight = map(float, row)
+            if not (math.isfinite(x) and math.isfinite(weight)):
+                raise ValueError("not finite")
+        except ValueError as error:
+            shown = ",".join(row)[:60]
+            raise ValueError(f"table {path}, row {number}: '{shown}' is not two finite numbers") from error
+        points.append((x, weight))
+    return header.partition(",")[0], points
+
+
+def check_points(axis: str, points: tuple[tuple[float, float], ...], *, where: str) -> None:
+    """Judge a table's rows (x, weight); `where` is for messages.
+
+    Raises:
+        ValueError: fewer than 2 rows, a negative x or weight, a t that is no whole number, or an x given twice.
+    """
+    if len(points) < 2:
+        raise ValueError(f"{where} has {len(points)} row{'s' * (len(points) != 1)}. It needs at least 2")
+    if len(points) > MAX_ROWS:
+        raise ValueError(f"{where} has {len(points):,} rows. It may have {MAX_ROWS:,}: the run's spec holds them all")
+    seen = set()
+    for x, weight in points:
+        if x < 0 or (axis == "t" and x != int(x)):
+            wanted = "t must be a whole number, 0 or above" if axis == "t" else "snr must be 0 or above"
+            raise ValueError(f"{where} has a row for {axis} {x:g}; {wanted}")
+        if weight < 0:
+            raise ValueError(f"{where} has weight {weight:g} at {axis} {x:g}; weights must be finite and not negative")
+        place = x if axis == "t" else min(max(x, SNR_MIN), SNR_MAX)
+        if place in seen:
+            raise ValueError(f"{where} has two rows for {axis} {x:g}. Give each {axis} once")
+        seen.add(place)
+
+
+class Table:
+    """Weights from a CSV file with the header `snr,weight` or `t,weight`, in any order of rows.
+
+    Between rows the weight is linear in log SNR (snr 0 stands for 1e-20, the least SNR that a weighting sees), or in t.
+    The file is read when the option is given, and the run's spec holds its rows, so that the file is not needed again.
+    """
+
+    space: Space
+
+    class Options(PluginOptions):
+        """Options of the table."""
+
+        path: Path | None = Field(description="the CSV file, with the header snr,weight or t,weight")
+        space: Space = Field("eps", description="whose squared error the weights are for: eps, x0 or v")
+        axis: Literal["snr", "t"] | None = Field(None, description="what the rows go by (default: as the header says)")
+        points: tuple[tuple[float, float], ...] | None = Field(
+            None, description="the rows; with them the file is not read (default: the file's)"
+        )
+
+        @model_validator(mode="before")
+        @classmethod
+        def _read(cls, data: Any) -> Any:
+            if not isinstance(data, dict):
+                return data
+            path, axis = data.get("path"), data.get("axis")
+            if data.get("points") is not None:
+                return {"path": None, **data}
+            if not isinstance(path, str | Path):
+                return data
+            found, points = read_table(Path(path))
+            if axis not in (None, found):
+                raise ValueError(f"table {path} goes by {found}, as its header says, not by {axis}. Leave axis out")
+            return {**data, "axis": found, "points": points}
+
+        @model_validator(mode="after")
+        def _check(self) -> "Table.Options":
+            if self.points is None:
+                raise ValueError(f"give path, a CSV file with the header {HEADERS}")
+            if self.axis is None:
+                raise ValueError("points need axis: snr or t")
+            check_points(self.axis, self.points, where=f"table {self.path}" if self.path else "table of points")
+            return self
+
+    def __init__(self, options: Options) -> None:
+        assert options.points is not None  # the options' validator saw to it
+        self.options = options
+        self.space = options.space
+        self._x, self._weights = torch.tensor(sorted(options.points), dtype=torch.float64).unbind(dim=1)
+        self._curve: tuple[Tensor, Tensor] | None = None  # SNRs and weights, each float64 [K]
+
+    def at(self, context: WeightingContext) -> "Table":
+        """The table on a schedule; half a step beyond the schedule's ends, the end values hold.
+
+        Raises:
+            UsageError: the schedule reaches beyond the table.
+        """
+        settled = Table(self.options)
+        if self.options.axis == "snr":
+            asked = bounded_snr(context.snr)
+            self._check_covers(asked.min(), asked.max(), slack=math.exp(SLACK))
+            settled._curve = self._x, self._weights
+        else:
+            t = torch.arange(len(context.snr), dtype=torch.float64)
+            self._check_covers(t[0], t[-1])
+            # its rows stand at whole t's, and the process is linear in log SNR between these: so is the table
+            weights = np.interp(t.numpy(), self._x.numpy(), self._weights.numpy())
+            settled._curve = context.snr, torch.from_numpy(weights)
+        return settled
+
+    def _check_covers(self, low: Tensor, high: Tensor, *, slack: float = 1.0) -> None:
+        first, last = bounded_snr(self._x[[0, -1]]) if self.options.axis == "snr" else self._x[[0, -1]]
+        where = f" of {self.options.path}" if self.options.path else ""
+        if self.options.axis == "t" and high < last:
+            raise UsageError(
+                f"weighting table{where} goes on to t = {last:g}, and the schedule ends at t = {high:g}: it is another "
+                "schedule's. Choose the one that it was made for, or give the table by SNR"
+            )
+        if low * slack < first or high > last * slack:
+            name = "SNR" if self.options.axis == "snr" else "t"
+            hint = " (snr 0 is allowed)" if self.options.axis == "snr" else ""
+            raise UsageError(
+                f"weighting table{where} covers {name} "
+                f"{self._x[0]:.4g} to {self._x[-1]:.4g}, and the schedule {name} {low:.4g} to {high:.4g}. "
+                f"Add rows for the rest{hint}, or choose another schedule"
+            )
+
+    def __call__(self, snr: Tensor) -> Tensor:
+        """w_space, by interpolation.
+
+        Raises:
+            UsageError: no schedule is known, and an SNR lies beyond the table.
+            DebiasctlError: no schedule is known, and the table goes by t.
+        """
+        if self._curve is None:
+            if self.options.axis == "t":
+                raise DebiasctlError(
+                    "weighting table goes by t, and so depends on the schedule. Settle it on one by at(context) first"
+                )
+            return self.at(WeightingContext(snr))(snr)
+        levels, weights = self._curve
+        return at_snr(snr, levels=levels, values=weights)

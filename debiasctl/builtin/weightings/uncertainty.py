@@ -1,0 +1,93 @@
+"""The learned uncertainty weighting."""
+
+import copy
+import math
+
+import torch
+from pydantic import Field
+from torch import Tensor, nn
+
+from debiasctl.api import PluginOptions, Space, Weighting, WeightingContext
+from debiasctl.diffusion.weighting import SNR_MAX, SNR_MIN, settle
+from debiasctl.errors import DebiasctlError, UsageError
+from debiasctl.registry.choices import NestedWeighting
+
+
+class LogVariance(nn.Module):
+    """u(c_noise): Fourier features and one linear layer without bias, 0 at the start (EDM2, arXiv 2312.02696, Eq. 21).
+
+    Frequencies ~ N(0, 1) and phases ~ U(0, 1) are drawn from torch's global generator. The sum over the features is
+    divided by √channels, as in EDM2's layers, so that a learning rate means the same whatever their number.
+    """
+
+    frequencies: Tensor
+    phases: Tensor
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.register_buffer("frequencies", torch.randn(channels))
+        self.register_buffer("phases", torch.rand(channels))
+        self.weight = nn.Parameter(torch.zeros(channels))
+
+    def forward(self, log_snr: Tensor) -> Tensor:
+        """u [N] in the weights' dtype, for log-SNR [N], -inf included; c_noise = ln(σ)/4 = -log SNR/8."""
+        c_noise = -log_snr.to(self.weight.dtype).clamp(math.log(SNR_MIN), math.log(SNR_MAX)) / 8
+        features = math.sqrt(2) * torch.cos(2 * math.pi * (c_noise[:, None] * self.frequencies + self.phases))
+        # a product and a sum, and no matrix product, which autocast would take to half precision
+        return (features * self.weight).sum(dim=1) / math.sqrt(len(self.weight))
+
+
+class Uncertainty:
+    """A weighting over a learned variance of its loss, w e^-u error + u (EDM2, arXiv 2312.02696, Eq. 21).
+
+    u(SNR) is trained beside the network and learns the log of the weighted error at each SNR, so that each SNR comes to
+    have the same share in the loss. While u is 0, as at the start, training is that of the base.
+    """
+
+    space: Space
+
+    class Options(PluginOptions):
+        """Options of the uncertainty weighting."""
+
+        base: NestedWeighting = Field("edm", validate_default=True, description="the weighting w; EDM2 has EDM's")
+        channels: int = Field(128, ge=1, description="Fourier features of u")
+        learning_rate: float = Field(1e-2, gt=0, description="of Adam, for u")
+
+    def __init__(self, options: Options) -> None:
+        self.options = options
+        self._base: Weighting = options.base.create("weightings")
+        if hasattr(self._base, "build"):
+            raise UsageError(
+                f"weighting uncertainty: its base '{options.base.name}' is learned itself. Give one that is not"
+            )
+        self.space = self._base.space
+        self.learning_rate = options.learning_rate
+
+    @property
+    def varies(self) -> bool:
+        """Whether the base changes in the course of training."""
+        return bool(getattr(self._base, "varies", False))
+
+    def at(self, context: WeightingContext) -> "Uncertainty":
+        """The same over the settled base."""
+        settled = copy.copy(self)
+        settled._base = settle(self._base, context)
+        return settled
+
+    def __call__(self, snr: Tensor) -> Tensor:
+        """w, the base's.
+
+        Raises:
+            DebiasctlError: somewhere it is 0, where u would fall without end.
+        """
+        weight = self._base(snr)
+        if bool((weight == 0).any()):
+            raise DebiasctlError(
+                f"weighting uncertainty: its base '{self.options.base.name}' is 0 at SNR {snr[weight == 0][0]:.4g}, "
+                "where a learned variance would fall without end. Give a base that is positive everywhere"
+            )
+        return weight
+
+    def build(self) -> nn.Module:
+        """u: log-SNR, float32 [N], to u, float32 [N]."""
+        return LogVariance(self.options.channels)

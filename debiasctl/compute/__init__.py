@@ -1,0 +1,1 @@
+"""Devices, processes, memory, signals and counter-based randomness."""

@@ -1,0 +1,125 @@
+"""Which device computes, in what precision, and what Accelerate is told of it."""
+
+import os
+from collections.abc import Sequence
+
+import torch
+from accelerate import Accelerator
+from accelerate.utils import GradientAccumulationPlugin, InitProcessGroupKwargs
+
+from debiasctl.compute import processes
+from debiasctl.errors import UsageError
+from debiasctl.registry.messages import did_you_mean
+from debiasctl.specs.sections import ComputeSection, RunSpec
+
+_OVERRIDES = (
+    "ACCELERATE_USE_FSDP",
+    "ACCELERATE_USE_DEEPSPEED",
+    "ACCELERATE_USE_MEGATRON_LM",
+    "ACCELERATE_USE_PARALLELISM_CONFIG",
+)
+_TRUE = {"1", "true", "t", "yes", "y", "on"}
+
+COMPILED_STEPS = 5000  # from which on torch.compile's minutes pay for themselves
+
+
+def make_accelerator(
+    device: str, compute: ComputeSection | None = None, *, trackers: Sequence[str] = (), resumed: str | None = None
+) -> Accelerator:
+    """Hugging Face Accelerate on `auto` (a GPU where there is one), `cpu` or `cuda`, for one process or several.
+
+    `resumed` names the run that is gone on with, for messages.
+
+    Raises:
+        UsageError: see `choose_device`, `check_environment`, `check_precision` and `check_trackers`.
+    """
+    compute, chosen = compute or ComputeSection(), choose_device(device)
+    check_environment()
+    check_precision(compute, chosen, resumed=resumed)
+    if compute.deterministic:
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+        torch.use_deterministic_algorithms(True)
+    torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = compute.precision == "tf32"
+    # all stated, for Accelerate would take them from environment variables, which no spec records
+    return Accelerator(
+        cpu=chosen.type == "cpu",
+        mixed_precision=compute.precision if compute.precision in ("bf16", "fp16") else "no",
+        gradient_accumulation_plugin=GradientAccumulationPlugin(num_steps=1),
+        log_with=check_trackers(trackers) or None,
+        dynamo_backend="no",
+        kwargs_handlers=[InitProcessGroupKwargs(timeout=processes.PATIENCE)],
+        project_dir=".",  # the run's folder takes its place once there is one; until then nothing is written
+    )
+
+
+def choose_device(device: str) -> torch.device:
+    """What `auto` (a GPU where there is one), `cpu` or `cuda` stands for here.
+
+    Raises:
+        UsageError: the name is unknown; or CUDA was asked for and there is none.
+    """
+    if device not in ("auto", "cpu", "cuda"):
+        raise UsageError(f"unknown device '{device}'. Allowed: auto, cpu, cuda")
+    if device == "cuda" and not torch.cuda.is_available():
+        raise UsageError("--device cuda: torch sees no CUDA GPU. Use --device cpu, or install a CUDA build of torch")
+    return torch.device("cuda" if device != "cpu" and torch.cuda.is_available() else "cpu")
+
+
+def resolve_compute(spec: RunSpec, device: torch.device) -> RunSpec:
+    """The spec with what is decided by the device written out."""
+    compute, is_gpu = spec.compute, device.type == "cuda"
+    changes: dict[str, object] = {}
+    if compute.precision == "auto":
+        changes["precision"] = "bf16" if is_gpu and torch.cuda.is_bf16_supported() else "fp32"
+    if compute.compile is None:
+        changes["compile"] = is_gpu and spec.training.steps >= COMPILED_STEPS
+    return spec.model_copy(update={"compute": compute.model_copy(update=changes)})
+
+
+def check_environment() -> None:
+    """See that no environment variable makes Accelerate compute otherwise than the spec says.
+
+    Raises:
+        UsageError: one does; configurations of `accelerate launch` set them.
+    """
+    for name in _OVERRIDES:
+        if os.environ.get(name, "").strip().lower() in _TRUE:
+            raise UsageError(
+                f"the environment variable {name} is set, as configurations of accelerate launch do, and would change "
+                "what no spec records. Unset it, or choose another configuration. To share the weights out among "
+                "processes: --set compute.sharding=fsdp"
+            )
+
+
+def check_precision(compute: ComputeSection, device: torch.device, *, resumed: str | None = None) -> None:
+    """See that the device computes in the precision asked for; `resumed` names the run that is gone on with.
+
+    Raises:
+        UsageError: it does not.
+    """
+    if device.type != "cpu" or compute.precision not in ("fp16", "tf32"):
+        return
+    if resumed is None:
+        raise UsageError(f"--precision {compute.precision} needs a CUDA GPU. On a CPU choose fp32, bf16 or fp64")
+    raise UsageError(
+        f"run '{resumed}' is trained in {compute.precision}, which needs a CUDA GPU, and is to go on in it. Resume it "
+        f"on one (--device cuda), or start a new run from its weights: --init-from {resumed} --precision fp32"
+    )
+
+
+def check_trackers(names: Sequence[str]) -> list[str]:
+    """The trackers' names, each known to Accelerate and installed.
+
+    Raises:
+        UsageError: one is not.
+    """
+    from accelerate.tracking import LOGGER_TYPE_TO_CLASS, get_available_trackers
+
+    known = sorted(map(str, LOGGER_TYPE_TO_CLASS))
+    available = list(map(str, get_available_trackers()))
+    for name in names:
+        if name not in known:
+            raise UsageError(f"unknown tracker '{name}'.{did_you_mean(name, known)} Known: {', '.join(known)}")
+        if name not in available:
+            raise UsageError(f"--track {name}: its package is not installed here. For example: pip install {name}")
+    return list(names)

@@ -1,0 +1,27 @@
+"""How much memory there is, and whether an error says that it was too little."""
+
+import sys
+
+import torch
+
+
+def is_out_of_memory(error: Exception) -> bool:
+    """Also where torch's allocator for the CPU says it, in a plain RuntimeError."""
+    return isinstance(error, torch.OutOfMemoryError | MemoryError) or "can't allocate memory" in str(error)
+
+
+def available_memory(device: torch.device) -> int:
+    """Bytes that this process could hold on the device: those that are free, and those that it has."""
+    if device.type == "cuda":
+        return int(torch.cuda.mem_get_info(device)[0]) + int(torch.cuda.memory_reserved(device))
+    import psutil
+
+    own = psutil.Process().memory_info()
+    available = int(psutil.virtual_memory().available) + int(own.rss)
+    if sys.platform != "win32":
+        import resource
+
+        limit = resource.getrlimit(resource.RLIMIT_AS)[0]
+        if limit != resource.RLIM_INFINITY:
+            available = min(available, limit - int(own.vms) + int(own.rss))
+    return available

@@ -1,0 +1,28 @@
+"""The held-out images that a run is measured on."""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from debiasctl.api import Split
+from debiasctl.data.pixels import to_model_space
+from debiasctl.data.subsets import spread_indices
+
+
+@dataclass(frozen=True)
+class HeldoutSet:
+    """The images that are measured: up to `num_images`, evenly spread over the held-out split, ready to use."""
+
+    x0: Tensor  # float [N, C, H, W] in [-1, 1]
+    labels: Tensor | None  # int64 [N]
+
+    @classmethod
+    def of(
+        cls, split: Split, *, num_images: int, conditional: bool, device: torch.device, dtype: torch.dtype
+    ) -> "HeldoutSet":
+        """Read them once."""
+        indices = spread_indices(len(split), num_images)
+        labels = split.labels(indices) if conditional else None
+        x0 = to_model_space(split.images(indices).to(device)).to(dtype)
+        return cls(x0, None if labels is None else labels.to(device))

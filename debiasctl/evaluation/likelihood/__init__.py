@@ -1,0 +1,1 @@
+"""Bits per dimension of held-out images."""

@@ -1,0 +1,169 @@
+"""A run's likelihood of held-out images in bits per dimension: measured once, kept with all that it depends on."""
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from debiasctl.api import DataLocation
+from debiasctl.data.heldout_set import HeldoutSet
+from debiasctl.data.load import load_data
+from debiasctl.diffusion.likelihood import VARIANCES, check_num_steps, strata
+from debiasctl.errors import EvaluationError, UsageError
+from debiasctl.evaluation.likelihood.bits_per_dim import Bound, Draws, Model, Ode, OnProgress, bound_bits, ode_bits
+from debiasctl.files import content_key, write_json
+from debiasctl.models.build import build_network, build_parameterization
+from debiasctl.models.power_profiles import length_name
+from debiasctl.models.weights import load_named_weights, parse_weights
+from debiasctl.registry.messages import did_you_mean
+from debiasctl.runs.store import Run, choose_step
+from debiasctl.sampling.request import content_of
+from debiasctl.specs.sections import ContentSection, RunSpec
+
+SCHEMA_VERSION = 1
+_IMAGES = 256
+_VERSION = 1  # of what follows from a request: raised when the same request would give another figure
+
+
+@dataclass(frozen=True)
+class LikelihoodRequest:
+    """What to measure: `num` held-out images with `draws` independent noises each, at a checkpoint's `step`."""
+
+    method: Bound | Ode
+    num: int
+    draws: int
+    seed: int
+    step: int
+    weights: str
+
+
+def bound_method(spec: RunSpec, *, terms: str, variance: str | None) -> Bound:
+    """From what a user said; without a variance, the one that the model has learned, else fixed-small.
+
+    Raises:
+        UsageError: the terms are no number or more than there are, or the variance is unknown, or not learned.
+    """
+    process = build_parameterization(spec).process
+    if terms != "all" and not terms.isdecimal():
+        raise UsageError(f"--terms '{terms}': give all, or a number of timesteps from 2 to {process.num_timesteps}")
+    num_terms = process.num_timesteps if terms == "all" else int(terms)
+    strata(process, num_terms)
+    chosen = variance or ("learned" if spec.model.learned_variance else "fixed-small")
+    for known in VARIANCES:
+        if chosen == known:
+            if known == "learned" and not spec.model.learned_variance:
+                raise UsageError("--variance learned: this run's model has none. Choose fixed-small or fixed-large")
+            return Bound(num_terms, known)
+    raise UsageError(f"unknown variance '{chosen}'.{did_you_mean(chosen, VARIANCES)} Known: {', '.join(VARIANCES)}")
+
+
+def make_requests(
+    run: Run,
+    spec: RunSpec,
+    methods: Sequence[Bound | Ode],
+    *,
+    num: int | None,
+    draws: int,
+    seed: int,
+    checkpoint: str | None,
+    weights: str,
+) -> list[LikelihoodRequest]:
+    """A request for each method; without `num`, of 256 held-out images or as many as there are.
+
+    Raises:
+        UsageError: the steps, weights or checkpoint cannot be meant, or fewer images are held out, or fewer than 2 are
+        asked for; CheckpointError: the run has no checkpoint at all.
+    """
+    heldout = content_of(run, spec).num_heldout
+    num = min(_IMAGES, heldout) if num is None else num
+    if not 2 <= num <= heldout:
+        raise UsageError(f"--num {num}: choose from 2 to {heldout}, the images that are held out")
+    for method in methods:
+        if isinstance(method, Ode):
+            check_num_steps(method.num_steps)
+    kind, length = parse_weights(weights)
+    weights = kind if length is None else f"{kind}:{length_name(length)}"  # one spelling, one key
+    step = choose_step(run, checkpoint)
+    return [LikelihoodRequest(method, num, draws, seed, step, weights) for method in methods]
+
+
+def likelihood(
+    run: Run,
+    spec: RunSpec,
+    request: LikelihoodRequest,
+    location: DataLocation,
+    *,
+    device: torch.device,
+    batch_size: int,
+    on_progress: OnProgress | None = None,
+) -> dict[str, Any]:
+    """Measure a run's likelihood of held-out images, or read it where the run has been measured so before.
+
+    The record is one of `evaluate`'s kind, with the method as sampler. Its metric's `se` is the standard error over
+    images, all noise included; `se_draws` the part of it that more draws would take away; `discretisation` what the
+    ODE's steps may have cost. `terms` are the bound's parts: t from `low` to `high`, their sum, and its `se`.
+
+    Raises:
+        CheckpointError: the checkpoint is damaged; EvaluationError: what comes out
+        is not finite, or was stored and is damaged; DataError: the images cannot be read.
+    """
+    content = content_of(run, spec)
+    network = build_network(
+        spec, image_size=content.image_size, channels=content.channels, num_classes=len(content.classes)
+    )
+    checksum = load_named_weights(run, network, step=request.step, weights=request.weights)
+    measured = _measured(spec, content, request)
+    key = content_key({"measured": measured, "weights_sha256": checksum, "version": _VERSION})
+    path = run.evaluations_dir / f"{key}.json"
+    if path.is_file():
+        try:
+            stored: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+            return {**stored, "metrics": stored["metrics"], "terms": stored["terms"]}
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise EvaluationError(f"{path} is damaged ({error}). Remove it to measure anew") from error
+    heldout = load_data(spec, location).heldout
+    images = HeldoutSet.of(
+        heldout, num_images=request.num, conditional=bool(spec.model.conditional), device=device, dtype=torch.float32
+    )
+    network.to(device).eval().requires_grad_(False)
+    model = Model(network, build_parameterization(spec), images)
+    draws = Draws(request.draws, request.seed, batch_size)
+    progress = on_progress or (lambda done, total: None)
+    method = request.method
+    if isinstance(method, Bound):
+        found = bound_bits(model, method, draws=draws, on_progress=progress)
+    else:
+        found = ode_bits(model, method, draws=draws, on_progress=progress)
+    record = {
+        "schema_version": SCHEMA_VERSION,
+        "run": run.name,
+        "checkpoint": request.step,
+        "measured": measured,
+        "weights_sha256": checksum,
+        **found,
+    }
+    write_json(path, record)
+    return record
+
+
+def _measured(spec: RunSpec, content: ContentSection, request: LikelihoodRequest) -> dict[str, Any]:
+    method = request.method
+    steps, sampler = (
+        (method.num_terms, f"bound:variance={method.variance}")
+        if isinstance(method, Bound)
+        else (method.num_steps, "ode")
+    )
+    return {
+        "dataset": spec.data.dataset.name,
+        "dataset_hash": content.content_hash,
+        "features": "none",
+        "reference": "heldout",
+        "num": request.num,
+        "draws": request.draws,
+        "sampler": sampler,
+        "steps": steps,
+        "seed": request.seed,
+        "weights": request.weights,
+    }

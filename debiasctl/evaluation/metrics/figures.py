@@ -1,0 +1,285 @@
+"""What each metric is of a set of images against the real ones, and why some cannot be had."""
+
+import logging
+from collections.abc import Callable, Collection
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from debiasctl.api import DatasetInfo
+from debiasctl.data.subsets import spread_indices
+from debiasctl.evaluation.extraction import FEATURES, PIXELS, PixelStatistics
+from debiasctl.evaluation.metrics.catalogue import (
+    CHANNELS,
+    NEAREST,
+    NEIGHBOURS,
+    Outcome,
+    distance_names,
+    extra_names,
+    pixel_names,
+)
+from debiasctl.evaluation.metrics.colour import colour_fd, mean_shift_squared, pixel_std
+from debiasctl.evaluation.metrics.distances import Moments, covariance_root, gaussian_moments
+from debiasctl.evaluation.metrics.neighbours import DENSITY_K, manifolds, nearest_distances
+from debiasctl.evaluation.metrics.spectrum import spectrum_distance
+from debiasctl.evaluation.observed import Observed
+from debiasctl.evaluation.reference.real import RealImages, RealRows
+from debiasctl.evaluation.reference.reference import Reference
+from debiasctl.evaluation.uncertainty.intervals import Jackknife
+from debiasctl.evaluation.uncertainty.jackknife import (
+    Division,
+    Gaussian,
+    KernelSums,
+    extrapolate,
+    frechet_jackknife,
+    group_moments,
+    left_out_sets,
+    mean_jackknife,
+)
+
+_LOG = logging.getLogger(__name__)
+MIN_PER_DIMENSION_OF_FIT = 16
+_MOST_NEIGHBOURS = 10_000
+_QUANTILE = 0.01  # of held-out images' distances: nearer ones count as memorised
+_MIN_HELDOUT = 100  # for that quantile
+_SLOW = 512  # dimensions from which on an interval takes a while
+_SMALL = 1e-300  # keeps the logarithm of a class that is never seen finite
+
+
+@dataclass(frozen=True)
+class Real:
+    """What images are measured against, as far as the metrics need it.
+
+    `reference` and `spatial` are the training images in the extractor's two spaces, with `kernel_self`, the mean kernel
+    between different ones; `pixels` are theirs, too. `heldout` are `num_heldout` other real images, with `fresh` [M],
+    distances of such to the nearest training image.
+    """
+
+    info: DatasetInfo
+    reference: Reference
+    spatial: Reference | None
+    kernel_self: float | None
+    pixels: PixelStatistics | None
+    heldout: Observed | None
+    fresh: Tensor | None
+
+    @property
+    def num_heldout(self) -> int:
+        """How many held-out images there are."""
+        return 0 if self.heldout is None else len(self.heldout)
+
+
+def real_images(images: RealImages, rows: RealRows, names: Collection[str], *, feature_name: str) -> Real:
+    """What the metrics in `names` need of `images`, whose `rows` were read."""
+    info = images.data.info
+    size = (info.channels, info.image_size, info.image_size)
+    heldout = Observed.of(size, rows.heldout) if rows.heldout else None
+    measurable = FEATURES in rows.train
+    has_fresh = measurable and heldout is not None and len(heldout) >= _MIN_HELDOUT
+    return Real(
+        info,
+        images.reference(rows),
+        images.spatial(rows) if extra_names(feature_name)[1] in names else None,
+        images.kernel_self(rows) if measurable and distance_names(feature_name)[1] in names else None,
+        PixelStatistics.of(rows.train[PIXELS], channels=info.channels) if PIXELS in rows.train else None,
+        heldout,
+        images.fresh_distances(rows) if has_fresh and any(name in names for name in NEAREST) else None,
+    )
+
+
+def refusals(observed: Observed, real: Real, names: Collection[str], *, feature_name: str) -> dict[str, str]:
+    """The metrics in `names` that cannot be had of these images, each with the reason."""
+    reference = real.reference
+    kernel, (score, spatial) = distance_names(feature_name)[1], extra_names(feature_name)
+    refused: dict[str, str] = {}
+    if reference.features is None:
+        reason = "the reference holds a mean and a covariance, and no features of single images"
+        refused |= dict.fromkeys([kernel, *NEIGHBOURS, *NEAREST], reason)
+    else:
+        least = min(len(observed), len(reference.features))
+        if least <= DENSITY_K:
+            refused |= dict.fromkeys(NEIGHBOURS, f"more than {DENSITY_K} images of either kind are needed, not {least}")
+        if real.num_heldout < _MIN_HELDOUT:
+            reason = f"at least {_MIN_HELDOUT} held-out images are needed, not {real.num_heldout}"
+            refused |= dict.fromkeys(NEAREST, reason)
+        elif real.fresh is not None and not real.fresh.quantile(_QUANTILE):
+            copies, num = int((real.fresh == 0).sum()), len(real.fresh)
+            refused["memorised_share"] = (
+                f"{copies} of {num} held-out images are copies of training images, so that nothing is nearer to them "
+                "than fresh images are"
+            )
+    if real.pixels is None:
+        refused |= dict.fromkeys(pixel_names(real.info.channels), "the reference holds no images")
+    elif observed.shape[1:] != (real.info.image_size, real.info.image_size):
+        refused["spectrum_distance"] = (
+            f"images of {observed.shape[1]}x{observed.shape[2]} have other frequencies than real ones of "
+            f"{real.info.image_size}"
+        )
+    if observed.logits is None:
+        refused[score] = f"features '{feature_name}' give no class probabilities"
+    if observed.spatial is None:
+        refused[spatial] = f"features '{feature_name}' give no spatial features"
+    elif real.spatial is None:
+        refused[spatial] = "the reference holds no spatial features"
+    elif len(real.spatial.mean) != observed.spatial.shape[1]:
+        refused[spatial] = (
+            f"the reference's spatial features have {len(real.spatial.mean)} dimensions and these "
+            f"{observed.spatial.shape[1]}: they are not of one extractor"
+        )
+    return {name: reason for name, reason in refused.items() if name in names}
+
+
+def figures(observed: Observed, real: Real, names: Collection[str], *, feature_name: str) -> dict[str, Outcome]:
+    """The metrics in `names`; those that so few images do not have are left out."""
+    frechet, kernel = distance_names(feature_name)
+    score, spatial = extra_names(feature_name)
+    found: dict[str, Outcome] = {}
+    if frechet in names:
+        found[frechet] = _frechet(observed.features, real.reference, observed.division)
+    if kernel in names:
+        found[kernel] = _kernel(observed.features, real, observed.division)
+    if spatial in names and observed.spatial is not None and real.spatial is not None:
+        found[spatial] = _frechet(observed.spatial, real.spatial, observed.division)
+    if score in names and observed.logits is not None:
+        found[score] = _inception_score(observed.logits, observed.division)
+    if any(name in names for name in NEIGHBOURS):
+        found |= _neighbours(observed.features, real.reference, observed.division)
+    if any(name in names for name in NEAREST):
+        found |= _nearest(observed.features, real, observed.division)
+    if any(name in names for name in pixel_names(real.info.channels)):
+        assert observed.pixels is not None, "observed for these metrics"
+        assert real.pixels is not None, "refused otherwise"
+        found |= _pixels(observed.pixels, real.pixels, names, division=observed.division)
+    return {name: found[name] for name in names if name in found}
+
+
+def _frechet(features: Tensor, reference: Reference, division: Division) -> Outcome:
+    target = Gaussian(reference.mean, reference.covariance, reference.root)
+    num, dimension = features.shape
+    moments = Moments(dimension)
+    moments.add(features)
+    value = target.distance(moments)
+
+    def extrapolated() -> dict[str, Any]:
+        if num < MIN_PER_DIMENSION_OF_FIT * dimension:
+            needed = MIN_PER_DIMENSION_OF_FIT * dimension
+            return {"extrapolated": None, "extrapolated_reason": f"a fit in 1/N needs {needed} images, not {num}"}
+        return {
+            "extrapolated": vars(extrapolate(group_moments(features, division), target)),
+            "extrapolated_reason": None,
+        }
+
+    def jackknife() -> Jackknife:
+        if dimension >= _SLOW:
+            _LOG.info("finding an interval: %d Fréchet distances in %d dimensions", len(left_out_sets()), dimension)
+        return frechet_jackknife(features, target, division)
+
+    return Outcome(value, num, jackknife, dimension=dimension, details=extrapolated)
+
+
+def _kernel(features: Tensor, real: Real, division: Division) -> Outcome:
+    assert real.reference.features is not None, "refused otherwise"
+    assert real.kernel_self is not None, "found for this metric"
+    sums = KernelSums(features, real.reference.features, y_self=real.kernel_self, division=division)
+    return Outcome(sums.distance(), len(features), sums.jackknife)
+
+
+def _inception_score(logits: Tensor, division: Division) -> Outcome:
+    """exp of the mean divergence of an image's classes from all images' (Salimans et al., 2016, arXiv 1606.03498)."""
+    probabilities = logits.to(torch.float64).softmax(dim=1)
+    information = (probabilities * probabilities.clamp(min=_SMALL).log()).sum(dim=1, keepdim=True)
+    rows = torch.cat([probabilities, information], dim=1)
+
+    def score(mean: Tensor) -> float:
+        return float((mean[-1] - (mean[:-1] * mean[:-1].clamp(min=_SMALL).log()).sum()).exp())
+
+    return _of_means(rows, division, score, dimension=logits.shape[1])
+
+
+def _neighbours(features: Tensor, reference: Reference, division: Division) -> dict[str, Outcome]:
+    """Of as many generated as training images: both counts decide what the figures are."""
+    assert reference.features is not None, "refused otherwise"
+    num = min(len(features), len(reference.features), _MOST_NEIGHBOURS)
+    if num <= DENSITY_K:
+        return {}
+    chosen = division.subset(num)
+    found = manifolds(features[chosen], reference.features[spread_indices(len(reference.features), num)])
+    hanging = "one image more or less changes many neighbourhoods, and none with checked coverage is known"
+    return {
+        "precision": _share(found.inside),
+        "recall": Outcome(float(found.found.mean()), num, reason=hanging),
+        "density": _of_means(found.density, division.take(chosen), float),
+        "coverage": Outcome(float(found.covered.mean()), num, reason=hanging),
+    }
+
+
+def _nearest(features: Tensor, real: Real, division: Division) -> dict[str, Outcome]:
+    assert real.reference.features is not None, "refused otherwise"
+    assert real.fresh is not None, "measured for these metrics"
+    distances, fresh = nearest_distances(features, real.reference.features), real.fresh
+    scale = float(fresh.mean()) or 1.0  # all held-out images are copies: the distances themselves
+    return {
+        "nearest_train_gap": _of_means(distances, division, lambda mean: (float(mean) - float(fresh.mean())) / scale),
+        "memorised_share": _share((distances < fresh.quantile(_QUANTILE)).to(torch.float64)),
+    }
+
+
+def _pixels(
+    pixels: PixelStatistics, real: PixelStatistics, names: Collection[str], *, division: Division
+) -> dict[str, Outcome]:
+    found: dict[str, Outcome] = {}
+    real_means = real.colours.mean(dim=0)
+    for channel, name in enumerate(CHANNELS.get(pixels.colours.shape[1], {})):
+        colours, moments = (
+            pixels.colours[:, channel],
+            torch.stack([pixels.colours[:, channel], pixels.squares[:, channel]], dim=1),
+        )
+        target = pixel_std(torch.stack([real_means[channel], real.squares[:, channel].mean()]))
+        found[f"mean_shift_{name}"] = _of_means(colours, division, _less(float, float(real_means[channel])))
+        found[f"std_shift_{name}"] = _of_means(moments, division, _less(pixel_std, target))
+    if "mean_shift_squared" in names:
+        found["mean_shift_squared"] = _of_means(
+            pixels.colours, division, lambda mean: mean_shift_squared(mean[None], real_means[None])
+        )
+    if "colour_fd" in names:
+        mean, covariance = gaussian_moments(real.colours)
+        target_colours = Gaussian(mean, covariance, covariance_root(covariance))
+        found["colour_fd"] = Outcome(
+            colour_fd(pixels.colours, real.colours), len(pixels.colours),
+            lambda: frechet_jackknife(pixels.colours, target_colours, division),
+            dimension=pixels.colours.shape[1],
+        )  # fmt: skip
+    if "spectrum_distance" in names and pixels.power.shape[1] == real.power.shape[1]:
+        found["spectrum_distance"] = _spectrum(pixels.power, real.power.mean(dim=0), division)
+    return found
+
+
+def _spectrum(power: Tensor, real: Tensor, division: Division) -> Outcome:
+    curve = {
+        "cycles_per_image": list(range(1, len(real) + 1)),
+        "power": power.mean(dim=0).tolist(),
+        "real_power": real.tolist(),
+    }
+    statistic = partial(spectrum_distance, reference=real)
+    value = statistic(power.mean(dim=0))
+    jackknife = partial(mean_jackknife, power, statistic, division=division)
+    return Outcome(value, len(power), jackknife, details=lambda: {"curve": curve})
+
+
+def _less(statistic: Callable[[Tensor], float], target: float) -> Callable[[Tensor], float]:
+    return lambda mean: statistic(mean) - target
+
+
+def _of_means(
+    rows: Tensor, division: Division, statistic: Callable[[Tensor], float], *, dimension: int | None = None
+) -> Outcome:
+    """A statistic of the mean over images of float64 `rows` [N, ...]."""
+    value = statistic(rows.mean(dim=0))
+    return Outcome(value, len(rows), partial(mean_jackknife, rows, statistic, division=division), dimension=dimension)
+
+
+def _share(ones: Tensor) -> Outcome:
+    return Outcome(float(ones.mean()), len(ones), partial(mean_jackknife, ones), successes=int(ones.sum()))

@@ -1,0 +1,1 @@
+"""What images are measured against: a run's data, other images, stored statistics."""

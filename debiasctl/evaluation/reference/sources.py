@@ -1,0 +1,46 @@
+"""What can be measured besides a run's samples, and what it can be measured against."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from debiasctl import registry
+from debiasctl.api import DataLocation, LoadedDataset
+from debiasctl.evaluation.choices import check_reference
+from debiasctl.evaluation.reference.statistics_file import StatisticsFile, holds_statistics, read_statistics
+
+
+@dataclass(frozen=True)
+class Source:
+    """Real images, or statistics of some, under the name that records give them; `split` says which part of them."""
+
+    name: str
+    split: str
+    content: LoadedDataset | StatisticsFile
+
+
+def open_images(path: Path, location: DataLocation) -> LoadedDataset:
+    """Every image of a folder, zip or npz, as the training split of a data set without held-out images.
+
+    Raises:
+        UsageError: there is no such folder or file; DataError: it cannot be read.
+    """
+    plugin = registry.create("datasets", {"name": "image-files", "options": {"path": str(path)}})
+    loaded: LoadedDataset = plugin.load(location)
+    return loaded
+
+
+def open_reference(text: str, location: DataLocation) -> Source:
+    """What `--reference` names: a data set; else a file of statistics; else a folder, zip or npz of images.
+
+    Raises:
+        UsageError: it names none of these; DataError, EvaluationError: it cannot be read.
+    """
+    check_reference(text)
+    name = text.partition(":")[0]
+    if name in [record.name for record in registry.records("datasets")]:
+        loaded: LoadedDataset = registry.create("datasets", text).load(location)
+        return Source(name, "all" if name == "image-files" else "train", loaded)
+    path = Path(text).expanduser().absolute()
+    if path.suffix.lower() == ".npz" and holds_statistics(path):
+        return Source(path.name, "statistics", read_statistics(path))
+    return Source(path.name, "all", open_images(path, location))

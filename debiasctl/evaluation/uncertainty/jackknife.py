@@ -1,0 +1,242 @@
+"""The jackknife of each metric over one division of the images into groups; the Fréchet distance's law in N."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Self
+
+import torch
+from torch import Tensor
+
+from debiasctl.data.subsets import spread_indices
+from debiasctl.evaluation.metrics.distances import Moments, frechet_distance, kernel_row_means, weighted_kernel_sums
+from debiasctl.evaluation.uncertainty.intervals import GROUPS, Jackknife, jackknife
+
+_SEED = 0  # of the division: one for all sets of images, so that those of one number are divided alike
+_FROM = GROUPS // 2  # the fit in 1/N starts at half of the images
+_ROWS = 8192  # rows that are weighted at once
+
+
+def group_numbers(num: int, classes: Tensor | None = None, *, groups: int = GROUPS) -> Tensor:
+    """The group of each of `num` images, int64 [num]: a random division that is the same for every set of `num`.
+
+    Groups differ by at most one image, and so, with `classes` [num], do their shares of a class. Neither images sorted
+    by class nor classes that take turns make groups of one class, as groups of consecutive images or of every 20th
+    would.
+    """
+    numbers = torch.empty(num, dtype=torch.int64)
+    numbers[_shuffled(num, classes)] = torch.arange(num) % groups
+    return numbers
+
+
+def _shuffled(num: int, classes: Tensor | None) -> Tensor:
+    """The images in a random order, the same for every set of `num`; with `classes` [num] one class after another."""
+    order = torch.randperm(num, generator=torch.Generator().manual_seed(_SEED))
+    return order if classes is None else order[torch.argsort(classes[order], stable=True)]
+
+
+@dataclass(frozen=True)
+class Division:
+    """N images in `groups` [N], as `group_numbers` gives them, and `classes` [N] whose numbers of images were chosen.
+
+    Chosen numbers do not vary from one set of images to the next, so that leaving a group out must not vary them
+    either: the images of a class that stay stand for those that go.
+    """
+
+    groups: Tensor
+    classes: Tensor | None = None
+
+    @classmethod
+    def of(cls, num: int, classes: Tensor | None = None) -> Self:
+        """Of `num` images; all classes of a single one are taken together, so that each has some to stand for it."""
+        if classes is not None:
+            _, numbers, counts = torch.unique(classes, return_inverse=True, return_counts=True)
+            classes = torch.unique(torch.where(counts[numbers] < 2, -1, numbers), return_inverse=True)[1]
+        return cls(group_numbers(num, classes), classes)
+
+    def subset(self, count: int) -> Tensor:
+        """`count` of the images, int64 in order: the same of every set of N, in the classes' proportions, if chosen.
+
+        They are drawn at random, for images may be sorted by class, and classes may take turns.
+        """
+        order = _shuffled(len(self.groups), self.classes)
+        return order[spread_indices(len(order), count)].sort().values
+
+    def take(self, indices: Tensor) -> Self:
+        """Of these images, divided anew: they may lie in few of the groups."""
+        return type(self).of(len(indices), None if self.classes is None else self.classes[indices])
+
+    def weights(self, left_out: tuple[int, ...]) -> Tensor:
+        """What each image counts without those groups, float64 [N]; the sum is the number of images outside of them.
+
+        Where no class counts were chosen this is 0 or 1. With them a class of less images than groups loses one image
+        in few groups, but then a large part of it. For the mean of the jackknife's variance over all groups to be that
+        of the class' mean, s²/n, what leaving a group out changes is taken times a factor, which is 1 where n is a
+        multiple of the number of groups.
+        """
+        stays = (~torch.isin(self.groups, torch.tensor(left_out, dtype=torch.int64))).to(torch.float64)
+        if self.classes is None or not left_out:
+            return stays
+        change = torch.stack([self._change(group) for group in left_out]).sum(dim=0)
+        weights = 1 + change * (GROUPS - 1) / (GROUPS - len(left_out))
+        return weights * (stays.sum() / weights.sum())
+
+    def _change(self, group: int) -> Tensor:
+        """Of the images' weights where one group is left out, [N]."""
+        assert self.classes is not None, "asked for with classes alone"
+        going = self._counts[group]
+        staying = self._counts.sum(dim=0) - going
+        left = torch.where(self.groups == group, -1.0, (going / staying.clamp(min=1))[self.classes])
+        return left * self._factors[self.classes]
+
+    @cached_property
+    def _counts(self) -> Tensor:
+        """How many images of each class are in each group, float64 [G, K]."""
+        assert self.classes is not None, "asked for with classes alone"
+        num_classes = int(self.classes.max()) + 1
+        cells = torch.bincount(self.groups * num_classes + self.classes, minlength=GROUPS * num_classes)
+        return cells.view(GROUPS, num_classes).to(torch.float64)
+
+    @cached_property
+    def _factors(self) -> Tensor:
+        """For each class, [K]: sqrt(G / ((G - 1) sum of k / (n - k))), of n images with k in a group."""
+        staying = self._counts.sum(dim=0) - self._counts
+        return (GROUPS / ((GROUPS - 1) * (self._counts / staying).sum(dim=0))).sqrt()
+
+
+def left_out_sets(groups: int = GROUPS) -> list[tuple[int, ...]]:
+    """All that `intervals.jackknife` leaves out: nothing, each group, and each with the next."""
+    return [(), *((g,) for g in range(groups)), *((g, (g + 1) % groups) for g in range(groups))]
+
+
+@dataclass(frozen=True)
+class Gaussian:
+    """What a Fréchet distance is measured to: `mean` [D], `covariance` [D, D] and its symmetric `root`, float64."""
+
+    mean: Tensor
+    covariance: Tensor
+    root: Tensor
+
+    def distance(self, moments: Moments) -> float:
+        """The Fréchet distance of rows with these moments."""
+        return frechet_distance(moments.mean, moments.covariance(), self.mean, self.covariance, root2=self.root)
+
+
+def group_moments(features: Tensor, division: Division | None = None) -> list[Moments]:
+    """The moments of each group's rows of `features` [N, D]."""
+    numbers = group_numbers(len(features)) if division is None else division.groups
+    found = []
+    for group in range(GROUPS):
+        moments = Moments(features.shape[1])
+        moments.add(features[numbers == group])
+        found.append(moments)
+    return found
+
+
+def frechet_jackknife(features: Tensor, reference: Gaussian, division: Division | None = None) -> Jackknife:
+    """Of the Fréchet distance of `features` [N, D] to `reference`, which is taken as fixed: 41 distances."""
+    division = division or Division.of(len(features))
+    if division.classes is not None:
+        return jackknife(lambda left_out: reference.distance(_weighted_moments(features, division.weights(left_out))))
+    return moments_jackknife(group_moments(features, division), reference)
+
+
+def moments_jackknife(groups: Sequence[Moments], reference: Gaussian) -> Jackknife:
+    """Of the Fréchet distance to `reference` of all rows, from the moments of each group's."""
+    total = _union(groups)
+
+    def distance(left_out: tuple[int, ...]) -> float:
+        moments = total
+        for group in left_out:
+            moments = moments.without(groups[group])
+        return reference.distance(moments)
+
+    return jackknife(distance)
+
+
+def _weighted_moments(features: Tensor, weights: Tensor) -> Moments:
+    """Of rows [N, D] that count as `weights` [N] say; as many rows as the weights' sum.
+
+    Only a block of rows is copied at a time: with thousands of dimensions a copy of all takes gigabytes.
+    """
+    found = Moments(features.shape[1])
+    found.num = round(float(weights.sum()))
+    blocks = list(zip(torch.split(features, _ROWS), torch.split(weights, _ROWS), strict=True))
+    for rows, share in blocks:
+        found.mean += share @ rows.to(torch.float64) / found.num
+    for rows, share in blocks:
+        centred = rows.to(torch.float64) - found.mean
+        found.scatter += (centred * share[:, None]).T @ centred
+    return found
+
+
+class KernelSums:
+    """The unbiased kernel distance of `x` [N, D] to `y` [M, D], which is taken as fixed, in one pass over all pairs.
+
+    `y_self` is `kernel_self_mean(y)`.
+    """
+
+    def __init__(self, x: Tensor, y: Tensor, *, y_self: float, division: Division | None = None) -> None:
+        x, y, division = x.to(torch.float64), y.to(torch.float64), division or Division.of(len(x))
+        sets = left_out_sets()
+        weights = torch.stack([division.weights(left_out) for left_out in sets], dim=1)  # [N, S]
+        total, squares = weights.sum(dim=0), weights.square().sum(dim=0)
+        within = weighted_kernel_sums(x, weights) / (total**2 - squares)
+        across = weights.T @ kernel_row_means(x, y) / total
+        self._distances = dict(zip(sets, (within + y_self - 2 * across).tolist(), strict=True))
+
+    def distance(self, left_out: tuple[int, ...] = ()) -> float:
+        """Of all images but those of these groups."""
+        found: float = self._distances[left_out]
+        return found
+
+    def jackknife(self) -> Jackknife:
+        """Of the distance."""
+        return jackknife(self.distance)
+
+
+def mean_jackknife(
+    values: Tensor, statistic: Callable[[Tensor], float] = float, *, division: Division | None = None
+) -> Jackknife:
+    """Of `statistic` of the mean of `values` [N, ...] over the images; of the mean itself for values [N]."""
+    division, values = division or Division.of(len(values)), values.to(torch.float64)
+
+    def of_rest(left_out: tuple[int, ...]) -> float:
+        weights = division.weights(left_out)
+        mean: Tensor = torch.tensordot(weights, values, dims=1) / weights.sum()
+        return float(statistic(mean))
+
+    return jackknife(of_rest)
+
+
+@dataclass(frozen=True)
+class Extrapolation:
+    """A fit `value` + slope/N to a distance; `residual` is the fit's root mean square, `nums` are the N fitted."""
+
+    value: float
+    residual: float
+    nums: list[int]
+
+
+def extrapolate(groups: Sequence[Moments], reference: Gaussian) -> Extrapolation:
+    """The Fréchet distance at infinite N, by least squares in 1/N (Chong & Forsyth, 2020, arXiv 1911.07023).
+
+    Subsamples are nested: half of the groups, and ever two more.
+    """
+    nums, distances = [], []
+    for count in range(_FROM, len(groups) + 1, 2):
+        subsample = _union(groups[:count])
+        nums.append(subsample.num)
+        distances.append(reference.distance(subsample))
+    design = torch.stack([torch.ones(len(nums)), 1 / torch.tensor(nums, dtype=torch.float64)], dim=1)
+    target = torch.tensor(distances, dtype=torch.float64)
+    solution = torch.linalg.lstsq(design, target[:, None], driver="gelsd").solution[:, 0]
+    residual = (design @ solution - target).square().mean().sqrt()
+    return Extrapolation(float(solution[0]), float(residual), nums)
+
+
+def _union(groups: Sequence[Moments]) -> Moments:
+    total = Moments(len(groups[0].mean))
+    for group in groups:
+        total = total.merged(group)
+    return total

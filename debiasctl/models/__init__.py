@@ -1,0 +1,1 @@
+"""A trained network: building it, its weights, averages and checkpoint files."""

@@ -1,0 +1,40 @@
+"""A network and its parameterization, as a spec describes them."""
+
+import torch
+from torch import nn
+
+from debiasctl.compute.counter_random import derived_seed
+from debiasctl.diffusion.parameterization import Parameterization
+from debiasctl.diffusion.process import process_of
+from debiasctl.registry.entry_points import resolve
+from debiasctl.specs.sections import RunSpec, embedded_classes, image_shape
+
+
+def build_parameterization(spec: RunSpec) -> Parameterization:
+    """Process and prediction type: all that sampling needs of an objective.
+
+    Raises:
+        UsageError: the two cannot be combined (eps-prediction at zero terminal SNR).
+    """
+    schedule = resolve("schedules", spec.diffusion.schedule.ref)
+    process = process_of(schedule.create(), schedule.options)  # type: ignore[arg-type]
+    return Parameterization(
+        spec.model.prediction,
+        process,
+        sigma_data=spec.model.sigma_data,
+        learned_variance=spec.model.learned_variance,
+    )
+
+
+def build_network(spec: RunSpec, *, image_size: int, channels: int, num_classes: int) -> nn.Module:
+    """The backbone, with weights drawn from the run's seed.
+
+    Raises:
+        UsageError: the backbone cannot be built for images of this size.
+    """
+    shape = image_shape(spec.model, image_size=image_size, channels=channels)
+    backbone = spec.model.backbone.create("backbones")
+    with torch.random.fork_rng():
+        torch.manual_seed(derived_seed(spec.training.seed, "weights"))
+        network: nn.Module = backbone.build(shape, embedded_classes(spec.model, num_classes))
+    return network

@@ -1,0 +1,151 @@
+"""Checkpoint files: folders that appear whole, with the checksum of every file in them."""
+
+import json
+import os
+import re
+import shutil
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from safetensors.torch import load_file
+from safetensors.torch import save as safetensors_bytes
+from torch import Tensor, nn
+
+from debiasctl.errors import CheckpointError
+from debiasctl.files import atomic_folder, hashing_file, sha256_file, writing
+from debiasctl.runs.store import Run
+from debiasctl.specs.sections import TrainingSection
+
+MANIFEST = "manifest.json"
+RAW, EMA = "model", "ema"  # names of the weights and of their primary average
+Weights = Literal["ema", "raw"]
+_WEIGHTS = ".safetensors"
+WEIGHT_FILES: Mapping[Weights, str] = {"ema": f"{EMA}{_WEIGHTS}", "raw": f"{RAW}{_WEIGHTS}"}
+_STATE = "state.pt"
+_FURTHER = re.compile(r"ema-[0-9]{1,6}(\.[0-9]{1,6})?\.safetensors")  # further averages
+_LEFTOVER = ".tmp"  # ending of what is being written or removed; see files.atomic_folder
+
+
+@dataclass(frozen=True)
+class CheckpointState:
+    """Everything that a checkpoint holds, in host memory.
+
+    `weights` are tensors by name: those of the network ("model"), its primary average ("ema") and any further
+    averages ("ema-0.10"). `rest` is tensors, numbers, strings and containers of them.
+    """
+
+    step: int
+    weights: Mapping[str, Mapping[str, Tensor]]
+    rest: Mapping[str, Any]
+
+
+def write_checkpoint(run: Run, state: CheckpointState) -> Path:
+    """Write a state as a checkpoint. One of that step that is there is kept where it is whole, else replaced.
+
+    Raises:
+        DebiasctlError: it cannot be written; nothing is left behind.
+    """
+    path = run.checkpoint_path(state.step)
+    if _is_whole(path, run):
+        return path
+    sums: dict[str, str] = {}
+    with atomic_folder(path, replace=True) as folder:
+        for name, tensors in state.weights.items():
+            # written from memory: safetensors' own writer hides the system's reason, such as a full disk
+            with hashing_file(folder / f"{name}{_WEIGHTS}") as file:
+                file.write(safetensors_bytes({key: tensor.contiguous() for key, tensor in tensors.items()}))
+            sums[f"{name}{_WEIGHTS}"] = file.sha256()
+        with hashing_file(folder / _STATE) as file:
+            torch.save(dict(state.rest), file)  # type: ignore[arg-type]  # it asks for `write` and `flush` alone
+        sums[_STATE] = file.sha256()
+        with hashing_file(folder / MANIFEST) as file:
+            file.write((json.dumps({"step": state.step, "sha256": sums}, indent=2) + "\n").encode())
+    return path
+
+
+def load_weights(run: Run, network: nn.Module, *, step: int, weights: Weights) -> str:
+    """Load the EMA's or the raw weights of a checkpoint into a network; returns their SHA-256.
+
+    Raises:
+        CheckpointError: the checkpoint is damaged or does not fit the network.
+    """
+    path = run.checkpoint_path(step)
+    try:
+        sums = verify(path, run, only=WEIGHT_FILES[weights])
+    except CheckpointError as error:
+        earlier = [other for other in run.checkpoint_steps() if other < step]
+        way_on = f"Use an earlier one: --checkpoint {earlier[-1]}" if earlier else "There is no earlier checkpoint"
+        raise CheckpointError(f"{error}. {way_on}") from error
+    try:
+        network.load_state_dict(load_file(path / WEIGHT_FILES[weights]))
+    except RuntimeError as error:
+        raise CheckpointError(f"checkpoint {step} of run '{run.name}' does not fit its spec: {error}") from error
+    return sums[WEIGHT_FILES[weights]]
+
+
+def verify(path: Path, run: Run, only: str | None = None) -> dict[str, str]:
+    """The checksums that a checkpoint states, by file, after holding its files (or one of them) against them.
+
+    Raises:
+        CheckpointError: a file is missing, cut short or changed; the message names it.
+    """
+    try:
+        manifest = json.loads((path / MANIFEST).read_text(encoding="utf-8"))
+        sums: dict[str, str] = manifest["sha256"]
+        # an imported manifest could name any file
+        if {*WEIGHT_FILES.values(), _STATE} != {name for name in sums if not _FURTHER.fullmatch(name)}:
+            raise ValueError(f"{MANIFEST} does not name the files of a checkpoint")
+        if manifest["step"] != int(path.name):
+            raise ValueError(f"{MANIFEST} is of step {manifest['step']}")
+        damaged = [
+            name for name, expected in sums.items() if only in (None, name) and sha256_file(path / name) != expected
+        ]
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        raise CheckpointError(_damaged(path, run, f"{type(error).__name__}: {error}")) from error
+    if damaged:
+        raise CheckpointError(_damaged(path, run, f"{', '.join(damaged)} differs from its checksum"))
+    return sums
+
+
+def prune_checkpoints(run: Run, spec: TrainingSection, *, newest: int) -> None:
+    """Of the checkpoints up to step `newest`, remove all but the last `keep_last` and those that `keep_steps` chose.
+
+    Later ones are damaged, where training goes on behind them, and are not to take the place of whole ones.
+    """
+    steps = [step for step in run.checkpoint_steps() if step <= newest]
+    for step in steps[: -spec.keep_last]:
+        if step not in spec.keep_steps:
+            path = run.checkpoint_path(step)
+            # renamed first, so that a kill in between leaves no half of a checkpoint
+            removed = path.with_name(f".{path.name}{_LEFTOVER}")
+            with writing(path):
+                os.replace(path, removed)
+                shutil.rmtree(removed)
+
+
+def remove_leftovers(run: Run) -> None:
+    """Remove what a kill in the middle of writing left: of checkpoints, and of the files beside them.
+
+    The caller holds the run's lock.
+    """
+    for folder in (run.path, run.path / "checkpoints"):
+        for path in folder.glob(f".*{_LEFTOVER}"):
+            with writing(path):
+                shutil.rmtree(path) if path.is_dir() else path.unlink()
+
+
+def _is_whole(path: Path, run: Run) -> bool:
+    if not path.exists():
+        return False
+    try:
+        verify(path, run)
+    except CheckpointError:
+        return False
+    return True
+
+
+def _damaged(path: Path, run: Run, cause: str) -> str:
+    return f"checkpoint {int(path.name)} of run '{run.name}' is damaged ({cause}): {path}"

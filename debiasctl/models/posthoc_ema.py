@@ -1,0 +1,190 @@
+"""Averages of any length, reconstructed from stored snapshots of others (EDM2, arXiv 2312.02696, §3.2)."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from itertools import groupby
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from debiasctl.errors import CheckpointError, UsageError
+from debiasctl.files import content_key
+from debiasctl.models.ema_snapshots import (
+    Snapshot,
+    folder_of,
+    open_snapshot,
+    read_description,
+    snapshots,
+    verify_file,
+    write_tensors,
+)
+from debiasctl.models.power_profiles import Profile, ProfileBasis, gamma_of, length_name
+from debiasctl.runs.store import Run
+
+# Of the profile's fit. With it, what is reconstructed is off by less than 1 % of the distance between the average and
+# the raw weights; at twice as much it no longer is (measured on the trajectory of tests/training/test_posthoc_ema.py).
+MAX_RESIDUAL = 0.02
+_VERSION = 1  # of what follows from the snapshots: raised when the same ones would give other weights
+_TRIED = [number / 1000 for number in range(1, 281)]  # lengths, to tell which can be had
+
+
+@dataclass(frozen=True)
+class StoredAverage:
+    """A reconstructed average in the run's folder. `reused`: it had been reconstructed before."""
+
+    path: Path
+    length: float
+    step: int
+    num_snapshots: int
+    residual: float
+    sha256: str
+    reused: bool
+
+
+@dataclass(frozen=True)
+class _Plan:
+    """What is to be added up: for each snapshot, the weight of each of its averages."""
+
+    snapshots: Sequence[Snapshot]
+    weights: Sequence[Mapping[float, float]]
+    residual: float
+
+
+def reconstruct(run: Run, length: float, *, step: int | None = None) -> dict[str, Tensor]:
+    """The weights' power-function average of `length` after `step` steps (default: the last checkpoint's).
+
+    Snapshots are read one by one; what is held is the sum in float64, of twice the weights' size in float32. Buffers
+    are those of the last snapshot up to `step`, or of the first one.
+
+    Raises:
+        UsageError: the snapshots do not give that average; CheckpointError: there are none, or one is damaged.
+    """
+    step = choose_average_step(run, step)
+    return _add_up(run, _plan(run, usable_snapshots(run, step), length, step), step)
+
+
+def store_average(run: Run, length: float, *, step: int | None = None) -> StoredAverage:
+    """`reconstruct`, kept in the run's folder; read there where the same snapshots gave it before."""
+    step = choose_average_step(run, step)
+    sources = usable_snapshots(run, step)
+    path = folder_of(run) / f"length-{length_name(length)}-{step:08d}.safetensors"
+    identity = {"snapshots": [[source.step, source.sha256] for source in sources], "version": _VERSION}
+    key = content_key(identity | {"length": length, "step": step})
+    if path.is_file() and path.with_suffix(".json").is_file():
+        about = read_description(path, run)
+        if about.get("key") == key:
+            verify_file(path, run, sha256=str(about["sha256"]))
+            return StoredAverage(path, length, step, len(sources), float(about["residual"]), about["sha256"], True)
+    plan = _plan(run, sources, length, step)
+    about = {
+        "length": length,
+        "step": step,
+        "last_snapshot": sources[-1].step,
+        "num_snapshots": len(sources),
+        "residual": plan.residual,
+        "key": key,
+    }
+    checksum = write_tensors(path, _add_up(run, plan, step), about)
+    return StoredAverage(path, length, step, len(sources), plan.residual, checksum, False)
+
+
+def choose_average_step(run: Run, step: int | None) -> int:
+    """The step that is meant: the last checkpoint's, unless one is given.
+
+    Raises:
+        CheckpointError: the run has no snapshot; UsageError: none reaches as far as `step`.
+    """
+    found = snapshots(run)
+    if not found:
+        raise CheckpointError(_without_snapshots(run))
+    last = found[-1].step
+    chosen = (run.checkpoint_steps() or [last])[-1] if step is None else step
+    if not 1 <= chosen <= last:
+        what = "its last checkpoint is of step" if step is None else "not of step"
+        raise UsageError(
+            f"run '{run.name}' has snapshots of its averages up to step {last}; {what} {chosen}. "
+            f"Choose a step from 1 to {last}, best one that has a snapshot: {_some(found)}"
+        )
+    return chosen
+
+
+def usable_snapshots(run: Run, step: int) -> list[Snapshot]:
+    """The snapshots up to `step`, and, where none is of that step itself, the next one."""
+    found = snapshots(run)
+    count = sum(snapshot.step < step for snapshot in found)
+    return found[: count + 1]
+
+
+def _plan(run: Run, sources: Sequence[Snapshot], length: float, step: int) -> _Plan:
+    parts = [(number, stored) for number, source in enumerate(sources) for stored in source.lengths]
+    basis = ProfileBasis([Profile(sources[number].step, gamma_of(stored)) for number, stored in parts])
+    fit = basis.fit(Profile(step, gamma_of(length)))
+    if fit.residual > MAX_RESIDUAL:
+        raise UsageError(_unreachable(run, sources, basis, length, step, fit.residual))
+    weights: list[dict[float, float]] = [{} for _ in sources]
+    for (number, stored), weight in zip(parts, fit.weights.tolist(), strict=True):
+        if weight:
+            weights[number][stored] = weight
+    return _Plan(sources, weights, fit.residual)
+
+
+def _add_up(run: Run, plan: _Plan, step: int) -> dict[str, Tensor]:
+    total: dict[str, Tensor] = {}
+    dtypes: dict[str, torch.dtype] = {}
+    buffers: dict[str, Tensor] = {}
+    holder = [plan.snapshots[0], *(source for source in plan.snapshots if source.step <= step)][-1]  # of the buffers
+    for source, weights in zip(plan.snapshots, plan.weights, strict=True):
+        if not weights and source is not holder:
+            continue
+        with open_snapshot(source, run) as reader:
+            for length, weight in weights.items():
+                for name, tensor in reader.average(length):
+                    if name not in total:
+                        total[name], dtypes[name] = torch.zeros(tensor.shape, dtype=torch.float64), tensor.dtype
+                    total[name].add_(tensor, alpha=weight)
+            if source is holder:
+                buffers = dict(reader.buffers())
+    for name, dtype in dtypes.items():
+        total[name] = total[name].to(dtype)  # one by one, so that no second copy is made of all
+    return total | buffers
+
+
+def _unreachable(
+    run: Run, sources: Sequence[Snapshot], basis: ProfileBasis, length: float, step: int, residual: float
+) -> str:
+    message = (
+        f"run '{run.name}': no sum of its {len(sources)} snapshots gives the average of length {length_name(length)} "
+        f"at step {step}: the nearest profile is off by {residual:.1%} (allowed: {MAX_RESIDUAL:.1%}). "
+    )
+    near = [near for near in sources if near.step == step]
+    if not near:
+        return f"{message}That step has no snapshot; choose one that has: {_some(snapshots(run))}"
+    fits = [basis.fit(Profile(step, gamma_of(tried))) for tried in _TRIED]
+    had = [tried if fit.residual <= MAX_RESIDUAL else None for tried, fit in zip(_TRIED, fits, strict=True)]
+    ranges = [list(group) for there, group in groupby(had, key=bool) if there]
+    reach = ", ".join(f"{group[0]}" if len(group) == 1 else f"{group[0]} to {group[-1]}" for group in ranges)
+    return (
+        f"{message}Here these can be had: {reach or ', '.join(map(length_name, near[0].lengths))}. More snapshots "
+        "(a smaller ema.snapshot_every) or other ema.lengths would give others"
+    )
+
+
+def _without_snapshots(run: Run) -> str:
+    spec = run.spec().ema
+    if spec.kind == "power":
+        when = f"every {spec.snapshot_every} steps" if spec.snapshot_every else "with each checkpoint"
+        return (
+            f"run '{run.name}' has no snapshot of its averages yet; they are written {when}. "
+            f"Train on: debiasctl train --resume {run.name}"
+        )
+    return (
+        f"run '{run.name}' keeps one average (ema.kind={spec.kind}) and no snapshots from which others follow. Train a "
+        "run with --set ema.kind=power (and ema.lengths, ema.snapshot_every)"
+    )
+
+
+def _some(found: Sequence[Snapshot]) -> str:
+    """Steps of the snapshots, the last ten of them."""
+    steps = [str(snapshot.step) for snapshot in found]
+    return ", ".join((["…"] if len(steps) > 10 else []) + steps[-10:])

@@ -1,0 +1,29 @@
+"""Finds, loads and makes plugins: what other rooms use of it; references and choices have modules of their own."""
+
+from debiasctl.registry.entry_points import (
+    KINDS,
+    PluginRecord,
+    ResolvedPlugin,
+    as_ref,
+    create,
+    find,
+    kind_named,
+    load,
+    load_object,
+    records,
+    resolve,
+)
+
+__all__ = [
+    "KINDS",
+    "PluginRecord",
+    "ResolvedPlugin",
+    "as_ref",
+    "create",
+    "find",
+    "kind_named",
+    "load",
+    "load_object",
+    "records",
+    "resolve",
+]

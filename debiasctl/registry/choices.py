@@ -1,0 +1,81 @@
+"""A plugin as a spec stores it: its name, every option of it, and the distribution that it came from."""
+
+from typing import Annotated, Any
+
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
+
+from debiasctl import registry
+from debiasctl.errors import UsageError
+from debiasctl.registry.refs import PluginRef, parse_ref
+
+
+class PluginChoice(BaseModel):
+    """A plugin, every option of it, and the distribution that it came from."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+    name: str = Field(description="the plugin's name")
+    options: dict[str, Any] = Field(default_factory=dict, description="its options")
+    distribution: str | None = Field(None, description="the distribution that offers it")
+    version: str | None = Field(None, description="that distribution's version")
+
+    @property
+    def ref(self) -> PluginRef:
+        """The reference that names it with all its options."""
+        return PluginRef(self.name, self.options)
+
+    def create(self, kind: str) -> Any:
+        """The plugin itself."""
+        return registry.create(kind, self.ref)
+
+
+def complete(kind: str, choice: PluginChoice) -> PluginChoice:
+    """The same choice with every option resolved, and its origin.
+
+    Raises:
+        UsageError: there is no such plugin, or its options do not fit it.
+    """
+    resolved = registry.resolve(kind, choice.ref)
+    return PluginChoice(
+        name=choice.name,
+        options=resolved.options.model_dump(mode="json"),
+        distribution=resolved.record.distribution,
+        version=resolved.record.version,
+    )
+
+
+def _plugin_parts(value: Any) -> Any:
+    """`name:key=value` as the parts that a spec stores; anything else is left for pydantic to judge."""
+    if isinstance(value, str):
+        try:
+            ref = parse_ref(value)
+        except UsageError as error:
+            raise ValueError(str(error)) from error
+        return {"name": ref.name, "options": dict(ref.options)}
+    return value
+
+
+def _completed(kind: str) -> AfterValidator:
+    def resolve(choice: PluginChoice) -> PluginChoice:
+        try:
+            return complete(kind, choice)
+        except UsageError as error:
+            raise ValueError(str(error).partition("\nSee: ")[0]) from error
+
+    return AfterValidator(resolve)
+
+
+def with_nested(choice: PluginChoice) -> list[PluginChoice]:
+    """A choice and, beneath it, those of the same kind that its options name (as its spec stores them)."""
+    found = [choice]
+    for value in choice.options.values():
+        for item in value if isinstance(value, list | tuple) else [value]:
+            if isinstance(item, dict) and {"name", "options", "distribution"} <= set(item):
+                found += with_nested(PluginChoice.model_validate(item))
+    return found
+
+
+Plugin = Annotated[PluginChoice, BeforeValidator(_plugin_parts)]
+# for options that name another plugin: `uncertainty:base=edm`, `product:factors=[debiased,"p2:gamma=0.5"]`
+NestedWeighting = Annotated[Plugin, _completed("weightings")]
+NestedTimesteps = Annotated[Plugin, _completed("timesteps")]

@@ -1,0 +1,181 @@
+"""Finds, loads and makes plugins. Listing reads metadata and imports nothing; only what is asked for is imported."""
+
+import sys
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import TYPE_CHECKING, Any
+
+from debiasctl.errors import PluginConflictError, PluginLoadError, PluginOptionsError, UnknownPluginError, UsageError
+from debiasctl.registry.messages import describe_errors, did_you_mean
+from debiasctl.registry.refs import PluginRef, parse_ref
+
+if TYPE_CHECKING:
+    from debiasctl.api import PluginOptions
+
+KINDS = {
+    "datasets": "images to train on",
+    "backbones": "networks",
+    "schedules": "noise schedules",
+    "weightings": "loss weights as functions of the signal-to-noise ratio",
+    "timesteps": "how training draws t",
+    "samplers": "how images are drawn from a trained model",
+    "features": "feature extractors for evaluation",
+    "extensions": "objects called at fixed points of training",
+    "commands": "subcommands of debiasctl",
+}
+
+
+@dataclass(frozen=True)
+class PluginRecord:
+    """One entry point, as its distribution's metadata states it."""
+
+    kind: str
+    name: str
+    target: str
+    distribution: str
+    version: str
+
+
+@dataclass(frozen=True)
+class ResolvedPlugin:
+    """A loaded plugin class with every option filled in."""
+
+    record: PluginRecord
+    plugin: type
+    options: "PluginOptions"
+
+    def create(self) -> Any:
+        """The plugin itself, made from its options."""
+        return self.plugin(self.options)
+
+
+def kind_named(text: str) -> str:
+    """The plugin kind that `text` names, singular or plural.
+
+    Raises:
+        UsageError: there is no such kind.
+    """
+    for kind in KINDS:
+        if text in (kind, kind.removesuffix("s")):
+            return kind
+    raise UsageError(f"unknown plugin kind '{text}'.{did_you_mean(text, KINDS)} Known: {', '.join(KINDS)}")
+
+
+def records(kind: str) -> list[PluginRecord]:
+    """Every installed plugin of a kind, sorted by name, read from metadata alone."""
+    return list(_records(kind, tuple(sys.path)))
+
+
+@lru_cache(maxsize=64)
+def _records(kind: str, _search_path: tuple[str, ...]) -> tuple[PluginRecord, ...]:
+    from importlib.metadata import entry_points
+
+    found = {
+        PluginRecord(
+            kind,
+            point.name,
+            point.value,
+            point.dist.name if point.dist else "unknown",
+            point.dist.version if point.dist else "unknown",
+        )
+        for point in entry_points(group=f"debiasctl.{kind}")
+    }
+    return tuple(sorted(found, key=lambda record: (record.name, record.distribution)))
+
+
+def find(kind: str, name: str) -> PluginRecord:
+    """The one plugin of that kind and name.
+
+    Raises:
+        UnknownPluginError: none is installed; the message names the nearest.
+        PluginConflictError: two distributions claim the name.
+    """
+    known = records(kind)
+    matches = [record for record in known if record.name == name]
+    singular = kind.removesuffix("s")
+    if not matches:
+        names = sorted({record.name for record in known})
+        raise UnknownPluginError(
+            f"unknown {singular} '{name}'.{did_you_mean(name, names)} Known: {', '.join(names) or 'none'}\n"
+            f"See: debiasctl plugins list {kind}"
+        )
+    if len(matches) > 1:
+        claims = " and ".join(f"{match.distribution} {match.version}" for match in matches)
+        raise PluginConflictError(
+            f"{singular} '{name}' is claimed by two distributions: {claims}. Uninstall one of them, "
+            f"for example: pip uninstall {[m.distribution for m in matches if m.distribution != 'debiasctl'][-1]}"
+        )
+    return matches[0]
+
+
+def load_object(record: PluginRecord) -> Any:
+    """Import what an entry point names.
+
+    Raises:
+        PluginLoadError: the import fails; the message names plugin, distribution and cause.
+    """
+    from importlib.metadata import EntryPoint
+
+    try:
+        return EntryPoint(record.name, record.target, f"debiasctl.{record.kind}").load()
+    except (Exception, SystemExit) as error:  # whatever a third party's import raises is that plugin's fault alone
+        raise PluginLoadError(
+            f"{record.kind.removesuffix('s')} '{record.name}' of {record.distribution} {record.version} "
+            f"cannot be imported ({type(error).__name__}: {error}). Other plugins are not affected; "
+            f"repair it or remove it: pip uninstall {record.distribution}"
+        ) from error
+
+
+def load(kind: str, name: str) -> type:
+    """Import the plugin class of that kind and name, and check that it has what every plugin has.
+
+    Raises:
+        UnknownPluginError, PluginConflictError: see `find`.
+        PluginLoadError: it cannot be imported, is no class, or lacks a docstring or an `Options` model.
+    """
+    from debiasctl.api import PluginOptions
+
+    record = find(kind, name)
+    plugin = load_object(record)
+    where = f"{kind.removesuffix('s')} '{name}' of {record.distribution} {record.version}"
+    if not isinstance(plugin, type):
+        raise PluginLoadError(f"{where}: {record.target} is not a class. See: debiasctl.api")
+    if not (plugin.__doc__ or "").strip():
+        raise PluginLoadError(f"{where}: {record.target} has no docstring. Its first line says what it is")
+    options = getattr(plugin, "Options", None)
+    if not (isinstance(options, type) and issubclass(options, PluginOptions)):
+        raise PluginLoadError(f"{where}: {record.target} needs an inner 'class Options(PluginOptions)'")
+    return plugin
+
+
+def as_ref(value: "str | PluginRef | dict[str, Any]") -> PluginRef:
+    """A reference from its text, or from `{"name": ..., "options": {...}}`."""
+    if isinstance(value, PluginRef):
+        return value
+    return parse_ref(value) if isinstance(value, str) else PluginRef(value["name"], value.get("options") or {})
+
+
+def resolve(kind: str, value: "str | PluginRef | dict[str, Any]") -> ResolvedPlugin:
+    """Load the plugin that a reference names and validate its options.
+
+    Raises:
+        PluginOptionsError: an option is unknown, missing or out of range.
+    """
+    from pydantic import ValidationError
+
+    ref = as_ref(value)
+    plugin = load(kind, ref.name)
+    model: type[PluginOptions] = plugin.Options  # type: ignore[attr-defined]
+    try:
+        options = model.model_validate(dict(ref.options))
+    except ValidationError as error:
+        raise PluginOptionsError(
+            f"{kind.removesuffix('s')} '{ref.name}': {describe_errors(error, model)}\n"
+            f"See: debiasctl plugins describe {kind} {ref.name}"
+        ) from error
+    return ResolvedPlugin(find(kind, ref.name), plugin, options)
+
+
+def create(kind: str, value: "str | PluginRef | dict[str, Any]") -> Any:
+    """The plugin that a reference names, made from its validated options."""
+    return resolve(kind, value).create()

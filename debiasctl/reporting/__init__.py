@@ -1,0 +1,1 @@
+"""Pictures: grids, enlargements and how they are written."""

@@ -1,0 +1,1 @@
+"""The store of runs: one folder a run."""

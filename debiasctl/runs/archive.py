@@ -1,0 +1,244 @@
+"""A run as one file: a plain tar (weights hardly compress), checked member by member before anything is unpacked."""
+
+import json
+import os
+import re
+import shutil
+import tarfile
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path, PurePosixPath
+from typing import IO
+
+from debiasctl import paths
+from debiasctl.errors import ArchiveError, RunBusyError, RunError, UsageError
+from debiasctl.files import atomic_file, sha256_file
+from debiasctl.runs.status import parse_status
+from debiasctl.runs.store import Run, claim_folder, validate_run_name
+
+_SAFE = "[A-Za-z0-9][A-Za-z0-9._-]{0,127}"
+_FILE = re.compile(
+    r"(spec|status)\.json|metrics\.jsonl"
+    rf"|checkpoints/[0-9]{{1,12}}/{_SAFE}\.(safetensors|pt|json)"
+    rf"|samples/{_SAFE}/{_SAFE}\.(png|npz|json)"
+    rf"|(evaluations|analyses)/{_SAFE}\.json|evaluations/{_SAFE}\.features\.npz"
+    rf"|ema/{_SAFE}\.(safetensors|json)"
+)
+_FOLDER = re.compile(rf"checkpoints(/[0-9]{{1,12}})?|samples(/{_SAFE})?|evaluations|analyses|ema")
+_BLOCK = 512  # a tar's unit; two blocks of zeros end it
+_JSON_LIMIT = 16 * 2**20  # bytes of spec.json or status.json, which are read whole
+_CHUNK = 2**20
+
+
+def export_run(run: Run, out: Path, *, force: bool = False) -> Path:
+    """Write a run to `out`, a `.tar` file that `import_run` takes anywhere; returns its absolute path.
+
+    Raises:
+        UsageError: `out` is taken (and not `force`), is inside the run, or does not end in .tar.
+        RunBusyError: the run is being trained.
+        RunError: its spec or status is damaged.
+        ArchiveError: its folder holds something that is not part of a run.
+    """
+    out = Path(os.path.abspath(out))
+    if out.suffix != ".tar":
+        raise UsageError(f"'{out.name}' does not end in .tar, as exported runs do. For example: {run.name}.tar")
+    if os.path.lexists(out) and (not force or out.is_dir()):
+        raise UsageError(f"{out} already exists. Choose another name{'' if out.is_dir() else ', or give --force'}")
+    if run.path.resolve() in out.resolve().parents:
+        raise UsageError(f"{out} is inside the run's own folder. Choose a place outside of it")
+    validate_run_name(run.name)
+    run.spec()
+    _refuse_training(run)
+    run.status()
+    files = list(_run_files(run))
+    with atomic_file(out) as stream, tarfile.open(fileobj=stream, mode="w") as tar:
+        for file in files:
+            _add(tar, file, f"{run.name}/{file.relative_to(run.path).as_posix()}")
+        _refuse_training(run)
+    return out
+
+
+def _refuse_training(run: Run) -> None:
+    if run.is_training():
+        raise RunBusyError(
+            f"run '{run.name}' is being trained, and would change while it is exported. Export it when training has "
+            "ended, or stop training with Ctrl-C first (it writes a checkpoint)"
+        )
+
+
+def _run_files(run: Run) -> Iterator[Path]:
+    """The files of a run, sorted; hidden ones are locks and unfinished writes, and no part of it."""
+    for folder, subfolders, names in os.walk(run.path, onerror=_raise):
+        subfolders[:] = sorted(name for name in subfolders if not name.startswith("."))
+        for name in sorted([*subfolders, *(name for name in names if not name.startswith("."))]):
+            path = Path(folder, name)
+            relative = path.relative_to(run.path).as_posix()
+            is_folder = name in subfolders
+            if path.is_symlink() or not (_FOLDER if is_folder else _FILE).fullmatch(relative):
+                what = "a link" if path.is_symlink() else "not part of a run"
+                raise ArchiveError(f"{path} is {what}, so that the archive could not be imported. Move it away first")
+            if not is_folder:
+                yield path
+
+
+def _raise(error: OSError) -> None:
+    raise ArchiveError(f"{error.filename} cannot be read: {error.strerror}") from error
+
+
+def _add(tar: tarfile.TarFile, file: Path, name: str) -> None:
+    try:
+        with open(file, "rb") as stream:
+            stat = os.fstat(stream.fileno())
+            member = tarfile.TarInfo(name)
+            member.size, member.mtime = stat.st_size, int(stat.st_mtime)
+            tar.addfile(member, stream)
+    except OSError as error:
+        if error.errno is not None and error.filename is None:
+            raise  # a refusal to write the archive, which atomic_file explains
+        raise ArchiveError(f"{file} cannot be read: {error.strerror or error}. Correct that, and try again") from error
+
+
+def import_run(archive: Path, *, name: str | None = None) -> Run:
+    """Unpack an exported run into the store, under its own name or `name`; whole, or nothing.
+
+    Raises:
+        ArchiveError: it is not a run's archive, is cut short, would write outside the run's folder, holds links,
+            special files or anything else that is not a run's, or does not fit on the disk.
+        UsageError: there is no such file; RunNameError: the name is not allowed or taken.
+    """
+    if name is not None:
+        validate_run_name(name)
+    if not archive.exists() or archive.is_dir():
+        raise UsageError(f"there is no file {archive}. Name a file that was exported")
+    try:
+        with open(archive, "rb") as stream:
+            top, members = _checked_members(stream, archive)
+            if name is None:
+                validate_run_name(top)
+            path = paths.runs_dir() / (name or top)
+            with claim_folder(path, taken="Import it under another name: --name NAME") as folder:
+                _refuse_without_space(archive, members, folder)
+                for relative, member in members.items():
+                    _unpack(stream, member, folder / relative)
+                _check_run(Run(folder), archive)
+                _check_checkpoints(Run(folder), archive)
+    except OSError as error:  # of the archive: those of the store are told by claim_folder
+        raise ArchiveError(f"{archive} cannot be read: {error.strerror}. Name a file that was exported") from error
+    return Run(path)
+
+
+def _check_checkpoints(run: Run, archive: Path) -> None:
+    """Raise ArchiveError unless every checkpoint's files are those of its manifest."""
+    for manifest in sorted(run.path.glob("checkpoints/*/manifest.json")):
+        try:
+            stated = json.loads(manifest.read_text(encoding="utf-8"))["sha256"]
+            found = {file.name: sha256_file(file) for file in manifest.parent.iterdir() if file != manifest}
+        except (ValueError, KeyError, TypeError, RecursionError):
+            stated, found = None, {}
+        if stated != found:
+            raise ArchiveError(
+                f"{archive} is not imported: its checkpoint {int(manifest.parent.name)} is damaged: its files "
+                "differ from the checksums in its manifest. Export the run again"
+            )
+
+
+def _checked_members(stream: IO[bytes], archive: Path) -> tuple[str, dict[str, tarfile.TarInfo]]:
+    """The top folder's name, and the files by their path in it; raises ArchiveError for all that may not be there."""
+    refuse = f"{archive} is not imported: it "
+    size = os.fstat(stream.fileno()).st_size
+    files: dict[str, tarfile.TarInfo] = {}
+    seen: set[str] = set()
+    tops: set[str] = set()
+    end = 0
+    for member in _headers(stream, archive):
+        end = member.offset_data + -(-member.size // _BLOCK) * _BLOCK
+        if member.size < 0 or end > size:
+            raise ArchiveError(
+                f"{archive} is cut short or damaged: {member.name!r} goes on beyond its end. Copy it again"
+            )
+        top, relative = _safe_path(member, refuse)
+        tops.add(top)
+        if len(tops) > 1:
+            raise ArchiveError(f"{refuse}holds more than one folder ({', '.join(sorted(map(repr, tops)))})")
+        if relative.lower() in seen:
+            raise ArchiveError(f"{refuse}holds {member.name!r} twice (names that differ in case only are one)")
+        seen.add(relative.lower())
+        if member.isreg():
+            files[relative] = member
+    stream.seek(end)
+    if stream.read(2 * _BLOCK) != bytes(2 * _BLOCK):
+        raise ArchiveError(f"{archive} is cut short or damaged: the mark of its end is missing. Copy it again")
+    for required in ("spec.json", "status.json"):
+        if required not in files:
+            raise ArchiveError(f"{refuse}holds no {required}, so that it is not a run's")
+        if files[required].size > _JSON_LIMIT:
+            raise ArchiveError(f"{refuse}holds a {required} of {_size(files[required].size)}, which no run has")
+    return tops.pop(), files
+
+
+def _headers(stream: IO[bytes], archive: Path) -> Iterator[tarfile.TarInfo]:
+    try:
+        with tarfile.open(fileobj=stream, mode="r:") as tar:
+            yield from tar
+    except (tarfile.TarError, ValueError, OverflowError, EOFError) as error:
+        raise ArchiveError(
+            f"{archive} is not a run's archive, or is damaged ({error}). Import a .tar file that "
+            "'debiasctl runs export' wrote"
+        ) from error
+
+
+def _safe_path(member: tarfile.TarInfo, refuse: str) -> tuple[str, str]:
+    """A member's top folder and its path in it ("" for the folder itself)."""
+    name = member.name
+    parts = PurePosixPath(name).parts
+    if not parts or name.startswith("/") or ".." in parts or "\\" in name or re.match("[A-Za-z]:", name):
+        raise ArchiveError(f"{refuse}would write outside the run's folder ({name!r})")
+    if member.issym() or member.islnk():
+        raise ArchiveError(f"{refuse}holds a link ({name!r})")
+    if not (member.isdir() or member.isreg()) or member.issparse():
+        raise ArchiveError(f"{refuse}holds a device, pipe or other special file ({name!r})")
+    relative = "/".join(parts[1:])
+    known = _FILE.fullmatch(relative) if member.isreg() else not relative or _FOLDER.fullmatch(relative)
+    if not known:
+        raise ArchiveError(f"{refuse}holds {name!r}, which is not part of a run")
+    return parts[0], relative
+
+
+def _refuse_without_space(archive: Path, members: dict[str, tarfile.TarInfo], folder: Path) -> None:
+    needed, free = sum(member.size for member in members.values()), shutil.disk_usage(folder).free
+    if needed > free:
+        raise ArchiveError(
+            f"{archive} needs {_size(needed)}, and {folder.parent} has {_size(free)} left. Free some space "
+            "(debiasctl runs rm NAME removes a run)"
+        )
+
+
+def _unpack(stream: IO[bytes], member: tarfile.TarInfo, path: Path) -> None:
+    """Copy a member's bytes into a new file of plain permissions, whatever the archive says of owner and mode."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    stream.seek(member.offset_data)
+    left = member.size
+    with open(path, "xb") as out:
+        while left:
+            chunk = stream.read(min(_CHUNK, left))
+            if not chunk:
+                raise ArchiveError(f"'{member.name}' ends too early: the archive changed while it was read. Try again")
+            out.write(chunk)
+            left -= len(chunk)
+
+
+def _check_run(run: Run, archive: Path) -> None:
+    """Refuse what no run could go on with; a run that was being trained there is interrupted here."""
+    from debiasctl.specs.resolve import load_stored_spec
+
+    try:
+        load_stored_spec((run.path / "spec.json").read_text(encoding="utf-8"), "its spec.json")
+        status = parse_status((run.path / "status.json").read_text(encoding="utf-8"), "its status.json")
+    except (RunError, UnicodeDecodeError, RecursionError) as error:
+        raise ArchiveError(f"{archive} is not imported: {error}") from error
+    if status.state == "training":
+        run.write_status(replace(status, state="interrupted"))
+
+
+def _size(count: int) -> str:
+    return f"{count / 2**30:.1f} GiB" if count >= 2**29 else f"{count / 2**20:.1f} MiB"

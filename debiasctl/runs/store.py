@@ -1,0 +1,381 @@
+"""The run store: one folder a run, made and replaced atomically, read without writing."""
+
+import json
+import os
+import re
+import shutil
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager, suppress
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from debiasctl import paths
+from debiasctl.errors import CheckpointError, DebiasctlError, RunError, RunNameError, UsageError
+from debiasctl.files import atomic_folder, write_json, writing
+from debiasctl.runs import lock as run_lock
+from debiasctl.runs import metrics as metrics_file
+from debiasctl.runs.status import RunStatus, now, parse_status
+
+if TYPE_CHECKING:
+    from debiasctl.specs.sections import RunSpec
+
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
+_ENTRIES = (
+    "spec.json",
+    "status.json",
+    "metrics.jsonl",
+    "checkpoints",
+    "samples",
+    "evaluations",
+    "analyses",
+    "grids",
+    "ema",
+    "trackers",
+    run_lock.LOCK,
+    run_lock.TRAINER,
+)
+_REMOVED = ".removed"
+
+
+@dataclass(frozen=True)
+class RunSummary:
+    """One line of a listing: `status` is None, and `problem` says why, where `state` is "damaged"."""
+
+    name: str
+    path: Path
+    state: str
+    status: RunStatus | None
+    problem: str | None = None
+
+
+@dataclass(frozen=True)
+class Run:
+    """A run's folder. Making one reads nothing; `create_run` and `find_run` give those that exist."""
+
+    path: Path
+
+    @property
+    def name(self) -> str:
+        """The folder's name."""
+        return self.path.name
+
+    @property
+    def metrics_path(self) -> Path:
+        """One JSON object a line; see `append_metrics`."""
+        return self.path / "metrics.jsonl"
+
+    @property
+    def samples_dir(self) -> Path:
+        """`<key>/` of images drawn; need not exist."""
+        return self.path / "samples"
+
+    @property
+    def grids_dir(self) -> Path:
+        """`<step>.png` of images drawn in the course of training; need not exist."""
+        return self.path / "grids"
+
+    @property
+    def evaluations_dir(self) -> Path:
+        """`<key>.json`; need not exist."""
+        return self.path / "evaluations"
+
+    def spec(self) -> "RunSpec":
+        """The validated spec.
+
+        Raises:
+            RunError: it is missing, damaged, or was written by a newer version.
+        """
+        from debiasctl.specs.resolve import load_stored_spec
+
+        return load_stored_spec(self._read("spec.json"), str(self.path / "spec.json"))
+
+    def spec_json(self) -> dict[str, Any]:
+        """The spec as it is stored, neither migrated nor validated."""
+        try:
+            raw = json.loads(self._read("spec.json"))
+        except (ValueError, RecursionError) as error:
+            raise RunError(f"{self.path / 'spec.json'} is damaged: {error}. Restore it from a copy") from error
+        if not isinstance(raw, dict):
+            raise RunError(f"{self.path / 'spec.json'} is damaged: it is not a JSON object. Restore it from a copy")
+        return raw
+
+    def status(self) -> RunStatus:
+        """How far the run is; a run that says "training" and is trained by nobody is "interrupted".
+
+        Raises:
+            RunError: the file is missing, damaged, or was written by a newer version.
+        """
+        status = self._stored_status()
+        if status.state == "training" and not self.is_training():
+            # The trainer may have finished between the two looks; it writes its last word before it lets go.
+            status = self._stored_status()
+            if status.state == "training":
+                return replace(status, state="interrupted")
+        return status
+
+    def write_status(self, status: RunStatus) -> None:
+        """Replace the stored status."""
+        write_json(self.path / "status.json", asdict(status))
+
+    def update_status(self, **changes: Any) -> RunStatus:
+        """Replace fields of the stored status, and the time of its update; returns the new one."""
+        status = replace(self.status(), **changes, updated=now())
+        self.write_status(status)
+        return status
+
+    def checkpoint_steps(self) -> list[int]:
+        """Steps of the complete checkpoints (those with a manifest), ascending."""
+        folder = self.path / "checkpoints"
+        if not folder.is_dir():
+            return []
+        return sorted(
+            int(entry.name)
+            for entry in folder.iterdir()
+            if re.fullmatch("[0-9]+", entry.name) and (entry / "manifest.json").is_file()
+        )
+
+    def checkpoint_path(self, step: int) -> Path:
+        """The folder of the checkpoint after `step` optimizer steps; need not exist."""
+        return self.path / "checkpoints" / f"{step:08d}"
+
+    def evaluation_keys(self) -> list[str]:
+        """Keys of the stored evaluations, sorted."""
+        return sorted(file.stem for file in self.evaluations_dir.glob("[!.]*.json"))
+
+    def is_training(self) -> bool:
+        """Whether a living process, this one included, holds the run's lock. Creates and writes nothing."""
+        return run_lock.is_locked(self.path)
+
+    def lock(self) -> AbstractContextManager[None]:
+        """Be the one process that trains the run, while the block lasts.
+
+        Raises:
+            RunBusyError: another process is training it.
+        """
+        return run_lock.trainer_lock(self.path)
+
+    def _stored_status(self) -> RunStatus:
+        return parse_status(self._read("status.json"), os.path.join(self.path, "status.json"))
+
+    def _read(self, name: str) -> str:
+        file = os.path.join(self.path, name)  # a listing does this thousands of times, and pathlib is slow at it
+        try:
+            with open(file, encoding="utf-8") as stream:
+                return stream.read()
+        except (OSError, UnicodeDecodeError) as error:
+            reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8 text"
+            raise RunError(
+                f"{file} cannot be read: {reason}. Restore it from a copy, or remove the run: "
+                f"debiasctl runs rm {self.name}"
+            ) from error
+
+
+# ---------------------------------------------------------------- the store
+
+
+def validate_run_name(name: str) -> None:
+    """Raise RunNameError where `name` may not name a run."""
+    if not _NAME.fullmatch(name):
+        raise RunNameError(
+            f"{name!r} is not a run's name: use 1 to 100 letters (a-z, A-Z), digits, '.', '_' and '-', "
+            "starting with a letter or digit"
+        )
+
+
+def create_run(name: str | None, spec: "RunSpec", *, status: RunStatus) -> Run:
+    """Make a run's folder, whole or not at all. Without a name: dataset-weighting-seed, with -2, -3, ... where taken.
+
+    Raises:
+        RunNameError: the name is not allowed, or taken.
+    """
+    if name is not None:
+        validate_run_name(name)
+        return _create(name, spec, status)
+    base = re.sub("[^A-Za-z0-9._-]+", "-", f"{status.dataset}-{status.weighting}-{status.seed}").strip("._-")[-90:]
+    base = base.lstrip("._-")
+    number = 1
+    while True:
+        candidate = base if number == 1 else f"{base}-{number}"
+        number += 1
+        if not os.path.lexists(paths.runs_dir() / candidate):
+            with suppress(RunNameError):  # another process was faster
+                return _create(candidate, spec, status)
+
+
+def refuse_taken_name(name: str) -> None:
+    """Raise RunNameError where `create_run` would: early, before the work that comes before it."""
+    validate_run_name(name)
+    path = paths.runs_dir() / name
+    if os.path.lexists(path):
+        raise RunNameError(_taken(path, _ways_on(name)))
+
+
+def _taken(path: Path, advice: str) -> str:
+    if _is_run(path):
+        return f"a run named '{path.name}' already exists. {advice}"
+    return f"{path} exists and is not a run. Move it away, or choose another name"
+
+
+def _ways_on(name: str) -> str:
+    return f"Go on with it: debiasctl train --resume {name}; or choose another --name"
+
+
+def _create(name: str, spec: "RunSpec", status: RunStatus) -> Run:
+    path = paths.runs_dir() / name
+    with claim_folder(path, taken=_ways_on(name)) as folder:
+        write_json(folder / "spec.json", spec.model_dump(mode="json"))
+        write_json(folder / "status.json", asdict(status))
+    return Run(path)
+
+
+@contextmanager
+def claim_folder(path: Path, *, taken: str) -> Iterator[Path]:
+    """An `atomic_folder` for a new run; where `path` exists, now or in the end, RunNameError with `taken`'s advice."""
+    if os.path.lexists(path):
+        raise RunNameError(_taken(path, taken))
+    try:
+        with atomic_folder(path) as folder:
+            yield folder
+    except DebiasctlError as error:
+        if isinstance(error.__cause__, OSError) and os.path.lexists(path):
+            raise RunNameError(_taken(path, taken)) from error
+        raise
+
+
+def run_names() -> list[str]:
+    """Names of all folders in the store, sorted; nothing in them is read."""
+    try:
+        with os.scandir(paths.runs_dir()) as entries:
+            return sorted(entry.name for entry in entries if _NAME.fullmatch(entry.name) and entry.is_dir())
+    except FileNotFoundError:
+        return []
+
+
+def list_runs() -> list[RunSummary]:
+    """All runs in the store, oldest first; damaged ones last."""
+    store = paths.runs_dir()
+    summaries = [summary for name in run_names() if (summary := _summary(Run(store / name)))]
+    return sorted(summaries, key=lambda summary: (summary.status.created if summary.status else "~", summary.name))
+
+
+def _summary(run: Run) -> RunSummary | None:
+    try:
+        status = run.status()
+    except RunError as error:
+        if not _is_run(run.path):
+            return None
+        return RunSummary(run.name, run.path, "damaged", None, str(error))
+    return RunSummary(run.name, run.path, status.state, status)
+
+
+def find_run(text: str, *, exact: bool = False) -> Run:
+    """The run of that name, else of that unique beginning of a name, in the store; or, with a '/' in it, at that path.
+
+    With `exact`, as befits what cannot be undone, the beginning of a name does not do.
+
+    Raises:
+        RunNameError: there is none, or there are several.
+    """
+    if text in (".", "..") or text.startswith("~") or any(mark in text for mark in {"/", os.sep}):
+        return _run_at(text)
+    validate_run_name(text)
+    names = [name for name in run_names() if name.startswith(text) and _is_run(paths.runs_dir() / name)]
+    if text in names or exact:
+        names = [name for name in names if name == text]
+    if len(names) > 1:
+        shown = ", ".join(names[:10]) + (f" and {len(names) - 10} more" if len(names) > 10 else "")
+        raise RunNameError(f"'{text}' is the beginning of several runs' names: {shown}. Write one of them out")
+    if not names:
+        from debiasctl.registry.messages import did_you_mean
+
+        path = paths.runs_dir() / text
+        if os.path.lexists(path):
+            raise RunNameError(f"{path} is not a run: it holds neither spec.json nor status.json. Move it away")
+        raise RunNameError(f"there is no run '{text}'.{did_you_mean(text, run_names())} See: debiasctl runs list")
+    return Run(paths.runs_dir() / names[0])
+
+
+def _run_at(text: str) -> Run:
+    try:
+        path = Path(text).expanduser().resolve()
+        found = (path / "spec.json").is_file()
+    except (OSError, RuntimeError, ValueError) as error:
+        raise RunNameError(f"{text!r} cannot be read as a path: {error}") from error
+    if not found:
+        raise RunNameError(
+            f"{text!r} is not a run's folder (it holds no spec.json). Give a path to one, or a run's name: "
+            "debiasctl runs list"
+        )
+    return Run(path)
+
+
+def _is_run(path: Path) -> bool:
+    return os.path.isfile(f"{path}/status.json") or os.path.isfile(f"{path}/spec.json")
+
+
+def remove_run(run: Run) -> None:
+    """Remove a run's folder. It disappears at once and whole, even if deleting its files is then interrupted.
+
+    Raises:
+        RunBusyError: it is being trained.
+        RunError: the folder is a link, or lies outside the store and holds something that is not a run's.
+    """
+    if run.path.is_symlink():
+        raise RunError(f"{run.path} is a link to {run.path.resolve()}. Remove the link or that folder yourself")
+    if run.path.resolve().parent != paths.runs_dir().resolve():
+        foreign = sorted(e.name for e in run.path.iterdir() if e.name not in _ENTRIES)
+        if foreign:
+            raise RunError(
+                f"{run.path} holds '{foreign[0]}', which is not part of a run; nothing was removed. "
+                "Move it away first, or remove the folder yourself"
+            )
+    with run_lock.locked(run.path), writing(run.path):
+        os.replace(run.path, run.path.with_name(f".{run.name}.{os.urandom(4).hex()}{_REMOVED}"))
+    for rest in run.path.parent.glob(f".*{_REMOVED}"):  # this run's, and those of removals that were cut short
+        with writing(rest):
+            try:
+                shutil.rmtree(rest)
+            except FileNotFoundError:  # another removal got to it first
+                continue
+
+
+# ---------------------------------------------------------------- metrics
+
+
+def append_metrics(run: Run, records: Sequence[dict[str, Any]]) -> None:
+    """Append records, each with an integer "step", in one write; a last line that a kill left partial is cut off."""
+    metrics_file.append(run.metrics_path, records)
+
+
+def read_metrics(run: Run) -> list[dict[str, Any]]:
+    """All records, in the order of their writing; [] where there are none yet.
+
+    Raises:
+        RunError: a line other than a partial last one cannot be read.
+    """
+    return metrics_file.read(run.metrics_path)
+
+
+def truncate_metrics(run: Run, step: int) -> None:
+    """Drop the records of steps after `step`: a resume from that step's checkpoint writes them again."""
+    metrics_file.truncate(run.metrics_path, step)
+
+
+def choose_step(run: Run, text: str | None) -> int:
+    """The checkpoint that `text` names (a step, or None for the last).
+
+    Raises:
+        UsageError: the run has not that one; CheckpointError: it has none.
+    """
+    steps = run.checkpoint_steps()
+    if not steps:
+        raise CheckpointError(
+            f"run '{run.name}' has no checkpoint. Train it first: debiasctl train --resume {run.name}"
+        )
+    if text is None or text == "last":
+        return steps[-1]
+    if not text.isdecimal() or int(text) not in steps:
+        known = ", ".join(map(str, steps))
+        raise UsageError(f"run '{run.name}' has no checkpoint '{text}'. It has: {known} (or 'last')")
+    return int(text)

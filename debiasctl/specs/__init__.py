@@ -1,0 +1,1 @@
+"""Run specs: everything that decides what a run trains."""

@@ -1,0 +1,89 @@
+"""Settings from spec files and the command line, and one on top of another."""
+
+import json
+import tomllib
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from debiasctl.errors import SpecError
+from debiasctl.registry.refs import parse_ref
+
+
+def merge(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
+    """`over` on top of `base`, section by section; a plugin with a name replaces the one below, options and all.
+
+    Raises:
+        SpecError: the one below is options alone, set for a plugin that is not named: they would be lost.
+    """
+    merged = dict(base)
+    for key, value in over.items():
+        below = merged.get(key)
+        if isinstance(value, Mapping) and "name" not in value:
+            if isinstance(below, str):
+                ref = parse_ref(below)
+                below = {"name": ref.name, "options": dict(ref.options)}
+            merged[key] = merge(below, value) if isinstance(below, Mapping) else dict(value)
+        else:
+            if isinstance(below, Mapping) and set(below) == {"options"}:
+                name = value if isinstance(value, str) else value.get("name") if isinstance(value, Mapping) else value
+                raise SpecError(
+                    f"spec: {key}.options are set, and then {key} is given as '{name}', which would replace them. "
+                    f"Give both at once, for example {key}=name:option=value"
+                )
+            merged[key] = value
+    return merged
+
+
+def parse_setting(text: str) -> dict[str, Any]:
+    """`section.field=value` as nested settings; bracketed values are JSON, `null` is None, all else is text.
+
+    Raises:
+        SpecError: there is no `=`, or the key has an empty part.
+    """
+    from debiasctl.registry.refs import parse_value
+
+    path, equals, value = text.partition("=")
+    keys = [part.strip() for part in path.split(".")]
+    if not equals or not all(keys) or len(keys) < 2:
+        raise SpecError(f"--set '{text}': write section.field=value, for example --set optimizer.lr=0.0002")
+    stripped = value.strip()
+    # a reference's quotes and brackets belong to the reference
+    parsed: Any = parse_value(stripped, text) if stripped[:1] in "[{" or stripped == "null" else stripped
+    for key in reversed(keys):
+        parsed = {key: parsed}
+    return dict(parsed)
+
+
+def read_spec_file(path: Path) -> dict[str, Any]:
+    """The settings in a JSON, YAML or TOML file, told apart by its ending.
+
+    Raises:
+        SpecError: the file is not there, cannot be read, or does not hold a mapping.
+    """
+    readers: dict[str, Callable[[str], Any]] = {
+        ".json": json.loads,
+        ".yaml": _read_yaml,
+        ".yml": _read_yaml,
+        ".toml": tomllib.loads,
+    }
+    if path.suffix.lower() not in readers:
+        raise SpecError(f"spec file {path}: the ending must be one of {', '.join(readers)}")
+    try:
+        content = readers[path.suffix.lower()](path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise SpecError(f"spec file {path} cannot be read: {error.strerror}") from error
+    except (ValueError, RecursionError) as error:  # JSON's, TOML's and decoding errors are ValueErrors
+        raise SpecError(f"spec file {path} cannot be read: {error}") from error
+    if not isinstance(content, dict):
+        raise SpecError(f"spec file {path} must hold sections such as data, model and training")
+    return content
+
+
+def _read_yaml(text: str) -> Any:
+    import yaml
+
+    try:
+        return yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise ValueError(str(error)) from error

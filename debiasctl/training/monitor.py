@@ -1,0 +1,108 @@
+"""Looking at a model while it is trained: grids from fixed noise, and metrics of a few samples."""
+
+import copy
+from typing import Any
+
+import torch
+
+from debiasctl import paths, registry
+from debiasctl.api import ArraySplit, LoadedDataset, PreparedFeatures
+from debiasctl.diffusion.denoiser import NetworkDenoiser
+from debiasctl.evaluation.measure import default_features, measure
+from debiasctl.reporting.pictures import make_grid, save_grid
+from debiasctl.runs.store import Run
+from debiasctl.sampling import SampleRequest, draw, labels_of
+from debiasctl.sampling.request import check_steps
+from debiasctl.training.tracking import track_image
+from debiasctl.training.training import Training
+
+_SEED = 0  # of the noise: the same for every run, so that grids of any two can be set side by side
+_BATCH = 256  # stated, for processes that share the weights out draw in step
+
+
+class Monitor:
+    """Draws and measures with the averaged weights, whenever the spec's `monitor.every` images have been seen."""
+
+    def __init__(self, training: Training, data: LoadedDataset) -> None:
+        """See before the first step that it will be possible.
+
+        Raises:
+            UsageError: the sampling steps do not fit the schedule; EvaluationError: the features cannot be had.
+        """
+        self.training, self.data = training, data
+        self.spec = training.spec.monitor
+        self._features: tuple[str, PreparedFeatures] | None = None
+        if self.spec.every is not None:
+            check_steps(self.spec.sampler, training.objective.process, self.spec.steps)
+            if training.accelerator.is_main_process:
+                self._prepared()
+
+    def due(self, step: int) -> bool:
+        """Whether the step's images fill another `every` images; never, where nothing is asked for."""
+        if self.spec.every is None:
+            return False
+        size = self.training.spec.training.batch_size
+        return step * size // self.spec.every > (step - 1) * size // self.spec.every
+
+    def __call__(self, run: Run, step: int) -> list[dict[str, Any]]:
+        """Records for the metrics file; the grid is written to the run's folder and given to trackers.
+
+        Raises:
+            EvaluationError: the features cannot be had, or the samples cannot be measured.
+        """
+        spec, content = self.training.spec, self.training.spec.content
+        assert content is not None, "a training knows its data"
+        labels = None
+        if spec.model.conditional:
+            labels = labels_of(torch.arange(self.spec.num), content, seed=_SEED, label=None)
+        request = SampleRequest(self.spec.num, self.spec.steps, self.spec.sampler, _SEED, step, "ema")
+        network = self.training.ema.network
+        if self.training.dtype != torch.float32:
+            network = copy.deepcopy(network).float()
+        images, nfe = draw(
+            NetworkDenoiser(network, self.training.objective.parameterization, null_label=self.training.null_label),
+            request,
+            labels,
+            shape=(content.channels, content.image_size, content.image_size),
+            device=self.training.accelerator.device,
+            batch_size=_BATCH,
+        )
+        if not self.training.accelerator.is_main_process:
+            return []
+        if self.spec.grid:
+            save_grid(run.grids_dir / f"{step:08d}.png", images[: self.spec.grid])
+            grid = make_grid(images[: self.spec.grid])
+            track_image(self.training.accelerator, "samples", grid, step=step)
+        name, prepared = self._prepared()
+        found = measure(
+            ArraySplit(images, labels),
+            self.data,
+            prepared,
+            feature_name=name,
+            metrics=None,
+            cache_dir=paths.cache_dir(),
+        )
+        return [
+            {
+                "kind": "evaluation",
+                "step": step,
+                "images": step * spec.training.batch_size,
+                "num": self.spec.num,
+                "sampler": str(self.spec.sampler.ref),
+                "steps": self.spec.steps,
+                "nfe": nfe,
+                "weights": "ema",
+                "metrics": {name: figures["value"] for name, figures in found["metrics"].items()},
+                "floors": {name: figures["floor"] for name, figures in found["metrics"].items()},
+            }
+        ]
+
+    def _prepared(self) -> tuple[str, PreparedFeatures]:
+        if self._features is None:
+            resolved = registry.resolve(
+                "features", self.spec.features.ref if self.spec.features else default_features(self.data.info)
+            )
+            device = self.training.accelerator.device
+            prepared = resolved.create().prepare(self.data, cache_dir=paths.cache_dir(), device=device)
+            self._features = resolved.record.name, prepared
+        return self._features

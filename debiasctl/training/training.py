@@ -1,0 +1,66 @@
+"""Everything that a training step touches."""
+
+from dataclasses import dataclass
+
+import torch
+from accelerate import Accelerator
+from torch import nn
+
+from debiasctl.api import Extension
+from debiasctl.diffusion.objective import Objective
+from debiasctl.models.ema import EMA
+from debiasctl.specs.sections import RunSpec
+from debiasctl.training.batches import BatchSource
+from debiasctl.training.guard import Guard
+
+
+@dataclass
+class LearnedWeight:
+    """What a weighting learns beside the network, with an optimizer of its own."""
+
+    module: nn.Module
+    optimizer: torch.optim.Optimizer
+
+
+@dataclass
+class Training:
+    """Everything that a training step touches."""
+
+    spec: RunSpec
+    objective: Objective
+    model: nn.Module
+    ema: EMA
+    optimizer: torch.optim.Optimizer
+    batches: BatchSource
+    extensions: list[Extension]
+    accelerator: Accelerator
+    guard: Guard
+    learned: LearnedWeight | None = None
+    null_label: int | None = None  # the class that stands for none, where some images are shown without theirs
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """That of the weights and of x_t; lower precisions are autocast's business."""
+        return torch.float64 if self.spec.compute.precision == "fp64" else torch.float32
+
+    @property
+    def optimizers(self) -> list[torch.optim.Optimizer]:
+        """The network's, and that of a learned weighting."""
+        return [self.optimizer, *([self.learned.optimizer] if self.learned else [])]
+
+    @property
+    def modules(self) -> list[nn.Module]:
+        """All that has gradients, as it is called."""
+        return [self.model, *([self.learned.module] if self.learned else [])]
+
+    @property
+    def network(self) -> nn.Module:
+        """The network itself, without what distribution wraps around it."""
+        network: nn.Module = self.accelerator.unwrap_model(self.model)
+        return network
+
+
+def inner_optimizer(optimizer: torch.optim.Optimizer) -> torch.optim.Optimizer:
+    """The optimizer itself, without what Accelerate wraps around it."""
+    inner: torch.optim.Optimizer = getattr(optimizer, "optimizer", optimizer)
+    return inner

@@ -1,0 +1,112 @@
+import math
+
+import numpy as np
+import pytest
+import scipy.stats
+
+from debiasctl.evaluation.uncertainty.intervals import (
+    GROUPS,
+    MIN_IMAGES,
+    MIN_PER_DIMENSION,
+    Jackknife,
+    difference_interval,
+    jackknife,
+    jackknife_interval,
+    refusal,
+    share_interval,
+)
+
+RANDOM = np.random.default_rng(0)
+VALUES = RANDOM.normal(3, 2, GROUPS)
+
+
+def leaving_out(function, values):
+    return lambda left_out: float(function(np.delete(values, list(left_out))))
+
+
+def test_the_jackknife_of_a_mean_is_the_values_themselves():
+    found = jackknife(leaving_out(np.mean, VALUES))
+    np.testing.assert_allclose(found.pseudo_values, VALUES, rtol=1e-10)
+    np.testing.assert_allclose(found.interactions, 0, atol=1e-9)
+
+
+def test_a_bias_in_one_over_n_goes_away():
+    found = jackknife(leaving_out(np.var, VALUES))  # divides by n
+    assert jackknife_interval(found).estimate == pytest.approx(np.var(VALUES, ddof=1), rel=1e-10)
+
+
+def test_the_interval_of_a_mean_is_students():
+    interval = jackknife_interval(jackknife(leaving_out(np.mean, VALUES)), level=0.9)
+    low, high = scipy.stats.ttest_1samp(VALUES, 0).confidence_interval(0.9)
+    assert (interval.low, interval.estimate, interval.high) == pytest.approx((low, VALUES.mean(), high))
+    assert interval.level == 0.9
+
+
+def test_half_of_what_is_counted_twice_is_taken_off():
+    pseudo = list(VALUES)
+    small = [0.1 * value for value in RANDOM.normal(0, 1, GROUPS)]
+    variance = np.var(pseudo, ddof=1) / GROUPS - np.var(small, ddof=1) / (4 * GROUPS**2)
+    interval = jackknife_interval(Jackknife(pseudo, small))
+    assert interval.high - interval.low == pytest.approx(2 * scipy.stats.t.ppf(0.975, GROUPS - 1) * variance**0.5)
+
+
+def test_no_more_than_a_quarter_of_the_variance_is_taken_off():
+    plain = jackknife_interval(Jackknife(list(VALUES), [0.0] * GROUPS))
+    narrow = jackknife_interval(Jackknife(list(VALUES), [1000 * value for value in VALUES]))
+    assert narrow.high - narrow.low == pytest.approx(math.sqrt(0.75) * (plain.high - plain.low))
+
+
+def test_of_a_difference_all_of_it_is_taken_off_and_at_most_half_the_variance():
+    none = Jackknife([0.0] * GROUPS, [0.0] * GROUPS)
+    for size, share in ((0.1, None), (1000, 0.5)):
+        interactions = [size * value for value in VALUES]
+        interval = difference_interval(none, Jackknife(list(VALUES), interactions))
+        plain = np.var(VALUES, ddof=1) / GROUPS
+        left = plain * share if share else plain - np.var(interactions, ddof=1) / (2 * GROUPS**2)
+        assert interval.high - interval.low == pytest.approx(2 * scipy.stats.t.ppf(0.975, GROUPS - 1) * left**0.5)
+
+
+def test_interactions_know_the_variance_of_a_pure_product():
+    """Of the squared length of a mean whose expectation is 0, nearly half of the variance is counted twice."""
+    jackknifed, extra = [], []
+    for values in RANDOM.normal(0, 1, (60, GROUPS, 50)):
+
+        def squared(left_out, values=values):
+            return float((np.delete(values, list(left_out), axis=0).mean(axis=0) ** 2).sum())
+
+        found = jackknife(squared)
+        jackknifed.append(np.var(found.pseudo_values, ddof=1) / GROUPS)
+        extra.append(np.var(found.interactions, ddof=1) / (2 * GROUPS**2))
+    assert np.mean(extra) / np.mean(jackknifed) == pytest.approx(0.45, abs=0.05)
+
+
+def test_the_interval_of_a_difference_is_that_of_the_paired_values():
+    other = VALUES + RANDOM.normal(1, 0.1, GROUPS)
+    first, second = (jackknife(leaving_out(np.mean, values)) for values in (VALUES, other))
+    interval = difference_interval(first, second)
+    low, high = scipy.stats.ttest_rel(other, VALUES).confidence_interval(0.95)
+    assert (interval.low, interval.high) == pytest.approx((low, high))
+    assert interval.high - interval.low < 0.2
+
+
+def test_differences_need_equal_groups():
+    with pytest.raises(ValueError, match="zip"):
+        difference_interval(Jackknife([1.0] * 20, [0.0] * 20), Jackknife([1.0] * 19, [0.0] * 19))
+
+
+@pytest.mark.parametrize("successes, num", [(0, 300), (30, 300), (300, 300)])
+def test_shares_are_wilsons(successes, num):
+    z = scipy.stats.norm.ppf(0.975)
+    share = successes / num
+    centre = (share + z**2 / (2 * num)) / (1 + z**2 / num)
+    half = z / (1 + z**2 / num) * math.sqrt(share * (1 - share) / num + z**2 / (4 * num**2))
+    interval = share_interval(successes, num)
+    assert interval.estimate == share
+    assert (interval.low, interval.high) == pytest.approx((centre - half, centre + half), abs=1e-12)
+
+
+def test_what_is_refused():
+    assert refusal(MIN_IMAGES) is None
+    assert f"at least {MIN_IMAGES}" in refusal(MIN_IMAGES - 1)
+    assert refusal(64 * MIN_PER_DIMENSION, 64) is None
+    assert "per dimension" in refusal(64 * MIN_PER_DIMENSION - 1, 64)

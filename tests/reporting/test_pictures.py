@@ -1,0 +1,95 @@
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from debiasctl.errors import UsageError
+from debiasctl.reporting.pictures import labelled_grid, make_grid, save_folder, save_grid
+
+
+def random_images(count: int, channels: int, size: int) -> torch.Tensor:
+    generator = torch.Generator().manual_seed(0)
+    return torch.randint(0, 256, (count, channels, size, size), generator=generator, dtype=torch.uint8)
+
+
+# small images are enlarged by a whole factor, to about 48 pixels
+@pytest.mark.parametrize("size, factor", [(8, 6), (16, 3), (32, 2), (48, 1), (100, 1)])
+@pytest.mark.parametrize("channels", [1, 3])
+def test_every_tile_stands_in_its_place_on_white(channels: int, size: int, factor: int) -> None:
+    images = random_images(5, channels, size)
+    grid = make_grid(images)
+    step = size * factor + 2
+    assert grid.shape == (channels, 2 * step + 2, 3 * step + 2)  # ⌈√5⌉ columns
+    white = torch.ones(grid.shape, dtype=torch.bool)
+    for index in range(5):
+        top, left = 2 + index // 3 * step, 2 + index % 3 * step
+        tile = grid[:, top : top + size * factor, left : left + size * factor]
+        for row in range(factor):
+            for column in range(factor):
+                assert torch.equal(tile[:, row::factor, column::factor], images[index])
+        white[:, top : top + size * factor, left : left + size * factor] = False
+    assert bool((grid[white] == 255).all())
+
+
+def test_columns_can_be_chosen() -> None:
+    assert make_grid(random_images(4, 1, 48), columns=1).shape == (1, 4 * 50 + 2, 52)
+    assert make_grid(random_images(1, 1, 48)).shape == (1, 52, 52)
+
+
+@pytest.mark.parametrize("channels, mode", [(1, "L"), (3, "RGB")])
+def test_a_grid_on_disk_is_the_grid(tmp_path: Path, channels: int, mode: str) -> None:
+    images = random_images(3, channels, 8)
+    save_grid(tmp_path / "new" / "grid.png", images)
+    with Image.open(tmp_path / "new" / "grid.png") as picture:
+        assert (picture.format, picture.mode) == ("PNG", mode)
+        pixels = np.asarray(picture).reshape(picture.height, picture.width, channels)
+    assert np.array_equal(pixels.transpose(2, 0, 1), make_grid(images).numpy())
+    assert [path.name for path in (tmp_path / "new").iterdir()] == ["grid.png"]
+
+
+def test_a_folder_holds_every_image_by_index(tmp_path: Path) -> None:
+    images = random_images(11, 3, 8)
+    save_folder(tmp_path / "out", images, None, num=11, classes=())
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == [f"{index:02d}.png" for index in range(11)]
+    for index in range(11):
+        with Image.open(tmp_path / "out" / f"{index:02d}.png") as picture:
+            assert np.array_equal(np.asarray(picture).transpose(2, 0, 1), images[index].numpy())
+
+
+def test_classes_are_sub_folders(tmp_path: Path) -> None:
+    labels = torch.tensor([2, 0, 2, 1])
+    save_folder(tmp_path / "out", random_images(4, 1, 8), labels, num=4, classes=("a/b", "..", "été 1"))
+    found = sorted(str(path.relative_to(tmp_path / "out")) for path in (tmp_path / "out").rglob("*.png"))
+    assert found == ["_/3.png", "a_b/1.png", "été 1/0.png", "été 1/2.png"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["out"]
+
+
+def test_an_empty_folder_may_be_filled_and_no_other(tmp_path: Path) -> None:
+    (tmp_path / "empty").mkdir()
+    save_folder(tmp_path / "empty", random_images(1, 1, 8), None, num=1, classes=())
+    assert (tmp_path / "empty" / "0.png").is_file()
+    (tmp_path / "file").write_text("x")
+    for taken in ("empty", "file"):
+        with pytest.raises(UsageError, match=f"{taken} exists and is not empty"):
+            save_folder(tmp_path / taken, random_images(1, 1, 8), None, num=1, classes=())
+    assert (tmp_path / "file").read_text() == "x"
+
+
+@pytest.mark.parametrize("channels, mode", [(1, "L"), (3, "RGB")])
+def test_a_labelled_grid_has_names_left_and_above_and_gaps_between_groups(channels: int, mode: str) -> None:
+    images = random_images(8, channels, 16)
+    rows = [list(images[2 * row : 2 * row + 2]) for row in range(4)]
+    grid = labelled_grid(rows, row_names=["a", "b"] * 2, column_names=["5", "10"], caption="steps", group=2)
+    pixels = np.asarray(grid).reshape(grid.height, grid.width, channels)
+    assert grid.mode == mode
+    left, tops = grid.width - 100, [19, 69, 127, 177]
+    for row, top in enumerate(tops):
+        assert bool((pixels[top : top + 48, :left] < 128).any())  # a name
+        for column in range(2):
+            x = left + 50 * column
+            assert np.array_equal(pixels[top : top + 48 : 3, x : x + 48 : 3].transpose(2, 0, 1), rows[row][column])
+    assert bool((pixels[:19, :left] < 128).any())
+    assert bool((pixels[:19, left:] < 128).any())
+    assert bool((pixels[117:127, left:] == 255).all())
