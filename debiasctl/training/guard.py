@@ -9,15 +9,32 @@ import torch
 from torch import Tensor, nn
 from torch.distributed.tensor import DTensor
 
+from debiasctl.diffusion.objective import Draw
 from debiasctl.errors import TrainingError
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
 
-    from debiasctl.diffusion.objective import Draw
-
 _SKIPS = 50  # steps in a row that fp16's scaling may skip
 _LAG = 2  # steps that a GPU's results are looked at late, so that it is never idle
+
+
+@dataclass(frozen=True)
+class StepResult:
+    """What a step gave, on the device: nothing here waits for it.
+
+    `losses` [N] are the weighted losses of this process's images, before the correction of how t was drawn, `loss` []
+    the mean after it, `loss_parts` (float64) the addends of that mean by the bins of log-SNR of `heldout.bin_edges`,
+    `grad_norm` [] the whole gradient's norm before clipping; `draw` is on the CPU.
+    """
+
+    step: int
+    losses: Tensor
+    loss: Tensor
+    loss_parts: Tensor
+    grad_norm: Tensor
+    draw: Draw
+    lr: float
 
 
 @dataclass(frozen=True)
@@ -50,7 +67,7 @@ class Guard:
         self._settled: list[Settled] = []
         self._skipped = 0
 
-    def check(self, result: "StepResult") -> None:
+    def check(self, result: StepResult) -> None:
         """Take in a step's result, and look at those whose time has come.
 
         Raises:
@@ -95,7 +112,7 @@ class Guard:
             raise TrainingError(self._message(result, loss=loss, grad_norm=grad_norm))
         self._settled.append(Settled(result.step, loss, grad_norm, result.lr, tuple(parts)))
 
-    def _message(self, result: "StepResult", *, loss: float, grad_norm: float) -> str:
+    def _message(self, result: StepResult, *, loss: float, grad_norm: float) -> str:
         """Which image's loss broke, or that the gradient did; every process comes here at the same step."""
         device = result.losses.device
         draw: Draw = result.draw
@@ -131,21 +148,3 @@ def _norm(tensor: Tensor) -> float:
     """The whole tensor's norm, where processes share it out too."""
     norm = tensor.norm()
     return float(norm.full_tensor() if isinstance(norm, DTensor) else norm)
-
-
-@dataclass(frozen=True)
-class StepResult:
-    """What a step gave, on the device: nothing here waits for it.
-
-    `losses` [N] are the weighted losses of this process's images, before the correction of how t was drawn, `loss` []
-    the mean after it, `loss_parts` (float64) the addends of that mean by the bins of log-SNR of `heldout.bin_edges`,
-    `grad_norm` [] the whole gradient's norm before clipping; `draw` is on the CPU.
-    """
-
-    step: int
-    losses: Tensor
-    loss: Tensor
-    loss_parts: Tensor
-    grad_norm: Tensor
-    draw: Draw
-    lr: float

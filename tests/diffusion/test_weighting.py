@@ -1,4 +1,4 @@
-"""The conversion of weights and what is asked of a scheme; every built-in scheme is tested in tests/builtin/weightings."""
+"""The conversion of weights and what is asked of a scheme; the built-in ones are tested in tests/builtin/weightings."""
 
 from collections.abc import Callable
 from types import SimpleNamespace

@@ -15,11 +15,11 @@ from debiasctl.errors import (
     UnknownPluginError,
     UsageError,
 )
-from debiasctl.registry.choices import with_nested
+from debiasctl.registry.choices import PluginChoice, with_nested
 from debiasctl.registry.refs import PluginRef
 from debiasctl.specs.files import merge, parse_setting, read_spec_file
 from debiasctl.specs.resolve import load_stored_spec, resolve_spec, validate_spec
-from debiasctl.specs.sections import ContentSection, EMASection, PluginChoice, ProvenanceSection, RunSpec
+from debiasctl.specs.sections import ContentSection, EMASection, ProvenanceSection, RunSpec
 
 DIGITS = {"data": {"dataset": "digits"}}
 PLAIN_DATA = {"data": {"dataset": "plain"}}

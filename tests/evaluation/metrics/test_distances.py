@@ -4,7 +4,7 @@ import scipy.linalg
 import torch
 
 from debiasctl.errors import EvaluationError
-from debiasctl.evaluation.metrics.catalogue import distances
+from debiasctl.evaluation.metrics import distances
 from debiasctl.evaluation.metrics.distances import (
     Moments,
     covariance_root,

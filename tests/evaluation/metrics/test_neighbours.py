@@ -3,7 +3,7 @@ import pytest
 import torch
 from scipy.spatial.distance import cdist
 
-from debiasctl.evaluation.metrics.catalogue import neighbours
+from debiasctl.evaluation.metrics import neighbours
 from debiasctl.evaluation.metrics.neighbours import manifolds, nearest_distances
 
 
