@@ -56,6 +56,16 @@ class Draw:
         return Draw(self.levels[part], self.timestep[part], self.weight[part], self.correction[part])
 
 
+@dataclass(frozen=True)
+class _Moment:
+    """An objective at one point of training: its settled weighting, normalisation, tables and distribution function."""
+
+    weighting: Weighting
+    scale: float  # by which the weighting's weights are multiplied
+    tables: ObjectiveTables
+    cumulative: Tensor  # float64 [T]: the probability of drawing at most t
+
+
 class Objective:
     """The expectation over t of weight(t) ||F - target||².
 
@@ -80,7 +90,7 @@ class Objective:
         self._slope = falling_slope(self.process.log_snr)
         self._weighting_varies = bool(getattr(weighting, "varies", False))
         self._varies = self._weighting_varies or bool(getattr(distribution, "varies", False))
-        self._moment: tuple[Weighting, float, ObjectiveTables, Tensor] | None = None
+        self._moment: _Moment | None = None
 
     @property
     def varies(self) -> bool:
@@ -93,14 +103,15 @@ class Objective:
         Raises:
             DebiasctlError: the weighting or the distribution gives what is no weight or no distribution.
         """
-        return self._at(progress)[2]
+        return self._at(progress).tables
 
     def draw(self, draws: Tensor, *, shared: Tensor, positions: Tensor, batch_size: int, progress: float) -> Draw:
         """t = quantile(u) for uniform numbers u, `draws` float64 [N] on the CPU, at `positions` [N] of the batch.
 
         `shared` is one more uniform number, float64 [1], the same for the whole batch of `batch_size`.
         """
-        weighting, scale, tables, cumulative = self._at(progress)
+        moment = self._at(progress)
+        tables, cumulative = moment.tables, moment.cumulative
         spread = getattr(self.distribution, "spread", None)
         if spread is not None:
             draws = spread(draws, shared, positions, batch_size)
@@ -110,7 +121,7 @@ class Objective:
             return Draw(self.process.levels(timestep), timestep, tables.weight[timestep], correction)
         within = (draws - (cumulative - tables.probability)[timestep]) / tables.probability[timestep]
         levels = self.process.levels(timestep - 0.5 + within.clamp(0, 1))
-        weight = scale * self._weights(weighting, levels.snr)
+        weight = moment.scale * self._weights(moment.weighting, levels.snr)
         return Draw(levels, timestep, weight, correction)
 
     def observe(self, timestep: Tensor, losses: Tensor) -> None:
@@ -144,7 +155,7 @@ class Objective:
             f"this network will hardly be trained there; {why}"
         )
 
-    def _at(self, progress: float) -> tuple[Weighting, float, ObjectiveTables, Tensor]:
+    def _at(self, progress: float) -> _Moment:
         if self._moment is None or self._varies:
             weighting = settle(self.weighting, WeightingContext(self._snr, progress))
             weight = self._weights(weighting, self._snr)
@@ -167,7 +178,7 @@ class Objective:
                 raise UsageError(f"weighting {name} is zero at every timestep that is drawn; nothing would be trained")
             scale = 1 / mean if self.normalize == "mean" else 1.0
             tables = ObjectiveTables(scale * weight, base, probability)
-            self._moment = weighting, scale, tables, probability.cumsum(0)
+            self._moment = _Moment(weighting, scale, tables, probability.cumsum(0))
         return self._moment
 
     def _weights(self, weighting: Weighting, snr: Tensor) -> Tensor:

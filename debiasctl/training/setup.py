@@ -17,7 +17,8 @@ from debiasctl.models.ema import EMA
 from debiasctl.specs.sections import RunSpec
 from debiasctl.training.batches import BatchSource
 from debiasctl.training.guard import Guard
-from debiasctl.training.training import LearnedWeight, Training
+from debiasctl.training.optimizers import LearnedWeight, Optimizers
+from debiasctl.training.training import Training
 
 _LOG = logging.getLogger(__name__)
 
@@ -108,7 +109,8 @@ def set_up(
         network.compile()
     guard = Guard(network, accelerator)
     null_label = len(info.classes) if spec.model.label_dropout else None
-    return Training(spec, objective, model, ema, prepared, batches, extensions, accelerator, guard, learned, null_label)
+    optimizers = Optimizers(model, prepared, accelerator=accelerator, learned=learned)
+    return Training(spec, objective, model, ema, optimizers, batches, extensions, accelerator, guard, null_label)
 
 
 def shard(network: nn.Module, accelerator: Accelerator) -> None:

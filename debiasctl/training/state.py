@@ -16,7 +16,8 @@ from torch.distributed.checkpoint.state_dict import (
 from torch.distributed.tensor import DTensor
 
 from debiasctl.models.checkpoint_files import EMA, RAW, CheckpointState
-from debiasctl.training.training import Training, inner_optimizer
+from debiasctl.training.optimizers import inner_optimizer
+from debiasctl.training.training import Training
 
 _FURTHER = "ema-"  # and of further averages, by their lengths
 _FULL = StateDictOptions(full_state_dict=True, cpu_offload=True)

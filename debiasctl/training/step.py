@@ -4,8 +4,7 @@ import contextlib
 import math
 
 import torch
-from torch import Tensor, nn
-from torch.distributed.tensor import DTensor
+from torch import Tensor
 
 from debiasctl.api import StepContext
 from debiasctl.compute import counter_random
@@ -20,7 +19,7 @@ from debiasctl.specs.sections import OptimizerSection
 from debiasctl.training.batches import Batch
 from debiasctl.training.guard import StepResult
 from debiasctl.training.heldout import LOG_SNR_EDGES
-from debiasctl.training.training import Training, inner_optimizer
+from debiasctl.training.training import Training
 
 
 def train_step(training: Training, step: int) -> StepResult:
@@ -29,70 +28,32 @@ def train_step(training: Training, step: int) -> StepResult:
     `step` counts from 0. All of its randomness is a function of (seed, step, position in the global batch), but for
     dropout, whose generator is seeded from (seed, step, process).
     """
-    spec, objective, accelerator = training.spec, training.objective, training.accelerator
-    torch.manual_seed(derived_seed(spec.training.seed, step, accelerator.process_index))  # for dropout
+    spec, objective, optimizers = training.spec, training.objective, training.optimizers
+    torch.manual_seed(derived_seed(spec.training.seed, step, training.accelerator.process_index))  # for dropout
     lr = learning_rate(spec.optimizer, step, spec.training.steps)
-    for group in training.optimizer.param_groups:
-        group["lr"] = lr
-    for optimizer in training.optimizers:
-        optimizer.zero_grad(set_to_none=True)
-
-    batch = training.batches(step)
-    x0, positions = batch.x0.to(training.dtype), batch.positions
-    draw = _draw(training, step)
-    eps = counter_random.normal(
-        spec.training.seed, Stream.NOISE, step=step, positions=positions, shape=x0.shape[1:]
-    ).to(x0.dtype)
-    labels = _some_dropped(training, batch.labels, step)
-    losses, loss = _accumulate(training, Batch(x0, labels, positions), eps, draw)
-
     context = StepContext(step, training.network, training.optimizer)
-    if training.learned is not None and accelerator.scaler is not None:
-        _spoil(training.network, unless=_are_finite(training.learned.module))
-    grad_norm = accelerator.clip_grad_norm_(training.model.parameters(), spec.optimizer.clip_grad_norm or math.inf)
-    if isinstance(grad_norm, DTensor):
-        grad_norm = grad_norm.full_tensor()
-    if training.learned is not None and accelerator.scaler is not None:
-        _spoil(training.learned.module, unless=torch.as_tensor(grad_norm).isfinite())
+
+    batch = _batch(training, step)
+    draw = _draw(training, step)
+    eps = _noise(training, step, like=batch.x0)
+
+    optimizers.begin(lr)
+    losses, loss = _accumulate(training, batch, eps, draw)
+    grad_norm = optimizers.clip(spec.optimizer.clip_grad_norm)
     for extension in training.extensions:
         extension.after_backward(context)
-    parts = _by_log_snr(draw, losses)
-    result = StepResult(step, losses, loss, parts, torch.as_tensor(grad_norm), draw, lr)
+    result = StepResult(step, losses, loss, _by_log_snr(draw, losses), grad_norm, draw, lr)
     training.guard.check(result)
-    _update(training)
+    optimizers.step(spoiled=training.guard.spoiled)
+
     if objective.observes:
-        seen = accelerator.gather((draw.timestep.to(x0.device), losses.double()))
+        seen = training.accelerator.gather((draw.timestep.to(losses.device), losses.double()))
         objective.observe(*(values.cpu() for values in seen))
     for extension in training.extensions:
         extension.after_step(context)
     # after a step that fp16's scaler skipped, too: it averages over steps, and in this one the weights stood still
     training.ema.update(training.network, step + 1)
     return result
-
-
-def _update(training: Training) -> None:
-    """The optimizers' step; fp16's scaler skips that of all or of none."""
-    scaler = training.accelerator.scaler
-    if training.learned is not None and scaler is None:
-        training.learned.optimizer.step()
-    elif training.learned is not None:
-        scaler.step(training.learned.optimizer)  # which Accelerate does not know
-    spoiled, inner = training.guard.spoiled, inner_optimizer(training.optimizer)
-    if spoiled is not None and inner.defaults.get("fused"):
-        inner.found_inf = spoiled  # type: ignore[attr-defined]  # torch's way to stop a fused step from the device
-    training.optimizer.step()  # updates fp16's scaler, and so comes last
-
-
-def _are_finite(module: nn.Module) -> Tensor:
-    """Whether all gradients are, bool []."""
-    return torch.stack([one.grad.isfinite().all() for one in module.parameters() if one.grad is not None]).all()
-
-
-def _spoil(module: nn.Module, *, unless: Tensor) -> None:
-    """Make a gradient NaN unless `unless` (bool []), so that fp16's scaler skips the step; the host does not wait."""
-    gradient = next(one.grad for one in module.parameters() if one.grad is not None)
-    local = gradient.to_local() if isinstance(gradient, DTensor) else gradient
-    local.masked_fill_(~unless, math.nan)
 
 
 def _by_log_snr(draw: Draw, losses: Tensor) -> Tensor:
@@ -115,6 +76,19 @@ def _draw(training: Training, step: int) -> Draw:
         batch_size=training.spec.training.batch_size,
         progress=step / training.spec.training.steps,
     )
+
+
+def _batch(training: Training, step: int) -> Batch:
+    """The step's images in the training's dtype, with the labels that the network is shown."""
+    batch = training.batches(step)
+    return Batch(batch.x0.to(training.dtype), _some_dropped(training, batch.labels, step), batch.positions)
+
+
+def _noise(training: Training, step: int, *, like: Tensor) -> Tensor:
+    """eps, standard normal, of the images' shape [N, C, H, W] and dtype."""
+    seed, positions = training.spec.training.seed, training.batches.device_positions
+    eps = counter_random.normal(seed, Stream.NOISE, step=step, positions=positions, shape=like.shape[1:])
+    return eps.to(like.dtype)
 
 
 def _some_dropped(training: Training, labels: Tensor | None, step: int) -> Tensor | None:

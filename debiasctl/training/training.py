@@ -12,14 +12,7 @@ from debiasctl.models.ema import EMA
 from debiasctl.specs.sections import RunSpec
 from debiasctl.training.batches import BatchSource
 from debiasctl.training.guard import Guard
-
-
-@dataclass
-class LearnedWeight:
-    """What a weighting learns beside the network, with an optimizer of its own."""
-
-    module: nn.Module
-    optimizer: torch.optim.Optimizer
+from debiasctl.training.optimizers import LearnedWeight, Optimizers
 
 
 @dataclass
@@ -30,12 +23,11 @@ class Training:
     objective: Objective
     model: nn.Module
     ema: EMA
-    optimizer: torch.optim.Optimizer
+    optimizers: Optimizers
     batches: BatchSource
     extensions: list[Extension]
     accelerator: Accelerator
     guard: Guard
-    learned: LearnedWeight | None = None
     null_label: int | None = None  # the class that stands for none, where some images are shown without theirs
 
     @property
@@ -44,9 +36,14 @@ class Training:
         return torch.float64 if self.spec.compute.precision == "fp64" else torch.float32
 
     @property
-    def optimizers(self) -> list[torch.optim.Optimizer]:
-        """The network's, and that of a learned weighting."""
-        return [self.optimizer, *([self.learned.optimizer] if self.learned else [])]
+    def optimizer(self) -> torch.optim.Optimizer:
+        """The network's."""
+        return self.optimizers.optimizer
+
+    @property
+    def learned(self) -> LearnedWeight | None:
+        """What a weighting learns beside the network."""
+        return self.optimizers.learned
 
     @property
     def modules(self) -> list[nn.Module]:
@@ -58,9 +55,3 @@ class Training:
         """The network itself, without what distribution wraps around it."""
         network: nn.Module = self.accelerator.unwrap_model(self.model)
         return network
-
-
-def inner_optimizer(optimizer: torch.optim.Optimizer) -> torch.optim.Optimizer:
-    """The optimizer itself, without what Accelerate wraps around it."""
-    inner: torch.optim.Optimizer = getattr(optimizer, "optimizer", optimizer)
-    return inner
