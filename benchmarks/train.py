@@ -100,9 +100,9 @@ def show(found: dict[str, list[dict[str, float]]], arguments: argparse.Namespace
         f"\n{arguments.config}: batch {arguments.batch_size}, {arguments.device}, {torch.get_num_threads()} threads, "
         f"{arguments.repeats} rounds; matrix products {rate / 1e9:.0f} GFLOP/s"
     )
-    print(f"{'':<16}{'images/s':>9}{'times':>7} {'[least, most]':<14}", end="")
+    print(f"{'':<17}{'images/s':>9}{'times':>7} {'[least, most]':<14}", end="")
     print("".join(f"{part:>10}" for part in PARTS), f"{'rest':>9}{'rest %':>8}{'GFLOP/s':>9}{'of mm':>7}{'MiB':>7}")
-    base = [times["step"] for times in found["straightforward"]]
+    base = [times["step"] for times in next(iter(found.values()))]
     for name, rounds in found.items():
         seconds = [times["step"] for times in rounds]
         ratios = sorted(one / other for one, other in zip(base, seconds, strict=True))
@@ -110,7 +110,7 @@ def show(found: dict[str, list[dict[str, float]]], arguments: argparse.Namespace
         shares = [1 - sum(times.get(part, 0.0) for part in PARTS) / times["step"] for times in rounds]
         typical, rest = statistics.median(seconds), statistics.median(shares)
         print(
-            f"{name:<16}{arguments.batch_size / typical:>9.2f}{statistics.median(ratios):>7.2f} "
+            f"{name:<17}{arguments.batch_size / typical:>9.2f}{statistics.median(ratios):>7.2f} "
             f"{f'[{ratios[0]:.2f}, {ratios[-1]:.2f}]':<14}",
             *(f"{1000 * part:>7.0f} ms" for part in parts),
             f"{1000 * rest * typical:>6.0f} ms{100 * rest:>7.1f}%{flops / typical / 1e9:>9.0f}"
@@ -126,6 +126,9 @@ def main() -> None:
     parser.add_argument("--batch-size", type=int, help="images a step (default: the paper's)")
     parser.add_argument("--repeats", type=int, default=7, help="rounds, after two to warm up")
     parser.add_argument("--guided-diffusion", metavar="FOLDER", help="a checkout of it, to be measured as well")
+    parser.add_argument(
+        "--only", metavar="NAME,...", help="these contenders alone, the first of which is the ratios' 1"
+    )
     parser.add_argument("--contender", choices=list(CONTENDERS), help=argparse.SUPPRESS)  # for its process
     arguments = parser.parse_args()
     config = CONFIGS[arguments.config]
@@ -133,7 +136,17 @@ def main() -> None:
     if arguments.contender:
         work(config, arguments.contender, arguments.device, arguments.batch_size)
         return
-    asked_for = {"diffusers": bool(config.widths), "guided-diffusion": bool(arguments.guided_diffusion)}
+    if arguments.only:
+        names = arguments.only.split(",")
+        if unknown := set(names) - set(CONTENDERS):
+            parser.error(f"--only: unknown {', '.join(sorted(unknown))}. Known: {', '.join(CONTENDERS)}")
+        show(measure(names, arguments), arguments)
+        return
+    asked_for = {
+        "without-winograd": arguments.device == "cpu" and bool(config.widths),
+        "diffusers": bool(config.widths),
+        "guided-diffusion": bool(arguments.guided_diffusion),
+    }
     if arguments.guided_diffusion and not config.widths:
         parser.error(f"guided-diffusion has no such network as --config {arguments.config}; it has cifar10 and 256")
     names = [name for name in CONTENDERS if asked_for.get(name, True)]

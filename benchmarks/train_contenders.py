@@ -142,6 +142,14 @@ def debiasctl(config: Config, device: str, batch_size: int, watch: Stopwatch) ->
     return lambda step: train_step(training, step) and None
 
 
+def without_winograd(config: Config, device: str, batch_size: int, watch: Stopwatch) -> Step:
+    """The same training with torch's own convolutions throughout: what Winograd's algorithm is worth."""
+    from debiasctl.builtin.backbones import winograd
+
+    winograd.pays = lambda *_: False  # type: ignore[assignment]  # in a process of its own
+    return debiasctl(config, device, batch_size, watch)
+
+
 # ---------------------------------------------------------------- the straightforward one
 
 
@@ -340,6 +348,7 @@ def guided_diffusion(config: Config, device: str, batch_size: int, watch: Stopwa
 CONTENDERS: dict[str, Callable[[Config, str, int, Stopwatch], Step]] = {
     "straightforward": straightforward,
     "debiasctl": debiasctl,
+    "without-winograd": without_winograd,
     "diffusers": diffusers,
     "guided-diffusion": guided_diffusion,
 }
