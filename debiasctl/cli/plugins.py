@@ -166,7 +166,8 @@ def _type(details: dict[str, Any]) -> str:
         inner = details.get("items") or (details.get("prefixItems") or [{}])[0]
         return f"list of {_type(inner)}"
     marks = {"minimum": ">=", "exclusiveMinimum": ">", "maximum": "<=", "exclusiveMaximum": "<"}
-    bounds = " ".join(f"{mark} {details[key]}" for key, mark in marks.items() if key in details)
+    # pydantic before 2.11 writes a whole bound of a number with its ".0"
+    bounds = " ".join(f"{mark} {details[key]}".removesuffix(".0") for key, mark in marks.items() if key in details)
     return f"{details.get('type', 'any')} {bounds}".strip()
 
 

@@ -1,6 +1,7 @@
 """The command line as its users know it: names that scripts rely on, help, and what start-up imports."""
 
 import json
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -86,20 +87,21 @@ def test_version() -> None:
     assert succeed("--version").out == f"debiasctl {__version__}\n"
 
 
+# Typer's words for one thing differ from release to release: where there are two, either is right.
 @pytest.mark.parametrize(
     "arguments, message",
     [
-        (["trian", "digits"], "No such command 'trian'. Did you mean 'train'?"),
-        (["train", "digits", "--weigthing", "debiased"], "No such option: --weigthing"),
+        (["trian", "digits"], r"No such command 'trian'\. Did you mean 'train'\?"),
+        (["train", "digits", "--weigthing", "debiased"], r"No such option:? '?--weigthing"),
         (["train", "digits", "--steps", "many"], "'--steps'"),
-        (["train", "digits", "--steps", "0"], "greater than or equal to 1"),
-        (["sample"], "Missing argument 'RUN...'"),
+        (["train", "digits", "--steps", "0"], r"'--steps': .*(greater than or equal to 1|not in the range x>=1)\b"),
+        (["sample"], r"Missing argument 'RUN\.\.\.'"),
         (["sample", "a", "--num", "0"], "'--num'"),
         (["runs", "shwo"], "No such command 'shwo'"),
     ],
 )
 def test_what_the_parser_refuses(arguments: list[str], message: str) -> None:
-    assert message in error_of(*arguments, code=2)
+    assert re.search(message, error_of(*arguments, code=2))
 
 
 def test_debug_shows_the_traceback_and_nothing_else_does(monkeypatch: pytest.MonkeyPatch) -> None:
