@@ -274,7 +274,7 @@ def test_what_is_missing(sources: list, gaps: list[range]) -> None:
 
 @pytest.mark.parametrize("size", [1, 2, 3, 7, 40])
 @pytest.mark.parametrize("ranges", [[range(20)], [range(3, 4), range(6, 20), range(30, 31)], []])
-def test_every_missing_image_is_one_processs(size: int, ranges: list[range]) -> None:
+def test_every_missing_image_is_drawn_by_one_process(size: int, ranges: list[range]) -> None:
     shares = [[index for one in share(ranges, rank=rank, size=size) for index in one] for rank in range(size)]
     assert [index for mine in shares for index in mine] == [index for one in ranges for index in one]
     assert max(map(len, shares)) - min(map(len, shares)) <= 1

@@ -116,7 +116,7 @@ def test_a_real_estimate_is_what_the_advice_is_made_of() -> None:
     assert numbers(text) == (4, 256, 256)
 
 
-def test_what_is_available_is_free_memory_and_the_processs_own() -> None:
+def test_what_is_available_is_free_memory_and_what_the_process_holds() -> None:
     found = available_memory(CPU)
     own = psutil.Process().memory_info().rss
     assert own < found <= psutil.virtual_memory().total
