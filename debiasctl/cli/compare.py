@@ -5,9 +5,8 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
-import typer
-
-from debiasctl.cli.completion import complete_run
+from debiasctl.cli import options
+from debiasctl.cli.options import option
 from debiasctl.cli.output import note, print_json, print_table
 from debiasctl.errors import UsageError
 
@@ -35,11 +34,12 @@ _LETTERS = 12  # of a condition
 
 
 def compare(
-    runs: Annotated[list[str], typer.Argument(metavar="RUN RUN...", help="The runs.", autocompletion=complete_run)],
-    metric: Annotated[str | None, typer.Option(help="Only this metric.")] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False,
+    runs: Annotated[list[str], options.run_argument("RUN RUN...", "The runs.")],
+    metric: Annotated[str | None, option("--metric", help="Only this metric.")] = None,
+    as_json: Annotated[bool, options.AS_JSON] = False,
     csv: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="Write the figures as CSV too; - writes them to stdout alone.")
+        Path | None,
+        option("--csv", metavar="FILE", help="Write the figures as CSV too; - writes them to stdout alone."),
     ] = None,
 ) -> None:
     """Set evaluated runs side by side: what differs in their specs, and their figures, with intervals of differences.

@@ -5,6 +5,7 @@ from typing import Annotated, Any
 
 import typer
 
+from debiasctl.cli import options
 from debiasctl.cli.output import format_bytes, print_json, print_pairs, print_table
 from debiasctl.files import obstacle
 
@@ -16,7 +17,7 @@ debiasctl doctor --json"""
 _PACKAGES = ("debiasctl", "torch", "torchvision", "accelerate", "numpy", "pillow", "scikit-learn", "scipy")
 
 
-def doctor(as_json: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False) -> None:
+def doctor(as_json: Annotated[bool, options.AS_JSON] = False) -> None:
     """Say what is here: versions, devices, folders, and the weights of feature extractors.
 
     Exit code 1 where something is broken (weights that are not the published ones or no file, a plugin that cannot be

@@ -4,11 +4,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
-import typer
-
-from debiasctl.cli.completion import complete_plugin, complete_run
+from debiasctl.cli import options
 from debiasctl.cli.launch import launch_all, rank
-from debiasctl.cli.options import note_training, parse_batch_size, parse_steps
+from debiasctl.cli.options import option, parse_batch_size, parse_steps
 from debiasctl.cli.output import print_json, show_log
 from debiasctl.errors import UsageError
 from debiasctl.files import check_place
@@ -38,48 +36,46 @@ _MOMENTS = {".png": 12, ".gif": 60}  # of a trajectory, by the ending of its fil
 
 
 def sample(
-    runs: Annotated[
-        list[str],
-        typer.Argument(metavar="RUN...", help="The run; or several, for a strip.", autocompletion=complete_run),
-    ],
+    runs: Annotated[list[str], options.run_argument("RUN...", "The run; or several, for a strip.")],
     num: Annotated[
-        int | None, typer.Option(min=1, help=f"Images to draw (default: {_NUM}; for a strip {_STRIPS}).")
+        int | None, option("--num", min=1, help=f"Images to draw (default: {_NUM}; for a strip {_STRIPS}).")
     ] = None,
-    steps: Annotated[str, typer.Option(help="Sampling steps; several, separated by commas, for a strip.")] = "50",
-    sampler: Annotated[str, typer.Option(help="Sampler.", autocompletion=complete_plugin("samplers"))] = "ddim",
-    seed: Annotated[int, typer.Option(min=0, max=2**63 - 1, help="Image i depends on (seed, i) alone.")] = 0,
-    class_: Annotated[
-        str | None, typer.Option("--class", help="Draw this class only (default: the data's mixture).")
-    ] = None,
-    checkpoint: Annotated[str | None, typer.Option(help="The checkpoint's step (default: the last).")] = None,
-    weights: Annotated[str, typer.Option(help="ema, ema:LENGTH (see the command ema) or raw.")] = "ema",
-    batch_size: Annotated[str, typer.Option(metavar="N", help="Images drawn at a time; auto: what fits.")] = "auto",
-    precision: Annotated[str, typer.Option(help="The network's: fp32, bf16 or (on a GPU) fp16.")] = "fp32",
-    compile_: Annotated[bool, typer.Option("--compile", help="Compile the network first (torch.compile).")] = False,
-    processes: Annotated[int, typer.Option(min=1, help="Processes to draw in, on this machine.")] = 1,
+    steps: Annotated[str, options.SAMPLING_STEPS] = "50",
+    sampler: Annotated[str, options.SAMPLER] = "ddim",
+    seed: Annotated[int, options.SAMPLING_SEED] = 0,
+    class_: Annotated[str | None, option("--class", help="Draw this class only (default: the data's mixture).")] = None,
+    checkpoint: Annotated[str | None, options.CHECKPOINT] = None,
+    weights: Annotated[str, options.WEIGHTS] = "ema",
+    batch_size: Annotated[str, options.SAMPLING_BATCH] = "auto",
+    precision: Annotated[str, options.SAMPLING_PRECISION] = "fp32",
+    compile_: Annotated[bool, option("--compile", help="Compile the network first (torch.compile).")] = False,
+    processes: Annotated[int, options.PROCESSES] = 1,
     out: Annotated[
         Path | None,
-        typer.Option(
+        option(
+            "--out",
             help="FILE.png: one grid or strip; FILE.npz: uint8 [N, H, W, C] and labels (replaced); else a new folder "
-            "of PNGs."
+            "of PNGs.",
         ),
     ] = None,
     same_noise: Annotated[
-        bool, typer.Option("--same-noise", help="A strip: rows by run, columns by steps, all from one noise.")
+        bool, option("--same-noise", help="A strip: rows by run, columns by steps, all from one noise.")
     ] = False,
     trajectory: Annotated[
         Path | None,
-        typer.Option(
-            metavar="FILE.png|FILE.gif", help="Also show x_t and the estimate of x0 on the way, of up to 8 images."
+        option(
+            "--trajectory",
+            metavar="FILE.png|FILE.gif",
+            help="Also show x_t and the estimate of x0 on the way, of up to 8 images.",
         ),
     ] = None,
-    device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
-    as_json: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False,
+    device: Annotated[str, options.DEVICE] = "auto",
+    as_json: Annotated[bool, options.AS_JSON] = False,
 ) -> None:
-    """Draw images from a run, or from several for a strip.
+    """Draw images from a run; or a strip, from several runs or with several numbers of steps.
 
-    They are kept in the run's folder, where `evaluate` finds them, and written to --out as well. What was interrupted
-    goes on where it stopped when the same command is given again.
+    They are kept in the run's folder, where `evaluate` finds them, and written to --out as well. An interrupted
+    command resumes where it stopped when it is given again.
     """
     from debiasctl.runs.store import find_run
 
@@ -94,6 +90,7 @@ def sample(
             raise UsageError(f"--out and --trajectory both name {out}. Give each a file of its own")
         show_log()
     _check_names(found, sampler=sampler, checkpoint=checkpoint)
+    from debiasctl.cli.progress import note_training
     from debiasctl.compute.device import make_accelerator
     from debiasctl.compute.processes import agreed
     from debiasctl.sampling import make_request
