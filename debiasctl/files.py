@@ -179,14 +179,14 @@ def check_place(path: Path) -> None:
         raise DebiasctlError(f"cannot write {path}: {reason}. Choose another place")
 
 
-def check_file(path: Path, *, option: str) -> None:
-    """`check_place` for what an option names, which must not be a folder.
+def check_file(path: Path, *, argument: str) -> None:
+    """`check_place` for what the argument of that name gives, which must not be a folder.
 
     Raises:
         UsageError: it is one; DebiasctlError: see `check_place`.
     """
     if path.is_dir():
-        raise UsageError(f"{option} {path} is a folder. Give a file's name")
+        raise UsageError(f"`{argument}={path}` is a folder. Give a file's name")
     check_place(path)
 
 

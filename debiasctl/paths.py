@@ -17,7 +17,7 @@ def runs_dir() -> Path:
 
 
 def evaluations_dir() -> Path:
-    """Where `evaluate --samples` keeps its records."""
+    """Where the evaluations of images that belong to no run are kept."""
     return home() / "evaluations"
 
 

@@ -27,7 +27,7 @@ def plot_weights(
     Raises:
         UsageError: more curves than can be told apart, or another ending than .png and .svg.
     """
-    check_picture(path, option="--out")
+    check_picture(path, argument="out")
     if len(curves.weights) > MAX_CURVES:
         raise UsageError(
             f"{len(curves.weights)} weightings cannot be told apart in one plot. Give at most {MAX_CURVES}"

@@ -12,6 +12,7 @@ from typer.core import TyperGroup
 
 from debiasctl import __version__
 from debiasctl.cli import compare, doctor, ema, evaluate, launch, likelihood, plugins, runs, sample, train, weightings
+from debiasctl.cli.messages import with_options
 from debiasctl.compute.threads import wait_briefly
 from debiasctl.errors import DebiasctlError
 
@@ -98,7 +99,7 @@ def main() -> NoReturn:
             print("interrupted", file=sys.stderr)
         raise
     except DebiasctlError as error:
-        _fail(error, str(error), error.exit_code)
+        _fail(error, with_options(str(error)), error.exit_code)
     except OSError as error:
         where = f" ({error.filename})" if error.filename else ""
         _fail(error, f"{error.strerror or error}{where}", 1)

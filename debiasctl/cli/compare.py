@@ -53,7 +53,7 @@ def compare(
     if as_json and str(csv) == "-":
         raise UsageError("--csv - and --json both write to stdout. Give one of them, or a file's name with --csv")
     if csv is not None and str(csv) != "-":
-        check_file(csv, option="--csv")
+        check_file(csv, argument="csv")
     compared = compare_runs([find_run(name) for name in runs], metric=metric)
     if csv is not None:
         _write_csv(csv, compared)

@@ -6,6 +6,7 @@ from typing import Annotated, Any
 import typer
 
 from debiasctl.cli import options
+from debiasctl.cli.messages import with_options
 from debiasctl.cli.output import format_bytes, print_json, print_pairs, print_table
 from debiasctl.files import obstacle
 
@@ -169,6 +170,6 @@ def _print(report: dict[str, Any]) -> None:
         elif one["state"] == "unverified":
             print(f"{one['features']}: {one['path']} has SHA-256 {one['sha256']}; none is published to check it by")
     for problem in report["problems"]:
-        print(f"broken: {problem}")
+        print(f"broken: {with_options(problem)}")
     if not report["problems"]:
         print("nothing is broken")

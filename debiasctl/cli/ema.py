@@ -41,7 +41,7 @@ def ema(
     from debiasctl.models.posthoc_ema import store_average
     from debiasctl.models.power_profiles import length_name, parse_length
 
-    lengths = list(dict.fromkeys(parse_length(part, option="--length") for part in length.split(",")))
+    lengths = list(dict.fromkeys(parse_length(part, argument="length") for part in length.split(",")))
     made = [store_average(found, one, step=step) for one in lengths]
     if as_json:
         print_json([{**vars(average), "path": str(average.path)} for average in made])

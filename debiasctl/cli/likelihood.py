@@ -84,7 +84,7 @@ def likelihood(
     from debiasctl.reporting.style import check_picture
 
     if plot is not None:
-        check_picture(plot, option="--plot")
+        check_picture(plot, argument="plot")
     methods: list[Bound | Ode] = []
     if method != "ode":
         methods.append(bound_method(spec, terms=terms or _TERMS, variance=variance))
@@ -125,7 +125,7 @@ def _check(method: str, *, terms: str | None, variance: str | None, steps: int |
         if method != "both" and value is not None:
             raise UsageError(f"{name} has no effect with --method {method}. Leave it out, or use --method both")
     if plot is not None:
-        check_file(plot, option="--plot")
+        check_file(plot, argument="plot")
 
 
 def _print(records: list[dict[str, Any]]) -> None:

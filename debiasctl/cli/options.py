@@ -12,12 +12,12 @@ FLAGS: dict[str, str] = {}  # a setting of a spec, or a function's argument -> t
 SETTINGS: dict[str, str] = {}  # an option of `train` -> the setting of a spec that it stands for
 
 
-def option(name: str, *more: str, setting: str | None = None, **details: Any) -> Any:
-    """`typer.Option`, known to messages by its name's words, as a function's argument is (`batch_size`).
+def option(name: str, *more: str, setting: str | None = None, argument: str | None = None, **details: Any) -> Any:
+    """`typer.Option`, known to messages by the functions' argument that it gives: its name's words if not stated.
 
     `setting` is the one of a run spec, as `training.batch_size`, that `train` sets by it.
     """
-    FLAGS[name.removeprefix("--").replace("-", "_")] = name
+    FLAGS[argument or name.removeprefix("--").replace("-", "_")] = name
     if setting is not None:
         FLAGS[setting] = name
         SETTINGS[name] = setting

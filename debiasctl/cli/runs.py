@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from debiasctl.cli import options
+from debiasctl.cli.messages import with_options
 from debiasctl.cli.options import option
 from debiasctl.cli.output import note, print_json, print_pairs, printable
 
@@ -110,7 +111,7 @@ def _facts(run: "Run", latest: dict[str, Any]) -> dict[str, str]:
     numbers = {key: value for key, value in latest.items() if key != "step" and isinstance(value, int | float)}
     return {
         "run": run.name,
-        "state": status.state + (f": {status.message}" if status.message else ""),
+        "state": status.state + (f": {with_options(status.message)}" if status.message else ""),
         "step": f"{status.step} of {status.num_steps}",
         "data set": str(spec.data.dataset.ref),
         "weighting": f"{spec.loss.weighting.ref} (normalize {spec.loss.normalize})",

@@ -43,7 +43,10 @@ def sample(
     steps: Annotated[str, options.SAMPLING_STEPS] = "50",
     sampler: Annotated[str, options.SAMPLER] = "ddim",
     seed: Annotated[int, options.SAMPLING_SEED] = 0,
-    class_: Annotated[str | None, option("--class", help="Draw this class only (default: the data's mixture).")] = None,
+    class_: Annotated[
+        str | None,
+        option("--class", argument="class_name", help="Draw this class only (default: the data's mixture)."),
+    ] = None,
     checkpoint: Annotated[str | None, options.CHECKPOINT] = None,
     weights: Annotated[str, options.WEIGHTS] = "ema",
     batch_size: Annotated[str, options.SAMPLING_BATCH] = "auto",

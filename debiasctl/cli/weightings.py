@@ -88,8 +88,8 @@ def plot(
     from debiasctl.files import check_file
     from debiasctl.reporting.style import check_picture
 
-    check_picture(out, option="--out")
-    check_file(out, option="--out")
+    check_picture(out, argument="out")
+    check_file(out, argument="out")
     curves = _curves(
         references or PLOTTED, schedule=schedule, prediction=prediction, normalize=normalize, timesteps=timesteps
     )

@@ -72,7 +72,7 @@ def compare(runs: Sequence[Run], *, metric: str | None = None) -> Comparison:
         if metric is not None and not any(metric in record["metrics"] for record in of_run):
             raise ComparisonError(
                 f"run '{run.name}' was not measured by '{metric}'. Do that first, with the options of the other runs, "
-                f"for example: debiasctl evaluate {run.name} --metrics {metric}"
+                f"for example: `evaluate({run.name!r}, metrics={metric!r})`"
             )
     tables = [_by_measurement(of_run, metric) for of_run in records]
     shared = [key for key in tables[0] if all(key in table for table in tables[1:])]
@@ -207,7 +207,7 @@ def _not_comparable(runs: Sequence[Run], records: Sequence[Sequence[dict[str, An
     if not apart:
         return (
             f"no {metric or 'figure'} of these runs was measured in the same way for all of them. "
-            f"Evaluate each with the same options, for example: debiasctl evaluate {runs[-1].name} --steps 50"
+            f"Evaluate each with the same options, for example: `evaluate({runs[-1].name!r}, steps=50)`"
         )
     details = "; ".join(
         f"{field}: " + ", ".join(f"{run.name} {_some(of_run)}" for run, of_run in zip(runs, sets, strict=True))

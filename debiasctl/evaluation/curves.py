@@ -28,10 +28,10 @@ def check_plot(path: Path, *, num_points: int) -> None:
         UsageError: the ending is neither .png nor .svg, or a single point would be drawn.
         DebiasctlError: it cannot be written there.
     """
-    check_picture(path, option="--plot")
-    check_file(path, option="--plot")
+    check_picture(path, argument="plot")
+    check_file(path, argument="plot")
     if num_points < 2:
-        raise UsageError("--plot draws curves: give several --steps, for example 5,10,20, or several --checkpoints")
+        raise UsageError("`plot` draws curves: give several `steps`, for example 5,10,20, or several `checkpoints`")
 
 
 def plot_curves(path: Path, records: Sequence[Record]) -> None:

@@ -102,7 +102,7 @@ def save_folder(
     """
     if path.exists():
         if not path.is_dir() or any(path.iterdir()):
-            raise UsageError(f"{path} exists and is not empty. Choose another --out, or remove it first")
+            raise UsageError(f"{path} exists and is not empty. Choose another `out`, or remove it first")
         path.rmdir()
     width = len(str(num - 1))
     with atomic_folder(path) as folder:

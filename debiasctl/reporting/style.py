@@ -26,14 +26,14 @@ COLOURS = (
 )
 
 
-def check_picture(path: Path, *, option: str) -> None:
-    """Refuse a file that is no picture; `option` names it in the message.
+def check_picture(path: Path, *, argument: str) -> None:
+    """Refuse a file that is no picture; `argument` names it in the message.
 
     Raises:
         UsageError: if the ending is neither .png nor .svg.
     """
     if path.suffix.lower() not in FORMATS:
-        raise UsageError(f"{option} {path}: the ending says what is drawn; choose one of {', '.join(FORMATS)}")
+        raise UsageError(f"`{argument}={path}`: the ending says what is drawn; choose one of {', '.join(FORMATS)}")
 
 
 def finish_panel(panel: Any) -> None:

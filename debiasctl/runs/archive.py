@@ -43,7 +43,7 @@ def export_run(run: Run, out: Path, *, force: bool = False) -> Path:
     if out.suffix != ".tar":
         raise UsageError(f"'{out.name}' does not end in .tar, as exported runs do. For example: {run.name}.tar")
     if os.path.lexists(out) and (not force or out.is_dir()):
-        raise UsageError(f"{out} already exists. Choose another name{'' if out.is_dir() else ', or give --force'}")
+        raise UsageError(f"{out} already exists. Choose another name{'' if out.is_dir() else ', or give `force=True`'}")
     if run.path.resolve() in out.resolve().parents:
         raise UsageError(f"{out} is inside the run's own folder. Choose a place outside of it")
     validate_run_name(run.name)
@@ -116,7 +116,7 @@ def import_run(archive: Path, *, name: str | None = None) -> Run:
             if name is None:
                 validate_run_name(top)
             path = paths.runs_dir() / (name or top)
-            with claim_folder(path, taken="Import it under another name: --name NAME") as folder:
+            with claim_folder(path, taken="Import it under another name: `name=NAME`") as folder:
                 _refuse_without_space(archive, members, folder)
                 for relative, member in members.items():
                     _unpack(stream, member, folder / relative)

@@ -218,7 +218,7 @@ def _taken(path: Path, advice: str) -> str:
 
 
 def _ways_on(name: str) -> str:
-    return f"Go on with it: debiasctl train --resume {name}; or choose another --name"
+    return f"Resume it: `resume({name!r})`; or choose another `name`"
 
 
 def _create(name: str, spec: "RunSpec", status: RunStatus) -> Run:
@@ -370,9 +370,7 @@ def choose_step(run: Run, text: str | None) -> int:
     """
     steps = run.checkpoint_steps()
     if not steps:
-        raise CheckpointError(
-            f"run '{run.name}' has no checkpoint. Train it first: debiasctl train --resume {run.name}"
-        )
+        raise CheckpointError(f"run '{run.name}' has no checkpoint. Train it first: `resume({run.name!r})`")
     if text is None or text == "last":
         return steps[-1]
     if not text.isdecimal() or int(text) not in steps:

@@ -146,13 +146,13 @@ class Drawer:
             torch.cuda.empty_cache()
         if not self.automatic:
             raise RunError(
-                f"out of memory with --batch-size {self.batch_size}. Choose a smaller one, or --batch-size auto"
+                f"out of memory with `batch_size={self.batch_size}`. Choose a smaller one, or leave `batch_size` out"
             )
         if self.batch_size == 1:
-            raise RunError("out of memory with one image at a time. Free some memory, or choose --precision bf16")
+            raise RunError("out of memory with one image at a time. Free some memory, or choose `precision=bf16`")
         self.batch_size //= 2
         rounding = "; images may differ from those of larger batches by rounding" * (self.batch_size < self.group)
-        _LOG.info("note: out of memory; going on with %d images at a time%s", self.batch_size, rounding)
+        _LOG.warning("out of memory; continuing with %d images at a time%s", self.batch_size, rounding)
 
 
 def draw(

@@ -75,10 +75,10 @@ def make_request(
     )
     label = None if class_name is None else class_index(class_name, spec)
     if num < 1:
-        raise UsageError(f"--num {num}: draw at least one image")
+        raise UsageError(f"`num={num}`: draw at least one image")
     chosen = next((known for known in PRECISIONS if known == precision), None)
     if chosen is None:
-        raise UsageError(f"--precision {precision}: choose {', '.join(PRECISIONS[:-1])} or {PRECISIONS[-1]}")
+        raise UsageError(f"`precision={precision}`: choose {', '.join(PRECISIONS[:-1])} or {PRECISIONS[-1]}")
     try:
         check_steps(choice, build_parameterization(spec).process, num_steps)
     except UsageError as error:
@@ -122,7 +122,7 @@ def class_index(text: str, spec: RunSpec) -> int:
     """
     classes = spec.content.classes if spec.content and spec.model.conditional else ()
     if not classes:
-        raise UsageError("--class: this run's model was trained without class labels. Leave --class out")
+        raise UsageError("this run's model was trained without class labels. Leave `class_name` out")
     if text in classes:
         return classes.index(text)
     if text.isdecimal() and int(text) < len(classes):

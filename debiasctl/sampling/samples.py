@@ -150,7 +150,7 @@ def prepare(
         UsageError: fp16 was asked for on a CPU.
     """
     if request.precision == "fp16" and device.type == "cpu":
-        raise UsageError("--precision fp16 needs a CUDA GPU. On a CPU choose fp32 or bf16")
+        raise UsageError("`precision=fp16` needs a CUDA GPU. On a CPU choose fp32 or bf16")
     content = content_of(run, spec)
     network, checksum = (networks or Networks()).get(run, spec, request, device=device)
     described = asdict(request) | {"sampler": request.sampler.model_dump(), "weights_sha256": checksum}
@@ -232,7 +232,7 @@ def _finished(run: Run, series: str, num: int) -> list[Source]:
             if count_images(path) != there:
                 raise ValueError("it holds another number of images")
         except UNREADABLE as error:
-            _LOG.warning("note: %s is damaged (%s), and not used for this request", path, error)
+            _LOG.warning("%s is damaged (%s), and not used for this request", path, error)
             continue
         return [Source(path, 0, min(there, num), nfe)]
     return []
@@ -266,5 +266,5 @@ def _compile(network: nn.Module, device: torch.device) -> None:
         torch.compile(lambda x: x.sin() + 1)(torch.zeros(8, device=device))
     except (RuntimeError, ImportError, OSError) as error:
         reason = next(iter(str(error).strip().splitlines()), type(error).__name__)
-        raise RunError(f"--compile: torch cannot compile on this machine ({reason}). Leave --compile out") from error
+        raise RunError(f"`compile`: torch cannot compile on this machine ({reason}). Leave `compile` out") from error
     network.compile()

@@ -50,7 +50,7 @@ class Parts:
                 if count_images(path) != stop - start or nfe is None:
                     raise ValueError("it does not hold the images that its name says")
             except UNREADABLE as error:
-                _LOG.warning("note: images %d to %d were damaged (%s) and are drawn again", start, stop - 1, error)
+                _LOG.warning("images %d to %d were damaged (%s) and are drawn again", start, stop - 1, error)
                 path.unlink(missing_ok=True)
                 continue
             found.append(Source(path, start, stop, int(nfe)))
@@ -147,7 +147,7 @@ def only_drawer(path: Path) -> Iterator[None]:
         try:
             lock.acquire(timeout=0)
         except Timeout:
-            _LOG.info("note: another process is drawing these images; waiting for it")
+            _LOG.warning("another process is drawing these images; waiting for it")
             lock.acquire(poll_interval=0.2)
     try:
         yield

@@ -52,7 +52,7 @@ def trajectory(run: Run, spec: RunSpec, request: SampleRequest, *, device: torch
     if not set(chosen) <= x.keys() & x0.keys():
         raise RunError(
             f"sampler '{request.sampler.name}' does not report its steps, so that there is no trajectory to show. "
-            "Choose another --sampler"
+            "Choose another `sampler`"
         )
     names = _names(drawer.sampler, drawer.denoiser.parameterization.process, last)
     return Trajectory([names[k] for k in chosen], [x[k] for k in chosen], [x0[k] for k in chosen])

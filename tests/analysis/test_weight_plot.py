@@ -151,8 +151,8 @@ def test_ten_curves_can_be_told_apart_and_no_more(figures: list[Figure], tmp_pat
 
 @pytest.mark.parametrize("name", ["a.jpg", "a.pdf", "a", ".png", "a.png.txt"])
 def test_other_endings_are_refused(name: str) -> None:
-    with pytest.raises(UsageError, match=re.escape(f"--out {name}: the ending says what is drawn; choose one of .png")):
-        check_picture(Path(name), option="--out")
+    with pytest.raises(UsageError, match=re.escape(f"`out={name}`: the ending says what is drawn; choose one of .png")):
+        check_picture(Path(name), argument="out")
 
 
 @pytest.mark.parametrize("ending", FORMATS)

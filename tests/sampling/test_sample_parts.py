@@ -212,13 +212,13 @@ def test_the_batch_is_halved_where_memory_runs_out(
     sizes = run_out(monkeypatch, most=4, error=error)
     images = draw(run).images
     assert sizes == [12, 8, 4, 4, 4]
-    assert "going on with 4 images at a time" in caplog.text
+    assert "continuing with 4 images at a time" in caplog.text
     assert (images.int() - whole.int()).abs().max() <= 1
 
 
 def test_a_batch_size_that_was_asked_for_is_not_changed(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     run_out(monkeypatch, most=4, error=MemoryError())
-    with pytest.raises(RunError, match=r"with --batch-size 8\. Choose a smaller one, or --batch-size auto"):
+    with pytest.raises(RunError, match=r"with `batch_size=8`\. Choose a smaller one, or leave `batch_size` out"):
         draw(run, batch_size=8)
 
 

@@ -188,7 +188,7 @@ def test_what_ends_training_comes_before_what_failed_in_the_background(
 
     with pytest.raises(TrainingError, match="not finite"):
         stop()
-    assert "note: the disk is full" in caplog.text
+    assert "the disk is full" in caplog.text
 
 
 def test_whatever_ends_training_waits_for_the_write(run: Run, training: Training, gate: threading.Event) -> None:
