@@ -18,7 +18,7 @@ def atomic_file(path: Path) -> Iterator[IO[bytes]]:
     """A binary file that takes `path`'s place when the block ends without an error, and leaves nothing otherwise.
 
     Raises:
-        DebiasctlError: the disk is full or the folder cannot be written.
+        DebiasctlError: if the disk is full or the folder cannot be written.
     """
     temporary = _temporary(path)
     with writing(path):
@@ -41,7 +41,7 @@ def atomic_folder(path: Path, *, replace: bool = False) -> Iterator[Path]:
     `path` must not exist, or with `replace` is removed once the new folder is whole.
 
     Raises:
-        DebiasctlError: the disk is full, the folder cannot be written, or `path` is there; nothing is left behind.
+        DebiasctlError: if the disk is full, the folder cannot be written, or `path` exists; nothing is left behind.
     """
     temporary = _temporary(path)
     with writing(path):
@@ -111,7 +111,7 @@ def hashing_file(path: Path) -> Iterator[HashingFile]:
     """A new file at `path` that knows its own SHA-256; not atomic by itself: see `atomic_folder`.
 
     Raises:
-        OSError: the system refused a write.
+        OSError: if the system refused a write.
     """
     with open(path, "xb") as stream:
         file = HashingFile(stream)
@@ -159,7 +159,7 @@ def writing(path: Path) -> Iterator[None]:
 
 
 def obstacle(folder: Path) -> str | None:
-    """Why no file can be put into `folder`, or that folder not be made; None where it can. Nothing is written."""
+    """Why no file can be written into `folder`, which need not exist; None where one can. Nothing is written."""
     there = os.path.abspath(folder)
     while not os.path.lexists(there):
         there = os.path.dirname(there)
@@ -169,10 +169,10 @@ def obstacle(folder: Path) -> str | None:
 
 
 def check_place(path: Path) -> None:
-    """Refuse, before any work, a file or new folder that could not be written for the folder that it would be in.
+    """Refuse, before any work, a file or new folder whose parent folder cannot be written to.
 
     Raises:
-        DebiasctlError: that is not a folder, or nothing may be written there.
+        DebiasctlError: if its parent is not a folder, or may not be written to.
     """
     reason = obstacle(path.absolute().parent)
     if reason is not None:
@@ -183,7 +183,7 @@ def check_file(path: Path, *, argument: str) -> None:
     """`check_place` for what the argument of that name gives, which must not be a folder.
 
     Raises:
-        UsageError: it is one; DebiasctlError: see `check_place`.
+        UsageError: if it is a folder; DebiasctlError: see `check_place`.
     """
     if path.is_dir():
         raise UsageError(f"`{argument}={path}` is a folder. Give a file's name")

@@ -117,7 +117,7 @@ def _fail(error: BaseException, message: str, code: int) -> NoReturn:
     if number == 0:
         print(f"error: {message}" if code else message, file=sys.stderr, flush=True)
     else:
-        if code == 1:  # what all processes refuse alike, the first one says
+        if code == 1:  # what all processes refuse alike, the first one reports
             print(f"error in process {number}: {message}", file=sys.stderr, flush=True)
         time.sleep(_LATER)  # once one process has ended, torchrun ends the others: the first is to have spoken
     sys.exit(code)

@@ -42,7 +42,7 @@ def compare(
         option("--csv", metavar="FILE", help="Write the figures as CSV too; - writes them to stdout alone."),
     ] = None,
 ) -> None:
-    """Set evaluated runs side by side: what differs in their specs, and their figures, with intervals of differences.
+    """Compare evaluated runs: what differs in their specs, and their figures with intervals of the differences.
 
     Figures that were measured differently are refused.
     """
@@ -81,7 +81,7 @@ def _print(compared: "Comparison") -> None:
     if any(figure.floor_num not in (0, figure.measured["num"]) for figure in compared.figures):
         note("note: a floor of fewer images is biased upward; compare it with 'evaluate', column \"at floor's N\"")
     if any(interval is not None for figure in compared.figures for interval in figure.intervals):
-        note("note: the intervals are of sampling alone: of what infinitely many images of these very runs would give")
+        note("note: the intervals cover sampling alone: what infinitely many images of these very runs would give")
     note("* the better figure. One training seed a run: train several before you believe a small difference")
 
 

@@ -19,10 +19,10 @@ _PACKAGES = ("debiasctl", "torch", "torchvision", "accelerate", "numpy", "pillow
 
 
 def doctor(as_json: Annotated[bool, options.AS_JSON] = False) -> None:
-    """Say what is here: versions, devices, folders, and the weights of feature extractors.
+    """Report versions, devices, folders, and the weights of feature extractors.
 
-    Exit code 1 where something is broken (weights that are not the published ones or no file, a plugin that cannot be
-    loaded, a folder that cannot be written); what is only missing is said, with where to put it.
+    Exit code 1 if something is broken (weights that differ from the published ones or are no file, a plugin that cannot
+    be loaded, a folder that cannot be written); what is only missing is listed with the place to put it.
     """
     weights, problems = _weights()
     folders = _folders()
@@ -102,7 +102,7 @@ def _size(path: Path) -> int:
 
 
 def _weights() -> tuple[list[dict[str, Any]], list[str]]:
-    """How it stands with each file of weights that a feature extractor names, and what is broken."""
+    """The state of each file of weights that a feature extractor names, and what is broken."""
     from debiasctl import paths, registry
     from debiasctl.errors import DebiasctlError
 

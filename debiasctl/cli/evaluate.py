@@ -170,18 +170,19 @@ def evaluate(
 
 @contextmanager
 def _interruptible() -> Iterator[None]:
-    """Says what becomes of an evaluation that is interrupted while images are measured."""
+    """Say how to resume an evaluation that is interrupted while images are measured."""
     try:
         yield
     except KeyboardInterrupt as stop:
         raise Interrupted(
-            "interrupted: what was drawn, and found of real images read to the end, is kept; the same command goes on",
+            "interrupted: images drawn, and features of real images that were read to the end, are kept; repeat the "
+            "command to resume",
             signal_number=signal.SIGINT,
         ) from stop
 
 
 def _show_log() -> None:
-    """The first process speaks."""
+    """Show the log of the first process alone."""
     if rank() == 0:
         show_log()
 
@@ -189,7 +190,7 @@ def _show_log() -> None:
 def _check_names(
     run: "Run", spec: "RunSpec", choices: "Choices", *, sampler: str, checkpoints: list[str | None]
 ) -> None:
-    """Refuse what need not wait for torch and the data."""
+    """Refuse early what can be refused without torch and the data."""
     from debiasctl import registry
     from debiasctl.api import DatasetInfo
     from debiasctl.evaluation.choices import check_choices

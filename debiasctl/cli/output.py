@@ -1,4 +1,4 @@
-"""Results go to stdout, everything said on the way to stderr."""
+"""Results go to stdout, notes and logs to stderr."""
 
 import json
 import sys
@@ -45,7 +45,7 @@ def show_log() -> None:
 
 
 def print_table(columns: Sequence[str], rows: Sequence[Sequence[str]], *, title: str | None = None) -> None:
-    """A table on stdout; columns whose cells are numbers stand to the right."""
+    """A table on stdout; columns of numbers are aligned to the right."""
     from rich import box
     from rich.table import Table
     from rich.text import Text

@@ -125,7 +125,7 @@ def sample(
 
 
 def _check_names(runs: "list[Run]", *, sampler: str, checkpoint: str | None) -> None:
-    """Refuse, before torch takes its time, a sampler or checkpoint that is not there."""
+    """Refuse, before torch is imported, a sampler or checkpoint that does not exist."""
     from debiasctl import registry
     from debiasctl.runs.store import choose_step
 

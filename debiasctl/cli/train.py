@@ -8,7 +8,7 @@ import typer
 
 from debiasctl.cli import options
 from debiasctl.cli.completion import complete_plugin, complete_run
-from debiasctl.cli.launch import check_launch, launch, rank, sigterm_is_told, without_option
+from debiasctl.cli.launch import check_launch, launch, rank, sigterm_reported, without_option
 from debiasctl.cli.locations import data_location
 from debiasctl.cli.options import option
 from debiasctl.cli.output import note, print_json, show_log
@@ -120,7 +120,7 @@ def train(
     if rank() == 0:
         show_log()
     conduct: dict[str, Any] = {"device": device, "max_hours": max_hours, "trackers": _trackers(track)}
-    with sigterm_is_told() if processes > 1 else nullcontext():
+    with sigterm_reported() if processes > 1 else nullcontext():
         if resume is not None:
             _refuse_beside_resume(context)
             if processes > 1:

@@ -1,4 +1,4 @@
-"""Images that were drawn for a request not yet finished: files of index ranges, whatever the batch size was."""
+"""Images drawn for an unfinished request: files of index ranges, independent of the batch size."""
 
 import logging
 import re
@@ -38,7 +38,7 @@ class Parts:
         self.folder = folder
 
     def sources(self) -> list[Source]:
-        """Those that are whole; damaged ones are removed, with a word about it."""
+        """The whole ones; damaged ones are removed and logged."""
         found = []
         for path in sorted(self.folder.glob("*.npz")):
             named = _PART.fullmatch(path.name)
@@ -57,7 +57,7 @@ class Parts:
         return found
 
     def count(self, among: list[range]) -> int:
-        """How many of these images there are, by the files' names."""
+        """How many of the images in `among` exist, by the files' names."""
         named = [_PART.fullmatch(path.name) for path in self.folder.glob("*.npz")]
         there = {index for match in named if match for index in range(int(match[1]), int(match[2]))}
         return sum(index in there for gap in among for index in gap)
@@ -68,7 +68,7 @@ class Parts:
 
 
 class PartWriter:
-    """Writes what is drawn, in order, some seconds' worth at a time."""
+    """Writes drawn images, in order, some seconds' worth at a time."""
 
     def __init__(self, parts: Parts) -> None:
         self._folder = parts.folder
@@ -76,7 +76,7 @@ class PartWriter:
         self._since = time.monotonic()
 
     def add(self, drawn: Drawn) -> None:
-        """Take a batch; it is on the disk once `flush` was called, or enough has come together."""
+        """Take a batch; it is written when `flush` is called, or when enough has accumulated."""
         if self._held and self._stop() != drawn.start:
             self.flush()
         self._held.append(drawn)
@@ -84,10 +84,10 @@ class PartWriter:
             self.flush()
 
     def flush(self) -> None:
-        """Write all that is held.
+        """Write everything held.
 
         Raises:
-            DebiasctlError: it cannot be written.
+            DebiasctlError: if the file cannot be written.
         """
         if self._held:
             path = self._folder / f"{self._held[0].start:09d}-{self._stop():09d}.npz"
@@ -138,7 +138,7 @@ def assembled(num: int, sources: list[Source]) -> Iterator[Tensor]:
 
 @contextmanager
 def only_drawer(path: Path) -> Iterator[None]:
-    """Hold the lock file at `path`; wait for another process that does, saying so."""
+    """Hold the lock file at `path`; wait, and log it, while another process does."""
     from filelock import FileLock, Timeout
 
     lock = FileLock(path)

@@ -327,7 +327,7 @@ def test_damage_is_told_of_and_the_checkpoint_before_taken(
         "checkpoint 3 of run 'run' is damaged (state.pt differs from its checksum)",
         "checkpoint 2 of run 'run' is damaged (model.safetensors differs from its checksum)",
     ]
-    assert all("Going on from checkpoint 1, and writing it anew" in text for text in told)
+    assert all("Resuming from checkpoint 1, and writing it again" in text for text in told)
     assert run.checkpoint_steps() == [1, 2, 3]  # nothing is deleted
     (run.checkpoint_path(1) / "manifest.json").write_text("[]")
     with pytest.raises(CheckpointError) as caught:
