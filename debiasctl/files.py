@@ -5,7 +5,7 @@ import hashlib
 import json
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import IO, Any
@@ -179,14 +179,27 @@ def check_place(path: Path) -> None:
         raise DebiasctlError(f"cannot write {path}: {reason}. Choose another place")
 
 
-def check_file(path: Path, *, argument: str) -> None:
-    """`check_place` for what the argument of that name gives, which must not be a folder.
+def check_file(path: Path, *, argument: str, endings: Sequence[str] = ()) -> None:
+    """`check_place` for a file that the argument of that name gives, whose ending, if any are stated, is its format.
 
     Raises:
-        UsageError: if it is a folder; DebiasctlError: see `check_place`.
+        UsageError: if the ending is another, or `path` is a folder; DebiasctlError: see `check_place`.
     """
+    if endings and path.suffix.lower() not in endings:
+        raise UsageError(f"`{argument}={path}`: the ending says what is written; choose one of {', '.join(endings)}")
     if path.is_dir():
         raise UsageError(f"`{argument}={path}` is a folder. Give a file's name")
+    check_place(path)
+
+
+def check_new_folder(path: Path, *, argument: str) -> None:
+    """`check_place` for a folder that is to be made, which may exist if it is empty.
+
+    Raises:
+        UsageError: if `path` is a file, or a folder that holds something; DebiasctlError: see `check_place`.
+    """
+    if path.exists() and (not path.is_dir() or any(path.iterdir())):
+        raise UsageError(f"`{argument}={path}` exists and is not empty. Choose another name, or remove it first")
     check_place(path)
 
 

@@ -8,6 +8,7 @@ from debiasctl.cli.options import option
 from debiasctl.cli.output import note, print_json, print_table, show_log
 from debiasctl.errors import UsageError
 from debiasctl.files import check_file, check_place
+from debiasctl.reporting.style import FORMATS
 
 EXAMPLES = """[bold]Examples[/bold]
 
@@ -81,10 +82,7 @@ def likelihood(
     from debiasctl.evaluation.likelihood.likelihood import bound_method, make_requests
     from debiasctl.evaluation.likelihood.likelihood import likelihood as measure
     from debiasctl.evaluation.likelihood.plot import plot_terms
-    from debiasctl.reporting.style import check_picture
 
-    if plot is not None:
-        check_picture(plot, argument="plot")
     methods: list[Bound | Ode] = []
     if method != "ode":
         methods.append(bound_method(spec, terms=terms or _TERMS, variance=variance))
@@ -125,7 +123,7 @@ def _check(method: str, *, terms: str | None, variance: str | None, steps: int |
         if method != "both" and value is not None:
             raise UsageError(f"{name} has no effect with --method {method}. Leave it out, or use --method both")
     if plot is not None:
-        check_file(plot, argument="plot")
+        check_file(plot, argument="plot", endings=FORMATS)
 
 
 def _print(records: list[dict[str, Any]]) -> None:

@@ -9,7 +9,7 @@ from debiasctl.cli.launch import launch_all, rank
 from debiasctl.cli.options import option, parse_batch_size, parse_steps
 from debiasctl.cli.output import print_json, show_log
 from debiasctl.errors import UsageError
-from debiasctl.files import check_place
+from debiasctl.files import check_file, check_new_folder
 
 if TYPE_CHECKING:
     import torch
@@ -31,6 +31,7 @@ debiasctl sample digits-minsnr --num 4 --trajectory way.gif
 debiasctl sample runA runB --same-noise --steps 2,3,4,5,10,50,100,500,1000 --out strip.png"""
 
 _NUM, _STRIPS = 64, 1  # images, where --num does not say
+_FILES = (".png", ".npz")
 _NOT_WRITTEN = (".jpg", ".jpeg", ".bmp", ".webp", ".gif", ".tif", ".tiff", ".zip", ".tar", ".npy", ".pt", ".csv")
 _MOMENTS = {".png": 12, ".gif": 60}  # of a trajectory, by the ending of its file
 
@@ -88,7 +89,8 @@ def sample(
     _check_combination(len(found), len(step_counts), out=out, same_noise=same_noise, trajectory=trajectory)
     if rank() == 0:
         _check_out(out)
-        _check_trajectory(trajectory)
+        if trajectory is not None:
+            check_file(trajectory, argument="trajectory", endings=tuple(_MOMENTS))
         if out is not None and trajectory is not None and out.resolve() == trajectory.resolve():
             raise UsageError(f"--out and --trajectory both name {out}. Give each a file of its own")
         show_log()
@@ -154,22 +156,12 @@ def _check_out(out: Path | None) -> None:
     """Refuse, before any work, an --out that could not be written."""
     if out is None:
         return
-    if out.suffix.lower() in (".png", ".npz"):
-        if out.is_dir():
-            raise UsageError(f"--out {out} is a folder. Give a file's name ending in .png or .npz, or a new folder's")
+    if out.suffix.lower() in _FILES:
+        check_file(out, argument="out")
     elif out.suffix.lower() in _NOT_WRITTEN:
         raise UsageError(f"--out {out}: write FILE.png (one grid), FILE.npz, or the name of a new folder for PNGs")
-    elif out.exists() and (not out.is_dir() or any(out.iterdir())):
-        raise UsageError(f"--out {out} exists and is not empty. Choose another name, or remove it first")
-    check_place(out)
-
-
-def _check_trajectory(path: Path | None) -> None:
-    if path is None:
-        return
-    if path.suffix.lower() not in _MOMENTS or path.is_dir():
-        raise UsageError(f"--trajectory {path}: give a file's name ending in .png (a strip) or .gif")
-    check_place(path)
+    else:
+        check_new_folder(out, argument="out")
 
 
 def _one(

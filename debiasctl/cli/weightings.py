@@ -86,10 +86,9 @@ def plot(
     """
     from debiasctl.analysis.weight_plot import plot_weights
     from debiasctl.files import check_file
-    from debiasctl.reporting.style import check_picture
+    from debiasctl.reporting.style import FORMATS
 
-    check_picture(out, argument="out")
-    check_file(out, argument="out")
+    check_file(out, argument="out", endings=FORMATS)
     curves = _curves(
         references or PLOTTED, schedule=schedule, prediction=prediction, normalize=normalize, timesteps=timesteps
     )

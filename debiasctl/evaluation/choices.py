@@ -45,11 +45,7 @@ def check_choices(choices: Choices, info: DatasetInfo | None) -> None:
         names = [default_features(info)]
     check_names(choices.metrics, channels=list(CHANNELS) if info is None else [info.channels], feature_names=names)
     if choices.export is not None:
-        if choices.export.suffix.lower() != ".npz":
-            raise UsageError(
-                f"`export_reference={choices.export}`: statistics are written as .npz. Give a name that ends so"
-            )
-        check_file(choices.export, argument="export_reference")
+        check_file(choices.export, argument="export_reference", endings=(".npz",))
 
 
 def check_images(path: Path, choices: Choices) -> None:
