@@ -77,10 +77,10 @@ def _aside(path: Path) -> Iterator[None]:
 
 
 class HashingFile:
-    """A file whose SHA-256 is computed from the bytes on their way to it, so that nothing is read back.
+    """A file whose SHA-256 is computed while it is written, so that nothing is read back.
 
-    Once the system has refused a write, what follows is dropped, and `hashing_file` raises the refusal in the end:
-    a library that is interrupted in the middle of its writing may hide the reason behind an error of its own.
+    Once the system has refused a write, later ones are dropped, and `hashing_file` raises the refusal at its end: a
+    library whose writing is interrupted may hide the reason behind an error of its own.
     """
 
     def __init__(self, stream: IO[bytes]) -> None:
@@ -99,7 +99,7 @@ class HashingFile:
         return len(data)
 
     def flush(self) -> None:
-        """For the libraries that ask for it; the end of `hashing_file` does it."""
+        """Do nothing: libraries call this, and closing the file flushes it."""
 
     def sha256(self) -> str:
         """The SHA-256 of what was written so far, in hexadecimal."""

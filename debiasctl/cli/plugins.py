@@ -125,7 +125,7 @@ def _curve(name: str) -> dict[str, Any]:
 
 
 def _spread(size: int, count: int) -> list[int]:
-    """`count` indices from the first to the last, as even as can be."""
+    """`count` evenly spaced indices from the first to the last."""
     return sorted({round((size - 1) * part / (count - 1)) for part in range(count)})
 
 

@@ -133,10 +133,7 @@ def _facts(run: "Run", latest: dict[str, Any]) -> dict[str, str]:
 
 @app.command()
 def rm(
-    runs: Annotated[
-        list[str],
-        options.run_argument(help="Runs to remove, by their whole names."),
-    ],
+    runs: Annotated[list[str], options.run_argument(help="Runs to remove, by their whole names.")],
     yes: Annotated[bool, option("--yes", "-y", help="Do not ask.")] = False,
 ) -> None:
     """Remove runs with everything in them: checkpoints, samples, evaluations.

@@ -15,7 +15,7 @@ def append(path: Path, records: Sequence[dict[str, Any]]) -> None:
 
     Raises:
         DebiasctlError: if the disk is full or the file cannot be written.
-        ValueError: if a record holds a number that is not finite, which JSON cannot say.
+        ValueError: if a record holds a number that is not finite, which JSON cannot represent.
     """
     data = "".join(json.dumps(record, allow_nan=False) + "\n" for record in records).encode()
     with writing(path), open(path, "a+b", buffering=0) as stream:

@@ -113,7 +113,7 @@ def missing(num: int, sources: list[Source]) -> list[range]:
 
 
 def share(ranges: list[range], *, rank: int, size: int) -> list[range]:
-    """What process `rank` of `size` draws of these: an even share, in one piece where `ranges` is one."""
+    """The even share of `ranges` that process `rank` of `size` draws; one piece where `ranges` is one."""
     total = sum(map(len, ranges))
     first, last = rank * total // size, (rank + 1) * total // size
     found, before = [], 0
