@@ -8,7 +8,7 @@ class DebiasctlError(Exception):
 
 
 class UsageError(DebiasctlError):
-    """What was asked for cannot be meant: a bad name, value or combination. Exit code 2."""
+    """The request makes no sense: a bad name, value or combination. Exit code 2."""
 
     exit_code = 2
 
@@ -66,11 +66,11 @@ class EvaluationError(DebiasctlError):
 
 
 class ComparisonError(DebiasctlError):
-    """Runs cannot be set beside one another as asked."""
+    """Runs cannot be compared as asked."""
 
 
 class TrainingError(DebiasctlError):
-    """Training cannot go on: a loss or gradient is not finite, or a resource ran out."""
+    """Training cannot continue: a loss or gradient is not finite, or a resource ran out."""
 
 
 class Interrupted(DebiasctlError):

@@ -5,7 +5,7 @@ import hashlib
 import json
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import IO, Any
@@ -18,7 +18,7 @@ def atomic_file(path: Path) -> Iterator[IO[bytes]]:
     """A binary file that takes `path`'s place when the block ends without an error, and leaves nothing otherwise.
 
     Raises:
-        DebiasctlError: the disk is full or the folder cannot be written.
+        DebiasctlError: if the disk is full or the folder cannot be written.
     """
     temporary = _temporary(path)
     with writing(path):
@@ -41,7 +41,7 @@ def atomic_folder(path: Path, *, replace: bool = False) -> Iterator[Path]:
     `path` must not exist, or with `replace` is removed once the new folder is whole.
 
     Raises:
-        DebiasctlError: the disk is full, the folder cannot be written, or `path` is there; nothing is left behind.
+        DebiasctlError: if the disk is full, the folder cannot be written, or `path` exists; nothing is left behind.
     """
     temporary = _temporary(path)
     with writing(path):
@@ -77,10 +77,10 @@ def _aside(path: Path) -> Iterator[None]:
 
 
 class HashingFile:
-    """A file whose SHA-256 is computed from the bytes on their way to it, so that nothing is read back.
+    """A file whose SHA-256 is computed while it is written, so that nothing is read back.
 
-    Once the system has refused a write, what follows is dropped, and `hashing_file` raises the refusal in the end:
-    a library that is interrupted in the middle of its writing may hide the reason behind an error of its own.
+    Once the system has refused a write, later ones are dropped, and `hashing_file` raises the refusal at its end: a
+    library whose writing is interrupted may hide the reason behind an error of its own.
     """
 
     def __init__(self, stream: IO[bytes]) -> None:
@@ -99,7 +99,7 @@ class HashingFile:
         return len(data)
 
     def flush(self) -> None:
-        """For the libraries that ask for it; the end of `hashing_file` does it."""
+        """Do nothing: libraries call this, and closing the file flushes it."""
 
     def sha256(self) -> str:
         """The SHA-256 of what was written so far, in hexadecimal."""
@@ -111,7 +111,7 @@ def hashing_file(path: Path) -> Iterator[HashingFile]:
     """A new file at `path` that knows its own SHA-256; not atomic by itself: see `atomic_folder`.
 
     Raises:
-        OSError: the system refused a write.
+        OSError: if the system refused a write.
     """
     with open(path, "xb") as stream:
         file = HashingFile(stream)
@@ -159,7 +159,7 @@ def writing(path: Path) -> Iterator[None]:
 
 
 def obstacle(folder: Path) -> str | None:
-    """Why no file can be put into `folder`, or that folder not be made; None where it can. Nothing is written."""
+    """Why no file can be written into `folder`, which need not exist; None where one can. Nothing is written."""
     there = os.path.abspath(folder)
     while not os.path.lexists(there):
         there = os.path.dirname(there)
@@ -169,24 +169,37 @@ def obstacle(folder: Path) -> str | None:
 
 
 def check_place(path: Path) -> None:
-    """Refuse, before any work, a file or new folder that could not be written for the folder that it would be in.
+    """Refuse, before any work, a file or new folder whose parent folder cannot be written to.
 
     Raises:
-        DebiasctlError: that is not a folder, or nothing may be written there.
+        DebiasctlError: if its parent is not a folder, or may not be written to.
     """
     reason = obstacle(path.absolute().parent)
     if reason is not None:
         raise DebiasctlError(f"cannot write {path}: {reason}. Choose another place")
 
 
-def check_file(path: Path, *, option: str) -> None:
-    """`check_place` for what an option names, which must not be a folder.
+def check_file(path: Path, *, argument: str, endings: Sequence[str] = ()) -> None:
+    """`check_place` for a file that the argument of that name gives, whose ending, if any are stated, is its format.
 
     Raises:
-        UsageError: it is one; DebiasctlError: see `check_place`.
+        UsageError: if the ending is another, or `path` is a folder; DebiasctlError: see `check_place`.
     """
+    if endings and path.suffix.lower() not in endings:
+        raise UsageError(f"`{argument}={path}`: the ending says what is written; choose one of {', '.join(endings)}")
     if path.is_dir():
-        raise UsageError(f"{option} {path} is a folder. Give a file's name")
+        raise UsageError(f"`{argument}={path}` is a folder. Give a file's name")
+    check_place(path)
+
+
+def check_new_folder(path: Path, *, argument: str) -> None:
+    """`check_place` for a folder that is to be made, which may exist if it is empty.
+
+    Raises:
+        UsageError: if `path` is a file, or a folder that holds something; DebiasctlError: see `check_place`.
+    """
+    if path.exists() and (not path.is_dir() or any(path.iterdir())):
+        raise UsageError(f"`{argument}={path}` exists and is not empty. Choose another name, or remove it first")
     check_place(path)
 
 

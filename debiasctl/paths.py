@@ -17,7 +17,7 @@ def runs_dir() -> Path:
 
 
 def evaluations_dir() -> Path:
-    """Where `evaluate --samples` keeps its records."""
+    """Where the evaluations of images that belong to no run are kept."""
     return home() / "evaluations"
 
 
@@ -31,7 +31,7 @@ def data_dir() -> Path | None:
     """The folder that `DEBIASCTL_DATA` names, in which data sets are looked for first.
 
     Raises:
-        UsageError: the variable names something that is not a folder.
+        UsageError: if the variable does not name a folder.
     """
     value = os.environ.get("DEBIASCTL_DATA")
     if not value:

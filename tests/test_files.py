@@ -41,14 +41,14 @@ def test_a_place_is_checked_without_a_trace(tmp_path: Path, monkeypatch: pytest.
     for path in (place / "x.png", place / "deep" / "er" / "x.png"):
         assert files.obstacle(path.parent) == reasons.get(kind)
         if kind == "new":
-            files.check_file(path, option="--plot")
+            files.check_file(path, argument="plot")
         else:
             with pytest.raises(DebiasctlError, match=r"^cannot write .*x\.png: ") as caught:
-                files.check_file(path, option="--plot")
+                files.check_file(path, argument="plot")
             assert reasons[kind] in str(caught.value)
     assert sorted(os.listdir(tmp_path)) == before
-    with pytest.raises(UsageError, match=r"--plot .* is a folder"):
-        files.check_file(tmp_path, option="--plot")
+    with pytest.raises(UsageError, match=r"`plot=.*` is a folder"):
+        files.check_file(tmp_path, argument="plot")
 
 
 @pytest.mark.parametrize("error", [RuntimeError("x"), KeyboardInterrupt()])

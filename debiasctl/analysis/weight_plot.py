@@ -5,7 +5,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from debiasctl.errors import UsageError
-from debiasctl.reporting.style import COLOURS, check_picture, finish_panel, save_figure
+from debiasctl.files import check_file
+from debiasctl.reporting.style import COLOURS, FORMATS, finish_panel, save_figure
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -25,9 +26,9 @@ def plot_weights(
     """Density times weight in every unit, against t and against log-SNR, both from the clean image to pure noise.
 
     Raises:
-        UsageError: more curves than can be told apart, or another ending than .png and .svg.
+        UsageError: if there are more curves than can be told apart, or the ending is neither .png nor .svg.
     """
-    check_picture(path, option="--out")
+    check_file(path, argument="out", endings=FORMATS)
     if len(curves.weights) > MAX_CURVES:
         raise UsageError(
             f"{len(curves.weights)} weightings cannot be told apart in one plot. Give at most {MAX_CURVES}"

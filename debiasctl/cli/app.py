@@ -12,6 +12,7 @@ from typer.core import TyperGroup
 
 from debiasctl import __version__
 from debiasctl.cli import compare, doctor, ema, evaluate, launch, likelihood, plugins, runs, sample, train, weightings
+from debiasctl.cli.messages import with_options
 from debiasctl.compute.threads import wait_briefly
 from debiasctl.errors import DebiasctlError
 
@@ -98,7 +99,7 @@ def main() -> NoReturn:
             print("interrupted", file=sys.stderr)
         raise
     except DebiasctlError as error:
-        _fail(error, str(error), error.exit_code)
+        _fail(error, with_options(str(error)), error.exit_code)
     except OSError as error:
         where = f" ({error.filename})" if error.filename else ""
         _fail(error, f"{error.strerror or error}{where}", 1)
@@ -116,7 +117,7 @@ def _fail(error: BaseException, message: str, code: int) -> NoReturn:
     if number == 0:
         print(f"error: {message}" if code else message, file=sys.stderr, flush=True)
     else:
-        if code == 1:  # what all processes refuse alike, the first one says
+        if code == 1:  # what all processes refuse alike, the first one reports
             print(f"error in process {number}: {message}", file=sys.stderr, flush=True)
         time.sleep(_LATER)  # once one process has ended, torchrun ends the others: the first is to have spoken
     sys.exit(code)

@@ -5,9 +5,8 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
-import typer
-
-from debiasctl.cli.completion import complete_run
+from debiasctl.cli import options
+from debiasctl.cli.options import option
 from debiasctl.cli.output import note, print_json, print_table
 from debiasctl.errors import UsageError
 
@@ -35,14 +34,15 @@ _LETTERS = 12  # of a condition
 
 
 def compare(
-    runs: Annotated[list[str], typer.Argument(metavar="RUN RUN...", help="The runs.", autocompletion=complete_run)],
-    metric: Annotated[str | None, typer.Option(help="Only this metric.")] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False,
+    runs: Annotated[list[str], options.run_argument("RUN RUN...", "The runs.")],
+    metric: Annotated[str | None, option("--metric", help="Only this metric.")] = None,
+    as_json: Annotated[bool, options.AS_JSON] = False,
     csv: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="Write the figures as CSV too; - writes them to stdout alone.")
+        Path | None,
+        option("--csv", metavar="FILE", help="Write the figures as CSV too; - writes them to stdout alone."),
     ] = None,
 ) -> None:
-    """Set evaluated runs side by side: what differs in their specs, and their figures, with intervals of differences.
+    """Compare evaluated runs: what differs in their specs, and their figures with intervals of the differences.
 
     Figures that were measured differently are refused.
     """
@@ -53,7 +53,7 @@ def compare(
     if as_json and str(csv) == "-":
         raise UsageError("--csv - and --json both write to stdout. Give one of them, or a file's name with --csv")
     if csv is not None and str(csv) != "-":
-        check_file(csv, option="--csv")
+        check_file(csv, argument="csv")
     compared = compare_runs([find_run(name) for name in runs], metric=metric)
     if csv is not None:
         _write_csv(csv, compared)
@@ -81,7 +81,7 @@ def _print(compared: "Comparison") -> None:
     if any(figure.floor_num not in (0, figure.measured["num"]) for figure in compared.figures):
         note("note: a floor of fewer images is biased upward; compare it with 'evaluate', column \"at floor's N\"")
     if any(interval is not None for figure in compared.figures for interval in figure.intervals):
-        note("note: the intervals are of sampling alone: of what infinitely many images of these very runs would give")
+        note("note: the intervals cover sampling alone: what infinitely many images of these very runs would give")
     note("* the better figure. One training seed a run: train several before you believe a small difference")
 
 

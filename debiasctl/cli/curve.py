@@ -8,9 +8,9 @@ _DECADES = 8
 
 
 def print_curve(x: Sequence[float], y: Sequence[float], *, x_label: str, y_label: str, x_log: bool = False) -> None:
-    """y > 0 on a logarithmic axis against x, on stdout; what lies 8 powers of ten below the highest is left out.
+    """Draw y > 0 on a logarithmic axis against x, on stdout, down to 8 powers of ten below the highest.
 
-    Where stdout's encoding has no such characters nothing is drawn: the table beside it says the same.
+    Nothing is drawn where stdout cannot encode the characters: the table beside it says the same.
     """
     points = [(math.log10(a) if x_log else a, math.log10(b)) for a, b in zip(x, y, strict=True) if b > 0]
     if len(points) < 2 or not _can_print("⣿"):

@@ -5,6 +5,8 @@ from typing import Annotated, Any
 
 import typer
 
+from debiasctl.cli import options
+from debiasctl.cli.messages import with_options
 from debiasctl.cli.output import format_bytes, print_json, print_pairs, print_table
 from debiasctl.files import obstacle
 
@@ -16,11 +18,11 @@ debiasctl doctor --json"""
 _PACKAGES = ("debiasctl", "torch", "torchvision", "accelerate", "numpy", "pillow", "scikit-learn", "scipy")
 
 
-def doctor(as_json: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False) -> None:
-    """Say what is here: versions, devices, folders, and the weights of feature extractors.
+def doctor(as_json: Annotated[bool, options.AS_JSON] = False) -> None:
+    """Report versions, devices, folders, and the weights of feature extractors.
 
-    Exit code 1 where something is broken (weights that are not the published ones or no file, a plugin that cannot be
-    loaded, a folder that cannot be written); what is only missing is said, with where to put it.
+    Exit code 1 if something is broken (weights that differ from the published ones or are no file, a plugin that cannot
+    be loaded, a folder that cannot be written); what is only missing is listed with the place to put it.
     """
     weights, problems = _weights()
     folders = _folders()
@@ -100,7 +102,7 @@ def _size(path: Path) -> int:
 
 
 def _weights() -> tuple[list[dict[str, Any]], list[str]]:
-    """How it stands with each file of weights that a feature extractor names, and what is broken."""
+    """The state of each file of weights that a feature extractor names, and what is broken."""
     from debiasctl import paths, registry
     from debiasctl.errors import DebiasctlError
 
@@ -168,6 +170,6 @@ def _print(report: dict[str, Any]) -> None:
         elif one["state"] == "unverified":
             print(f"{one['features']}: {one['path']} has SHA-256 {one['sha256']}; none is published to check it by")
     for problem in report["problems"]:
-        print(f"broken: {problem}")
+        print(f"broken: {with_options(problem)}")
     if not report["problems"]:
         print("nothing is broken")

@@ -2,9 +2,8 @@
 
 from typing import Annotated
 
-import typer
-
-from debiasctl.cli.completion import complete_run
+from debiasctl.cli import options
+from debiasctl.cli.options import option
 from debiasctl.cli.output import note, print_json, print_table
 
 EXAMPLES = """[bold]Examples[/bold]
@@ -17,17 +16,19 @@ debiasctl sample digits-power --weights ema:0.15"""
 
 
 def ema(
-    run: Annotated[str, typer.Argument(metavar="RUN", help="The run.", autocompletion=complete_run)],
+    run: Annotated[str, options.RUN],
     length: Annotated[
         str,
-        typer.Option(
-            help="Standard deviation of the average in time, over the time of training; several, separated by commas."
+        option(
+            "--length",
+            help="Standard deviation of the average in time, over the time of training; several, separated by commas.",
         ),
     ],
     step: Annotated[
-        int | None, typer.Option(min=1, help="After this step (default: the last checkpoint's).", show_default=False)
+        int | None,
+        option("--step", min=1, help="After this step (default: the last checkpoint's).", show_default=False),
     ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False,
+    as_json: Annotated[bool, options.AS_JSON] = False,
 ) -> None:
     """Reconstruct averages of the weights, of any length, from the snapshots that training kept.
 
@@ -40,7 +41,7 @@ def ema(
     from debiasctl.models.posthoc_ema import store_average
     from debiasctl.models.power_profiles import length_name, parse_length
 
-    lengths = list(dict.fromkeys(parse_length(part, option="--length") for part in length.split(",")))
+    lengths = list(dict.fromkeys(parse_length(part, argument="length") for part in length.split(",")))
     made = [store_average(found, one, step=step) for one in lengths]
     if as_json:
         print_json([{**vars(average), "path": str(average.path)} for average in made])

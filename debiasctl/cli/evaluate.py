@@ -8,10 +8,11 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from debiasctl.cli.completion import complete_plugin, complete_run
+from debiasctl.cli import options
+from debiasctl.cli.completion import complete_plugin
 from debiasctl.cli.evaluation_table import print_records
 from debiasctl.cli.launch import launch_all, rank
-from debiasctl.cli.options import note_training, parse_batch_size, parse_steps
+from debiasctl.cli.options import option, parse_batch_size, parse_steps
 from debiasctl.cli.output import note, print_json, show_log
 from debiasctl.errors import Interrupted, UsageError
 from debiasctl.files import check_place
@@ -32,30 +33,21 @@ debiasctl evaluate digits-minsnr --checkpoints all --plot curve.png
 
 debiasctl evaluate --samples images/ --reference cifar10 --features inception"""
 _OF_A_RUN = (
-    "num",
-    "steps",
-    "sampler",
-    "seed",
-    "checkpoint",
-    "checkpoints",
-    "weights",
-    "batch_size",
-    "precision",
-    "plot",
-)
+    "--num", "--steps", "--sampler", "--seed", "--checkpoint", "--checkpoints", "--weights", "--batch-size",
+    "--precision", "--plot",
+)  # fmt: skip
 
 
 def evaluate(
     context: typer.Context,
-    run: Annotated[
-        str | None, typer.Argument(metavar="[RUN]", help="The run.", autocompletion=complete_run, show_default=False)
-    ] = None,
+    run: Annotated[str | None, options.run_argument("[RUN]", "The run.")] = None,
     samples: Annotated[
-        Path | None, typer.Option(help="Measure these images, a folder, .zip or .npz, instead of a run's.")
+        Path | None, option("--samples", help="Measure these images, a folder, .zip or .npz, instead of a run's.")
     ] = None,
     reference: Annotated[
         str | None,
-        typer.Option(
+        option(
+            "--reference",
             help="What to measure against (default: the run's training images): a data set; a folder, .zip or .npz of "
             "images; or an .npz of statistics (mu, sigma), as ADM's and EDM's.",
             autocompletion=complete_plugin("datasets"),
@@ -63,37 +55,43 @@ def evaluate(
     ] = None,
     features: Annotated[
         str | None,
-        typer.Option(
+        option(
+            "--features",
             help="Feature extractor (default: local for data with classes, pixels without; inception where only "
             "statistics are known).",
             autocompletion=complete_plugin("features"),
         ),
     ] = None,
     feature_weights: Annotated[
-        Path | None, typer.Option(help="The extractor's weights (default: the cache; see the command doctor).")
+        Path | None,
+        option("--feature-weights", help="The extractor's weights (default: the cache; see the command doctor)."),
     ] = None,
-    metrics: Annotated[str | None, typer.Option(help="Only these metrics, separated by commas (default: all).")] = None,
-    num: Annotated[int, typer.Option(min=2, help="Images to draw.")] = 1000,
-    steps: Annotated[str, typer.Option(help="Sampling steps; several, separated by commas.")] = "50",
-    sampler: Annotated[str, typer.Option(help="Sampler.", autocompletion=complete_plugin("samplers"))] = "ddim",
-    seed: Annotated[int, typer.Option(min=0, max=2**63 - 1, help="Seed of the samples.")] = 0,
-    checkpoint: Annotated[str | None, typer.Option(help="The checkpoint's step (default: the last).")] = None,
+    metrics: Annotated[
+        str | None, option("--metrics", help="Only these metrics, separated by commas (default: all).")
+    ] = None,
+    num: Annotated[int, option("--num", min=2, help="Images to draw.")] = 1000,
+    steps: Annotated[str, options.SAMPLING_STEPS] = "50",
+    sampler: Annotated[str, options.SAMPLER] = "ddim",
+    seed: Annotated[int, options.SAMPLING_SEED] = 0,
+    checkpoint: Annotated[str | None, options.CHECKPOINT] = None,
     checkpoints: Annotated[
-        str | None, typer.Option(help="Several checkpoints' steps, separated by commas, or all.")
+        str | None, option("--checkpoints", help="Several checkpoints' steps, separated by commas, or all.")
     ] = None,
-    weights: Annotated[str, typer.Option(help="ema, ema:LENGTH (see the command ema) or raw.")] = "ema",
-    batch_size: Annotated[str, typer.Option(metavar="N", help="Images drawn at a time; auto: what fits.")] = "auto",
-    precision: Annotated[str, typer.Option(help="The network's: fp32, bf16 or (on a GPU) fp16.")] = "fp32",
-    processes: Annotated[int, typer.Option(min=1, help="Processes to draw and read images in, on this machine.")] = 1,
+    weights: Annotated[str, options.WEIGHTS] = "ema",
+    batch_size: Annotated[str, options.SAMPLING_BATCH] = "auto",
+    precision: Annotated[str, options.SAMPLING_PRECISION] = "fp32",
+    processes: Annotated[int, options.PROCESSES] = 1,
     export_reference: Annotated[
-        Path | None, typer.Option(help="Write the reference's mean and covariance to FILE.npz (mu, sigma).")
+        Path | None,
+        option("--export-reference", help="Write the reference's mean and covariance to FILE.npz (mu, sigma)."),
     ] = None,
     plot: Annotated[
-        Path | None, typer.Option(help="FILE.png or .svg: figures against NFE, or against images seen in training.")
+        Path | None,
+        option("--plot", help="FILE.png or .svg: figures against NFE, or against images seen in training."),
     ] = None,
-    data_dir: Annotated[Path | None, typer.Option(help="Where data sets lie (default: DEBIASCTL_DATA).")] = None,
-    device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
-    as_json: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False,
+    data_dir: Annotated[Path | None, options.DATA_DIR] = None,
+    device: Annotated[str, options.DEVICE] = "auto",
+    as_json: Annotated[bool, options.AS_JSON] = False,
 ) -> None:
     """Measure a run's samples, or anyone's images, against real ones.
 
@@ -132,7 +130,7 @@ def evaluate(
     spec = found.spec()
     _check_names(found, spec, choices, sampler=sampler, checkpoints=trained)
     _show_log()
-    from debiasctl.cli.progress import images_progress
+    from debiasctl.cli.progress import images_progress, note_training
     from debiasctl.compute import processes as processes_
     from debiasctl.compute.device import make_accelerator
     from debiasctl.evaluation.evaluate import evaluate as run_evaluation
@@ -172,18 +170,19 @@ def evaluate(
 
 @contextmanager
 def _interruptible() -> Iterator[None]:
-    """Says what becomes of an evaluation that is interrupted while images are measured."""
+    """Say how to resume an evaluation that is interrupted while images are measured."""
     try:
         yield
     except KeyboardInterrupt as stop:
         raise Interrupted(
-            "interrupted: what was drawn, and found of real images read to the end, is kept; the same command goes on",
+            "interrupted: images drawn, and features of real images that were read to the end, are kept; repeat the "
+            "command to resume",
             signal_number=signal.SIGINT,
         ) from stop
 
 
 def _show_log() -> None:
-    """The first process speaks."""
+    """Show the log of the first process alone."""
     if rank() == 0:
         show_log()
 
@@ -191,7 +190,7 @@ def _show_log() -> None:
 def _check_names(
     run: "Run", spec: "RunSpec", choices: "Choices", *, sampler: str, checkpoints: list[str | None]
 ) -> None:
-    """Refuse what need not wait for torch and the data."""
+    """Refuse early what can be refused without torch and the data."""
     from debiasctl import registry
     from debiasctl.api import DatasetInfo
     from debiasctl.evaluation.choices import check_choices
@@ -251,8 +250,6 @@ def split_names(text: str | None) -> list[str] | None:
 
 def _refuse_options_of_a_run(context: typer.Context) -> None:
     """An option that would have no effect is refused."""
-    sources = {name: context.get_parameter_source(name) for name in _OF_A_RUN}
-    given = [name for name, source in sources.items() if source is not None and source.name != "DEFAULT"]
-    if given:
-        names = ", ".join(f"--{name.replace('_', '-')}" for name in given)
+    names = ", ".join(name for name, _ in options.given(context) if name in _OF_A_RUN)
+    if names:
         raise UsageError(f"{names} say how a run is sampled, and --samples measures images that are there already")

@@ -6,7 +6,7 @@ from debiasctl.cli.output import note, print_table
 
 
 def print_records(records: list[dict[str, Any]]) -> None:
-    """One table of all figures, and what a reader must know of them on stderr."""
+    """Print one table of all figures; notes on them go to stderr."""
     first = records[0]
     measured = first["measured"]
     trained = list(dict.fromkeys(record["checkpoint"] for record in records))
@@ -45,7 +45,7 @@ def print_records(records: list[dict[str, Any]]) -> None:
 
 
 def _missing(record: dict[str, Any]) -> list[str]:
-    """Why there is no interval for some metrics, and why others were not measured: one sentence a reason."""
+    """Why some metrics have no interval, and others were not measured: one sentence for each reason."""
     from debiasctl.evaluation.metrics.catalogue import extra_names
 
     reasons: dict[str, list[str]] = {}

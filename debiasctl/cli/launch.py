@@ -18,12 +18,12 @@ if TYPE_CHECKING:
 
 _LAUNCHED = "TORCHELASTIC_RUN_ID"  # set in every process that torchrun started
 _PATIENCE_SECONDS = "300"  # for the last checkpoint, after a signal
-_KEPT = "What was drawn is kept: the same command goes on"
-_GO_ON = "The last checkpoint is untouched. Go on with: debiasctl train --resume RUN"
+_KEPT = "What was drawn is kept: repeat the command to resume"
+_RESUME = "The last checkpoint is untouched. Resume with: debiasctl train --resume RUN"
 
 
 def rank() -> int:
-    """This process's number among those that work together; 0 is the one that writes and speaks."""
+    """This process's number among those that work together; process 0 alone writes and prints."""
     return int(os.environ.get("RANK", "0"))
 
 
@@ -42,10 +42,10 @@ def without_option(arguments: Sequence[str], option: str) -> list[str]:
 
 
 def check_devices(processes: int, *, device: str) -> "torch.device":
-    """The device that each of so many processes will work on, or one of its kind.
+    """The kind of device that each of so many processes will work on.
 
     Raises:
-        UsageError: torchrun is already at work, or there are not as many GPUs.
+        UsageError: if torchrun started this process, or there are fewer GPUs.
     """
     if processes > 1 and _LAUNCHED in os.environ:
         raise UsageError("--processes starts torchrun, and torchrun has started this already. Leave --processes out")
@@ -65,7 +65,7 @@ def check_devices(processes: int, *, device: str) -> "torch.device":
 def check_launch(
     spec: "RunSpec", *, processes: int, device: str, trackers: Sequence[str], resumed: str | None = None
 ) -> None:
-    """See, before any process starts, that `processes` of them can train; `resumed` names the run to go on with.
+    """Check, before any process starts, that so many can train; `resumed` names the run being resumed.
 
     Raises:
         UsageError: see `check_devices` and `debiasctl.training.checks`.
@@ -82,8 +82,8 @@ def check_launch(
 
 
 @contextlib.contextmanager
-def sigterm_is_told() -> Iterator[None]:
-    """End with one line and 128 + its number on SIGTERM, until torchrun handles it: before, it would end silently."""
+def sigterm_reported() -> Iterator[None]:
+    """Exit with one line and 128 + the number on SIGTERM until torchrun handles it: the process would end silently."""
 
     def stop(number: int, frame: FrameType | None) -> NoReturn:
         print("error: stopped by SIGTERM before training began; nothing was written", file=sys.stderr, flush=True)
@@ -97,20 +97,20 @@ def sigterm_is_told() -> Iterator[None]:
 
 
 def _cores() -> int:
-    """Those that this process may use."""
+    """The number of cores that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def launch_all(processes: int, *, device: str) -> NoReturn:
-    """Give this very command to several processes, and end as they do; raises as `check_devices`."""
+    """Run this very command in several processes, and exit as they do; raises what `check_devices` raises."""
     check_devices(processes, device=device)
-    sys.exit(launch(without_option(sys.argv[1:], "--processes"), processes=processes, go_on=_KEPT))
+    sys.exit(launch(without_option(sys.argv[1:], "--processes"), processes=processes, advice=_KEPT))
 
 
-def launch(arguments: Sequence[str], *, processes: int, go_on: str = _GO_ON) -> int:
-    """Run `debiasctl ARGUMENTS` in several processes, which a check has seen possible; returns its exit code.
+def launch(arguments: Sequence[str], *, processes: int, advice: str = _RESUME) -> int:
+    """Run `debiasctl ARGUMENTS` in several processes, after the checks above; returns the exit code.
 
-    `go_on` is the advice where one was killed.
+    `advice` is printed if a process was killed.
     """
     from torch.distributed.elastic.multiprocessing import DefaultLogsSpecs, SignalException
     from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
@@ -143,14 +143,14 @@ def launch(arguments: Sequence[str], *, processes: int, go_on: str = _GO_ON) -> 
             return first.exitcode
         name = signal.Signals(-first.exitcode).name
         print(
-            f"error: process {first.local_rank} was killed by {name}, perhaps for want of memory. {go_on}",
+            f"error: process {first.local_rank} was killed by {name}, perhaps because memory ran out. {advice}",
             file=sys.stderr,
         )
         return 128 - first.exitcode
     except SignalException as error:
         stopped = signal.Signals(error.sigval)
-        if stopped != signal.SIGINT:  # which the command line tells of itself
-            # the first process, where it has begun, has said more; before, it ends silently
+        if stopped != signal.SIGINT:  # which the command line reports itself
+            # the first process, once it has begun, has said more; before that it ends silently
             print(f"stopped by {stopped.name}", file=sys.stderr)
         return 128 + int(stopped)
     return 0

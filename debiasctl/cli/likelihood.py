@@ -3,13 +3,12 @@
 from pathlib import Path
 from typing import Annotated, Any
 
-import typer
-
-from debiasctl.cli.completion import complete_run
-from debiasctl.cli.options import note_training
+from debiasctl.cli import options
+from debiasctl.cli.options import option
 from debiasctl.cli.output import note, print_json, print_table, show_log
 from debiasctl.errors import UsageError
 from debiasctl.files import check_file, check_place
+from debiasctl.reporting.style import FORMATS
 
 EXAMPLES = """[bold]Examples[/bold]
 
@@ -25,40 +24,42 @@ _ROWS = 20  # of a table of terms
 
 
 def likelihood(
-    run: Annotated[str, typer.Argument(metavar="RUN", help="The run.", autocompletion=complete_run)],
+    run: Annotated[str, options.RUN],
     method: Annotated[
-        str, typer.Option(help="bound (variational), ode (probability flow) or both.", metavar="METHOD")
+        str, option("--method", help="bound (variational), ode (probability flow) or both.", metavar="METHOD")
     ] = "both",
     num: Annotated[
-        int | None, typer.Option(min=2, help="Held-out images (default: 256, or all).", show_default=False)
+        int | None, option("--num", min=2, help="Held-out images (default: 256, or all).", show_default=False)
     ] = None,
     terms: Annotated[
         str | None,
-        typer.Option(help=f"bound: timesteps an image, all or a number (default: {_TERMS}).", show_default=False),
+        option("--terms", help=f"bound: timesteps an image, all or a number (default: {_TERMS}).", show_default=False),
     ] = None,
     variance: Annotated[
         str | None,
-        typer.Option(
+        option(
+            "--variance",
             help="bound: learned, fixed-small or fixed-large (default: learned where it is, else fixed-small).",
             show_default=False,
         ),
     ] = None,
     steps: Annotated[
-        int | None, typer.Option(min=2, help=f"ode: steps, an even number (default: {_STEPS}).", show_default=False)
+        int | None,
+        option("--steps", min=2, help=f"ode: steps, an even number (default: {_STEPS}).", show_default=False),
     ] = None,
     draws: Annotated[
-        int, typer.Option(min=1, help="Independent noises, dequantisations and trace probes for each image.")
+        int, option("--draws", min=1, help="Independent noises, dequantisations and trace probes for each image.")
     ] = 2,
-    seed: Annotated[int, typer.Option(min=0, max=2**63 - 1, help="Seed of all noise.")] = 0,
-    checkpoint: Annotated[str | None, typer.Option(help="The checkpoint's step (default: the last).")] = None,
-    weights: Annotated[str, typer.Option(help="ema, ema:LENGTH (see the command ema) or raw.")] = "ema",
-    batch_size: Annotated[int, typer.Option(min=1, help="Images at a time.")] = 128,
-    data_dir: Annotated[Path | None, typer.Option(help="Where data sets lie (default: DEBIASCTL_DATA).")] = None,
-    device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
+    seed: Annotated[int, option("--seed", min=0, max=2**63 - 1, help="Seed of all noise.")] = 0,
+    checkpoint: Annotated[str | None, options.CHECKPOINT] = None,
+    weights: Annotated[str, options.WEIGHTS] = "ema",
+    batch_size: Annotated[int, option("--batch-size", min=1, help="Images at a time.")] = 128,
+    data_dir: Annotated[Path | None, options.DATA_DIR] = None,
+    device: Annotated[str, options.DEVICE] = "auto",
     plot: Annotated[
-        Path | None, typer.Option(help="Draw the bound's terms against t: FILE.png or FILE.svg.", metavar="FILE")
+        Path | None, option("--plot", help="Draw the bound's terms against t: FILE.png or FILE.svg.", metavar="FILE")
     ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False,
+    as_json: Annotated[bool, options.AS_JSON] = False,
 ) -> None:
     """Measure a run's likelihood of held-out images, in bits/dim: the variational bound and the ODE's.
 
@@ -75,16 +76,13 @@ def likelihood(
     location = data_location(data_dir)
     show_log()
     spec = found.spec()
-    from debiasctl.cli.progress import counting_progress
+    from debiasctl.cli.progress import counting_progress, note_training
     from debiasctl.compute.device import make_accelerator
     from debiasctl.evaluation.likelihood.bits_per_dim import Bound, Ode
     from debiasctl.evaluation.likelihood.likelihood import bound_method, make_requests
     from debiasctl.evaluation.likelihood.likelihood import likelihood as measure
     from debiasctl.evaluation.likelihood.plot import plot_terms
-    from debiasctl.reporting.style import check_picture
 
-    if plot is not None:
-        check_picture(plot, option="--plot")
     methods: list[Bound | Ode] = []
     if method != "ode":
         methods.append(bound_method(spec, terms=terms or _TERMS, variance=variance))
@@ -120,12 +118,12 @@ def _check(method: str, *, terms: str | None, variance: str | None, steps: int |
     """Refuse an unknown method, options that would have no effect, and a plot that could not be written."""
     if method not in _METHODS:
         raise UsageError(f"unknown method '{method}'. Known: {', '.join(_METHODS)}")
-    options = {"--terms": terms, "--variance": variance, "--plot": plot} if method == "ode" else {"--steps": steps}
-    for option, value in options.items():
+    useless = {"--terms": terms, "--variance": variance, "--plot": plot} if method == "ode" else {"--steps": steps}
+    for name, value in useless.items():
         if method != "both" and value is not None:
-            raise UsageError(f"{option} has no effect with --method {method}. Leave it out, or use --method both")
+            raise UsageError(f"{name} has no effect with --method {method}. Leave it out, or use --method both")
     if plot is not None:
-        check_file(plot, option="--plot")
+        check_file(plot, argument="plot", endings=FORMATS)
 
 
 def _print(records: list[dict[str, Any]]) -> None:

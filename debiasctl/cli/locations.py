@@ -13,7 +13,7 @@ def data_location(data_dir: Path | None) -> "DataLocation":
     """From `--data-dir`, else `DEBIASCTL_DATA`.
 
     Raises:
-        UsageError: it is not a folder.
+        UsageError: if it does not name a folder.
     """
     from debiasctl import paths
     from debiasctl.api import DataLocation

@@ -1,15 +1,112 @@
-"""What several commands read from their options."""
+"""Every option that commands share, or that stands for a setting, declared once: name, help, completion, setting."""
 
-from debiasctl.cli.launch import rank
-from debiasctl.cli.output import note
+from collections.abc import Iterator
+from typing import Any
+
+import typer
+
+from debiasctl.cli.completion import complete_plugin, complete_run
 from debiasctl.errors import UsageError
-from debiasctl.runs.store import Run
+
+FLAGS: dict[str, str] = {}  # a setting of a spec, or a function's argument -> the option that gives it
+SETTINGS: dict[str, str] = {}  # an option of `train` -> the setting of a spec that it stands for
 
 
-def note_training(run: "Run", step: int) -> None:
-    """Say that a run is still being trained, and which checkpoint is looked at."""
-    if rank() == 0 and run.is_training():
-        note(f"note: run '{run.name}' is being trained; this is its step {step}")
+def option(name: str, *more: str, setting: str | None = None, argument: str | None = None, **details: Any) -> Any:
+    """`typer.Option`, known to messages by the functions' argument that it gives: its name's words if not stated.
+
+    `setting` is the one of a run spec, as `training.batch_size`, that `train` sets by it.
+    """
+    FLAGS[argument or name.removeprefix("--").replace("-", "_")] = name
+    if setting is not None:
+        FLAGS[setting] = name
+        SETTINGS[name] = setting
+    return typer.Option(name, *more, **details)
+
+
+def run_argument(metavar: str = "RUN", help: str = "A run: its name, the beginning of it, or a path.") -> Any:
+    """An argument that names a run, or several."""
+    return typer.Argument(metavar=metavar, help=help, autocompletion=complete_run, show_default=False)
+
+
+RUN = run_argument()
+AS_JSON = option("--json", help="Print the result as JSON.")
+DATA_DIR = option("--data-dir", help="Where data sets lie (default: DEBIASCTL_DATA).", show_default=False)
+DEVICE = option("--device", help="auto, cpu or cuda.")
+PROCESSES = option("--processes", min=1, help="Processes to work in, on this machine.")
+
+# how a run is sampled, and of which weights
+CHECKPOINT = option("--checkpoint", help="The checkpoint's step (default: the last).", show_default=False)
+WEIGHTS = option("--weights", help="ema, ema:LENGTH (see the command ema) or raw.")
+SAMPLER = option("--sampler", help="Sampler.", autocompletion=complete_plugin("samplers"))
+SAMPLING_STEPS = option("--steps", help="Sampling steps; several, separated by commas.")
+SAMPLING_SEED = option("--seed", min=0, max=2**63 - 1, help="Seed of the samples: image i depends on (seed, i) alone.")
+SAMPLING_BATCH = option("--batch-size", metavar="N", help="Images drawn at a time; auto: what fits.")
+SAMPLING_PRECISION = option("--precision", help="The network's: fp32, bf16 or (on a GPU) fp16.")
+
+# settings of a run spec
+WEIGHTING = option(
+    "--weighting", setting="loss.weighting", help="Loss weighting (default: debiased).",
+    autocompletion=complete_plugin("weightings"),
+)  # fmt: skip
+NORMALIZE = option(
+    "--normalize", setting="loss.normalize",
+    help="mean: effective weight of mean 1 (default); none: the weight as published.",
+)  # fmt: skip
+TIMESTEPS = option(
+    "--timesteps", setting="loss.timesteps", help="How t is drawn.", autocompletion=complete_plugin("timesteps")
+)
+BACKBONE = option(
+    "--backbone", setting="model.backbone", help="Network.", autocompletion=complete_plugin("backbones")
+)  # fmt: skip
+PREDICTION = option(
+    "--prediction", setting="model.prediction", help="What the network predicts: eps, x0, v or edm."
+)  # fmt: skip
+SCHEDULE = option(
+    "--schedule", setting="diffusion.schedule", help="Noise schedule.", autocompletion=complete_plugin("schedules")
+)
+STEPS = option("--steps", setting="training.steps", min=1, help="Training budget in steps.", show_default=False)
+BATCH_SIZE = option("--batch-size", setting="training.batch_size", min=1, help="Images per step.", show_default=False)
+LR = option("--lr", setting="optimizer.lr", help="Learning rate.", show_default=False)
+SEED = option("--seed", setting="training.seed", min=0, help="Seed of everything random (default: 0).")
+CHECKPOINT_EVERY = option(
+    "--checkpoint-every", setting="training.checkpoint_every", min=1, help="Steps between checkpoints.",
+    show_default=False,
+)  # fmt: skip
+EVALUATE_EVERY = option(
+    "--evaluate-every", setting="monitor.every", min=1, metavar="IMAGES", show_default=False,
+    help="Draw a grid and measure samples after every so many images.",
+)  # fmt: skip
+PRECISION = option(
+    "--precision", setting="compute.precision",
+    help="fp32, tf32, bf16, fp16 or fp64 (default: bf16 on a GPU that has it, else fp32).",
+)  # fmt: skip
+ACCUMULATION = option(
+    "--accumulation", setting="compute.accumulation", min=1, show_default=False,
+    help="Parts that a batch is computed in, to save memory.",
+)  # fmt: skip
+DETERMINISTIC = option(
+    "--deterministic", setting="compute.deterministic", help="On a GPU: the same bits every time, if slower."
+)
+
+
+def given(context: typer.Context) -> Iterator[tuple[str, Any]]:
+    """Name (an argument's in capitals) and value of each that the user gave, in the order of declaration."""
+    for parameter in context.command.params:
+        source = parameter.name and context.get_parameter_source(parameter.name)
+        if source and source.name != "DEFAULT":
+            is_argument = parameter.param_type_name == "argument"
+            yield parameter.name.upper() if is_argument else parameter.opts[0], context.params[parameter.name]
+
+
+def given_settings(context: typer.Context) -> list[dict[str, dict[str, Any]]]:
+    """Layers of a run spec, one for each option given to `train` that stands for a setting."""
+    layers = []
+    for name, value in given(context):
+        if name in SETTINGS:
+            section, field = SETTINGS[name].split(".")
+            layers.append({section: {field: value}})
+    return layers
 
 
 def parse_steps(text: str) -> list[int]:

@@ -1,9 +1,11 @@
-"""Results go to stdout, everything said on the way to stderr."""
+"""Results go to stdout, notes and logs to stderr."""
 
 import json
 import sys
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
+
+from debiasctl.cli.messages import with_options
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -23,20 +25,27 @@ def console() -> "Console":
 
 
 def note(text: str) -> None:
-    """A line on stderr."""
-    print(text, file=sys.stderr, flush=True)
+    """A line on stderr; settings that it names are given their options."""
+    print(with_options(text), file=sys.stderr, flush=True)
 
 
 def show_log() -> None:
-    """Let what the package logs (from INFO on) through to stderr."""
+    """Let what the package logs (from INFO on) through to stderr; a warning of it is a note."""
     import logging
 
-    logging.basicConfig(format="%(message)s", stream=sys.stderr)
+    class Formatter(logging.Formatter):
+        def format(self, record: logging.LogRecord) -> str:
+            is_note = record.name.startswith("debiasctl") and record.levelno >= logging.WARNING
+            return with_options(f"note: {super().format(record)}" if is_note else super().format(record))
+
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(Formatter())
+    logging.basicConfig(handlers=[handler])
     logging.getLogger("debiasctl").setLevel(logging.INFO)
 
 
 def print_table(columns: Sequence[str], rows: Sequence[Sequence[str]], *, title: str | None = None) -> None:
-    """A table on stdout; columns whose cells are numbers stand to the right."""
+    """A table on stdout; columns of numbers are aligned to the right."""
     from rich import box
     from rich.table import Table
     from rich.text import Text

@@ -14,7 +14,7 @@ def show_plan(spec: "RunSpec", info: "DatasetInfo", *, device: str, as_json: boo
     """Print what would be trained, as JSON or for people.
 
     Raises:
-        UsageError: the objective would be refused.
+        UsageError: if the objective would be refused.
     """
     from debiasctl.compute.device import choose_device, resolve_compute
     from debiasctl.training.estimate import estimate
@@ -64,7 +64,7 @@ def show_plan(spec: "RunSpec", info: "DatasetInfo", *, device: str, as_json: boo
 
 
 def _show_objective(spec: "RunSpec", snr: list[float], tables: "ObjectiveTables", *, moves: bool) -> None:
-    """The distribution of t, the weight, and their product, which is what is optimised, at the start where it moves."""
+    """The distribution of t, the weight, and their product, which is optimised; at the start where it changes."""
     from debiasctl.cli.curve import print_curve
     from debiasctl.cli.output import print_table
 

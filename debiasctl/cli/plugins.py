@@ -4,13 +4,12 @@ from typing import Annotated, Any
 
 import typer
 
+from debiasctl.cli import options
 from debiasctl.cli.completion import complete_any_plugin, complete_kind
 from debiasctl.cli.output import print_json, print_pairs, print_table
 from debiasctl.errors import UsageError
 
 app = typer.Typer(no_args_is_help=True, help="List and describe the installed plugins.", rich_markup_mode="rich")
-
-AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 
 @app.command("list", epilog="[bold]Examples[/bold]  debiasctl plugins list · debiasctl plugins list weightings --json")
@@ -18,7 +17,7 @@ def list_(
     kind: Annotated[
         str | None, typer.Argument(help="Only this kind.", autocompletion=complete_kind, show_default=False)
     ] = None,
-    as_json: AsJson = False,
+    as_json: Annotated[bool, options.AS_JSON] = False,
 ) -> None:
     """List the installed plugins of every kind, or of one. Nothing is imported."""
     from debiasctl import registry
@@ -56,7 +55,7 @@ def describe(
         str,
         typer.Argument(help="The plugin's name; of a weighting, with options too.", autocompletion=complete_any_plugin),
     ],
-    as_json: AsJson = False,
+    as_json: Annotated[bool, options.AS_JSON] = False,
 ) -> None:
     """Show what a plugin is, where it comes from, and its options with their defaults."""
     from debiasctl import registry
@@ -126,7 +125,7 @@ def _curve(name: str) -> dict[str, Any]:
 
 
 def _spread(size: int, count: int) -> list[int]:
-    """`count` indices from the first to the last, as even as can be."""
+    """`count` evenly spaced indices from the first to the last."""
     return sorted({round((size - 1) * part / (count - 1)) for part in range(count)})
 
 

@@ -6,10 +6,18 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
+from debiasctl.cli.launch import rank
 from debiasctl.cli.output import note
 
 if TYPE_CHECKING:
+    from debiasctl.runs.store import Run
     from debiasctl.training.loop import Progress
+
+
+def note_training(run: "Run", step: int) -> None:
+    """Say that a run is still being trained, and which checkpoint is looked at."""
+    if rank() == 0 and run.is_training():
+        note(f"note: run '{run.name}' is being trained; this is its step {step}")
 
 
 @contextmanager
@@ -58,7 +66,7 @@ def _plain(progress: "Progress") -> None:
 
 
 def _say(text: str) -> None:
-    """A line on stderr; where nobody reads that any more, training goes on in silence."""
+    """A line on stderr; where its reader is gone, training continues in silence."""
     try:
         note(text)
     except BrokenPipeError:
@@ -81,14 +89,14 @@ def counting_progress(what: str) -> Iterator[Callable[[int, int], None]]:
 
 @contextmanager
 def sampling_progress(what: str = "sampling") -> Iterator[Callable[[float, int], None]]:
-    """As `images_progress`, of one thing that is done."""
+    """As `images_progress`, for a single activity."""
     with images_progress() as show:
         yield lambda done, total: show(what, done, total)
 
 
 @contextmanager
 def images_progress() -> Iterator[Callable[[str, float, int], None]]:
-    """Shows what is done, images done of all, images/s and the time left; on a terminal only, from the first call."""
+    """Shows an activity, images done of all, images/s and the time left, from the first call; on a terminal only."""
     if not sys.stderr.isatty():
         yield lambda what, done, total: None
         return
@@ -108,7 +116,7 @@ def images_progress() -> Iterator[Callable[[str, float, int], None]]:
     task = bar.add_task("", total=None, images="0", speed="")
 
     def show(what: str, done: float, total: int) -> None:
-        bar.start()  # not before: what is said of the batch size would stand in the bar's line
+        bar.start()  # not before: the note on the batch size would stand in the bar's line
         if bar.tasks[0].description != what:
             bar.reset(task, description=what, images="0", speed="")
         bar.update(task, total=total, completed=done, images=f"{int(done)}/{total}")

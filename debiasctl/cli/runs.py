@@ -7,7 +7,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from debiasctl.cli.completion import complete_run
+from debiasctl.cli import options
+from debiasctl.cli.messages import with_options
+from debiasctl.cli.options import option
 from debiasctl.cli.output import note, print_json, print_pairs, printable
 
 if TYPE_CHECKING:
@@ -15,15 +17,9 @@ if TYPE_CHECKING:
 
 app = typer.Typer(help="List, show, remove, export and import runs.", no_args_is_help=True)
 
-RunArgument = Annotated[
-    str,
-    typer.Argument(metavar="RUN", help="A run: its name, the beginning of it, or a path.", autocompletion=complete_run),
-]
-JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON.")]
-
 
 @app.command("list")
-def list_(json_: JsonOption = False) -> None:
+def list_(as_json: Annotated[bool, options.AS_JSON] = False) -> None:
     """List all runs, oldest first.
 
     \b
@@ -34,7 +30,7 @@ def list_(json_: JsonOption = False) -> None:
     from debiasctl.runs.store import list_runs
 
     summaries = list_runs()
-    if json_:
+    if as_json:
         print_json(
             [
                 {
@@ -80,7 +76,7 @@ def _listing(summaries: "list[RunSummary]") -> str:
 
 
 @app.command()
-def show(run: RunArgument, json_: JsonOption = False) -> None:
+def show(run: Annotated[str, options.RUN], as_json: Annotated[bool, options.AS_JSON] = False) -> None:
     """Show what a run trains, how far it is, and what it holds.
 
     \b
@@ -94,7 +90,7 @@ def show(run: RunArgument, json_: JsonOption = False) -> None:
     latest: dict[str, Any] = {}
     for record in read_metrics(found):
         latest.update(record)
-    if json_:
+    if as_json:
         print_json(
             {
                 "name": found.name,
@@ -115,7 +111,7 @@ def _facts(run: "Run", latest: dict[str, Any]) -> dict[str, str]:
     numbers = {key: value for key, value in latest.items() if key != "step" and isinstance(value, int | float)}
     return {
         "run": run.name,
-        "state": status.state + (f": {status.message}" if status.message else ""),
+        "state": status.state + (f": {with_options(status.message)}" if status.message else ""),
         "step": f"{status.step} of {status.num_steps}",
         "data set": str(spec.data.dataset.ref),
         "weighting": f"{spec.loss.weighting.ref} (normalize {spec.loss.normalize})",
@@ -137,11 +133,8 @@ def _facts(run: "Run", latest: dict[str, Any]) -> dict[str, str]:
 
 @app.command()
 def rm(
-    runs: Annotated[
-        list[str],
-        typer.Argument(metavar="RUN", help="Runs to remove, by their whole names.", autocompletion=complete_run),
-    ],
-    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
+    runs: Annotated[list[str], options.run_argument(help="Runs to remove, by their whole names.")],
+    yes: Annotated[bool, option("--yes", "-y", help="Do not ask.")] = False,
 ) -> None:
     """Remove runs with everything in them: checkpoints, samples, evaluations.
 
@@ -167,7 +160,7 @@ def rm(
 
 
 @app.command()
-def path(run: RunArgument) -> None:
+def path(run: Annotated[str, options.RUN]) -> None:
     """Print the path of a run's folder.
 
     \b
@@ -182,12 +175,12 @@ def path(run: RunArgument) -> None:
 
 @app.command()
 def export(
-    run: RunArgument,
+    run: Annotated[str, options.RUN],
     out: Annotated[
         Path | None,
-        typer.Option("--out", "-o", help="Archive to write, or a folder to write it in (default: ./NAME.tar)."),
+        option("--out", "-o", help="Archive to write, or a folder to write it in (default: ./NAME.tar)."),
     ] = None,
-    force: Annotated[bool, typer.Option("--force", help="Replace an existing file.")] = False,
+    force: Annotated[bool, option("--force", help="Replace an existing file.")] = False,
 ) -> None:
     """Write a run to one archive, which 'runs import' takes on any machine; prints the archive's path.
 
@@ -207,7 +200,7 @@ def export(
 @app.command("import")
 def import_(
     archive: Annotated[Path, typer.Argument(metavar="ARCHIVE", help="A .tar file that 'runs export' wrote.")],
-    name: Annotated[str | None, typer.Option("--name", help="Name of the run here (default: as exported).")] = None,
+    name: Annotated[str | None, option("--name", help="Name of the run here (default: as exported).")] = None,
 ) -> None:
     """Add an exported run to the store; prints its name. Refuses whatever is not a run's archive.
 

@@ -4,14 +4,12 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
-import typer
-
-from debiasctl.cli.completion import complete_plugin, complete_run
+from debiasctl.cli import options
 from debiasctl.cli.launch import launch_all, rank
-from debiasctl.cli.options import note_training, parse_batch_size, parse_steps
+from debiasctl.cli.options import option, parse_batch_size, parse_steps
 from debiasctl.cli.output import print_json, show_log
 from debiasctl.errors import UsageError
-from debiasctl.files import check_place
+from debiasctl.files import check_file, check_new_folder
 
 if TYPE_CHECKING:
     import torch
@@ -33,53 +31,55 @@ debiasctl sample digits-minsnr --num 4 --trajectory way.gif
 debiasctl sample runA runB --same-noise --steps 2,3,4,5,10,50,100,500,1000 --out strip.png"""
 
 _NUM, _STRIPS = 64, 1  # images, where --num does not say
+_FILES = (".png", ".npz")
 _NOT_WRITTEN = (".jpg", ".jpeg", ".bmp", ".webp", ".gif", ".tif", ".tiff", ".zip", ".tar", ".npy", ".pt", ".csv")
 _MOMENTS = {".png": 12, ".gif": 60}  # of a trajectory, by the ending of its file
 
 
 def sample(
-    runs: Annotated[
-        list[str],
-        typer.Argument(metavar="RUN...", help="The run; or several, for a strip.", autocompletion=complete_run),
-    ],
+    runs: Annotated[list[str], options.run_argument("RUN...", "The run; or several, for a strip.")],
     num: Annotated[
-        int | None, typer.Option(min=1, help=f"Images to draw (default: {_NUM}; for a strip {_STRIPS}).")
+        int | None, option("--num", min=1, help=f"Images to draw (default: {_NUM}; for a strip {_STRIPS}).")
     ] = None,
-    steps: Annotated[str, typer.Option(help="Sampling steps; several, separated by commas, for a strip.")] = "50",
-    sampler: Annotated[str, typer.Option(help="Sampler.", autocompletion=complete_plugin("samplers"))] = "ddim",
-    seed: Annotated[int, typer.Option(min=0, max=2**63 - 1, help="Image i depends on (seed, i) alone.")] = 0,
+    steps: Annotated[str, options.SAMPLING_STEPS] = "50",
+    sampler: Annotated[str, options.SAMPLER] = "ddim",
+    seed: Annotated[int, options.SAMPLING_SEED] = 0,
     class_: Annotated[
-        str | None, typer.Option("--class", help="Draw this class only (default: the data's mixture).")
+        str | None,
+        option("--class", argument="class_name", help="Draw this class only (default: the data's mixture)."),
     ] = None,
-    checkpoint: Annotated[str | None, typer.Option(help="The checkpoint's step (default: the last).")] = None,
-    weights: Annotated[str, typer.Option(help="ema, ema:LENGTH (see the command ema) or raw.")] = "ema",
-    batch_size: Annotated[str, typer.Option(metavar="N", help="Images drawn at a time; auto: what fits.")] = "auto",
-    precision: Annotated[str, typer.Option(help="The network's: fp32, bf16 or (on a GPU) fp16.")] = "fp32",
-    compile_: Annotated[bool, typer.Option("--compile", help="Compile the network first (torch.compile).")] = False,
-    processes: Annotated[int, typer.Option(min=1, help="Processes to draw in, on this machine.")] = 1,
+    checkpoint: Annotated[str | None, options.CHECKPOINT] = None,
+    weights: Annotated[str, options.WEIGHTS] = "ema",
+    batch_size: Annotated[str, options.SAMPLING_BATCH] = "auto",
+    precision: Annotated[str, options.SAMPLING_PRECISION] = "fp32",
+    compile_: Annotated[bool, option("--compile", help="Compile the network first (torch.compile).")] = False,
+    processes: Annotated[int, options.PROCESSES] = 1,
     out: Annotated[
         Path | None,
-        typer.Option(
+        option(
+            "--out",
             help="FILE.png: one grid or strip; FILE.npz: uint8 [N, H, W, C] and labels (replaced); else a new folder "
-            "of PNGs."
+            "of PNGs.",
         ),
     ] = None,
     same_noise: Annotated[
-        bool, typer.Option("--same-noise", help="A strip: rows by run, columns by steps, all from one noise.")
+        bool, option("--same-noise", help="A strip: rows by run, columns by steps, all from one noise.")
     ] = False,
     trajectory: Annotated[
         Path | None,
-        typer.Option(
-            metavar="FILE.png|FILE.gif", help="Also show x_t and the estimate of x0 on the way, of up to 8 images."
+        option(
+            "--trajectory",
+            metavar="FILE.png|FILE.gif",
+            help="Also show x_t and the estimate of x0 on the way, of up to 8 images.",
         ),
     ] = None,
-    device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
-    as_json: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False,
+    device: Annotated[str, options.DEVICE] = "auto",
+    as_json: Annotated[bool, options.AS_JSON] = False,
 ) -> None:
-    """Draw images from a run, or from several for a strip.
+    """Draw images from a run; or a strip, from several runs or with several numbers of steps.
 
-    They are kept in the run's folder, where `evaluate` finds them, and written to --out as well. What was interrupted
-    goes on where it stopped when the same command is given again.
+    They are kept in the run's folder, where `evaluate` finds them, and written to --out as well. An interrupted
+    command resumes where it stopped when it is given again.
     """
     from debiasctl.runs.store import find_run
 
@@ -89,11 +89,13 @@ def sample(
     _check_combination(len(found), len(step_counts), out=out, same_noise=same_noise, trajectory=trajectory)
     if rank() == 0:
         _check_out(out)
-        _check_trajectory(trajectory)
+        if trajectory is not None:
+            check_file(trajectory, argument="trajectory", endings=tuple(_MOMENTS))
         if out is not None and trajectory is not None and out.resolve() == trajectory.resolve():
             raise UsageError(f"--out and --trajectory both name {out}. Give each a file of its own")
         show_log()
     _check_names(found, sampler=sampler, checkpoint=checkpoint)
+    from debiasctl.cli.progress import note_training
     from debiasctl.compute.device import make_accelerator
     from debiasctl.compute.processes import agreed
     from debiasctl.sampling import make_request
@@ -125,7 +127,7 @@ def sample(
 
 
 def _check_names(runs: "list[Run]", *, sampler: str, checkpoint: str | None) -> None:
-    """Refuse, before torch takes its time, a sampler or checkpoint that is not there."""
+    """Refuse, before torch is imported, a sampler or checkpoint that does not exist."""
     from debiasctl import registry
     from debiasctl.runs.store import choose_step
 
@@ -154,22 +156,12 @@ def _check_out(out: Path | None) -> None:
     """Refuse, before any work, an --out that could not be written."""
     if out is None:
         return
-    if out.suffix.lower() in (".png", ".npz"):
-        if out.is_dir():
-            raise UsageError(f"--out {out} is a folder. Give a file's name ending in .png or .npz, or a new folder's")
+    if out.suffix.lower() in _FILES:
+        check_file(out, argument="out")
     elif out.suffix.lower() in _NOT_WRITTEN:
         raise UsageError(f"--out {out}: write FILE.png (one grid), FILE.npz, or the name of a new folder for PNGs")
-    elif out.exists() and (not out.is_dir() or any(out.iterdir())):
-        raise UsageError(f"--out {out} exists and is not empty. Choose another name, or remove it first")
-    check_place(out)
-
-
-def _check_trajectory(path: Path | None) -> None:
-    if path is None:
-        return
-    if path.suffix.lower() not in _MOMENTS or path.is_dir():
-        raise UsageError(f"--trajectory {path}: give a file's name ending in .png (a strip) or .gif")
-    check_place(path)
+    else:
+        check_new_folder(out, argument="out")
 
 
 def _one(

@@ -6,9 +6,11 @@ from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import typer
 
+from debiasctl.cli import options
 from debiasctl.cli.completion import complete_plugin, complete_run
-from debiasctl.cli.launch import check_launch, launch, rank, sigterm_is_told, without_option
+from debiasctl.cli.launch import check_launch, launch, rank, sigterm_reported, without_option
 from debiasctl.cli.locations import data_location
+from debiasctl.cli.options import option
 from debiasctl.cli.output import note, print_json, show_log
 from debiasctl.cli.plan import show_plan
 from debiasctl.errors import UsageError
@@ -27,27 +29,13 @@ debiasctl train ./my-images --set optimizer.lr=0.0002 --dry-run
 
 debiasctl train --resume digits-minsnr --steps 4000"""
 
-# option on the command line -> setting in the spec
-_SETTINGS = {
-    "weighting": ("loss", "weighting"),
-    "normalize": ("loss", "normalize"),
-    "timesteps": ("loss", "timesteps"),
-    "backbone": ("model", "backbone"),
-    "prediction": ("model", "prediction"),
-    "schedule": ("diffusion", "schedule"),
-    "steps": ("training", "steps"),
-    "batch_size": ("training", "batch_size"),
-    "checkpoint_every": ("training", "checkpoint_every"),
-    "seed": ("training", "seed"),
-    "evaluate_every": ("monitor", "every"),
-    "precision": ("compute", "precision"),
-    "accumulation": ("compute", "accumulation"),
-    "deterministic": ("compute", "deterministic"),
-    "lr": ("optimizer", "lr"),
-}
+_BESIDE_RESUME = (
+    "--steps", "--images", "--data-dir", "--device", "--processes", "--max-hours", "--track", "--json",
+)  # fmt: skip
 
 
 def train(
+    context: typer.Context,
     dataset: Annotated[
         str | None,
         typer.Argument(
@@ -57,86 +45,65 @@ def train(
             show_default=False,
         ),
     ] = None,
-    weighting: Annotated[
-        str | None,
-        typer.Option(help="Loss weighting (default: debiased).", autocompletion=complete_plugin("weightings")),
-    ] = None,
-    normalize: Annotated[
-        str | None, typer.Option(help="mean: effective weight of mean 1 (default); none: the weight as published.")
-    ] = None,
-    backbone: Annotated[str | None, typer.Option(help="Network.", autocompletion=complete_plugin("backbones"))] = None,
-    prediction: Annotated[str | None, typer.Option(help="What the network predicts: eps, x0, v or edm.")] = None,
-    schedule: Annotated[
-        str | None, typer.Option(help="Noise schedule.", autocompletion=complete_plugin("schedules"))
-    ] = None,
-    timesteps: Annotated[
-        str | None, typer.Option(help="How t is drawn.", autocompletion=complete_plugin("timesteps"))
-    ] = None,
-    steps: Annotated[int | None, typer.Option(min=1, help="Training budget in steps.", show_default=False)] = None,
+    # those that stand for settings are read from the context
+    weighting: Annotated[str | None, options.WEIGHTING] = None,
+    normalize: Annotated[str | None, options.NORMALIZE] = None,
+    backbone: Annotated[str | None, options.BACKBONE] = None,
+    prediction: Annotated[str | None, options.PREDICTION] = None,
+    schedule: Annotated[str | None, options.SCHEDULE] = None,
+    timesteps: Annotated[str | None, options.TIMESTEPS] = None,
+    steps: Annotated[int | None, options.STEPS] = None,
     images: Annotated[
-        int | None, typer.Option(min=1, help="Training budget in images, instead of --steps.", show_default=False)
+        int | None,
+        option("--images", min=1, help="Training budget in images, instead of --steps.", show_default=False),
     ] = None,
-    batch_size: Annotated[int | None, typer.Option(min=1, help="Images per step.", show_default=False)] = None,
-    lr: Annotated[float | None, typer.Option(help="Learning rate.", show_default=False)] = None,
-    seed: Annotated[int | None, typer.Option(min=0, help="Seed of everything random (default: 0).")] = None,
-    name: Annotated[str | None, typer.Option(help="The run's name (default: made from data, weighting, seed).")] = None,
+    batch_size: Annotated[int | None, options.BATCH_SIZE] = None,
+    lr: Annotated[float | None, options.LR] = None,
+    seed: Annotated[int | None, options.SEED] = None,
+    name: Annotated[
+        str | None, option("--name", help="The run's name (default: made from data, weighting, seed).")
+    ] = None,
     spec: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="Settings in a JSON, YAML or TOML file.", show_default=False)
+        Path | None,
+        option("--spec", metavar="FILE", help="Settings in a JSON, YAML or TOML file.", show_default=False),
     ] = None,
     set_: Annotated[
         list[str] | None,
-        typer.Option(
-            "--set", metavar="SECTION.FIELD=VALUE", help="One setting; may be given again.", show_default=False
-        ),
+        option("--set", metavar="SECTION.FIELD=VALUE", help="One setting; may be given again.", show_default=False),
     ] = None,
-    data_dir: Annotated[
-        Path | None, typer.Option(help="Where data sets lie (default: DEBIASCTL_DATA).", show_default=False)
-    ] = None,
-    checkpoint_every: Annotated[
-        int | None, typer.Option(min=1, help="Steps between checkpoints.", show_default=False)
-    ] = None,
-    evaluate_every: Annotated[
-        int | None,
-        typer.Option(
-            min=1,
-            metavar="IMAGES",
-            help="Draw a grid and measure samples after every so many images.",
-            show_default=False,
-        ),
-    ] = None,
-    device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
-    precision: Annotated[
-        str | None, typer.Option(help="fp32, tf32, bf16, fp16 or fp64 (default: bf16 on a GPU that has it, else fp32).")
-    ] = None,
-    accumulation: Annotated[
-        int | None, typer.Option(min=1, help="Parts that a batch is computed in, to save memory.", show_default=False)
-    ] = None,
-    processes: Annotated[int, typer.Option(min=1, help="Processes to train in, on this machine.")] = 1,
-    deterministic: Annotated[
-        bool | None, typer.Option("--deterministic", help="On a GPU: the same bits every time, if slower.")
-    ] = None,
+    data_dir: Annotated[Path | None, options.DATA_DIR] = None,
+    checkpoint_every: Annotated[int | None, options.CHECKPOINT_EVERY] = None,
+    evaluate_every: Annotated[int | None, options.EVALUATE_EVERY] = None,
+    device: Annotated[str, options.DEVICE] = "auto",
+    precision: Annotated[str | None, options.PRECISION] = None,
+    accumulation: Annotated[int | None, options.ACCUMULATION] = None,
+    processes: Annotated[int, options.PROCESSES] = 1,
+    deterministic: Annotated[bool | None, options.DETERMINISTIC] = None,
     max_hours: Annotated[
-        float | None, typer.Option(help="Stop with a checkpoint after so many hours.", show_default=False)
+        float | None, option("--max-hours", help="Stop with a checkpoint after so many hours.", show_default=False)
     ] = None,
     track: Annotated[
         str | None,
-        typer.Option(metavar="TRACKER,...", help="Also log to tensorboard, wandb, mlflow, ...", show_default=False),
+        option(
+            "--track", metavar="TRACKER,...", help="Also log to tensorboard, wandb, mlflow, ...", show_default=False
+        ),
     ] = None,
     resume: Annotated[
         str | None,
-        typer.Option(metavar="RUN", help="Go on with a run.", autocompletion=complete_run, show_default=False),
+        option("--resume", metavar="RUN", help="Resume a run.", autocompletion=complete_run, show_default=False),
     ] = None,
     init_from: Annotated[
         str | None,
-        typer.Option(
+        option(
+            "--init-from",
             metavar="RUN",
             help="Start from the averaged weights of a run.",
             autocompletion=complete_run,
             show_default=False,
         ),
     ] = None,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Show what would be trained, and train nothing.")] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False,
+    dry_run: Annotated[bool, option("--dry-run", help="Show what would be trained, and train nothing.")] = False,
+    as_json: Annotated[bool, options.AS_JSON] = False,
 ) -> None:
     """Train a diffusion model under a chosen loss weighting.
 
@@ -145,16 +112,6 @@ def train(
     """
     from debiasctl.runs.store import find_run, refuse_taken_name
 
-    options = {
-        key: value
-        for key, value in {
-            "weighting": weighting, "normalize": normalize, "timesteps": timesteps, "backbone": backbone,
-            "prediction": prediction, "schedule": schedule, "steps": steps, "batch_size": batch_size,
-            "checkpoint_every": checkpoint_every, "seed": seed, "lr": lr, "precision": precision,
-            "accumulation": accumulation, "deterministic": deterministic, "evaluate_every": evaluate_every,
-        }.items()
-        if value is not None
-    }  # fmt: skip
     if steps is not None and images is not None:
         raise UsageError("--steps and --images are two ways to say one budget. Give one of them")
     if max_hours is not None and not 0 < max_hours < float("inf"):
@@ -163,19 +120,15 @@ def train(
     if rank() == 0:
         show_log()
     conduct: dict[str, Any] = {"device": device, "max_hours": max_hours, "trackers": _trackers(track)}
-    with sigterm_is_told() if processes > 1 else nullcontext():
+    with sigterm_reported() if processes > 1 else nullcontext():
         if resume is not None:
-            others = {
-                "DATASET": dataset, "--name": name, "--spec": spec, "--set": set_, "--init-from": init_from,
-                "--dry-run": dry_run or None,
-            }  # fmt: skip
-            _refuse_beside_resume([key for key, value in others.items() if value], options)
+            _refuse_beside_resume(context)
             if processes > 1:
                 run = find_run(resume)
                 _launch(run.spec(), processes, conduct, resumed=run.name)
             _resume(resume, location, steps=steps, images=images, conduct=conduct, as_json=as_json)
             return
-        resolved, info = _resolve(dataset, spec, set_ or [], options, images, location)
+        resolved, info = _resolve(dataset, spec, set_ or [], options.given_settings(context), images, location)
         if init_from is not None:
             find_run(init_from)  # one that is not there is refused before torch takes its time
         if name is not None and rank() == 0:
@@ -190,12 +143,12 @@ def train(
         _start(resolved, location, name=name, init_from=init_from, conduct=conduct, as_json=as_json)
 
 
-def _refuse_beside_resume(given: list[str], options: dict[str, Any]) -> None:
-    refused = given + [f"--{key.replace('_', '-')}" for key in options if key != "steps"]
+def _refuse_beside_resume(context: typer.Context) -> None:
+    refused = [name for name, _ in options.given(context) if name not in ("--resume", *_BESIDE_RESUME)]
     if refused:
         raise UsageError(
-            f"--resume goes on with a run as it is; it does not take {', '.join(refused)}. "
-            "Allowed beside it: --steps, --images, --data-dir, --device, --processes, --max-hours, --track, --json"
+            f"--resume trains a run further as it is; it does not take {', '.join(refused)}. "
+            f"Allowed beside it: {', '.join(_BESIDE_RESUME)}"
         )
 
 
@@ -214,17 +167,14 @@ def _resolve(
     dataset: str | None,
     spec: Path | None,
     settings: list[str],
-    options: dict[str, Any],
+    given: list[dict[str, dict[str, Any]]],
     images: int | None,
     location: "DataLocation",
 ) -> "tuple[RunSpec, DatasetInfo]":
     from debiasctl.specs.files import merge, parse_setting, read_spec_file
     from debiasctl.specs.resolve import resolve_spec, validate_spec
 
-    layers = [parse_setting(text) for text in settings]
-    for key, value in options.items():
-        section, field = _SETTINGS[key]
-        layers.append({section: {field: value}})
+    layers = [*map(parse_setting, settings), *given]
     if dataset is not None:
         layers.append({"data": {"dataset": _dataset(dataset)}})
     resolved, info = resolve_spec(layers, location, file=None if spec is None else read_spec_file(spec))

@@ -5,7 +5,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from debiasctl.cli import options
 from debiasctl.cli.completion import complete_plugin
+from debiasctl.cli.options import option
 from debiasctl.cli.output import note, print_json, print_table
 from debiasctl.errors import UsageError
 
@@ -22,11 +24,6 @@ References = Annotated[
         autocompletion=complete_plugin("weightings"),
         show_default=False,
     ),
-]
-Schedule = Annotated[str, typer.Option(help="Noise schedule.", autocompletion=complete_plugin("schedules"))]
-Prediction = Annotated[str, typer.Option(help="What the network predicts: eps, x0, v or edm.")]
-Normalize = Annotated[
-    str, typer.Option(help="mean: weight of mean 1 on what the network predicts; none: as published.")
 ]
 PLOTTED = ["constant", "p2", "min-snr", "debiased"]  # the ones that the paper compares
 _COLUMNS = 6
@@ -46,15 +43,16 @@ debiasctl weightings plot constant debiased sigmoid --schedule cosine --predicti
 @app.command(epilog=TABLE_EXAMPLES)
 def table(
     references: References = None,
-    schedule: Schedule = "linear",
-    prediction: Prediction = "eps",
-    normalize: Normalize = "mean",
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON, for every t.")] = False,
-    as_csv: Annotated[bool, typer.Option("--csv", help="Print CSV, a line for each t and weighting.")] = False,
+    schedule: Annotated[str, options.SCHEDULE] = "linear",
+    prediction: Annotated[str, options.PREDICTION] = "eps",
+    normalize: Annotated[str, options.NORMALIZE] = "mean",
+    as_json: Annotated[bool, options.AS_JSON] = False,
+    as_csv: Annotated[bool, option("--csv", help="Print CSV, a line for each t and weighting.")] = False,
 ) -> None:
     """Print weights on the errors of eps, x0 and v over the timesteps of a schedule.
 
-    Without REF, of every weighting that needs no options. They are those of the start of training.
+    Without REF, of every weighting that needs no options. The weights are those of the start of training; JSON and CSV
+    hold them for every t.
     """
     if as_json and as_csv:
         raise UsageError("--json and --csv are two ways to print one table. Give one of them")
@@ -76,25 +74,21 @@ def table(
 @app.command(epilog=PLOT_EXAMPLES)
 def plot(
     references: References = None,
-    out: Annotated[Path, typer.Option(metavar="FILE", help="Picture to write: .png or .svg.")] = Path("weights.png"),
-    schedule: Schedule = "linear",
-    prediction: Prediction = "eps",
-    normalize: Normalize = "mean",
-    timesteps: Annotated[
-        str, typer.Option(help="How t is drawn: density times weight is plotted.",
-                          autocompletion=complete_plugin("timesteps")),
-    ] = "uniform",
-) -> None:  # fmt: skip
-    """Plot effective weights against t and against log-SNR, on the errors of eps, x0 and v.
+    out: Annotated[Path, option("--out", metavar="FILE", help="Picture to write: .png or .svg.")] = Path("weights.png"),
+    schedule: Annotated[str, options.SCHEDULE] = "linear",
+    prediction: Annotated[str, options.PREDICTION] = "eps",
+    normalize: Annotated[str, options.NORMALIZE] = "mean",
+    timesteps: Annotated[str, options.TIMESTEPS] = "uniform",
+) -> None:
+    """Plot effective weights, times the density of t, against t and against log-SNR, on the errors of eps, x0 and v.
 
     Without REF: constant, p2, min-snr and debiased.
     """
     from debiasctl.analysis.weight_plot import plot_weights
     from debiasctl.files import check_file
-    from debiasctl.reporting.style import check_picture
+    from debiasctl.reporting.style import FORMATS
 
-    check_picture(out, option="--out")
-    check_file(out, option="--out")
+    check_file(out, argument="out", endings=FORMATS)
     curves = _curves(
         references or PLOTTED, schedule=schedule, prediction=prediction, normalize=normalize, timesteps=timesteps
     )

@@ -1,1 +1,1 @@
-"""Runs set beside one another."""
+"""Comparison of runs."""

@@ -21,7 +21,7 @@ class Figure:
 
     `intervals` are those of the differences (95 %, of what infinitely many images would give), None for the first run
     and where one of the two figures has none. `checkpoints` are the steps that were measured. The floor and
-    `values_at_floor_num` are of `floor_num` images.
+    `values_at_floor_num` were measured on `floor_num` images.
     """
 
     metric: str
@@ -39,7 +39,7 @@ class Figure:
 
 @dataclass(frozen=True)
 class Comparison:
-    """`differences`: spec field -> one value a run. `checkpoints`: for each run, the steps that its figures are of.
+    """`differences`: spec field -> one value a run. `checkpoints`: for each run, the steps at which it was measured.
 
     `notes` say what a reader of the figures must know: checkpoints that are not the last, or differ between runs.
     """
@@ -52,11 +52,11 @@ class Comparison:
 
 
 def compare(runs: Sequence[Run], *, metric: str | None = None) -> Comparison:
-    """Set runs beside one another.
+    """Compare runs: what differs in their specs, and in the figures that were measured alike.
 
     Raises:
-        UsageError: fewer than two runs, one of them twice, or an unknown metric.
-        ComparisonError: a run has no evaluation, or none by that metric, or no figure was measured in the same way
+        UsageError: if there are fewer than two runs, a run is given twice, or the metric is unknown.
+        ComparisonError: if a run has no evaluation, or none by that metric, or no figure was measured in the same way
         for all of them.
     """
     if len(runs) < 2 or len({run.path.resolve() for run in runs}) < len(runs):
@@ -72,7 +72,7 @@ def compare(runs: Sequence[Run], *, metric: str | None = None) -> Comparison:
         if metric is not None and not any(metric in record["metrics"] for record in of_run):
             raise ComparisonError(
                 f"run '{run.name}' was not measured by '{metric}'. Do that first, with the options of the other runs, "
-                f"for example: debiasctl evaluate {run.name} --metrics {metric}"
+                f"for example: `evaluate({run.name!r}, metrics={metric!r})`"
             )
     tables = [_by_measurement(of_run, metric) for of_run in records]
     shared = [key for key in tables[0] if all(key in table for table in tables[1:])]
@@ -91,8 +91,8 @@ def compare(runs: Sequence[Run], *, metric: str | None = None) -> Comparison:
 
 def _notes(runs: Sequence[Run], checkpoints: Sequence[Sequence[int]]) -> list[str]:
     notes = [
-        f"'{run.name}' was measured at step {', '.join(map(str, steps))} and has trained on "
-        f"to {run.checkpoint_steps()[-1]} since: debiasctl evaluate {run.name}"
+        f"'{run.name}' was measured at step {', '.join(map(str, steps))} and has since been "
+        f"trained to step {run.checkpoint_steps()[-1]}: debiasctl evaluate {run.name}"
         for run, steps in zip(runs, checkpoints, strict=True)
         if run.checkpoint_steps() and run.checkpoint_steps()[-1] > steps[0]
     ]
@@ -153,7 +153,7 @@ def _check(record: Any) -> None:
 
 
 def _by_measurement(records: Sequence[dict[str, Any]], metric: str | None) -> dict[tuple[str, str], dict[str, Any]]:
-    """(how it was measured, metric) -> the record; of several checkpoints the one trained longest stands."""
+    """(how it was measured, metric) -> the record; the one trained longest where several checkpoints were measured."""
     table: dict[tuple[str, str], dict[str, Any]] = {}
     for record in sorted(records, key=lambda record: int(record["checkpoint"])):
         for name in record["metrics"]:
@@ -186,7 +186,7 @@ def _figure(metric: str, records: Sequence[dict[str, Any]]) -> Figure:
 
 
 def _interval(first: Mapping[str, Any], second: Mapping[str, Any]) -> Interval | None:
-    """Of what two figures that were measured in the same way differ by; None for shares that are both none or all."""
+    """The interval of two figures' difference; None where one has no interval, or both are shares of 0 or 1."""
     intervals = [one["interval"] for one in (first, second) if one.get("interval")]
     if len(intervals) < 2:
         return None
@@ -197,7 +197,7 @@ def _interval(first: Mapping[str, Any], second: Mapping[str, Any]) -> Interval |
 
 
 def _not_comparable(runs: Sequence[Run], records: Sequence[Sequence[dict[str, Any]]], metric: str | None) -> str:
-    """Which conditions of measurement keep the runs' figures apart."""
+    """Which conditions of measurement make the runs' figures incomparable."""
     values: dict[str, list[set[str]]] = {}
     for of_run in records:
         kept = [record for record in of_run if metric is None or metric in record["metrics"]]
@@ -207,14 +207,14 @@ def _not_comparable(runs: Sequence[Run], records: Sequence[Sequence[dict[str, An
     if not apart:
         return (
             f"no {metric or 'figure'} of these runs was measured in the same way for all of them. "
-            f"Evaluate each with the same options, for example: debiasctl evaluate {runs[-1].name} --steps 50"
+            f"Evaluate each with the same options, for example: `evaluate({runs[-1].name!r}, steps=50)`"
         )
     details = "; ".join(
         f"{field}: " + ", ".join(f"{run.name} {_some(of_run)}" for run, of_run in zip(runs, sets, strict=True))
         for field, sets in apart.items()
     )
     return (
-        f"the figures of these runs were measured differently and cannot be set beside one another ({details}). "
+        f"the figures of these runs were measured differently and cannot be compared ({details}). "
         "Evaluate each with the same options"
     )
 

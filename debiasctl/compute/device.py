@@ -61,7 +61,7 @@ def choose_device(device: str) -> torch.device:
     if device not in ("auto", "cpu", "cuda"):
         raise UsageError(f"unknown device '{device}'. Allowed: auto, cpu, cuda")
     if device == "cuda" and not torch.cuda.is_available():
-        raise UsageError("--device cuda: torch sees no CUDA GPU. Use --device cpu, or install a CUDA build of torch")
+        raise UsageError("`device=cuda`: torch sees no CUDA GPU. Use `device=cpu`, or install a CUDA build of torch")
     return torch.device("cuda" if device != "cpu" and torch.cuda.is_available() else "cpu")
 
 
@@ -86,8 +86,8 @@ def check_environment() -> None:
         if os.environ.get(name, "").strip().lower() in _TRUE:
             raise UsageError(
                 f"the environment variable {name} is set, as configurations of accelerate launch do, and would change "
-                "what no spec records. Unset it, or choose another configuration. To share the weights out among "
-                "processes: --set compute.sharding=fsdp"
+                "what no spec records. Unset it, or choose another configuration. To shard the weights over "
+                "processes: `compute.sharding=fsdp`"
             )
 
 
@@ -100,10 +100,12 @@ def check_precision(compute: ComputeSection, device: torch.device, *, resumed: s
     if device.type != "cpu" or compute.precision not in ("fp16", "tf32"):
         return
     if resumed is None:
-        raise UsageError(f"--precision {compute.precision} needs a CUDA GPU. On a CPU choose fp32, bf16 or fp64")
+        raise UsageError(
+            f"`compute.precision={compute.precision}` needs a CUDA GPU. On a CPU choose fp32, bf16 or fp64"
+        )
     raise UsageError(
-        f"run '{resumed}' is trained in {compute.precision}, which needs a CUDA GPU, and is to go on in it. Resume it "
-        f"on one (--device cuda), or start a new run from its weights: --init-from {resumed} --precision fp32"
+        f"run '{resumed}' is trained in {compute.precision}, which needs a CUDA GPU. Resume it on one "
+        f"(`device=cuda`), or start a new run from its weights: `init_from={resumed}` `compute.precision=fp32`"
     )
 
 
@@ -121,5 +123,5 @@ def check_trackers(names: Sequence[str]) -> list[str]:
         if name not in known:
             raise UsageError(f"unknown tracker '{name}'.{did_you_mean(name, known)} Known: {', '.join(known)}")
         if name not in available:
-            raise UsageError(f"--track {name}: its package is not installed here. For example: pip install {name}")
+            raise UsageError(f"tracker '{name}': its package is not installed here. For example: pip install {name}")
     return list(names)

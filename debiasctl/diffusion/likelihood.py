@@ -69,7 +69,7 @@ def bound_term(
     if variance == "learned":
         if found.variance_fraction is None:
             raise UsageError(
-                "this model has no learned variance (train --set model.learned_variance=true gives one). "
+                "this model has no learned variance (training with `model.learned_variance=true` gives one). "
                 "Choose fixed-small or fixed-large"
             )
         fraction = found.variance_fraction

@@ -144,7 +144,7 @@ class Objective:
             return None
         density = float(tables.base[-1] * len(tables.base))
         why = (
-            f"t is hardly ever drawn there ({density:.1g} times as often as uniformly). Choose other --timesteps"
+            f"t is hardly ever drawn there ({density:.1g} times as often as uniformly). Choose other `timesteps`"
             if last / max(density, 1e-300) >= VANISHING
             else "weightings that keep a weight on v and x0 as SNR goes to 0 are constant-v, constant-x0, "
             "truncated-snr and edm"
@@ -169,8 +169,8 @@ class Objective:
                 needed = base if self.parameterization.learned_variance else base * weight
                 if bool(((probability == 0) & (needed > 0)).any()):
                     raise UsageError(
-                        f"{self._drawn} never draws some t that the loss gives a weight to. Choose another "
-                        "--timesteps, or a weighting that is 0 nowhere"
+                        f"{self._drawn} never draws some t that the loss gives a weight to. Choose other "
+                        "`timesteps`, or a weighting that is 0 nowhere"
                     )
             mean = float((base * weight).sum())
             if not mean > 0:

@@ -39,7 +39,7 @@ def check_prediction(prediction: str, process: DiffusionProcess) -> None:
     }[prediction]
     raise UsageError(
         f"{prediction}-prediction cannot be used on a schedule with zero terminal SNR: {why}. "
-        "Use --prediction v or x0, or another schedule"
+        "Use `prediction=v` or x0, or another schedule"
     )
 
 

@@ -16,7 +16,7 @@ _DEFAULT_FEATURES = ("local", "pixels", "inception")
 
 @dataclass(frozen=True)
 class Choices:
-    """What a user may choose of a measurement: `reference` as `--reference` names it, None for a run's own data.
+    """What a user may choose of a measurement: `reference` is its text, None for a run's own data.
 
     `export` is a file that the reference's statistics are written to.
     """
@@ -45,11 +45,7 @@ def check_choices(choices: Choices, info: DatasetInfo | None) -> None:
         names = [default_features(info)]
     check_names(choices.metrics, channels=list(CHANNELS) if info is None else [info.channels], feature_names=names)
     if choices.export is not None:
-        if choices.export.suffix.lower() != ".npz":
-            raise UsageError(
-                f"--export-reference {choices.export}: statistics are written as .npz. Give a name that ends so"
-            )
-        check_file(choices.export, option="--export-reference")
+        check_file(choices.export, argument="export_reference", endings=(".npz",))
 
 
 def check_images(path: Path, choices: Choices) -> None:
@@ -59,9 +55,9 @@ def check_images(path: Path, choices: Choices) -> None:
         UsageError: so it is.
     """
     if choices.reference is None:
-        raise UsageError("--samples needs --reference: a data set, a folder, .zip or .npz of images, or statistics")
+        raise UsageError("`samples` needs `reference`: a data set, a folder, .zip or .npz of images, or statistics")
     if not path.expanduser().exists():
-        raise UsageError(f"--samples: {path} does not exist. Give a folder, .zip or .npz of images")
+        raise UsageError(f"`samples={path}` does not exist. Give a folder, .zip or .npz of images")
 
 
 def check_reference(text: str) -> None:
@@ -74,6 +70,6 @@ def check_reference(text: str) -> None:
     name = text.partition(":")[0]
     if name not in known and not Path(text).expanduser().exists():
         raise UsageError(
-            f"--reference '{text}' is neither a data set nor a path that exists.{did_you_mean(name, known)} Known data "
+            f"`reference` '{text}' is neither a data set nor a path that exists.{did_you_mean(name, known)} Known data "
             f"sets: {', '.join(known)}; or give a folder, .zip or .npz of images, or an .npz of statistics (mu, sigma)"
         )

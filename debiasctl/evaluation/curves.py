@@ -9,7 +9,7 @@ from typing import Any
 from debiasctl.errors import UsageError
 from debiasctl.evaluation.metrics.catalogue import ZERO
 from debiasctl.files import check_file
-from debiasctl.reporting.style import COLOURS, check_picture, finish_panel, save_figure
+from debiasctl.reporting.style import COLOURS, FORMATS, finish_panel, save_figure
 
 _COLUMNS = 3
 _TITLE, _LETTERS = 52, 68  # letters of the title and of a description that go on the breadth of one panel
@@ -28,10 +28,9 @@ def check_plot(path: Path, *, num_points: int) -> None:
         UsageError: the ending is neither .png nor .svg, or a single point would be drawn.
         DebiasctlError: it cannot be written there.
     """
-    check_picture(path, option="--plot")
-    check_file(path, option="--plot")
+    check_file(path, argument="plot", endings=FORMATS)
     if num_points < 2:
-        raise UsageError("--plot draws curves: give several --steps, for example 5,10,20, or several --checkpoints")
+        raise UsageError("`plot` draws curves: give several `steps`, for example 5,10,20, or several `checkpoints`")
 
 
 def plot_curves(path: Path, records: Sequence[Record]) -> None:

@@ -219,23 +219,23 @@ def _features(choices: Choices, base: LoadedDataset | None, source: Source) -> t
     ref = registry.as_ref(choices.features or default)
     if choices.feature_weights is not None:
         if "weights" in ref.options:
-            raise UsageError("--feature-weights and the features' own option weights=... are one thing. Give one")
+            raise UsageError("`feature_weights` and the features' own option weights=... are one thing. Give one")
         if "weights" not in registry.load("features", ref.name).Options.model_fields:  # type: ignore[attr-defined]
             raise UsageError(
-                f"--feature-weights: features '{ref.name}' have no weights from a file. Leave it out, or choose "
-                "--features inception, clip or dinov2"
+                f"`feature_weights`: features '{ref.name}' have no weights from a file. Leave it out, or choose "
+                "`features=inception`, clip or dinov2"
             )
         ref = dataclasses.replace(ref, options={**ref.options, "weights": str(choices.feature_weights)})
     plugin = registry.create("features", ref)
     if base is None and not getattr(plugin, "pretrained", False):
         raise UsageError(
             f"features '{ref.name}' are made from a data set's own images, and {source.name} holds none. "
-            "Use --features inception, clip or dinov2; or measure a run; or name the data set: --reference DATASET"
+            "Use `features=inception`, clip or dinov2; or measure a run; or name the data set: `reference=DATASET`"
         )
     if base is not None and plugin.labelled and not base.info.classes:
         raise UsageError(
             f"features '{ref.name}' need a data set with classes, and '{source.name}' has none. "
-            "Use --features local-ssl or pixels"
+            "Use `features=local-ssl` or pixels"
         )
     return ref.name, plugin
 
@@ -252,7 +252,7 @@ def _check_fit(data: LoadedDataset, images: DatasetInfo, plugin: Any, *, name: s
     if images.image_size != data.info.image_size and not getattr(plugin, "any_size", False):
         raise EvaluationError(
             f"the images have {images.image_size} pixels a side and the reference's {data.info.image_size}: features "
-            f"'{name}' do not resize. Bring the images to the reference's size, or use --features inception"
+            f"'{name}' do not resize. Bring the images to the reference's size, or use `features=inception`"
         )
 
 
@@ -266,7 +266,7 @@ def _identity_notes(statistics: StatisticsFile, features: PreparedFeatures, name
     if made is None:
         return [
             f"{statistics.path.name} does not say how it was made: the figures hold only if that was with '{name}' and "
-            "the same resizing (statistics of guided-diffusion and EDM: --features inception:resize=legacy-tf)"
+            "the same resizing (statistics of guided-diffusion and EDM: `features=inception:resize=legacy-tf`)"
         ]
     if made != features.identity:
         raise EvaluationError(
@@ -280,7 +280,7 @@ def _identity_notes(statistics: StatisticsFile, features: PreparedFeatures, name
 def _export(path: Path, ground: _Ground) -> None:
     measurement = ground.measurement
     if isinstance(measurement.data, FixedReference):
-        raise UsageError("--export-reference: this reference is a file of statistics already. Copy it")
+        raise UsageError("`export_reference`: this reference is a file of statistics already. Copy it")
     parts = [FEATURES, *([SPATIAL] if hasattr(measurement.features, SPATIAL) else [])]
     rows = measurement.real().rows(parts, shared=True)
     if processes.rank() > 0:

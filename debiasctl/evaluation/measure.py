@@ -249,4 +249,4 @@ def _any_of(some: Sequence[str], names: Sequence[str]) -> bool:
 def _check_refused(metrics: Sequence[str] | None, refused: Mapping[str, str]) -> None:
     named = [f"'{name}': {refused[name]}" for name in metrics or () if name in refused]
     if named:
-        raise EvaluationError(f"these images cannot be measured by {'; '.join(named)}. Leave that out of --metrics")
+        raise EvaluationError(f"these images cannot be measured by {'; '.join(named)}. Leave that out of `metrics`")

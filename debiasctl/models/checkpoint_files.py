@@ -77,7 +77,7 @@ def load_weights(run: Run, network: nn.Module, *, step: int, weights: Weights) -
         sums = verify(path, run, only=WEIGHT_FILES[weights])
     except CheckpointError as error:
         earlier = [other for other in run.checkpoint_steps() if other < step]
-        way_on = f"Use an earlier one: --checkpoint {earlier[-1]}" if earlier else "There is no earlier checkpoint"
+        way_on = f"Use an earlier one: `checkpoint={earlier[-1]}`" if earlier else "There is no earlier checkpoint"
         raise CheckpointError(f"{error}. {way_on}") from error
     try:
         network.load_state_dict(load_file(path / WEIGHT_FILES[weights]))

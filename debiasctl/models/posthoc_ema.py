@@ -176,11 +176,11 @@ def _without_snapshots(run: Run) -> str:
         when = f"every {spec.snapshot_every} steps" if spec.snapshot_every else "with each checkpoint"
         return (
             f"run '{run.name}' has no snapshot of its averages yet; they are written {when}. "
-            f"Train on: debiasctl train --resume {run.name}"
+            f"Train it further: `resume({run.name!r})`"
         )
     return (
         f"run '{run.name}' keeps one average (ema.kind={spec.kind}) and no snapshots from which others follow. Train a "
-        "run with --set ema.kind=power (and ema.lengths, ema.snapshot_every)"
+        "run with `ema.kind=power` (and ema.lengths, ema.snapshot_every)"
     )
 
 

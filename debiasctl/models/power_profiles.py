@@ -98,8 +98,8 @@ def length_name(length: float) -> str:
     return repr(float(length))
 
 
-def parse_length(text: str, *, option: str) -> float:
-    """A length (EDM2's sigma_rel) that a user wrote for `option`.
+def parse_length(text: str, *, argument: str) -> float:
+    """A length (EDM2's sigma_rel) that a user wrote for `argument`.
 
     Raises:
         UsageError: it is no number, or not one of a power-function average.
@@ -110,7 +110,7 @@ def parse_length(text: str, *, option: str) -> float:
         length = math.nan
     if not MIN_LENGTH <= length <= MAX_LENGTH or round(length, 6) != length:
         raise UsageError(
-            f"{option} '{text.strip()}': a length is a number from {MIN_LENGTH} to {MAX_LENGTH} of at most 6 decimals: "
-            "the average's standard deviation in time over the time of training, for example 0.1"
+            f"`{argument}` '{text.strip()}': a length is a number from {MIN_LENGTH} to {MAX_LENGTH} of at most 6 "
+            "decimals: the average's standard deviation in time over the time of training, for example 0.1"
         )
     return length

@@ -12,7 +12,7 @@ from debiasctl.models.power_profiles import parse_length
 from debiasctl.runs.store import Run
 
 
-def parse_weights(text: str, *, option: str = "--weights") -> tuple[Literal["ema", "raw"], float | None]:
+def parse_weights(text: str, *, argument: str = "weights") -> tuple[Literal["ema", "raw"], float | None]:
     """`ema`, `ema:LENGTH` or `raw`; the length, where there is one.
 
     Raises:
@@ -23,14 +23,14 @@ def parse_weights(text: str, *, option: str = "--weights") -> tuple[Literal["ema
     kind, colon, length = text.partition(":")
     if kind != "ema":
         raise UsageError(
-            f"{option} {text}: choose ema (the average of the weights), ema:LENGTH (one of another length, such as "
+            f"`{argument}={text}`: choose ema (the average of the weights), ema:LENGTH (one of another length, such as "
             "ema:0.1) or raw (the last ones)"
         )
-    return "ema", parse_length(length, option=f"{option} ema:LENGTH") if colon else None
+    return "ema", parse_length(length, argument=f"{argument}=ema:LENGTH") if colon else None
 
 
 def load_named_weights(run: Run, network: nn.Module, *, step: int, weights: str) -> str:
-    """Load what --weights names ("ema", "ema:LENGTH" or "raw") at a checkpoint's step; returns its file's SHA-256.
+    """Load what `weights` names ("ema", "ema:LENGTH" or "raw") at a checkpoint's step; returns its file's SHA-256.
 
     Raises:
         UsageError: there is no such name; and what `load_weights` and `load_average` raise.

@@ -1,4 +1,4 @@
-"""Finds, loads and makes plugins: what other rooms use of it; references and choices have modules of their own."""
+"""Finds, loads and makes plugins; references and choices have modules of their own."""
 
 from debiasctl.registry.entry_points import (
     KINDS,

@@ -33,7 +33,7 @@ def complete(kind: str, choice: PluginChoice) -> PluginChoice:
     """The same choice with every option resolved, and its origin.
 
     Raises:
-        UsageError: there is no such plugin, or its options do not fit it.
+        UsageError: if there is no such plugin, or its options do not fit it.
     """
     resolved = registry.resolve(kind, choice.ref)
     return PluginChoice(
@@ -66,7 +66,7 @@ def _completed(kind: str) -> AfterValidator:
 
 
 def with_nested(choice: PluginChoice) -> list[PluginChoice]:
-    """A choice and, beneath it, those of the same kind that its options name (as its spec stores them)."""
+    """A choice and the ones that its options name, at any depth, as its spec stores them."""
     found = [choice]
     for value in choice.options.values():
         for item in value if isinstance(value, list | tuple) else [value]:

@@ -53,7 +53,7 @@ def kind_named(text: str) -> str:
     """The plugin kind that `text` names, singular or plural.
 
     Raises:
-        UsageError: there is no such kind.
+        UsageError: if there is no such kind.
     """
     for kind in KINDS:
         if text in (kind, kind.removesuffix("s")):
@@ -87,8 +87,8 @@ def find(kind: str, name: str) -> PluginRecord:
     """The one plugin of that kind and name.
 
     Raises:
-        UnknownPluginError: none is installed; the message names the nearest.
-        PluginConflictError: two distributions claim the name.
+        UnknownPluginError: if none is installed; the message names the nearest one.
+        PluginConflictError: if two distributions claim the name.
     """
     known = records(kind)
     matches = [record for record in known if record.name == name]
@@ -112,7 +112,7 @@ def load_object(record: PluginRecord) -> Any:
     """Import what an entry point names.
 
     Raises:
-        PluginLoadError: the import fails; the message names plugin, distribution and cause.
+        PluginLoadError: if the import fails; the message names plugin, distribution and cause.
     """
     from importlib.metadata import EntryPoint
 
@@ -131,7 +131,7 @@ def load(kind: str, name: str) -> type:
 
     Raises:
         UnknownPluginError, PluginConflictError: see `find`.
-        PluginLoadError: it cannot be imported, is no class, or lacks a docstring or an `Options` model.
+        PluginLoadError: if it cannot be imported, is no class, or lacks a docstring or an `Options` model.
     """
     from debiasctl.api import PluginOptions
 
@@ -159,7 +159,7 @@ def resolve(kind: str, value: "str | PluginRef | dict[str, Any]") -> ResolvedPlu
     """Load the plugin that a reference names and validate its options.
 
     Raises:
-        PluginOptionsError: an option is unknown, missing or out of range.
+        PluginOptionsError: if an option is unknown, missing or out of range.
     """
     from pydantic import ValidationError
 

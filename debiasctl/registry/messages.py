@@ -1,4 +1,4 @@
-"""One wording for everything that pydantic finds wrong, wherever it was given."""
+"""Messages for unknown names and for what pydantic refuses."""
 
 from collections.abc import Iterable, Sequence
 from difflib import get_close_matches

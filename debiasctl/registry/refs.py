@@ -34,7 +34,7 @@ def parse_ref(text: str) -> PluginRef:
     anything else is kept as text.
 
     Raises:
-        ReferenceSyntaxError: a bad name, a missing `=`, a duplicate key, or a bracket or quote left open.
+        ReferenceSyntaxError: if the name is bad, an `=` is missing, a key is duplicated, or a bracket or quote is open.
     """
     name, colon, rest = text.strip().partition(":")
     if not _NAME.fullmatch(name):

@@ -4,12 +4,11 @@ import math
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-import torch
 from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
+from torch.nn.functional import pad
 
-from debiasctl.errors import UsageError
-from debiasctl.files import atomic_file, atomic_folder
+from debiasctl.files import atomic_file, atomic_folder, check_new_folder
 
 _TILE = 48  # px: small images are enlarged by a whole factor to about this size in a grid
 _MARGIN = 2  # px
@@ -26,18 +25,14 @@ def save_grid(path: Path, images: Tensor, *, columns: int | None = None) -> None
 
 def make_grid(images: Tensor, *, columns: int | None = None) -> Tensor:
     """uint8 [C, H', W'] of all images with a white margin between them."""
-    count, channels, height, width = images.shape
-    columns = columns or math.ceil(math.sqrt(count))
-    rows = math.ceil(count / columns)
-    factor = _factor(height)
-    margin = _MARGIN
-    tiles = images.repeat_interleave(factor, dim=2).repeat_interleave(factor, dim=3)
-    tile_height, tile_width = height * factor + margin, width * factor + margin
-    grid = torch.full((channels, rows * tile_height + margin, columns * tile_width + margin), 255, dtype=torch.uint8)
-    for index, tile in enumerate(tiles):
-        top, left = margin + index // columns * tile_height, margin + index % columns * tile_width
-        grid[:, top : top + tile.shape[1], left : left + tile.shape[2]] = tile
-    return grid
+    from torchvision.utils import make_grid as tile  # takes seconds to import
+
+    channels = images.shape[1]
+    tiles = _enlarged(images)
+    if len(tiles) == 1:  # which it gives back as it is
+        return pad(tiles[0], [_MARGIN] * 4, value=255)
+    grid: Tensor = tile(tiles, nrow=columns or math.ceil(math.sqrt(len(tiles))), padding=_MARGIN, pad_value=255)
+    return grid[:channels]  # grey it makes RGB
 
 
 def save_labelled(path: Path, picture: Image.Image) -> None:
@@ -47,7 +42,7 @@ def save_labelled(path: Path, picture: Image.Image) -> None:
 
 
 def save_gif(path: Path, frames: Sequence[Image.Image]) -> None:
-    """One GIF of `labelled_grid`s, which stays on the last and begins again."""
+    """One GIF of `labelled_grid`s, which rests on the last one and starts again."""
     durations = [_FRAME_MS] * (len(frames) - 1) + [_LAST_FRAME_MS]
     with atomic_file(path) as stream:
         frames[0].save(stream, format="GIF", save_all=True, append_images=frames[1:], duration=durations, loop=0)
@@ -87,8 +82,7 @@ def labelled_grid(
     for row, name, y in zip(rows, row_names, tops, strict=True):
         pen.text((left - 2 * _MARGIN, y + height * factor // 2), name, fill="black", font=font, anchor="rm")
         for column, image in enumerate(row):
-            enlarged = image.repeat_interleave(factor, dim=1).repeat_interleave(factor, dim=2)
-            picture.paste(_image(enlarged), (left + column * step_x, y))
+            picture.paste(_image(_enlarged(image)), (left + column * step_x, y))
     return picture
 
 
@@ -98,11 +92,10 @@ def save_folder(
     """A new folder of `num` PNGs of uint8 [C, H, W] named by index, in a subfolder per class where there are labels.
 
     Raises:
-        UsageError: the folder exists already and holds something.
+        UsageError: if the folder exists already and holds something.
     """
+    check_new_folder(path, argument="out")
     if path.exists():
-        if not path.is_dir() or any(path.iterdir()):
-            raise UsageError(f"{path} exists and is not empty. Choose another --out, or remove it first")
         path.rmdir()
     width = len(str(num - 1))
     with atomic_folder(path) as folder:
@@ -115,6 +108,12 @@ def save_folder(
 def _factor(height: int) -> int:
     """By which images of this height are enlarged."""
     return max(1, round(_TILE / height))
+
+
+def _enlarged(images: Tensor) -> Tensor:
+    """[..., H', W'] without smoothing."""
+    factor = _factor(images.shape[-2])
+    return images.repeat_interleave(factor, dim=-2).repeat_interleave(factor, dim=-1)
 
 
 def _image(image: Tensor) -> Image.Image:

@@ -3,13 +3,12 @@
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from debiasctl.errors import UsageError
 from debiasctl.files import atomic_file
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-FORMATS = (".png", ".svg")
+FORMATS = (".png", ".svg")  # by a file's ending
 GRID = {"color": "#dddddd", "linewidth": 0.6}
 # Okabe and Ito's, which colour-blind readers can tell apart, and three more
 COLOURS = (
@@ -24,16 +23,6 @@ COLOURS = (
     "#999933",
     "#882255",
 )
-
-
-def check_picture(path: Path, *, option: str) -> None:
-    """Refuse a file that is no picture; `option` names it in the message.
-
-    Raises:
-        UsageError: if the ending is neither .png nor .svg.
-    """
-    if path.suffix.lower() not in FORMATS:
-        raise UsageError(f"{option} {path}: the ending says what is drawn; choose one of {', '.join(FORMATS)}")
 
 
 def finish_panel(panel: Any) -> None:

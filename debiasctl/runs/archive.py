@@ -34,16 +34,16 @@ def export_run(run: Run, out: Path, *, force: bool = False) -> Path:
     """Write a run to `out`, a `.tar` file that `import_run` takes anywhere; returns its absolute path.
 
     Raises:
-        UsageError: `out` is taken (and not `force`), is inside the run, or does not end in .tar.
-        RunBusyError: the run is being trained.
-        RunError: its spec or status is damaged.
-        ArchiveError: its folder holds something that is not part of a run.
+        UsageError: if `out` exists (without `force`), is inside the run, or does not end in .tar.
+        RunBusyError: if the run is being trained.
+        RunError: if its spec or status is damaged.
+        ArchiveError: if its folder holds something that is not part of a run.
     """
     out = Path(os.path.abspath(out))
     if out.suffix != ".tar":
         raise UsageError(f"'{out.name}' does not end in .tar, as exported runs do. For example: {run.name}.tar")
     if os.path.lexists(out) and (not force or out.is_dir()):
-        raise UsageError(f"{out} already exists. Choose another name{'' if out.is_dir() else ', or give --force'}")
+        raise UsageError(f"{out} already exists. Choose another name{'' if out.is_dir() else ', or give `force=True`'}")
     if run.path.resolve() in out.resolve().parents:
         raise UsageError(f"{out} is inside the run's own folder. Choose a place outside of it")
     validate_run_name(run.name)
@@ -76,7 +76,7 @@ def _run_files(run: Run) -> Iterator[Path]:
             is_folder = name in subfolders
             if path.is_symlink() or not (_FOLDER if is_folder else _FILE).fullmatch(relative):
                 what = "a link" if path.is_symlink() else "not part of a run"
-                raise ArchiveError(f"{path} is {what}, so that the archive could not be imported. Move it away first")
+                raise ArchiveError(f"{path} is {what}, so the archive could not be imported. Move it away first")
             if not is_folder:
                 yield path
 
@@ -102,9 +102,9 @@ def import_run(archive: Path, *, name: str | None = None) -> Run:
     """Unpack an exported run into the store, under its own name or `name`; whole, or nothing.
 
     Raises:
-        ArchiveError: it is not a run's archive, is cut short, would write outside the run's folder, holds links,
+        ArchiveError: if it is not a run's archive, is cut short, would write outside the run's folder, holds links,
             special files or anything else that is not a run's, or does not fit on the disk.
-        UsageError: there is no such file; RunNameError: the name is not allowed or taken.
+        UsageError: if there is no such file; RunNameError: if the name is not allowed or taken.
     """
     if name is not None:
         validate_run_name(name)
@@ -116,13 +116,13 @@ def import_run(archive: Path, *, name: str | None = None) -> Run:
             if name is None:
                 validate_run_name(top)
             path = paths.runs_dir() / (name or top)
-            with claim_folder(path, taken="Import it under another name: --name NAME") as folder:
+            with claim_folder(path, taken="Import it under another name: `name=NAME`") as folder:
                 _refuse_without_space(archive, members, folder)
                 for relative, member in members.items():
                     _unpack(stream, member, folder / relative)
                 _check_run(Run(folder), archive)
                 _check_checkpoints(Run(folder), archive)
-    except OSError as error:  # of the archive: those of the store are told by claim_folder
+    except OSError as error:  # of the archive: claim_folder reports the store's
         raise ArchiveError(f"{archive} cannot be read: {error.strerror}. Name a file that was exported") from error
     return Run(path)
 
@@ -143,7 +143,7 @@ def _check_checkpoints(run: Run, archive: Path) -> None:
 
 
 def _checked_members(stream: IO[bytes], archive: Path) -> tuple[str, dict[str, tarfile.TarInfo]]:
-    """The top folder's name, and the files by their path in it; raises ArchiveError for all that may not be there."""
+    """The top folder's name, and the files by their path in it; raises ArchiveError for anything not allowed there."""
     refuse = f"{archive} is not imported: it "
     size = os.fstat(stream.fileno()).st_size
     files: dict[str, tarfile.TarInfo] = {}
@@ -154,7 +154,7 @@ def _checked_members(stream: IO[bytes], archive: Path) -> tuple[str, dict[str, t
         end = member.offset_data + -(-member.size // _BLOCK) * _BLOCK
         if member.size < 0 or end > size:
             raise ArchiveError(
-                f"{archive} is cut short or damaged: {member.name!r} goes on beyond its end. Copy it again"
+                f"{archive} is cut short or damaged: {member.name!r} reaches beyond its end. Copy it again"
             )
         top, relative = _safe_path(member, refuse)
         tops.add(top)
@@ -170,7 +170,7 @@ def _checked_members(stream: IO[bytes], archive: Path) -> tuple[str, dict[str, t
         raise ArchiveError(f"{archive} is cut short or damaged: the mark of its end is missing. Copy it again")
     for required in ("spec.json", "status.json"):
         if required not in files:
-            raise ArchiveError(f"{refuse}holds no {required}, so that it is not a run's")
+            raise ArchiveError(f"{refuse}holds no {required}, so it is not a run's")
         if files[required].size > _JSON_LIMIT:
             raise ArchiveError(f"{refuse}holds a {required} of {_size(files[required].size)}, which no run has")
     return tops.pop(), files
@@ -228,7 +228,7 @@ def _unpack(stream: IO[bytes], member: tarfile.TarInfo, path: Path) -> None:
 
 
 def _check_run(run: Run, archive: Path) -> None:
-    """Refuse what no run could go on with; a run that was being trained there is interrupted here."""
+    """Refuse a spec or status that cannot be read; a run that was being trained elsewhere is interrupted here."""
     from debiasctl.specs.resolve import load_stored_spec
 
     try:

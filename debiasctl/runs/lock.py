@@ -1,4 +1,4 @@
-"""The lock by which one process at a time trains, or removes, a run; looking at it creates and writes nothing."""
+"""The lock by which one process at a time trains or removes a run; checking it writes nothing."""
 
 import json
 import os
@@ -12,7 +12,7 @@ from debiasctl.files import write_json, writing
 
 LOCK = ".lock"
 TRAINER = ".trainer.json"
-# A reader that looks whether the lock is held holds it itself for an instant, which must not look like a trainer.
+# A reader that checks the lock holds it for an instant, and must not be taken for a trainer.
 _GRACE_SECONDS = 1.0
 
 
@@ -22,7 +22,7 @@ def is_locked(folder: Path) -> bool:
         descriptor = os.open(os.path.join(folder, LOCK), os.O_RDONLY)
     except (FileNotFoundError, NotADirectoryError):
         return False
-    except OSError:  # it is there and may not be opened: nobody can say that the run is free
+    except OSError:  # it exists and may not be opened: the run may be in use
         return True
     try:
         return not _can_share(descriptor)
@@ -35,8 +35,8 @@ def locked(folder: Path) -> Iterator[None]:
     """Hold the lock of the run in `folder`.
 
     Raises:
-        RunBusyError: another process holds it.
-        RunNameError: the folder is gone.
+        RunBusyError: if another process holds it.
+        RunNameError: if the folder is gone.
     """
     from filelock import FileLock, Timeout
 
@@ -53,7 +53,7 @@ def locked(folder: Path) -> Iterator[None]:
                 "Wait until it ends, or stop it with Ctrl-C (it writes a checkpoint first)"
             ) from error
     try:
-        if not folder.is_dir():  # removed between our opening of the file and our locking it
+        if not folder.is_dir():  # removed between the opening of the file and its locking
             raise gone
         yield
     finally:
@@ -62,7 +62,7 @@ def locked(folder: Path) -> Iterator[None]:
 
 @contextmanager
 def trainer_lock(folder: Path) -> Iterator[None]:
-    """Hold the lock, and leave a note of who does for the message that others get."""
+    """Hold the lock, and store the holder's process and host for the message that others get."""
     import socket
 
     with locked(folder):
@@ -82,7 +82,7 @@ def _trainer(folder: Path) -> str:
 
 
 def _can_share(descriptor: int) -> bool:
-    """Whether the lock file can be locked beside other readers, that is, no trainer holds it."""
+    """Whether a shared lock can be had, that is, no trainer holds the lock."""
     if sys.platform == "win32":
         import msvcrt
 
@@ -96,6 +96,6 @@ def _can_share(descriptor: int) -> bool:
 
     try:
         fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
-    except OSError:  # held; or locks do not work here, and then nobody can say that the run is free
+    except OSError:  # held; or locks do not work here, and then the run may be in use
         return False
     return True

@@ -1,4 +1,4 @@
-"""Metrics as JSON lines: appended in one write each time, tolerant of a last line that a kill left partial."""
+"""Metrics as JSON lines, each append one write; a last line that a kill left partial is ignored."""
 
 import json
 import os
@@ -14,8 +14,8 @@ def append(path: Path, records: Sequence[dict[str, Any]]) -> None:
     """Append records, each with an integer "step", in one write; a partial last line is cut off first.
 
     Raises:
-        DebiasctlError: the disk is full or the file cannot be written.
-        ValueError: a record holds a number that is not finite, which JSON cannot say.
+        DebiasctlError: if the disk is full or the file cannot be written.
+        ValueError: if a record holds a number that is not finite, which JSON cannot represent.
     """
     data = "".join(json.dumps(record, allow_nan=False) + "\n" for record in records).encode()
     with writing(path), open(path, "a+b", buffering=0) as stream:
@@ -29,7 +29,7 @@ def read(path: Path) -> list[dict[str, Any]]:
     """All records, in the order of their writing; [] where there is no file.
 
     Raises:
-        RunError: a line other than a partial last one cannot be read.
+        RunError: if a line other than a partial last one cannot be read.
     """
     return [record for record, _ in _lines(path)]
 

@@ -1,4 +1,4 @@
-"""A run's status: the small file that says how far it is, and all that a listing of runs reads."""
+"""A run's status: the small file that says how far the run is, and the only one that a listing reads."""
 
 import json
 from dataclasses import MISSING, dataclass, fields
@@ -42,7 +42,7 @@ def parse_status(text: str, source: str) -> RunStatus:
     """Read a status file's text; `source` names the file in messages.
 
     Raises:
-        RunError: it is damaged, or was written by a newer version.
+        RunError: if the text is damaged, or was written by a newer version.
     """
     try:
         raw = json.loads(text)

@@ -40,7 +40,7 @@ _REMOVED = ".removed"
 
 @dataclass(frozen=True)
 class RunSummary:
-    """One line of a listing: `status` is None, and `problem` says why, where `state` is "damaged"."""
+    """One line of a listing; where `state` is "damaged", `status` is None and `problem` says why."""
 
     name: str
     path: Path
@@ -84,7 +84,7 @@ class Run:
         """The validated spec.
 
         Raises:
-            RunError: it is missing, damaged, or was written by a newer version.
+            RunError: if it is missing, damaged, or was written by a newer version.
         """
         from debiasctl.specs.resolve import load_stored_spec
 
@@ -101,14 +101,14 @@ class Run:
         return raw
 
     def status(self) -> RunStatus:
-        """How far the run is; a run that says "training" and is trained by nobody is "interrupted".
+        """How far the run is; one that says "training" while no process trains it is "interrupted".
 
         Raises:
-            RunError: the file is missing, damaged, or was written by a newer version.
+            RunError: if the file is missing, damaged, or was written by a newer version.
         """
         status = self._stored_status()
         if status.state == "training" and not self.is_training():
-            # The trainer may have finished between the two looks; it writes its last word before it lets go.
+            # The trainer may have finished in between; it writes its final status before it releases the lock.
             status = self._stored_status()
             if status.state == "training":
                 return replace(status, state="interrupted")
@@ -148,10 +148,10 @@ class Run:
         return run_lock.is_locked(self.path)
 
     def lock(self) -> AbstractContextManager[None]:
-        """Be the one process that trains the run, while the block lasts.
+        """Hold the run's lock, as the one process that trains it, for the length of the block.
 
         Raises:
-            RunBusyError: another process is training it.
+            RunBusyError: if another process is training it.
         """
         return run_lock.trainer_lock(self.path)
 
@@ -187,7 +187,7 @@ def create_run(name: str | None, spec: "RunSpec", *, status: RunStatus) -> Run:
     """Make a run's folder, whole or not at all. Without a name: dataset-weighting-seed, with -2, -3, ... where taken.
 
     Raises:
-        RunNameError: the name is not allowed, or taken.
+        RunNameError: if the name is not allowed or is taken.
     """
     if name is not None:
         validate_run_name(name)
@@ -218,7 +218,7 @@ def _taken(path: Path, advice: str) -> str:
 
 
 def _ways_on(name: str) -> str:
-    return f"Go on with it: debiasctl train --resume {name}; or choose another --name"
+    return f"Resume it: `resume({name!r})`; or choose another `name`"
 
 
 def _create(name: str, spec: "RunSpec", status: RunStatus) -> Run:
@@ -231,7 +231,7 @@ def _create(name: str, spec: "RunSpec", status: RunStatus) -> Run:
 
 @contextmanager
 def claim_folder(path: Path, *, taken: str) -> Iterator[Path]:
-    """An `atomic_folder` for a new run; where `path` exists, now or in the end, RunNameError with `taken`'s advice."""
+    """An `atomic_folder` for a new run; RunNameError with the advice `taken` where `path` exists, before or after."""
     if os.path.lexists(path):
         raise RunNameError(_taken(path, taken))
     try:
@@ -270,12 +270,12 @@ def _summary(run: Run) -> RunSummary | None:
 
 
 def find_run(text: str, *, exact: bool = False) -> Run:
-    """The run of that name, else of that unique beginning of a name, in the store; or, with a '/' in it, at that path.
+    """The run of that name, else of that unique prefix, in the store; or, with a '/' in it, at that path.
 
-    With `exact`, as befits what cannot be undone, the beginning of a name does not do.
+    With `exact`, a prefix is not enough: removal, which cannot be undone, needs the whole name.
 
     Raises:
-        RunNameError: there is none, or there are several.
+        RunNameError: if no run matches, or several do.
     """
     if text in (".", "..") or text.startswith("~") or any(mark in text for mark in {"/", os.sep}):
         return _run_at(text)
@@ -285,7 +285,7 @@ def find_run(text: str, *, exact: bool = False) -> Run:
         names = [name for name in names if name == text]
     if len(names) > 1:
         shown = ", ".join(names[:10]) + (f" and {len(names) - 10} more" if len(names) > 10 else "")
-        raise RunNameError(f"'{text}' is the beginning of several runs' names: {shown}. Write one of them out")
+        raise RunNameError(f"'{text}' is a prefix of several runs' names: {shown}. Write out one of them")
     if not names:
         from debiasctl.registry.messages import did_you_mean
 
@@ -315,11 +315,11 @@ def _is_run(path: Path) -> bool:
 
 
 def remove_run(run: Run) -> None:
-    """Remove a run's folder. It disappears at once and whole, even if deleting its files is then interrupted.
+    """Remove a run's folder. It disappears at once, even if the deletion of its files is then interrupted.
 
     Raises:
-        RunBusyError: it is being trained.
-        RunError: the folder is a link, or lies outside the store and holds something that is not a run's.
+        RunBusyError: if the run is being trained.
+        RunError: if the folder is a link, or lies outside the store and holds something that is not part of a run.
     """
     if run.path.is_symlink():
         raise RunError(f"{run.path} is a link to {run.path.resolve()}. Remove the link or that folder yourself")
@@ -352,7 +352,7 @@ def read_metrics(run: Run) -> list[dict[str, Any]]:
     """All records, in the order of their writing; [] where there are none yet.
 
     Raises:
-        RunError: a line other than a partial last one cannot be read.
+        RunError: if a line other than a partial last one cannot be read.
     """
     return metrics_file.read(run.metrics_path)
 
@@ -363,16 +363,14 @@ def truncate_metrics(run: Run, step: int) -> None:
 
 
 def choose_step(run: Run, text: str | None) -> int:
-    """The checkpoint that `text` names (a step, or None for the last).
+    """The step of the checkpoint that `text` names (a step, or None for the last).
 
     Raises:
-        UsageError: the run has not that one; CheckpointError: it has none.
+        UsageError: if the run has no such checkpoint; CheckpointError: if it has none at all.
     """
     steps = run.checkpoint_steps()
     if not steps:
-        raise CheckpointError(
-            f"run '{run.name}' has no checkpoint. Train it first: debiasctl train --resume {run.name}"
-        )
+        raise CheckpointError(f"run '{run.name}' has no checkpoint. Train it first: `resume({run.name!r})`")
     if text is None or text == "last":
         return steps[-1]
     if not text.isdecimal() or int(text) not in steps:

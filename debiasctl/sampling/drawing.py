@@ -26,7 +26,7 @@ Labels = Callable[[Tensor], Tensor | None]
 
 
 class Drawn(NamedTuple):
-    """`images` uint8 [N, C, H, W] on the CPU, of the indices `start` … `start + N - 1`; `nfe` of each of them."""
+    """`images` uint8 [N, C, H, W] on the CPU, for indices `start` … `start + N - 1`; `nfe` is that of each image."""
 
     start: int
     images: Tensor
@@ -34,7 +34,7 @@ class Drawn(NamedTuple):
 
 
 def group_size(height: int, width: int) -> int:
-    """How many images the network is shown at least: it gets whole multiples of so many.
+    """The least number of images that the network is shown; it gets whole multiples of it.
 
     Matrix products and convolutions of a few small images sum in another order than those of many, and an early
     step multiplies that difference by up to 1/√SNR. From these numbers on, results were found to be the same bits on
@@ -44,7 +44,7 @@ def group_size(height: int, width: int) -> int:
 
 
 def automatic_batch_size(shape: tuple[int, int, int], device: torch.device) -> int:
-    """A power of two that should fit into the memory there is, for images [C, H, W]; `Drawer` finds out."""
+    """A power of two of images [C, H, W] that should fit into memory; `Drawer` halves it where it does not."""
     values = shape[0] * shape[1] * shape[2]
     fitting = int(_SHARE * available_memory(device)) // (_BYTES_PER_VALUE * values)
     wanted = max(1, min(fitting, _LARGEST.get(device.type, _LARGEST["cpu"])))
@@ -52,7 +52,7 @@ def automatic_batch_size(shape: tuple[int, int, int], device: torch.device) -> i
 
 
 class Drawer:
-    """Draws the images of any indices; `batch_size` None is found automatically, and halved where memory runs out."""
+    """Draws the images of any indices; without `batch_size` one is chosen, and halved if memory runs out."""
 
     def __init__(
         self,
@@ -72,10 +72,10 @@ class Drawer:
         self.sampler = request.sampler.create("samplers")
 
     def __call__(self, ranges: Iterable[range], *, on_progress: OnImages | None = None) -> Iterator[Drawn]:
-        """The images of all ranges, batch by batch; `on_progress(done, all)` counts images, begun ones in part.
+        """The images of all ranges, batch by batch; `on_progress(done, all)` counts images, those begun in part.
 
         Raises:
-            RunError: what was drawn is not finite, or not even one image at a time fits into memory.
+            RunError: if an image is not finite, or not even one image at a time fits into memory.
         """
         ranges = list(ranges)
         total, done = sum(map(len, ranges)), 0
@@ -108,14 +108,14 @@ class Drawer:
         return to_uint8(x).cpu()
 
     def noise(self, positions: Tensor, *, step: int) -> Tensor:
-        """Standard normal [N, C, H, W] of those `positions` int64 [N]: at step 0 what the images begin as."""
+        """Standard normal [N, C, H, W] at the `positions` int64 [N]; at step 0 it is what the images begin as."""
         return counter_random.normal(
             self.request.seed, Stream.SAMPLING, step=step, positions=positions, shape=self.shape
         )
 
     @torch.no_grad()
     def batch(self, positions: Tensor, *, on_step: Callable[[int, Tensor, Tensor], None]) -> Tensor:
-        """Float [N, C, H, W] of those `positions` int64 [N]; `on_step` as a sampler's, and sees these images alone."""
+        """Float [N, C, H, W] at the `positions` int64 [N]; `on_step` is called as a sampler does, with these alone."""
         count = len(positions)
         group = min(self.group, self.batch_size) if self.automatic else self.group
         rest = -count % group
@@ -140,19 +140,19 @@ class Drawer:
         """Halve the batch, or give up.
 
         Raises:
-            RunError: the size was given, or is 1.
+            RunError: if the batch size was given, or is 1.
         """
         if self.device.type == "cuda":
             torch.cuda.empty_cache()
         if not self.automatic:
             raise RunError(
-                f"out of memory with --batch-size {self.batch_size}. Choose a smaller one, or --batch-size auto"
+                f"out of memory with `batch_size={self.batch_size}`. Choose a smaller one, or leave `batch_size` out"
             )
         if self.batch_size == 1:
-            raise RunError("out of memory with one image at a time. Free some memory, or choose --precision bf16")
+            raise RunError("out of memory with one image at a time. Free some memory, or choose `precision=bf16`")
         self.batch_size //= 2
         rounding = "; images may differ from those of larger batches by rounding" * (self.batch_size < self.group)
-        _LOG.info("note: out of memory; going on with %d images at a time%s", self.batch_size, rounding)
+        _LOG.warning("out of memory; continuing with %d images at a time%s", self.batch_size, rounding)
 
 
 def draw(
@@ -164,7 +164,7 @@ def draw(
     device: torch.device,
     batch_size: int | None = None,
 ) -> tuple[Tensor, int]:
-    """The request's images uint8 [N, C, H, W], kept nowhere, and the network forwards made for each of them."""
+    """The request's images uint8 [N, C, H, W], which are not stored, and the network forwards made for each."""
 
     def known(indices: Tensor) -> Tensor | None:
         return None if labels is None else labels[indices]

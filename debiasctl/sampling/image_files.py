@@ -45,7 +45,7 @@ def read_blocks(path: Path, *, start: int = 0, stop: int | None = None) -> Itera
     """The images `start` … `stop - 1`, as uint8 [n, C, H, W] with the strides of drawn ones, in order.
 
     Raises:
-        one of UNREADABLE: the file is damaged; the last block, read to its end, shows whether all of it is whole.
+        one of UNREADABLE: if the file is damaged, which only a read to its end shows for certain.
     """
     with zipfile.ZipFile(path) as archive, archive.open(_IMAGES) as file:
         np.lib.format.read_magic(file)
@@ -68,7 +68,7 @@ def read_blocks(path: Path, *, start: int = 0, stop: int | None = None) -> Itera
 class StoredImages:
     """The `num` images of an npz that `save_npz` wrote, as a split to be read from front to back.
 
-    Of what is read in another order all that lies before is unpacked again.
+    An image before the current block costs unpacking from the beginning again.
     """
 
     def __init__(self, path: Path, num: int, targets: Tensor | None) -> None:
@@ -105,10 +105,10 @@ def read_array(path: Path, name: str) -> Tensor | None:
 
 
 def count_images(path: Path) -> int:
-    """How many there are; all of them, and what is beside them, are read and checked.
+    """The number of images; all of them, and the arrays beside them, are read and checked.
 
     Raises:
-        one of UNREADABLE: the file is damaged.
+        one of UNREADABLE: if the file is damaged.
     """
     for name in ("labels", "nfe"):
         read_array(path, name)

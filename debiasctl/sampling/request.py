@@ -1,4 +1,4 @@
-"""What to draw: a request made from what a user says, and the classes of the images."""
+"""What to draw: a validated request, and the classes of its images."""
 
 from dataclasses import dataclass
 from typing import Literal, get_args
@@ -26,10 +26,10 @@ PRECISIONS: tuple[Precision, ...] = get_args(Precision)
 
 @dataclass(frozen=True)
 class SampleRequest:
-    """What to draw, and all that the images' pixels depend on beside the weights.
+    """What to draw, and everything that the pixels depend on apart from the weights.
 
     `step` is the checkpoint's; `label` one class for all images, or None for the data's mixture; `precision` that of
-    the network alone (autocast); `compile` its torch.compile, whose fused sums round otherwise.
+    the network alone (autocast); `compile` its torch.compile, whose fused sums round differently.
     """
 
     num: int
@@ -57,11 +57,11 @@ def make_request(
     precision: str = "fp32",
     compile: bool = False,
 ) -> SampleRequest:
-    """A request from what a user said.
+    """A request from what a user asked for.
 
     Raises:
-        UsageError: the sampler, precision, class or checkpoint is not known, or the sampler cannot make these steps on
-        the run's schedule; CheckpointError: the run has no checkpoint at all.
+        UsageError: if the sampler, precision, class or checkpoint is unknown, or the sampler cannot make these steps
+        on the run's schedule; CheckpointError: if the run has no checkpoint at all.
     """
     kind, length = parse_weights(weights)
     weights = kind if length is None else f"{kind}:{length_name(length)}"  # one spelling, one key
@@ -75,10 +75,10 @@ def make_request(
     )
     label = None if class_name is None else class_index(class_name, spec)
     if num < 1:
-        raise UsageError(f"--num {num}: draw at least one image")
+        raise UsageError(f"`num={num}`: draw at least one image")
     chosen = next((known for known in PRECISIONS if known == precision), None)
     if chosen is None:
-        raise UsageError(f"--precision {precision}: choose {', '.join(PRECISIONS[:-1])} or {PRECISIONS[-1]}")
+        raise UsageError(f"`precision={precision}`: choose {', '.join(PRECISIONS[:-1])} or {PRECISIONS[-1]}")
     try:
         check_steps(choice, build_parameterization(spec).process, num_steps)
     except UsageError as error:
@@ -91,7 +91,7 @@ def check_steps(sampler: PluginChoice, process: DiffusionProcess, num_steps: int
     """Refuse steps that the sampler says it cannot make.
 
     Raises:
-        UsageError: there is less than one, or the schedule has not as many timesteps.
+        UsageError: if there is less than one step, or the schedule has fewer timesteps.
     """
     if num_steps < 1:
         raise UsageError(f"{num_steps} sampling steps: choose 1 or more")
@@ -118,11 +118,11 @@ def class_index(text: str, spec: RunSpec) -> int:
     """The class that a name, or a number from 0, stands for.
 
     Raises:
-        UsageError: the model knows no classes, or not this one.
+        UsageError: if the model was trained without classes, or has no such class.
     """
     classes = spec.content.classes if spec.content and spec.model.conditional else ()
     if not classes:
-        raise UsageError("--class: this run's model was trained without class labels. Leave --class out")
+        raise UsageError("this run's model was trained without class labels. Leave `class_name` out")
     if text in classes:
         return classes.index(text)
     if text.isdecimal() and int(text) < len(classes):
@@ -134,7 +134,7 @@ def class_index(text: str, spec: RunSpec) -> int:
 
 
 def content_of(run: Run, spec: RunSpec) -> ContentSection:
-    """What the run's spec says of its data."""
+    """The run's data as its spec describes them."""
     if spec.content is None:
-        raise RunError(f"run '{run.name}': its spec.json does not say what its data were. It is not a whole run")
+        raise RunError(f"run '{run.name}': its spec.json does not describe its data. The run is not complete")
     return spec.content

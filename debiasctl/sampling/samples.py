@@ -29,14 +29,14 @@ from debiasctl.sampling.store import Parts, PartWriter, Source, assembled, missi
 from debiasctl.specs.sections import RunSpec
 
 _LOG = logging.getLogger(__name__)
-_VERSION = 2  # of what follows from a request: raised when the same request would give other images
+_VERSION = 2  # raised when the same request gives other images
 _DTYPES = {"fp32": None, "bf16": torch.bfloat16, "fp16": torch.float16}
 _FIELDS = ("num", "num_steps", "sampler", "step", "weights", "nfe", "classes", "series")
 
 
 @dataclass(frozen=True)
 class Samples:
-    """Drawn images, in `folder`, and what is known of them; `reused` where none had to be drawn for this request."""
+    """Drawn images, in `folder`, and their description; `reused` if none had to be drawn for this request."""
 
     folder: Path
     description: dict[str, Any]
@@ -57,12 +57,12 @@ class Samples:
         return read_blocks(self.folder / "images.npz")
 
     def split(self) -> StoredImages:
-        """As a split, of which a block lies in memory at a time."""
+        """The images as a split that holds one block in memory at a time."""
         return StoredImages(self.folder / "images.npz", self.description["num"], self.labels)
 
 
 class Networks:
-    """A run's network, loaded once for all requests of a checkpoint: a training may remove that in the meantime."""
+    """A run's network, loaded once for all requests of a checkpoint, which training may remove in the meantime."""
 
     def __init__(self) -> None:
         self._loaded: dict[tuple[int, str, bool], tuple[nn.Module, str]] = {}
@@ -71,7 +71,7 @@ class Networks:
         """The network of the request's checkpoint and weights on the device, and the weights' SHA-256.
 
         Raises:
-            CheckpointError: the checkpoint is damaged; RunError: torch.compile does not work here.
+            CheckpointError: if the checkpoint is damaged; RunError: if torch.compile does not work here.
         """
         key = (request.step, request.weights, request.compile)
         if key not in self._loaded:
@@ -98,15 +98,14 @@ def sample(
     on_progress: OnImages | None = None,
     networks: Networks | None = None,
 ) -> Samples:
-    """Draw what is asked for, or what of it the run has not drawn before; every process of a group calls this.
+    """Draw the requested images that the run has not drawn before; every process of a group calls this.
 
-    `batch_size` None is found automatically. `on_progress(done, all)` counts images, begun ones in part.
-
-    Of several processes each draws an even share; the first one's progress stands for all.
+    `batch_size` None is found automatically. `on_progress(done, all)` counts images, those begun in part. Several
+    processes draw even shares; the first one's progress stands for all.
 
     Raises:
-        CheckpointError: the checkpoint is damaged; RunError: so are images drawn before, and see `Drawer`;
-        Interrupted: SIGINT or SIGTERM came; what was drawn is kept.
+        CheckpointError: if the checkpoint is damaged; RunError: if images drawn before are damaged, and see `Drawer`;
+        Interrupted: on SIGINT or SIGTERM; what was drawn is kept.
     """
     drawer, described = prepare(run, spec, request, device=device, batch_size=batch_size, networks=networks)
     # an image depends on all of this and its index
@@ -143,14 +142,14 @@ def prepare(
     batch_size: int | None = None,
     networks: Networks | None = None,
 ) -> tuple[Drawer, dict[str, Any]]:
-    """What draws the request's images, and all that these depend on; `networks` of this run keeps what is loaded.
+    """The drawer of the request's images, and all that they depend on; `networks` keeps what is loaded for this run.
 
     Raises:
-        CheckpointError: the checkpoint is damaged; RunError: torch.compile was asked for and does not work here;
-        UsageError: fp16 was asked for on a CPU.
+        CheckpointError: if the checkpoint is damaged; RunError: if torch.compile was asked for and does not work here;
+        UsageError: if fp16 was asked for on a CPU.
     """
     if request.precision == "fp16" and device.type == "cpu":
-        raise UsageError("--precision fp16 needs a CUDA GPU. On a CPU choose fp32 or bf16")
+        raise UsageError("`precision=fp16` needs a CUDA GPU. On a CPU choose fp32 or bf16")
     content = content_of(run, spec)
     network, checksum = (networks or Networks()).get(run, spec, request, device=device)
     described = asdict(request) | {"sampler": request.sampler.model_dump(), "weights_sha256": checksum}
@@ -198,7 +197,7 @@ def _draw_parts(drawer: Drawer, gaps: list[range], parts: Parts, *, num: int, on
     except KeyboardInterrupt as stop:
         done = num - left + parts.count(gaps)
         raise Interrupted(
-            f"interrupted: drawn {done} of {num}; the same command goes on",
+            f"interrupted: drawn {done} of {num}; repeat it to resume",
             signal_number=int(stop.args[0]) if stop.args else signal.SIGINT,
         ) from stop
 
@@ -207,18 +206,18 @@ def _collect(folder: Path, described: dict[str, Any], sources: list[Source], lab
     """Put a request's images together in `folder`, which appears whole.
 
     Raises:
-        RunError: some of them cannot be read back.
+        RunError: if some images cannot be read back.
     """
     num = described["num"]
     if missing(num, sources):
-        raise RunError("some of the images that were drawn cannot be read back. The same command draws them again")
+        raise RunError("some of the images that were drawn cannot be read back. Repeat it to draw them again")
     with atomic_folder(folder) as temporary:
         save_npz(temporary / "images.npz", assembled(num, sources), labels, num=num)
         write_json(temporary / "samples.json", described | {"nfe": sources[0].nfe})
 
 
 def _finished(run: Run, series: str, num: int) -> list[Source]:
-    """The images of the longest finished request that differs in its number alone, `num` of them at most."""
+    """The images, at most `num`, of the longest finished request that differs in their number alone."""
     found = []
     for file in run.samples_dir.glob("[!.]*/samples.json"):
         try:
@@ -226,13 +225,13 @@ def _finished(run: Run, series: str, num: int) -> list[Source]:
             if described.get("series") == series:
                 found.append((int(described["num"]), int(described["nfe"]), file.parent / "images.npz"))
         except (OSError, ValueError, KeyError, TypeError, AttributeError):
-            continue  # whoever asks for that one is told
+            continue  # a damaged request is reported when it is asked for
     for there, nfe, path in sorted(found, key=lambda one: one[0], reverse=True):
         try:
             if count_images(path) != there:
                 raise ValueError("it holds another number of images")
         except UNREADABLE as error:
-            _LOG.warning("note: %s is damaged (%s), and not used for this request", path, error)
+            _LOG.warning("%s is damaged (%s), and not used for this request", path, error)
             continue
         return [Source(path, 0, min(there, num), nfe)]
     return []
@@ -248,7 +247,7 @@ def _check(folder: Path) -> None:
             raise ValueError("it holds another number of images")
     except UNREADABLE as error:
         raise RunError(
-            f"the samples in {folder} are damaged ({error}). Remove that folder to draw them anew"
+            f"the samples in {folder} are damaged ({error}). Remove that folder to draw them again"
         ) from error
 
 
@@ -257,14 +256,14 @@ def _opened(folder: Path, *, reused: bool) -> Samples:
 
 
 def _compile(network: nn.Module, device: torch.device) -> None:
-    """Compile the network at its first forward, having seen that torch can compile anything here.
+    """Have the network compiled at its first forward, after a check that torch can compile here.
 
     Raises:
-        RunError: it cannot.
+        RunError: if torch cannot compile here.
     """
     try:
         torch.compile(lambda x: x.sin() + 1)(torch.zeros(8, device=device))
     except (RuntimeError, ImportError, OSError) as error:
         reason = next(iter(str(error).strip().splitlines()), type(error).__name__)
-        raise RunError(f"--compile: torch cannot compile on this machine ({reason}). Leave --compile out") from error
+        raise RunError(f"`compile`: torch cannot compile on this machine ({reason}). Leave `compile` out") from error
     network.compile()

@@ -1,4 +1,4 @@
-"""Images that were drawn for a request not yet finished: files of index ranges, whatever the batch size was."""
+"""Images drawn for an unfinished request: files of index ranges, independent of the batch size."""
 
 import logging
 import re
@@ -38,7 +38,7 @@ class Parts:
         self.folder = folder
 
     def sources(self) -> list[Source]:
-        """Those that are whole; damaged ones are removed, with a word about it."""
+        """The whole ones; damaged ones are removed and logged."""
         found = []
         for path in sorted(self.folder.glob("*.npz")):
             named = _PART.fullmatch(path.name)
@@ -50,14 +50,14 @@ class Parts:
                 if count_images(path) != stop - start or nfe is None:
                     raise ValueError("it does not hold the images that its name says")
             except UNREADABLE as error:
-                _LOG.warning("note: images %d to %d were damaged (%s) and are drawn again", start, stop - 1, error)
+                _LOG.warning("images %d to %d were damaged (%s) and are drawn again", start, stop - 1, error)
                 path.unlink(missing_ok=True)
                 continue
             found.append(Source(path, start, stop, int(nfe)))
         return found
 
     def count(self, among: list[range]) -> int:
-        """How many of these images there are, by the files' names."""
+        """How many of the images in `among` exist, by the files' names."""
         named = [_PART.fullmatch(path.name) for path in self.folder.glob("*.npz")]
         there = {index for match in named if match for index in range(int(match[1]), int(match[2]))}
         return sum(index in there for gap in among for index in gap)
@@ -68,7 +68,7 @@ class Parts:
 
 
 class PartWriter:
-    """Writes what is drawn, in order, some seconds' worth at a time."""
+    """Writes drawn images, in order, some seconds' worth at a time."""
 
     def __init__(self, parts: Parts) -> None:
         self._folder = parts.folder
@@ -76,7 +76,7 @@ class PartWriter:
         self._since = time.monotonic()
 
     def add(self, drawn: Drawn) -> None:
-        """Take a batch; it is on the disk once `flush` was called, or enough has come together."""
+        """Take a batch; it is written when `flush` is called, or when enough has accumulated."""
         if self._held and self._stop() != drawn.start:
             self.flush()
         self._held.append(drawn)
@@ -84,10 +84,10 @@ class PartWriter:
             self.flush()
 
     def flush(self) -> None:
-        """Write all that is held.
+        """Write everything held.
 
         Raises:
-            DebiasctlError: it cannot be written.
+            DebiasctlError: if the file cannot be written.
         """
         if self._held:
             path = self._folder / f"{self._held[0].start:09d}-{self._stop():09d}.npz"
@@ -113,7 +113,7 @@ def missing(num: int, sources: list[Source]) -> list[range]:
 
 
 def share(ranges: list[range], *, rank: int, size: int) -> list[range]:
-    """What process `rank` of `size` draws of these: an even share, in one piece where `ranges` is one."""
+    """The even share of `ranges` that process `rank` of `size` draws; one piece where `ranges` is one."""
     total = sum(map(len, ranges))
     first, last = rank * total // size, (rank + 1) * total // size
     found, before = [], 0
@@ -138,7 +138,7 @@ def assembled(num: int, sources: list[Source]) -> Iterator[Tensor]:
 
 @contextmanager
 def only_drawer(path: Path) -> Iterator[None]:
-    """Hold the lock file at `path`; wait for another process that does, saying so."""
+    """Hold the lock file at `path`; wait, and log it, while another process does."""
     from filelock import FileLock, Timeout
 
     lock = FileLock(path)
@@ -147,7 +147,7 @@ def only_drawer(path: Path) -> Iterator[None]:
         try:
             lock.acquire(timeout=0)
         except Timeout:
-            _LOG.info("note: another process is drawing these images; waiting for it")
+            _LOG.warning("another process is drawing these images; waiting for it")
             lock.acquire(poll_interval=0.2)
     try:
         yield

@@ -1,4 +1,4 @@
-"""Runs below one another and step counts beside one another, drawn from one noise (arXiv 2310.08442, Fig. 1)."""
+"""Strips: a row for each run, a column for each number of steps, all drawn from one noise (2310.08442, Fig. 1)."""
 
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
@@ -28,10 +28,10 @@ class Row:
 
 
 def check_rows(rows: Sequence[Row]) -> None:
-    """Refuse runs that cannot begin from one noise.
+    """Refuse runs that cannot start from one noise.
 
     Raises:
-        UsageError: their images differ in size or channels, or a run stands there twice.
+        UsageError: if their images differ in size or channels, or a run is given twice.
     """
     shapes = {}
     for row in rows:
@@ -47,7 +47,7 @@ def check_rows(rows: Sequence[Row]) -> None:
 def draw_rows(
     rows: Sequence[Row], *, device: torch.device, batch_size: int | None, showing: Shown
 ) -> list[list[Samples]]:
-    """The images of every run and number of steps, each kept in its run's folder like any others.
+    """The images of every run and number of steps, each kept in its run's folder like any other samples.
 
     `showing(what)` gives a block's `on_progress`.
     """
@@ -67,7 +67,7 @@ def draw_rows(
 
 
 def save_strips(path: Path, rows: Sequence[Row], drawn: Sequence[Sequence[Samples]]) -> None:
-    """One PNG: for each image its strip, a row a run and a column a number of steps, below one another."""
+    """One PNG: the strips of all images below one another, a row for each run and a column for each number of steps."""
     requests = rows[0].requests
     pictures.save_labelled(
         path,

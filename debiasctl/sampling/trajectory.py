@@ -17,7 +17,7 @@ LARGEST = 8  # images
 
 @dataclass(frozen=True)
 class Trajectory:
-    """Moments from noise to image: `names` (the timestep), `x` and `x0`, uint8 [N, C, H, W] each, as many of all three.
+    """Moments from noise to image: `names` (the timestep), `x` and `x0`, uint8 [N, C, H, W] each, of equal length.
 
     At the last moment both are the finished images.
     """
@@ -28,10 +28,10 @@ class Trajectory:
 
 
 def trajectory(run: Run, spec: RunSpec, request: SampleRequest, *, device: torch.device, moments: int) -> Trajectory:
-    """Draw the request's first images (at most `LARGEST`) and look on, at no more than `moments` evenly chosen steps.
+    """Draw the request's first images (at most `LARGEST`), observed at no more than `moments` evenly spaced steps.
 
     Raises:
-        RunError: the sampler does not report its steps; CheckpointError: the checkpoint is damaged.
+        RunError: if the sampler does not report its steps; CheckpointError: if the checkpoint is damaged.
     """
     request = replace(request, num=min(request.num, LARGEST))
     drawer, _ = prepare(run, spec, request, device=device, batch_size=request.num)
@@ -51,8 +51,8 @@ def trajectory(run: Run, spec: RunSpec, request: SampleRequest, *, device: torch
     x[last] = x0[last] = to_uint8(drawer.batch(positions, on_step=on_step)).cpu()
     if not set(chosen) <= x.keys() & x0.keys():
         raise RunError(
-            f"sampler '{request.sampler.name}' does not report its steps, so that there is no trajectory to show. "
-            "Choose another --sampler"
+            f"sampler '{request.sampler.name}' does not report its steps, so there is no trajectory to show. "
+            "Choose another `sampler`"
         )
     names = _names(drawer.sampler, drawer.denoiser.parameterization.process, last)
     return Trajectory([names[k] for k in chosen], [x[k] for k in chosen], [x0[k] for k in chosen])

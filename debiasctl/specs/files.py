@@ -46,7 +46,7 @@ def parse_setting(text: str) -> dict[str, Any]:
     path, equals, value = text.partition("=")
     keys = [part.strip() for part in path.split(".")]
     if not equals or not all(keys) or len(keys) < 2:
-        raise SpecError(f"--set '{text}': write section.field=value, for example --set optimizer.lr=0.0002")
+        raise SpecError(f"setting '{text}': write section.field=value, for example `ema.decay=0.999`")
     stripped = value.strip()
     # a reference's quotes and brackets belong to the reference
     parsed: Any = parse_value(stripped, text) if stripped[:1] in "[{" or stripped == "null" else stripped

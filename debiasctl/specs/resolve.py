@@ -36,7 +36,7 @@ def resolve_spec(
     dataset = given.get("data", {}).get("dataset") if isinstance(given.get("data"), Mapping) else None
     if not dataset:
         raise SpecError(
-            "no data set is named. Give one: debiasctl train digits, debiasctl train PATH, or data.dataset in a spec\n"
+            "no data set is named. Give one: `train('digits')`, `train(PATH)`, or data.dataset in a spec\n"
             "See: debiasctl plugins list datasets"
         )
     # the recommendations depend on the data set's own options, so that one is made first
@@ -49,7 +49,7 @@ def resolve_spec(
     spec, reset = _with_effects(_resolve_plugins(spec, info), asked)
     unused = [f"{section}.{name}" for section, name in reset if _names(file or {}, section, name)]
     if unused:
-        _LOG.info("note: not taken from the spec file, as they do not fit the other settings: %s", ", ".join(unused))
+        _LOG.warning("not taken from the spec file, as they do not fit the other settings: %s", ", ".join(unused))
     return spec, info
 
 
@@ -145,7 +145,7 @@ def _without_effect(spec: RunSpec) -> Iterator[tuple[str, str, str]]:
     if spec.monitor.every is None:
         reason = (
             "without monitor.every, the images from one evaluation to the next. Give that too "
-            "(--evaluate-every IMAGES), or leave it out"
+            "(`monitor.every=IMAGES`), or leave it out"
         )
         for name in MonitorSection.model_fields:
             yield "monitor", name, reason

@@ -106,7 +106,7 @@ class CheckpointWriter:
         except Exception as failed:
             if error is None:
                 raise
-            _LOG.warning("note: %s", failed)  # the error is what ended the context
+            _LOG.warning("%s", failed)  # the error is what ended the context
         finally:
             self._worker.shutdown()
 
@@ -135,7 +135,7 @@ def load_last(run: Run, training: Training) -> tuple[int, dict[str, float]] | No
             continue
         if training.accelerator.is_main_process:
             for cause in causes:
-                _LOG.warning("note: %s. Going on from checkpoint %d, and writing it anew", cause, step)
+                _LOG.warning("%s. Resuming from checkpoint %d, and writing it again", cause, step)
         return step, _load(run, training, step=step, names=names)
     if not causes:
         return None

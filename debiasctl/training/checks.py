@@ -14,23 +14,23 @@ def check_sharing(spec: RunSpec, num_processes: int, *, resumed: str | None = No
         ways = (
             "or leave it out"
             if resumed is None
-            else f"or start a new run from its weights: --init-from {resumed} --set compute.sharding=none"
+            else f"or start a new run from its weights: `init_from={resumed}` `compute.sharding=none`"
         )
         raise UsageError(
-            "compute.sharding=fsdp shares the weights out among processes, and this is only one. Start several: "
-            f"--processes N, torchrun or accelerate launch; {ways}"
+            "compute.sharding=fsdp shards the weights over processes, and this is only one. Start several: "
+            f"`processes=N`, torchrun or accelerate launch; {ways}"
         )
     size, parts = spec.training.batch_size, spec.compute.accumulation
     if size % num_processes:
         way_on = (
-            "Choose --batch-size as a multiple of their number"
+            "Choose `training.batch_size` as a multiple of their number"
             if resumed is None
             else f"Resume run '{resumed}' in a number of processes that divides its batch"
         )
         raise UsageError(f"a batch of {size} cannot be shared evenly by {num_processes} processes. {way_on}")
     share = size // num_processes
     if parts > share:
-        way_on = f"Give at most --accumulation {share}" if resumed is None else "Resume it in fewer processes"
+        way_on = f"Give at most `compute.accumulation={share}`" if resumed is None else "Resume it in fewer processes"
         raise UsageError(
             f"compute.accumulation={parts}: a process's share of the batch is {_images(share)}, which cannot be "
             f"computed in {parts} parts. {way_on}"

@@ -129,7 +129,7 @@ class Guard:
             f"{which} at t = {float(t[worst]):g}, weight {float(weight[worst]):.4g}; "
             f"norm of the parameters {whole:.4g}, largest {largest} with {norms[largest]:.4g}"
             f"{self._gradients()}). The last checkpoint is untouched. "
-            "Lower --lr, set optimizer.clip_grad_norm, or keep --normalize mean"
+            "Lower `optimizer.lr`, set `optimizer.clip_grad_norm`, or keep `loss.normalize=mean`"
         )
 
     def _gradients(self) -> str:

@@ -28,7 +28,7 @@ def initial_weights(
         UsageError: `weights` is none of these, that length cannot be had, or there is no such checkpoint;
         CheckpointError: there is none at all, or it is damaged.
     """
-    kind, length = parse_weights(weights, option="--init-from: weights")
+    kind, length = parse_weights(weights, argument="training.init_from.weights")
     if length is None:
         chosen = choose_step(run, None if step is None else str(step))
         path = run.checkpoint_path(chosen) / WEIGHT_FILES[kind]
@@ -80,8 +80,8 @@ def load_initial(network: nn.Module, state: Mapping[str, Tensor], *, source: str
         more = len(differences) - _SHOWN
         shown = "; ".join(differences[:_SHOWN]) + (f"; and {more} more" if more > 0 else "")
         raise UsageError(
-            f"the weights of run '{source}' do not fit this run's network: {shown}. Give the data, --backbone and "
-            "--prediction with which that run was trained, and by --set its model.conditional, model.label_dropout and "
-            f"model.learned_variance (debiasctl runs show {source} --json)"
+            f"the weights of run '{source}' do not fit this run's network: {shown}. Give the data, `model.backbone` "
+            "and `model.prediction` with which that run was trained, and its model.conditional, model.label_dropout "
+            f"and model.learned_variance, as its spec.json has them (debiasctl runs path {source})"
         )
     network.load_state_dict(dict(state))

@@ -123,10 +123,10 @@ def _is_lost_connection(error: Exception, training: Training) -> bool:
 
 def _interrupted(run: Run, loop: "_Loop", reason: int) -> Interrupted:
     """What to say of a training that stops early; `reason` is a signal's number, or _TIME_IS_UP."""
-    why = signal.Signals(reason).name if reason > 0 else "the end of --max-hours"
+    why = signal.Signals(reason).name if reason > 0 else "the end of `max_hours`"
     return Interrupted(
         f"stopped at step {loop.step} of {loop.num_steps} by {why}; a checkpoint was written. "
-        f"Go on with: debiasctl train --resume {run.name}",
+        f"Resume it: `resume({run.name!r})`",
         signal_number=reason if reason > 0 else None,
     )
 
@@ -284,7 +284,7 @@ class _Loop:
             try:
                 records = observer(self.run, self.step)
             except DebiasctlError as error:  # no reason to end a training of days
-                _LOG.warning("note: the evaluation at step %d failed: %s", self.step, error)
+                _LOG.warning("the evaluation at step %d failed: %s", self.step, error)
                 records = []
             for record in records:
                 self._record(record)

@@ -57,13 +57,13 @@ def memory_advice(
     if not fitting:
         return (
             f"Even one image at a time takes about {_size(fixed + per_image)} {there_is}, {_size(fixed)} of it the "
-            "weights and what comes with each of them. Choose a smaller --backbone"
+            "weights and what comes with each of them. Choose a smaller `model.backbone`"
         )
     number = fitting[-1]
     return (
-        f"Try compute.accumulation={share // number}: {number} image{'s' if number > 1 else ''} at a time, about "
+        f"Try `compute.accumulation={share // number}`: {number} image{'s' if number > 1 else ''} at a time, about "
         f"{_size(fixed + number * per_image)} {there_is}, the same optimisation. A batch that small is another: "
-        f"--batch-size {number * num_processes}"
+        f"`training.batch_size={number * num_processes}`"
     )
 
 

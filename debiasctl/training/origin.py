@@ -85,7 +85,7 @@ def check_plugins(run: Run, spec: RunSpec) -> None:
                 )
             if choice.version not in (None, record.version):
                 _LOG.warning(
-                    "note: %s '%s' was of %s when run '%s' began and is of %s now",
+                    "%s '%s' was of %s when run '%s' began and is of %s now",
                     kind.removesuffix("s"), choice.name, begun, run.name, now,
                 )  # fmt: skip
 

@@ -134,7 +134,7 @@ def _initial(spec: RunSpec, init_from: Run | None) -> tuple[RunSpec, Callable[[n
         if described["sha256"] != stated.sha256:
             raise UsageError(
                 f"the spec starts from the {stated.weights} weights of run '{stated.run}' at step {stated.step}, and "
-                "these are others now (by their SHA-256). Restore them, or choose anew: --init-from RUN"
+                "these are others now (by their SHA-256). Restore them, or choose again: `init_from=RUN`"
             )
     training = spec.training.model_copy(update={"init_from": InitFromSection(**described)})
 
@@ -205,9 +205,9 @@ def _only_trainer(run: Run, accelerator: Accelerator) -> Iterator[None]:
 def _note_changed_course(training: Training) -> None:
     """Say what depends on how many steps there are to be."""
     if training.spec.optimizer.decay != "none":
-        _LOG.warning("note: the learning rate decays towards the last step; with this one its course changes")
+        _LOG.warning("the learning rate decays towards the last step; with this one its course changes")
     if training.objective.varies:
-        _LOG.warning("note: the weighting changes towards the last step; with this one its course changes")
+        _LOG.warning("the weighting changes towards the last step; with this one its course changes")
 
 
 def _extended(run: Run, spec: RunSpec, steps: int | None) -> RunSpec:
@@ -219,7 +219,7 @@ def _extended(run: Run, spec: RunSpec, steps: int | None) -> RunSpec:
         raise UsageError(
             f"run '{run.name}' is at step {reached} of {spec.training.steps}: there is nothing to do for "
             f"{budget} steps. Give a larger budget, for example: "
-            f"debiasctl train --resume {run.name} --steps {2 * reached or 1000}"
+            f"`resume({run.name!r}, steps={2 * reached or 1000})`"
         )
     if budget < spec.training.steps:
         raise UsageError(
@@ -241,7 +241,7 @@ def _note_lost_checkpoint(run: Run) -> None:
     reached, last = run.status().step, (run.checkpoint_steps() or [0])[-1]
     if reached > last:
         _LOG.warning(
-            "note: run '%s' has been at step %d, and its last whole checkpoint is of step %d", run.name, reached, last
+            "run '%s' has been at step %d, and its last whole checkpoint is of step %d", run.name, reached, last
         )
 
 

@@ -50,7 +50,7 @@ def build_objective(spec: RunSpec) -> Objective:
     )
     warning = objective.warning()
     if warning:
-        _LOG.warning("note: %s", warning)
+        _LOG.warning("%s", warning)
     return objective
 
 

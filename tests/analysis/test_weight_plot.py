@@ -14,7 +14,8 @@ from matplotlib.figure import Figure
 from debiasctl.analysis.weight_curves import WeightCurves, weight_curves
 from debiasctl.analysis.weight_plot import MAX_CURVES, plot_weights
 from debiasctl.errors import DebiasctlError, UsageError
-from debiasctl.reporting.style import FORMATS, check_picture
+from debiasctl.files import check_file
+from debiasctl.reporting.style import FORMATS
 
 ZERO = "linear:zero_terminal_snr=true"
 NAMES = ("constant", "debiased", "min-snr:gamma=2")
@@ -151,8 +152,10 @@ def test_ten_curves_can_be_told_apart_and_no_more(figures: list[Figure], tmp_pat
 
 @pytest.mark.parametrize("name", ["a.jpg", "a.pdf", "a", ".png", "a.png.txt"])
 def test_other_endings_are_refused(name: str) -> None:
-    with pytest.raises(UsageError, match=re.escape(f"--out {name}: the ending says what is drawn; choose one of .png")):
-        check_picture(Path(name), option="--out")
+    with pytest.raises(
+        UsageError, match=re.escape(f"`out={name}`: the ending says what is written; choose one of .png")
+    ):
+        check_file(Path(name), argument="out", endings=FORMATS)
 
 
 @pytest.mark.parametrize("ending", FORMATS)

@@ -123,7 +123,7 @@ def _drawn_again(path: Path) -> bytes:
         (["--variance", "learned"], "--variance learned: this run's model has none"),
         (["--variance", "fixed-smal"], "Did you mean 'fixed-small'?"),
         (["--num", "297"], "--num 297: choose from 2 to 296"),
-        (["--plot", "terms.gif"], "--plot terms.gif: the ending says what is drawn"),
+        (["--plot", "terms.gif"], "--plot terms.gif: the ending says what is written"),
         (["--weights", "last"], "--weights last"),
         (["--checkpoint", "77"], "run 'plain' has no checkpoint '77'"),
     ],

@@ -111,7 +111,7 @@ def test_export_and_import(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
     make_run("a")
     monkeypatch.chdir(tmp_path)
     assert call("export", "a").stdout == f"{tmp_path / 'a.tar'}\n"
-    with pytest.raises(UsageError, match="--force"):
+    with pytest.raises(UsageError, match="`force=True`"):
         call("export", "a")
     call("export", "a", "--force")
     (tmp_path / "folder").mkdir()

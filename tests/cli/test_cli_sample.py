@@ -120,7 +120,7 @@ def test_a_place_that_cannot_be_written(name: str, evaluated: Path, tmp_path: Pa
     [
         (["nothing"], 2, "there is no run 'nothing'"),
         (["a/../x"], 2, "is not a run's folder"),
-        (["colour"], 2, "'colour' is the beginning of several runs' names: colour-a, colour-b"),
+        (["colour"], 2, "'colour' is a prefix of several runs' names: colour-a, colour-b"),
         (["a", "--sampler", "dpm"], 2, "unknown sampler 'dpm'"),
         (["a", "--sampler", "ddim:eta=2"], 2, "eta"),
         (["a", "--steps", "1001"], 2, "choose from 1 to 1000"),
@@ -157,7 +157,7 @@ def test_ctrl_c_while_sampling_is_exit_code_130(evaluated: Path, monkeypatch: py
         raise KeyboardInterrupt
 
     monkeypatch.setattr("debiasctl.sampling.drawing.Drawer.batch", interrupt)
-    assert error_of("sample", "a", *DRAW, code=130) == "interrupted: drawn 0 of 5; the same command goes on\n"
+    assert error_of("sample", "a", *DRAW, code=130) == "interrupted: drawn 0 of 5; repeat it to resume\n"
 
 
 def test_learning_shows_in_the_samples() -> None:

@@ -123,7 +123,7 @@ def test_zero_terminal_snr() -> None:
         (["table", "--normalize", "max"], "--normalize max: choose mean or none"),
         (
             ["plot", "--out", "weights.jpg"],
-            "--out weights.jpg: the ending says what is drawn; choose one of .png, .svg",
+            "--out weights.jpg: the ending says what is written; choose one of .png, .svg",
         ),
         (["plot", *NAMES[:5], *(f"p2:k={k}" for k in range(1, 7))], "11 weightings cannot be told apart in one plot"),
         (["plot", "--schedule", ZERO], "eps-prediction cannot be used on a schedule with zero terminal SNR"),

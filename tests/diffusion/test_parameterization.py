@@ -238,7 +238,7 @@ def test_eps_and_edm_are_refused_where_the_last_snr_is_zero(name: str, predictio
     with pytest.raises(UsageError) as caught:
         Parameterization(prediction, make(name, True))
     assert f"{prediction}-prediction cannot be used on a schedule with zero terminal SNR" in str(caught.value)
-    assert "--prediction v or x0" in str(caught.value)
+    assert "`prediction=v` or x0" in str(caught.value)
     check_prediction(prediction, make(name, False))
 
 

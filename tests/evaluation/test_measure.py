@@ -70,7 +70,7 @@ def test_which_direction_is_better(photos):
     "metrics, message",
     [
         (["fd_locall"], "Did you mean 'fd_local'"),
-        (["fid"], "metric 'fid' needs --features inception; in features 'local' it is 'fd_local'"),
+        (["fid"], "metric 'fid' needs `features=inception`; in features 'local' it is 'fd_local'"),
         (["colour_fd"], "RGB images"),
         ([], "no metric"),
     ],

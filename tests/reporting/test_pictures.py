@@ -17,14 +17,18 @@ def random_images(count: int, channels: int, size: int) -> torch.Tensor:
 # small images are enlarged by a whole factor, to about 48 pixels
 @pytest.mark.parametrize("size, factor", [(8, 6), (16, 3), (32, 2), (48, 1), (100, 1)])
 @pytest.mark.parametrize("channels", [1, 3])
-def test_every_tile_stands_in_its_place_on_white(channels: int, size: int, factor: int) -> None:
-    images = random_images(5, channels, size)
+@pytest.mark.parametrize("count, columns", [(1, 1), (2, 2), (5, 3)])  # ⌈√5⌉ columns
+def test_every_tile_stands_in_its_place_on_white(
+    count: int, columns: int, channels: int, size: int, factor: int
+) -> None:
+    images = random_images(count, channels, size)
     grid = make_grid(images)
     step = size * factor + 2
-    assert grid.shape == (channels, 2 * step + 2, 3 * step + 2)  # ⌈√5⌉ columns
+    assert grid.dtype == torch.uint8
+    assert grid.shape == (channels, -(-count // columns) * step + 2, columns * step + 2)
     white = torch.ones(grid.shape, dtype=torch.bool)
-    for index in range(5):
-        top, left = 2 + index // 3 * step, 2 + index % 3 * step
+    for index in range(count):
+        top, left = 2 + index // columns * step, 2 + index % columns * step
         tile = grid[:, top : top + size * factor, left : left + size * factor]
         for row in range(factor):
             for column in range(factor):
@@ -72,7 +76,7 @@ def test_an_empty_folder_may_be_filled_and_no_other(tmp_path: Path) -> None:
     assert (tmp_path / "empty" / "0.png").is_file()
     (tmp_path / "file").write_text("x")
     for taken in ("empty", "file"):
-        with pytest.raises(UsageError, match=f"{taken} exists and is not empty"):
+        with pytest.raises(UsageError, match=f"{taken}` exists and is not empty"):
             save_folder(tmp_path / taken, random_images(1, 1, 8), None, num=1, classes=())
     assert (tmp_path / "file").read_text() == "x"
 

@@ -132,7 +132,7 @@ def test_export_to_another_suffix_is_refused(run: Run, tmp_path: Path, out: str)
 def test_export_replaces_only_when_told_to(run: Run, tmp_path: Path) -> None:
     out = tmp_path / "a.tar"
     out.write_text("precious")
-    with pytest.raises(UsageError, match=r"already exists.*--force"):
+    with pytest.raises(UsageError, match=r"already exists.*`force=True`"):
         export_run(run, out)
     assert out.read_text() == "precious"
     export_run(run, out, force=True)
@@ -373,7 +373,7 @@ def test_absurd_declared_size_is_refused(tmp_path: Path, size: int) -> None:
     member.size = size
     with open(tmp_path / "a.tar", "wb") as stream:
         stream.write(member.tobuf(tarfile.GNU_FORMAT) + bytes(10_240))
-    with pytest.raises(ArchiveError, match="goes on beyond its end"):
+    with pytest.raises(ArchiveError, match="reaches beyond its end"):
         import_run(tmp_path / "a.tar")
 
 
@@ -404,7 +404,7 @@ def test_taken_name_is_refused(run: Run, tmp_path: Path) -> None:
     append_metrics(run, [{"step": 2}])
     archive = export_run(run, tmp_path / "a.tar")
     before = contents(run.path)
-    with pytest.raises(RunNameError, match=r"'a' already exists.*--name"):
+    with pytest.raises(RunNameError, match=r"'a' already exists.*`name=NAME`"):
         import_run(archive)
     assert contents(run.path) == before
     assert [summary.name for summary in list_runs()] == store_entries() == ["a"]

@@ -67,7 +67,7 @@ def whole(run: Run) -> Tensor:
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_what_was_interrupted_goes_on(run: Run, whole: Tensor, drawn: list[int], number: int) -> None:
     before = signal.getsignal(number)
-    with pytest.raises(Interrupted, match="drawn 8 of 12; the same command goes on") as stopped:
+    with pytest.raises(Interrupted, match="drawn 8 of 12; repeat it to resume") as stopped:
         draw(run, batch_size=4, on_progress=stop_after(8, number))
     assert stopped.value.exit_code == 128 + number
     assert signal.getsignal(number) == before
@@ -212,13 +212,13 @@ def test_the_batch_is_halved_where_memory_runs_out(
     sizes = run_out(monkeypatch, most=4, error=error)
     images = draw(run).images
     assert sizes == [12, 8, 4, 4, 4]
-    assert "going on with 4 images at a time" in caplog.text
+    assert "continuing with 4 images at a time" in caplog.text
     assert (images.int() - whole.int()).abs().max() <= 1
 
 
 def test_a_batch_size_that_was_asked_for_is_not_changed(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     run_out(monkeypatch, most=4, error=MemoryError())
-    with pytest.raises(RunError, match=r"with --batch-size 8\. Choose a smaller one, or --batch-size auto"):
+    with pytest.raises(RunError, match=r"with `batch_size=8`\. Choose a smaller one, or leave `batch_size` out"):
         draw(run, batch_size=8)
 
 

@@ -175,7 +175,7 @@ def test_damaged_samples_are_reported_and_not_overwritten(run: Run, harm: str) -
          "flip": data[:middle] + bytes([data[middle] ^ 0xFF]) + data[middle + 1 :]}[harm]
     )  # fmt: skip
     harmed = file.read_bytes()
-    with pytest.raises(RunError, match=r"the samples in .* are damaged .*Remove that folder to draw them anew"):
+    with pytest.raises(RunError, match=r"the samples in .* are damaged .*Remove that folder to draw them again"):
         draw(run)
     assert file.read_bytes() == harmed
     shutil.rmtree(folder)
@@ -267,5 +267,5 @@ def test_what_cannot_be_meant(run: Run, changes: dict, error: type, message: str
 
 def test_a_spec_that_does_not_say_what_the_data_were(run: Run) -> None:
     spec = run.spec().model_copy(update={"content": None})
-    with pytest.raises(RunError, match=r"run 'run': its spec.json does not say what its data were"):
+    with pytest.raises(RunError, match=r"run 'run': its spec.json does not describe its data"):
         sample(run, spec, request(run), device=CPU, batch_size=2)

@@ -306,7 +306,7 @@ def test_settings(text: str, settings: dict[str, Any]) -> None:
 def test_settings_that_cannot_be_read(text: str) -> None:
     with pytest.raises(SpecError) as caught:
         parse_setting(text)
-    assert f"--set '{text}': write section.field=value" in str(caught.value)
+    assert f"setting '{text}': write section.field=value" in str(caught.value)
 
 
 @pytest.mark.parametrize("text", ["optimizer.betas=[0.9,0.99", "optimizer.lr="])
@@ -500,7 +500,7 @@ def test_what_a_spec_file_spells_out_gives_way_where_it_has_no_effect(
     asked = [parse_setting(text) for text in settings]
     spec, _ = resolve_spec(asked, location, file=file)
     assert [record.message for record in caplog.records] == [
-        f"note: not taken from the spec file, as they do not fit the other settings: {', '.join(reset)}"
+        f"not taken from the spec file, as they do not fit the other settings: {', '.join(reset)}"
     ] * bool(reset)
     for path in reset:
         section, name = path.split(".")

@@ -188,7 +188,7 @@ def test_what_ends_training_comes_before_what_failed_in_the_background(
 
     with pytest.raises(TrainingError, match="not finite"):
         stop()
-    assert "note: the disk is full" in caplog.text
+    assert "the disk is full" in caplog.text
 
 
 def test_whatever_ends_training_waits_for_the_write(run: Run, training: Training, gate: threading.Event) -> None:
@@ -327,7 +327,7 @@ def test_damage_is_told_of_and_the_checkpoint_before_taken(
         "checkpoint 3 of run 'run' is damaged (state.pt differs from its checksum)",
         "checkpoint 2 of run 'run' is damaged (model.safetensors differs from its checksum)",
     ]
-    assert all("Going on from checkpoint 1, and writing it anew" in text for text in told)
+    assert all("Resuming from checkpoint 1, and writing it again" in text for text in told)
     assert run.checkpoint_steps() == [1, 2, 3]  # nothing is deleted
     (run.checkpoint_path(1) / "manifest.json").write_text("[]")
     with pytest.raises(CheckpointError) as caught:

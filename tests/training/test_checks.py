@@ -86,7 +86,9 @@ def test_a_process_has_an_image_for_each_part(
         return
     with pytest.raises(UsageError) as caught:
         check_sharing(spec, processes, resumed=resumed)
-    assert ("--batch-size" in str(caught.value) or "--accumulation" in str(caught.value)) == (resumed is None)
+    assert any(f"`{name}" in str(caught.value) for name in ("training.batch_size", "compute.accumulation")) == (
+        resumed is None
+    )
 
 
 @pytest.mark.parametrize("mode", [[], ["--dry-run"], ["--processes", "2"]])

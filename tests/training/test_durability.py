@@ -152,7 +152,7 @@ def test_a_damaged_last_checkpoint_leads_back_to_the_one_before_and_to_the_same_
         run.update_status(state="training")  # as if it had been killed
         outcome = debiasctl("train", "--resume", "run")
         assert outcome.code == 0, (damage, outcome.err)
-        found = re.search(r"note: checkpoint 6 of run 'run' is damaged .*Going on from checkpoint 3", caplog.text)
+        found = re.search(r"checkpoint 6 of run 'run' is damaged .*Resuming from checkpoint 3", caplog.text)
         assert found, damage
         assert str(path.parent) in found[0]
         caplog.clear()
@@ -185,7 +185,7 @@ def test_a_finished_run_whose_last_checkpoint_is_damaged_trains_the_rest_again(
     run = train("run", make_spec())
     (run.checkpoint_path(6) / "ema.safetensors").write_bytes(b"")
     assert resume(run, steps=steps) == [4, 5, 6]
-    assert re.search(r"note: checkpoint 6 of run 'run' is damaged .*Going on from checkpoint 3", caplog.text)
+    assert re.search(r"checkpoint 6 of run 'run' is damaged .*Resuming from checkpoint 3", caplog.text)
     assert "its course changes" not in caplog.text
     assert_same_end(run, whole)
     with pytest.raises(UsageError, match="there is nothing to do"):

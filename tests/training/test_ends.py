@@ -9,6 +9,7 @@ import torch
 from accelerate import Accelerator
 from tiny import LOCATION, assert_same_end, make_spec, resume, train
 
+from debiasctl.cli.messages import with_options
 from debiasctl.compute.signals import StopSignals
 from debiasctl.errors import Interrupted, TrainingError
 from debiasctl.models.checkpoint_files import remove_leftovers
@@ -97,7 +98,9 @@ def test_a_signal_between_a_runs_creation_and_its_first_step_is_told(
         after = signal.signal(signal.SIGTERM, before)
     assert after == unhandled
     assert caught.value.exit_code == 143
-    assert str(caught.value).endswith("by SIGTERM; a checkpoint was written. Go on with: debiasctl train --resume run")
+    assert with_options(str(caught.value)).endswith(
+        "by SIGTERM; a checkpoint was written. Resume it: debiasctl train --resume run"
+    )
     monkeypatch.setattr(session, moment, original)
     run = find_run("run")
     assert run.status().state == "interrupted"

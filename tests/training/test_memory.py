@@ -39,7 +39,7 @@ def advice(
 
 def numbers(text: str) -> tuple[int, ...]:
     """(accumulation, images at a time, batch size) of the advice."""
-    match = re.search(r"accumulation=(\d+): (\d+) images? at a time, .*--batch-size (\d+)", text)
+    match = re.search(r"`compute\.accumulation=(\d+)`: (\d+) images? at a time, .*`training\.batch_size=(\d+)`", text)
     assert match, text
     return tuple(map(int, match.groups()))
 

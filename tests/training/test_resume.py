@@ -50,7 +50,9 @@ def test_a_signal_leaves_a_checkpoint_and_resuming_ends_the_same(number: int, co
     spec = make_spec(training__steps=8, training__log_every=3, model__backbone=DROPOUT)  # 5: amid a logged mean
     whole = train("whole", spec)
     handlers = signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)
-    with pytest.raises(Interrupted, match=rf"stopped at step {step} of 8 by {number.name}.*--resume stopped") as caught:
+    with pytest.raises(
+        Interrupted, match=rf"stopped at step {step} of 8 by {number.name}.*`resume\('stopped'\)`"
+    ) as caught:
         train("stopped", spec, stop_at(step, number))
     assert caught.value.exit_code == code
     assert (signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)) == handlers

@@ -34,8 +34,9 @@ _ARCHIVE = "cifar-10-python.tar.gz"
 class CIFAR10:
     """60,000 colour photographs of 32x32 pixels in ten classes (Krizhevsky, 2009): 50,000 to train on, 10,000 held out.
 
-    Found under --data-dir or in the cache as torchvision lays it out (cifar-10-batches-py), otherwise unpacked from
-    cifar-10-python.tar.gz or downloaded into the cache. Every file's MD5 is checked before it is read.
+    Found in the data folder (DEBIASCTL_DATA) or in the cache as torchvision lays it out (cifar-10-batches-py),
+    otherwise unpacked from cifar-10-python.tar.gz or downloaded into the cache. Every file's MD5 is checked before it
+    is read.
     """
 
     class Options(PluginOptions):

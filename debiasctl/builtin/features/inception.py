@@ -71,7 +71,7 @@ class Inception:
         """
         if data.info.channels not in (1, 3):
             raise EvaluationError(
-                f"Inception-v3 sees grey or RGB images; these have {data.info.channels} channels. Use --features pixels"
+                f"Inception-v3 sees grey or RGB images; these have {data.info.channels} channels. Use `features=pixels`"
             )
         path, _ = WEIGHTS.obtain(cache_dir, self.options.weights)
         return PreparedInception(path, resize=self.options.resize, device=device)

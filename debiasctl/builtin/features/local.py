@@ -37,7 +37,7 @@ class Local:
 
     labelled = True
     name: ClassVar[str] = "local"
-    otherwise: ClassVar[str] = "--features local-ssl or pixels"
+    otherwise: ClassVar[str] = "`features=local-ssl` or pixels"
 
     class Options(PluginOptions):
         """Options of the local classifier."""

@@ -22,7 +22,7 @@ class LocalSSL(Local):
 
     labelled = False
     name: ClassVar[str] = "local-ssl"
-    otherwise: ClassVar[str] = "--features pixels"
+    otherwise: ClassVar[str] = "`features=pixels`"
 
     def task(self, data: LoadedDataset) -> LoadedDataset:
         """The images in four rotations, and which of them it is as the class."""

@@ -68,7 +68,7 @@ class Model:
         if options.guidance != 1 and (labels is None or denoiser.null_label is None):
             raise UsageError(
                 f"guidance={options.guidance:g} needs a model that knows classes and was trained without them now and "
-                "then (train --set model.label_dropout=0.1). Leave guidance out for this one"
+                "then (train with `model.label_dropout=0.1`). Leave guidance out for this one"
             )
         self.process = DiffusionProcess(denoiser.alphas_cumprod)
         self._denoiser, self._options, self._labels = denoiser, options, labels

@@ -33,7 +33,7 @@ class DDPM(GridSampler):
             estimate = model(x, now)
             if self.options.variance == "learned" and estimate.variance_fraction is None:
                 raise UsageError(
-                    "ddpm:variance=learned needs a model trained with --set model.learned_variance=true; "
+                    "ddpm:variance=learned needs a model trained with `model.learned_variance=true`; "
                     "for this one choose variance=fixed-small or fixed-large"
                 )
             small, large = posterior_variance(now, after), beta(now, after)

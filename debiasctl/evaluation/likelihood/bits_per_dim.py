@@ -170,7 +170,7 @@ def ode_bits(model: Model, method: Ode, *, draws: Draws, on_progress: OnProgress
     if process.snr[-1] == 0:
         nfe += draws.num * _EVALUATIONS  # Heun's two, at the end of the finer and of the coarser solution
     if figure["discretisation"] > figure["se"]:
-        notes.append("the integrator's error is larger than the standard error: raise --steps")
+        notes.append("the integrator's error is larger than the standard error: raise `steps`")
     return {"nfe": nfe, "metrics": {"ode_bits_per_dim": figure}, "terms": [], "notes": notes}
 
 
@@ -203,5 +203,5 @@ def _mean(bits: Tensor) -> dict[str, float]:
 
 def _finite(bits: Tensor) -> Tensor:
     if not bool(torch.isfinite(bits).all()):
-        raise EvaluationError("the likelihood is not finite. Use another checkpoint, or --weights raw")
+        raise EvaluationError("the likelihood is not finite. Use another checkpoint, or `weights=raw`")
     return bits

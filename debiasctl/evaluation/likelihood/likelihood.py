@@ -47,14 +47,14 @@ def bound_method(spec: RunSpec, *, terms: str, variance: str | None) -> Bound:
     """
     process = build_parameterization(spec).process
     if terms != "all" and not terms.isdecimal():
-        raise UsageError(f"--terms '{terms}': give all, or a number of timesteps from 2 to {process.num_timesteps}")
+        raise UsageError(f"`terms` '{terms}': give all, or a number of timesteps from 2 to {process.num_timesteps}")
     num_terms = process.num_timesteps if terms == "all" else int(terms)
     strata(process, num_terms)
     chosen = variance or ("learned" if spec.model.learned_variance else "fixed-small")
     for known in VARIANCES:
         if chosen == known:
             if known == "learned" and not spec.model.learned_variance:
-                raise UsageError("--variance learned: this run's model has none. Choose fixed-small or fixed-large")
+                raise UsageError("`variance=learned`: this run's model has none. Choose fixed-small or fixed-large")
             return Bound(num_terms, known)
     raise UsageError(f"unknown variance '{chosen}'.{did_you_mean(chosen, VARIANCES)} Known: {', '.join(VARIANCES)}")
 
@@ -79,7 +79,7 @@ def make_requests(
     heldout = content_of(run, spec).num_heldout
     num = min(_IMAGES, heldout) if num is None else num
     if not 2 <= num <= heldout:
-        raise UsageError(f"--num {num}: choose from 2 to {heldout}, the images that are held out")
+        raise UsageError(f"`num={num}`: choose from 2 to {heldout}, the images that are held out")
     for method in methods:
         if isinstance(method, Ode):
             check_num_steps(method.num_steps)

@@ -107,7 +107,7 @@ def _why_unknown(name: str, known: Sequence[str], channels: Sequence[int], featu
         own = _feature_metrics(record.name)
         if name in own:
             here = " or ".join(f"'{_feature_metrics(kind)[own.index(name)]}'" for kind in feature_names)
-            return f"metric '{name}' needs --features {record.name}; in features {features} it is {here}."
+            return f"metric '{name}' needs `features={record.name}`; in features {features} it is {here}."
     return f"unknown metric '{name}' with features {features}.{did_you_mean(name, known)}"
 
 

@@ -44,7 +44,7 @@ class FixedReference(LoadedDataset):
         if dimension != features.dimension:
             raise EvaluationError(
                 f"the reference statistics have {dimension} dimensions and these features {features.dimension}: they "
-                "are not of one extractor. Choose the one that the statistics were made with: --features"
+                "are not of one extractor. Choose the one that the statistics were made with, by `features`"
             )
         return self.statistics
 

@@ -30,7 +30,7 @@ def open_images(path: Path, location: DataLocation) -> LoadedDataset:
 
 
 def open_reference(text: str, location: DataLocation) -> Source:
-    """What `--reference` names: a data set; else a file of statistics; else a folder, zip or npz of images.
+    """What a reference names: a data set; else a file of statistics; else a folder, zip or npz of images.
 
     Raises:
         UsageError: it names none of these; DataError, EvaluationError: it cannot be read.

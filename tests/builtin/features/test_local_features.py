@@ -145,7 +145,7 @@ def test_larger_colour_images_are_averaged_down(photos, tmp_path):
 def test_without_classes_it_says_what_to_use(digits, tmp_path, classes):
     info = dataclasses.replace(digits.info, classes=classes)
     data = LoadedDataset(info, ArraySplit(digits.train.array), ArraySplit(digits.heldout.array), "unlabelled")
-    with pytest.raises(UsageError, match="--features local-ssl or pixels"):
+    with pytest.raises(UsageError, match="`features=local-ssl` or pixels"):
         prepared(data, tmp_path)
 
 
@@ -159,7 +159,7 @@ def test_a_classifier_that_knows_nothing_is_refused(digits, tmp_path, no_trainin
     needed = (1 + counts.max().item() / counts.sum().item()) / 2
     with pytest.raises(EvaluationError) as caught:
         prepared(digits, tmp_path, steps=2, min_accuracy=None)
-    for part in (f"{accuracy:.1%}", f"needed: {needed:.1%}", "--features local-ssl or pixels", "local:steps="):
+    for part in (f"{accuracy:.1%}", f"needed: {needed:.1%}", "`features=local-ssl` or pixels", "local:steps="):
         assert part in str(caught.value)
     assert prepared(digits, tmp_path, steps=2, min_accuracy=accuracy).identity == features.identity
     with pytest.raises(EvaluationError):

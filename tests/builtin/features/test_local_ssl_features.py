@@ -68,4 +68,4 @@ def test_images_without_an_upside_are_refused(tmp_path, digits):
     )
     with pytest.raises(EvaluationError, match=r"always the most common class: 25\.0%; needed: 62\.5%") as caught:
         prepared(data, tmp_path, steps=20)
-    assert "Use --features pixels" in str(caught.value)
+    assert "Use `features=pixels`" in str(caught.value)

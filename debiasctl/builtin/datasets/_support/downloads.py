@@ -53,7 +53,7 @@ def not_found(name: str, *, files: Sequence[str], searched: Sequence[Path], exam
     """
     lines = [
         f"{name} is not on this machine and cannot be downloaded. Put these files into DIR/{example} and name DIR "
-        f"by --data-dir or DEBIASCTL_DATA: {', '.join(files)}",
+        f"by `data_dir` or DEBIASCTL_DATA: {', '.join(files)}",
         f"Looked in: {', '.join(map(str, searched))}",
         *notes,
     ]

@@ -70,7 +70,7 @@ class IdxDataset:
         if first != self.first_labels:
             raise DataError(
                 f"{files[_TRAIN][1]} is not {self.title}'s: its labels start {first} and not {self.first_labels}. "
-                f"Several data sets name their files alike; point --data-dir or DEBIASCTL_DATA at {self.title}'s"
+                f"Several data sets name their files alike; point `data_dir` or DEBIASCTL_DATA at {self.title}'s"
             )
         content_hash = hash_splits({"name": self.name, "classes": self.classes}, [train, heldout])
         info = DatasetInfo(_SIZE, 1, self.classes, len(train), len(heldout))

@@ -119,6 +119,6 @@ class WeightsFile:
 
     def _ways_on(self, path: Path) -> str:
         return (
-            f"Put the file {self.name} from {self.url}\nat {path}\nor name it: --feature-weights FILE; or measure in "
-            "other features: --features local (data with classes), local-ssl or pixels"
+            f"Put the file {self.name} from {self.url}\nat {path}\nor name it: `feature_weights=FILE`; or measure in "
+            "other features: `features=local` (data with classes), local-ssl or pixels"
         )

@@ -1,0 +1,113 @@
+"""The library names settings and functions; the command line says what to type."""
+
+import ast
+import logging
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from tiny import debiasctl, error_of
+
+import debiasctl.cli.app  # declares every option
+from debiasctl.cli.messages import _COMMANDS, with_options
+from debiasctl.cli.options import FLAGS, SETTINGS
+from debiasctl.cli.output import show_log
+from debiasctl.specs.sections import RunSpec
+
+ROOT = Path(debiasctl.cli.app.__file__).parents[1]
+
+
+@pytest.mark.parametrize(
+    "message, shown",
+    [
+        ("lower `optimizer.lr`, or wait", "lower optimizer.lr (--lr), or wait"),
+        ("`optimizer.lr=0.1` is much", "--lr 0.1 is much"),
+        ("set `optimizer.clip_grad_norm`", "set optimizer.clip_grad_norm"),
+        ("with `ema.kind=power`.", "with --set ema.kind=power."),
+        ("`training.init_from.weights=x`", "--set training.init_from.weights=x"),
+        ("leave `class_name` out", "leave --class out"),
+        ("`features=inception:resize=clean` or pixels", "--features inception:resize=clean or pixels"),
+        ("`compute.deterministic=true` and `force=True`", "--deterministic and --force"),
+        ("`resume('a-b', steps=12)`", "debiasctl train --resume a-b --steps 12"),
+        ("`train(PATH)`", "debiasctl train PATH"),
+        ("`evaluate('a b', checkpoint=3)`", "debiasctl evaluate 'a b' --checkpoint 3"),
+        ("`Weighting`, `class X(Weighting):`, `a b`", "`Weighting`, `class X(Weighting):`, `a b`"),
+        ("`resume(1 2)` and `resume(` are no calls", "`resume(1 2)` and `resume(` are no calls"),
+        ("one ` alone", "one ` alone"),
+    ],
+)  # fmt: skip
+def test_what_is_to_be_typed(message: str, shown: str) -> None:
+    assert with_options(message) == shown
+
+
+def test_every_setting_with_an_option_exists() -> None:
+    assert len(SETTINGS) == 15
+    for setting in SETTINGS.values():
+        assert is_setting(setting), setting
+
+
+def is_setting(text: str) -> bool:
+    section, _, field = text.partition(".")
+    model = RunSpec.model_fields.get(section)
+    return model is not None and field.partition(".")[0] in model.annotation.model_fields
+
+
+def messages() -> Iterator[tuple[str, str]]:
+    """Place and text of every string of the library that is no docstring, `X` for what is filled in."""
+    for path in sorted(ROOT.rglob("*.py")):
+        if "cli" in path.relative_to(ROOT).parts:
+            continue
+        tree = ast.parse(path.read_text(encoding="utf-8"))
+        documentation = {id(node.value) for node in ast.walk(tree) if isinstance(node, ast.Expr)}
+        inside = {id(part) for node in ast.walk(tree) if isinstance(node, ast.JoinedStr) for part in node.values}
+        for node in ast.walk(tree):
+            place = f"{path.relative_to(ROOT)}:{getattr(node, 'lineno', 0)}"
+            if isinstance(node, ast.JoinedStr):
+                parts = [str(part.value) if isinstance(part, ast.Constant) else "X" for part in node.values]
+                yield place, "".join(parts)
+            elif isinstance(node, ast.Constant) and isinstance(node.value, str) and not {id(node)} & (
+                documentation | inside
+            ):  # fmt: skip
+                yield place, node.value
+
+
+def test_the_library_names_no_option_of_the_command_line() -> None:
+    found = list(messages())
+    assert len(found) > 1000
+    ours = re.compile("(?<!pip install )--[a-z]")
+    assert [(place, text) for place, text in found if ours.search(text)] == []
+
+
+def test_what_the_library_names_can_be_typed() -> None:
+    """A setting, an argument or a function that a message names exists, so that none is renamed alone."""
+    named = [(place, inside) for place, text in messages() for inside in re.findall("`([^`\n]+)`", text)]
+    assert len(named) > 50
+    for place, inside in named:
+        name = re.split("[=(]", inside)[0]
+        known = name in _COMMANDS if "(" in inside else is_setting(name) if "." in name else name in FLAGS
+        assert known or name == "X", f"{place}: {inside}"
+        assert "`" not in with_options(f"`{inside}`") or name == "X", f"{place}: {inside}"
+
+
+def test_errors_notes_and_logs_say_what_to_type(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from debiasctl.cli.output import note
+    from debiasctl.errors import UsageError
+
+    def refuse(text: str) -> None:
+        raise UsageError("choose a smaller `training.batch_size`")
+
+    note("note: raise `steps`")
+    with monkeypatch.context() as patch:
+        patch.setattr(logging.root, "handlers", [])  # pytest's own keep the command from setting up its log
+        show_log()
+        logging.getLogger("debiasctl.training").warning("try `compute.accumulation=%d`", 2)
+        logging.getLogger("debiasctl.training").info("drawing")
+        logging.getLogger("elsewhere").warning("of theirs")
+    assert capsys.readouterr().err.splitlines() == [
+        "note: raise --steps", "note: try --accumulation 2", "drawing", "of theirs",
+    ]  # fmt: skip
+    monkeypatch.setattr("debiasctl.runs.store.find_run", refuse)
+    assert error_of("sample", "a", code=2) == "choose a smaller training.batch_size (--batch-size)\n"
