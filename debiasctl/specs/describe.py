@@ -21,7 +21,7 @@ class SectionDescription:
 
 
 def describe_spec(section: str | None = None) -> list[SectionDescription]:
-    """Every section in the order of the spec, or the one that is named; what stands in none is a section of its own.
+    """Every section in the order of the spec, or the one that is named; a setting in no section is one, at the end.
 
     Raises:
         UsageError: if there is no such section.
@@ -29,7 +29,8 @@ def describe_spec(section: str | None = None) -> list[SectionDescription]:
     fields = {field.name: field for field in describe_fields(RunSpec)}
     if section is not None and section not in fields:
         raise UsageError(f"unknown section '{section}'.{did_you_mean(section, fields)} Known: {', '.join(fields)}")
-    return [_describe(field) for name, field in fields.items() if section in (None, name)]
+    found = [_describe(field) for name, field in fields.items() if section in (None, name)]
+    return sorted(found, key=lambda one: one.settings[0].name == one.name)
 
 
 def _describe(field: FieldDescription) -> SectionDescription:
