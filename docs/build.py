@@ -1,4 +1,4 @@
-"""Compute the numbers in docs/weightings.md: python docs/build.py [--check] [--measure]
+"""Compute the numbers in docs/concepts/weightings.md: python docs/build.py [--check] [--measure]
 
 They stand between `<!-- computed: NAME -->` and `<!-- end -->`. With --check nothing is written, and the exit status is
 1 where a block is out of date. The block `gradient-variance` is measured, in some minutes, and only with --measure.
@@ -23,8 +23,8 @@ from debiasctl.diffusion.parameterization import Parameterization
 from debiasctl.diffusion.process import DiffusionProcess
 from debiasctl.diffusion.weighting import weight_in
 
-PAGE = Path(__file__).with_name("weightings.md")
-BENCHMARK = PAGE.parents[1] / "benchmarks" / "gradient_variance.py"
+PAGE = Path(__file__).with_name("concepts") / "weightings.md"
+BENCHMARK = PAGE.parents[2] / "benchmarks" / "gradient_variance.py"
 MEASURED = "gradient-variance"
 BLOCK = re.compile(r"(<!-- computed: (?P<name>[\w-]+) -->\n)(?P<body>.*?)(<!-- end -->)", re.DOTALL)
 

@@ -1,4 +1,4 @@
-"""docs/weightings.md: its numbers are those of the code, its formulas are the weightings', and its commands run."""
+"""The page on weightings: its numbers are those of the code, its formulas are the weightings', and its commands run."""
 
 import importlib.util
 import math
@@ -22,7 +22,8 @@ from debiasctl.diffusion.parameterization import Parameterization
 from debiasctl.diffusion.weighting import falling_slope, settle, weight_in
 
 ROOT = Path(__file__).parents[1]
-PAGE = (ROOT / "docs" / "weightings.md").read_text(encoding="utf-8")
+SOURCE = ROOT / "docs" / "concepts" / "weightings.md"
+PAGE = SOURCE.read_text(encoding="utf-8")
 # the options that a formula's letters stand for, where the page states their defaults
 LETTERS = {"k": 1.0, "γ": 5.0, "c": 1000.0, "p": 0.5, "σd": 0.5}
 OWN_LETTERS = {"p2": {"γ": 1.0}, "sigmoid": {"γ": math.exp(2)}, "sigmoid:measure=t": {"γ": math.exp(2)}}
@@ -220,7 +221,7 @@ def test_the_example_is_debiased_with_a_cap() -> None:
 def test_pictures_and_scripts_that_are_named_exist() -> None:
     named = re.findall(r"!\[[^]]*\]\(([^)]+)\)", PAGE)
     assert named
-    assert all((ROOT / "docs" / name).is_file() for name in named)
+    assert all((SOURCE.parent / name).is_file() for name in named)
 
 
 # ---------------------------------------------------------------- the measurement

@@ -11,7 +11,20 @@ import typer
 from typer.core import TyperGroup
 
 from debiasctl import __version__
-from debiasctl.cli import compare, doctor, ema, evaluate, launch, likelihood, plugins, runs, sample, train, weightings
+from debiasctl.cli import (
+    compare,
+    doctor,
+    ema,
+    evaluate,
+    launch,
+    likelihood,
+    plugins,
+    runs,
+    sample,
+    spec,
+    train,
+    weightings,
+)
 from debiasctl.cli.messages import with_options
 from debiasctl.compute.threads import wait_briefly
 from debiasctl.errors import DebiasctlError
@@ -84,6 +97,7 @@ app.command("doctor", epilog=doctor.EXAMPLES)(doctor.doctor)
 app.add_typer(runs.app, name="runs")
 app.add_typer(plugins.app, name="plugins")
 app.add_typer(weightings.app, name="weightings")
+app.add_typer(spec.app, name="spec")
 
 
 def main() -> NoReturn:

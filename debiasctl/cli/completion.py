@@ -28,3 +28,10 @@ def complete_plugin(kind: str) -> Callable[[str], list[str]]:
 def complete_any_plugin(incomplete: str) -> list[str]:
     """Plugin names of every kind."""
     return sorted({name for kind in registry.KINDS for name in complete_plugin(kind)(incomplete)})
+
+
+def complete_section(incomplete: str) -> list[str]:
+    """Sections of a run spec."""
+    from debiasctl.specs.sections import RunSpec
+
+    return [name for name in RunSpec.model_fields if name.startswith(incomplete)]

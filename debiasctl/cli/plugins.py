@@ -1,5 +1,6 @@
 """`debiasctl plugins`: what is installed, and what its options are."""
 
+from dataclasses import asdict
 from typing import Annotated, Any
 
 import typer
@@ -59,14 +60,15 @@ def describe(
 ) -> None:
     """Show what a plugin is, where it comes from, and its options with their defaults."""
     from debiasctl import registry
+    from debiasctl.registry.describe import describe_fields
 
     kind = registry.kind_named(kind)
     reference = registry.as_ref(name)
     name = reference.name
     record = registry.find(kind, name)
-    plugin = registry.load_object(record) if kind == "commands" else registry.load(kind, name)
+    plugin: Any = registry.load_object(record) if kind == "commands" else registry.load(kind, name)
     documentation = f"See: debiasctl {name} --help" if kind == "commands" else _documentation(plugin)
-    options = [] if kind == "commands" else _options(plugin)
+    options = [] if kind == "commands" else describe_fields(plugin.Options)
     description: dict[str, Any] = {
         "kind": kind,
         "name": name,
@@ -74,11 +76,11 @@ def describe(
         "version": record.version,
         "target": record.target,
         "documentation": documentation,
-        "options": options,
+        "options": [asdict(option) for option in options],
     }
     if reference.options and kind != "weightings":
         raise UsageError(f"'{reference}': only a weighting is shown with options of yours. Give the name: {name}")
-    if kind == "weightings" and (reference.options or not any(option["required"] for option in options)):
+    if kind == "weightings" and (reference.options or not any(option.required for option in options)):
         description |= {"reference": str(reference)} | _curve(str(reference))
     if as_json:
         print_json(description)
@@ -89,7 +91,7 @@ def describe(
     )
     print(f"\n{documentation}\n")
     if options:
-        cells = [[option["name"], option["type"], _default(option), option["description"]] for option in options]
+        cells = [[option.name, option.type, option.default_text, option.description] for option in options]
         print_table(["option", "type", "default", "meaning"], cells)
     else:
         print("It takes no options.")
@@ -133,48 +135,3 @@ def _documentation(plugin: type) -> str:
     import inspect
 
     return inspect.getdoc(plugin) or ""
-
-
-def _options(plugin: Any) -> list[dict[str, Any]]:
-    schema = plugin.Options.model_json_schema()
-    required = schema.get("required", [])
-    defaults = {
-        name: field.get_default(call_default_factory=True)
-        for name, field in plugin.Options.model_fields.items()
-        if not field.is_required()
-    }
-    return [
-        {
-            "name": name,
-            "type": _type(details),
-            "required": name in required,
-            "default": None if name in required else _jsonable(defaults[name]),
-            "description": details.get("description", ""),
-        }
-        for name, details in schema.get("properties", {}).items()
-    ]
-
-
-def _type(details: dict[str, Any]) -> str:
-    """A JSON schema's type in a few words, with its bounds."""
-    if "anyOf" in details:
-        return " or ".join(_type(choice) for choice in details["anyOf"])
-    if "enum" in details or "const" in details:
-        return "|".join(map(str, details.get("enum", [details.get("const")])))
-    if details.get("type") == "array":
-        inner = details.get("items") or (details.get("prefixItems") or [{}])[0]
-        return f"list of {_type(inner)}"
-    marks = {"minimum": ">=", "exclusiveMinimum": ">", "maximum": "<=", "exclusiveMaximum": "<"}
-    # pydantic before 2.11 writes a whole bound of a number with its ".0"
-    bounds = " ".join(f"{mark} {details[key]}".removesuffix(".0") for key, mark in marks.items() if key in details)
-    return f"{details.get('type', 'any')} {bounds}".strip()
-
-
-def _jsonable(value: Any) -> Any:
-    return list(value) if isinstance(value, tuple) else value
-
-
-def _default(option: dict[str, Any]) -> str:
-    import json
-
-    return "required" if option["required"] else json.dumps(option["default"])

@@ -12,7 +12,7 @@ from debiasctl.registry.refs import PluginRef, parse_ref
 class PluginChoice(BaseModel):
     """A plugin, every option of it, and the distribution that it came from."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+    model_config = ConfigDict(title="plugin", frozen=True, extra="forbid", allow_inf_nan=False)
 
     name: str = Field(description="the plugin's name")
     options: dict[str, Any] = Field(default_factory=dict, description="its options")

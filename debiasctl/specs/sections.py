@@ -18,7 +18,7 @@ _EMA_KINDS = {
 class Section(BaseModel):
     """Base of a spec's sections: frozen, unknown keys refused."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+    model_config = ConfigDict(title="section", frozen=True, extra="forbid", allow_inf_nan=False)
 
 
 class DataSection(Section):

@@ -41,6 +41,8 @@ SURFACE = {
     "plugins": "--help",
     "plugins list": "KIND --help --json",
     "plugins describe": "KIND NAME --help --json",
+    "spec": "--help",
+    "spec describe": "SECTION --help --json",
     "weightings": "--help",
     "weightings table": "[REF...] --csv --help --json --normalize --prediction --schedule",
     "weightings plot": "[REF...] --help --normalize --out --prediction --schedule --timesteps",
@@ -69,7 +71,7 @@ def test_the_surface_is_frozen() -> None:
     assert found == SURFACE
 
 
-@pytest.mark.parametrize("path", [path for path in SURFACE if path not in ("runs", "plugins", "weightings")])
+@pytest.mark.parametrize("path", [path for path in SURFACE if path not in ("runs", "plugins", "spec", "weightings")])
 def test_help_has_an_example(path: str) -> None:
     text = succeed(*path.split(), "--help").out
     assert "Example" in text

@@ -1,4 +1,4 @@
-"""Which way each metric moves when real images are spoilt: the signs that docs/evaluation.md explains."""
+"""Which way each metric moves when real images are spoilt: the signs that docs/concepts/evaluation.md explains."""
 
 import importlib.util
 import sys

@@ -1,0 +1,67 @@
+"""The fields of a pydantic model as people read them: the options of plugins and the settings of a spec."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from pydantic import BaseModel
+
+
+@dataclass(frozen=True)
+class FieldDescription:
+    """One field: `type` with its bounds, and `default` as JSON holds it, None where the field is required."""
+
+    name: str
+    type: str
+    required: bool
+    default: Any
+    description: str
+
+    @property
+    def default_text(self) -> str:
+        """The default as JSON writes it, or that there is none."""
+        return "required" if self.required else json.dumps(self.default, ensure_ascii=False)
+
+
+def describe_fields(model: type[BaseModel]) -> list[FieldDescription]:
+    """Every field of a model, in its order."""
+    schema = model.model_json_schema()
+    required = schema.get("required", [])
+    return [
+        FieldDescription(
+            name,
+            _type(details, schema.get("$defs", {})),
+            name in required,
+            _default(model, name),
+            details.get("description", ""),
+        )
+        for name, details in schema.get("properties", {}).items()
+    ]
+
+
+def _default(model: type[BaseModel], name: str) -> Any:
+    field = model.model_fields[name]
+    if field.is_required():
+        return None
+    value = field.get_default(call_default_factory=True, validated_data={})
+    if isinstance(value, BaseModel):
+        return value.model_dump(mode="json")
+    return list(value) if isinstance(value, tuple) else value
+
+
+def _type(details: Mapping[str, Any], definitions: Mapping[str, Any]) -> str:
+    """A JSON schema's type in a few words, with its bounds."""
+    if "$ref" in details:
+        return str(definitions[details["$ref"].rpartition("/")[2]]["title"])
+    if "anyOf" in details:
+        return " or ".join(_type(choice, definitions) for choice in details["anyOf"])
+    if "enum" in details or "const" in details:
+        return "|".join(map(str, details.get("enum", [details.get("const")])))
+    if details.get("type") == "array":
+        inner = details.get("items") or (details.get("prefixItems") or [{}])[0]
+        return f"list of {_type(inner, definitions)}"
+    marks = {"minimum": ">=", "exclusiveMinimum": ">", "maximum": "<=", "exclusiveMaximum": "<"}
+    # pydantic before 2.11 writes a whole bound of a number with its ".0"
+    bounds = " ".join(f"{mark} {details[key]}".removesuffix(".0") for key, mark in marks.items() if key in details)
+    return f"{details.get('type', 'any')} {bounds}".strip()

@@ -1,0 +1,57 @@
+"""Every setting of a run spec, read from the spec's own sections: for `spec describe` and the documentation."""
+
+import inspect
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from typing import Any, get_args
+
+from debiasctl.errors import UsageError
+from debiasctl.registry.describe import FieldDescription, describe_fields
+from debiasctl.registry.messages import did_you_mean
+from debiasctl.specs.sections import RunSpec, Section
+
+
+@dataclass(frozen=True)
+class SectionDescription:
+    """One part of a spec: what it is about, and its settings under the names that `--set` takes."""
+
+    name: str
+    summary: str
+    settings: tuple[FieldDescription, ...]
+
+
+def describe_spec(section: str | None = None) -> list[SectionDescription]:
+    """Every section in the order of the spec, or the one that is named; a setting in no section is one, at the end.
+
+    Raises:
+        UsageError: if there is no such section.
+    """
+    fields = {field.name: field for field in describe_fields(RunSpec)}
+    if section is not None and section not in fields:
+        raise UsageError(f"unknown section '{section}'.{did_you_mean(section, fields)} Known: {', '.join(fields)}")
+    found = [_describe(field) for name, field in fields.items() if section in (None, name)]
+    return sorted(found, key=lambda one: one.settings[0].name == one.name)
+
+
+def _describe(field: FieldDescription) -> SectionDescription:
+    models = _sections_in(RunSpec.model_fields[field.name].annotation)
+    if not models:
+        return SectionDescription(field.name, field.description, (field,))
+    summary = " ".join(inspect.cleandoc(models[0].__doc__ or "").partition("\n\n")[0].split())
+    return SectionDescription(field.name, summary, tuple(_settings(field.name, models)))
+
+
+def _settings(path: str, models: list[type[Section]]) -> Iterator[FieldDescription]:
+    """The settings of a section under their full names; those of a section within it follow it."""
+    for model in models:
+        for field in describe_fields(model):
+            name = f"{path}.{field.name}"
+            yield replace(field, name=name)
+            yield from _settings(name, _sections_in(model.model_fields[field.name].annotation))
+
+
+def _sections_in(annotation: Any) -> list[type[Section]]:
+    """The sections in an annotation such as `Section` or `Section | None`."""
+    if isinstance(annotation, type) and issubclass(annotation, Section):
+        return [annotation]
+    return [model for part in get_args(annotation) for model in _sections_in(part)]

@@ -1,0 +1,124 @@
+"""Every metric of `debiasctl evaluate`: names and meanings from the catalogue, intervals from a measurement."""
+
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from debiasctl.api import ArraySplit, DatasetInfo, LoadedDataset, PreparedFeatures
+from debiasctl.evaluation.measure import measure
+from debiasctl.evaluation.metrics.catalogue import available_metrics, pixel_names
+
+from .markdown import code, table, text
+
+FEATURES = "FEATURES"  # stands for an extractor's name
+# what has to be there, by the name of the metric in FEATURES; a test holds that every metric of the catalogue is here
+NEEDS = {
+    "fd_FEATURES": "any features; a reference of images or of statistics",
+    "kd_FEATURES": "any features; reference images",
+    "sfd_FEATURES": "features with spatial features (`inception`)",
+    "is_FEATURES": "features with class probabilities (`inception`); no reference",
+    "precision": "any features; more than 5 images, and as many reference images",
+    "recall": "any features; more than 5 images, and as many reference images",
+    "density": "any features; more than 5 images, and as many reference images",
+    "coverage": "any features; more than 5 images, and as many reference images",
+    "nearest_train_gap": "any features; at least 100 held-out images",
+    "memorised_share": "any features; at least 100 held-out images, which are not copies of training images",
+    "spectrum_distance": "reference images of the same size",
+    "mean_shift_grey": "grey images",
+    "std_shift_grey": "grey images",
+    "mean_shift_r": "colour images",
+    "mean_shift_g": "colour images",
+    "mean_shift_b": "colour images",
+    "std_shift_r": "colour images",
+    "std_shift_g": "colour images",
+    "std_shift_b": "colour images",
+    "mean_shift_squared": "colour images",
+    "colour_fd": "colour images",
+}
+_NUM, _SIZE, _DIMENSION = 128, 8, 2
+
+
+def catalogue() -> dict[str, dict[str, Any]]:
+    """Every metric, with `inception`, its name in Inception's features where that is another."""
+    found: dict[str, dict[str, Any]] = {}
+    for channels in (1, 3):
+        info = DatasetInfo(_SIZE, channels, (), _NUM, _NUM)
+        general, inception = available_metrics(info, FEATURES), available_metrics(info, "inception")
+        for (name, described), other in zip(general.items(), inception, strict=True):
+            found.setdefault(name, {**described, "inception": other if other != name else None})
+    return found
+
+
+def with_intervals() -> set[str]:
+    """The metrics that have an interval, where there are images enough, found by measuring noise."""
+    found: set[str] = set()
+    for channels in (1, 3):
+        with TemporaryDirectory() as folder:
+            record = measure(
+                _noise(channels, seed=2), _data(channels), _Means(), feature_name=FEATURES, metrics=None,
+                cache_dir=Path(folder),
+            )  # fmt: skip
+        assert not record["unavailable"], record["unavailable"]
+        found |= {name for name, figure in record["metrics"].items() if figure["interval"]}
+    return found
+
+
+def page() -> str:
+    """The body of the page."""
+    known, intervals = catalogue(), with_intervals()
+    pixels = {*pixel_names(1), *pixel_names(3)}
+    parts = []
+    for heading, in_pixels in (("In features", False), ("Of the pixels", True)):
+        rows = [
+            [_names(name, one), one["better"], _interval(name, intervals), _meaning(name, one)]
+            for name, one in known.items()
+            if (name in pixels) == in_pixels
+        ]
+        parts += [f"## {heading}", table(["metric", "better", "interval", "meaning"], rows)]
+    return "\n\n".join(parts)
+
+
+def _names(name: str, described: dict[str, Any]) -> str:
+    other = described["inception"]
+    return code(name) + (f"; {code(other)} in `inception`" if other else "")
+
+
+def _meaning(name: str, described: dict[str, Any]) -> str:
+    quoted = f"'{FEATURES}'"
+    return f"{text(described['description'].replace(quoted, FEATURES))}. Needs {NEEDS[name]}"
+
+
+def _interval(name: str, intervals: set[str]) -> str:
+    return "95 %" if name in intervals else "none"
+
+
+class _Means(PreparedFeatures):
+    """An extractor with all that one can have, made of the means of an image's halves."""
+
+    identity = "0" * 64
+    dimension = _DIMENSION
+    details: dict[str, Any] = {}  # noqa: RUF012 - as the protocol has it
+
+    def __call__(self, images: Tensor) -> Tensor:
+        top, bottom = images.to(torch.float64).chunk(2, dim=2)
+        return torch.stack([top.mean(dim=(1, 2, 3)), bottom.mean(dim=(1, 2, 3))], dim=1)
+
+    def logits(self, images: Tensor) -> Tensor:
+        return self(images)
+
+    def spatial(self, images: Tensor) -> Tensor:
+        return self(images)
+
+
+def _noise(channels: int, *, seed: int) -> ArraySplit:
+    generator = torch.Generator().manual_seed(seed)
+    shape = (_NUM, channels, _SIZE, _SIZE)
+    return ArraySplit(torch.randint(0, 256, shape, generator=generator, dtype=torch.uint8))
+
+
+def _data(channels: int) -> LoadedDataset:
+    info = DatasetInfo(_SIZE, channels, (), _NUM, _NUM)
+    return LoadedDataset(info, _noise(channels, seed=0), _noise(channels, seed=1), "0" * 64)

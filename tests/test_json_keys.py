@@ -1,0 +1,109 @@
+"""The documented keys of the JSON outputs are those that the commands print, no more and no fewer."""
+
+import json
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import typer
+import yaml
+from tiny import OPTIONS, debiasctl
+
+from debiasctl.cli.app import app
+
+DOCUMENTED: dict[str, dict[str, Any]] = yaml.safe_load(
+    (Path(__file__).parents[1] / "docs" / "reference" / "json-keys.yaml").read_text(encoding="utf-8")
+)
+_TRAIN = [*OPTIONS, "--steps", "4", "--set", "ema.kind=power", "--set", "ema.snapshot_every=1"]
+_SAMPLE = ["--num", "512", "--steps", "2"]
+# every command with --json, in an order in which each finds what it needs; several calls show one output's variants
+CALLS = [
+    ("train", ["train", "digits", *_TRAIN, "--name", "a"]),
+    ("train", ["train", "digits", *_TRAIN, "--name", "b", "--seed", "1"]),
+    ("train --dry-run", ["train", "digits", *_TRAIN, "--dry-run"]),
+    ("sample", ["sample", "a", *_SAMPLE, "--out", "a.npz"]),
+    ("sample --same-noise", ["sample", "a", "b", "--num", "1", "--steps", "2,3", "--same-noise", "--out", "s.png"]),
+    ("ema", ["ema", "a", "--length", "0.055"]),
+    ("evaluate", ["evaluate", "a", "--num", "64", "--steps", "2"]),
+    ("evaluate", ["evaluate", "a", *_SAMPLE]),
+    ("evaluate", ["evaluate", "b", *_SAMPLE]),
+    ("evaluate", ["evaluate", "--samples", "a.npz", "--reference", "digits"]),
+    ("likelihood", ["likelihood", "a", "--num", "4", "--terms", "3", "--steps", "2"]),
+    ("compare", ["compare", "a", "b"]),
+    ("doctor", ["doctor"]),
+    ("runs list", ["runs", "list"]),
+    ("runs show", ["runs", "show", "a"]),
+    ("plugins list", ["plugins", "list"]),
+    ("plugins describe", ["plugins", "describe", "weightings", "min-snr"]),
+    ("weightings table", ["weightings", "table", "debiased"]),
+    ("spec describe", ["spec", "describe"]),
+]
+
+
+def commands_with_json(command: Any, name: str = "") -> Iterator[str]:
+    for part, inner in getattr(command, "commands", {}).items():
+        yield from commands_with_json(inner, f"{name} {part}".strip())
+    if any("--json" in parameter.opts for parameter in command.params):
+        yield name
+
+
+def paths(value: Any, path: str = "") -> Iterator[str]:
+    """Where everything in a JSON value lies, as json-keys.yaml writes it."""
+    if isinstance(value, dict) and value:
+        for key, inner in value.items():
+            yield from paths(inner, f"{path}.{key}" if path else key)
+    elif isinstance(value, list) and any(isinstance(one, dict) for one in value):
+        for one in value:
+            yield from paths(one, f"{path}[]") if isinstance(one, dict) else [path]
+    else:
+        yield path
+
+
+def pattern(key: str) -> re.Pattern[str]:
+    """What `key` stands for; varying keys may have dots in them."""
+    parts = re.split(r"(\*\*|\*)", key)
+    return re.compile("".join({"**": ".*", "*": r"[^\[\]]+?"}.get(part, re.escape(part)) for part in parts))
+
+
+@pytest.fixture(scope="module")
+def printed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, set[str]]]:
+    """By command, where everything lies that it prints."""
+    folder = tmp_path_factory.mktemp("json")
+    found: dict[str, set[str]] = {}
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("DEBIASCTL_HOME", str(folder / "home"))
+        patch.chdir(folder)
+        for name, arguments in CALLS:
+            outcome = debiasctl(*arguments, "--json")
+            assert outcome.code == 0, outcome.err
+            found.setdefault(name, set()).update(paths(json.loads(outcome.out)))
+        # a run that cannot be read is listed too
+        (folder / "home" / "runs" / "b" / "status.json").write_text("{", encoding="utf-8")
+        found["runs list"].update(paths(json.loads(debiasctl("runs", "list", "--json").out)))
+        yield found
+
+
+def test_every_command_with_json_is_documented_and_called() -> None:
+    known = set(commands_with_json(typer.main.get_command(app)))
+    assert {name.partition(" --")[0] for name in DOCUMENTED} == known
+    assert {name for name, _ in CALLS} == set(DOCUMENTED)
+
+
+@pytest.mark.parametrize("command", DOCUMENTED)
+def test_what_is_printed_is_documented(command: str, printed: dict[str, set[str]]) -> None:
+    patterns = [pattern(key) for key in DOCUMENTED[command]["keys"]]
+    assert sorted(path for path in printed[command] if not any(one.fullmatch(path) for one in patterns)) == []
+
+
+@pytest.mark.parametrize("command", DOCUMENTED)
+def test_what_is_documented_is_printed(command: str, printed: dict[str, set[str]]) -> None:
+    keys = DOCUMENTED[command]["keys"]
+    assert [key for key in keys if not any(pattern(key).fullmatch(path) for path in printed[command])] == []
+
+
+def test_the_page_can_be_written() -> None:
+    for entry in DOCUMENTED.values():
+        assert entry["about"].endswith(".")
+        assert all(str(meaning).strip() for meaning in entry["keys"].values())
