@@ -9,7 +9,8 @@ from debiasctl.errors import ComparisonError, UsageError
 from debiasctl.evaluation.uncertainty.intervals import SHARE_METHOD, Interval, Jackknife, difference_interval
 from debiasctl.registry.messages import did_you_mean
 from debiasctl.runs.store import Run
-from debiasctl.specs.sections import RunSpec
+from debiasctl.specs.files import flatten
+from debiasctl.specs.sections import MonitorSection, RunSpec
 
 _MEASURED = ("sampler", "steps", "num", "seed", "weights", "features")  # conditions that tables show
 _DESCRIPTIVE = ("provenance", "schema_version")  # sections that decide nothing of what is trained
@@ -102,24 +103,17 @@ def _notes(runs: Sequence[Run], checkpoints: Sequence[Sequence[int]]) -> list[st
 
 
 def spec_differences(specs: Sequence[RunSpec]) -> dict[str, list[Any]]:
-    """`section.field` -> the value in each spec, for fields that are not equal in all of them."""
-    flat = [_flatten(spec.model_dump(mode="json", exclude=set(_DESCRIPTIVE))) for spec in specs]
+    """`section.field` -> the value in each spec, for fields that are not equal in all of them; None: it has none."""
+    hidden: dict[str, bool | set[str]] = dict.fromkeys(_DESCRIPTIVE, True)
+    if any(spec.monitor is None for spec in specs):  # beside a run without one, what a monitor does is no difference
+        hidden["monitor"] = set(MonitorSection.model_fields) - {"every"}
+    flat = [flatten(spec.model_dump(mode="json", exclude=hidden)) for spec in specs]
     fields = list(dict.fromkeys(field for one in flat for field in one))
     return {
         field: [one.get(field) for one in flat]
         for field in fields
         if any(one.get(field) != flat[0].get(field) for one in flat[1:])
     }
-
-
-def _flatten(value: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    flat: dict[str, Any] = {}
-    for key, inner in value.items():
-        if isinstance(inner, Mapping) and inner:
-            flat |= _flatten(inner, f"{prefix}{key}.")
-        else:
-            flat[f"{prefix}{key}"] = inner
-    return flat
 
 
 def _evaluations(run: Run) -> list[dict[str, Any]]:

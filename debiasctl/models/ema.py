@@ -24,9 +24,9 @@ class EMA:
             raise ValueError("a half-life in images needs the batch's size")
         self.spec, self.batch_size = spec, batch_size
         self.network = _frozen_copy(network)
-        further = spec.lengths[1:] if spec.kind == "power" else ()
-        self.averages: dict[str, nn.Module] = {length_name(length): _frozen_copy(network) for length in further}
-        self._gammas = [gamma_of(length) for length in spec.lengths]
+        lengths = spec.lengths if spec.kind == "power" else ()
+        self.averages: dict[str, nn.Module] = {length_name(length): _frozen_copy(network) for length in lengths[1:]}
+        self._gammas = [gamma_of(length) for length in lengths]
 
     def decays(self, step: int) -> list[float]:
         """d_k of each average, the primary one first, after the optimizer's k-th step, k = `step` counted from 1."""

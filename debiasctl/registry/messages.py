@@ -24,15 +24,19 @@ def describe_errors(error: "ValidationError", model: "type[BaseModel]") -> str:
 
 
 def _describe(problem: Any, model: "type[BaseModel]") -> str:
-    location = [str(part) for part in problem["loc"]]
-    where = ".".join(location)
+    path, models = _located(model, problem["loc"])
+    where = ".".join(path)
     if problem["type"] == "extra_forbidden":
-        at = _model_at(model, location[:-1])
-        known = list(at.model_fields) if at else []
-        allowed = f" Known: {', '.join(known)}." if known else " It takes no options." if at else ""
-        return f"unknown option '{where}'.{did_you_mean(location[-1], known)}{allowed}"
+        known = list(dict.fromkeys(name for one in models for name in one.model_fields))
+        allowed = f" Known: {', '.join(known)}." if known else " It takes no options." if models else ""
+        return f"unknown option '{where}'.{did_you_mean(path[-1], known)}{allowed}"
     if problem["type"] == "missing":
         return f"option '{where}' is required"
+    if problem["type"] == "union_tag_invalid":
+        about = problem["ctx"]
+        allowed = " or ".join(about["expected_tags"].rsplit(", ", 1))
+        name = about["discriminator"].strip("'")
+        return f"{where}.{name}: input should be {allowed} (given: {about['tag']})"
     message = problem["msg"].removeprefix("Value error, ")
     message = message[0].lower() + message[1:]
     given = problem.get("input")
@@ -42,23 +46,27 @@ def _describe(problem: Any, model: "type[BaseModel]") -> str:
     return f"{where}: {message}{shown}" if where else message
 
 
-def _model_at(model: "type[BaseModel]", location: Sequence[str]) -> "type[BaseModel] | None":
-    """The model that stands at `location`, or None where there is no model."""
-    current: type[BaseModel] | None = model
-    for part in location:
-        if current is None:
-            return None
+def _located(model: "type[BaseModel]", location: Sequence[str | int]) -> "tuple[list[str], list[type[BaseModel]]]":
+    """A location without the tags of unions, and the models that may hold its last part."""
+    path: list[str] = []
+    holders, inner, of_union = [model], [model], False
+    for part in map(str, location):
+        if of_union:  # its tag, as pydantic counts it
+            of_union = False
+            continue
+        path.append(part)
+        holders = inner
         if not part.isdigit():  # an index into a list stays at the list's model
-            field = current.model_fields.get(part)
-            current = _model_in(field.annotation) if field else None
-    return current
+            field = next((one.model_fields[part] for one in holders if part in one.model_fields), None)
+            inner = _models_in(field.annotation) if field else []
+            of_union = field is not None and field.discriminator is not None
+    return path, holders
 
 
-def _model_in(annotation: Any) -> "type[BaseModel] | None":
-    """The model in an annotation such as `Model | None` or `tuple[Model, ...]`."""
+def _models_in(annotation: Any) -> "list[type[BaseModel]]":
+    """The models in an annotation such as `Model | None` or `tuple[Model, ...]`."""
     from pydantic import BaseModel
 
-    parts = get_args(annotation)
-    if parts:
-        return next(filter(None, map(_model_in, parts)), None)
-    return annotation if isinstance(annotation, type) and issubclass(annotation, BaseModel) else None
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return [annotation]
+    return [model for part in get_args(annotation) for model in _models_in(part)]

@@ -1,18 +1,14 @@
 """Run specs: everything that decides what a run trains, validated by pydantic and stored with the run."""
 
-from typing import Annotated, Literal, Self
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from debiasctl.api import ImageShape, Prediction
 from debiasctl.registry.choices import Plugin
 
-SCHEMA_VERSION = 1
-_EMA_KINDS = {
-    "decay": ("decay", "warmup"),
-    "half-life": ("half_life_images", "rampup_ratio"),
-    "power": ("lengths", "snapshot_every"),
-}
+SCHEMA_VERSION = 2
 
 
 class Section(BaseModel):
@@ -76,30 +72,40 @@ class OptimizerSection(Section):
     clip_grad_norm: float | None = Field(None, gt=0, description="largest norm of the gradient; null: not clipped")
 
 
-class EMASection(Section):
-    """The moving averages of the weights; `kind` decides which of the other settings count."""
+class DecayEMA(Section):
+    """A moving average of the weights that keeps a fixed share of itself at each step."""
 
-    kind: Literal["decay", "half-life", "power"] = Field(
-        "decay",
-        description="decay: a fixed share is kept; half-life: counted in images (2206.00364); power: lengths in "
-        "proportion to the training so far, with snapshots for reconstructing any other length (2312.02696)",
-    )
-    decay: float = Field(0.9999, ge=0, lt=1, description="decay: share of the old average kept at each step")
-    warmup: bool = Field(
-        True, description="decay: start with a short average: decay at step k at most (1 + k)/(10 + k)"
-    )
-    half_life_images: int = Field(500_000, ge=1, description="half-life: images until a weight counts half")
+    kind: Literal["decay"] = Field("decay", description="a fixed share is kept at each step")
+    decay: float = Field(0.9999, ge=0, lt=1, description="share of the old average kept at each step")
+    warmup: bool = Field(True, description="start with a short average: decay at step k at most (1 + k)/(10 + k)")
+
+
+class HalfLifeEMA(Section):
+    """A moving average of the weights whose half-life is counted in images (2206.00364)."""
+
+    kind: Literal["half-life"] = Field("half-life", description="the half-life is counted in images (2206.00364)")
+    half_life_images: int = Field(500_000, ge=1, description="images until a weight counts half")
     rampup_ratio: float | None = Field(
-        0.05, gt=0, description="half-life: at most this share of the images seen; null: no ramp-up"
+        0.05, gt=0, description="half-life at most this share of the images seen; null: no ramp-up"
+    )
+
+
+class PowerEMA(Section):
+    """Moving averages of the weights with lengths in proportion to the training so far (2312.02696)."""
+
+    kind: Literal["power"] = Field(
+        "power",
+        description="lengths in proportion to the training so far, with snapshots for reconstructing any other length "
+        "(2312.02696)",
     )
     lengths: tuple[Annotated[float, Field(ge=0.001, le=0.28)], ...] = Field(
         (0.05, 0.10),
         min_length=1,
-        description="power: standard deviations of the averages in time, over the time of training; the first is "
-        "what is measured in training and what 'ema' means elsewhere",
+        description="standard deviations of the averages in time, over the time of training; the first is what is "
+        "measured in training and what 'ema' means elsewhere",
     )
     snapshot_every: int | None = Field(
-        None, ge=1, description="power: steps between the snapshots kept of all lengths; null: at checkpoints"
+        None, ge=1, description="steps between the snapshots kept of all lengths; null: at checkpoints"
     )
 
     @model_validator(mode="after")
@@ -109,6 +115,9 @@ class EMASection(Section):
         if any(round(length, 6) != length for length in self.lengths):
             raise ValueError("ema.lengths: give at most 6 decimals")
         return self
+
+
+EMASection = Annotated[DecayEMA | HalfLifeEMA | PowerEMA, Field(discriminator="kind")]
 
 
 class InitFromSection(Section):
@@ -164,7 +173,7 @@ class ComputeSection(Section):
 class MonitorSection(Section):
     """What is drawn and measured in the course of training, with the averaged weights; it changes nothing of it."""
 
-    every: int | None = Field(None, ge=1, description="images seen from one evaluation to the next; null: none")
+    every: int = Field(ge=1, description="images seen from one evaluation to the next")
     num: int = Field(256, ge=2, description="images drawn for the metrics")
     grid: int = Field(
         16, ge=0, description="of these, images in the grid (all, where they are fewer): always from the same noise"
@@ -197,19 +206,24 @@ class ProvenanceSection(Section):
 class RunSpec(Section):
     """Everything that decides what a run trains."""
 
-    schema_version: Literal[1] = Field(1, description="version of this schema")
+    schema_version: Literal[2] = Field(2, description="version of this schema")
     data: DataSection
     model: ModelSection = ModelSection()
     diffusion: DiffusionSection = DiffusionSection()
     loss: LossSection = LossSection()
     optimizer: OptimizerSection = OptimizerSection()
-    ema: EMASection = EMASection()
+    ema: EMASection = Field(DecayEMA(), description="moving averages of the weights, by their kind")
     training: TrainingSection = TrainingSection()
     compute: ComputeSection = ComputeSection()
-    monitor: MonitorSection = MonitorSection()
+    monitor: MonitorSection | None = Field(None, description="evaluations in the course of training; null: none")
     extensions: tuple[Plugin, ...] = Field((), description="extensions of training")
     content: ContentSection | None = Field(None, description="what was found in the data")
     provenance: ProvenanceSection = ProvenanceSection()
+
+    @field_validator("ema", mode="before")
+    @classmethod
+    def _kind_by_default(cls, ema: Any) -> Any:
+        return {"kind": "decay", **ema} if isinstance(ema, Mapping) else ema
 
 
 def embedded_classes(model: ModelSection, num_classes: int) -> int:

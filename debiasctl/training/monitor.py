@@ -30,17 +30,15 @@ class Monitor:
             UsageError: the sampling steps do not fit the schedule; EvaluationError: the features cannot be had.
         """
         self.training, self.data = training, data
+        assert training.spec.monitor is not None, "a monitor watches what a spec asks for"
         self.spec = training.spec.monitor
         self._features: tuple[str, PreparedFeatures] | None = None
-        if self.spec.every is not None:
-            check_steps(self.spec.sampler, training.objective.process, self.spec.steps)
-            if training.accelerator.is_main_process:
-                self._prepared()
+        check_steps(self.spec.sampler, training.objective.process, self.spec.steps)
+        if training.accelerator.is_main_process:
+            self._prepared()
 
     def due(self, step: int) -> bool:
-        """Whether the step's images fill another `every` images; never, where nothing is asked for."""
-        if self.spec.every is None:
-            return False
+        """Whether the step's images fill another `every` images."""
         size = self.training.spec.training.batch_size
         return step * size // self.spec.every > (step - 1) * size // self.spec.every
 

@@ -71,7 +71,7 @@ def check_plugins(run: Run, spec: RunSpec) -> None:
         "timesteps": [spec.loss.timesteps],
         "extensions": list(spec.extensions),
     }
-    if spec.monitor.every is not None:
+    if spec.monitor is not None:
         choices["samplers"] = [spec.monitor.sampler]
         choices["features"] = [spec.monitor.features] if spec.monitor.features else []
     for kind, chosen in choices.items():

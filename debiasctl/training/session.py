@@ -3,10 +3,9 @@
 import contextlib
 import json
 import logging
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import torch
 from accelerate import Accelerator
@@ -22,6 +21,7 @@ from debiasctl.files import write_json
 from debiasctl.models.checkpoint_files import remove_leftovers, verify
 from debiasctl.runs.status import new_status
 from debiasctl.runs.store import Run, create_run, find_run, read_metrics
+from debiasctl.specs.files import flatten
 from debiasctl.specs.sections import InitFromSection, RunSpec
 from debiasctl.training.checkpoints import load_last
 from debiasctl.training.checks import check_sharing
@@ -40,7 +40,7 @@ class Conduct:
     """How a training is conducted, which decides nothing of what it computes.
 
     `device` is auto, cpu or cuda; `on_start(run, spec, parameters, step)` comes before the first step, which follows
-    `step`; callbacks are called in the first process alone.
+    `step`; callbacks are called in the first process alone. `observer` is made where the spec has a monitor.
     """
 
     device: str = "auto"
@@ -68,7 +68,7 @@ def start(
     spec = spec.model_copy(update={"content": content_section(data), "provenance": provenance()})
     spec, initialize = _initial(spec, init_from)
     training = set_up(spec, data, accelerator=accelerator, initialize=initialize)
-    observer = conduct.observer(training, data) if conduct.observer else None
+    observer = conduct.observer(training, data) if conduct.observer and spec.monitor else None
     status = new_status(
         num_steps=spec.training.steps,
         dataset=spec.data.dataset.name,
@@ -103,7 +103,7 @@ def resume(run: Run, location: DataLocation, *, steps: int | None, conduct: Cond
         with accelerator.main_process_first():
             data = load_data(spec, location)
         training = set_up(spec, data, accelerator=accelerator)
-        observer = conduct.observer(training, data) if conduct.observer else None
+        observer = conduct.observer(training, data) if conduct.observer and spec.monitor else None
         restored = load_last(run, training)
         if accelerator.is_main_process:
             read_metrics(run)  # where they, or all checkpoints, are damaged, the run stays as it was
@@ -181,17 +181,11 @@ def _start_trackers(run: Run, training: Training) -> None:
     if not accelerator.log_with:
         return
     accelerator.project_configuration.logging_dir = str(run.path / "trackers")
-    spec = dict(flat(training.spec.model_dump(mode="json", exclude={"provenance"})))
-    accelerator.init_trackers("debiasctl", config=spec, init_kwargs={"wandb": {"name": run.name}})
-
-
-def flat(value: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, int | float | str | bool]]:
-    """`section.field` and value, for trackers that know nothing nested."""
-    for key, inner in value.items():
-        if isinstance(inner, Mapping):
-            yield from flat(inner, f"{prefix}{key}.")
-        else:
-            yield f"{prefix}{key}", inner if isinstance(inner, int | float | str | bool) else json.dumps(inner)
+    spec = flatten(training.spec.model_dump(mode="json", exclude={"provenance"}))
+    config = {
+        name: value if isinstance(value, int | float | str) else json.dumps(value) for name, value in spec.items()
+    }
+    accelerator.init_trackers("debiasctl", config=config, init_kwargs={"wandb": {"name": run.name}})
 
 
 @contextlib.contextmanager

@@ -199,6 +199,24 @@ def test_what_differs_in_the_specs() -> None:
     assert spec_differences([first, first.model_copy(update={"provenance": provenance})]) == {}
 
 
+def test_what_differs_between_kinds_of_averages() -> None:
+    kinds = [{"ema__decay": 0.5}, {"ema__kind": "power"}, {"ema__kind": "half-life"}]
+    assert spec_differences([make_spec(**settings) for settings in kinds]) == {
+        "ema.kind": ["decay", "power", "half-life"],
+        "ema.decay": [0.5, None, None],
+        "ema.warmup": [True, None, None],
+        "ema.lengths": [None, [0.05, 0.1], None],
+        "ema.half_life_images": [None, None, 500_000],
+        "ema.rampup_ratio": [None, None, 0.05],
+    }
+
+
+def test_what_differs_between_runs_that_were_watched_or_not() -> None:
+    alone, watched = make_spec(), make_spec(monitor__every=9)
+    assert spec_differences([alone, watched]) == {"monitor.every": [None, 9]}
+    assert spec_differences([watched, make_spec(monitor__every=9, monitor__num=20)]) == {"monitor.num": [256, 20]}
+
+
 def test_figures_of_other_checkpoints_are_noted() -> None:
     a, b = make_run("a"), make_run("b")
     evaluated(a, {"fd_local": 1.0}, checkpoint=6)

@@ -8,7 +8,7 @@ from debiasctl.models.ema import EMA
 from debiasctl.models.power_profiles import gamma_of
 from debiasctl.models.weights import parse_weights
 from debiasctl.specs.resolve import validate_spec
-from debiasctl.specs.sections import EMASection
+from debiasctl.specs.sections import DecayEMA, EMASection, HalfLifeEMA, PowerEMA
 from debiasctl.training.step import train_step
 
 WEIGHTS = [3.0, -1.0, 4.0, 1.0, -5.0]  # the first is the one at the start
@@ -32,7 +32,7 @@ def averaged(spec: EMASection, weights: list[float] = WEIGHTS) -> float:
 def test_without_warm_up_it_is_the_geometric_average() -> None:
     d = 0.9
     expected = d**4 * WEIGHTS[0] + (1 - d) * sum(d ** (4 - k) * WEIGHTS[k] for k in range(1, 5))
-    assert averaged(EMASection(decay=d, warmup=False)) == pytest.approx(expected, rel=1e-12)
+    assert averaged(DecayEMA(decay=d, warmup=False)) == pytest.approx(expected, rel=1e-12)
 
 
 def test_warm_up_starts_with_short_averages() -> None:
@@ -40,12 +40,12 @@ def test_warm_up_starts_with_short_averages() -> None:
     expected = WEIGHTS[0]
     for decay, weight in zip(decays, WEIGHTS[1:], strict=True):
         expected = decay * expected + (1 - decay) * weight
-    assert averaged(EMASection(decay=0.3, warmup=True)) == pytest.approx(expected, rel=1e-12)
+    assert averaged(DecayEMA(decay=0.3, warmup=True)) == pytest.approx(expected, rel=1e-12)
 
 
 def test_buffers_are_copied_and_the_average_is_not_trained() -> None:
     network = nn.BatchNorm1d(3)
-    ema = EMA(network, EMASection(decay=0.9))
+    ema = EMA(network, DecayEMA(decay=0.9))
     network(torch.tensor([[1.0, 2, 3], [3, 6, 9]]))
     assert ema.network.num_batches_tracked == 0
     ema.update(network, 1)
@@ -74,7 +74,7 @@ def test_training_averages_the_weights_after_each_step() -> None:
 def test_a_half_life_counts_images(ratio: float | None) -> None:
     """Brute force: what each step's weights count after N steps, from the half-life at every later one."""
     weights = [float(number) for number in torch.randn(60, generator=torch.Generator().manual_seed(0)).double()]
-    spec = EMASection(kind="half-life", half_life_images=130, rampup_ratio=ratio)
+    spec = HalfLifeEMA(half_life_images=130, rampup_ratio=ratio)
     kept = [1.0]
     for step in range(1, len(weights)):
         half_life = 130 if ratio is None else min(130, ratio * 10 * step)
@@ -90,13 +90,13 @@ def test_a_half_life_counts_images(ratio: float | None) -> None:
 
 def test_a_half_life_needs_the_batch() -> None:
     with pytest.raises(ValueError, match="batch"):
-        EMA(nn.Linear(1, 1), EMASection(kind="half-life"))
+        EMA(nn.Linear(1, 1), HalfLifeEMA())
 
 
 def test_the_power_functions_weights_are_their_profiles() -> None:
     """Step k counts (k/t)^(gamma + 1) - ((k - 1)/t)^(gamma + 1), and the weights at the start nothing."""
     weights = [1e9, *torch.randn(200, generator=torch.Generator().manual_seed(0)).double().tolist()]
-    ema = followed(EMASection(kind="power", lengths=(0.05, 0.2, 0.1)), weights)
+    ema = followed(PowerEMA(lengths=(0.05, 0.2, 0.1)), weights)
     found = {0.05: ema.network, 0.2: ema.averages["0.2"], 0.1: ema.averages["0.1"]}
     for length, average in found.items():
         edges = (torch.arange(201, dtype=torch.float64) / 200) ** (gamma_of(length) + 1)
@@ -105,7 +105,7 @@ def test_the_power_functions_weights_are_their_profiles() -> None:
 
 
 def test_further_averages_come_back_from_their_state() -> None:
-    spec = EMASection(kind="power", lengths=(0.05, 0.1, 0.2))
+    spec = PowerEMA(lengths=(0.05, 0.1, 0.2))
     first, second = followed(spec), followed(spec, [7.0, 7.0])
     assert list(first.state_dict()) == ["0.1", "0.2"]
     second.load_state_dict(first.state_dict())
@@ -114,12 +114,12 @@ def test_further_averages_come_back_from_their_state() -> None:
     assert second.network.weight.item() == 7
     with pytest.raises(ValueError, match="lengths"):
         second.load_state_dict({"0.1": {"weight": torch.zeros(1, 1)}})
-    assert followed(EMASection()).state_dict() == {}
+    assert followed(DecayEMA()).state_dict() == {}
 
 
 def test_buffers_reach_every_average() -> None:
     network = nn.BatchNorm1d(3)
-    ema = EMA(network, EMASection(kind="power"))
+    ema = EMA(network, PowerEMA())
     network(torch.tensor([[1.0, 2, 3], [3, 6, 9]]))
     ema.update(network, 1)
     assert torch.equal(ema.averages["0.1"].running_mean, network.running_mean)

@@ -15,7 +15,7 @@ from debiasctl.models.ema import EMA
 from debiasctl.models.ema_snapshots import discard_snapshots_after, save_snapshot, snapshots
 from debiasctl.models.posthoc_ema import reconstruct, store_average
 from debiasctl.runs.store import Run
-from debiasctl.specs.sections import EMASection
+from debiasctl.specs.sections import DecayEMA, PowerEMA
 
 STEPS, SNAPSHOTS = 4000, 32
 TARGETS = (0.03, 0.05, 0.07, 0.1, 0.15, 0.2)
@@ -37,8 +37,8 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> tuple[Run, dict[int, di
     images, labels = load_digits(return_X_y=True)
     x, y = torch.tensor(images) / 16, torch.tensor(labels)
     run, network = Run(tmp_path_factory.mktemp("runs") / "power"), make_classifier()
-    ema = EMA(network, EMASection(kind="power", lengths=(0.05, 0.1)))
-    tracked = EMA(network, EMASection(kind="power", lengths=TARGETS))
+    ema = EMA(network, PowerEMA(lengths=(0.05, 0.1)))
+    tracked = EMA(network, PowerEMA(lengths=TARGETS))
     optimizer = torch.optim.Adam(network.parameters(), lr=3e-3)
     generator = torch.Generator().manual_seed(1)
     known = {}
@@ -168,7 +168,7 @@ def test_a_snapshot_states_what_it_is(trained: tuple) -> None:
 
 
 def test_equal_averages_have_equal_files(trained: tuple, tmp_path: Path) -> None:
-    ema = EMA(make_classifier(), EMASection(kind="power"))
+    ema = EMA(make_classifier(), PowerEMA())
     contents = []
     for name in ("a", "b"):
         path = save_snapshot(Run(tmp_path / name), ema, step=7)
@@ -178,7 +178,7 @@ def test_equal_averages_have_equal_files(trained: tuple, tmp_path: Path) -> None
 
 def test_other_kinds_have_no_snapshots(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="power"):
-        save_snapshot(Run(tmp_path), EMA(make_classifier(), EMASection()), step=1)
+        save_snapshot(Run(tmp_path), EMA(make_classifier(), DecayEMA()), step=1)
 
 
 @pytest.mark.parametrize("damage", ["flip", "cut", "gone"])
@@ -220,7 +220,7 @@ def test_a_resume_discards_what_comes_after_it(run: Run) -> None:
 
 def test_a_full_disk_leaves_no_half_of_a_snapshot(run: Run) -> None:
     before = sorted(path.name for path in (run.path / "ema").iterdir())
-    ema = EMA(make_classifier(), EMASection(kind="power"))
+    ema = EMA(make_classifier(), PowerEMA())
     with patch("os.fsync", side_effect=OSError(28, "No space left")), pytest.raises(DebiasctlError, match="full"):
         save_snapshot(run, ema, step=9000)
     assert sorted(path.name for path in (run.path / "ema").iterdir()) == before

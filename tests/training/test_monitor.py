@@ -33,8 +33,9 @@ def test_it_looks_whenever_so_many_images_more_have_been_seen(every: int, size: 
 
 
 def test_without_every_it_never_looks() -> None:
-    monitor = Monitor(set_up_tiny(make_spec()), digits())
-    assert not any(monitor.due(step) for step in range(1, 100))
+    run = watch("run", make_spec())
+    assert "evaluation" not in {record["kind"] for record in read_metrics(run)}
+    assert not run.grids_dir.exists()
 
 
 def test_a_watched_training_is_the_same_training() -> None:

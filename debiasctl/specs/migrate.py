@@ -1,0 +1,46 @@
+"""Specs of earlier schema versions, brought to the version that is read."""
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from debiasctl.errors import SpecError
+from debiasctl.specs.sections import SCHEMA_VERSION
+
+_EMA_FIELDS_OF_1 = {
+    "decay": ("decay", "warmup"),
+    "half-life": ("half_life_images", "rampup_ratio"),
+    "power": ("lengths", "snapshot_every"),
+}
+
+
+def migrate(raw: Mapping[str, Any]) -> dict[str, Any]:
+    """The settings as the current schema version has them; what is wrong in them is left for validation to report.
+
+    Raises:
+        SpecError: if the spec was written by a newer version.
+    """
+    version = raw.get("schema_version", SCHEMA_VERSION)
+    if isinstance(version, int) and version > SCHEMA_VERSION:
+        raise SpecError(
+            f"the spec has schema version {version}; this debiasctl reads up to {SCHEMA_VERSION}. Update debiasctl"
+        )
+    migrated = dict(raw)
+    for old, step in enumerate(_STEPS, start=1):
+        if migrated.get("schema_version") == old:
+            migrated = step(migrated) | {"schema_version": old + 1}
+    return migrated
+
+
+def _to_2(raw: dict[str, Any]) -> dict[str, Any]:
+    """Version 1 stored the settings of every kind of average, and those of a monitor without `every` too."""
+    ema, monitor = raw.get("ema"), raw.get("monitor")
+    if isinstance(ema, Mapping):
+        kind = ema.get("kind", "decay")
+        others = {name for other, names in _EMA_FIELDS_OF_1.items() if other != kind for name in names}
+        raw = raw | {"ema": {name: value for name, value in ema.items() if name not in others}}
+    if isinstance(monitor, Mapping) and monitor.get("every") is None:
+        raw = raw | {"monitor": None}
+    return raw
+
+
+_STEPS: tuple[Callable[[dict[str, Any]], dict[str, Any]], ...] = (_to_2,)

@@ -1,0 +1,52 @@
+"""The plugins that a spec names: every option filled in, and where each comes from."""
+
+from debiasctl import registry
+from debiasctl.api import DatasetInfo, ImageShape
+from debiasctl.errors import SpecError
+from debiasctl.registry.choices import PluginChoice, complete
+from debiasctl.specs.sections import MonitorSection, RunSpec, image_shape
+
+
+def complete_plugins(spec: RunSpec, info: DatasetInfo) -> RunSpec:
+    """Fill in every plugin's options and origin, and whether the network is given classes.
+
+    Raises:
+        SpecError: if classes are asked for and the data set has none; plugins raise their own UsageErrors.
+    """
+    conditional = spec.model.conditional
+    if conditional and not info.classes:
+        raise SpecError("model.conditional=true needs a data set with classes, and this one has none. Leave it out")
+    conditional = bool(info.classes) if conditional is None else conditional
+    shape = image_shape(spec.model, image_size=info.image_size, channels=info.channels)
+    return spec.model_copy(
+        update={
+            "data": spec.data.model_copy(update={"dataset": complete("datasets", spec.data.dataset)}),
+            "model": spec.model.model_copy(
+                update={"backbone": _complete_backbone(spec.model.backbone, shape), "conditional": conditional}
+            ),
+            "diffusion": spec.diffusion.model_copy(update={"schedule": complete("schedules", spec.diffusion.schedule)}),
+            "loss": spec.loss.model_copy(
+                update={
+                    "weighting": complete("weightings", spec.loss.weighting),
+                    "timesteps": complete("timesteps", spec.loss.timesteps),
+                }
+            ),
+            "monitor": None if spec.monitor is None else complete_monitor(spec.monitor),
+            "extensions": tuple(complete("extensions", choice) for choice in spec.extensions),
+        }
+    )
+
+
+def complete_monitor(monitor: MonitorSection) -> MonitorSection:
+    """Fill in the options and origins of the sampler and the features, where these are named."""
+    features = monitor.features and complete("features", monitor.features)
+    return monitor.model_copy(update={"sampler": complete("samplers", monitor.sampler), "features": features})
+
+
+def _complete_backbone(choice: PluginChoice, shape: ImageShape) -> PluginChoice:
+    resolved = registry.resolve("backbones", choice.ref)
+    resolve_options = getattr(resolved.plugin, "resolve_options", None)
+    completed = complete("backbones", choice)
+    if resolve_options is None:
+        return completed
+    return completed.model_copy(update={"options": resolve_options(resolved.options, shape).model_dump(mode="json")})

@@ -1,0 +1,75 @@
+"""Specs that runs stored under earlier schema versions: `stored/` holds them as they were written."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from tiny import LOCATION, resume, succeed, train
+
+from debiasctl.errors import UsageError
+from debiasctl.specs.files import read_spec_file
+from debiasctl.specs.resolve import load_stored_spec, resolve_spec
+from debiasctl.specs.sections import DecayEMA, MonitorSection, PowerEMA, RunSpec
+
+STORED = Path(__file__).parent / "stored"
+
+
+def raw(kind: str) -> dict[str, Any]:
+    return dict(json.loads((STORED / f"version-1-{kind}.json").read_text()))
+
+
+def read(content: dict[str, Any]) -> RunSpec:
+    return load_stored_spec(json.dumps(content), "spec.json")
+
+
+def test_version_1_wrote_out_what_had_no_effect() -> None:
+    decay, power = read(raw("decay")), read(raw("power"))
+    assert (decay.schema_version, decay.ema, decay.monitor) == (2, DecayEMA(decay=0.99), None)
+    assert power.ema == PowerEMA(lengths=(0.05, 0.1))
+    assert isinstance(power.monitor, MonitorSection)
+    stored = power.monitor.model_dump(mode="json")
+    assert stored == raw("power")["monitor"]
+    for spec, kind in ((decay, "decay"), (power, "power")):
+        for section in set(RunSpec.model_fields) - {"schema_version", "ema", "monitor"}:
+            assert spec.model_dump(mode="json")[section] == raw(kind)[section]
+        assert read(spec.model_dump(mode="json")) == spec
+
+
+def test_it_is_read_whatever_had_no_effect_in_it() -> None:
+    content = raw("decay")
+    content["ema"] |= {"kind": "power", "decay": 0.5}
+    content["monitor"] |= {"num": 8, "sampler": {"name": "gone", "options": {}, "distribution": "x", "version": "1"}}
+    assert (read(content).ema, read(content).monitor) == (PowerEMA(), None)
+
+
+def test_it_can_be_given_again(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level("INFO")
+    plain, power = (read_spec_file(STORED / f"version-1-{kind}.json") for kind in ("decay", "power"))
+    spec, _ = resolve_spec([], LOCATION, file=plain)
+    assert (spec.ema, spec.monitor) == (DecayEMA(decay=0.99), None)
+    watched, _ = resolve_spec([{"ema": {"kind": "half-life"}}], LOCATION, file=power)
+    assert (watched.ema.kind, watched.monitor and watched.monitor.num) == ("half-life", 8)
+    assert caplog.records == []  # all that is left out has the default's value
+    plain["monitor"]["num"] = 8
+    assert resolve_spec([], LOCATION, file=plain)[0] == spec
+    assert [record.message.rpartition(": ")[2] for record in caplog.records] == ["monitor.num"]
+    asked = resolve_spec([{"monitor": {"every": 9}}], LOCATION, file=plain)[0].monitor
+    assert asked is not None
+    assert (asked.num, asked.grid) == (8, 8)
+
+
+def test_a_run_that_stored_it_can_be_resumed(tmp_path: Path) -> None:
+    text = (STORED / "version-1-decay.json").read_text()
+    run = train("run", load_stored_spec(text, "spec.json"))
+    (run.path / "spec.json").write_text(text)
+    with pytest.raises(UsageError, match="there is nothing to do"):
+        resume(run)
+    (run.checkpoint_path(2) / "manifest.json").unlink()
+    run.update_status(state="interrupted")
+    assert resume(run) == [1, 2]
+    assert json.loads(succeed("runs", "show", "run", "--json").out)["spec"]["schema_version"] == 2
+    assert (run.path / "spec.json").read_text() == text  # reading writes nothing
+    assert resume(run, steps=4) == [3, 4]
+    assert json.loads((run.path / "spec.json").read_text())["schema_version"] == 2
+    assert run.spec().ema == DecayEMA(decay=0.99)
