@@ -8,7 +8,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from debiasctl import registry
-from debiasctl.api import DataLocation, DatasetInfo, ImageShape
+from debiasctl.api import Backbone, DataLocation, DatasetInfo, ImageShape
 from debiasctl.errors import DebiasctlError, RunError, SpecError
 from debiasctl.registry.choices import PluginChoice, complete
 from debiasctl.registry.messages import describe_errors
@@ -166,11 +166,9 @@ def _differs(name: str, section: Section, other: Section) -> bool:
 
 def _complete_backbone(choice: PluginChoice, shape: ImageShape) -> PluginChoice:
     resolved = registry.resolve("backbones", choice.ref)
-    resolve_options = getattr(resolved.plugin, "resolve_options", None)
-    completed = complete("backbones", choice)
-    if resolve_options is None:
-        return completed
-    return completed.model_copy(update={"options": resolve_options(resolved.options, shape).model_dump(mode="json")})
+    assert issubclass(resolved.plugin, Backbone), "the registry has looked"
+    options = resolved.plugin.resolve_options(resolved.options, shape)
+    return complete("backbones", choice).model_copy(update={"options": options.model_dump(mode="json")})
 
 
 def load_stored_spec(text: str, source: str) -> RunSpec:
