@@ -14,6 +14,7 @@ from debiasctl import paths, registry
 from debiasctl.api import DataLocation, DatasetInfo, Features, LoadedDataset, PreparedFeatures
 from debiasctl.compute import processes
 from debiasctl.data.load import load_data
+from debiasctl.data.pixels import as_measured
 from debiasctl.errors import EvaluationError, UsageError
 from debiasctl.evaluation.choices import Choices, check_images
 from debiasctl.evaluation.extraction import FEATURES, SPATIAL
@@ -65,7 +66,7 @@ def evaluate(
         UsageError: an unknown metric, features or reference; EvaluationError: the features cannot be had, or the
         images cannot be measured against the reference.
     """
-    own = load_data(spec, location)
+    own = as_measured(load_data(spec, location))
     source = Source(spec.data.dataset.name, "train", own)
     if choices.reference is not None:
         source = open_reference(choices.reference, location)
