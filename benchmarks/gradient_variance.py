@@ -25,7 +25,7 @@ import torch
 from torch import Tensor
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from debiasctl.api import DataLocation, TimestepContext
+from debiasctl.api import DataLocation, TimestepContext, TimestepDistribution
 from debiasctl.compute import counter_random
 from debiasctl.compute.counter_random import Stream
 from debiasctl.compute.device import make_accelerator
@@ -68,12 +68,13 @@ class Ratio:
         return f"{self.value:.{digits}f} ± {self.error:.{digits}f}"
 
 
-class Best:
+class Best(TimestepDistribution):
     """q ∝ base · weight · √E||∇err||², for `norms` float64 [T], E||∇err||² at each t; the base is uniform."""
 
     corrected = True
 
     def __init__(self, norms: Tensor) -> None:
+        super().__init__(self.Options())
         self.norms = norms
 
     def probabilities(self, context: TimestepContext) -> Tensor:

@@ -19,7 +19,7 @@ from debiasctl.api import WeightingContext
 from debiasctl.cli.app import app
 from debiasctl.diffusion.objective import Objective
 from debiasctl.diffusion.parameterization import Parameterization
-from debiasctl.diffusion.weighting import falling_slope, settle, weight_in
+from debiasctl.diffusion.weighting import falling_slope, weight_in
 
 ROOT = Path(__file__).parents[1]
 SOURCE = ROOT / "docs" / "concepts" / "weightings.md"
@@ -135,7 +135,7 @@ def test_formulas_are_the_weightings_own(row: list[str]) -> None:
     process = schedule_process("cosine")
     weighting = registry.create("weightings", reference)
     assert weighting.space == space
-    settled = settle(weighting, WeightingContext(process.snr))
+    settled = weighting.at(WeightingContext(process.snr))
     slope = falling_slope(process.log_snr) * process.num_timesteps
     letters = LETTERS | OWN_LETTERS.get(reference, {})
     for unit, formula in zip(("eps", "x0", "v"), row[2:5], strict=True):

@@ -12,7 +12,7 @@ from debiasctl.api import Prediction, Weighting, WeightingContext
 from debiasctl.diffusion.objective import Objective
 from debiasctl.diffusion.parameterization import SPACES, Parameterization
 from debiasctl.diffusion.process import DiffusionProcess, process_of
-from debiasctl.diffusion.weighting import bounded_snr, settle, weight_in
+from debiasctl.diffusion.weighting import bounded_snr, weight_in
 from debiasctl.errors import UsageError
 
 
@@ -39,8 +39,7 @@ def schedule_process(reference: str) -> DiffusionProcess:
     Raises:
         UsageError: there is no such schedule, or its options do not fit.
     """
-    schedule = registry.resolve("schedules", reference)
-    return process_of(schedule.create(), schedule.options)  # type: ignore[arg-type]
+    return process_of(registry.create("schedules", reference))
 
 
 def weight_curves(
@@ -78,7 +77,7 @@ def weight_curves(
             parameterization = Parameterization(prediction, process, sigma_data=sigma_data)
             base = Objective(parameterization, weighting, distribution).tables().base
             density = base / base.mean()
-        settled = settle(weighting, WeightingContext(snr))
+        settled = weighting.at(WeightingContext(snr))
         found = {unit: weight_in(settled, unit, snr=snr, sigma_data=sigma_data) for unit in units}
         if normalize == "mean":
             scale = 1 / float((density * found[prediction]).mean())

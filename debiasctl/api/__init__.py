@@ -1,36 +1,60 @@
-"""What a plugin author imports: the options base class and the Protocol of each plugin kind.
+"""What a plugin author imports: the base class of each kind of plugin, and what its methods are given and give.
 
-A plugin is an entry point in the group `debiasctl.<kind>` to a class with a docstring (first line: what it is, and
-the paper), an inner `class Options(PluginOptions)`, an `__init__(self, options)` and the methods of its Protocol.
-Tensors in protocols are torch tensors; this module itself does not import torch.
+A plugin is an entry point in the group `debiasctl.<kind>` to a subclass of the kind's base, with a docstring (first
+line: what it is, and the paper), the base's abstract methods, where it has options an inner
+`class Options(PluginOptions)`, and any of the base's other methods, which all have defaults. Tensors are torch
+tensors; this module itself does not import torch.
 """
 
 from debiasctl.api.backbones import Backbone, ImageShape
+from debiasctl.api.data import hash_contents, hash_splits, spread_indices
 from debiasctl.api.datasets import ArraySplit, DataLocation, Dataset, DatasetInfo, LoadedDataset, Split
+from debiasctl.api.errors import DataError, DebiasctlError, EvaluationError, UsageError
 from debiasctl.api.extensions import Extension, StepContext
-from debiasctl.api.features import Features, PreparedFeatures
+from debiasctl.api.features import Features, Part, PreparedFeatures
+from debiasctl.api.files import (
+    atomic_file,
+    atomic_folder,
+    content_key,
+    sha256_file,
+    write_bytes,
+    write_json,
+    writing,
+)
+from debiasctl.api.nested import NestedPlugin, NestedTimesteps, NestedWeighting
 from debiasctl.api.options import PluginOptions, Prediction, Space
-from debiasctl.api.samplers import Denoiser, Estimate, Sampler
+from debiasctl.api.plugin import Plugin
+from debiasctl.api.samplers import Denoiser, Estimate, Level, Process, Sampler
 from debiasctl.api.schedules import Schedule, ScheduleOptions
 from debiasctl.api.timesteps import TimestepContext, TimestepDistribution
-from debiasctl.api.weightings import LearnedWeighting, Weighting, WeightingContext
+from debiasctl.api.weightings import Weighting, WeightingContext
+from debiasctl.api.weights_file import WeightsFile
 
 __all__ = [
     "ArraySplit",
     "Backbone",
+    "DataError",
     "DataLocation",
     "Dataset",
     "DatasetInfo",
+    "DebiasctlError",
     "Denoiser",
     "Estimate",
+    "EvaluationError",
     "Extension",
     "Features",
     "ImageShape",
-    "LearnedWeighting",
+    "Level",
     "LoadedDataset",
+    "NestedPlugin",
+    "NestedTimesteps",
+    "NestedWeighting",
+    "Part",
+    "Plugin",
     "PluginOptions",
     "Prediction",
     "PreparedFeatures",
+    "Process",
     "Sampler",
     "Schedule",
     "ScheduleOptions",
@@ -39,6 +63,18 @@ __all__ = [
     "StepContext",
     "TimestepContext",
     "TimestepDistribution",
+    "UsageError",
     "Weighting",
     "WeightingContext",
+    "WeightsFile",
+    "atomic_file",
+    "atomic_folder",
+    "content_key",
+    "hash_contents",
+    "hash_splits",
+    "sha256_file",
+    "spread_indices",
+    "write_bytes",
+    "write_json",
+    "writing",
 ]

@@ -1,9 +1,12 @@
 """Data sets: images to train on."""
 
+from abc import abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Any, Literal, Protocol
+
+from debiasctl.api.plugin import Plugin
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -19,13 +22,17 @@ class DataLocation:
 
 @dataclass(frozen=True)
 class DatasetInfo:
-    """What is known of a data set before its images are read. Images are square, `classes` is empty without labels."""
+    """What is known of a data set before its images are read. Images are square, `classes` is empty without labels.
+
+    `value_type` says what `Split.images` gives: uint8, or float32 in [-1, 1].
+    """
 
     image_size: int
     channels: int
     classes: tuple[str, ...]
     num_train: int
     num_heldout: int
+    value_type: Literal["uint8", "float32"] = "uint8"
 
 
 class Split(Protocol):
@@ -37,7 +44,10 @@ class Split(Protocol):
     def __len__(self) -> int: ...
 
     def images(self, indices: "Tensor") -> "Tensor":
-        """uint8 [N, C, H, W] for int64 `indices` [N] in [0, len)."""
+        """[N, C, H, W] for int64 `indices` [N] in [0, len): uint8, or float32 in [-1, 1] where the info says so.
+
+        Training sees float32 images as they are. Evaluation rounds them to the 256 levels that samples are stored in.
+        """
         ...
 
     def labels(self, indices: "Tensor") -> "Tensor | None":
@@ -47,7 +57,7 @@ class Split(Protocol):
 
 @dataclass(frozen=True)
 class ArraySplit:
-    """A split held in memory: `array` uint8 [N, C, H, W], `targets` int64 [N] or None."""
+    """A split held in memory: `array` uint8 or float32 [N, C, H, W], `targets` int64 [N] or None."""
 
     array: "Tensor"
     targets: "Tensor | None" = None
@@ -56,7 +66,7 @@ class ArraySplit:
         return self.array.shape[0]
 
     def images(self, indices: "Tensor") -> "Tensor":
-        """uint8 [N, C, H, W]."""
+        """[N, C, H, W] of the array's dtype."""
         return self.array[indices]
 
     def labels(self, indices: "Tensor") -> "Tensor | None":
@@ -66,7 +76,10 @@ class ArraySplit:
 
 @dataclass(frozen=True)
 class LoadedDataset:
-    """A data set ready to read. `heldout` is never trained on; `content_hash` is a SHA-256 of images and labels."""
+    """A data set ready to read. `heldout` is never trained on; `content_hash` is a SHA-256 of images and labels.
+
+    `debiasctl.api.hash_splits` makes such a hash.
+    """
 
     info: DatasetInfo
     train: Split
@@ -74,18 +87,21 @@ class LoadedDataset:
     content_hash: str
 
 
-@runtime_checkable
-class Dataset(Protocol):
+class Dataset(Plugin):
     """Images to train on."""
 
+    @abstractmethod
     def info(self, location: DataLocation) -> DatasetInfo:
         """Size, channels, classes and counts, as cheaply as can be; downloads nothing."""
-        ...
+
+    @abstractmethod
+    def load(self, location: DataLocation) -> LoadedDataset:
+        """Read the images, downloading them where the set allows it.
+
+        Raises:
+            DataError: if the images cannot be read.
+        """
 
     def recommended(self, location: DataLocation) -> Mapping[str, Any]:
         """Run-spec settings (`{"training": {"steps": ...}, ...}`) that make `debiasctl train NAME` a sensible run."""
-        ...
-
-    def load(self, location: DataLocation) -> LoadedDataset:
-        """Read the images, downloading them where the set allows it; raises DataError where it cannot."""
-        ...
+        return {}

@@ -2,9 +2,9 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any
 
-from debiasctl.api.options import PluginOptions
+from debiasctl.api.plugin import Plugin
 
 if TYPE_CHECKING:
     import torch
@@ -20,13 +20,8 @@ class StepContext:
     optimizer: "torch.optim.Optimizer"
 
 
-class Extension:
-    """Base of an object that is called at fixed points of training; override what is needed."""
-
-    Options: ClassVar[type[PluginOptions]] = PluginOptions
-
-    def __init__(self, options: PluginOptions) -> None:
-        self.options = options
+class Extension(Plugin):
+    """An object that is called at fixed points of training; override what is needed."""
 
     def on_start(self, context: StepContext) -> None:
         """Before the first step of this process, after a resumed checkpoint was loaded."""

@@ -1,43 +1,88 @@
 """Feature extractors for evaluation."""
 
-from collections.abc import Mapping
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from debiasctl.api.datasets import LoadedDataset
+from debiasctl.api.plugin import Plugin
+from debiasctl.api.weights_file import WeightsFile
 
 if TYPE_CHECKING:
     import torch
     from torch import Tensor
 
+Part = Literal["features", "logits", "spatial"]
 
-class PreparedFeatures(Protocol):
-    """A frozen feature extractor. `identity` is a SHA-256 of all that decides its output; `details` are for people.
 
-    One may also have `any_size: bool`, true where it takes images of any size; `logits(images)`, float64 [N, K] of a
-    classifier, for the inception score; and `spatial(images)`, float64 [N, D'] of an earlier layer, for sFID. With
-    `parts(images, names)` it gives several of "features", "logits" and "spatial" by name, from one pass.
+class PreparedFeatures(ABC):
+    """A frozen feature extractor.
+
+    `identity` is a SHA-256 of all that decides its output, `dimension` that of a feature, `details` are for people.
     """
 
-    identity: str
-    dimension: int
-    details: Mapping[str, Any]
+    offers: ClassVar[frozenset[Part]] = frozenset({"features"})  # with "logits" and "spatial" for more metrics
 
+    def __init__(self, *, identity: str, dimension: int, details: Mapping[str, Any]) -> None:
+        self.identity, self.dimension, self.details = identity, dimension, details
+
+    @abstractmethod
     def __call__(self, images: "Tensor") -> "Tensor":
         """float64 [N, dimension] for uint8 [N, C, H, W]."""
-        ...
+
+    def logits(self, images: "Tensor") -> "Tensor":
+        """float64 [N, K] of a classifier, for the inception score; where it `offers` them."""
+        raise NotImplementedError
+
+    def spatial(self, images: "Tensor") -> "Tensor":
+        """float64 [N, D'] of an earlier layer, for sFID; where it `offers` them."""
+        raise NotImplementedError
+
+    def parts(self, images: "Tensor", names: Collection[Part]) -> Mapping[Part, "Tensor"]:
+        """Several of what it `offers`, by name; one that has them from one pass overrides this."""
+        methods: dict[Part, Callable[[Tensor], Tensor]] = {
+            "features": self,
+            "logits": self.logits,
+            "spatial": self.spatial,
+        }
+        return {name: methods[name](images) for name in names}
+
+    @property
+    def any_size(self) -> bool:
+        """Whether it takes images of any size, and not only of the data set's."""
+        return False
+
+    @property
+    def verified(self) -> bool:
+        """Whether its weights are seen to be the published ones, so that figures may bear their field's name."""
+        return False
 
 
-@runtime_checkable
-class Features(Protocol):
-    """Feature extractors for evaluation. `labelled`: needs a data set with classes.
+class Features(Plugin):
+    """A way to extract features for evaluation."""
 
-    A class may also have `pretrained: bool`, true where it needs no data set; `any_size: bool`, as the extractor's; and
-    `weights_files`, the files that it loads, which `debiasctl doctor` looks at.
-    """
+    weights_files: ClassVar[Sequence[WeightsFile]] = ()  # that it loads; `debiasctl doctor` looks at them
 
-    labelled: bool
-
+    @abstractmethod
     def prepare(self, data: LoadedDataset, *, cache_dir: Path, device: "torch.device") -> PreparedFeatures:
-        """Ready the extractor, from the cache where it is there; raises EvaluationError where it cannot be had."""
-        ...
+        """Ready the extractor, from the cache where it is there. The images of `data` are uint8.
+
+        Raises:
+            EvaluationError: if it cannot be had.
+        """
+
+    @property
+    def labelled(self) -> bool:
+        """Whether it needs a data set with classes."""
+        return False
+
+    @property
+    def pretrained(self) -> bool:
+        """Whether it needs no data set."""
+        return False
+
+    @property
+    def any_size(self) -> bool:
+        """Whether its extractor takes images of any size."""
+        return False

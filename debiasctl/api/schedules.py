@@ -1,10 +1,12 @@
 """Schedules: tables of noise levels."""
 
-from typing import TYPE_CHECKING, Protocol, runtime_checkable
+from abc import abstractmethod
+from typing import TYPE_CHECKING, ClassVar
 
 from pydantic import Field
 
 from debiasctl.api.options import PluginOptions
+from debiasctl.api.plugin import Plugin
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -18,10 +20,12 @@ class ScheduleOptions(PluginOptions):
     continuous: bool = Field(False, description="train between the levels too, log-SNR interpolated in t")
 
 
-@runtime_checkable
-class Schedule(Protocol):
+class Schedule(Plugin):
     """A table of noise levels for t = 0 … num_timesteps - 1. Its `Options` derive from `ScheduleOptions`."""
 
+    Options: ClassVar[type[PluginOptions]] = ScheduleOptions
+    options: ScheduleOptions
+
+    @abstractmethod
     def alphas_cumprod(self) -> "Tensor":
         """float64 [num_timesteps], decreasing, in (0, 1); the core does the zero-terminal rescaling."""
-        ...

@@ -1,7 +1,11 @@
 """Distributions of timesteps: how training draws t."""
 
+from abc import abstractmethod
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Any
+
+from debiasctl.api.plugin import Plugin
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -20,23 +24,53 @@ class TimestepContext:
     weight: "Tensor"
 
 
-@runtime_checkable
-class TimestepDistribution(Protocol):
-    """How training draws t.
+class TimestepDistribution(Plugin):
+    """How training draws t."""
 
-    With `corrected = False` the distribution is part of the objective: density times weight is what is minimised.
-    With `corrected = True` it is only a way of drawing: the loss is multiplied by base/q, so that the objective is the
-    weighted loss under `base`. A class may also have
-    - `base(context) -> Tensor`, float64 [T] with sum 1: that base distribution (without it: uniform);
-    - `spread(draws, shared, positions, batch_size) -> Tensor`: other uniform numbers [N] in [0, 1) for the quantile
-      function, from independent ones [N], one shared by the whole batch, and the positions [N] in it;
-    - `varies: bool`, true where q changes in the course of training; and `observe(t, losses)`, which sees each step's
-      int64 t [N] and losses float64 [N] of the global batch (all that is minimised, a learned variance's bound and a
-      learned weighting's u included, before the correction), with `state_dict()`, `load_state_dict(state)`.
-    """
-
-    corrected: bool
-
+    @abstractmethod
     def probabilities(self, context: TimestepContext) -> "Tensor":
         """q(t), float64 [T], not negative; the core divides it by its sum."""
-        ...
+
+    @property
+    def corrected(self) -> bool:
+        """Whether q is only a way of drawing: the loss is multiplied by base/q, and the objective does not change.
+
+        Otherwise the distribution is part of the objective: density times weight is what is minimised.
+        """
+        return False
+
+    def base(self, context: TimestepContext) -> "Tensor":
+        """Where `corrected`, the distribution that the loss is meant under, float64 [T] as `probabilities`; uniform."""
+        return context.snr.new_ones(context.snr.shape)
+
+    def spread(self, draws: "Tensor", shared: "Tensor", positions: "Tensor", batch_size: int) -> "Tensor":
+        """Uniform numbers [N] in [0, 1) that are turned into t by the quantile function.
+
+        `draws` [N] are independent ones, and what is used by default; `shared` is one more for the whole batch of
+        `batch_size`, and `positions` [N] are the images' places in it.
+        """
+        return draws
+
+    @property
+    def varies(self) -> bool:
+        """Whether q changes in the course of training."""
+        return False
+
+    @property
+    def observes(self) -> bool:
+        """Whether `observe` is to be called; the losses are then gathered from all processes at every step."""
+        return False
+
+    def observe(self, t: "Tensor", losses: "Tensor") -> None:
+        """See a step's losses: int64 t [N] and float64 [N] of the global batch.
+
+        They are all that is minimised, a learned variance's bound and a learned weighting's u included, before the
+        correction.
+        """
+
+    def state_dict(self) -> dict[str, Any]:
+        """Where it `observes`, what it has learned, for the checkpoint: tensors, numbers, strings, containers."""
+        return {}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Take up the state of a checkpoint."""

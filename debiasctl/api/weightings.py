@@ -1,9 +1,11 @@
 """Weightings: what an error counts at each noise level."""
 
+from abc import abstractmethod
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol, runtime_checkable
+from typing import TYPE_CHECKING
 
 from debiasctl.api.options import Space
+from debiasctl.api.plugin import Plugin
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -20,34 +22,35 @@ class WeightingContext:
     progress: float = 0.0
 
 
-@runtime_checkable
-class Weighting(Protocol):
-    """A loss weight written as a function of SNR, in the space (`eps`, `x0` or `v`) that its paper uses.
+class Weighting(Plugin):
+    """A loss weight written as a function of SNR, in the space that its paper uses.
 
-    A class may also have
-    - `at(context: WeightingContext) -> Weighting`: the weighting on one schedule at one point of training, where it
-      depends on them; and `varies: bool`, true where it changes in the course of training;
-    - the methods of `LearnedWeighting`.
+    A learned one has a log-variance u(SNR) beside its weight w, and the loss is w e^-u error + u (arXiv 2312.02696).
     """
 
-    space: Space
+    @property
+    @abstractmethod
+    def space(self) -> Space:
+        """Whose squared error the weight is for, `eps`, `x0` or `v`; a plain class attribute does."""
 
+    @abstractmethod
     def __call__(self, snr: "Tensor") -> "Tensor":
         """Weights, float64 of `snr`'s shape; `snr` is float64, positive and finite. The core converts spaces."""
-        ...
 
+    def at(self, context: WeightingContext) -> "Weighting":
+        """The weighting on one schedule at one point of training; itself where it depends on neither."""
+        return self
 
-@runtime_checkable
-class LearnedWeighting(Protocol):
-    """A weighting w with a learned log-variance u(SNR) beside it: the loss is w e^-u error + u (arXiv 2312.02696)."""
+    @property
+    def varies(self) -> bool:
+        """Whether the weights change in the course of training."""
+        return False
 
-    space: Space
-    learning_rate: float
+    def build(self) -> "nn.Module | None":
+        """For a learned weighting, u: a module that maps log-SNR [N] to u [N], in its weights' dtype."""
+        return None
 
-    def __call__(self, snr: "Tensor") -> "Tensor":
-        """w, as for every weighting; positive."""
-        ...
-
-    def build(self) -> "nn.Module":
-        """A module whose forward maps log-SNR [N] to u [N], in its weights' dtype; Adam trains it with the network."""
-        ...
+    @property
+    def learning_rate(self) -> float | None:
+        """That of Adam, which trains what `build` gives."""
+        return None

@@ -104,16 +104,18 @@ def _size(path: Path) -> int:
 def _weights() -> tuple[list[dict[str, Any]], list[str]]:
     """The state of each file of weights that a feature extractor names, and what is broken."""
     from debiasctl import paths, registry
+    from debiasctl.api import Features
     from debiasctl.errors import DebiasctlError
 
     files, problems = [], []
     for record in registry.records("features"):
         try:
-            plugin: Any = registry.load("features", record.name)
+            plugin = registry.load("features", record.name)
         except DebiasctlError as error:
             problems.append(str(error))
             continue
-        for file in getattr(plugin, "weights_files", ()):
+        assert issubclass(plugin, Features), "the registry has looked"
+        for file in plugin.weights_files:
             state, found = file.state(paths.cache_dir())
             path = file.cached(paths.cache_dir())
             files.append(

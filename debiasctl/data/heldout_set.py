@@ -5,9 +5,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from debiasctl.api import Split
+from debiasctl.api import Split, spread_indices
 from debiasctl.data.pixels import to_model_space
-from debiasctl.data.subsets import spread_indices
 
 
 @dataclass(frozen=True)

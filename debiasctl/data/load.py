@@ -1,18 +1,21 @@
 """A spec's data set, read and held against what the run has seen of it."""
 
 from debiasctl import registry
-from debiasctl.api import DataLocation, LoadedDataset
+from debiasctl.api import DataLocation, Dataset, DatasetInfo, LoadedDataset, Split, spread_indices
 from debiasctl.errors import DataError
+from debiasctl.registry.refs import PluginRef
 from debiasctl.specs.sections import RunSpec
+
+_LOOKED_AT = 64  # images of a split, for their values
 
 
 def load_data(spec: RunSpec, location: DataLocation) -> LoadedDataset:
     """The spec's data set.
 
     Raises:
-        DataError: its content is not what the spec states.
+        DataError: if its content is not what the spec states, or its images are not what its info states.
     """
-    data: LoadedDataset = registry.create("datasets", spec.data.dataset.ref).load(location)
+    data = load_dataset(spec.data.dataset.ref, location)
     if not len(data.train) or not len(data.heldout):
         empty = "training" if not len(data.train) else "held-out"
         raise DataError(f"data set '{spec.data.dataset.name}' has no {empty} images; both splits need some")
@@ -23,3 +26,32 @@ def load_data(spec: RunSpec, location: DataLocation) -> LoadedDataset:
             "run on these images, remove the section 'content' from the spec file"
         )
     return data
+
+
+def load_dataset(reference: str | PluginRef, location: DataLocation) -> LoadedDataset:
+    """The data set that a reference names.
+
+    Raises:
+        UsageError: if there is no such data set; DataError: if it cannot be read, or its images are not what its info
+            states.
+    """
+    dataset: Dataset = registry.create("datasets", reference)
+    data = dataset.load(location)
+    for split in (data.train, data.heldout):
+        if len(split):
+            _check_images(data.info, split, name=registry.as_ref(reference).name)
+    return data
+
+
+def _check_images(info: DatasetInfo, split: Split, *, name: str) -> None:
+    """Look at one image, or at some where there is more that can be wrong with their values."""
+    images = split.images(spread_indices(len(split), 1 if info.value_type == "uint8" else _LOOKED_AT))
+    shape = (info.channels, info.image_size, info.image_size)
+    found, stated = str(images.dtype).removeprefix("torch."), info.value_type
+    if found != stated or images.shape[1:] != shape:
+        raise DataError(
+            f"data set '{name}' gives {found} images {list(images.shape[1:])} where its info says {stated} "
+            f"{list(shape)} (channels, height, width). Its info and its images must agree"
+        )
+    if found == "float32" and not bool((images.abs() <= 1).all()):  # NaN is not
+        raise DataError(f"data set '{name}' gives float32 images with values outside [-1, 1]. Scale them")

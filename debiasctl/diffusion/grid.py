@@ -2,34 +2,18 @@
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
 from itertools import accumulate, repeat
 from typing import Literal, get_args
 
 import torch
 
+from debiasctl.api import Level
 from debiasctl.diffusion.process import DiffusionProcess
 from debiasctl.errors import UsageError
 
 Spacing = Literal["uniform", "quadratic", "leading", "trailing", "linspace", "karras", "log-snr"]
 SPACINGS: tuple[Spacing, ...] = get_args(Spacing)
 RHO = 7.0  # Karras et al., 2022, arXiv 2206.00364, Table 1
-
-
-@dataclass(frozen=True)
-class Level:
-    """One noise level: x_t = alpha x0 + sigma eps with alpha² + sigma² = 1; `t` may lie between timesteps."""
-
-    t: float
-    alpha: float
-    sigma: float
-
-    @property
-    def half_log_snr(self) -> float:
-        """ln(alpha/sigma), the lambda of DPM-Solver (arXiv 2206.00927); infinite where one of them is 0."""
-        if self.alpha == 0:
-            return -math.inf
-        return math.log(self.alpha / self.sigma) if self.sigma else math.inf
 
 
 CLEAN = Level(-math.inf, 1.0, 0.0)  # the image itself; no network is asked about it

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from debiasctl.api import TimestepContext, TimestepDistribution, Weighting, WeightingContext
 from debiasctl.diffusion.parameterization import Parameterization
 from debiasctl.diffusion.process import NoiseLevels
-from debiasctl.diffusion.weighting import bounded_snr, falling_slope, settle, weight_in
+from debiasctl.diffusion.weighting import bounded_snr, falling_slope, weight_in
 from debiasctl.errors import UsageError
 
 VANISHING = 1e-5  # of the mean effective weight
@@ -70,7 +70,7 @@ class Objective:
     """The expectation over t of weight(t) ||F - target||².
 
     `learned`, where the weighting has one, maps log-SNR float32 [N] to the log-variance u [N]: see
-    `debiasctl.api.LearnedWeighting`. `variance_weight` is that of the variational bound, for a learned variance.
+    `debiasctl.api.Weighting`. `variance_weight` is that of the variational bound, for a learned variance.
     """
 
     def __init__(
@@ -88,14 +88,13 @@ class Objective:
         self.normalize, self.variance_weight, self.learned = normalize, variance_weight, learned
         self._snr = bounded_snr(self.process.snr)
         self._slope = falling_slope(self.process.log_snr)
-        self._weighting_varies = bool(getattr(weighting, "varies", False))
-        self._varies = self._weighting_varies or bool(getattr(distribution, "varies", False))
+        self._varies = weighting.varies or distribution.varies
         self._moment: _Moment | None = None
 
     @property
     def varies(self) -> bool:
         """Whether the weight at one step depends on how many steps there are to be."""
-        return self._weighting_varies
+        return self.weighting.varies
 
     def tables(self, progress: float = 0.0) -> ObjectiveTables:
         """The objective when `progress` (0 to 1) of training is done.
@@ -112,9 +111,7 @@ class Objective:
         """
         moment = self._at(progress)
         tables, cumulative = moment.tables, moment.cumulative
-        spread = getattr(self.distribution, "spread", None)
-        if spread is not None:
-            draws = spread(draws, shared, positions, batch_size)
+        draws = self.distribution.spread(draws, shared, positions, batch_size)
         timestep = torch.searchsorted(cumulative, draws, right=True).clamp(max=self._last(tables))
         correction = tables.correction[timestep]
         if not self.process.continuous:
@@ -126,18 +123,16 @@ class Objective:
 
     def observe(self, timestep: Tensor, losses: Tensor) -> None:
         """Show the distribution of t the losses of a global batch: int64 and float64 [N] on the CPU."""
-        observe = getattr(self.distribution, "observe", None)
-        if observe is not None:
-            observe(timestep, losses)
+        self.distribution.observe(timestep, losses)
 
     @property
     def observes(self) -> bool:
         """Whether the distribution of t wants to see losses."""
-        return hasattr(self.distribution, "observe")
+        return self.distribution.observes
 
     def warning(self) -> str | None:
         """What to say where sampling starts from a noise level that training, at its start or end, all but ignores."""
-        moments = (0.0, 1.0) if self._weighting_varies else (0.0,)
+        moments = (0.0, 1.0) if self.weighting.varies else (0.0,)
         tables = min((self.tables(progress) for progress in moments), key=lambda found: float(found.effective[-1]))
         last = float(tables.effective[-1])
         if last >= VANISHING:
@@ -157,14 +152,13 @@ class Objective:
 
     def _at(self, progress: float) -> _Moment:
         if self._moment is None or self._varies:
-            weighting = settle(self.weighting, WeightingContext(self._snr, progress))
+            weighting = self.weighting.at(WeightingContext(self._snr, progress))
             weight = self._weights(weighting, self._snr)
             context = TimestepContext(self._snr, self._slope, weight)
             probability = self._distribution(self.distribution.probabilities(context))
             base = probability
             if self.distribution.corrected:
-                find = getattr(self.distribution, "base", None)
-                base = self._distribution(find(context) if find else torch.ones_like(weight))
+                base = self._distribution(self.distribution.base(context))
                 # a learned variance is trained wherever the base draws, whatever the weight
                 needed = base if self.parameterization.learned_variance else base * weight
                 if bool(((probability == 0) & (needed > 0)).any()):

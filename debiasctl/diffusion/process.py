@@ -9,7 +9,7 @@ from torch import Tensor
 from debiasctl.errors import UsageError
 
 if TYPE_CHECKING:
-    from debiasctl.api import Schedule, ScheduleOptions
+    from debiasctl.api import Schedule
 
 
 def alphas_cumprod_from_betas(betas: Tensor) -> Tensor:
@@ -38,13 +38,13 @@ def rescale_zero_terminal_snr(alphas_cumprod: Tensor) -> Tensor:
     return ((alpha - last) * first / (first - last)) ** 2
 
 
-def process_of(schedule: "Schedule", options: "ScheduleOptions") -> "DiffusionProcess":
+def process_of(schedule: "Schedule") -> "DiffusionProcess":
     """The process of a schedule plugin, rescaled to zero terminal SNR where its options ask for it.
 
     Raises:
         UsageError: the table is no noise schedule, or its options contradict one another.
     """
-    table = schedule.alphas_cumprod()
+    table, options = schedule.alphas_cumprod(), schedule.options
     if options.zero_terminal_snr:
         if options.continuous:
             raise UsageError(

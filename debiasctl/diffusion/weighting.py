@@ -10,7 +10,7 @@ from typing import get_args
 import torch
 from torch import Tensor
 
-from debiasctl.api import Prediction, Space, Weighting, WeightingContext
+from debiasctl.api import Prediction, Space, Weighting
 from debiasctl.errors import DebiasctlError
 
 SNR_MIN, SNR_MAX = 1e-20, 1e20
@@ -32,12 +32,6 @@ def convert_weight(
         return weight
     per_x0 = {"x0": torch.ones_like(snr), "eps": snr, "v": snr + 1, "edm": snr + sigma_data**-2}  # w_x0 / w_space
     return weight * (per_x0[source] / per_x0[target])
-
-
-def settle(weighting: Weighting, context: WeightingContext) -> Weighting:
-    """The weighting on one schedule at one point of training, where it depends on them; else itself."""
-    at = getattr(weighting, "at", None)
-    return weighting if at is None else at(context)
 
 
 def weight_in(weighting: Weighting, target: Prediction, *, snr: Tensor, sigma_data: float = 0.5) -> Tensor:

@@ -11,9 +11,10 @@ from typing import Any
 import torch
 
 from debiasctl import paths, registry
-from debiasctl.api import DataLocation, DatasetInfo, LoadedDataset, PreparedFeatures
+from debiasctl.api import DataLocation, DatasetInfo, Features, LoadedDataset, PreparedFeatures
 from debiasctl.compute import processes
 from debiasctl.data.load import load_data
+from debiasctl.data.pixels import as_measured
 from debiasctl.errors import EvaluationError, UsageError
 from debiasctl.evaluation.choices import Choices, check_images
 from debiasctl.evaluation.extraction import FEATURES, SPATIAL
@@ -65,7 +66,7 @@ def evaluate(
         UsageError: an unknown metric, features or reference; EvaluationError: the features cannot be had, or the
         images cannot be measured against the reference.
     """
-    own = load_data(spec, location)
+    own = as_measured(load_data(spec, location))
     source = Source(spec.data.dataset.name, "train", own)
     if choices.reference is not None:
         source = open_reference(choices.reference, location)
@@ -196,7 +197,7 @@ def _ground(
     data = fixed_reference(content, images) if isinstance(content, StatisticsFile) else content
     _check_fit(data, images, plugin, name=name)
     names = check_metrics(choices.metrics, data.info, feature_name=name)
-    prepared: PreparedFeatures = plugin.prepare(base or data, cache_dir=paths.cache_dir(), device=device)
+    prepared = plugin.prepare(base or data, cache_dir=paths.cache_dir(), device=device)
     notes = _identity_notes(content, prepared, name) if isinstance(content, StatisticsFile) else []
     if "heldout_accuracy" in prepared.details:
         accuracy = prepared.details["heldout_accuracy"]
@@ -213,21 +214,21 @@ def _ground(
     return ground
 
 
-def _features(choices: Choices, base: LoadedDataset | None, source: Source) -> tuple[str, Any]:
+def _features(choices: Choices, base: LoadedDataset | None, source: Source) -> tuple[str, Features]:
     """The name of the features and the plugin, its weights as chosen."""
     default = "inception" if base is None else default_features(base.info)
     ref = registry.as_ref(choices.features or default)
     if choices.feature_weights is not None:
         if "weights" in ref.options:
             raise UsageError("`feature_weights` and the features' own option weights=... are one thing. Give one")
-        if "weights" not in registry.load("features", ref.name).Options.model_fields:  # type: ignore[attr-defined]
+        if "weights" not in registry.load("features", ref.name).Options.model_fields:
             raise UsageError(
                 f"`feature_weights`: features '{ref.name}' have no weights from a file. Leave it out, or choose "
                 "`features=inception`, clip or dinov2"
             )
         ref = dataclasses.replace(ref, options={**ref.options, "weights": str(choices.feature_weights)})
-    plugin = registry.create("features", ref)
-    if base is None and not getattr(plugin, "pretrained", False):
+    plugin: Features = registry.create("features", ref)
+    if base is None and not plugin.pretrained:
         raise UsageError(
             f"features '{ref.name}' are made from a data set's own images, and {source.name} holds none. "
             "Use `features=inception`, clip or dinov2; or measure a run; or name the data set: `reference=DATASET`"
@@ -240,7 +241,7 @@ def _features(choices: Choices, base: LoadedDataset | None, source: Source) -> t
     return ref.name, plugin
 
 
-def _check_fit(data: LoadedDataset, images: DatasetInfo, plugin: Any, *, name: str) -> None:
+def _check_fit(data: LoadedDataset, images: DatasetInfo, plugin: Features, *, name: str) -> None:
     """Refuse, before any work, images that are of other colours than the reference, or of a size that does not fit."""
     if images.channels != data.info.channels:
         kinds = {1: "grey", 3: "RGB"}
@@ -249,7 +250,7 @@ def _check_fit(data: LoadedDataset, images: DatasetInfo, plugin: Any, *, name: s
             f"the images are {measured} and the reference's {real}: they cannot be measured against one another. "
             "Convert the images to the reference's colours first"
         )
-    if images.image_size != data.info.image_size and not getattr(plugin, "any_size", False):
+    if images.image_size != data.info.image_size and not plugin.any_size:
         raise EvaluationError(
             f"the images have {images.image_size} pixels a side and the reference's {data.info.image_size}: features "
             f"'{name}' do not resize. Bring the images to the reference's size, or use `features=inception`"
@@ -281,7 +282,7 @@ def _export(path: Path, ground: _Ground) -> None:
     measurement = ground.measurement
     if isinstance(measurement.data, FixedReference):
         raise UsageError("`export_reference`: this reference is a file of statistics already. Copy it")
-    parts = [FEATURES, *([SPATIAL] if hasattr(measurement.features, SPATIAL) else [])]
+    parts = [part for part in (FEATURES, SPATIAL) if part in measurement.features.offers]
     rows = measurement.real().rows(parts, shared=True)
     if processes.rank() > 0:
         return

@@ -1,20 +1,24 @@
 """Images read once, in batches, and what is found of each: features of an extractor, statistics of the pixels."""
 
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
+from typing import get_args
 
 import torch
 from torch import Tensor
 
-from debiasctl.api import PreparedFeatures, Split
+from debiasctl.api import Part, PreparedFeatures, Split
 from debiasctl.compute import processes
 from debiasctl.data.read_ahead import ReadAhead
 from debiasctl.errors import EvaluationError
 from debiasctl.evaluation.metrics.colour import mean_colours, mean_squares
 from debiasctl.evaluation.metrics.spectrum import radial_power
 
-FEATURES, LOGITS, SPATIAL, PIXELS = "features", "logits", "spatial", "pixels"
-EXTRAS = (LOGITS, SPATIAL)  # optional methods of extractors
+FEATURES: Part = "features"
+LOGITS: Part = "logits"
+SPATIAL: Part = "spatial"
+PIXELS = "pixels"
+EXTRAS = (LOGITS, SPATIAL)  # what some extractors offer
 BATCH_SIZE = 256
 _CPU = torch.device("cpu")
 Shape = tuple[int, int, int]  # channels, height, width
@@ -88,9 +92,11 @@ def extract(
 
 
 def _parts_of(batch: Tensor, features: PreparedFeatures, parts: Collection[str]) -> Rows:
-    rows = dict(_seen(batch, features, parts))
-    for part, tensor in rows.items():
+    wanted: list[Part] = [part for part in get_args(Part) if part in parts]
+    rows: Rows = {}
+    for part, tensor in features.parts(batch, wanted).items():
         _check_rows(tensor, len(batch), features.dimension if part == FEATURES else None)
+        rows[part] = tensor
     if PIXELS in parts:
         rows[PIXELS] = torch.cat([mean_colours(batch), mean_squares(batch), radial_power(batch)], dim=1)
     return {part: compact(tensor.cpu()) for part, tensor in rows.items()}
@@ -101,15 +107,6 @@ def compact(rows: Tensor) -> Tensor:
     rows = rows.to(torch.float64)
     narrow = rows.to(torch.float32)
     return narrow if torch.equal(narrow.to(torch.float64), rows) else rows
-
-
-def _seen(batch: Tensor, features: PreparedFeatures, parts: Collection[str]) -> Mapping[str, Tensor]:
-    """What the extractor gives, from one pass where it can do so."""
-    wanted = [part for part in parts if part != PIXELS]
-    if hasattr(features, "parts"):
-        found: Mapping[str, Tensor] = features.parts(batch, wanted)
-        return found
-    return {part: features(batch) if part == FEATURES else getattr(features, part)(batch) for part in wanted}
 
 
 def _one_shape(shapes: Collection[Shape | None]) -> Shape | None:

@@ -69,7 +69,7 @@ class Measurement:
             EvaluationError: features called Inception's that are not; images that are not of the data set's channels,
             or of its size where the extractor does not take any; and see `observe`.
         """
-        if self.feature_name == "inception" and not getattr(self.features, "verified_inception", False):
+        if self.feature_name == "inception" and not self.features.verified:
             raise EvaluationError(
                 "features named 'inception' are not from verified weights, so their figures are no FID"
             )
@@ -79,7 +79,7 @@ class Measurement:
             self.features,
             parts,
             batch_size=self.batch_size,
-            check_shape=partial(_check_shape, info=self.data.info, any_size=getattr(self.features, "any_size", False)),
+            check_shape=partial(_check_shape, info=self.data.info, any_size=self.features.any_size),
             shared=self.shared,
             on_progress=self._showing("measuring"),
         )
@@ -136,7 +136,7 @@ class Measurement:
     def _parts(self) -> list[str]:
         """What has to be found of each image."""
         wanted = dict(zip(EXTRAS, extra_names(self.feature_name), strict=True))
-        extras = [part for part, name in wanted.items() if name in self.names and hasattr(self.features, part)]
+        extras = [part for part, name in wanted.items() if name in self.names and part in self.features.offers]
         pixels = _any_of(pixel_names(self.data.info.channels), self.names)
         return [FEATURES, *extras, *([PIXELS] if pixels else [])]
 

@@ -6,8 +6,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from debiasctl.api import PreparedFeatures, Split
-from debiasctl.data.subsets import spread_indices
+from debiasctl.api import PreparedFeatures, Split, spread_indices
 from debiasctl.errors import EvaluationError
 from debiasctl.evaluation.extraction import (
     BATCH_SIZE,

@@ -6,7 +6,6 @@ from torch import nn
 from debiasctl.compute.counter_random import derived_seed
 from debiasctl.diffusion.parameterization import Parameterization
 from debiasctl.diffusion.process import process_of
-from debiasctl.registry.entry_points import resolve
 from debiasctl.specs.sections import RunSpec, embedded_classes, image_shape
 
 
@@ -16,11 +15,9 @@ def build_parameterization(spec: RunSpec) -> Parameterization:
     Raises:
         UsageError: the two cannot be combined (eps-prediction at zero terminal SNR).
     """
-    schedule = resolve("schedules", spec.diffusion.schedule.ref)
-    process = process_of(schedule.create(), schedule.options)  # type: ignore[arg-type]
     return Parameterization(
         spec.model.prediction,
-        process,
+        process_of(spec.diffusion.schedule.create("schedules")),
         sigma_data=spec.model.sigma_data,
         learned_variance=spec.model.learned_variance,
     )

@@ -2,7 +2,7 @@
 
 from typing import Annotated, Any
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
 from debiasctl import registry
 from debiasctl.errors import UsageError
@@ -55,16 +55,6 @@ def _plugin_parts(value: Any) -> Any:
     return value
 
 
-def _completed(kind: str) -> AfterValidator:
-    def resolve(choice: PluginChoice) -> PluginChoice:
-        try:
-            return complete(kind, choice)
-        except UsageError as error:
-            raise ValueError(str(error).partition("\nSee: ")[0]) from error
-
-    return AfterValidator(resolve)
-
-
 def with_nested(choice: PluginChoice) -> list[PluginChoice]:
     """A choice and the ones that its options name, at any depth, as its spec stores them."""
     found = [choice]
@@ -76,6 +66,3 @@ def with_nested(choice: PluginChoice) -> list[PluginChoice]:
 
 
 Plugin = Annotated[PluginChoice, BeforeValidator(_plugin_parts)]
-# for options that name another plugin: `uncertainty:base=edm`, `product:factors=[debiased,"p2:gamma=0.5"]`
-NestedWeighting = Annotated[Plugin, _completed("weightings")]
-NestedTimesteps = Annotated[Plugin, _completed("timesteps")]

@@ -10,7 +10,7 @@ from debiasctl.registry.messages import describe_errors, did_you_mean
 from debiasctl.registry.refs import PluginRef, parse_ref
 
 if TYPE_CHECKING:
-    from debiasctl.api import PluginOptions
+    from debiasctl.api import Plugin, PluginOptions
 
 KINDS = {
     "datasets": "images to train on",
@@ -41,7 +41,7 @@ class ResolvedPlugin:
     """A loaded plugin class with every option filled in."""
 
     record: PluginRecord
-    plugin: type
+    plugin: "type[Plugin]"
     options: "PluginOptions"
 
     def create(self) -> Any:
@@ -126,26 +126,50 @@ def load_object(record: PluginRecord) -> Any:
         ) from error
 
 
-def load(kind: str, name: str) -> type:
-    """Import the plugin class of that kind and name, and check that it has what every plugin has.
+def base_of(kind: str) -> "type[Plugin]":
+    """The class that every plugin of a kind derives from; commands have none."""
+    from debiasctl import api
+
+    bases: dict[str, type[Plugin]] = {
+        "datasets": api.Dataset,
+        "backbones": api.Backbone,
+        "schedules": api.Schedule,
+        "weightings": api.Weighting,
+        "timesteps": api.TimestepDistribution,
+        "samplers": api.Sampler,
+        "features": api.Features,
+        "extensions": api.Extension,
+    }
+    return bases[kind]
+
+
+def load(kind: str, name: str) -> "type[Plugin]":
+    """Import the plugin class of that kind and name, and check that it keeps its kind's contract.
 
     Raises:
         UnknownPluginError, PluginConflictError: see `find`.
-        PluginLoadError: if it cannot be imported, is no class, or lacks a docstring or an `Options` model.
+        PluginLoadError: if it cannot be imported, does not derive from its kind's base, lacks a docstring or a method,
+            or its `Options` do not derive from the base's.
     """
-    from debiasctl.api import PluginOptions
-
-    record = find(kind, name)
+    record, base = find(kind, name), base_of(kind)
     plugin = load_object(record)
-    where = f"{kind.removesuffix('s')} '{name}' of {record.distribution} {record.version}"
+    where = f"{kind.removesuffix('s')} '{name}' of {record.distribution} {record.version}: {record.target}"
     if not isinstance(plugin, type):
-        raise PluginLoadError(f"{where}: {record.target} is not a class. See: debiasctl.api")
+        raise PluginLoadError(f"{where} is not a class. {_how_it_begins(base, 'MyPlugin')}")
+    if not issubclass(plugin, base):
+        raise PluginLoadError(f"{where} is not a {base.__name__}. {_how_it_begins(base, plugin.__name__)}")
     if not (plugin.__doc__ or "").strip():
-        raise PluginLoadError(f"{where}: {record.target} has no docstring. Its first line says what it is")
-    options = getattr(plugin, "Options", None)
-    if not (isinstance(options, type) and issubclass(options, PluginOptions)):
-        raise PluginLoadError(f"{where}: {record.target} needs an inner 'class Options(PluginOptions)'")
+        raise PluginLoadError(f"{where} has no docstring. Its first line says what it is")
+    missing = sorted(plugin.__abstractmethods__)
+    if missing:
+        raise PluginLoadError(f"{where} lacks {', '.join(missing)}. See: debiasctl.api.{base.__name__}")
+    if not (isinstance(plugin.Options, type) and issubclass(plugin.Options, base.Options)):
+        raise PluginLoadError(f"{where} needs its Options to begin: class Options({base.Options.__name__}):")
     return plugin
+
+
+def _how_it_begins(base: "type[Plugin]", name: str) -> str:
+    return f"It should begin:\n  from debiasctl.api import {base.__name__}\n\n  class {name}({base.__name__}):"
 
 
 def as_ref(value: "str | PluginRef | dict[str, Any]") -> PluginRef:
@@ -165,9 +189,9 @@ def resolve(kind: str, value: "str | PluginRef | dict[str, Any]") -> ResolvedPlu
 
     ref = as_ref(value)
     plugin = load(kind, ref.name)
-    model: type[PluginOptions] = plugin.Options  # type: ignore[attr-defined]
+    model = plugin.Options
     try:
-        options = model.model_validate(dict(ref.options))
+        options = model.model_validate(dict(ref.options), context=resolve)  # who finds the plugins that options name
     except ValidationError as error:
         raise PluginOptionsError(
             f"{kind.removesuffix('s')} '{ref.name}': {describe_errors(error, model)}\n"

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from debiasctl import registry
+from debiasctl.api import Sampler
 from debiasctl.compute import counter_random
 from debiasctl.compute.counter_random import Stream
 from debiasctl.diffusion.process import DiffusionProcess
@@ -95,9 +96,8 @@ def check_steps(sampler: PluginChoice, process: DiffusionProcess, num_steps: int
     """
     if num_steps < 1:
         raise UsageError(f"{num_steps} sampling steps: choose 1 or more")
-    made = sampler.create("samplers")
-    if hasattr(made, "grid"):  # a plugin's own need not have one
-        made.grid(process, num_steps)
+    made: Sampler = sampler.create("samplers")
+    made.grid(process, num_steps)
 
 
 def labels_of(indices: Tensor, content: ContentSection, *, seed: int, label: int | None) -> Tensor:

@@ -5,6 +5,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
+from debiasctl.api import Process, Sampler
 from debiasctl.data.pixels import to_uint8
 from debiasctl.errors import RunError
 from debiasctl.runs.store import Run
@@ -58,9 +59,9 @@ def trajectory(run: Run, spec: RunSpec, request: SampleRequest, *, device: torch
     return Trajectory([names[k] for k in chosen], [x[k] for k in chosen], [x0[k] for k in chosen])
 
 
-def _names(sampler: object, process: object, num_steps: int) -> list[str]:
+def _names(sampler: Sampler, process: Process, num_steps: int) -> list[str]:
     """The timestep of each moment where the sampler has a grid of as many, else the number of steps made."""
-    levels = sampler.grid(process, num_steps) if hasattr(sampler, "grid") else []
+    levels = sampler.grid(process, num_steps) or []
     if len(levels) == num_steps + 1:
         return [f"{level.t:.4g}" for level in levels[:-1]] + ["end"]
     return [str(done) for done in range(num_steps)] + ["end"]

@@ -1,7 +1,7 @@
 """The plugins that a spec names: every option filled in, and where each comes from."""
 
 from debiasctl import registry
-from debiasctl.api import DatasetInfo, ImageShape
+from debiasctl.api import Backbone, DatasetInfo, ImageShape
 from debiasctl.errors import SpecError
 from debiasctl.registry.choices import PluginChoice, complete
 from debiasctl.specs.sections import MonitorSection, RunSpec, image_shape
@@ -45,8 +45,6 @@ def complete_monitor(monitor: MonitorSection) -> MonitorSection:
 
 def _complete_backbone(choice: PluginChoice, shape: ImageShape) -> PluginChoice:
     resolved = registry.resolve("backbones", choice.ref)
-    resolve_options = getattr(resolved.plugin, "resolve_options", None)
-    completed = complete("backbones", choice)
-    if resolve_options is None:
-        return completed
-    return completed.model_copy(update={"options": resolve_options(resolved.options, shape).model_dump(mode="json")})
+    assert issubclass(resolved.plugin, Backbone), "the registry has looked"
+    options = resolved.plugin.resolve_options(resolved.options, shape)
+    return complete("backbones", choice).model_copy(update={"options": options.model_dump(mode="json")})

@@ -29,7 +29,7 @@ class Batch:
 
 @dataclass(frozen=True)
 class _HostBatch:
-    """What is read for a step, on the CPU: `images` uint8 [N, C, H, W], `flips` bool [N], or None."""
+    """What is read for a step, on the CPU: `images` as the split gives them, `flips` bool [N], or None."""
 
     images: Tensor
     labels: Tensor | None

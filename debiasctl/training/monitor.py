@@ -7,6 +7,7 @@ import torch
 
 from debiasctl import paths, registry
 from debiasctl.api import ArraySplit, LoadedDataset, PreparedFeatures
+from debiasctl.data.pixels import as_measured
 from debiasctl.diffusion.denoiser import NetworkDenoiser
 from debiasctl.evaluation.measure import default_features, measure
 from debiasctl.reporting.pictures import make_grid, save_grid
@@ -29,7 +30,7 @@ class Monitor:
         Raises:
             UsageError: the sampling steps do not fit the schedule; EvaluationError: the features cannot be had.
         """
-        self.training, self.data = training, data
+        self.training, self.data = training, as_measured(data)
         assert training.spec.monitor is not None, "a monitor watches what a spec asks for"
         self.spec = training.spec.monitor
         self._features: tuple[str, PreparedFeatures] | None = None

@@ -7,7 +7,7 @@ import torch
 from accelerate import Accelerator
 from torch import nn
 
-from debiasctl.api import LearnedWeighting, LoadedDataset
+from debiasctl.api import Backbone, LoadedDataset, Weighting
 from debiasctl.compute.allocator import prepare_process
 from debiasctl.compute.counter_random import derived_seed
 from debiasctl.diffusion.objective import Objective
@@ -29,17 +29,15 @@ def build_objective(spec: RunSpec) -> Objective:
     Raises:
         UsageError: see `build_parameterization`; DebiasctlError: see `Objective.tables`.
     """
-    weighting = spec.loss.weighting.create("weightings")
-    learned = None
-    if hasattr(weighting, "build"):
-        if not isinstance(weighting, LearnedWeighting):
-            raise DebiasctlError(
-                f"weighting '{spec.loss.weighting.name}' has build() and so is learned, but no learning_rate. "
-                "See LearnedWeighting in debiasctl.api"
-            )
-        with torch.random.fork_rng():
-            torch.manual_seed(derived_seed(spec.training.seed, "weighting"))
-            learned = weighting.build()
+    weighting: Weighting = spec.loss.weighting.create("weightings")
+    with torch.random.fork_rng():
+        torch.manual_seed(derived_seed(spec.training.seed, "weighting"))
+        learned = weighting.build()
+    if learned is not None and weighting.learning_rate is None:
+        raise DebiasctlError(
+            f"weighting '{spec.loss.weighting.name}' builds a module and so is learned, but has no learning_rate. "
+            "See debiasctl.api.Weighting"
+        )
     objective = Objective(
         build_parameterization(spec),
         weighting,
@@ -76,7 +74,7 @@ def set_up(
         network = network.double()
     if initialize is not None:
         initialize(network)
-    set_layout(network, channels_last=spec.compute.channels_last)
+    set_layout(network, spec.model.backbone.create("backbones"), channels_last=spec.compute.channels_last)
     network = network.to(accelerator.device)
     ema = EMA(network, spec.ema, batch_size=spec.training.batch_size)
     if spec.compute.sharding == "fsdp":
@@ -130,26 +128,24 @@ def shard(network: nn.Module, accelerator: Accelerator) -> None:
 def _learned_weight(objective: Objective, accelerator: Accelerator, dtype: torch.dtype) -> LearnedWeight | None:
     if objective.learned is None:
         return None
-    assert isinstance(objective.weighting, LearnedWeighting), "only such a weighting builds a module"
-    module = objective.learned.to(accelerator.device, dtype)
     learning_rate = objective.weighting.learning_rate
+    assert learning_rate is not None, "build_objective has looked"
+    module = objective.learned.to(accelerator.device, dtype)
     # fused, or else fp16's scaler waits for the device at every step
     optimizer = torch.optim.Adam(module.parameters(), lr=learning_rate, betas=(0.9, 0.99), fused=True)
     # not prepared: as prepared, each would update fp16's scaler, which is to be updated once a step
     return LearnedWeight(accelerator.prepare_model(module), optimizer)
 
 
-def set_layout(network: nn.Module, *, channels_last: bool | None) -> None:
-    """Have the network compute in that memory layout; None leaves it as the network states.
-
-    A network with convolutions states its layout as an attribute `memory_format`, and brings its input into it.
+def set_layout(network: nn.Module, backbone: Backbone, *, channels_last: bool | None) -> None:
+    """Have the backbone's network compute in that memory layout; None leaves it as the network states.
 
     Raises:
-        UsageError: the network states none, so that the choice would have no effect.
+        UsageError: if the network states none, so that the choice would have no effect.
     """
     if channels_last is None:
         return
-    if not hasattr(network, "memory_format"):
+    if not backbone.has_memory_format:
         raise UsageError(
             "compute.channels_last has no effect on this backbone: it states no memory layout. Leave the setting out"
         )

@@ -107,7 +107,7 @@ def restore(training: Training, state: CheckpointState) -> dict[str, float]:
         _load_module(module, rest["weighting"]["module"])
         _load_optimizer(module, training.learned.optimizer, rest["weighting"]["optimizer"])
     if training.objective.observes:
-        training.objective.distribution.load_state_dict(rest["timesteps"])  # type: ignore[attr-defined]
+        training.objective.distribution.load_state_dict(rest["timesteps"])
     if training.accelerator.scaler is not None:
         training.accelerator.scaler.load_state_dict(rest["scaler"])
     return dict(rest["progress"])
@@ -128,7 +128,7 @@ def _distribution_state(training: Training) -> dict[str, Any] | None:
     """What a distribution of t has seen."""
     if not training.objective.observes:
         return None
-    return dict(training.objective.distribution.state_dict())  # type: ignore[attr-defined]
+    return dict(training.objective.distribution.state_dict())
 
 
 # ---------------------------------------------------------------- one module, one optimizer, shared out or not

@@ -84,7 +84,7 @@ def test_weights_that_cannot_be_read(debiasctl_home: Path, monkeypatch: pytest.M
     def refuse(path: Path) -> str:
         raise PermissionError(13, "Permission denied", str(path))
 
-    monkeypatch.setattr("debiasctl.builtin.features._support.weights_file.sha256_file", refuse)
+    monkeypatch.setattr("debiasctl.api.weights_file.sha256_file", refuse)
     found = report(code=1)
     assert state(found, "inception")["state"] == "unreadable"
     assert found["problems"] == [f"{path} cannot be read. Change its permissions, or replace it"]

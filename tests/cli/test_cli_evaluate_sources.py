@@ -22,7 +22,7 @@ PLUGIN = '''
 import hashlib
 import torch
 from cleanfid.resize import build_resizer
-from debiasctl.api import PluginOptions
+from debiasctl.api import Features, PluginOptions, PreparedFeatures
 
 
 def extract(x):
@@ -31,10 +31,9 @@ def extract(x):
     return torch.nn.functional.avg_pool2d(x, 23).flatten(1) / 255 @ projection
 
 
-class Coarse:
+class Coarse(Features):
     """Random projections of coarse images."""
 
-    labelled = False
     pretrained = True
     any_size = True
 
@@ -43,20 +42,15 @@ class Coarse:
 
         salt: str = ""
 
-    def __init__(self, options):
-        self.options = options
-
     def prepare(self, data, *, cache_dir, device):
         return Prepared(self.options.salt)
 
 
-class Prepared:
-    dimension = 24
+class Prepared(PreparedFeatures):
     any_size = True
-    details = {}
 
     def __init__(self, salt):
-        self.identity = hashlib.sha256(salt.encode()).hexdigest()
+        super().__init__(identity=hashlib.sha256(salt.encode()).hexdigest(), dimension=24, details={})
 
     def __call__(self, images):
         resize = build_resizer("clean")

@@ -16,10 +16,10 @@ from debiasctl.runs.store import find_run
 WEIGHTING = '''
 """A weighting of somebody else."""
 from pydantic import Field
-from debiasctl.api import PluginOptions
+from debiasctl.api import PluginOptions, Weighting
 
 
-class Power:
+class Power(Weighting):
     """SNR^-p on the error of eps.
 
     More about it.
@@ -33,11 +33,8 @@ class Power:
         power: float = Field(0.25, ge=0, le=1, description="the exponent p")
         bands: tuple[int, ...] = Field((1, 2), description="of no meaning")
 
-    def __init__(self, options):
-        self.power = options.power
-
     def __call__(self, snr):
-        return snr**-self.power
+        return snr**-self.options.power
 '''
 COMMANDS = '''
 """Commands of somebody else."""

@@ -23,8 +23,7 @@ UNITS = ("eps", "x0", "v")
 
 
 def needs_options(name: str) -> bool:
-    options: Any = registry.load("weightings", name).Options  # type: ignore[attr-defined]
-    return any(field.is_required() for field in options.model_fields.values())
+    return any(field.is_required() for field in registry.load("weightings", name).Options.model_fields.values())
 
 
 USABLE = [name for name in NAMES if not needs_options(name)]

@@ -14,7 +14,7 @@ from debiasctl.training.setup import set_layout
 
 _FAULTS = """
 import resource, sys, torch
-from debiasctl.training.speed import prepare_process
+from debiasctl.compute.allocator import prepare_process
 if sys.argv[1] == "prepared":
     prepare_process()
     prepare_process()
@@ -48,14 +48,16 @@ def test_other_c_libraries_are_left_alone(libc: str, monkeypatch: pytest.MonkeyP
     [(None, torch.channels_last), (True, torch.channels_last), (False, torch.contiguous_format)],
 )
 def test_layout(channels_last, expected) -> None:
-    network = UNet(UNet.Options(channels=32, channel_mult=(1,))).build(ImageShape(8, 1, 1), 0)
-    set_layout(network, channels_last=channels_last)
+    backbone = UNet(UNet.Options(channels=32, channel_mult=(1,)))
+    network = backbone.build(ImageShape(8, 1, 1), 0)
+    set_layout(network, backbone, channels_last=channels_last)
     assert network.memory_format == expected
     assert network(torch.zeros(1, 1, 8, 8), torch.zeros(1)).is_contiguous(memory_format=expected)
 
 
 def test_a_layout_without_effect_is_refused() -> None:
-    network = DiT(DiT.Options(hidden_size=16, depth=1, num_heads=2)).build(ImageShape(8, 1, 1), 0)
-    set_layout(network, channels_last=None)
+    backbone = DiT(DiT.Options(hidden_size=16, depth=1, num_heads=2))
+    network = backbone.build(ImageShape(8, 1, 1), 0)
+    set_layout(network, backbone, channels_last=None)
     with pytest.raises(UsageError, match="channels_last has no effect"):
-        set_layout(network, channels_last=False)
+        set_layout(network, backbone, channels_last=False)

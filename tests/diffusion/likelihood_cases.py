@@ -16,8 +16,7 @@ SIGMA_DATA = 0.5
 
 
 def process(ref: str) -> DiffusionProcess:
-    resolved = registry.resolve("schedules", ref)
-    return process_of(resolved.create(), resolved.options)
+    return process_of(registry.create("schedules", ref))
 
 
 class ExactNetwork(nn.Module):

@@ -9,7 +9,8 @@ import torch
 from diffusers import DDIMScheduler
 
 from debiasctl import registry
-from debiasctl.diffusion.grid import CLEAN, SPACINGS, Level, level_at_ratio, levels_at, noise_grid
+from debiasctl.api import Level
+from debiasctl.diffusion.grid import CLEAN, SPACINGS, level_at_ratio, levels_at, noise_grid
 from debiasctl.diffusion.process import DiffusionProcess, process_of
 from debiasctl.errors import UsageError
 
@@ -19,8 +20,7 @@ SCHEDULES = [
 
 
 def make(ref: str = "linear") -> DiffusionProcess:
-    resolved = registry.resolve("schedules", ref)
-    return process_of(resolved.create(), resolved.options)
+    return process_of(registry.create("schedules", ref))
 
 
 def timesteps(num_steps: int, spacing: str, ref: str = "linear") -> list[float]:

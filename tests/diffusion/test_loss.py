@@ -23,8 +23,7 @@ UNIFORMS = torch.tensor([0.0, 0.02, 0.31, 0.55, 0.7324, 0.9, 0.99, 0.9999], dtyp
 
 
 def objective(prediction: Prediction, weighting: str, schedule: str) -> Objective:
-    resolved = registry.resolve("schedules", schedule)
-    process = process_of(resolved.create(), resolved.options)
+    process = process_of(registry.create("schedules", schedule))
     return Objective(
         Parameterization(prediction, process, sigma_data=SIGMA_DATA),
         registry.create("weightings", weighting),

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from debiasctl import registry
 from debiasctl.analysis.weight_curves import schedule_process
+from debiasctl.api import TimestepDistribution, Weighting
 from debiasctl.diffusion.loss import weighted_losses
 from debiasctl.diffusion.objective import Draw, Objective
 from debiasctl.diffusion.parameterization import Parameterization
@@ -53,10 +54,13 @@ def grid(count: int) -> Tensor:
     return (torch.arange(count, dtype=torch.float64) + 0.5) / count
 
 
-class Distribution:
+class Distribution(TimestepDistribution):
     """A third party's distribution of t."""
 
+    corrected = False
+
     def __init__(self, q: Callable[[Tensor], Tensor], base: Callable[[Tensor], Tensor] | None = None) -> None:
+        super().__init__(self.Options())
         self.q, self.corrected = q, base is not None
         if base is not None:
             self.base = lambda context: base(context.snr)
@@ -377,7 +381,7 @@ def test_a_third_partys_corrected_distribution_without_a_base_is_under_uniform()
 
 
 def test_a_weighting_of_nothing_is_refused() -> None:
-    class Nothing:
+    class Nothing(Weighting):
         space = "eps"
 
         def __call__(self, snr: Tensor) -> Tensor:
@@ -385,4 +389,4 @@ def test_a_weighting_of_nothing_is_refused() -> None:
 
     for normalize in ("mean", "none"):
         with pytest.raises(DebiasctlError, match="weighting Nothing is zero at every timestep"):
-            make("uniform", Nothing(), normalize=normalize).tables()
+            make("uniform", Nothing(Nothing.Options()), normalize=normalize).tables()

@@ -22,8 +22,7 @@ SIGMA_DATA = 0.4
 
 def make(name: str, zero: bool = False, **options: object) -> DiffusionProcess:
     given = {"zero_terminal_snr": True} if zero else {}
-    resolved = registry.resolve("schedules", {"name": name, "options": given | options})
-    return process_of(resolved.create(), resolved.options)
+    return process_of(registry.create("schedules", {"name": name, "options": given | options}))
 
 
 CASES = [

@@ -19,8 +19,7 @@ SCHEDULES = ("linear", "scaled-linear", "cosine", "sigmoid")
 def make(name: str, **options: object) -> DiffusionProcess:
     from debiasctl import registry
 
-    resolved = registry.resolve("schedules", {"name": name, "options": options})
-    return process_of(resolved.create(), resolved.options)
+    return process_of(registry.create("schedules", {"name": name, "options": options}))
 
 
 @pytest.fixture(params=[(name, zero) for name in SCHEDULES for zero in (False, True)], ids=str)

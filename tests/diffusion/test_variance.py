@@ -15,8 +15,7 @@ SCHEDULES = ("linear", "cosine", "cosine:zero_terminal_snr=true")
 
 
 def make(schedule: str) -> DiffusionProcess:
-    resolved = registry.resolve("schedules", schedule)
-    return process_of(resolved.create(), resolved.options)
+    return process_of(registry.create("schedules", schedule))
 
 
 def filled(value: float, like: torch.Tensor) -> torch.Tensor:

@@ -1,14 +1,13 @@
 """The conversion of weights and what is asked of a scheme; the built-in ones are tested in tests/builtin/weightings."""
 
 from collections.abc import Callable
-from types import SimpleNamespace
 from typing import get_args
 
 import pytest
 import torch
 
 from debiasctl.api import Prediction, Space, Weighting, WeightingContext
-from debiasctl.diffusion.weighting import bounded_snr, convert_weight, falling_slope, settle, weight_in
+from debiasctl.diffusion.weighting import bounded_snr, convert_weight, falling_slope, weight_in
 from debiasctl.errors import DebiasctlError
 
 SNR = torch.logspace(-8, 8, 33, dtype=torch.float64)
@@ -43,8 +42,11 @@ def test_a_weight_on_x0_is_c_out_squared_of_it_on_the_network(sigma_data: float)
         torch.testing.assert_close(weight, c_out[prediction] ** 2, rtol=1e-12, atol=0)
 
 
-class Scheme:
+class Scheme(Weighting):
+    space = "eps"
+
     def __init__(self, function: Callable[[torch.Tensor], object], space: str = "eps") -> None:
+        super().__init__(self.Options())
         self.function, self.space = function, space
 
     def __call__(self, snr: torch.Tensor) -> object:
@@ -95,17 +97,12 @@ def test_a_third_partys_space_is_judged(space: str) -> None:
         weight_in(Scheme(torch.ones_like, space), "eps", snr=SNR)
 
 
-def test_what_is_no_weighting() -> None:
-    assert isinstance(Scheme(torch.ones_like), Weighting)
-    assert not isinstance(SimpleNamespace(), Weighting)
-
-
-def test_only_what_depends_on_the_schedule_is_settled() -> None:
-    context = WeightingContext(SNR, progress=0.5)
-    plain, asking = Scheme(torch.ones_like), Scheme(torch.ones_like)
-    asking.at = lambda given: Scheme(lambda snr: snr * given.progress)
-    assert settle(plain, context) is plain
-    assert torch.equal(settle(asking, context)(SNR), SNR / 2)
+def test_a_weighting_that_says_no_more_is_fixed_and_not_learned() -> None:
+    plain = Scheme(torch.ones_like)
+    assert plain.at(WeightingContext(SNR, progress=0.5)) is plain
+    assert plain.varies is False
+    assert plain.build() is None
+    assert plain.learning_rate is None
 
 
 def test_the_slope_of_log_snr() -> None:

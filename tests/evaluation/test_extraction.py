@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from debiasctl.api import ArraySplit
+from debiasctl.api import ArraySplit, PreparedFeatures
 from debiasctl.errors import EvaluationError
 from debiasctl.evaluation.extraction import FEATURES, PIXELS, SPATIAL, PixelStatistics, extract
 from debiasctl.evaluation.metrics.colour import mean_colours, mean_squares
@@ -26,8 +26,9 @@ class Batches:
         return None
 
 
-class Means:
-    identity, dimension, details = "means", 8, {}
+class Means(PreparedFeatures):
+    def __init__(self):
+        super().__init__(identity="means", dimension=8, details={})
 
     def __call__(self, images):
         return images.double().mean(dim=(1, 3))
@@ -37,6 +38,7 @@ class InOnePass(Means):
     """Says what it was asked for; what it gives by name is twice what it is called for."""
 
     def __init__(self):
+        super().__init__()
         self.asked = []
 
     def parts(self, images, parts):

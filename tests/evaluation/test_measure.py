@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 import torch
 
-from debiasctl.api import ArraySplit, LoadedDataset
+from debiasctl.api import ArraySplit, LoadedDataset, PreparedFeatures
 from debiasctl.errors import EvaluationError, UsageError
 from debiasctl.evaluation.measure import (
     Measurement,
@@ -340,10 +340,14 @@ def test_statistics_from_a_file_have_no_neighbours(digits, digit_features, tmp_p
         measured(images, fixed, digit_features, tmp_path, metrics=["kd_local"])
 
 
-class Wide:
+class Wide(PreparedFeatures):
     """Pixels as features, with class probabilities and spatial features; takes any size."""
 
-    identity, dimension, any_size, details = "wide", 4, True, {}
+    any_size = True
+    offers = frozenset({"features", "logits", "spatial"})
+
+    def __init__(self):
+        super().__init__(identity="wide", dimension=4, details={})
 
     def __call__(self, images):
         return torch.nn.functional.adaptive_avg_pool2d(images.double(), 2).flatten(1)[:, :4]

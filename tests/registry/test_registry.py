@@ -19,17 +19,15 @@ from debiasctl.registry.refs import PluginRef
 GOOD = '''
 """A third party's module."""
 from pydantic import Field, PositiveFloat
-from debiasctl.api import PluginOptions
+from debiasctl.api import PluginOptions, Weighting
 
-class Power:
+class Power(Weighting):
     """SNR^-power on eps."""
     space = "eps"
     class Options(PluginOptions):
         """Its options."""
         power: PositiveFloat = Field(0.5, description="exponent")
         flag: bool = Field(False, description="unused")
-    def __init__(self, options):
-        self.options = options
     def __call__(self, snr):
         return snr ** -self.options.power
 '''
@@ -112,6 +110,8 @@ def test_a_reference_that_cannot_be_read() -> None:
         registry.resolve("weightings", "p2:k")
 
 
+BEGINNING = "from debiasctl.api import Weighting\nclass Broken(Weighting):"
+METHOD = "\n    def __call__(self, snr): return snr"
 BROKEN = {
     "missing-module": (
         "import a_module_that_is_not_there",
@@ -123,13 +123,30 @@ BROKEN = {
     "exits": ("raise SystemExit(3)", "Broken", "SystemExit: 3"),
     "no-attribute": ("x = 1", "Broken", "AttributeError"),
     "not-a-class": ("def broken(): 'doc'", "broken", "is not a class"),
-    "no-docstring": ("class Broken:\n    class Options: pass", "Broken", "has no docstring"),
-    "no-options": ("class Broken:\n    'doc'", "Broken", "needs an inner 'class Options(PluginOptions)'"),
-    "other-options": ("class Broken:\n    'doc'\n    class Options: pass", "Broken", "needs an inner 'class Options"),
-    "options-made": (
-        "from debiasctl.api import PluginOptions\nclass Broken:\n    'doc'\n    Options = PluginOptions()",
+    "no-subclass": (
+        "class Broken:\n    'doc'",
         "Broken",
-        "needs an inner 'class Options",
+        ":Broken is not a Weighting. It should begin:\n"
+        "  from debiasctl.api import Weighting\n\n  class Broken(Weighting):",
+    ),
+    "other-kind": (
+        "from debiasctl.api import Sampler\nclass Broken(Sampler): 'doc'",
+        "Broken",
+        ":Broken is not a Weighting. It should begin:",
+    ),
+    "no-docstring": (f"{BEGINNING}\n    space = 'eps'{METHOD}", "Broken", ":Broken has no docstring"),
+    "no-space": (f"{BEGINNING}\n    'doc'{METHOD}", "Broken", ":Broken lacks space. See: debiasctl.api.Weighting"),
+    "nothing": (f"{BEGINNING} 'doc'", "Broken", ":Broken lacks __call__, space. See: debiasctl.api.Weighting"),
+    "other-options": (
+        f"{BEGINNING}\n    'doc'\n    space = 'eps'\n    class Options: pass{METHOD}",
+        "Broken",
+        ":Broken needs its Options to begin: class Options(PluginOptions):",
+    ),
+    "options-made": (
+        f"from debiasctl.api import PluginOptions\n{BEGINNING}\n    'doc'\n    space = 'eps'\n"
+        f"    Options = PluginOptions(){METHOD}",
+        "Broken",
+        ":Broken needs its Options to begin: class Options(PluginOptions):",
     ),
 }
 
@@ -147,6 +164,36 @@ def test_a_broken_plugin_is_reported_and_harms_no_other(site: Path, case: str) -
     assert caught.value.exit_code == 1
     assert registry.create("weightings", "power")(4.0) == 0.5
     assert registry.load("weightings", "debiased").__name__ == "Debiased"
+
+
+def test_a_kinds_own_options_are_asked_for(site: Path) -> None:
+    source = """
+from debiasctl.api import PluginOptions, Schedule
+class Flat(Schedule):
+    'doc'
+    class Options(PluginOptions): pass
+    def alphas_cumprod(self): pass
+"""
+    install(site, "bad-package", module="flat_schedule", source=source, plugins={"flat": "Flat"}, kind="schedules")
+    with pytest.raises(PluginLoadError, match=r"needs its Options to begin: class Options\(ScheduleOptions\):"):
+        registry.load("schedules", "flat")
+
+
+@pytest.mark.parametrize("kind", [kind for kind in registry.KINDS if kind != "commands"])
+def test_every_kind_has_a_base_that_says_what_is_missing(site: Path, kind: str) -> None:
+    base = registry.base_of(kind)
+    source = f"from debiasctl.api import {base.__name__}\nclass Bare({base.__name__}): 'doc'"
+    module = f"bare_{kind}"
+    install(site, "bare-package", module=module, source=source, plugins={"bare": "Bare"}, kind=kind)
+    if kind == "extensions":  # whose methods all have defaults
+        assert type(registry.create(kind, "bare")).__mro__[1] is base
+        return
+    with pytest.raises(PluginLoadError) as caught:
+        registry.load(kind, "bare")
+    missing = ", ".join(sorted(base.__abstractmethods__))
+    assert f"'bare' of bare-package 1.0: {module}:Bare lacks {missing}. See: debiasctl.api.{base.__name__}" in str(
+        caught.value
+    )
 
 
 def test_two_distributions_that_claim_one_name(site: Path) -> None:

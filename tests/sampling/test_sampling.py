@@ -64,19 +64,13 @@ def test_an_image_depends_on_seed_and_index_alone(run: Run, sampler: str) -> Non
 def test_a_sampler_is_given_noise_for_each_image_and_step(run: Run, tmp_path: Path, monkeypatch) -> None:
     code = """
 import torch
-from debiasctl.api import PluginOptions
+from debiasctl.api import Sampler
 
 SEEN = []
 
 
-class Spy:
+class Spy(Sampler):
     \"\"\"Looks, and gives what is not a number.\"\"\"
-
-    class Options(PluginOptions):
-        \"\"\"None.\"\"\"
-
-    def __init__(self, options):
-        pass
 
     def __call__(self, denoiser, x, *, num_steps, noise, labels=None, on_step=None):
         SEEN.append((x, noise(0), noise(1), noise(1), labels, num_steps))

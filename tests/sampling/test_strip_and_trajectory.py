@@ -62,17 +62,11 @@ def test_a_sampler_that_reports_no_steps_has_no_trajectory(
     run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     code = """
-from debiasctl.api import PluginOptions
+from debiasctl.api import Sampler
 
 
-class Silent:
+class Silent(Sampler):
     \"\"\"Says nothing, and has no grid.\"\"\"
-
-    class Options(PluginOptions):
-        \"\"\"None.\"\"\"
-
-    def __init__(self, options):
-        pass
 
     def __call__(self, denoiser, x, *, num_steps, noise, labels=None, on_step=None):
         return denoiser(x, 999.0, labels).x0

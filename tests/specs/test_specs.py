@@ -27,15 +27,13 @@ BARE_DATA = {"data": {"dataset": "bare:size=32"}}
 
 SOURCE = '''
 from pydantic import Field
-from debiasctl.api import DatasetInfo, PluginOptions
+from debiasctl.api import Dataset, DatasetInfo, PluginOptions
 
-class Plain:
+class Plain(Dataset):
     """A data set without classes, and with an option that its recommendations depend on."""
     class Options(PluginOptions):
         """Its options."""
         size: int = Field(8, ge=4, description="height and width")
-    def __init__(self, options):
-        self.options = options
     def info(self, location):
         return DatasetInfo(self.options.size, 3, (), 100, 10)
     def recommended(self, location):

@@ -4,11 +4,11 @@ import pytest
 import torch
 from tiny import LOCATION, digits, make_spec, set_up_tiny
 
-from debiasctl.builtin.samplers.base import Model
 from debiasctl.builtin.samplers.ddim import DDIM
 from debiasctl.compute import counter_random
 from debiasctl.compute.counter_random import Stream
 from debiasctl.diffusion.denoiser import NetworkDenoiser
+from debiasctl.diffusion.grid_sampler import Model
 from debiasctl.errors import SpecError, UsageError
 from debiasctl.specs.resolve import resolve_spec
 from debiasctl.training.step import train_step

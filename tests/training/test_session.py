@@ -16,19 +16,13 @@ from debiasctl.runs.store import find_run
 from debiasctl.training import loop
 
 SCHEME = """
-from debiasctl.api import PluginOptions
+from debiasctl.api import Weighting
 
 
-class Scheme:
+class Scheme(Weighting):
     '''Weight 1.'''
 
     space = "eps"
-
-    class Options(PluginOptions):
-        '''None.'''
-
-    def __init__(self, options):
-        self.options = options
 
     def __call__(self, snr):
         return snr * 0 + 1

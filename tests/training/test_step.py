@@ -250,19 +250,13 @@ def test_gradients_are_clipped_to_the_norm_and_the_norm_before_is_reported() -> 
 TIMESTEPS = '''
 """Timestep distributions of a package of its own."""
 import torch
-from debiasctl.api import PluginOptions
+from debiasctl.api import TimestepDistribution
 
 
-class Tilted:
+class Tilted(TimestepDistribution):
     """Density in proportion to t + 1."""
 
     corrected = True
-
-    class Options(PluginOptions):
-        """None."""
-
-    def __init__(self, options):
-        pass
 
     def probabilities(self, context):
         return torch.arange(1, len(context.snr) + 1, dtype=torch.float64)

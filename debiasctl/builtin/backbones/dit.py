@@ -9,14 +9,13 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torch.utils.checkpoint import checkpoint
 
-from debiasctl.api import ImageShape, PluginOptions
+from debiasctl.api import Backbone, ImageShape, PluginOptions, UsageError
 from debiasctl.builtin.backbones.layers import check_inputs, timestep_embedding
-from debiasctl.errors import UsageError
 
 FREQUENCIES = 256
 
 
-class DiT:
+class DiT(Backbone):
     """DiT, a transformer with adaLN-Zero, by default small enough for a CPU (Peebles & Xie, 2022, arXiv 2212.09748)."""
 
     class Options(PluginOptions):
@@ -44,8 +43,7 @@ class DiT:
                 )
             return self
 
-    def __init__(self, options: Options) -> None:
-        self.options = options
+    options: Options
 
     @classmethod
     def resolve_options(cls, options: Options, shape: ImageShape) -> Options:

@@ -9,7 +9,7 @@ from pydantic import Field, PositiveFloat, PositiveInt, model_validator
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from debiasctl.api import ImageShape, PluginOptions
+from debiasctl.api import Backbone, ImageShape, PluginOptions, UsageError
 from debiasctl.builtin.backbones.layers import (
     AttentionBlock,
     Downsample,
@@ -20,7 +20,6 @@ from debiasctl.builtin.backbones.layers import (
     timestep_embedding,
     zeroed,
 )
-from debiasctl.errors import UsageError
 
 # ADM's channel multipliers for the image sizes that it was published for; sizes between take those of the next smaller.
 CHANNEL_MULT = {
@@ -35,8 +34,10 @@ ATTENTION_RESOLUTION = 16
 HEAD_CHANNELS = 64
 
 
-class UNet:
+class UNet(Backbone):
     """The ADM U-Net, by default as the paper trains it (Dhariwal & Nichol, 2021, arXiv 2105.05233)."""
+
+    has_memory_format = True
 
     class Options(PluginOptions):
         """What is left unset is chosen by the image's size."""
@@ -76,8 +77,7 @@ class UNet:
                 raise ValueError("conv_resample=false has an effect only with resblock_updown=false")
             return self
 
-    def __init__(self, options: Options) -> None:
-        self.options = options
+    options: Options
 
     @classmethod
     def resolve_options(cls, options: Options, shape: ImageShape) -> Options:

@@ -6,11 +6,9 @@ from typing import Any
 
 import torch
 
-from debiasctl.api import ArraySplit, DataLocation, DatasetInfo, LoadedDataset, PluginOptions
-from debiasctl.builtin.datasets._support.arrays import hash_splits
+from debiasctl.api import ArraySplit, DataError, DataLocation, Dataset, DatasetInfo, LoadedDataset, hash_splits
 from debiasctl.builtin.datasets._support.downloads import cached_folder, fetch, not_found
 from debiasctl.builtin.datasets._support.image_files import holds_images
-from debiasctl.errors import DataError
 
 # The published setup of arXiv 2310.08442 on CIFAR-10.
 RECOMMENDED: dict[str, Any] = {
@@ -31,19 +29,13 @@ _BATCHES = "cifar-10-batches-py"
 _ARCHIVE = "cifar-10-python.tar.gz"
 
 
-class CIFAR10:
+class CIFAR10(Dataset):
     """60,000 colour photographs of 32x32 pixels in ten classes (Krizhevsky, 2009): 50,000 to train on, 10,000 held out.
 
     Found in the data folder (DEBIASCTL_DATA) or in the cache as torchvision lays it out (cifar-10-batches-py),
     otherwise unpacked from cifar-10-python.tar.gz or downloaded into the cache. Every file's MD5 is checked before it
     is read.
     """
-
-    class Options(PluginOptions):
-        """There is nothing to choose."""
-
-    def __init__(self, options: PluginOptions) -> None:
-        self.options = options
 
     def info(self, location: DataLocation) -> DatasetInfo:
         """Known without reading anything."""

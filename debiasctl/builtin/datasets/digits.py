@@ -4,9 +4,9 @@ from collections.abc import Mapping
 from typing import Any
 
 import torch
+from torch import Tensor
 
-from debiasctl.api import ArraySplit, DataLocation, DatasetInfo, LoadedDataset, PluginOptions
-from debiasctl.builtin.datasets._support.arrays import every_nth_of_each_class, hash_splits
+from debiasctl.api import ArraySplit, DataLocation, Dataset, DatasetInfo, LoadedDataset, hash_splits
 
 # A small U-Net, predicting v on the cosine schedule: of what was tried in about a minute on two CPU cores its samples
 # were the hardest to tell from real digits (README, "The main job").
@@ -29,18 +29,12 @@ _NUM_IMAGES = 1797
 _NUM_HELDOUT = 296
 
 
-class Digits:
+class Digits(Dataset):
     """1,797 handwritten digits of 8x8 pixels, as scikit-learn ships them (UCI Optical Recognition of Digits).
 
     The 17 grey levels v = 0 ... 16 are held as uint8 round(v * 255 / 16); round(x * 16 / 255) puts a pixel x (of a
     sample, too) back on them. Every sixth image of each class is held out.
     """
-
-    class Options(PluginOptions):
-        """There is nothing to choose."""
-
-    def __init__(self, options: PluginOptions) -> None:
-        self.options = options
 
     def info(self, location: DataLocation) -> DatasetInfo:
         """Known without reading anything."""
@@ -58,8 +52,17 @@ class Digits:
         levels = torch.from_numpy(digits.images)
         images = (levels * 255 / 16).round().to(torch.uint8)[:, None]
         targets = torch.from_numpy(digits.target).long()
-        chosen = every_nth_of_each_class(targets, _HELDOUT_EVERY)
+        chosen = _every_nth_of_each_class(targets, _HELDOUT_EVERY)
         train = ArraySplit(images[~chosen], targets[~chosen])
         heldout = ArraySplit(images[chosen], targets[chosen])
         content_hash = hash_splits({"name": "digits", "classes": _CLASSES}, [train, heldout])
         return LoadedDataset(self.info(location), train, heldout, content_hash)
+
+
+def _every_nth_of_each_class(targets: Tensor, nth: int) -> Tensor:
+    """Bool [N]: true for the nth, 2nth, ... image of each class, in the order of `targets` (int64 [N])."""
+    chosen = torch.zeros(len(targets), dtype=torch.bool)
+    for label in range(int(targets.max()) + 1):
+        members = (targets == label).nonzero().squeeze(1)
+        chosen[members[nth - 1 :: nth]] = True
+    return chosen

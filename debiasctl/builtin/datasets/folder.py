@@ -12,7 +12,17 @@ import PIL
 import torch
 from pydantic import Field, field_validator
 
-from debiasctl.api import ArraySplit, DataLocation, DatasetInfo, LoadedDataset, PluginOptions, Split
+from debiasctl.api import (
+    ArraySplit,
+    DataLocation,
+    Dataset,
+    DatasetInfo,
+    LoadedDataset,
+    PluginOptions,
+    Split,
+    UsageError,
+    content_key,
+)
 from debiasctl.builtin.datasets._support import decoded_images, image_decoding
 from debiasctl.builtin.datasets._support.decoded_images import (
     Contents,
@@ -26,13 +36,11 @@ from debiasctl.builtin.datasets._support.image_decoding import read_header
 from debiasctl.builtin.datasets._support.image_files import ImageSource, open_source
 from debiasctl.builtin.datasets._support.image_layout import Layout, read_layout
 from debiasctl.builtin.datasets._support.image_table import without
-from debiasctl.errors import UsageError
-from debiasctl.files import content_key
 
 _FORMATS: dict[str, tuple[int, int]] = {}  # image size and channels, by Folder._key
 
 
-class Folder:
+class Folder(Dataset):
     """A folder or .zip of images (png, jpg, bmp, webp, gif, tiff); class names come from its sub-folders.
 
     Images lie directly in the folder (no classes) or in one sub-folder for each class. Top-level train/, val/ and
@@ -65,8 +73,7 @@ class Folder:
             # a run that is resumed from another folder must find its images
             return str(Path(path).expanduser().absolute())
 
-    def __init__(self, options: Options) -> None:
-        self.options = options
+    options: Options
 
     def info(self, location: DataLocation) -> DatasetInfo:
         """From the file names and headers; with `skip_unreadable`, all images are decoded once.

@@ -12,18 +12,27 @@ import torch
 from pydantic import Field, field_validator
 from torch import Tensor
 
-from debiasctl.api import ArraySplit, DataLocation, DatasetInfo, LoadedDataset, PluginOptions, Split
+from debiasctl.api import (
+    ArraySplit,
+    DataError,
+    DataLocation,
+    Dataset,
+    DatasetInfo,
+    LoadedDataset,
+    PluginOptions,
+    Split,
+    UsageError,
+    sha256_file,
+)
 from debiasctl.builtin.datasets._support.decoded_images import Unreadable, each_file
 from debiasctl.builtin.datasets._support.image_decoding import decode, read_header
 from debiasctl.builtin.datasets._support.image_files import SPLIT_FOLDERS, ImageFile, ImageSource, open_source
 from debiasctl.builtin.datasets._support.npz_images import read_npz
-from debiasctl.errors import DataError, UsageError
-from debiasctl.files import sha256_file
 
 _SHOWN = 3  # unreadable files named in a message
 
 
-class Images:
+class Images(Dataset):
     """Every image of a folder, .zip or .npz, none held out: for evaluation. To train on images, use folder.
 
     Image files lie anywhere below the folder; an npz holds uint8 [N, H, W, C] (or [N, H, W]) as `images` or `arr_0`.
@@ -45,8 +54,10 @@ class Images:
         def _absolute(cls, path: str) -> str:
             return str(Path(path).expanduser().absolute())
 
+    options: Options
+
     def __init__(self, options: Options) -> None:
-        self.options = options
+        super().__init__(options)
         self._path = Path(options.path)
 
     def info(self, location: DataLocation) -> DatasetInfo:

@@ -7,8 +7,7 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from debiasctl.api import DataLocation, DatasetInfo, LoadedDataset, PluginOptions
-from debiasctl.builtin.datasets._support.arrays import hash_contents
+from debiasctl.api import DataLocation, Dataset, DatasetInfo, LoadedDataset, PluginOptions, hash_contents
 
 # The paper's process (eps, linear schedule, no labels) on a transformer that sees enough crops in minutes on a CPU.
 RECOMMENDED: dict[str, Any] = {
@@ -53,7 +52,7 @@ class PatchSplit:
         return self.positions[indices, 0]
 
 
-class PhotoPatches:
+class PhotoPatches(Dataset):
     """Colour crops of the two photographs that scikit-learn ships (china.jpg and flower.jpg), halved in size.
 
     The photographs are cut into blocks of 64x64 pixels, of which every fifth is held out; the images are all crops
@@ -65,8 +64,12 @@ class PhotoPatches:
 
         size: int = Field(16, ge=8, le=_BLOCK, description="height and width of a crop, in pixels")
 
-    def __init__(self, options: Options) -> None:
-        self.size = options.size
+    options: Options
+
+    @property
+    def size(self) -> int:
+        """Height and width of a crop, in pixels."""
+        return self.options.size
 
     def info(self, location: DataLocation) -> DatasetInfo:
         """Known without reading the photographs."""

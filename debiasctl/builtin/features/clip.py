@@ -10,11 +10,9 @@ from pydantic import Field
 from torch import Tensor
 from torch.nn import functional as F
 
-from debiasctl.api import LoadedDataset, PluginOptions
+from debiasctl.api import EvaluationError, Features, LoadedDataset, PluginOptions, WeightsFile
 from debiasctl.builtin.features._support.pretrained_vit import PreparedVit
 from debiasctl.builtin.features._support.vit import Block, embed, pair, run_block
-from debiasctl.builtin.features._support.weights_file import WeightsFile
-from debiasctl.errors import EvaluationError
 
 _SHA256 = "40d365715913c9da98579312b702a82c18be219cc2a73407c4526f58eba950af"
 WEIGHTS = WeightsFile(
@@ -27,13 +25,12 @@ WEIGHTS = WeightsFile(
 _EPS = 1e-5
 
 
-class Clip:
+class Clip(Features):
     """Image embeddings of CLIP ViT-B/32 (Radford et al., 2021; as a measure: arXiv 2203.06026): fd_clip, kd_clip.
 
     OpenAI's weights, taken from the cache or downloaded to it, and verified by their SHA-256.
     """
 
-    labelled = False
     pretrained = True
     any_size = True
     weights_files = (WEIGHTS,)
@@ -45,8 +42,7 @@ class Clip:
             None, description="ViT-B-32.pt, or the folder that holds it; by default the cache, downloaded where missing"
         )
 
-    def __init__(self, options: Options) -> None:
-        self.options = options
+    options: Options
 
     def prepare(self, data: LoadedDataset, *, cache_dir: Path, device: torch.device) -> "PreparedClip":
         """The image encoder, from verified weights.

@@ -8,11 +8,9 @@ from pydantic import Field
 from torch import Tensor
 from torch.nn import functional as F
 
-from debiasctl.api import LoadedDataset, PluginOptions
+from debiasctl.api import EvaluationError, Features, LoadedDataset, PluginOptions, WeightsFile
 from debiasctl.builtin.features._support.pretrained_vit import SIZE, PreparedVit
 from debiasctl.builtin.features._support.vit import Block, embed, pair, run_block
-from debiasctl.builtin.features._support.weights_file import WeightsFile
-from debiasctl.errors import EvaluationError
 
 WEIGHTS = WeightsFile(
     network="DINOv2 ViT-B/14",
@@ -26,7 +24,7 @@ _HEAD_WIDTH = 64
 _OFFSET = 0.1  # patches, by which the authors' code enlarges the target grid when it interpolates positions
 
 
-class DinoV2:
+class DinoV2(Features):
     """Class token of DINOv2 (Oquab et al., 2023; as a measure: Stein et al., arXiv 2306.04675): fd_dinov2, kd_dinov2.
 
     The authors publish no checksum, so nothing is downloaded: put the file into the cache or name it. Its SHA-256 is
@@ -34,7 +32,6 @@ class DinoV2:
     without registers.
     """
 
-    labelled = False
     pretrained = True
     any_size = True
     weights_files = (WEIGHTS,)
@@ -46,8 +43,7 @@ class DinoV2:
             None, description="a file such as dinov2_vitb14_pretrain.pth (S, B or L); by default the cache's"
         )
 
-    def __init__(self, options: Options) -> None:
-        self.options = options
+    options: Options
 
     def prepare(self, data: LoadedDataset, *, cache_dir: Path, device: torch.device) -> "PreparedDinoV2":
         """The network from the authors' file.

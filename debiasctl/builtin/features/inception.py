@@ -3,7 +3,7 @@
 import hashlib
 import json
 import warnings
-from collections.abc import Collection, Mapping
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any, Literal
 
@@ -11,9 +11,7 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from debiasctl.api import LoadedDataset, PluginOptions
-from debiasctl.builtin.features._support.weights_file import WeightsFile
-from debiasctl.errors import EvaluationError
+from debiasctl.api import EvaluationError, Features, LoadedDataset, Part, PluginOptions, PreparedFeatures, WeightsFile
 
 FILE_NAME = "inception-2015-12-05.pt"
 WEIGHTS = WeightsFile(
@@ -33,7 +31,7 @@ _PREPROCESSING = {
 }
 
 
-class Inception:
+class Inception(Features):
     """Inception-v3 pool features (Heusel et al., 2017), resized as clean-fid does (arXiv 2104.11222): fid, kid.
 
     The weights are taken from the cache, or downloaded to it, and verified by their SHA-256. The network runs in
@@ -42,7 +40,6 @@ class Inception:
     identity.
     """
 
-    labelled = False
     pretrained = True
     any_size = True
     weights_files = (WEIGHTS,)
@@ -58,8 +55,7 @@ class Inception:
             "clean", description="clean: antialiased, as clean-fid; legacy-tf: inside the network, as ADM and EDM"
         )
 
-    def __init__(self, options: Options) -> None:
-        self.options = options
+    options: Options
 
     def prepare(self, data: LoadedDataset, *, cache_dir: Path, device: torch.device) -> "PreparedInception":
         """The network, from verified weights.
@@ -77,21 +73,21 @@ class Inception:
         return PreparedInception(path, resize=self.options.resize, device=device)
 
 
-class PreparedInception:
-    """The 2048 pool features of Inception-v3, of images of any size.
+class PreparedInception(PreparedFeatures):
+    """The 2048 pool features of Inception-v3, of images of any size."""
 
-    `verified_inception`: its figures may be called FID and KID.
-    """
-
-    dimension = _FEATURES
-    verified_inception = True
+    offers = frozenset({"features", "logits", "spatial"})
+    verified = True
     any_size = True
 
     def __init__(self, path: Path, *, resize: Literal["clean", "legacy-tf"], device: torch.device) -> None:
         preprocessing = _PREPROCESSING[resize]
         text = json.dumps({"weights": WEIGHTS.sha256, "preprocessing": preprocessing}, sort_keys=True)
-        self.identity = hashlib.sha256(text.encode()).hexdigest()
-        self.details: Mapping[str, Any] = {"weights_sha256": WEIGHTS.sha256, **preprocessing}
+        super().__init__(
+            identity=hashlib.sha256(text.encode()).hexdigest(),
+            dimension=_FEATURES,
+            details={"weights_sha256": WEIGHTS.sha256, **preprocessing},
+        )
         self._device = device
         self._resize = resize
         try:
@@ -119,25 +115,25 @@ class PreparedInception:
         """The first 7 channels of the last 17x17 grid's first convolution, float64 [N, 2023], for sFID."""
         return self.parts(images, ["spatial"])["spatial"]
 
-    def parts(self, images: Tensor, parts: Collection[str]) -> dict[str, Tensor]:
+    def parts(self, images: Tensor, names: Collection[Part]) -> dict[Part, Tensor]:
         """Those of features, logits and spatial that are named, from one pass through the network."""
-        found: dict[str, list[Tensor]] = {part: [] for part in parts}
+        found: dict[Part, list[Tensor]] = {part: [] for part in names}
         # TF32 would make the figures of a GPU differ from a CPU's in the third digit.
         with torch.no_grad(), torch.backends.cudnn.flags(enabled=True, deterministic=True, allow_tf32=False):
             for chunk in torch.split(images, self._chunk):
-                for part, rows in self._pass(self._input(chunk), parts).items():
+                for part, rows in self._pass(self._input(chunk), names).items():
                     found[part].append(rows[: len(chunk)].to(device="cpu", dtype=torch.float64))
         return {part: torch.cat(rows) for part, rows in found.items()}
 
-    def _pass(self, x: Tensor, parts: Collection[str]) -> dict[str, Tensor]:
+    def _pass(self, x: Tensor, names: Collection[Part]) -> dict[Part, Tensor]:
         features, grid = self._layers(x)
-        found: dict[str, Tensor] = {
+        found: dict[Part, Tensor] = {
             "features": features,
             "spatial": grid.permute(0, 2, 3, 1).flatten(1),
         }  # channels last, as ADM's
-        if "logits" in parts:
+        if "logits" in names:
             found["logits"] = self._log_probabilities(x, features)
-        return {part: found[part] for part in parts}
+        return {part: found[part] for part in names}
 
     def _input(self, images: Tensor) -> Tensor:
         """float32 [32, 3, H, W] in [0, 255] on the device; 299x299 unless the network itself resizes."""

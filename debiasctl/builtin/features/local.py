@@ -13,12 +13,19 @@ from pydantic import Field, PositiveInt
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from debiasctl.api import LoadedDataset, PluginOptions, Split
+from debiasctl.api import (
+    EvaluationError,
+    Features,
+    LoadedDataset,
+    PluginOptions,
+    PreparedFeatures,
+    Split,
+    UsageError,
+    content_key,
+    spread_indices,
+)
 from debiasctl.builtin.features._support.cache import cached_tensors
 from debiasctl.builtin.features._support.preprocessing import model_space
-from debiasctl.data.subsets import spread_indices
-from debiasctl.errors import EvaluationError, UsageError
-from debiasctl.files import content_key
 
 VERSION = 1  # of the network and its training: part of the cache's key and of the identity
 _LOG = logging.getLogger(__name__)
@@ -26,7 +33,7 @@ _BATCH = 64
 _CHUNK = 500
 
 
-class Local:
+class Local(Features):
     """Penultimate activations of a small classifier trained on the data set's own labels: fd_local, kd_local.
 
     It is trained once, on the CPU and in one thread whatever the device, so that its weights depend on as little as
@@ -57,8 +64,7 @@ class Local:
             "common class to 1",
         )
 
-    def __init__(self, options: Options) -> None:
-        self.options = options
+    options: Options
 
     def prepare(self, data: LoadedDataset, *, cache_dir: Path, device: torch.device) -> "PreparedLocal":
         """The trained extractor, from `cache_dir/features` where it is there.
@@ -127,19 +133,20 @@ class Local:
             )
 
 
-class PreparedLocal:
+class PreparedLocal(PreparedFeatures):
     """The frozen classifier up to its penultimate layer, in float64."""
 
     def __init__(self, tensors: Mapping[str, Tensor], *, manifest: Mapping[str, Any], device: torch.device) -> None:
         options = manifest["options"]
-        self.dimension: int = options["dimension"]
         self._resolution: int = options["resolution"]
         preprocessing = {"space": "x/127.5-1", "area": self._resolution, "dtype": "float64", "version": VERSION}
         text = json.dumps({"weights": manifest["sha256"], "preprocessing": preprocessing}, sort_keys=True)
-        self.identity = hashlib.sha256(text.encode()).hexdigest()
-        self.details: Mapping[str, Any] = {
-            name: manifest[name] for name in ("heldout_accuracy", "classes", "num_train", "num_heldout", "options")
-        }
+        names = ("heldout_accuracy", "classes", "num_train", "num_heldout", "options")
+        super().__init__(
+            identity=hashlib.sha256(text.encode()).hexdigest(),
+            dimension=options["dimension"],
+            details={name: manifest[name] for name in names},
+        )
         weights = dict(tensors)
         self._scale = weights.pop("scale").to(device)
         self._device = device

@@ -10,26 +10,30 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from debiasctl.api import LoadedDataset, PluginOptions
+from debiasctl.api import (
+    EvaluationError,
+    Features,
+    LoadedDataset,
+    PluginOptions,
+    PreparedFeatures,
+    UsageError,
+    content_key,
+    spread_indices,
+)
 from debiasctl.builtin.features._support.cache import cached_tensors
 from debiasctl.builtin.features._support.preprocessing import model_space
-from debiasctl.data.subsets import spread_indices
-from debiasctl.errors import EvaluationError, UsageError
-from debiasctl.files import content_key
 
 VERSION = 1
 _MAX_IMAGES = 50_000
 _CHUNK = 500
 
 
-class Pixels:
+class Pixels(Features):
     """The leading principal components of the training pixels, in float64: fd_pixels, kd_pixels. No network, no labels.
 
     Coordinates are centred at the training mean, in units of the model's space [-1, 1]. They see layout and colour,
     not meaning. Figures compare only between equal identities, and are no FID.
     """
-
-    labelled = False
 
     class Options(PluginOptions):
         """Options of the principal components."""
@@ -39,8 +43,7 @@ class Pixels:
         )
         resolution: int = Field(32, ge=1, le=64, description="larger images are averaged down to this many pixels")
 
-    def __init__(self, options: Options) -> None:
-        self.options = options
+    options: Options
 
     def prepare(self, data: LoadedDataset, *, cache_dir: Path, device: torch.device) -> "PreparedPixels":
         """The components, from `cache_dir/features/pixels` where they are there.
@@ -76,17 +79,19 @@ class Pixels:
         return PreparedPixels(tensors, manifest=manifest, device=device)
 
 
-class PreparedPixels:
+class PreparedPixels(PreparedFeatures):
     """A fixed linear map from pixels to principal components."""
 
     def __init__(self, tensors: Mapping[str, Tensor], *, manifest: Mapping[str, Any], device: torch.device) -> None:
-        self.dimension: int = manifest["dimension"]
         self._resolution: int = manifest["resolution"]
         preprocessing = {"space": "x/127.5-1", "area": self._resolution, "dtype": "float64", "version": VERSION}
         text = json.dumps({"components": manifest["sha256"], "preprocessing": preprocessing}, sort_keys=True)
-        self.identity = hashlib.sha256(text.encode()).hexdigest()
         names = ("dimension", "resolution", "num_train", "explained_variance")
-        self.details: Mapping[str, Any] = {name: manifest[name] for name in names}
+        super().__init__(
+            identity=hashlib.sha256(text.encode()).hexdigest(),
+            dimension=manifest["dimension"],
+            details={name: manifest[name] for name in names},
+        )
         self._device = device
         self._mean, self._components = tensors["mean"].to(device), tensors["components"].to(device)
 

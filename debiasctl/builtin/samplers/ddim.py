@@ -7,8 +7,8 @@ from itertools import pairwise
 from pydantic import Field
 from torch import Tensor
 
-from debiasctl.builtin.samplers.base import GridSampler, Model, Noise, SamplerOptions, Step, posterior_variance
-from debiasctl.diffusion.grid import Level
+from debiasctl.api import Level
+from debiasctl.diffusion.grid_sampler import GridSampler, Model, Noise, SamplerOptions, Step, posterior_variance
 
 
 class DDIM(GridSampler):
@@ -19,8 +19,7 @@ class DDIM(GridSampler):
 
         eta: float = Field(0.0, ge=0, le=1, description="noise added at each step, as a share of DDPM's")
 
-    def __init__(self, options: Options) -> None:
-        self.options: DDIM.Options = options
+    options: Options
 
     def steps(self, model: Model, x: Tensor, grid: Sequence[Level], noise: Noise) -> Iterator[Step]:
         """See `GridSampler.steps`."""

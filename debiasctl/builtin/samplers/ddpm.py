@@ -8,9 +8,8 @@ from typing import Literal
 from pydantic import Field
 from torch import Tensor
 
-from debiasctl.builtin.samplers.base import GridSampler, Model, Noise, SamplerOptions, Step, beta, posterior_variance
-from debiasctl.diffusion.grid import Level
-from debiasctl.errors import UsageError
+from debiasctl.api import Level, UsageError
+from debiasctl.diffusion.grid_sampler import GridSampler, Model, Noise, SamplerOptions, Step, beta, posterior_variance
 
 
 class DDPM(GridSampler):
@@ -24,8 +23,7 @@ class DDPM(GridSampler):
             description="the posterior's variance, beta (fixed-large; worse with few steps), or the one learned",
         )
 
-    def __init__(self, options: Options) -> None:
-        self.options: DDPM.Options = options
+    options: Options
 
     def steps(self, model: Model, x: Tensor, grid: Sequence[Level], noise: Noise) -> Iterator[Step]:
         """See `GridSampler.steps`."""

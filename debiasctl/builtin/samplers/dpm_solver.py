@@ -8,8 +8,9 @@ from typing import Literal, NamedTuple, Self
 from pydantic import Field, model_validator
 from torch import Tensor
 
-from debiasctl.builtin.samplers.base import GridSampler, Model, Noise, SamplerOptions, Step
-from debiasctl.diffusion.grid import Level, Spacing
+from debiasctl.api import Level
+from debiasctl.diffusion.grid import Spacing
+from debiasctl.diffusion.grid_sampler import GridSampler, Model, Noise, SamplerOptions, Step
 
 FEW_STEPS = 15  # below this, third order is lowered to second before the last step, as in diffusers
 
@@ -88,8 +89,7 @@ class DPMSolver(GridSampler):
     class Options(MultistepOptions):
         """Options of DPM-Solver."""
 
-    def __init__(self, options: Options) -> None:
-        self.options: DPMSolver.Options = options
+    options: Options
 
     def steps(self, model: Model, x: Tensor, grid: Sequence[Level], noise: Noise) -> Iterator[Step]:
         """See `GridSampler.steps`. The first steps, and the last to the clean image, are of lower order."""

@@ -8,9 +8,9 @@ from typing import Self
 from pydantic import Field, model_validator
 from torch import Tensor
 
-from debiasctl.builtin.samplers.base import GridSampler, Model, Noise, Step
+from debiasctl.api import Level
 from debiasctl.builtin.samplers.dpm_solver import MultistepOptions, Past, beyond_first_order, order_of_step, remember
-from debiasctl.diffusion.grid import Level
+from debiasctl.diffusion.grid_sampler import GridSampler, Model, Noise, Step
 
 
 class DPMSolverPP(GridSampler):
@@ -27,8 +27,7 @@ class DPMSolverPP(GridSampler):
                 raise ValueError("stochastic DPM-Solver++ has order 1 or 2, not 3. Choose order=2 or stochastic=false")
             return self
 
-    def __init__(self, options: Options) -> None:
-        self.options: DPMSolverPP.Options = options
+    options: Options
 
     def steps(self, model: Model, x: Tensor, grid: Sequence[Level], noise: Noise) -> Iterator[Step]:
         """See `GridSampler.steps`. The first steps, and the last to the clean image, are of lower order."""

@@ -8,8 +8,9 @@ from typing import Self
 from pydantic import Field, model_validator
 from torch import Tensor
 
-from debiasctl.builtin.samplers.base import GridSampler, Model, Noise, SamplerOptions, Step, beta
-from debiasctl.diffusion.grid import Level, Spacing, level_at_ratio
+from debiasctl.api import Level
+from debiasctl.diffusion.grid import Spacing, level_at_ratio
+from debiasctl.diffusion.grid_sampler import GridSampler, Model, Noise, SamplerOptions, Step, beta
 
 MAX_CHURN = math.sqrt(2) - 1  # arXiv 2206.00364, Alg. 2: never more new noise than there is already
 
@@ -61,8 +62,7 @@ class Euler(GridSampler):
     class Options(ChurnOptions):
         """Options of Euler's method."""
 
-    def __init__(self, options: Options) -> None:
-        self.options: Euler.Options = options
+    options: Options
 
     def steps(self, model: Model, x: Tensor, grid: Sequence[Level], noise: Noise) -> Iterator[Step]:
         """See `GridSampler.steps`."""

@@ -5,9 +5,9 @@ from itertools import pairwise
 
 from torch import Tensor
 
-from debiasctl.builtin.samplers.base import GridSampler, Model, Noise, Step
+from debiasctl.api import Level
 from debiasctl.builtin.samplers.euler import ChurnOptions, churn
-from debiasctl.diffusion.grid import Level
+from debiasctl.diffusion.grid_sampler import GridSampler, Model, Noise, Step
 
 LARGEST_RATIO = 1000.0  # sigma/alpha from which a Heun step is taken
 
@@ -22,8 +22,7 @@ class Heun(GridSampler):
     class Options(ChurnOptions):
         """Options of Heun's method."""
 
-    def __init__(self, options: Options) -> None:
-        self.options: Heun.Options = options
+    options: Options
 
     def steps(self, model: Model, x: Tensor, grid: Sequence[Level], noise: Noise) -> Iterator[Step]:
         """See `GridSampler.steps`."""

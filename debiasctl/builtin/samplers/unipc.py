@@ -9,9 +9,10 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from debiasctl.builtin.samplers.base import GridSampler, Model, Noise, SamplerOptions, Step
+from debiasctl.api import Level
 from debiasctl.builtin.samplers.dpm_solver import Past, remember
-from debiasctl.diffusion.grid import Level, Spacing
+from debiasctl.diffusion.grid import Spacing
+from debiasctl.diffusion.grid_sampler import GridSampler, Model, Noise, SamplerOptions, Step
 
 
 class UniPC(GridSampler):
@@ -30,8 +31,7 @@ class UniPC(GridSampler):
             "bh2", description="B(h) = h, said to suit few steps without guidance, or e^h - 1"
         )
 
-    def __init__(self, options: Options) -> None:
-        self.options: UniPC.Options = options
+    options: Options
 
     def steps(self, model: Model, x: Tensor, grid: Sequence[Level], noise: Noise) -> Iterator[Step]:
         """See `GridSampler.steps`. The first steps, and the last ones to the clean image, are of lower order."""

@@ -6,11 +6,11 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from debiasctl.api import ScheduleOptions
+from debiasctl.api import Schedule, ScheduleOptions
 from debiasctl.diffusion.process import alphas_cumprod_from_function
 
 
-class Cosine:
+class Cosine(Schedule):
     """alphas_cumprod = cos²((t/T + s)/(1 + s) π/2) (Nichol and Dhariwal, 2021, arXiv 2102.09672, Eq. 17)."""
 
     class Options(ScheduleOptions):
@@ -19,8 +19,7 @@ class Cosine:
         s: float = Field(0.008, ge=0, lt=1, description="offset that keeps the first betas from vanishing")
         max_beta: float = Field(0.999, gt=0, lt=1, description="betas are clipped here, near t = T")
 
-    def __init__(self, options: Options) -> None:
-        self.options = options
+    options: Options
 
     def alphas_cumprod(self) -> Tensor:
         """float64 [num_timesteps]."""

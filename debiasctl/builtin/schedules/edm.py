@@ -6,10 +6,10 @@ import torch
 from pydantic import Field, model_validator
 from torch import Tensor
 
-from debiasctl.api import ScheduleOptions
+from debiasctl.api import Schedule, ScheduleOptions
 
 
-class EDM:
+class EDM(Schedule):
     """EDM's noise levels, ln sigma linear in t from sigma_min to sigma_max (Karras et al., 2022, arXiv 2206.00364).
 
     The process is written variance-preserving: x_t = alpha x0 + sigma' eps with alpha² + sigma'² = 1 and
@@ -36,8 +36,7 @@ class EDM:
                 )
             return self
 
-    def __init__(self, options: Options) -> None:
-        self.options = options
+    options: Options
 
     def alphas_cumprod(self) -> Tensor:
         """1/(1 + sigma²), float64 [num_timesteps]."""

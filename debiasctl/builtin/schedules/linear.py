@@ -4,11 +4,11 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from debiasctl.api import ScheduleOptions
+from debiasctl.api import Schedule, ScheduleOptions
 from debiasctl.diffusion.process import alphas_cumprod_from_betas
 
 
-class Linear:
+class Linear(Schedule):
     """Betas linear in t (Ho et al., 2020, arXiv 2006.11239), scaled by 1000/T as in arXiv 2102.09672."""
 
     class Options(ScheduleOptions):
@@ -17,8 +17,7 @@ class Linear:
         beta_start: float = Field(1e-4, gt=0, lt=1, description="first beta, for T = 1000")
         beta_end: float = Field(0.02, gt=0, lt=1, description="last beta, for T = 1000")
 
-    def __init__(self, options: Options) -> None:
-        self.options = options
+    options: Options
 
     def alphas_cumprod(self) -> Tensor:
         """float64 [num_timesteps]."""

@@ -4,11 +4,11 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from debiasctl.api import ScheduleOptions
+from debiasctl.api import Schedule, ScheduleOptions
 from debiasctl.diffusion.process import alphas_cumprod_from_betas
 
 
-class ScaledLinear:
+class ScaledLinear(Schedule):
     """The square roots of the betas linear in t (latent diffusion, Rombach et al., 2022, arXiv 2112.10752)."""
 
     class Options(ScheduleOptions):
@@ -17,8 +17,7 @@ class ScaledLinear:
         beta_start: float = Field(0.00085, gt=0, lt=1, description="first beta, for T = 1000")
         beta_end: float = Field(0.012, gt=0, lt=1, description="last beta, for T = 1000")
 
-    def __init__(self, options: Options) -> None:
-        self.options = options
+    options: Options
 
     def alphas_cumprod(self) -> Tensor:
         """float64 [num_timesteps]."""

@@ -4,11 +4,11 @@ import torch
 from pydantic import Field, model_validator
 from torch import Tensor
 
-from debiasctl.api import ScheduleOptions
+from debiasctl.api import Schedule, ScheduleOptions
 from debiasctl.diffusion.process import alphas_cumprod_from_function
 
 
-class Sigmoid:
+class Sigmoid(Schedule):
     """alphas_cumprod falls as a sigmoid of t from `start` to `end` (Jabri et al., 2022, arXiv 2212.11972)."""
 
     class Options(ScheduleOptions):
@@ -25,8 +25,7 @@ class Sigmoid:
                 raise ValueError(f"end ({self.end}) must be greater than start ({self.start})")
             return self
 
-    def __init__(self, options: Options) -> None:
-        self.options = options
+    options: Options
 
     def alphas_cumprod(self) -> Tensor:
         """float64 [num_timesteps]."""

@@ -4,9 +4,7 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from debiasctl.api import PluginOptions, TimestepContext, TimestepDistribution
-from debiasctl.errors import UsageError
-from debiasctl.registry.choices import NestedTimesteps, PluginChoice
+from debiasctl.api import NestedTimesteps, PluginOptions, TimestepContext, TimestepDistribution, UsageError
 
 _ZERO_SNR = 1e-19  # the core hands out 1e-20 where the SNR is 0
 _NEVER = 1e-200  # probabilities that no training ever draws, and that would underflow in products with weights
@@ -41,16 +39,18 @@ class BaseOptions(PluginOptions):
     )
 
 
-class DrawnUnderBase:
+class DrawnUnderBase(TimestepDistribution):
     """A way of drawing t that leaves the objective the weighted loss under `base`."""
 
     corrected = True
+    options: BaseOptions
 
-    def __init__(self, choice: PluginChoice) -> None:
-        base: TimestepDistribution = choice.create("timesteps")
-        if base.corrected or hasattr(base, "observe"):
+    def __init__(self, options: BaseOptions) -> None:
+        super().__init__(options)
+        base, name = options.base.create(), options.base.name
+        if base.corrected or base.observes:
             raise UsageError(
-                f"base={choice.name}: '{choice.name}' is itself a way of drawing under a base, and no objective. "
+                f"base={name}: '{name}' is itself a way of drawing under a base, and no objective. "
                 "Choose as base a distribution that is part of the objective, such as uniform or lognormal"
             )
         self._base = base
@@ -58,7 +58,7 @@ class DrawnUnderBase:
     @property
     def varies(self) -> bool:
         """Whether q changes in the course of training."""
-        return bool(getattr(self._base, "varies", False))
+        return self._base.varies
 
     def base(self, context: TimestepContext) -> Tensor:
         """The base distribution, float64 [T] with sum 1."""

@@ -2,9 +2,8 @@
 
 from torch import Tensor
 
-from debiasctl.api import TimestepContext
+from debiasctl.api import TimestepContext, UsageError
 from debiasctl.builtin.timesteps._tables import BaseOptions, DrawnUnderBase, normalised
-from debiasctl.errors import UsageError
 
 
 class Importance(DrawnUnderBase):
@@ -17,10 +16,6 @@ class Importance(DrawnUnderBase):
 
     class Options(BaseOptions):
         """Options of importance-sampled timesteps."""
-
-    def __init__(self, options: Options) -> None:
-        super().__init__(options.base)
-        self.options = options
 
     def probabilities(self, context: TimestepContext) -> Tensor:
         """q ∝ base · weight, float64 [T] with sum 1; 0 where the weight is 0, since nothing is learned there.

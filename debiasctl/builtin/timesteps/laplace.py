@@ -3,17 +3,15 @@
 from pydantic import Field
 from torch import Tensor
 
-from debiasctl.api import PluginOptions, TimestepContext
+from debiasctl.api import PluginOptions, TimestepContext, TimestepDistribution
 from debiasctl.builtin.timesteps._tables import from_log_snr_density, log_snr_of
 
 
-class Laplace:
+class Laplace(TimestepDistribution):
     """log SNR ~ Laplace(location, scale): most training around SNR 1 (Hang et al., 2024, arXiv 2407.03297).
 
     The density is cut off at the schedule's first and last noise level, and is part of the objective.
     """
-
-    corrected = False
 
     class Options(PluginOptions):
         """Options of Laplace-distributed log-SNR."""
@@ -21,8 +19,7 @@ class Laplace:
         location: float = Field(0.0, description="log SNR that is drawn most often")
         scale: float = Field(0.5, gt=0, description="mean distance of log SNR from it")
 
-    def __init__(self, options: Options) -> None:
-        self.options = options
+    options: Options
 
     def probabilities(self, context: TimestepContext) -> Tensor:
         """q(t) ∝ exp(-|λ - location|/scale) · -dλ/dt with λ = log SNR, float64 [T]; 0 where the SNR is 0."""

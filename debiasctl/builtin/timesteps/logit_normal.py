@@ -6,10 +6,10 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from debiasctl.api import PluginOptions, TimestepContext
+from debiasctl.api import PluginOptions, TimestepContext, TimestepDistribution
 
 
-class LogitNormal:
+class LogitNormal(TimestepDistribution):
     """logit(time) ~ N(mean, std²), time = t/T (Stable Diffusion 3: Esser et al., 2024, arXiv 2403.03206, Sec. 3.1).
 
     A positive mean leans to noise, as in the paper; diffusers' training scripts count from the noisiest timestep, so
@@ -17,16 +17,13 @@ class LogitNormal:
     same mean and std; on any other it is not, and time is what is meant, as in diffusers. It is part of the objective.
     """
 
-    corrected = False
-
     class Options(PluginOptions):
         """Options of logit-normal time."""
 
         mean: float = Field(0.0, description="mean of logit(time); positive leans to noise")
         std: float = Field(1.0, gt=0, description="standard deviation of logit(time)")
 
-    def __init__(self, options: Options) -> None:
-        self.options = options
+    options: Options
 
     def probabilities(self, context: TimestepContext) -> Tensor:
         """q(t) = P(t/T < time < (t + 1)/T), exactly, float64 [T]."""

@@ -26,17 +26,15 @@ class LossSecondMoment(DrawnUnderBase):
         history: int = Field(10, ge=1, description="losses remembered for each t")
         base_share: float = Field(0.001, gt=0, le=1, description="share of draws that come from the base itself")
 
+    options: Options
+    observes = True
+    varies = True
+
     def __init__(self, options: Options) -> None:
-        super().__init__(options.base)
-        self.options = options
+        super().__init__(options)
         self._num_timesteps: int | None = None  # unknown until a schedule is seen; till then the tables grow
         self._losses = torch.zeros(0, options.history, dtype=torch.float64)  # [T, history], a ring for each t
         self._counts = torch.zeros(0, dtype=torch.int64)  # [T], losses ever seen
-
-    @property
-    def varies(self) -> bool:
-        """It follows the losses."""
-        return True
 
     def probabilities(self, context: TimestepContext) -> Tensor:
         """q = (1 - base_share) base √E[L²] / sum + base_share base, float64 [T] with sum 1; at first the base.

@@ -4,14 +4,13 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from debiasctl.api import PluginOptions, TimestepContext
+from debiasctl.api import PluginOptions, TimestepContext, TimestepDistribution, UsageError
 from debiasctl.builtin.timesteps._tables import normalised
-from debiasctl.errors import UsageError
 
 _CONVERGED = 1e-4  # increment of sigma_t per 1/1000 of the process, below which the authors' code draws less often
 
 
-class SpeeD:
+class SpeeD(TimestepDistribution):
     """k times as often before tau as from tau on, where x_t hardly changes (Wang et al., 2024, arXiv 2405.17403).
 
     Without `tau`, the convergence area begins as in the authors' code for T = 1000: at the first t, past the steepest,
@@ -21,8 +20,6 @@ class SpeeD:
     in the authors' code. It is part of the objective.
     """
 
-    corrected = False
-
     class Options(PluginOptions):
         """Options of SpeeD's sampling."""
 
@@ -31,8 +28,7 @@ class SpeeD:
             None, ge=1, description="first t of the convergence area (default: found from the schedule)"
         )
 
-    def __init__(self, options: Options) -> None:
-        self.options = options
+    options: Options
 
     def probabilities(self, context: TimestepContext) -> Tensor:
         """k/(T + tau (k - 1)) before tau, 1/(T + tau (k - 1)) from tau on, float64 [T].

@@ -16,10 +16,6 @@ class Stratified(DrawnUnderBase):
     class Options(BaseOptions):
         """Options of stratified timesteps."""
 
-    def __init__(self, options: Options) -> None:
-        super().__init__(options.base)
-        self.options = options
-
     def probabilities(self, context: TimestepContext) -> Tensor:
         """q is the base itself, float64 [T]."""
         return self.base(context)

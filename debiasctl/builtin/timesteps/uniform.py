@@ -3,19 +3,11 @@
 import torch
 from torch import Tensor
 
-from debiasctl.api import PluginOptions, TimestepContext
+from debiasctl.api import TimestepContext, TimestepDistribution
 
 
-class Uniform:
+class Uniform(TimestepDistribution):
     """Every t equally often (Ho et al., 2020, arXiv 2006.11239, Alg. 1)."""
-
-    corrected = False
-
-    class Options(PluginOptions):
-        """It takes no options."""
-
-    def __init__(self, options: Options) -> None:
-        self.options = options
 
     def probabilities(self, context: TimestepContext) -> Tensor:
         """1/T for each of the T timesteps, float64."""

@@ -3,19 +3,13 @@
 import torch
 from torch import Tensor
 
-from debiasctl.api import PluginOptions
+from debiasctl.api import Weighting
 
 
-class ConstantV:
+class ConstantV(Weighting):
     """Weight 1 on the error of v, "SNR + 1" (Salimans and Ho, 2022, arXiv 2202.00512)."""
 
     space = "v"
-
-    class Options(PluginOptions):
-        """It takes no options."""
-
-    def __init__(self, options: Options) -> None:
-        self.options = options
 
     def __call__(self, snr: Tensor) -> Tensor:
         """w_v = 1."""

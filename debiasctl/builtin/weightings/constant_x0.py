@@ -3,19 +3,13 @@
 import torch
 from torch import Tensor
 
-from debiasctl.api import PluginOptions
+from debiasctl.api import Weighting
 
 
-class ConstantX0:
+class ConstantX0(Weighting):
     """Weight 1 on the error of x0; inverse-snr is the same weighting, written on eps."""
 
     space = "x0"
-
-    class Options(PluginOptions):
-        """It takes no options."""
-
-    def __init__(self, options: Options) -> None:
-        self.options = options
 
     def __call__(self, snr: Tensor) -> Tensor:
         """w_x0 = 1."""

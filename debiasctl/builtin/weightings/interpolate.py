@@ -3,10 +3,10 @@
 from pydantic import Field, model_validator
 from torch import Tensor
 
-from debiasctl.api import PluginOptions, WeightingContext
+from debiasctl.api import PluginOptions, Weighting, WeightingContext
 
 
-class Interpolate:
+class Interpolate(Weighting):
     """SNR^-p on the error of eps: constant at p = 0, debiased (arXiv 2310.08442) at 0.5, inverse-snr at 1.
 
     With p_end, p moves linearly in the course of training, and stays at p_end from the fraction `until` on.
@@ -27,8 +27,7 @@ class Interpolate:
                 raise ValueError(f"until={self.until} has no effect without p_end. Give p_end too, or leave until out")
             return self
 
-    def __init__(self, options: Options) -> None:
-        self.options = options
+    options: Options
 
     @property
     def varies(self) -> bool:

@@ -3,10 +3,10 @@
 from pydantic import Field
 from torch import Tensor
 
-from debiasctl.api import PluginOptions
+from debiasctl.api import PluginOptions, Weighting
 
 
-class MinSNR:
+class MinSNR(Weighting):
     """min(SNR, gamma) on the error of x0 (Hang et al., 2023, arXiv 2303.09556)."""
 
     space = "x0"
@@ -16,8 +16,7 @@ class MinSNR:
 
         gamma: float = Field(5.0, gt=0, description="SNR above which the weight on x0 stops growing")
 
-    def __init__(self, options: Options) -> None:
-        self.options = options
+    options: Options
 
     def __call__(self, snr: Tensor) -> Tensor:
         """w_x0 = min(SNR, gamma)."""

@@ -6,19 +6,15 @@ from math import prod
 from pydantic import Field
 from torch import Tensor
 
-from debiasctl.api import PluginOptions, Space, Weighting, WeightingContext
-from debiasctl.diffusion.weighting import settle, weight_in
-from debiasctl.errors import UsageError
-from debiasctl.registry.choices import NestedWeighting
+from debiasctl.api import NestedWeighting, PluginOptions, Space, UsageError, Weighting, WeightingContext
+from debiasctl.diffusion.weighting import weight_in
 
 
-class Product:
+class Product(Weighting):
     """The product of other weightings, each converted to one unit first.
 
     The unit matters: the factor that changes nothing is `constant` on eps, `constant-x0` on x0 and `constant-v` on v.
     """
-
-    space: Space
 
     class Options(PluginOptions):
         """Options of the product."""
@@ -28,26 +24,32 @@ class Product:
         )
         space: Space = Field("eps", description="the unit in which the factors are multiplied: eps, x0 or v")
 
+    options: Options
+
     def __init__(self, options: Options) -> None:
-        self.options = options
-        self.space = options.space
-        self._factors: list[Weighting] = [choice.create("weightings") for choice in options.factors]
+        super().__init__(options)
+        self._factors = [choice.create() for choice in options.factors]
         for choice, factor in zip(options.factors, self._factors, strict=True):
-            if hasattr(factor, "build"):
+            if factor.build() is not None:
                 raise UsageError(
                     f"weighting product: its factor '{choice.name}' is learned, and a product is not. "
                     f"Use the product as its base instead: {choice.name}:base='product:...'"
                 )
 
     @property
+    def space(self) -> Space:
+        """As the options say."""
+        return self.options.space
+
+    @property
     def varies(self) -> bool:
         """Whether a factor changes in the course of training."""
-        return any(getattr(factor, "varies", False) for factor in self._factors)
+        return any(factor.varies for factor in self._factors)
 
     def at(self, context: WeightingContext) -> "Product":
         """The product of its factors, each settled."""
         settled = copy.copy(self)
-        settled._factors = [settle(factor, context) for factor in self._factors]
+        settled._factors = [factor.at(context) for factor in self._factors]
         return settled
 
     def __call__(self, snr: Tensor) -> Tensor:

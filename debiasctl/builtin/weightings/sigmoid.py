@@ -7,15 +7,14 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from debiasctl.api import PluginOptions, WeightingContext
+from debiasctl.api import DebiasctlError, PluginOptions, Weighting, WeightingContext
 from debiasctl.builtin.weightings._curves import at_snr
 from debiasctl.diffusion.weighting import falling_slope
-from debiasctl.errors import DebiasctlError
 
 ZERO_SNR = 1e-19  # at and below this a table's SNR stands for 0, where log SNR has no slope
 
 
-class SigmoidELBO:
+class SigmoidELBO(Weighting):
     """sigmoid(bias - log SNR) of the ELBO (Kingma and Gao, 2023, arXiv 2303.00848; Hoogeboom et al., 2024, 2410.19324).
 
     The papers weight the ELBO, an integral of the error of eps over λ = log SNR. Where training draws t uniformly, that
@@ -34,8 +33,10 @@ class SigmoidELBO:
             "log-snr", description="what the sigmoid weights evenly: the ELBO's log SNR (as published), or t"
         )
 
+    options: Options
+
     def __init__(self, options: Options) -> None:
-        self.options = options
+        super().__init__(options)
         self._schedule: tuple[Tensor, Tensor] | None = None  # its SNRs and -dλ/d(t/T) there, each float64 [T]
 
     def at(self, context: WeightingContext) -> "SigmoidELBO":

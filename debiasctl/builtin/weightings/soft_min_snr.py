@@ -3,10 +3,10 @@
 from pydantic import Field
 from torch import Tensor
 
-from debiasctl.api import PluginOptions
+from debiasctl.api import PluginOptions, Weighting
 
 
-class SoftMinSNR:
+class SoftMinSNR(Weighting):
     """SNR gamma/(SNR + gamma) on the error of x0: Min-SNR without its kink (Crowson et al., 2024, arXiv 2401.11605).
 
     With gamma = 1/sigma_data² it is k-diffusion's; it is P2 with k = gamma and exponent 1, up to a constant.
@@ -19,8 +19,7 @@ class SoftMinSNR:
 
         gamma: float = Field(5.0, gt=0, description="SNR around which the weight on x0 stops growing")
 
-    def __init__(self, options: Options) -> None:
-        self.options = options
+    options: Options
 
     def __call__(self, snr: Tensor) -> Tensor:
         """w_x0 = SNR gamma/(SNR + gamma)."""

@@ -10,10 +10,9 @@ import torch
 from pydantic import Field, model_validator
 from torch import Tensor
 
-from debiasctl.api import PluginOptions, Space, WeightingContext
+from debiasctl.api import DebiasctlError, PluginOptions, Space, UsageError, Weighting, WeightingContext
 from debiasctl.builtin.weightings._curves import at_snr
 from debiasctl.diffusion.weighting import SNR_MAX, SNR_MIN, bounded_snr
-from debiasctl.errors import DebiasctlError, UsageError
 
 HEADERS = "'snr,weight' or 't,weight'"
 MAX_ROWS = 100_000
@@ -75,14 +74,12 @@ def check_points(axis: str, points: tuple[tuple[float, float], ...], *, where: s
         seen.add(place)
 
 
-class Table:
+class Table(Weighting):
     """Weights from a CSV file with the header `snr,weight` or `t,weight`, in any order of rows.
 
     Between rows the weight is linear in log SNR (snr 0 stands for 1e-20, the least SNR that a weighting sees), or in t.
     The file is read when the option is given, and the run's spec holds its rows, so that the file is not needed again.
     """
-
-    space: Space
 
     class Options(PluginOptions):
         """Options of the table."""
@@ -118,12 +115,18 @@ class Table:
             check_points(self.axis, self.points, where=f"table {self.path}" if self.path else "table of points")
             return self
 
+    options: Options
+
     def __init__(self, options: Options) -> None:
         assert options.points is not None  # the options' validator saw to it
-        self.options = options
-        self.space = options.space
+        super().__init__(options)
         self._x, self._weights = torch.tensor(sorted(options.points), dtype=torch.float64).unbind(dim=1)
         self._curve: tuple[Tensor, Tensor] | None = None  # SNRs and weights, each float64 [K]
+
+    @property
+    def space(self) -> Space:
+        """As the options say."""
+        return self.options.space
 
     def at(self, context: WeightingContext) -> "Table":
         """The table on a schedule; half a step beyond the schedule's ends, the end values hold.

@@ -7,10 +7,8 @@ import torch
 from pydantic import Field
 from torch import Tensor, nn
 
-from debiasctl.api import PluginOptions, Space, Weighting, WeightingContext
-from debiasctl.diffusion.weighting import SNR_MAX, SNR_MIN, settle
-from debiasctl.errors import DebiasctlError, UsageError
-from debiasctl.registry.choices import NestedWeighting
+from debiasctl.api import DebiasctlError, NestedWeighting, PluginOptions, Space, UsageError, Weighting, WeightingContext
+from debiasctl.diffusion.weighting import SNR_MAX, SNR_MIN
 
 
 class LogVariance(nn.Module):
@@ -37,14 +35,12 @@ class LogVariance(nn.Module):
         return (features * self.weight).sum(dim=1) / math.sqrt(len(self.weight))
 
 
-class Uncertainty:
+class Uncertainty(Weighting):
     """A weighting over a learned variance of its loss, w e^-u error + u (EDM2, arXiv 2312.02696, Eq. 21).
 
     u(SNR) is trained beside the network and learns the log of the weighted error at each SNR, so that each SNR comes to
     have the same share in the loss. While u is 0, as at the start, training is that of the base.
     """
-
-    space: Space
 
     class Options(PluginOptions):
         """Options of the uncertainty weighting."""
@@ -53,25 +49,35 @@ class Uncertainty:
         channels: int = Field(128, ge=1, description="Fourier features of u")
         learning_rate: float = Field(1e-2, gt=0, description="of Adam, for u")
 
+    options: Options
+
     def __init__(self, options: Options) -> None:
-        self.options = options
-        self._base: Weighting = options.base.create("weightings")
-        if hasattr(self._base, "build"):
+        super().__init__(options)
+        self._base = options.base.create()
+        if self._base.build() is not None:
             raise UsageError(
                 f"weighting uncertainty: its base '{options.base.name}' is learned itself. Give one that is not"
             )
-        self.space = self._base.space
-        self.learning_rate = options.learning_rate
+
+    @property
+    def space(self) -> Space:
+        """The base's."""
+        return self._base.space
+
+    @property
+    def learning_rate(self) -> float:
+        """As the options say."""
+        return self.options.learning_rate
 
     @property
     def varies(self) -> bool:
         """Whether the base changes in the course of training."""
-        return bool(getattr(self._base, "varies", False))
+        return self._base.varies
 
     def at(self, context: WeightingContext) -> "Uncertainty":
         """The same over the settled base."""
         settled = copy.copy(self)
-        settled._base = settle(self._base, context)
+        settled._base = self._base.at(context)
         return settled
 
     def __call__(self, snr: Tensor) -> Tensor:

@@ -10,6 +10,7 @@ import torch
 from debiasctl.api import DataLocation
 from debiasctl.data.heldout_set import HeldoutSet
 from debiasctl.data.load import load_data
+from debiasctl.data.pixels import as_measured
 from debiasctl.diffusion.likelihood import VARIANCES, check_num_steps, strata
 from debiasctl.errors import EvaluationError, UsageError
 from debiasctl.evaluation.likelihood.bits_per_dim import Bound, Draws, Model, Ode, OnProgress, bound_bits, ode_bits
@@ -123,7 +124,7 @@ def likelihood(
             return {**stored, "metrics": stored["metrics"], "terms": stored["terms"]}
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise EvaluationError(f"{path} is damaged ({error}). Remove it to measure anew") from error
-    heldout = load_data(spec, location).heldout
+    heldout = as_measured(load_data(spec, location)).heldout
     images = HeldoutSet.of(
         heldout, num_images=request.num, conditional=bool(spec.model.conditional), device=device, dtype=torch.float32
     )

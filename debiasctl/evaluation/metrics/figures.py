@@ -9,8 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from debiasctl.api import DatasetInfo
-from debiasctl.data.subsets import spread_indices
+from debiasctl.api import DatasetInfo, spread_indices
 from debiasctl.evaluation.extraction import FEATURES, PIXELS, PixelStatistics
 from debiasctl.evaluation.metrics.catalogue import (
     CHANNELS,

@@ -12,9 +12,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from debiasctl.api import LoadedDataset, PreparedFeatures, Split
+from debiasctl.api import LoadedDataset, PreparedFeatures, Split, spread_indices
 from debiasctl.compute import processes
-from debiasctl.data.subsets import spread_indices
 from debiasctl.errors import EvaluationError
 from debiasctl.evaluation.extraction import BATCH_SIZE, FEATURES, LOGITS, PIXELS, SPATIAL, Rows, extract
 from debiasctl.evaluation.metrics.distances import covariance_root, gaussian_moments, kernel_self_mean

@@ -5,8 +5,11 @@ from pathlib import Path
 
 from debiasctl import registry
 from debiasctl.api import DataLocation, LoadedDataset
+from debiasctl.data.load import load_dataset
+from debiasctl.data.pixels import as_measured
 from debiasctl.evaluation.choices import check_reference
 from debiasctl.evaluation.reference.statistics_file import StatisticsFile, holds_statistics, read_statistics
+from debiasctl.registry.refs import PluginRef
 
 
 @dataclass(frozen=True)
@@ -24,9 +27,7 @@ def open_images(path: Path, location: DataLocation) -> LoadedDataset:
     Raises:
         UsageError: there is no such folder or file; DataError: it cannot be read.
     """
-    plugin = registry.create("datasets", {"name": "image-files", "options": {"path": str(path)}})
-    loaded: LoadedDataset = plugin.load(location)
-    return loaded
+    return load_dataset(PluginRef("image-files", {"path": str(path)}), location)
 
 
 def open_reference(text: str, location: DataLocation) -> Source:
@@ -38,7 +39,7 @@ def open_reference(text: str, location: DataLocation) -> Source:
     check_reference(text)
     name = text.partition(":")[0]
     if name in [record.name for record in registry.records("datasets")]:
-        loaded: LoadedDataset = registry.create("datasets", text).load(location)
+        loaded = as_measured(load_dataset(text, location))
         return Source(name, "all" if name == "image-files" else "train", loaded)
     path = Path(text).expanduser().absolute()
     if path.suffix.lower() == ".npz" and holds_statistics(path):

@@ -8,7 +8,7 @@ from typing import Self
 import torch
 from torch import Tensor
 
-from debiasctl.data.subsets import spread_indices
+from debiasctl.api import spread_indices
 from debiasctl.evaluation.metrics.distances import Moments, frechet_distance, kernel_row_means, weighted_kernel_sums
 from debiasctl.evaluation.uncertainty.intervals import GROUPS, Jackknife, jackknife
 

@@ -11,7 +11,6 @@ from torch import nn
 
 from debiasctl.api import ArraySplit, Features
 from debiasctl.builtin.features import inception
-from debiasctl.builtin.features._support import weights_file
 from debiasctl.builtin.features.inception import FILE_NAME, Inception
 from debiasctl.errors import EvaluationError, UsageError
 from debiasctl.evaluation.measure import measure
@@ -285,7 +284,7 @@ class Dropped:
 
 
 def test_a_connection_that_drops_leaves_nothing(digits, tmp_path, monkeypatch):
-    monkeypatch.setattr(weights_file.urllib.request, "urlopen", lambda url, timeout: Dropped())
+    monkeypatch.setattr("urllib.request.urlopen", lambda url, timeout: Dropped())
     with pytest.raises(EvaluationError, match="timed out"):
         prepared(digits, tmp_path)
     assert not [path for path in tmp_path.rglob("*") if path.is_file()]

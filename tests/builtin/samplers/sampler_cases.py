@@ -10,7 +10,6 @@ from torch import Tensor, nn
 
 from debiasctl import registry
 from debiasctl.api import Denoiser, Estimate, Sampler, Space
-from debiasctl.builtin.samplers.base import GridSampler, Model, Noise
 from debiasctl.builtin.samplers.ddim import DDIM
 from debiasctl.builtin.samplers.ddpm import DDPM
 from debiasctl.builtin.samplers.dpm_solver import DPMSolver
@@ -20,6 +19,7 @@ from debiasctl.builtin.samplers.heun import Heun
 from debiasctl.builtin.samplers.unipc import UniPC
 from debiasctl.diffusion.denoiser import NetworkDenoiser
 from debiasctl.diffusion.grid import RHO, Level, levels_at, noise_grid
+from debiasctl.diffusion.grid_sampler import GridSampler, Model, Noise
 from debiasctl.diffusion.parameterization import Parameterization, convert, target
 from debiasctl.diffusion.process import DiffusionProcess, per_image, process_of
 
@@ -41,8 +41,7 @@ def sampler(name: str, **options: object) -> GridSampler:
 
 
 def process(ref: str = "linear") -> DiffusionProcess:
-    resolved = registry.resolve("schedules", ref)
-    return process_of(resolved.create(), resolved.options)
+    return process_of(registry.create("schedules", ref))
 
 
 def uniform_timesteps(num_steps: int) -> list[int]:

@@ -18,10 +18,10 @@ from sampler_cases import (
 )
 from scipy.integrate import quad
 
-from debiasctl.builtin.samplers.base import GridSampler
 from debiasctl.builtin.samplers.dpm_solver import DPMSolver
 from debiasctl.builtin.samplers.dpm_solver_pp import DPMSolverPP
 from debiasctl.diffusion.grid import Level, Spacing, noise_grid
+from debiasctl.diffusion.grid_sampler import GridSampler
 
 PREDICTIONS = {"eps": "epsilon", "x0": "sample", "v": "v_prediction"}
 

@@ -10,8 +10,7 @@ from debiasctl.errors import PluginOptionsError, UsageError
 
 
 def table(ref: str) -> torch.Tensor:
-    resolved = registry.resolve("schedules", ref)
-    return process_of(resolved.create(), resolved.options).alphas_cumprod
+    return process_of(registry.create("schedules", ref)).alphas_cumprod
 
 
 @pytest.mark.parametrize("rescaled", [False, True])
@@ -87,20 +86,17 @@ def test_edm_has_its_noise_levels(options: str, sigma_min: float, sigma_max: flo
 
 
 def test_edm_is_log_uniform_in_sigma_and_trains_between_its_levels() -> None:
-    resolved = registry.resolve("schedules", "edm")
-    process = process_of(resolved.create(), resolved.options)
+    process = process_of(registry.create("schedules", "edm"))
     falls = -process.log_snr.diff()
     torch.testing.assert_close(falls, torch.full_like(falls, 2 * math.log(80 / 0.002) / 999), rtol=1e-8, atol=0)
     assert process.continuous is True
-    resolved = registry.resolve("schedules", "edm:continuous=false")
-    assert process_of(resolved.create(), resolved.options).continuous is False
+    assert process_of(registry.create("schedules", "edm:continuous=false")).continuous is False
 
 
 @pytest.mark.parametrize("sigma_data", [0.5, 1.3])
 def test_edms_network_sees_what_it_sees_in_the_papers_process(sigma_data: float) -> None:
     """c_in x of x = x0 + sigma eps (Table 1), and alpha x0 + sigma' eps over its standard deviation: one number."""
-    resolved = registry.resolve("schedules", "edm")
-    process = process_of(resolved.create(), resolved.options)
+    process = process_of(registry.create("schedules", "edm"))
     x0, eps = torch.randn(2, 1000, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
     sigma = process.snr.rsqrt()
     theirs = (x0 + sigma * eps) / (sigma**2 + sigma_data**2).sqrt()

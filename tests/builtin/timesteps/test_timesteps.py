@@ -48,7 +48,7 @@ def test_which_are_objectives_and_which_are_drawn_under_a_base() -> None:
     for ref in OBJECTIVES:
         timesteps = registry.create("timesteps", ref)
         assert timesteps.corrected is False
-        assert not getattr(timesteps, "varies", False)
+        assert not timesteps.varies
     for name in DRAWINGS:
         timesteps = registry.create("timesteps", name)
         assert timesteps.corrected is True

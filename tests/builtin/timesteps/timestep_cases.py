@@ -20,8 +20,7 @@ SCHEDULES = (
 
 
 def make(ref: str) -> DiffusionProcess:
-    resolved = registry.resolve("schedules", ref)
-    return process_of(resolved.create(), resolved.options)
+    return process_of(registry.create("schedules", ref))
 
 
 def context_of(process: DiffusionProcess, weight: Tensor | None = None) -> TimestepContext:

@@ -8,7 +8,7 @@ import torch
 from debiasctl import registry
 from debiasctl.api import Prediction, Space, WeightingContext
 from debiasctl.diffusion.process import DiffusionProcess, process_of
-from debiasctl.diffusion.weighting import bounded_snr, settle
+from debiasctl.diffusion.weighting import bounded_snr
 
 PREDICTIONS: tuple[Prediction, ...] = get_args(Prediction)
 SPACES: tuple[Space, ...] = get_args(Space)
@@ -61,10 +61,9 @@ def make(ref: str) -> Any:
 @cache
 def process(schedule: str) -> DiffusionProcess:
     """A schedule's process, with 1000 timesteps where its reference says nothing else."""
-    resolved = registry.resolve("schedules", schedule)
-    return process_of(resolved.create(), resolved.options)
+    return process_of(registry.create("schedules", schedule))
 
 
 def settled(ref: str, schedule: str = "linear", progress: float = 0.25) -> Any:
     """A weighting as training asks it."""
-    return settle(make(ref), WeightingContext(bounded_snr(process(schedule).snr), progress))
+    return make(ref).at(WeightingContext(bounded_snr(process(schedule).snr), progress))

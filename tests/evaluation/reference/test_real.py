@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 import torch
 
-from debiasctl.api import ArraySplit, LoadedDataset
+from debiasctl.api import ArraySplit, LoadedDataset, PreparedFeatures
 from debiasctl.errors import EvaluationError
 from debiasctl.evaluation.extraction import FEATURES, LOGITS, PIXELS, SPATIAL
 from debiasctl.evaluation.metrics.neighbours import nearest_distances
@@ -14,15 +14,14 @@ from debiasctl.evaluation.reference.reference import fixed_reference
 from debiasctl.evaluation.reference.statistics_file import read_statistics, write_statistics
 
 
-class Means:
+class Means(PreparedFeatures):
     """Row means as features; counts the images that it sees."""
 
-    identity = "means"
-    dimension = 8
+    offers = frozenset({"features", "logits", "spatial"})
     seen = 0
 
-    def __init__(self):
-        self.details = {}
+    def __init__(self, identity="means"):
+        super().__init__(identity=identity, dimension=8, details={})
 
     def __call__(self, images):
         self.seen += len(images)
@@ -153,16 +152,16 @@ def flipped(data):
 
 def test_features_that_run_in_float32_are_stored_so(digits, tmp_path):
     class Narrow(Means):
-        identity = "narrow"
-
         def __call__(self, images):
             return super().__call__(images).float()
 
-    made = images(digits, Narrow(), tmp_path).rows([FEATURES])
+    made = images(digits, Narrow("narrow"), tmp_path).rows([FEATURES])
     for path in (tmp_path / "references").iterdir():
         with np.load(path) as archive:
             assert archive["rows"].dtype == np.float32
-    assert torch.equal(images(digits, Narrow(), tmp_path).rows([FEATURES]).train[FEATURES], made.train[FEATURES])
+    assert torch.equal(
+        images(digits, Narrow("narrow"), tmp_path).rows([FEATURES]).train[FEATURES], made.train[FEATURES]
+    )
 
 
 def test_no_held_out_images(digits, tmp_path):

@@ -2,10 +2,10 @@
 
 from pydantic import Field
 
-from debiasctl.api import PluginOptions
+from debiasctl.api import PluginOptions, Weighting
 
 
-class InverseSquare:
+class InverseSquare(Weighting):
     """SNR^-2p on the error of eps; p = 1/4 is the paper's weighting."""
 
     space = "eps"
@@ -15,9 +15,6 @@ class InverseSquare:
 
         power: float = Field(0.5, ge=0, le=1, description="p")
 
-    def __init__(self, options: Options) -> None:
-        self.power = options.power
-
     def __call__(self, snr):
         """w_eps = SNR^-2p."""
-        return snr ** (-2 * self.power)
+        return snr ** (-2 * self.options.power)

@@ -22,12 +22,11 @@ import torch
 from filelock import FileLock
 from torch import Tensor
 
+from debiasctl.api import DataError, atomic_folder, writing
 from debiasctl.builtin.datasets._support.image_decoding import UnreadableImageError, decode
 from debiasctl.builtin.datasets._support.image_files import ImageFile, ImageSource
 from debiasctl.builtin.datasets._support.image_layout import Layout
 from debiasctl.builtin.datasets._support.image_table import without
-from debiasctl.errors import DataError
-from debiasctl.files import atomic_folder, writing
 
 logger = logging.getLogger(__name__)
 

@@ -10,9 +10,7 @@ from pathlib import Path
 
 from filelock import FileLock
 
-from debiasctl.api import DataLocation
-from debiasctl.errors import DataError
-from debiasctl.files import atomic_folder, writing
+from debiasctl.api import DataError, DataLocation, atomic_folder, writing
 
 logger = logging.getLogger(__name__)
 

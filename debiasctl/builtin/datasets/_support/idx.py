@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from debiasctl.errors import DataError
+from debiasctl.api import DataError
 
 _UNSIGNED_BYTE = 0x08
 _GZIP = b"\x1f\x8b"

@@ -6,11 +6,9 @@ from typing import Any, ClassVar
 
 import torch
 
-from debiasctl.api import ArraySplit, DataLocation, DatasetInfo, LoadedDataset, PluginOptions
-from debiasctl.builtin.datasets._support.arrays import hash_splits
+from debiasctl.api import ArraySplit, DataError, DataLocation, Dataset, DatasetInfo, LoadedDataset, hash_splits
 from debiasctl.builtin.datasets._support.downloads import cached_folder, fetch, not_found
 from debiasctl.builtin.datasets._support.idx import read_idx, read_idx_shape
-from debiasctl.errors import DataError
 
 _SIZE = 28
 _TRAIN, _HELDOUT = "train", "t10k"
@@ -27,11 +25,8 @@ RECOMMENDED: dict[str, Any] = {
 }
 
 
-class IdxDataset:
+class IdxDataset(Dataset):
     """Base of data sets of 28x28 grey images in ten classes, kept as MNIST keeps them."""
-
-    class Options(PluginOptions):
-        """There is nothing to choose."""
 
     title: ClassVar[str]
     name: ClassVar[str]  # as the data set is called in commands and in the cache
@@ -40,9 +35,6 @@ class IdxDataset:
     # The files of MNIST, Fashion-MNIST and KMNIST have the same names: the labels tell them apart.
     first_labels: ClassVar[tuple[int, ...]]
     system_folders: ClassVar[tuple[Path, ...]] = ()
-
-    def __init__(self, options: PluginOptions) -> None:
-        self.options = options
 
     def info(self, location: DataLocation) -> DatasetInfo:
         """From the files' headers where there are files, and otherwise as published."""

@@ -12,9 +12,9 @@ from typing import IO, Protocol
 
 import numpy as np
 
+from debiasctl.api import DataError, UsageError
 from debiasctl.builtin.datasets._support.image_table import ImageFile as ImageFile
 from debiasctl.builtin.datasets._support.image_table import ImageFiles, Names, Table, encode_name
-from debiasctl.errors import DataError, UsageError
 
 EXTENSIONS = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".webp", ".gif", ".tif", ".tiff"})
 SPLIT_FOLDERS = ("train", "val", "test")

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import numpy as np
 
+from debiasctl.api import DataError
 from debiasctl.builtin.datasets._support.image_files import SPLIT_FOLDERS, ImageFile
 from debiasctl.builtin.datasets._support.image_table import ImageFiles
-from debiasctl.errors import DataError
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from debiasctl.errors import DataError, UsageError
+from debiasctl.api import DataError, UsageError
 
 _IMAGES = ("images", "arr_0")  # debiasctl's name, and guided-diffusion's
 _LABELS = ("labels", "arr_1")

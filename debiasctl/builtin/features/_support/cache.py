@@ -11,7 +11,7 @@ from filelock import FileLock
 from safetensors.torch import load, save
 from torch import Tensor
 
-from debiasctl.files import write_bytes, write_json, writing
+from debiasctl.api import write_bytes, write_json, writing
 
 _LOG = logging.getLogger(__name__)
 _TENSORS, _MANIFEST = "tensors.safetensors", "manifest.json"

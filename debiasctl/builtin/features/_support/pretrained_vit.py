@@ -2,10 +2,10 @@
 
 import hashlib
 import json
-from abc import ABC, abstractmethod
+from abc import abstractmethod
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import numpy as np
 import numpy.typing as npt
@@ -13,13 +13,14 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from debiasctl.api import PreparedFeatures
 from debiasctl.builtin.features._support.preprocessing import num_threads
 
 SIZE = 224
 _CHUNK = 32
 
 
-class PreparedVit(ABC):
+class PreparedVit(PreparedFeatures):
     """Class-token features of a vision transformer in float32, of grey or RGB images of any size, 32 at once.
 
     Images are resized to 224x224 by Pillow's antialiased bicubic filter in 8 bits, as CLIP's own code does.
@@ -32,9 +33,11 @@ class PreparedVit(ABC):
     def __init__(self, weights: Mapping[str, Tensor], *, dimension: int, sha256: str, device: torch.device) -> None:
         preprocessing = {"resize": "PIL bicubic, uint8, 224x224", "mean": self.mean, "std": self.std}
         text = json.dumps({"weights": sha256, "preprocessing": preprocessing}, sort_keys=True)
-        self.identity = hashlib.sha256(text.encode()).hexdigest()
-        self.details: Mapping[str, Any] = {"weights_sha256": sha256, **preprocessing}
-        self.dimension = dimension
+        super().__init__(
+            identity=hashlib.sha256(text.encode()).hexdigest(),
+            dimension=dimension,
+            details={"weights_sha256": sha256, **preprocessing},
+        )
         self._device = device
         self._weights = {name: tensor.to(device, torch.float32) for name, tensor in weights.items()}
         self._mean, self._std = (torch.tensor(values, device=device).view(3, 1, 1) for values in (self.mean, self.std))

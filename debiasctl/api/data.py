@@ -1,19 +1,19 @@
-"""What the built-in data sets share: hashing of contents and the choice of held-out images."""
+"""What data sets and feature extractors need: hashes of contents, and parts of a split that stand for all of it."""
 
 import hashlib
 import json
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import torch
-from torch import Tensor
+from debiasctl.api.datasets import Split
 
-from debiasctl.api import Split
+if TYPE_CHECKING:
+    from torch import Tensor
 
 _CHUNK = 256
 
 
-def hash_contents(description: Any, tensors: Sequence[Tensor]) -> str:
+def hash_contents(description: Any, tensors: "Sequence[Tensor]") -> str:
     """SHA-256, in hexadecimal, of a JSON value and of the dtypes, shapes and elements of `tensors`."""
     digest = hashlib.sha256()
     _update(digest, description)
@@ -25,6 +25,8 @@ def hash_contents(description: Any, tensors: Sequence[Tensor]) -> str:
 
 def hash_splits(description: Any, splits: Sequence[Split]) -> str:
     """SHA-256, in hexadecimal, of a JSON value and of every image and label, reading a part at a time."""
+    import torch
+
     digest = hashlib.sha256()
     _update(digest, description)
     for split in splits:
@@ -37,18 +39,17 @@ def hash_splits(description: Any, splits: Sequence[Split]) -> str:
     return digest.hexdigest()
 
 
-def every_nth_of_each_class(targets: Tensor, nth: int) -> Tensor:
-    """Bool [N]: true for the nth, 2nth, ... image of each class, in the order of `targets` (int64 [N])."""
-    chosen = torch.zeros(len(targets), dtype=torch.bool)
-    for label in range(int(targets.max()) + 1):
-        members = (targets == label).nonzero().squeeze(1)
-        chosen[members[nth - 1 :: nth]] = True
-    return chosen
+def spread_indices(total: int, count: int) -> "Tensor":
+    """`count` of the indices 0 … total - 1, evenly spread, int64; all of them where `count` is `total` or more."""
+    import torch
+
+    count = min(total, count)
+    return torch.arange(count) * total // max(count, 1)
 
 
 def _update(digest: Any, value: Any) -> None:
     digest.update(json.dumps(value, sort_keys=True).encode() + b"\n")
 
 
-def _bytes(tensor: Tensor) -> memoryview:
+def _bytes(tensor: "Tensor") -> memoryview:
     return tensor.contiguous().numpy().data.cast("B")

@@ -1,9 +1,7 @@
 """Pretrained weights as files: where they lie, whether they are the right ones, and how they are fetched."""
 
 import hashlib
-import http.client
 import os
-import urllib.request
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -92,6 +90,9 @@ class WeightsFile:
         Raises:
             EvaluationError: it cannot be had, or is not the one expected.
         """
+        import http.client  # with urllib, a tenth of a second that only a download is worth
+        import urllib.request
+
         digest = hashlib.sha256()
         try:
             response = urllib.request.urlopen(self.url, timeout=_TIMEOUT)
@@ -105,10 +106,12 @@ class WeightsFile:
                 raise self._unavailable(path, f"its SHA-256 is {digest.hexdigest()}, not {self.sha256}")
 
     def _blocks(self, response: IO[bytes], path: Path) -> Iterator[bytes]:
+        from http.client import HTTPException
+
         while True:
             try:
                 block = response.read(1 << 20)
-            except (OSError, http.client.HTTPException) as error:
+            except (OSError, HTTPException) as error:
                 raise self._unavailable(path, error) from error
             if not block:
                 return

@@ -1,25 +1,25 @@
-"""What all samplers share: their noise levels, what is done to the network's estimates, and the loop over steps."""
+"""What samplers on a grid of noise levels share: the grid, what is done to estimates, and the loop over steps."""
 
 import math
+from abc import abstractmethod
 from collections.abc import Callable, Iterator, Sequence
-from typing import NamedTuple, Self
+from typing import ClassVar, NamedTuple, Self
 
 import torch
 from pydantic import Field, model_validator
 from torch import Tensor
 
-from debiasctl.api import Denoiser, Estimate, PluginOptions
-from debiasctl.diffusion.grid import RHO, Level, Spacing, noise_grid
+from debiasctl.api import Denoiser, Estimate, Level, PluginOptions, Process, Sampler, UsageError
+from debiasctl.diffusion.grid import RHO, Spacing, noise_grid
 from debiasctl.diffusion.parameterization import convert
 from debiasctl.diffusion.process import DiffusionProcess
-from debiasctl.errors import UsageError
 
 Noise = Callable[[int], Tensor]
 SIGMA_MAX = 80.0  # arXiv 2206.00364, Table 1
 
 
 class SamplerOptions(PluginOptions):
-    """Options that every sampler has."""
+    """Options of every sampler on a grid."""
 
     spacing: Spacing = Field("uniform", description="how the steps are spread over the noise levels")
     rho: float = Field(RHO, gt=0, description="spacing=karras: larger puts more of the steps at little noise")
@@ -113,27 +113,29 @@ def dynamic_threshold(x0: Tensor, quantile: float) -> Tensor:
     return x0.clamp(-s, s) / s
 
 
-class GridSampler:
+class GridSampler(Sampler):
     """A sampler that goes down a grid of noise levels; what it does from one to the next is `steps`."""
 
+    Options: ClassVar[type[PluginOptions]] = SamplerOptions
     options: SamplerOptions
 
-    def grid(self, process: DiffusionProcess, num_steps: int) -> list[Level]:
+    def grid(self, process: Process, num_steps: int) -> list[Level]:
         """The levels that are visited, the noisiest first, the clean image last.
 
         Raises:
-            UsageError: the process has not as many timesteps.
+            UsageError: if the process has fewer timesteps than steps, and only whole ones are taken.
         """
         options = self.options
         sigma_max = math.inf if options.sigma_max is None else options.sigma_max
-        return noise_grid(process, num_steps, spacing=options.spacing, rho=options.rho, sigma_max=sigma_max)
+        table = DiffusionProcess(process.alphas_cumprod)
+        return noise_grid(table, num_steps, spacing=options.spacing, rho=options.rho, sigma_max=sigma_max)
 
+    @abstractmethod
     def steps(self, model: Model, x: Tensor, grid: Sequence[Level], noise: Noise) -> Iterator[Step]:
         """One `Step` for each pair of neighbours in `grid`, which may also end at a level with noise.
 
         x is [N, C, H, W] at the first level; `noise(k)` is standard normal noise of x's shape for the k-th step.
         """
-        raise NotImplementedError
 
     def __call__(
         self,

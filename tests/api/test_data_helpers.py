@@ -1,6 +1,6 @@
 import pytest
 
-from debiasctl.data.subsets import spread_indices
+from debiasctl.api import spread_indices
 
 
 @pytest.mark.parametrize("total, count", [(10, 3), (10, 10), (10, 50), (7, 2), (0, 5), (50_001, 50_000)])

@@ -1,0 +1,5 @@
+"""The errors that plugins raise for their users; each prints as one message, without a traceback."""
+
+from debiasctl.errors import DataError, DebiasctlError, EvaluationError, UsageError
+
+__all__ = ["DataError", "DebiasctlError", "EvaluationError", "UsageError"]
