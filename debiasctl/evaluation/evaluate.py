@@ -19,7 +19,7 @@ from debiasctl.errors import EvaluationError, UsageError
 from debiasctl.evaluation.choices import Choices, check_images
 from debiasctl.evaluation.extraction import FEATURES, SPATIAL
 from debiasctl.evaluation.kept_features import keep_features
-from debiasctl.evaluation.measure import Measurement, OnProgress, Seen, check_metrics, default_features
+from debiasctl.evaluation.measure import Measurement, OnProgress, Seen, check_fit, check_metrics, default_features
 from debiasctl.evaluation.record import EVALUATION_VERSION, Conditions, EvaluationRecord
 from debiasctl.evaluation.reference.reference import FixedReference, fixed_reference
 from debiasctl.evaluation.reference.sources import Source, open_images, open_reference
@@ -197,7 +197,8 @@ def _ground(
     base = own if isinstance(content, StatisticsFile) else content  # whose images an extractor may be made from
     name, plugin = _features(choices, base, source)
     data = fixed_reference(content, images) if isinstance(content, StatisticsFile) else content
-    _check_fit(data, images, plugin, name=name)
+    size = (images.channels, images.image_size, images.image_size)
+    check_fit(size, data.info, any_size=plugin.any_size, feature_name=name)
     names = check_metrics(choices.metrics, data.info, feature_name=name)
     prepared = plugin.prepare(base or data, cache_dir=paths.cache_dir(), device=device)
     notes = _identity_notes(content, prepared, name) if isinstance(content, StatisticsFile) else []
@@ -241,22 +242,6 @@ def _features(choices: Choices, base: LoadedDataset | None, source: Source) -> t
             "Use --features local-ssl or pixels"
         )
     return ref.name, plugin
-
-
-def _check_fit(data: LoadedDataset, images: DatasetInfo, plugin: Features, *, name: str) -> None:
-    """Refuse, before any work, images that are of other colours than the reference, or of a size that does not fit."""
-    if images.channels != data.info.channels:
-        kinds = {1: "grey", 3: "RGB"}
-        measured, real = (kinds.get(count, f"of {count} channels") for count in (images.channels, data.info.channels))
-        raise EvaluationError(
-            f"the images are {measured} and the reference's {real}: they cannot be measured against one another. "
-            "Convert the images to the reference's colours first"
-        )
-    if images.image_size != data.info.image_size and not plugin.any_size:
-        raise EvaluationError(
-            f"the images have {images.image_size} pixels a side and the reference's {data.info.image_size}: features "
-            f"'{name}' do not resize. Bring the images to the reference's size, or use --features inception"
-        )
 
 
 def _identity_notes(statistics: StatisticsFile, features: PreparedFeatures, name: str) -> list[str]:

@@ -79,7 +79,12 @@ class Measurement:
             self.features,
             parts,
             batch_size=self.batch_size,
-            check_shape=partial(_check_shape, info=self.data.info, any_size=self.features.any_size),
+            check_shape=partial(
+                check_fit,
+                info=self.data.info,
+                any_size=self.features.any_size,
+                feature_name=self.feature_name,
+            ),
             shared=self.shared,
             on_progress=self._showing("measuring"),
         )
@@ -241,19 +246,26 @@ def _interval(outcome: Outcome, found: Jackknife) -> tuple[float, KeptInterval]:
     )
 
 
-def _check_shape(shape: Shape, *, info: DatasetInfo, any_size: bool) -> None:
-    expected = (info.channels, info.image_size, info.image_size)
-    if shape == expected or (any_size and shape[0] == info.channels):
-        return
-    kinds = {1: "grey", 3: "colour"}
-    if shape[0] != info.channels:
-        first, second = (kinds.get(count, f"{count}-channel") for count in (shape[0], info.channels))
-        what = f"{first} images cannot be measured against {second} ones. Convert one of the two sets first"
-    else:
-        what = "bring them to one size first, or use features that take any size"
-    raise EvaluationError(
-        f"the images are {list(shape)} (channels, height, width) and the data set's are {list(expected)}: {what}"
-    )
+def check_fit(shape: Shape, info: DatasetInfo, *, any_size: bool, feature_name: str) -> None:
+    """Refuse images of other colours than the reference's, or of another size where the features take only one.
+
+    Raises:
+        EvaluationError: if they do not fit.
+    """
+    channels, height, width = shape
+    if channels != info.channels:
+        kinds = {1: "grey", 3: "RGB"}
+        given, real = (kinds.get(count, f"of {count} channels") for count in (channels, info.channels))
+        raise EvaluationError(
+            f"the images are {given} and the reference's {real}: they cannot be measured against one another. "
+            "Convert the images to the reference's colours first"
+        )
+    if (height, width) != (info.image_size, info.image_size) and not any_size:
+        given = f"{height} pixels a side" if height == width else f"{height}x{width} pixels"
+        raise EvaluationError(
+            f"the images have {given} and the reference's {info.image_size}: features "
+            f"'{feature_name}' do not resize. Bring the images to the reference's size, or use --features inception"
+        )
 
 
 def _any_of(some: Sequence[str], names: Sequence[str]) -> bool:

@@ -233,9 +233,12 @@ def test_without_held_out_images_there_is_no_floor(digits, digit_features, tmp_p
         (torch.zeros(5, 1, 8, 8), "uint8"),
         (torch.zeros(5, 8, 8, dtype=torch.uint8), "uint8"),
         (torch.full((5, 1, 8, 8), torch.nan), "NaN or infinity"),
-        (torch.zeros(5, 3, 8, 8, dtype=torch.uint8), "colour images cannot be measured against grey"),
-        (torch.zeros(5, 1, 8, 9, dtype=torch.uint8), "one size"),
-        (torch.zeros(5, 1, 16, 16, dtype=torch.uint8), "one size"),
+        (
+            torch.zeros(5, 3, 8, 8, dtype=torch.uint8),
+            "the images are RGB and the reference's grey: they cannot be measured against one another",
+        ),
+        (torch.zeros(5, 1, 8, 9, dtype=torch.uint8), "have 8x9 pixels and the reference's 8: .* do not resize"),
+        (torch.zeros(5, 1, 16, 16, dtype=torch.uint8), "have 16 pixels a side and the reference's 8: .* do not resize"),
         (torch.zeros(1, 1, 8, 8, dtype=torch.uint8), "at least 2"),
     ],
 )
