@@ -116,15 +116,15 @@ def measured(name: str, *, num: int, cache_dir: Path) -> dict[str, dict[str, lis
     run = partial(measure, data=data, features=features, feature_name=feature_name, metrics=None, cache_dir=cache_dir)
 
     def values(corruption: Corruption, strength: float) -> Mapping[str, Any]:
-        return run(ArraySplit(corruption(data.heldout, num, strength)))["metrics"]
+        return run(ArraySplit(corruption(data.heldout, num, strength))).metrics
 
     real = values(unspoilt, 0)
-    plain = {metric: entry["value"] for metric, entry in real.items()}
-    table: dict[str, dict[str, list[float]]] = {metric: {"floor": [entry["floor"]]} for metric, entry in real.items()}
+    plain = {metric: entry.value for metric, entry in real.items()}
+    table: dict[str, dict[str, list[float]]] = {metric: {"floor": [entry.floor]} for metric, entry in real.items()}
     for title, (corruption, strengths) in CORRUPTIONS[name].items():
         spoilt = [values(corruption, strength) for strength in strengths]
         for metric in plain:
-            table[metric][title] = [plain[metric], *(found[metric]["value"] for found in spoilt)]
+            table[metric][title] = [plain[metric], *(found[metric].value for found in spoilt)]
     return table
 
 

@@ -1,7 +1,6 @@
 """`debiasctl compare`."""
 
 from collections.abc import Sequence
-from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -60,7 +59,7 @@ def compare(
         if str(csv) == "-":
             return
     if as_json:
-        print_json(asdict(compared))
+        print_json(compared.to_json())
     else:
         _print(compared)
 
@@ -69,16 +68,15 @@ def _print(compared: "Comparison") -> None:
     rows = [[field, *[_cell(value) for value in values]] for field, values in compared.differences.items()]
     steps = [", ".join(map(str, of_run)) for of_run in compared.checkpoints]
     print_table(["what differs" if rows else "the specs are equal", *compared.runs], [*rows, ["checkpoint", *steps]])
-    varying = [
-        field for field in _CONDITIONS if len({str(figure.measured.get(field)) for figure in compared.figures}) > 1
-    ]
+    measured = [figure.measured.to_json() for figure in compared.figures]
+    varying = [field for field in _CONDITIONS if len({str(conditions.get(field)) for conditions in measured}) > 1]
     rows = [_row(figure, varying) for figure in compared.figures]
     others = [part for name in compared.runs[1:] for part in (f"{name} - {compared.runs[0]}", "95 % interval")]
     conditions = [_CONDITIONS[field] for field in varying]
     print_table(["metric", *conditions, "sampler", "steps", "N", *compared.runs, *others, "floor"], rows)
     for text in compared.notes:
         note(f"note: {text}")
-    if any(figure.floor_num not in (0, figure.measured["num"]) for figure in compared.figures):
+    if any(figure.floor_num not in (0, figure.measured.num) for figure in compared.figures):
         note("note: a floor of fewer images is biased upward; compare it with 'evaluate', column \"at floor's N\"")
     if any(interval is not None for figure in compared.figures for interval in figure.intervals):
         note("note: the intervals cover sampling alone: what infinitely many images of these very runs would give")
@@ -93,8 +91,8 @@ def _row(figure: "Figure", varying: Sequence[str]) -> list[str]:
         for part in (f"{difference:+.3g}", "-" if interval is None else f"{interval.low:+.3g} to {interval.high:+.3g}")
     ]
     floor = "-" if figure.floor is None else f"{figure.floor:.4g} (N {figure.floor_num})"
-    measured = figure.measured
-    sampler = measured["sampler"].partition(":")[0]
+    measured = figure.measured.to_json()
+    sampler = str(measured["sampler"]).partition(":")[0]
     conditions = [str(measured.get(field))[:_LETTERS] for field in varying]
     steps, num = str(measured["steps"]), str(measured["num"])
     return [figure.metric, *conditions, sampler, steps, num, *values, *differences, floor]
@@ -119,12 +117,13 @@ def _write_csv(path: Path, compared: "Comparison") -> None:
         ["metric", *fields, "run", "checkpoint", "value", "difference", "low", "high", "best", "floor", "floor_num"]
     )
     for figure in compared.figures:
+        measured = figure.measured.to_json()
         for index, name in enumerate(compared.runs):
             interval = figure.intervals[index]
             writer.writerow(
                 [
                     figure.metric,
-                    *[figure.measured.get(field) for field in fields],
+                    *[measured.get(field) for field in fields],
                     name,
                     figure.checkpoints[index],
                     repr(figure.values[index]),

@@ -4,7 +4,7 @@ import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -20,6 +20,7 @@ from debiasctl.files import check_place
 if TYPE_CHECKING:
     from debiasctl.api import DataLocation
     from debiasctl.evaluation.choices import Choices
+    from debiasctl.evaluation.record import EvaluationRecord
     from debiasctl.runs.store import Run
     from debiasctl.specs.sections import RunSpec
 
@@ -208,7 +209,7 @@ def _check_names(
     check_place(run.evaluations_dir / "record")
 
 
-def _of_images(samples: Path, location: "DataLocation", choices: "Choices", device: str) -> list[dict[str, Any]]:
+def _of_images(samples: Path, location: "DataLocation", choices: "Choices", device: str) -> "list[EvaluationRecord]":
     from debiasctl.cli.progress import images_progress
     from debiasctl.compute.device import make_accelerator
     from debiasctl.evaluation.evaluate import evaluate_images
@@ -218,11 +219,11 @@ def _of_images(samples: Path, location: "DataLocation", choices: "Choices", devi
         return evaluate_images(samples, location, choices=choices, device=place, on_progress=show)
 
 
-def _report(records: list[dict[str, Any]], *, as_json: bool) -> None:
+def _report(records: "list[EvaluationRecord]", *, as_json: bool) -> None:
     if rank() > 0:
         return
     if as_json:
-        print_json(records)
+        print_json([record.to_json() for record in records])
     else:
         print_records(records)
 

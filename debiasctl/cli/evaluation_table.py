@@ -1,67 +1,71 @@
 """The table that `debiasctl evaluate` prints."""
 
-from typing import Any
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from debiasctl.cli.output import note, print_table
 
+if TYPE_CHECKING:
+    from debiasctl.evaluation.record import Conditions, EvaluationRecord
 
-def print_records(records: list[dict[str, Any]]) -> None:
+
+def print_records(records: "Sequence[EvaluationRecord]") -> None:
     """Print one table of all figures; notes on them go to stderr."""
     first = records[0]
-    measured = first["measured"]
-    trained = list(dict.fromkeys(record["checkpoint"] for record in records))
+    measured = first.measured
+    trained = list(dict.fromkeys(record.checkpoint for record in records))
     many = len(trained) > 1
-    what = f"{measured['num']} images of {first['samples']}"
-    if first["run"] is not None:
+    what = f"{measured.num} images of {first.samples}"
+    if measured.sampler is not None:
         checkpoint = f"checkpoints {', '.join(map(str, trained))}" if many else f"checkpoint {trained[0]}"
         what = (
-            f"run '{first['run']}', {checkpoint} ({measured['weights']} weights): "
-            f"{measured['num']} images by {measured['sampler'].partition(':')[0]}"
+            f"run '{first.run}', {checkpoint} ({measured.weights} weights): "
+            f"{measured.num} images by {measured.sampler.partition(':')[0]}"
         )
     print(f"{what} against {_reference(measured)}")
     rows = []
     for record in records:
-        for name, figure in record["metrics"].items():
-            floor = "-" if figure["floor"] is None else f"{figure['floor']:.4g} (N {figure['floor_num']})"
-            same, interval, corrected = (figure[part] for part in ("value_at_floor_num", "interval", "corrected"))
+        for name, figure in record.metrics.items():
+            floor = "-" if figure.floor is None else f"{figure.floor:.4g} (N {figure.floor_num})"
+            same, interval, corrected = figure.value_at_floor_num, figure.interval, figure.corrected
             rows.append(
                 [
-                    *([str(record["images_seen"])] if many else []),
-                    *([str(record["measured"]["steps"]), str(record["nfe"])] if first["run"] is not None else []),
+                    *([str(record.images_seen)] if many else []),
+                    *([str(record.measured.steps), str(record.nfe)] if first.run is not None else []),
                     name,
-                    f"{figure['value']:.4g}",
+                    f"{figure.value:.4g}",
                     "-" if corrected is None else f"{corrected:.4g}",
-                    "-" if interval is None else f"{interval['low']:.4g} to {interval['high']:.4g}",
+                    "-" if interval is None else f"{interval.low:.4g} to {interval.high:.4g}",
                     "-" if same is None else f"{same:.4g}",
                     floor,
-                    figure["better"],
+                    figure.better,
                 ]
             )
-    conditions = [*(["images seen"] if many else []), *(["steps", "NFE"] if first["run"] is not None else [])]
-    figures = [f"value, N {measured['num']}", "corrected", "95 % interval", "at floor's N", "floor"]
+    conditions = [*(["images seen"] if many else []), *(["steps", "NFE"] if first.run is not None else [])]
+    figures = [f"value, N {measured.num}", "corrected", "95 % interval", "at floor's N", "floor"]
     print_table([*conditions, "metric", *figures, "better"], rows)
-    for text in dict.fromkeys(text for record in records for text in [*record["notes"], *_missing(record)]):
+    for text in dict.fromkeys(text for record in records for text in [*record.notes, *_missing(record)]):
         note(f"note: {text}")
 
 
-def _missing(record: dict[str, Any]) -> list[str]:
+def _missing(record: "EvaluationRecord") -> list[str]:
     """Why some metrics have no interval, and others were not measured: one sentence for each reason."""
     from debiasctl.evaluation.metrics.catalogue import extra_names
 
     reasons: dict[str, list[str]] = {}
-    for name, figure in record["metrics"].items():
-        if figure["interval_reason"] is not None:
-            reasons.setdefault(f"no interval, {figure['interval_reason']}", []).append(name)
-    never = [] if record["measured"]["features"] == "inception" else extra_names(record["measured"]["features"])
-    for name, reason in record["unavailable"].items():
+    for name, figure in record.metrics.items():
+        if figure.interval_reason is not None:
+            reasons.setdefault(f"no interval, {figure.interval_reason}", []).append(name)
+    never = [] if record.measured.features == "inception" else extra_names(record.measured.features)
+    for name, reason in record.unavailable.items():
         if name in never:  # what few extractors have is no news
             continue
         reasons.setdefault(f"not measured, {reason}", []).append(name)
     return [f"{', '.join(names)}: {reason}" for reason, names in reasons.items()]
 
 
-def _reference(measured: dict[str, Any]) -> str:
-    if measured["reference"] == "statistics":
-        return f"the statistics in {measured['dataset']}"
-    kind = "training images" if measured["reference"] == "train" else "images"
-    return f"{measured['reference_num']} {kind} of {measured['dataset']}"
+def _reference(measured: "Conditions") -> str:
+    if measured.reference == "statistics":
+        return f"the statistics in {measured.dataset}"
+    kind = "training images" if measured.reference == "train" else "images"
+    return f"{measured.reference_num} {kind} of {measured.dataset}"

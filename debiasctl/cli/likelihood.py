@@ -1,7 +1,7 @@
 """`debiasctl likelihood`."""
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 from debiasctl.cli import options
 from debiasctl.cli.options import option
@@ -9,6 +9,9 @@ from debiasctl.cli.output import note, print_json, print_table, show_log
 from debiasctl.errors import UsageError
 from debiasctl.files import check_file, check_place
 from debiasctl.reporting.style import FORMATS
+
+if TYPE_CHECKING:
+    from debiasctl.evaluation.record import LikelihoodRecord
 
 EXAMPLES = """[bold]Examples[/bold]
 
@@ -109,7 +112,7 @@ def likelihood(
     if plot is not None:
         plot_terms(plot, records[0])
     if as_json:
-        print_json(records)
+        print_json([record.to_json() for record in records])
     else:
         _print(records)
 
@@ -126,42 +129,41 @@ def _check(method: str, *, terms: str | None, variance: str | None, steps: int |
         check_file(plot, argument="plot", endings=FORMATS)
 
 
-def _print(records: list[dict[str, Any]]) -> None:
+def _print(records: "list[LikelihoodRecord]") -> None:
     first = records[0]
-    measured = first["measured"]
+    measured = first.measured
     print(
-        f"run '{first['run']}', checkpoint {first['checkpoint']} ({measured['weights']} weights): {measured['num']} "
-        f"held-out images of {measured['dataset']}, {measured['draws']} draws each"
+        f"run '{first.run}', checkpoint {first.checkpoint} ({measured.weights} weights): {measured.num} "
+        f"held-out images of {measured.dataset}, {measured.draws} draws each"
     )
     rows = []
     for record in records:
-        (figure,) = record["metrics"].values()
+        (figure,) = record.metrics.values()
         rows.append(
             [
-                record["measured"]["sampler"],
-                str(record["measured"]["steps"]),
-                f"{figure['value']:.4f}",
-                f"{figure['se']:.4f}",
-                "-" if figure["se_draws"] is None else f"{figure['se_draws']:.4f}",
-                f"{figure['discretisation']:.2g}" if "discretisation" in figure else "-",
+                record.measured.sampler,
+                str(record.measured.steps),
+                f"{figure.value:.4f}",
+                f"{figure.se:.4f}",
+                "-" if figure.se_draws is None else f"{figure.se_draws:.4f}",
+                "-" if figure.discretisation is None else f"{figure.discretisation:.2g}",
             ]
         )
     print_table(["method", "steps", "bits/dim", "standard error", "of it, draws", "discretisation"], rows)
     for record in records:
-        if record["terms"]:
-            _print_terms(record)
-        for text in record["notes"]:
+        if record.prior is not None:
+            _print_terms(record, prior=record.prior.bits)
+        for text in record.notes:
             note(f"note: {text}")
 
 
-def _print_terms(record: dict[str, Any]) -> None:
+def _print_terms(record: "LikelihoodRecord", *, prior: float) -> None:
     """The bound's parts, neighbouring timesteps together where there are many."""
-    terms = record["terms"]
-    first, rest = terms[0], terms[1:]
-    size = -(-len(rest) // _ROWS)
-    rows = [["t = 0 (256 grey levels)", f"{first['bits']:.5f}"]]
+    first, rest = record.terms[0], record.terms[1:]
+    size = max(1, -(-len(rest) // _ROWS))
+    rows = [["t = 0 (256 grey levels)", f"{first.bits:.5f}"]]
     for start in range(0, len(rest), size):
         group = rest[start : start + size]
-        rows.append([f"t = {group[0]['low']} to {group[-1]['high']}", f"{sum(one['bits'] for one in group):.5f}"])
-    rows.append(["prior", f"{record['prior']['bits']:.5f}"])
+        rows.append([f"t = {group[0].low} to {group[-1].high}", f"{sum(one.bits for one in group):.5f}"])
+    rows.append(["prior", f"{prior:.5f}"])
     print_table(["part of the bound", "bits/dim"], rows)

@@ -199,8 +199,8 @@ def _strip(
         return
     first = cells[0].description
     print(
-        f"{first['num']} x {len(rows)} x {len(drawn[0])} images (noise x run x steps), {first['sampler']['name']}, "
-        f"seed {first['seed']}, {sum(cell.reused for cell in cells)} of {len(cells)} cells drawn before"
+        f"{first.num} x {len(rows)} x {len(drawn[0])} images (noise x run x steps), {first.sampler.name}, "
+        f"seed {first.seed}, {sum(cell.reused for cell in cells)} of {len(cells)} cells drawn before"
     )
     print(out.absolute())
 
@@ -209,14 +209,14 @@ def _write(out: Path, drawn: "Samples") -> None:
     from debiasctl.reporting import pictures
     from debiasctl.sampling.image_files import save_npz
 
-    kind, num = out.suffix.lower(), drawn.description["num"]
+    kind, num = out.suffix.lower(), drawn.description.num
     if kind == ".png":
         pictures.save_grid(out, drawn.images)
     elif kind == ".npz":
         save_npz(out, drawn.blocks(), drawn.labels, num=num)
     else:
         images = (image for block in drawn.blocks() for image in block)
-        pictures.save_folder(out, images, drawn.labels, num=num, classes=tuple(drawn.description["classes"]))
+        pictures.save_folder(out, images, drawn.labels, num=num, classes=tuple(drawn.description.classes))
 
 
 def _write_trajectory(path: Path, row: "Row", request: "SampleRequest", *, device: "torch.device") -> None:
@@ -243,7 +243,7 @@ def _write_trajectory(path: Path, row: "Row", request: "SampleRequest", *, devic
 
 
 def _described(drawn: "Samples") -> dict[str, Any]:
-    return {**drawn.description, "folder": str(drawn.folder), "reused": drawn.reused}
+    return {**drawn.description.to_json(), "folder": str(drawn.folder), "reused": drawn.reused}
 
 
 def _report(drawn: "Samples", out: Path | None, way: Path | None, *, as_json: bool) -> None:
@@ -254,8 +254,8 @@ def _report(drawn: "Samples", out: Path | None, way: Path | None, *, as_json: bo
         return
     about = drawn.description
     print(
-        f"{about['num']} images, {about['sampler']['name']}, {about['num_steps']} steps ({about['nfe']} NFE), "
-        f"checkpoint {about['step']}, {about['weights']} weights{', drawn before' if drawn.reused else ''}"
+        f"{about.num} images, {about.sampler.name}, {about.num_steps} steps ({about.nfe} NFE), "
+        f"checkpoint {about.step}, {about.weights} weights{', drawn before' if drawn.reused else ''}"
     )
     print(out.absolute() if out is not None else drawn.folder / "images.npz")
     if way is not None:

@@ -1,19 +1,29 @@
 """Runs side by side: what differs in their specs, and those figures that were measured in the same way."""
 
-import json
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
 from typing import Any
 
-from debiasctl.errors import ComparisonError, UsageError
-from debiasctl.evaluation.uncertainty.intervals import SHARE_METHOD, Interval, Jackknife, difference_interval
+from pydantic import JsonValue
+
+from debiasctl.errors import ComparisonError, EvaluationError, UsageError
+from debiasctl.evaluation.record import (
+    BitsFigure,
+    Conditions,
+    EvaluationRecord,
+    HeldoutConditions,
+    LikelihoodRecord,
+    MetricFigure,
+    read_record,
+)
+from debiasctl.evaluation.uncertainty.intervals import SHARE_METHOD, Interval, difference_interval
 from debiasctl.registry.messages import did_you_mean
 from debiasctl.runs.store import Run
 from debiasctl.specs.files import flatten
 from debiasctl.specs.sections import MonitorSection, RunSpec
 
-_MEASURED = ("sampler", "steps", "num", "seed", "weights", "features")  # conditions that tables show
 _DESCRIPTIVE = ("provenance", "schema_version")  # sections that decide nothing of what is trained
+Measured = Conditions | HeldoutConditions
 
 
 @dataclass(frozen=True)
@@ -26,7 +36,7 @@ class Figure:
     """
 
     metric: str
-    measured: dict[str, Any]
+    measured: Measured
     better: str
     values: list[float]
     differences: list[float]
@@ -36,6 +46,18 @@ class Figure:
     floor: float | None
     floor_num: int
     values_at_floor_num: list[float | None]
+
+    def to_json(self) -> dict[str, JsonValue]:
+        """As it is printed."""
+        return asdict(self) | {"measured": self.measured.to_json()}
+
+
+@dataclass(frozen=True)
+class _Evaluation:
+    """A run's record, and the checkpoint that it is of."""
+
+    checkpoint: int
+    record: EvaluationRecord | LikelihoodRecord
 
 
 @dataclass(frozen=True)
@@ -51,6 +73,10 @@ class Comparison:
     figures: list[Figure]
     notes: list[str]
 
+    def to_json(self) -> dict[str, JsonValue]:
+        """As it is printed."""
+        return asdict(self) | {"figures": [figure.to_json() for figure in self.figures]}
+
 
 def compare(runs: Sequence[Run], *, metric: str | None = None) -> Comparison:
     """Compare runs: what differs in their specs, and in the figures that were measured alike.
@@ -64,13 +90,13 @@ def compare(runs: Sequence[Run], *, metric: str | None = None) -> Comparison:
         raise UsageError("name two or more different runs: debiasctl compare RUN RUN")
     specs = [run.spec() for run in runs]
     records = [_evaluations(run) for run in runs]
-    known = sorted({name for of_run in records for record in of_run for name in record["metrics"]})
+    known = sorted({name for of_run in records for one in of_run for name in one.record.metrics})
     if metric is not None and metric not in known:
         raise UsageError(
             f"unknown metric '{metric}'.{did_you_mean(metric, known)} These runs were measured by: {', '.join(known)}"
         )
     for run, of_run in zip(runs, records, strict=True):
-        if metric is not None and not any(metric in record["metrics"] for record in of_run):
+        if metric is not None and not any(metric in one.record.metrics for one in of_run):
             raise ComparisonError(
                 f"run '{run.name}' was not measured by '{metric}'. Do that first, with the options of the other runs, "
                 f"for example: `evaluate({run.name!r}, metrics={metric!r})`"
@@ -80,7 +106,7 @@ def compare(runs: Sequence[Run], *, metric: str | None = None) -> Comparison:
     if not shared:
         raise ComparisonError(_not_comparable(runs, records, metric))
     chosen = [[table[key] for key in shared] for table in tables]
-    checkpoints = [sorted({int(record["checkpoint"]) for record in of_run}) for of_run in chosen]
+    checkpoints = [sorted({one.checkpoint for one in of_run}) for of_run in chosen]
     return Comparison(
         runs=[run.name for run in runs],
         differences=spec_differences(specs),
@@ -116,87 +142,76 @@ def spec_differences(specs: Sequence[RunSpec]) -> dict[str, list[Any]]:
     }
 
 
-def _evaluations(run: Run) -> list[dict[str, Any]]:
+def _evaluations(run: Run) -> list[_Evaluation]:
     """A run's stored evaluations, oldest first; later ones replace earlier ones of the same measurement."""
     files = sorted(run.evaluations_dir.glob("[!.]*.json"), key=lambda path: path.stat().st_mtime_ns)
-    records = []
+    way_on = f"Remove it and measure again: debiasctl evaluate {run.name}"
+    found = []
     for path in files:
         try:
-            record = json.loads(path.read_text(encoding="utf-8"))
-            _check(record)
-        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-            raise ComparisonError(
-                f"{path} is damaged ({error}). Remove it and measure again: debiasctl evaluate {run.name}"
-            ) from error
-        records.append(record)
-    if not records:
+            record = read_record(path, way_on=way_on)
+        except EvaluationError as error:
+            raise ComparisonError(str(error)) from error
+        if record.checkpoint is None:
+            raise ComparisonError(f"{path} is damaged (checkpoint: it is none of a run's). {way_on}")
+        found.append(_Evaluation(record.checkpoint, record))
+    if not found:
         raise ComparisonError(f"run '{run.name}' has not been evaluated. Do that first: debiasctl evaluate {run.name}")
-    return records
+    return found
 
 
-def _check(record: Any) -> None:
-    """Raise KeyError, TypeError, ValueError or AttributeError unless an evaluation holds what is read of it."""
-    int(record["checkpoint"])
-    for field in _MEASURED:
-        record["measured"][field]
-    for figure in record["metrics"].values():
-        float(figure["value"])
-        _interval(figure, figure)
-        for field in ("better", "floor", "floor_num"):
-            figure[field]
-
-
-def _by_measurement(records: Sequence[dict[str, Any]], metric: str | None) -> dict[tuple[str, str], dict[str, Any]]:
+def _by_measurement(evaluations: Sequence[_Evaluation], metric: str | None) -> dict[tuple[Measured, str], _Evaluation]:
     """(how it was measured, metric) -> the record; the one trained longest where several checkpoints were measured."""
-    table: dict[tuple[str, str], dict[str, Any]] = {}
-    for record in sorted(records, key=lambda record: int(record["checkpoint"])):
-        for name in record["metrics"]:
+    table: dict[tuple[Measured, str], _Evaluation] = {}
+    for one in sorted(evaluations, key=lambda one: one.checkpoint):
+        for name in one.record.metrics:
             if metric in (None, name):
-                table[json.dumps(record["measured"], sort_keys=True), name] = record
+                table[one.record.measured, name] = one
     return table
 
 
-def _figure(metric: str, records: Sequence[dict[str, Any]]) -> Figure:
-    found = [record["metrics"][metric] for record in records]
-    values = [float(one["value"]) for one in found]
-    better = found[0]["better"]
+def _figure(metric: str, evaluations: Sequence[_Evaluation]) -> Figure:
+    found: list[MetricFigure | BitsFigure] = [one.record.metrics[metric] for one in evaluations]
+    values = [one.value for one in found]
+    better = found[0].better
     distances = (
         values if better == "lower" else [-value for value in values] if better == "higher" else list(map(abs, values))
     )
     lowest = min(distances)
     return Figure(
         metric=metric,
-        measured=records[0]["measured"],
+        measured=evaluations[0].record.measured,
         better=better,
         values=values,
         differences=[value - values[0] for value in values],
         intervals=[None, *(_interval(found[0], one) for one in found[1:])],
         best=distances.index(lowest) if distances.count(lowest) == 1 else None,
-        checkpoints=[int(record["checkpoint"]) for record in records],
-        floor=found[0]["floor"],
-        floor_num=found[0]["floor_num"],
-        values_at_floor_num=[one.get("value_at_floor_num") for one in found],
+        checkpoints=[one.checkpoint for one in evaluations],
+        floor=found[0].floor,
+        floor_num=found[0].floor_num,
+        values_at_floor_num=[one.value_at_floor_num for one in found],
     )
 
 
-def _interval(first: Mapping[str, Any], second: Mapping[str, Any]) -> Interval | None:
+def _interval(first: MetricFigure | BitsFigure, second: MetricFigure | BitsFigure) -> Interval | None:
     """The interval of two figures' difference; None where one has no interval, or both are shares of 0 or 1."""
-    intervals = [one["interval"] for one in (first, second) if one.get("interval")]
-    if len(intervals) < 2:
+    if first.interval is None or second.interval is None:
         return None
-    kept = [Jackknife(**interval["jackknife"]) for interval in intervals]
-    if all(len(set(one.pseudo_values)) == 1 for one in kept) and intervals[0].get("method") == SHARE_METHOD:
+    kept = [interval.jackknife.jackknife for interval in (first.interval, second.interval)]
+    if len(kept[0].pseudo_values) != len(kept[1].pseudo_values):  # another version divided into other groups
+        return None
+    if all(len(set(one.pseudo_values)) == 1 for one in kept) and first.interval.method == SHARE_METHOD:
         return None
     return difference_interval(*kept)
 
 
-def _not_comparable(runs: Sequence[Run], records: Sequence[Sequence[dict[str, Any]]], metric: str | None) -> str:
+def _not_comparable(runs: Sequence[Run], records: Sequence[Sequence[_Evaluation]], metric: str | None) -> str:
     """Which conditions of measurement make the runs' figures incomparable."""
     values: dict[str, list[set[str]]] = {}
     for of_run in records:
-        kept = [record for record in of_run if metric is None or metric in record["metrics"]]
-        for field in of_run[0]["measured"]:
-            values.setdefault(field, []).append({str(record["measured"].get(field)) for record in kept})
+        kept = [one.record.measured.to_json() for one in of_run if metric is None or metric in one.record.metrics]
+        for field in of_run[0].record.measured.to_json():
+            values.setdefault(field, []).append({str(measured.get(field)) for measured in kept})
     apart = {field: sets for field, sets in values.items() if len(sets) == len(runs) and not set.intersection(*sets)}
     if not apart:
         return (

@@ -2,12 +2,14 @@
 
 import math
 import textwrap
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from debiasctl.errors import UsageError
 from debiasctl.evaluation.metrics.catalogue import ZERO
+from debiasctl.evaluation.record import EvaluationRecord, MetricFigure
 from debiasctl.files import check_file
 from debiasctl.reporting.style import COLOURS, FORMATS, finish_panel, save_figure
 
@@ -18,7 +20,14 @@ _TICKS = 12  # on an axis, at most
 _SPREAD = 0.018  # of the axis' length, between the intervals at one place
 _CORRECTED, _REAL = "corrected, 95 %", "real images (floor)"
 
-Record = Mapping[str, Any]
+
+@dataclass(frozen=True)
+class _Point:
+    """A figure, and where it stands along the axis; `steps` where each number of them has a curve of its own."""
+
+    x: int
+    steps: int | None
+    figure: MetricFigure
 
 
 def check_plot(path: Path, *, num_points: int) -> None:
@@ -33,7 +42,7 @@ def check_plot(path: Path, *, num_points: int) -> None:
         raise UsageError("`plot` draws curves: give several `steps`, for example 5,10,20, or several `checkpoints`")
 
 
-def plot_curves(path: Path, records: Sequence[Record]) -> None:
+def plot_curves(path: Path, records: Sequence[EvaluationRecord]) -> None:
     """One panel a metric, with its floor, and with the intervals of the corrected figures, where it has them.
 
     Along the axis are the images seen in training where there are several checkpoints, with one curve for each number
@@ -41,28 +50,37 @@ def plot_curves(path: Path, records: Sequence[Record]) -> None:
     """
     from matplotlib.figure import Figure
 
-    training = len({record["checkpoint"] for record in records}) > 1
-    field = "images_seen" if training else "nfe"
-    names = list(dict.fromkeys(name for record in records for name in record["metrics"]))
+    training = len({record.checkpoint for record in records}) > 1
+    names = list(dict.fromkeys(name for record in records for name in record.metrics))
     columns = min(_COLUMNS, len(names))
     rows = -(-len(names) // columns)
     figure = Figure(figsize=(4.8 * columns, 3.6 * rows + 0.8), dpi=130, layout="constrained")
     panels = list(figure.subplots(rows, columns, squeeze=False).flat)
     for panel, name in zip(panels, names, strict=False):
-        chosen = sorted((one for one in records if name in one["metrics"]), key=lambda record: record[field])
-        _draw_panel(panel, chosen, name, field=field)
+        _draw_panel(panel, _points(records, name, training=training), name, ticks=not training)
         panel.set_xlabel("images seen in training" if training else "network forwards a sample (NFE)")
     for panel in panels[len(names) :]:
         panel.remove()
-    measured = records[0]["measured"]
-    sampler = measured["sampler"].partition(":")[0]
+    measured = records[0].measured
+    sampler = str(measured.sampler).partition(":")[0]
     title = (
-        f"run '{records[0]['run']}': {measured['num']} images by {sampler} against {measured['dataset']}, "
-        f"in '{measured['features']}' features"
+        f"run '{records[0].run}': {measured.num} images by {sampler} against {measured.dataset}, "
+        f"in '{measured.features}' features"
     )
     figure.suptitle("\n".join(textwrap.wrap(title, _TITLE * columns)))
     _add_legend(figure, panels[: len(names)], columns=2 * columns)
     save_figure(path, figure)
+
+
+def _points(records: Sequence[EvaluationRecord], name: str, *, training: bool) -> list[_Point]:
+    """The figures of one metric, in order along the axis."""
+    points = []
+    for record in records:
+        x = record.images_seen if training else record.nfe
+        assert x is not None, "curves are of a run"
+        if name in record.metrics:
+            points.append(_Point(x, record.measured.steps if training else None, record.metrics[name]))
+    return sorted(points, key=lambda point: point.x)
 
 
 def _add_legend(figure: Any, panels: Sequence[Any], *, columns: int) -> None:
@@ -75,53 +93,52 @@ def _add_legend(figure: Any, panels: Sequence[Any], *, columns: int) -> None:
     figure.legend([found[text] for text in order], order, loc="outside lower center", ncols=columns, frameon=False)
 
 
-def _draw_panel(panel: Any, records: Sequence[Record], name: str, *, field: str) -> None:
+def _draw_panel(panel: Any, points: Sequence[_Point], name: str, *, ticks: bool) -> None:
     """The curves of one metric, its floor, and the line at 0 where nearer to 0 is better."""
-    figures = [one["metrics"][name] for one in records]
-    first = figures[0]
-    if field == "nfe":
-        _ticks(panel, [one[field] for one in records])
-    if first["better"] == ZERO:
+    first = points[0].figure
+    if ticks:
+        _ticks(panel, [point.x for point in points])
+    if first.better == ZERO:
         panel.axhline(0, color="#BBBBBB", linewidth=1, zorder=1)
-    kinds = sorted({one["measured"]["steps"] for one in records}) if field == "images_seen" else [None]
+    kinds = sorted({point.steps for point in points}, key=lambda steps: steps or 0)
     for number, steps in enumerate(kinds):
-        curve = [one for one in records if steps in (None, one["measured"]["steps"])]
-        x, shown = [one[field] for one in curve], [one["metrics"][name] for one in curve]
+        curve = [point for point in points if point.steps == steps]
+        x, shown = [point.x for point in curve], [point.figure for point in curve]
         colour = COLOURS[number % len(COLOURS)]
-        values = [figure["value_at_floor_num" if _at_floor(figure) else "value"] for figure in shown]
+        values = [figure.value_at_floor_num if _at_floor(figure) else figure.value for figure in shown]
         label = "the run's images" if steps is None else f"{steps} steps"
         panel.plot(x, values, color=colour, marker="o", markersize=4, linewidth=1.4, label=label)
         shift = _SPREAD * (number - (len(kinds) - 1) / 2 + (0 if len(kinds) > 1 else 0.5))
         _draw_intervals(panel, x, shown, colour=colour, shift=shift)
-    floors = [figure["floor"] for figure in figures if figure["floor"] is not None]
+    floors = [point.figure.floor for point in points if point.figure.floor is not None]
     if floors:
         panel.axhline(floors[0], color="#666666", linestyle=":", linewidth=1.4, label=_REAL)
     panel.autoscale_view()
-    description = textwrap.wrap(first["description"], _LETTERS, break_on_hyphens=False)
+    description = textwrap.wrap(first.description, _LETTERS, break_on_hyphens=False)
     panel.set_title(name, fontweight="bold", loc="left", fontsize=11, pad=6 + 9.5 * len(description))
     panel.annotate(
         "\n".join(description), (0, 1), (0, 4), xycoords="axes fraction", textcoords="offset points", fontsize=7.5,
         color="#444444",
     )  # fmt: skip
-    panel.set_ylabel(f"N {first['floor_num'] if _at_floor(first) else first['num']}    better: {first['better']}")
+    panel.set_ylabel(f"N {first.floor_num if _at_floor(first) else first.num}    better: {first.better}")
     finish_panel(panel)
 
 
 def _draw_intervals(
-    panel: Any, x: Sequence[int], figures: Sequence[Mapping[str, Any]], *, colour: str, shift: float
+    panel: Any, x: Sequence[int], figures: Sequence[MetricFigure], *, colour: str, shift: float
 ) -> None:
     """What figures are corrected to, with intervals, beside the points by `shift` of the axis' length."""
     from matplotlib.transforms import ScaledTranslation
 
-    known = [(at, one["interval"], one["corrected"]) for at, one in zip(x, figures, strict=True) if one["interval"]]
+    known = [(at, one.interval, one.corrected) for at, one in zip(x, figures, strict=True) if one.interval is not None]
     if not known:
         return
-    ends = [(interval["low"], interval["high"]) for _, interval, _ in known]
+    ends = [(interval.low, interval.high) for _, interval, _ in known]
     panel.update_datalim([(at, end) for (at, _, _), pair in zip(known, ends, strict=True) for end in pair])
     inches = panel.get_window_extent().width / panel.figure.dpi
     beside = panel.transData + ScaledTranslation(shift * inches, 0, panel.figure.dpi_scale_trans)
     panel.vlines([at for at, _, _ in known], *zip(*ends, strict=True), color=colour, linewidth=0.9, transform=beside)
-    of_all = f" (of all {figures[0]['num']})" if any(map(_at_floor, figures)) else ""
+    of_all = f" (of all {figures[0].num})" if any(map(_at_floor, figures)) else ""
     panel.plot(
         [at for at, _, _ in known], [corrected for _, _, corrected in known], color=colour, marker="_", markersize=5,
         linestyle="none", transform=beside,
@@ -129,9 +146,9 @@ def _draw_intervals(
     panel.plot([], [], color="#444444", marker="|", markersize=10, linestyle="none", label=f"{_CORRECTED}{of_all}")
 
 
-def _at_floor(figure: Mapping[str, Any]) -> bool:
+def _at_floor(figure: MetricFigure) -> bool:
     """Whether the figure has a floor, and that is of another number of images."""
-    return bool(figure["floor"] is not None and figure["floor_num"] != figure["num"])
+    return figure.floor is not None and figure.floor_num != figure.num
 
 
 def _ticks(panel: Any, numbers: Sequence[int]) -> None:

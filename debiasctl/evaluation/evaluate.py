@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import torch
 
@@ -19,18 +18,18 @@ from debiasctl.errors import EvaluationError, UsageError
 from debiasctl.evaluation.choices import Choices, check_images
 from debiasctl.evaluation.extraction import FEATURES, SPATIAL
 from debiasctl.evaluation.kept_features import keep_features
-from debiasctl.evaluation.measure import Measurement, OnProgress, Seen, check_metrics, default_features
+from debiasctl.evaluation.measure import Measurement, OnProgress, Seen, check_fit, check_metrics, default_features
+from debiasctl.evaluation.record import EVALUATION_VERSION, Conditions, EvaluationRecord
 from debiasctl.evaluation.reference.reference import FixedReference, fixed_reference
 from debiasctl.evaluation.reference.sources import Source, open_images, open_reference
 from debiasctl.evaluation.reference.statistics_file import StatisticsFile, write_statistics
 from debiasctl.evaluation.uncertainty.class_counts import as_drawn
-from debiasctl.files import content_key, write_json
+from debiasctl.files import write_json
 from debiasctl.runs.store import Run
 from debiasctl.sampling import Networks, SampleRequest, sample
 from debiasctl.specs.sections import RunSpec
 
 _LOG = logging.getLogger(__name__)
-SCHEMA_VERSION = 1
 
 
 @dataclass(frozen=True)
@@ -43,6 +42,19 @@ class _Ground:
     notes: list[str]
 
 
+@dataclass(frozen=True)
+class _Images:
+    """What is measured: the name of the images and how many they are; how a run drew them, or the given ones' hash."""
+
+    samples: str
+    num: int
+    sha256: str | None = None
+    run: str | None = None
+    images_seen: int | None = None
+    nfe: int | None = None
+    request: SampleRequest | None = None
+
+
 def evaluate(
     run: Run,
     spec: RunSpec,
@@ -53,14 +65,10 @@ def evaluate(
     device: torch.device,
     batch_size: int | None = None,
     on_progress: OnProgress | None = None,
-) -> list[dict[str, Any]]:
+) -> list[EvaluationRecord]:
     """Measure a run's samples, one record a request, each stored in the run's folder under its content's key.
 
     Every process of a group calls this; the first one gets the records. `on_progress(what, done, all)` counts images.
-
-    A record holds `run`, `checkpoint`, `images_seen` (in training), `nfe`, `metrics` (see `measure`), `notes`,
-    `samples`, `features_file` (the images' features, beside the record) and `measured`: everything that must be equal
-    before two runs' figures may be set beside one another.
 
     Raises:
         UsageError: an unknown metric, features or reference; EvaluationError: the features cannot be had, or the
@@ -71,7 +79,7 @@ def evaluate(
     if choices.reference is not None:
         source = open_reference(choices.reference, location)
     ground = _ground(source, own.info, choices, device=device, own=own, on_progress=on_progress)
-    records: list[dict[str, Any]] = []
+    records = []
     networks = Networks()
     for request in requests:
         drawn = sample(
@@ -86,24 +94,15 @@ def evaluate(
         seen = ground.measurement.see(drawn.split())
         if seen is None:
             continue
-        record = {
-            "schema_version": SCHEMA_VERSION,
-            "run": run.name,
-            "checkpoint": request.step,
-            "images_seen": request.step * spec.training.batch_size,
-            "nfe": drawn.description["nfe"],
-            "samples": drawn.folder.name,
-        }
-        conditions = {
-            "num": request.num,
-            "sampler": str(request.sampler.ref),
-            "steps": request.num_steps,
-            "seed": request.seed,
-            "weights": request.weights,
-            "class": request.label,
-            "precision": request.precision,
-        }
-        records.append(_measured(seen, ground, record, conditions, choices, run.evaluations_dir))
+        images = _Images(
+            drawn.folder.name,
+            request.num,
+            run=run.name,
+            images_seen=request.step * spec.training.batch_size,
+            nfe=drawn.description.nfe,
+            request=request,
+        )
+        records.append(_recorded(seen, ground, images, choices, run.evaluations_dir))
     return records
 
 
@@ -114,7 +113,7 @@ def evaluate_images(
     choices: Choices,
     device: torch.device,
     on_progress: OnProgress | None = None,
-) -> list[dict[str, Any]]:
+) -> list[EvaluationRecord]:
     """Measure the images in a folder, zip or npz: one record, as `evaluate` makes it, with `run` None.
 
     Every process of a group calls this; the first one gets the record, which is stored below the user's folder, in
@@ -133,48 +132,50 @@ def evaluate_images(
     seen = ground.measurement.see(measured)
     if seen is None:
         return []
-    record = {
-        "schema_version": SCHEMA_VERSION,
-        "run": None,
-        "checkpoint": None,
-        "images_seen": None,
-        "nfe": None,
-        "samples": str(path.expanduser().absolute()),
-        "samples_sha256": images.content_hash,
-    }
-    conditions = dict.fromkeys(("sampler", "steps", "seed", "weights", "class", "precision"))
-    kept = {"num": len(measured), **conditions}
-    return [_measured(seen, ground, record, kept, choices, paths.evaluations_dir())]
+    given = _Images(str(path.expanduser().absolute()), len(measured), sha256=images.content_hash)
+    return [_recorded(seen, ground, given, choices, paths.evaluations_dir())]
 
 
-def _measured(
-    seen: Seen, ground: _Ground, record: dict[str, Any], conditions: dict[str, Any], choices: Choices, folder: Path
-) -> dict[str, Any]:
-    """The record with its figures, stored in `folder`, and beside it the features of the images."""
-    measurement = ground.measurement
+def _recorded(seen: Seen, ground: _Ground, images: _Images, choices: Choices, folder: Path) -> EvaluationRecord:
+    """The record of what was seen, stored in `folder`, and beside it the features of the images."""
+    measurement, request = ground.measurement, images.request
     found = measurement.figures(seen, asked_for=choices.metrics or ())
     identity = measurement.features.identity
-    measured = {
-        "dataset": ground.name,
-        "dataset_hash": measurement.data.content_hash,
-        "features": measurement.feature_name,
-        "features_identity": identity,
-        "class_counts": "drawn" if seen.observed.division.classes is None else "chosen",
-        "reference": ground.split,
-        "reference_num": found["reference"]["num"],
-        **conditions,
-    }
-    samples = record.get("samples_sha256", record["samples"])
-    record |= {
-        "measured": measured,
-        "metrics": found["metrics"],
-        "unavailable": found["unavailable"],
-        "reference": {**found["reference"], "split": ground.split},
-        "notes": [*ground.notes, *found["notes"]],
-        "features_file": keep_features(folder, seen.observed.features, identity=identity, images=samples),
-    }
-    key = {"measured": measured, "metrics": sorted(found["metrics"]), "samples": samples}
-    write_json(folder / f"{content_key(key)}.json", record)
+    conditions = Conditions(
+        dataset=ground.name,
+        dataset_hash=measurement.data.content_hash,
+        features=measurement.feature_name,
+        features_identity=identity,
+        class_counts="drawn" if seen.observed.division.classes is None else "chosen",
+        reference=ground.split,
+        reference_num=found.reference.num,
+        num=images.num,
+        sampler=None if request is None else str(request.sampler.ref),
+        steps=None if request is None else request.num_steps,
+        seed=None if request is None else request.seed,
+        weights=None if request is None else request.weights,
+        label=None if request is None else request.label,
+        precision=None if request is None else request.precision,
+    )
+    record = EvaluationRecord(
+        schema_version=EVALUATION_VERSION,
+        run=images.run,
+        checkpoint=None if request is None else request.step,
+        images_seen=images.images_seen,
+        nfe=images.nfe,
+        samples=images.samples,
+        measured=conditions,
+        metrics=found.metrics,
+        unavailable=found.unavailable,
+        reference=found.reference.model_copy(update={"split": ground.split}),
+        notes=[*ground.notes, *found.notes],
+        features_file=keep_features(
+            folder, seen.observed.features, identity=identity, images=images.sha256 or images.samples
+        ),
+    )
+    if images.sha256 is not None:
+        record = record.model_copy(update={"samples_sha256": images.sha256})
+    write_json(folder / f"{record.key}.json", record.to_json())
     return record
 
 
@@ -195,7 +196,8 @@ def _ground(
     base = own if isinstance(content, StatisticsFile) else content  # whose images an extractor may be made from
     name, plugin = _features(choices, base, source)
     data = fixed_reference(content, images) if isinstance(content, StatisticsFile) else content
-    _check_fit(data, images, plugin, name=name)
+    size = (images.channels, images.image_size, images.image_size)
+    check_fit(size, data.info, any_size=plugin.any_size, feature_name=name)
     names = check_metrics(choices.metrics, data.info, feature_name=name)
     prepared = plugin.prepare(base or data, cache_dir=paths.cache_dir(), device=device)
     notes = _identity_notes(content, prepared, name) if isinstance(content, StatisticsFile) else []
@@ -239,22 +241,6 @@ def _features(choices: Choices, base: LoadedDataset | None, source: Source) -> t
             "Use `features=local-ssl` or pixels"
         )
     return ref.name, plugin
-
-
-def _check_fit(data: LoadedDataset, images: DatasetInfo, plugin: Features, *, name: str) -> None:
-    """Refuse, before any work, images that are of other colours than the reference, or of a size that does not fit."""
-    if images.channels != data.info.channels:
-        kinds = {1: "grey", 3: "RGB"}
-        measured, real = (kinds.get(count, f"of {count} channels") for count in (images.channels, data.info.channels))
-        raise EvaluationError(
-            f"the images are {measured} and the reference's {real}: they cannot be measured against one another. "
-            "Convert the images to the reference's colours first"
-        )
-    if images.image_size != data.info.image_size and not plugin.any_size:
-        raise EvaluationError(
-            f"the images have {images.image_size} pixels a side and the reference's {data.info.image_size}: features "
-            f"'{name}' do not resize. Bring the images to the reference's size, or use `features=inception`"
-        )
 
 
 def _identity_notes(statistics: StatisticsFile, features: PreparedFeatures, name: str) -> list[str]:

@@ -1,17 +1,15 @@
 """Measures a set of images against a data set: the figures, the same figures for real images, and the notes on both."""
 
-import dataclasses
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 from debiasctl.api import DatasetInfo, LoadedDataset, PreparedFeatures, Split
 from debiasctl.errors import EvaluationError
 from debiasctl.evaluation.extraction import BATCH_SIZE, EXTRAS, FEATURES, PIXELS, Shape
 from debiasctl.evaluation.metrics.catalogue import (
-    Outcome,
+    Metric,
     available_metrics,
     check_metrics,
     default_features,
@@ -19,13 +17,15 @@ from debiasctl.evaluation.metrics.catalogue import (
     extra_names,
     pixel_names,
 )
-from debiasctl.evaluation.metrics.figures import Real, figures, real_images, refusals
+from debiasctl.evaluation.metrics.figures import Outcome, Real, figures, real_images, refusals
 from debiasctl.evaluation.notes import notes
 from debiasctl.evaluation.observed import Observed, observe
+from debiasctl.evaluation.record import Against, Extrapolated, Findings, KeptInterval, KeptJackknife, MetricFigure
 from debiasctl.evaluation.reference.real import MAX_IMAGES, RealImages, RealRows
 from debiasctl.evaluation.uncertainty.intervals import (
     METHOD,
     SHARE_METHOD,
+    Jackknife,
     jackknife_interval,
     refusal,
     share_interval,
@@ -79,14 +79,19 @@ class Measurement:
             self.features,
             parts,
             batch_size=self.batch_size,
-            check_shape=partial(_check_shape, info=self.data.info, any_size=self.features.any_size),
+            check_shape=partial(
+                check_fit,
+                info=self.data.info,
+                any_size=self.features.any_size,
+                feature_name=self.feature_name,
+            ),
             shared=self.shared,
             on_progress=self._showing("measuring"),
         )
         real = self.real().rows(parts, shared=self.shared)
         return None if observed is None else Seen(observed, real)
 
-    def figures(self, seen: Seen, *, asked_for: Sequence[str] = ()) -> dict[str, Any]:
+    def figures(self, seen: Seen, *, asked_for: Sequence[str] = ()) -> Findings:
         """Every metric of what was seen, as `measure` returns it; those `asked_for` are there, or refused.
 
         Raises:
@@ -100,24 +105,21 @@ class Measurement:
         floors, matched, floor_num = _floors(observed, outcomes, real, feature_name=name)
         described = available_metrics(self.data.info, name)
         measured = {
-            name: {
-                "value": outcome.value,
-                "num": outcome.num,
-                **_uncertainty(outcome),
-                "floor": floors.get(name),
-                "floor_num": floor_num,
-                "value_at_floor_num": matched.get(name),
-                **described[name],
-                **(outcome.details() if outcome.details else {}),
-            }
+            name: _figure(
+                outcome,
+                described[name],
+                floor=floors.get(name),
+                floor_num=floor_num,
+                value_at_floor_num=matched.get(name),
+            )
             for name, outcome in outcomes.items()
         }
-        return {
-            "metrics": measured,
-            "unavailable": refused,
-            "reference": self._described(real),
-            "notes": notes(observed, real, measured, feature_name=name, floor_num=floor_num),
-        }
+        return Findings(
+            metrics=measured,
+            unavailable=refused,
+            reference=self._described(real),
+            notes=notes(observed, real, measured, feature_name=name, floor_num=floor_num),
+        )
 
     def real(self) -> RealImages:
         """What is measured against."""
@@ -140,17 +142,17 @@ class Measurement:
         pixels = _any_of(pixel_names(self.data.info.channels), self.names)
         return [FEATURES, *extras, *([PIXELS] if pixels else [])]
 
-    def _described(self, real: Real) -> dict[str, Any]:
-        return {
-            "split": "train",
-            "num": None if real.reference.features is None else len(real.reference.features),
-            "floor_split": "heldout",
-            "dataset_hash": self.data.content_hash,
-            "feature_name": self.feature_name,
-            "features": self.features.identity,
-            "feature_dimension": self.features.dimension,
-            "feature_details": dict(self.features.details),
-        }
+    def _described(self, real: Real) -> Against:
+        return Against(
+            split="train",
+            num=None if real.reference.features is None else len(real.reference.features),
+            floor_split="heldout",
+            dataset_hash=self.data.content_hash,
+            feature_name=self.feature_name,
+            features=self.features.identity,
+            feature_dimension=self.features.dimension,
+            feature_details=dict(self.features.details),
+        )
 
 
 def measure(
@@ -163,8 +165,8 @@ def measure(
     cache_dir: Path,
     batch_size: int = BATCH_SIZE,
     max_reference: int = MAX_IMAGES,
-) -> dict[str, Any]:
-    """Every metric of `images` against the training images, ready for JSON.
+) -> Findings:
+    """Every metric of `images` against the training images.
 
     A Fréchet distance of N images is biased upward, the more the smaller N, so each figure stands beside its `floor`,
     the same figure for real held-out images, of the same number: of `floor_num` = N held-out images spread evenly where
@@ -173,11 +175,6 @@ def measure(
     `interval` is for what infinitely many such images would give, against the reference as it stands; it is None
     where `interval_reason` says why. Figures do not depend on `batch_size`, as long as the extractor's features do
     not (the built-in ones do not).
-
-    Returns:
-        `metrics` (name -> value, num, corrected, interval, interval_reason, floor, floor_num, value_at_floor_num,
-        better, description, and a metric's own details), `unavailable` (name -> reason, of metrics that were not asked
-        for by name), `reference` (what they were measured against) and `notes` (sentences on their limits).
 
     Raises:
         UsageError: see `check_metrics`; EvaluationError: see `Measurement`.
@@ -209,37 +206,66 @@ def _values(outcomes: Mapping[str, Outcome]) -> dict[str, float]:
     return {name: outcome.value for name, outcome in outcomes.items()}
 
 
-def _uncertainty(outcome: Outcome) -> dict[str, Any]:
-    """`corrected`, `interval` with what the interval of a difference needs of each record, and `interval_reason`."""
+def _figure(
+    outcome: Outcome, metric: Metric, *, floor: float | None, floor_num: int, value_at_floor_num: float | None
+) -> MetricFigure:
+    """A metric's figure with its interval, or the reason why it has none."""
     reason = outcome.reason if outcome.jackknife is None else refusal(outcome.num, outcome.dimension)
-    if outcome.jackknife is None or reason is not None:
-        return {"corrected": None, "interval": None, "interval_reason": reason}
-    found = outcome.jackknife()
+    corrected, interval = None, None
+    if outcome.jackknife is not None and reason is None:
+        corrected, interval = _interval(outcome, outcome.jackknife())
+    figure = MetricFigure(
+        value=outcome.value,
+        num=outcome.num,
+        corrected=corrected,
+        interval=interval,
+        interval_reason=reason,
+        floor=floor,
+        floor_num=floor_num,
+        value_at_floor_num=value_at_floor_num,
+        better=metric.better,
+        description=metric.description,
+    )
+    if outcome.extrapolate is not None:
+        fit = outcome.extrapolate()
+        extrapolated = None if isinstance(fit, str) else Extrapolated(**vars(fit))
+        reason = fit if isinstance(fit, str) else None
+        figure = figure.model_copy(update={"extrapolated": extrapolated, "extrapolated_reason": reason})
+    return figure if outcome.curve is None else figure.model_copy(update={"curve": outcome.curve})
+
+
+def _interval(outcome: Outcome, found: Jackknife) -> tuple[float, KeptInterval]:
+    """The corrected figure and its interval, with what the interval of a difference needs of it."""
     if outcome.successes is None:
         interval, method = jackknife_interval(found), METHOD
     else:
         interval, method = share_interval(outcome.successes, outcome.num), SHARE_METHOD
-    bounds = {"low": interval.low, "high": interval.high, "level": interval.level, "method": method}
-    return {
-        "corrected": interval.estimate,
-        "interval": {**bounds, "jackknife": dataclasses.asdict(found)},
-        "interval_reason": None,
-    }
-
-
-def _check_shape(shape: Shape, *, info: DatasetInfo, any_size: bool) -> None:
-    expected = (info.channels, info.image_size, info.image_size)
-    if shape == expected or (any_size and shape[0] == info.channels):
-        return
-    kinds = {1: "grey", 3: "colour"}
-    if shape[0] != info.channels:
-        first, second = (kinds.get(count, f"{count}-channel") for count in (shape[0], info.channels))
-        what = f"{first} images cannot be measured against {second} ones. Convert one of the two sets first"
-    else:
-        what = "bring them to one size first, or use features that take any size"
-    raise EvaluationError(
-        f"the images are {list(shape)} (channels, height, width) and the data set's are {list(expected)}: {what}"
+    kept = KeptJackknife(pseudo_values=found.pseudo_values, interactions=found.interactions)
+    return interval.estimate, KeptInterval(
+        low=interval.low, high=interval.high, level=interval.level, method=method, jackknife=kept
     )
+
+
+def check_fit(shape: Shape, info: DatasetInfo, *, any_size: bool, feature_name: str) -> None:
+    """Refuse images of other colours than the reference's, or of another size where the features take only one.
+
+    Raises:
+        EvaluationError: if they do not fit.
+    """
+    channels, height, width = shape
+    if channels != info.channels:
+        kinds = {1: "grey", 3: "RGB"}
+        given, real = (kinds.get(count, f"of {count} channels") for count in (channels, info.channels))
+        raise EvaluationError(
+            f"the images are {given} and the reference's {real}: they cannot be measured against one another. "
+            "Convert the images to the reference's colours first"
+        )
+    if (height, width) != (info.image_size, info.image_size) and not any_size:
+        given = f"{height} pixels a side" if height == width else f"{height}x{width} pixels"
+        raise EvaluationError(
+            f"the images have {given} and the reference's {info.image_size}: features "
+            f"'{feature_name}' do not resize. Bring the images to the reference's size, or use `features=inception`"
+        )
 
 
 def _any_of(some: Sequence[str], names: Sequence[str]) -> bool:

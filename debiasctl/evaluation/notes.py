@@ -1,18 +1,18 @@
 """What a reader must know of figures: one sentence each."""
 
 from collections.abc import Collection, Mapping, Sequence
-from typing import Any
 
 from debiasctl.evaluation.metrics.catalogue import distance_names, extra_names
 from debiasctl.evaluation.metrics.figures import Real
 from debiasctl.evaluation.observed import Observed
+from debiasctl.evaluation.record import MetricFigure
 from debiasctl.evaluation.uncertainty.intervals import images_needed
 
 _COPIES = 0.01  # the share of images that may be alike without a note
 
 
 def notes(
-    observed: Observed, real: Real, measured: Mapping[str, Mapping[str, Any]], *, feature_name: str, floor_num: int
+    observed: Observed, real: Real, measured: Mapping[str, MetricFigure], *, feature_name: str, floor_num: int
 ) -> list[str]:
     """On the figures in `measured` (as `measure` returns them), beside floors of `floor_num` held-out images."""
     return [
@@ -68,9 +68,10 @@ def _copies(observed: Observed, feature_name: str) -> list[str]:
     ]
 
 
-def _below_zero(measured: Mapping[str, Mapping[str, Any]], names: Sequence[str]) -> list[str]:
+def _below_zero(measured: Mapping[str, MetricFigure], names: Sequence[str]) -> list[str]:
     """A distance is not negative, so such an interval says that its assumption does not hold."""
-    found = [name for name in names if name in measured and (measured[name]["interval"] or {"high": 0})["high"] < 0]
+    intervals = {name: measured[name].interval for name in names if name in measured}
+    found = [name for name, interval in intervals.items() if interval is not None and interval.high < 0]
     if not found:
         return []
     return [

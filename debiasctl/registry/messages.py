@@ -14,6 +14,18 @@ def did_you_mean(name: str, known: Iterable[str]) -> str:
     return f" Did you mean '{matches[0]}'?" if matches else ""
 
 
+def damage(error: Exception) -> str:
+    """What is wrong with a file that we wrote, in one line: the first problem of a model, or the error itself."""
+    from pydantic import ValidationError
+
+    if not isinstance(error, ValidationError):
+        return str(error)
+    problem = error.errors(include_url=False)[0]
+    message = problem["msg"].removeprefix("Value error, ")
+    where = ".".join(map(str, problem["loc"]))
+    return f"{where}: {message}" if where else message
+
+
 def describe_errors(error: "ValidationError", model: "type[BaseModel]") -> str:
     """All of a validation error's problems in one line each, naming the field and what is allowed."""
     problems = error.errors(include_url=False)

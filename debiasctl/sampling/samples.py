@@ -1,14 +1,12 @@
 """From a request to images in the run's folder: drawn once, part by part, by one process or several."""
 
-import json
 import logging
 import signal
 from collections.abc import Iterator
 from contextlib import nullcontext
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -18,10 +16,12 @@ from debiasctl.compute.allocator import prepare_process
 from debiasctl.compute.signals import stoppable
 from debiasctl.diffusion.denoiser import NetworkDenoiser
 from debiasctl.errors import Interrupted, RunError, UsageError
-from debiasctl.files import atomic_folder, content_key, write_json
+from debiasctl.files import atomic_folder, write_json
 from debiasctl.models.build import build_network, build_parameterization
 from debiasctl.models.weights import load_named_weights
+from debiasctl.registry.messages import damage
 from debiasctl.runs.store import Run
+from debiasctl.sampling.description import FILE, Description, Origin
 from debiasctl.sampling.drawing import Drawer, OnImages
 from debiasctl.sampling.image_files import UNREADABLE, StoredImages, count_images, read_array, read_blocks, save_npz
 from debiasctl.sampling.request import SampleRequest, content_of, labels_of
@@ -29,9 +29,7 @@ from debiasctl.sampling.store import Parts, PartWriter, Source, assembled, missi
 from debiasctl.specs.sections import RunSpec
 
 _LOG = logging.getLogger(__name__)
-_VERSION = 2  # raised when the same request gives other images
 _DTYPES = {"fp32": None, "bf16": torch.bfloat16, "fp16": torch.float16}
-_FIELDS = ("num", "num_steps", "sampler", "step", "weights", "nfe", "classes", "series")
 
 
 @dataclass(frozen=True)
@@ -39,7 +37,7 @@ class Samples:
     """Drawn images, in `folder`, and their description; `reused` if none had to be drawn for this request."""
 
     folder: Path
-    description: dict[str, Any]
+    description: Description
     reused: bool
 
     @cached_property
@@ -58,7 +56,7 @@ class Samples:
 
     def split(self) -> StoredImages:
         """The images as a split that holds one block in memory at a time."""
-        return StoredImages(self.folder / "images.npz", self.description["num"], self.labels)
+        return StoredImages(self.folder / "images.npz", self.description.num, self.labels)
 
 
 class Networks:
@@ -107,27 +105,27 @@ def sample(
         CheckpointError: if the checkpoint is damaged; RunError: if images drawn before are damaged, and see `Drawer`;
         Interrupted: on SIGINT or SIGTERM; what was drawn is kept.
     """
-    drawer, described = prepare(run, spec, request, device=device, batch_size=batch_size, networks=networks)
-    # an image depends on all of this and its index
-    series = content_key({key: value for key, value in described.items() if key != "num"})
-    folder = run.samples_dir / content_key(described)
+    drawer, origin = prepare(run, spec, request, device=device, batch_size=batch_size, networks=networks)
+    series, folder = origin.series_key, run.samples_dir / origin.key
     is_first = processes.rank() == 0
-    if processes.agreed((folder / "samples.json").exists()):
+    if processes.agreed((folder / FILE).exists()):
         if is_first:
             _check(folder)
         return _opened(folder, reused=True)
     parts = Parts(run.samples_dir / f".{series}.partial")
     with only_drawer(run.samples_dir / f".{series}.lock") if is_first else nullcontext():
-        if processes.agreed((folder / "samples.json").exists()):  # another process has drawn them in the meantime
+        if processes.agreed((folder / FILE).exists()):  # another process has drawn them in the meantime
             return _opened(folder, reused=True)
         finished = _finished(run, series, request.num) if is_first else []
         gaps = processes.agreed(missing(request.num, finished + parts.sources()) if is_first else [])
         if gaps:
             _draw_parts(drawer, gaps, parts, num=request.num, on_progress=on_progress)
         if is_first:
+            sources = finished + parts.sources()
+            _check_all_there(request.num, sources)
             classes = list(content_of(run, spec).classes) if spec.model.conditional else []
-            described |= {"classes": classes, "run": run.name, "series": series}
-            _collect(folder, described, finished + parts.sources(), drawer.labels(torch.arange(request.num)))
+            described = Description(**vars(origin), classes=classes, run=run.name, series=series, nfe=sources[0].nfe)
+            _collect(folder, described, sources, drawer.labels(torch.arange(request.num)))
             parts.remove()
         processes.wait()
     return _opened(folder, reused=not gaps)
@@ -141,7 +139,7 @@ def prepare(
     device: torch.device,
     batch_size: int | None = None,
     networks: Networks | None = None,
-) -> tuple[Drawer, dict[str, Any]]:
+) -> tuple[Drawer, Origin]:
     """The drawer of the request's images, and all that they depend on; `networks` keeps what is loaded for this run.
 
     Raises:
@@ -152,7 +150,6 @@ def prepare(
         raise UsageError("`precision=fp16` needs a CUDA GPU. On a CPU choose fp32 or bf16")
     content = content_of(run, spec)
     network, checksum = (networks or Networks()).get(run, spec, request, device=device)
-    described = asdict(request) | {"sampler": request.sampler.model_dump(), "weights_sha256": checksum}
     denoiser = NetworkDenoiser(
         network,
         build_parameterization(spec),
@@ -167,7 +164,7 @@ def prepare(
 
     shape = (content.channels, content.image_size, content.image_size)
     drawer = Drawer(denoiser, request, labels, shape=shape, device=device, batch_size=batch_size)
-    return drawer, described | {"version": _VERSION}
+    return drawer, Origin.of(request, weights_sha256=checksum)
 
 
 def _draw_parts(drawer: Drawer, gaps: list[range], parts: Parts, *, num: int, on_progress: OnImages | None) -> None:
@@ -202,30 +199,29 @@ def _draw_parts(drawer: Drawer, gaps: list[range], parts: Parts, *, num: int, on
         ) from stop
 
 
-def _collect(folder: Path, described: dict[str, Any], sources: list[Source], labels: Tensor | None) -> None:
-    """Put a request's images together in `folder`, which appears whole.
-
-    Raises:
-        RunError: if some images cannot be read back.
-    """
-    num = described["num"]
+def _check_all_there(num: int, sources: list[Source]) -> None:
+    """Raise RunError if drawn images cannot be read back."""
     if missing(num, sources):
         raise RunError("some of the images that were drawn cannot be read back. Repeat it to draw them again")
+
+
+def _collect(folder: Path, described: Description, sources: list[Source], labels: Tensor | None) -> None:
+    """Put a request's images together in `folder`, which appears whole."""
     with atomic_folder(folder) as temporary:
-        save_npz(temporary / "images.npz", assembled(num, sources), labels, num=num)
-        write_json(temporary / "samples.json", described | {"nfe": sources[0].nfe})
+        save_npz(temporary / "images.npz", assembled(described.num, sources), labels, num=described.num)
+        write_json(temporary / FILE, described.to_json())
 
 
 def _finished(run: Run, series: str, num: int) -> list[Source]:
     """The images, at most `num`, of the longest finished request that differs in their number alone."""
     found = []
-    for file in run.samples_dir.glob("[!.]*/samples.json"):
+    for file in run.samples_dir.glob(f"[!.]*/{FILE}"):
         try:
-            described = json.loads(file.read_text())
-            if described.get("series") == series:
-                found.append((int(described["num"]), int(described["nfe"]), file.parent / "images.npz"))
-        except (OSError, ValueError, KeyError, TypeError, AttributeError):
+            described = Description.read(file.parent)
+        except (OSError, ValueError):
             continue  # a damaged request is reported when it is asked for
+        if described.series == series:
+            found.append((described.num, described.nfe, file.parent / "images.npz"))
     for there, nfe, path in sorted(found, key=lambda one: one[0], reverse=True):
         try:
             if count_images(path) != there:
@@ -238,21 +234,24 @@ def _finished(run: Run, series: str, num: int) -> list[Source]:
 
 
 def _check(folder: Path) -> None:
-    """Raise RunError where a finished request's files are damaged."""
+    """Raise RunError where a finished request's images are damaged."""
     try:
-        description = json.loads((folder / "samples.json").read_text())
-        for field in _FIELDS:
-            description[field]
-        if count_images(folder / "images.npz") != description["num"]:
+        if count_images(folder / "images.npz") != _opened(folder, reused=True).description.num:
             raise ValueError("it holds another number of images")
     except UNREADABLE as error:
-        raise RunError(
-            f"the samples in {folder} are damaged ({error}). Remove that folder to draw them again"
-        ) from error
+        raise _damaged(folder, error) from error
 
 
 def _opened(folder: Path, *, reused: bool) -> Samples:
-    return Samples(folder, json.loads((folder / "samples.json").read_text()), reused)
+    """The images in a folder; raises RunError where what is said of them is damaged."""
+    try:
+        return Samples(folder, Description.read(folder), reused)
+    except (OSError, ValueError) as error:
+        raise _damaged(folder, error) from error
+
+
+def _damaged(folder: Path, error: Exception) -> RunError:
+    return RunError(f"the samples in {folder} are damaged ({damage(error)}). Remove that folder to draw them again")
 
 
 def _compile(network: nn.Module, device: torch.device) -> None:

@@ -1,9 +1,10 @@
 """Looking at a model while it is trained: grids from fixed noise, and metrics of a few samples."""
 
 import copy
-from typing import Any
+from dataclasses import asdict, dataclass
 
 import torch
+from pydantic import JsonValue
 
 from debiasctl import paths, registry
 from debiasctl.api import ArraySplit, LoadedDataset, PreparedFeatures
@@ -19,6 +20,25 @@ from debiasctl.training.training import Training
 
 _SEED = 0  # of the noise: the same for every run, so that grids of any two can be set side by side
 _BATCH = 256  # stated, for processes that share the weights out draw in step
+
+
+@dataclass(frozen=True)
+class Watched:
+    """What the metrics file keeps of a look at `num` samples after `step` steps and so many `images`."""
+
+    step: int
+    images: int
+    num: int
+    sampler: str
+    steps: int
+    nfe: int
+    weights: str
+    metrics: dict[str, float]
+    floors: dict[str, float | None]
+
+    def to_json(self) -> dict[str, JsonValue]:
+        """A line of the file."""
+        return {"kind": "evaluation", **asdict(self)}
 
 
 class Monitor:
@@ -43,7 +63,7 @@ class Monitor:
         size = self.training.spec.training.batch_size
         return step * size // self.spec.every > (step - 1) * size // self.spec.every
 
-    def __call__(self, run: Run, step: int) -> list[dict[str, Any]]:
+    def __call__(self, run: Run, step: int) -> list[dict[str, JsonValue]]:
         """Records for the metrics file; the grid is written to the run's folder and given to trackers.
 
         Raises:
@@ -81,20 +101,18 @@ class Monitor:
             metrics=None,
             cache_dir=paths.cache_dir(),
         )
-        return [
-            {
-                "kind": "evaluation",
-                "step": step,
-                "images": step * spec.training.batch_size,
-                "num": self.spec.num,
-                "sampler": str(self.spec.sampler.ref),
-                "steps": self.spec.steps,
-                "nfe": nfe,
-                "weights": "ema",
-                "metrics": {name: figures["value"] for name, figures in found["metrics"].items()},
-                "floors": {name: figures["floor"] for name, figures in found["metrics"].items()},
-            }
-        ]
+        watched = Watched(
+            step=step,
+            images=step * spec.training.batch_size,
+            num=self.spec.num,
+            sampler=str(self.spec.sampler.ref),
+            steps=self.spec.steps,
+            nfe=nfe,
+            weights="ema",
+            metrics={name: figure.value for name, figure in found.metrics.items()},
+            floors={name: figure.floor for name, figure in found.metrics.items()},
+        )
+        return [watched.to_json()]
 
     def _prepared(self) -> tuple[str, PreparedFeatures]:
         if self._features is None:

@@ -1,11 +1,13 @@
 import json
 import math
 import os
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import scipy.stats
+from records import CONDITIONS, figure_json, interval_json, record, record_json
 from tiny import make_spec
 
 from debiasctl.comparison.tables import compare, spec_differences
@@ -14,8 +16,7 @@ from debiasctl.evaluation.uncertainty.intervals import METHOD, SHARE_METHOD
 from debiasctl.runs.status import new_status
 from debiasctl.runs.store import Run, create_run
 
-MEASURED = {"dataset": "digits", "dataset_hash": "ab", "features": "local", "features_identity": "cd", "num": 100,
-            "sampler": "ddim", "steps": 50, "seed": 0, "weights": "ema", "class": None}  # fmt: skip
+RECORDED = Path(__file__).parents[1] / "evaluation" / "recorded"
 
 
 def make_run(name: str, **settings: Any) -> Run:
@@ -26,24 +27,19 @@ def make_run(name: str, **settings: Any) -> Run:
 def evaluated(
     run: Run,
     metrics: dict[str, float],
-    checkpoint: int = 6,
+    checkpoint: int | None = 6,
     better: str = "lower",
     interval: list[float] | None = None,
     method: str = METHOD,
     **measured: Any,
 ) -> None:
-    figures = {
-        name: {"value": value, "floor": 0.5, "floor_num": 9, "value_at_floor_num": None, "better": better}
-        for name, value in metrics.items()
-    }
-    if interval is not None:
-        kept = {"method": method, "jackknife": {"pseudo_values": interval, "interactions": [0.0] * len(interval)}}
-        figures = {name: figure | {"interval": kept} for name, figure in figures.items()}
-    record = {"run": run.name, "checkpoint": checkpoint, "measured": MEASURED | measured, "metrics": figures}
+    kept = None if interval is None else interval_json(interval, method=method)
+    figures = {name: figure_json(value, better=better, interval=kept) for name, value in metrics.items()}
+    stored = record_json(figures, measured=measured, run=run.name, checkpoint=checkpoint)
     run.evaluations_dir.mkdir(exist_ok=True)
     number = len(list(run.evaluations_dir.iterdir()))
     file = run.evaluations_dir / f"{number:016x}.json"
-    file.write_text(json.dumps(record))
+    file.write_text(json.dumps(stored))
     os.utime(file, (1000 + number, 1000 + number))  # later than the one before, whatever the clock's grain
 
 
@@ -68,7 +64,12 @@ def test_differences_and_the_best(better: str, values: list[float], best: int | 
     assert figure.values == values
     assert figure.differences == [value - values[0] for value in values]
     assert figure.best == best
-    assert (figure.metric, figure.better, figure.floor, figure.measured) == ("fd_local", better, 0.5, MEASURED)
+    assert (figure.metric, figure.better, figure.floor, figure.measured) == (
+        "fd_local",
+        better,
+        0.5,
+        record({}).measured,
+    )
 
 
 def test_the_interval_of_a_difference() -> None:
@@ -102,7 +103,7 @@ def test_only_what_was_measured_in_the_same_way_stands_together() -> None:
     evaluated(b, {"fd_local": 4.0}, steps=20)
     evaluated(b, {"fd_local": 5.0}, steps=10, seed=1)
     evaluated(b, {"kd_local": 6.0}, steps=10)
-    found = {(figure.metric, figure.measured["steps"]): figure.values for figure in compare([a, b]).figures}
+    found = {(figure.metric, figure.measured.steps): figure.values for figure in compare([a, b]).figures}
     assert found == {("kd_local", 10): [2.0, 6.0], ("fd_local", 20): [3.0, 4.0]}
     assert [figure.metric for figure in compare([a, b], metric="kd_local").figures] == ["kd_local"]
 
@@ -127,7 +128,7 @@ def test_figures_measured_differently_are_refused_with_the_reason(field: str, va
     evaluated(b, {"fd_local": 1.0}, **{field: value})
     with pytest.raises(ComparisonError, match="measured differently and cannot be compared") as error:
         compare([a, b])
-    assert f"({field}: a {MEASURED[field]}, b {value})" in str(error.value)
+    assert f"({field}: a {CONDITIONS[field]}, b {value})" in str(error.value)
 
 
 def test_conditions_that_are_only_apart_together() -> None:
@@ -160,19 +161,7 @@ def test_runs_that_cannot_be_compared() -> None:
         compare([a, b])
 
 
-@pytest.mark.parametrize(
-    "text",
-    [
-        "{",
-        "[]",
-        '{"metrics": {}}',
-        '{"measured": 1, "metrics": {}}',
-        '{"measured": {}, "metrics": {}}',
-        '{"measured": {}, "metrics": {}, "checkpoint": 3}',
-        '{"measured": {}, "metrics": {"fd_local": {"value": 1}}, "checkpoint": 3}',
-        "\x00",
-    ],
-)
+@pytest.mark.parametrize("text", ["{", "[]", "\x00", '{"schema_version": 1, "measured": {}, "metrics": {}}'])
 def test_a_damaged_evaluation_is_named(text: str) -> None:
     a, b = make_run("a"), make_run("b")
     evaluated(a, {"fd_local": 1.0})
@@ -237,3 +226,34 @@ def test_figures_of_the_last_checkpoints_need_no_note() -> None:
     evaluated(a, {"fd_local": 1.0}, checkpoint=6)
     evaluated(b, {"fd_local": 2.0}, checkpoint=6)
     assert compare([a, b]).notes == []
+
+
+def test_runs_measured_by_older_versions_are_compared() -> None:
+    runs = [make_run("a"), make_run("b")]
+    for run in runs:
+        run.evaluations_dir.mkdir(exist_ok=True)
+        for name in ("version-1.json", "version-1-first.json", "ode.json"):
+            (run.evaluations_dir / name).write_bytes((RECORDED / name).read_bytes())
+    compared = compare(runs)
+    assert [(figure.metric, figure.measured.num) for figure in compared.figures].count(("fd_pixels", 8)) == 1
+    assert {figure.metric for figure in compared.figures} == {
+        "fd_pixels", "kd_pixels", "recall", "spectrum_distance", "ode_bits_per_dim",
+    }  # fmt: skip
+    for figure in compared.to_json()["figures"]:
+        assert figure["differences"] == [0, 0]
+        assert figure["measured"]["weights"] == "ema"
+
+
+def test_a_record_of_given_images_is_none_of_a_runs() -> None:
+    a, b = make_run("a"), make_run("b")
+    evaluated(a, {"fd_local": 1.0})
+    evaluated(b, {"fd_local": 1.0}, checkpoint=None)
+    with pytest.raises(ComparisonError, match=r"is damaged \(checkpoint: .*measure again: debiasctl evaluate b"):
+        compare([a, b])
+
+
+def test_jackknives_of_other_numbers_of_groups_have_no_difference() -> None:
+    a, b = make_run("a"), make_run("b")
+    evaluated(a, {"fd_local": 1.0}, interval=[0.0, 1.0, 2.0])
+    evaluated(b, {"fd_local": 1.0}, interval=[0.0, 1.0])
+    assert compare([a, b]).figures[0].intervals == [None, None]

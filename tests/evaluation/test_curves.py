@@ -5,30 +5,27 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import records
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from records import figure_json, interval_json
 
 from debiasctl.evaluation.curves import plot_curves
+from debiasctl.evaluation.record import EvaluationRecord
 
 
 def figure_of(value: float, **changes: Any) -> dict[str, Any]:
-    found = {
-        "value": value, "num": 400, "corrected": None, "interval": None, "floor": 0.5, "floor_num": 400,
-        "value_at_floor_num": value, "better": "lower", "description": "how far " * 20,
-    }  # fmt: skip
-    return found | changes
+    same = {"num": 400, "floor_num": 400, "value_at_floor_num": value, "description": "how far " * 20}
+    return figure_json(value, **(same | changes))
 
 
-def record(nfe: int, *, checkpoint: int = 8, **metrics: dict[str, Any]) -> dict[str, Any]:
-    measured = {"steps": nfe, "sampler": "ddim:eta=0", "num": 400, "dataset": "digits", "features": "local"}
-    return {
-        "run": "a", "checkpoint": checkpoint, "images_seen": 10 * checkpoint, "nfe": nfe, "measured": measured,
-        "metrics": metrics,
-    }  # fmt: skip
+def record(nfe: int, *, checkpoint: int = 8, **metrics: dict[str, Any]) -> EvaluationRecord:
+    measured = {"steps": nfe, "sampler": "ddim:eta=0", "num": 400}
+    return records.record(metrics, measured=measured, checkpoint=checkpoint, images_seen=10 * checkpoint, nfe=nfe)
 
 
 @pytest.fixture
-def drawn(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[list[dict[str, Any]]], Figure]:
+def drawn(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[list[EvaluationRecord]], Figure]:
     saved: list[Figure] = []
     save = Figure.savefig
 
@@ -38,7 +35,7 @@ def drawn(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[list[dic
 
     monkeypatch.setattr(Figure, "savefig", keep)
 
-    def draw(records: list[dict[str, Any]]) -> Figure:
+    def draw(records: list[EvaluationRecord]) -> Figure:
         plot_curves(tmp_path / "x.png", records)
         return saved[-1]
 
@@ -71,9 +68,9 @@ def test_a_curve_stands_beside_a_floor_of_as_many_images(drawn: Callable[..., Fi
 
 
 def test_intervals_are_of_the_corrected_figures_and_whole(drawn: Callable[..., Figure]) -> None:
-    known = {"corrected": 0.7, "interval": {"low": -3.0, "high": 7.0}}
-    records = [record(5, fd=figure_of(1.0)), record(10, fd=figure_of(2.0, **known))]
-    figure = drawn(records)
+    known = {"corrected": 0.7, "interval": interval_json([0.0, 1.0], low=-3.0, high=7.0)}
+    first = record(5, fd=figure_of(1.0))
+    figure = drawn([first, record(10, fd=figure_of(2.0, **known))])
     (panel,) = figure.axes
     (bars,) = panel.collections
     ((low, high),) = bars.get_segments()
@@ -83,8 +80,8 @@ def test_intervals_are_of_the_corrected_figures_and_whole(drawn: Callable[..., F
     at_point, at_bar = panel.transData.transform((10, 0))[0], bars.get_transform().transform((10, 0))[0]
     assert 2 < at_bar - at_point < 0.05 * panel.get_window_extent().width, "beside the point, and near it"
     assert "corrected, 95 %" in [text.get_text() for text in figure.legends[0].get_texts()]
-    records[1]["metrics"]["fd"] |= {"floor_num": 90}
-    assert "corrected, 95 % (of all 400)" in [text.get_text() for text in drawn(records).legends[0].get_texts()]
+    figure = drawn([first, record(10, fd=figure_of(2.0, floor_num=90, **known))])
+    assert "corrected, 95 % (of all 400)" in [text.get_text() for text in figure.legends[0].get_texts()]
 
 
 def test_a_line_at_0_where_nearer_to_0_is_better(drawn: Callable[..., Figure]) -> None:
@@ -127,10 +124,10 @@ def test_ticks_at_the_measured_numbers_of_forwards(
 
 
 def test_a_curve_for_each_number_of_steps_against_training(drawn: Callable[..., Figure]) -> None:
-    records = [
+    evaluated = [
         record(nfe, checkpoint=checkpoint, fd=figure_of(nfe + checkpoint)) for nfe in (50, 5) for checkpoint in (8, 0)
     ]
-    figure = drawn(records)
+    figure = drawn(evaluated)
     (panel,) = figure.axes
     assert curve(panel, "5 steps") == [(0, 5), (80, 13)]
     assert curve(panel, "50 steps") == [(0, 50), (80, 58)]

@@ -16,9 +16,10 @@ from debiasctl.evaluation.measure import (
     measure,
 )
 from debiasctl.evaluation.metrics.distances import gaussian_moments
+from debiasctl.evaluation.record import Findings
 from debiasctl.evaluation.reference.reference import fixed_reference
 from debiasctl.evaluation.reference.statistics_file import read_statistics, write_statistics
-from debiasctl.evaluation.uncertainty.intervals import Jackknife, difference_interval
+from debiasctl.evaluation.uncertainty.intervals import difference_interval
 from debiasctl.evaluation.uncertainty.jackknife import Division
 
 DISTANCES = ["fd_local", "kd_local"]
@@ -35,7 +36,7 @@ def measured(images, data, features, cache, name="local", metrics=None, **change
 
 
 def values(result, key="value"):
-    return {name: entry[key] for name, entry in result["metrics"].items()}
+    return {name: getattr(entry, key) for name, entry in result.metrics.items()}
 
 
 def frechet_by_hand(x, y):
@@ -59,11 +60,11 @@ def test_names_follow_features_and_colour(digits, photos):
 
 def test_which_direction_is_better(photos):
     described = available_metrics(photos.info, "pixels")
-    signed = {name for name, entry in described.items() if entry["better"] == "closer to 0"}
-    higher = {name for name, entry in described.items() if entry["better"] == "higher"}
+    signed = {name for name, entry in described.items() if entry.better == "closer to 0"}
+    higher = {name for name, entry in described.items() if entry.better == "higher"}
     assert signed == {*MEANS, *STDS, "nearest_train_gap"}
     assert higher == {"precision", "recall", "density", "coverage", "is_pixels"}
-    assert {entry["better"] for name, entry in described.items() if name not in signed | higher} == {"lower"}
+    assert {entry.better for name, entry in described.items() if name not in signed | higher} == {"lower"}
 
 
 @pytest.mark.parametrize(
@@ -91,16 +92,17 @@ def test_figures_and_floor_by_hand(digits, digit_features, tmp_path):
     samples, real = digits.train.array[:150], digits.heldout.array
     result = measured(samples, digits, digit_features, tmp_path)
     reference = digit_features(digits.train.array).numpy()
-    entry = result["metrics"]["fd_local"]
-    assert entry["value"] == pytest.approx(frechet_by_hand(digit_features(samples).numpy(), reference), rel=1e-6)
+    entry = result.metrics["fd_local"]
+    assert entry.value == pytest.approx(frechet_by_hand(digit_features(samples).numpy(), reference), rel=1e-6)
     spread = real[torch.arange(150) * len(real) // 150]
-    assert entry["floor"] == pytest.approx(frechet_by_hand(digit_features(spread).numpy(), reference), rel=1e-6)
-    assert (entry["num"], entry["floor_num"]) == (150, 150)
-    assert entry["value_at_floor_num"] == entry["value"]
-    assert result["reference"]["num"] == len(digits.train)
-    assert result["reference"]["features"] == digit_features.identity
-    assert result["reference"]["dataset_hash"] == digits.content_hash
-    assert json.loads(json.dumps(result, allow_nan=False)) == result
+    assert entry.floor == pytest.approx(frechet_by_hand(digit_features(spread).numpy(), reference), rel=1e-6)
+    assert (entry.num, entry.floor_num) == (150, 150)
+    assert entry.value_at_floor_num == entry.value
+    assert result.reference.num == len(digits.train)
+    assert result.reference.features == digit_features.identity
+    assert result.reference.dataset_hash == digits.content_hash
+    stored = json.loads(json.dumps(result.to_json(), allow_nan=False))
+    assert Findings.model_validate(stored) == result
 
 
 def test_with_fewer_held_out_images_the_samples_are_measured_at_their_number_too(digits, digit_features, tmp_path):
@@ -108,12 +110,12 @@ def test_with_fewer_held_out_images_the_samples_are_measured_at_their_number_too
     samples = torch.cat([digits.train.array[:100], 255 - digits.train.array[:200]])
     result = measured(samples, few, digit_features, tmp_path)
     first = measured(samples[Division.of(300).subset(100)], few, digit_features, tmp_path)
-    entry = result["metrics"]["fd_local"]
-    assert (entry["num"], entry["floor_num"]) == (300, 100)
+    entry = result.metrics["fd_local"]
+    assert (entry.num, entry.floor_num) == (300, 100)
     assert values(result, "value_at_floor_num") == pytest.approx(values(first), rel=1e-9)
     assert values(result, "floor") == pytest.approx(values(first, "floor"), rel=1e-9, abs=1e-12)
-    assert any("only 100 images are held out" in note for note in result["notes"])
-    assert not any("value_at_floor_num" in note for note in first["notes"])
+    assert any("only 100 images are held out" in note for note in result.notes)
+    assert not any("value_at_floor_num" in note for note in first.notes)
 
 
 def test_images_sorted_by_class_are_those_of_all_classes_at_the_floors_number(digits, digit_features, tmp_path):
@@ -121,10 +123,10 @@ def test_images_sorted_by_class_are_those_of_all_classes_at_the_floors_number(di
     images, few = digits.train.array[order], ArraySplit(digits.heldout.array[:200])
     data = LoadedDataset(digits.info, digits.train, few, "few")
     found = [
-        measured(ArraySplit(images, targets), data, digit_features, tmp_path)["metrics"]["fd_local"]
+        measured(ArraySplit(images, targets), data, digit_features, tmp_path).metrics["fd_local"]
         for targets in (None, digits.train.targets[order])
     ]
-    assert all(entry["value_at_floor_num"] < 4 * entry["floor"] for entry in found)  # of the first ones: 200 times
+    assert all(entry.value_at_floor_num < 4 * entry.floor for entry in found)  # of the first ones: 200 times
 
 
 def test_images_that_repeat_one_another_are_noted(digits, digit_features, tmp_path):
@@ -132,7 +134,7 @@ def test_images_that_repeat_one_another_are_noted(digits, digit_features, tmp_pa
     note = "6 of the 200 images are copies of others among them, in 'local' features"
     few, more = (torch.cat([images[:-k], images[:1].expand(k, -1, -1, -1)]) for k in (1, 6))
     for given, expected in ((images, 0), (few, 0), (more, 1)):
-        notes = measured(given, digits, digit_features, tmp_path)["notes"]
+        notes = measured(given, digits, digit_features, tmp_path).notes
         assert [text.startswith(note) for text in notes].count(True) == expected
 
 
@@ -141,15 +143,15 @@ def test_the_kernel_distance_of_chosen_classes_is_explained(digits, digit_featur
     images, labels = digits.heldout.array[even], digits.heldout.targets[even]
     for targets in (labels, None):
         found = measured(ArraySplit(images, targets), digits, digit_features, tmp_path)
-        entry = found["metrics"]["kd_local"]
-        assert any("kd_local: the value is unbiased for" in text for text in found["notes"]) == (targets is not None)
-        assert (entry["corrected"] > entry["value"] + 0.01) == (targets is not None)
+        entry = found.metrics["kd_local"]
+        assert any("kd_local: the value is unbiased for" in text for text in found.notes) == (targets is not None)
+        assert (entry.corrected > entry.value + 0.01) == (targets is not None)
 
 
 def test_the_training_images_themselves_are_at_zero(digits, digit_features, tmp_path):
     result = measured(digits.train.array, digits, digit_features, tmp_path)
-    assert result["metrics"]["fd_local"]["value"] == pytest.approx(0, abs=1e-9)
-    assert result["metrics"]["fd_local"]["floor"] > 1e-4
+    assert result.metrics["fd_local"].value == pytest.approx(0, abs=1e-9)
+    assert result.metrics["fd_local"].floor > 1e-4
 
 
 def test_worse_images_have_worse_figures(digits, digit_features, tmp_path):
@@ -191,8 +193,8 @@ def test_figures_do_not_depend_on_the_batch_size(digits, photos, digit_features,
 
 def test_only_what_is_asked_for(photos, photo_features, tmp_path):
     result = measured(photos.heldout.array, photos, photo_features, tmp_path, "pixels", metrics=["colour_fd"])
-    assert list(result["metrics"]) == ["colour_fd"]
-    assert result["unavailable"] == {}
+    assert list(result.metrics) == ["colour_fd"]
+    assert result.unavailable == {}
 
 
 def test_pixels_are_looked_at_only_for_metrics_of_pixels(digits, digit_features, tmp_path, monkeypatch):
@@ -200,18 +202,18 @@ def test_pixels_are_looked_at_only_for_metrics_of_pixels(digits, digit_features,
     seen = Measurement(digits, digit_features, "local", names, tmp_path).see(digits.heldout)
     assert set(seen.observed.rows) == set(seen.real.train) == set(seen.real.heldout) == {"features"}
     result = measured(digits.heldout.array, digits, digit_features, tmp_path, metrics=names)
-    assert list(result["metrics"]) == names
-    assert all(entry["floor"] is not None for entry in result["metrics"].values())
+    assert list(result.metrics) == names
+    assert all(entry.floor is not None for entry in result.metrics.values())
 
 
 def test_few_images_are_noted(photos, photo_features, tmp_path):
     note = "singular covariance"
     few = measured(photos.heldout.array[: photo_features.dimension], photos, photo_features, tmp_path, "pixels")
     enough = measured(photos.heldout.array[: photo_features.dimension + 1], photos, photo_features, tmp_path, "pixels")
-    (text,) = [text for text in few["notes"] if note in text]
+    (text,) = [text for text in few.notes if note in text]
     assert f"at least D + 1 = {photo_features.dimension + 1} are needed" in text
     assert f"{max(100, 8 * photo_features.dimension)} images for an interval" in text
-    assert not any(note in text for text in enough["notes"])
+    assert not any(note in text for text in enough.notes)
 
 
 @pytest.mark.parametrize("num_heldout", [0, 1])
@@ -219,10 +221,10 @@ def test_without_held_out_images_there_is_no_floor(digits, digit_features, tmp_p
     held = ArraySplit(digits.heldout.array[:num_heldout])
     data = LoadedDataset(digits.info, digits.train, held, f"heldout-{num_heldout}")
     result = measured(digits.train.array[:50], data, digit_features, tmp_path)
-    entry = result["metrics"]["fd_local"]
-    assert entry["value"] > 0
-    assert (entry["floor"], entry["floor_num"], entry["value_at_floor_num"]) == (None, 0, None)
-    assert any("no floor" in note for note in result["notes"])
+    entry = result.metrics["fd_local"]
+    assert entry.value > 0
+    assert (entry.floor, entry.floor_num, entry.value_at_floor_num) == (None, 0, None)
+    assert any("no floor" in note for note in result.notes)
 
 
 @pytest.mark.parametrize(
@@ -231,9 +233,12 @@ def test_without_held_out_images_there_is_no_floor(digits, digit_features, tmp_p
         (torch.zeros(5, 1, 8, 8), "uint8"),
         (torch.zeros(5, 8, 8, dtype=torch.uint8), "uint8"),
         (torch.full((5, 1, 8, 8), torch.nan), "NaN or infinity"),
-        (torch.zeros(5, 3, 8, 8, dtype=torch.uint8), "colour images cannot be measured against grey"),
-        (torch.zeros(5, 1, 8, 9, dtype=torch.uint8), "one size"),
-        (torch.zeros(5, 1, 16, 16, dtype=torch.uint8), "one size"),
+        (
+            torch.zeros(5, 3, 8, 8, dtype=torch.uint8),
+            "the images are RGB and the reference's grey: they cannot be measured against one another",
+        ),
+        (torch.zeros(5, 1, 8, 9, dtype=torch.uint8), "have 8x9 pixels and the reference's 8: .* do not resize"),
+        (torch.zeros(5, 1, 16, 16, dtype=torch.uint8), "have 16 pixels a side and the reference's 8: .* do not resize"),
         (torch.zeros(1, 1, 8, 8, dtype=torch.uint8), "at least 2"),
     ],
 )
@@ -252,40 +257,40 @@ def test_an_interval_holds_its_estimate_and_what_a_difference_needs(digits, digi
     sharp, soft = (measured(x, digits, digit_features, tmp_path) for x in (digits.heldout.array, blurred))
     for result in (sharp, soft):
         for name in set(GREY) - {"recall", "coverage"}:
-            entry = result["metrics"][name]
-            assert entry["interval"]["low"] <= entry["corrected"] <= entry["interval"]["high"]
-            assert entry["interval"]["level"] == 0.95
-            assert entry["interval_reason"] is None
+            entry = result.metrics[name]
+            assert entry.interval.low <= entry.corrected <= entry.interval.high
+            assert entry.interval.level == 0.95
+            assert entry.interval_reason is None
     for name in ("recall", "coverage"):
-        assert sharp["metrics"][name]["interval"] is None
-        assert "neighbourhoods" in sharp["metrics"][name]["interval_reason"]
-    first, second = (Jackknife(**found["metrics"]["fd_local"]["interval"]["jackknife"]) for found in (sharp, soft))
+        assert sharp.metrics[name].interval is None
+        assert "neighbourhoods" in sharp.metrics[name].interval_reason
+    first, second = (found.metrics["fd_local"].interval.jackknife.jackknife for found in (sharp, soft))
     assert difference_interval(first, second).low > 0
-    assert sharp["metrics"]["fd_local"]["corrected"] < sharp["metrics"]["fd_local"]["value"]
+    assert sharp.metrics["fd_local"].corrected < sharp.metrics["fd_local"].value
 
 
 def test_too_few_images_have_no_interval_and_no_extrapolation(digits, digit_features, tmp_path):
-    few = measured(digits.heldout.array[:127], digits, digit_features, tmp_path)["metrics"]
-    more = measured(digits.heldout.array[:128], digits, digit_features, tmp_path)["metrics"]
+    few = measured(digits.heldout.array[:127], digits, digit_features, tmp_path).metrics
+    more = measured(digits.heldout.array[:128], digits, digit_features, tmp_path).metrics
     needed = "an interval needs at least 128 images (8 per dimension), not"
-    assert few["fd_local"]["interval_reason"] == f"{needed} 127"
-    fewest = measured(digits.heldout.array[:20], digits, digit_features, tmp_path)["metrics"]
-    assert fewest["fd_local"]["interval_reason"] == f"{needed} 20"
-    assert fewest["kd_local"]["interval_reason"] == "an interval needs at least 100 images, not 20"
-    assert few["kd_local"]["interval"] is not None
-    assert more["fd_local"]["interval"] is not None
-    assert more["fd_local"]["extrapolated"] is None
-    assert "needs 256 images" in more["fd_local"]["extrapolated_reason"]
-    enough = measured(digits.heldout.array[:256], digits, digit_features, tmp_path)["metrics"]
-    assert enough["fd_local"]["extrapolated"]["nums"][-1] == 256
+    assert few["fd_local"].interval_reason == f"{needed} 127"
+    fewest = measured(digits.heldout.array[:20], digits, digit_features, tmp_path).metrics
+    assert fewest["fd_local"].interval_reason == f"{needed} 20"
+    assert fewest["kd_local"].interval_reason == "an interval needs at least 100 images, not 20"
+    assert few["kd_local"].interval is not None
+    assert more["fd_local"].interval is not None
+    assert more["fd_local"].extrapolated is None
+    assert "needs 256 images" in more["fd_local"].extrapolated_reason
+    enough = measured(digits.heldout.array[:256], digits, digit_features, tmp_path).metrics
+    assert enough["fd_local"].extrapolated.nums[-1] == 256
 
 
 def test_copies_of_training_images_are_found(digits, digit_features, tmp_path):
-    entries = measured(digits.train.array[:150], digits, digit_features, tmp_path)["metrics"]
-    assert entries["memorised_share"]["value"] == 1
-    assert entries["nearest_train_gap"]["value"] == -1
-    assert entries["memorised_share"]["floor"] < 0.05
-    assert abs(entries["nearest_train_gap"]["floor"]) < 0.2
+    entries = measured(digits.train.array[:150], digits, digit_features, tmp_path).metrics
+    assert entries["memorised_share"].value == 1
+    assert entries["nearest_train_gap"].value == -1
+    assert entries["memorised_share"].floor < 0.05
+    assert abs(entries["nearest_train_gap"].floor) < 0.2
 
 
 def test_copies_are_not_counted_where_fresh_images_are_copies(digits, digit_features, tmp_path):
@@ -295,9 +300,9 @@ def test_copies_are_not_counted_where_fresh_images_are_copies(digits, digit_feat
     data = dataclasses.replace(digits, heldout=ArraySplit(images, digits.heldout.targets), content_hash="leaking")
     copies = digits.train.array[:150]
     found = measured(copies, data, digit_features, tmp_path)
-    assert "memorised_share" not in found["metrics"]
-    assert f"{num} of {len(images)} held-out images are copies" in found["unavailable"]["memorised_share"]
-    assert found["metrics"]["nearest_train_gap"]["value"] == -1
+    assert "memorised_share" not in found.metrics
+    assert f"{num} of {len(images)} held-out images are copies" in found.unavailable["memorised_share"]
+    assert found.metrics["nearest_train_gap"].value == -1
     with pytest.raises(EvaluationError, match=r"'memorised_share': .* are copies of training images"):
         measured(copies, data, digit_features, tmp_path, metrics=["memorised_share"])
 
@@ -308,16 +313,16 @@ def test_an_interval_below_0_is_noted(digits, digit_features, tmp_path):
         measured(split.array, digits, digit_features, tmp_path, metrics=["fd_local"])
         for split in (digits.train, digits.heldout)
     )
-    assert own["metrics"]["fd_local"]["interval"]["high"] < 0
-    assert [text.startswith(f"fd_local: {note}") for text in own["notes"]].count(True) == 1
-    assert not any(note in text for text in other["notes"])
+    assert own.metrics["fd_local"].interval.high < 0
+    assert [text.startswith(f"fd_local: {note}") for text in own.notes].count(True) == 1
+    assert not any(note in text for text in other.notes)
 
 
 def test_what_cannot_be_had_is_refused_by_name_and_listed_otherwise(digits, digit_features, tmp_path):
     images = digits.heldout.array[:50]
     found = measured(images, digits, digit_features, tmp_path)
-    assert set(found["unavailable"]) == EXTRA
-    assert set(found["metrics"]) == set(GREY)
+    assert set(found.unavailable) == EXTRA
+    assert set(found.metrics) == set(GREY)
     with pytest.raises(EvaluationError, match="'is_local': features 'local' give no class probabilities"):
         measured(images, digits, digit_features, tmp_path, metrics=["is_local"])
     with pytest.raises(EvaluationError, match="more than 5 images"):
@@ -331,11 +336,11 @@ def test_statistics_from_a_file_have_no_neighbours(digits, digit_features, tmp_p
     fixed = fixed_reference(read_statistics(path), digits.info)
     images = digits.heldout.array
     found = measured(images, fixed, digit_features, tmp_path)
-    assert set(found["metrics"]) == {"fd_local"}
-    known = measured(images, digits, digit_features, tmp_path)["metrics"]["fd_local"]
-    assert found["metrics"]["fd_local"]["value"] == pytest.approx(known["value"], rel=1e-9)
-    assert found["metrics"]["fd_local"]["interval"]["low"] == pytest.approx(known["interval"]["low"], rel=1e-6)
-    assert found["metrics"]["fd_local"]["floor"] is None
+    assert set(found.metrics) == {"fd_local"}
+    known = measured(images, digits, digit_features, tmp_path).metrics["fd_local"]
+    assert found.metrics["fd_local"].value == pytest.approx(known.value, rel=1e-9)
+    assert found.metrics["fd_local"].interval.low == pytest.approx(known.interval.low, rel=1e-6)
+    assert found.metrics["fd_local"].floor is None
     with pytest.raises(EvaluationError, match=r"'kd_local': .* no features of single images"):
         measured(images, fixed, digit_features, tmp_path, metrics=["kd_local"])
 
@@ -361,15 +366,15 @@ class Wide(PreparedFeatures):
 
 def test_scores_by_classes_and_spatial_features(digits, tmp_path):
     images = digits.heldout.array
-    found = measured(images, digits, Wide(), tmp_path, "wide")["metrics"]
+    found = measured(images, digits, Wide(), tmp_path, "wide").metrics
     p = torch.softmax(Wide().logits(images), dim=1).numpy()
     score = np.exp((p * np.log(p / p.mean(axis=0))).sum(axis=1).mean())
-    assert found["is_wide"]["value"] == pytest.approx(score, rel=1e-9)
-    assert found["is_wide"]["floor"] == pytest.approx(score, rel=1e-9)
-    assert found["is_wide"]["better"] == "higher"
+    assert found["is_wide"].value == pytest.approx(score, rel=1e-9)
+    assert found["is_wide"].floor == pytest.approx(score, rel=1e-9)
+    assert found["is_wide"].better == "higher"
     spatial = (Wide().spatial(split.array).numpy() for split in (digits.heldout, digits.train))
-    assert found["sfd_wide"]["value"] == pytest.approx(frechet_by_hand(*spatial), rel=1e-6)
-    assert found["sfd_wide"]["floor"] == pytest.approx(found["sfd_wide"]["value"], rel=1e-9)
+    assert found["sfd_wide"].value == pytest.approx(frechet_by_hand(*spatial), rel=1e-6)
+    assert found["sfd_wide"].floor == pytest.approx(found["sfd_wide"].value, rel=1e-9)
 
 
 @pytest.mark.parametrize("kept", [3, 2, 0])
@@ -383,14 +388,14 @@ def test_spatial_statistics_from_a_file(digits, tmp_path, kept):
     images = digits.heldout.array
     found = measured(images, fixed, Wide(), tmp_path, "wide")
     if kept == 3:
-        expected = measured(images, digits, Wide(), tmp_path, "wide")["metrics"]["sfd_wide"]
-        assert found["metrics"]["sfd_wide"]["value"] == pytest.approx(expected["value"], rel=1e-9)
-        assert found["metrics"]["sfd_wide"]["interval"]["low"] == pytest.approx(expected["interval"]["low"], rel=1e-6)
-        assert found["metrics"]["sfd_wide"]["floor"] is None
+        expected = measured(images, digits, Wide(), tmp_path, "wide").metrics["sfd_wide"]
+        assert found.metrics["sfd_wide"].value == pytest.approx(expected.value, rel=1e-9)
+        assert found.metrics["sfd_wide"].interval.low == pytest.approx(expected.interval.low, rel=1e-6)
+        assert found.metrics["sfd_wide"].floor is None
         return
     reason = "spatial features have 2 dimensions and these 3" if kept else "the reference holds no spatial features"
-    assert "sfd_wide" not in found["metrics"]
-    assert reason in found["unavailable"]["sfd_wide"]
+    assert "sfd_wide" not in found.metrics
+    assert reason in found.unavailable["sfd_wide"]
     with pytest.raises(EvaluationError, match=reason):
         measured(images, fixed, Wide(), tmp_path, "wide", metrics=["sfd_wide"])
 
@@ -398,8 +403,8 @@ def test_spatial_statistics_from_a_file(digits, tmp_path, kept):
 def test_another_size_where_the_features_take_any(digits, tmp_path):
     larger = torch.nn.functional.interpolate(digits.heldout.array.float(), size=16).to(torch.uint8)
     found = measured(larger, digits, Wide(), tmp_path, "wide")
-    assert found["metrics"]["fd_wide"]["value"] == pytest.approx(found["metrics"]["fd_wide"]["floor"], rel=1e-9)
-    assert "other frequencies" in found["unavailable"]["spectrum_distance"]
+    assert found.metrics["fd_wide"].value == pytest.approx(found.metrics["fd_wide"].floor, rel=1e-9)
+    assert "other frequencies" in found.unavailable["spectrum_distance"]
 
 
 def test_real_images_are_seen_once(digits, tmp_path):
@@ -420,7 +425,7 @@ def test_real_images_are_seen_once(digits, tmp_path):
 
 
 def test_the_curve_of_a_spectrum(digits, digit_features, tmp_path):
-    entry = measured(digits.train.array, digits, digit_features, tmp_path)["metrics"]["spectrum_distance"]
-    assert entry["value"] == pytest.approx(0, abs=1e-15)
-    assert entry["curve"]["cycles_per_image"] == [1, 2, 3, 4]
-    assert entry["curve"]["power"] == pytest.approx(entry["curve"]["real_power"])
+    entry = measured(digits.train.array, digits, digit_features, tmp_path).metrics["spectrum_distance"]
+    assert entry.value == pytest.approx(0, abs=1e-15)
+    assert entry.curve.cycles_per_image == [1, 2, 3, 4]
+    assert entry.curve.power == pytest.approx(entry.curve.real_power)

@@ -79,7 +79,7 @@ def test_what_was_interrupted_goes_on(run: Run, whole: Tensor, drawn: list[int],
     assert seen[-1] == 12
     assert seen == sorted(seen)
     assert not found.reused
-    assert found.description["nfe"] == 2
+    assert found.description.nfe == 2
     assert torch.equal(found.images, whole)
     assert list(run.samples_dir.glob(".*.partial")) == []
 
@@ -110,7 +110,7 @@ def test_more_images_of_the_same_kind_reuse_the_fewer(run: Run, whole: Tensor, d
     assert fewer.reused
     assert torch.equal(fewer.images, whole[:7])
     assert torch.equal(fewer.labels, more.labels[:7])
-    assert (fewer.description["num"], fewer.description["nfe"]) == (7, 2)
+    assert (fewer.description.num, fewer.description.nfe) == (7, 2)
     draw(run, num=5, seed=4)
     assert drawn == [*range(12), *range(5)]
 

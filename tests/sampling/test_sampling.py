@@ -10,6 +10,7 @@ from tiny import BACKBONE, error_of, make_spec, resume, succeed, train, write_di
 from debiasctl.errors import RunError, UnknownPluginError, UsageError
 from debiasctl.runs.store import Run
 from debiasctl.sampling import SampleRequest, Samples, class_index, labels_of, make_request, sample
+from debiasctl.sampling.description import Description, Origin
 from debiasctl.sampling.drawing import Drawer
 from debiasctl.specs.sections import ContentSection
 
@@ -139,7 +140,7 @@ def test_raw_and_averaged_weights_and_checkpoints_give_other_images(run: Run) ->
 def test_what_is_kept_with_the_images(run: Run) -> None:
     drawn = draw(run, num=5, num_steps=4, sampler="ddim:eta=0.5", batch_size=2, class_name="3")
     stored = json.loads((drawn.folder / "samples.json").read_text())
-    assert stored == drawn.description
+    assert stored == drawn.description.to_json()
     assert (stored["sampler"]["options"]["eta"], stored["precision"], stored["compile"]) == (0.5, "fp32", False)
     assert (stored["num"], stored["num_steps"], stored["seed"], stored["step"]) == (5, 4, 0, 30)
     assert stored["nfe"] == 4  # for each image, however many batches there were
@@ -151,6 +152,16 @@ def test_what_is_kept_with_the_images(run: Run) -> None:
         assert np.array_equal(arrays["images"].transpose(0, 3, 1, 2), drawn.images.numpy())
 
 
+def test_samples_drawn_before_are_found_by_their_key() -> None:
+    """A recorded samples.json: its folder's name, and that of all requests which differ in their number alone."""
+    folder = Path(__file__).parent / "recorded"
+    found = Description.read(folder)
+    assert found.to_json() == json.loads((folder / "samples.json").read_text())
+    origin = Origin.model_validate({name: getattr(found, name) for name in Origin.model_fields})
+    assert origin.key == "9008b6173d5441d3"
+    assert origin.series_key == found.series
+
+
 def test_progress_counts_every_step_of_every_image(run: Run) -> None:
     seen: list[tuple[float, int]] = []
     draw(run, num=5, num_steps=3, batch_size=2, on_progress=lambda done, total: seen.append((done, total)))
@@ -158,14 +169,15 @@ def test_progress_counts_every_step_of_every_image(run: Run) -> None:
     assert {total for _, total in seen} == {5}
 
 
-@pytest.mark.parametrize("harm", ["cut", "garbage", "flip", "description", "keys"])
+@pytest.mark.parametrize("harm", ["cut", "garbage", "flip", "description", "keys", "nested", "types"])
 def test_damaged_samples_are_reported_and_not_overwritten(run: Run, harm: str) -> None:
     folder = draw(run).folder
-    file = folder / ("samples.json" if harm in ("description", "keys") else "images.npz")
+    file = folder / ("samples.json" if harm in ("description", "keys", "nested", "types") else "images.npz")
     data = file.read_bytes()
     middle = len(data) // 3
     file.write_bytes(
         {"cut": data[:middle], "garbage": b"x" * 100, "description": b"{", "keys": b"{}",
+         "nested": b"[" * 100_000, "types": data.replace(b'"nfe": 3', b'"nfe": "3"'),
          "flip": data[:middle] + bytes([data[middle] ^ 0xFF]) + data[middle + 1 :]}[harm]
     )  # fmt: skip
     harmed = file.read_bytes()
@@ -181,7 +193,7 @@ def test_more_training_is_another_checkpoint(run: Run) -> None:
     resume(run, steps=31)
     second = draw(run)
     assert second.folder != first.folder
-    assert second.description["step"] == 31
+    assert second.description.step == 31
     assert draw(run, checkpoint="30").folder == first.folder
 
 
@@ -220,7 +232,7 @@ def test_the_class_that_is_asked_for_reaches_the_network(run: Run) -> None:
 def test_a_model_without_labels_draws_without(tmp_path: Path) -> None:
     drawn = draw(train("plain", make_spec(model__conditional=False)))
     assert drawn.labels is None
-    assert drawn.description["classes"] == []
+    assert drawn.description.classes == []
     with np.load(drawn.folder / "images.npz") as arrays:
         assert list(arrays) == ["images"]
 

@@ -58,7 +58,7 @@ def test_its_figures_are_those_of_the_same_samples_drawn_later() -> None:
     found = measure(
         ArraySplit(drawn.images), digits(), prepared, feature_name="pixels", metrics=None, cache_dir=paths.cache_dir()
     )
-    assert records[1]["metrics"] == {name: figures["value"] for name, figures in found["metrics"].items()}
+    assert records[1]["metrics"] == {name: figure.value for name, figure in found.metrics.items()}
     assert records[1]["nfe"] == 3
 
 

@@ -1,9 +1,8 @@
 """Bits per dimension of a network on images: the variational bound with its parts, and the probability-flow ODE's."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -25,6 +24,7 @@ from debiasctl.diffusion.likelihood import (
 from debiasctl.diffusion.parameterization import Parameterization
 from debiasctl.diffusion.process import NoiseLevels
 from debiasctl.errors import EvaluationError
+from debiasctl.evaluation.record import Bits, BitsFigure, Term
 
 OnProgress = Callable[[int, int], None]
 _EVALUATIONS = 4  # of the network, a step of the ODE
@@ -43,6 +43,18 @@ class Ode:
     """The probability-flow ODE's likelihood, by `num_steps` steps."""
 
     num_steps: int
+
+
+@dataclass(frozen=True)
+class Found:
+    """A likelihood by the name of its metric; `nfe` forwards an image, and the parts of a bound."""
+
+    metric: str
+    figure: BitsFigure
+    nfe: int
+    notes: list[str]
+    prior: Bits | None = None
+    terms: Sequence[Term] = ()
 
 
 @dataclass(frozen=True)
@@ -74,10 +86,8 @@ class Model:
         return estimate
 
 
-def bound_bits(model: Model, method: Bound, *, draws: Draws, on_progress: OnProgress) -> dict[str, Any]:
-    """`nfe` (an image's), `metrics` with bound_bits_per_dim, its parts `prior` and `terms`, and `notes`.
-
-    A group of timesteps of `terms` goes from `low` to `high`; `bits` is the sum over them.
+def bound_bits(model: Model, method: Bound, *, draws: Draws, on_progress: OnProgress) -> Found:
+    """The variational bound with its parts.
 
     Raises:
         EvaluationError: a part is not finite.
@@ -110,20 +120,22 @@ def bound_bits(model: Model, method: Bound, *, draws: Draws, on_progress: OnProg
         notes.append(f"{method.num_terms} of {process.num_timesteps} terms an image, drawn evenly within groups of t")
     if process.continuous:
         notes.append("the schedule is continuous: the bound is that of the chain of its whole timesteps")
-    return {
-        "nfe": draws.num * method.num_terms,
-        "metrics": {"bound_bits_per_dim": figure},
-        "prior": _mean(prior),
-        "terms": [
-            {"low": group.start, "high": group.stop - 1, **_mean(terms[:, number].mean(dim=0))}
-            for number, group in enumerate(groups)
+    means = [_mean(terms[:, number].mean(dim=0)) for number in range(len(groups))]
+    return Found(
+        "bound_bits_per_dim",
+        figure,
+        draws.num * method.num_terms,
+        notes,
+        prior=_mean(prior),
+        terms=[
+            Term(low=group.start, high=group.stop - 1, bits=mean.bits, se=mean.se)
+            for group, mean in zip(groups, means, strict=True)
         ],
-        "notes": notes,
-    }
+    )
 
 
-def ode_bits(model: Model, method: Ode, *, draws: Draws, on_progress: OnProgress) -> dict[str, Any]:
-    """`nfe` (an image's), `metrics` with ode_bits_per_dim, and `notes`.
+def ode_bits(model: Model, method: Ode, *, draws: Draws, on_progress: OnProgress) -> Found:
+    """The likelihood of the probability flow.
 
     Raises:
         EvaluationError: a likelihood is not finite.
@@ -165,13 +177,14 @@ def ode_bits(model: Model, method: Ode, *, draws: Draws, on_progress: OnProgress
     ]
     if process.snr[-1] == 0:
         notes.append(f"one step of Heun's leads from t = {last - 1} to zero SNR at t = {last}")
-    figure = _figure(bits) | {"discretisation": float(_finite(discretisation).mean())}
+    lost = float(_finite(discretisation).mean())
+    figure = _figure(bits).model_copy(update={"discretisation": lost})
     nfe = draws.num * _EVALUATIONS * (method.num_steps + method.num_steps // 2)
     if process.snr[-1] == 0:
         nfe += draws.num * _EVALUATIONS  # Heun's two, at the end of the finer and of the coarser solution
-    if figure["discretisation"] > figure["se"]:
+    if lost > figure.se:
         notes.append("the integrator's error is larger than the standard error: raise `steps`")
-    return {"nfe": nfe, "metrics": {"ode_bits_per_dim": figure}, "terms": [], "notes": notes}
+    return Found("ode_bits_per_dim", figure, nfe, notes)
 
 
 def _normal(seed: int, step: int, positions: Tensor, *, like: Tensor) -> Tensor:
@@ -180,25 +193,25 @@ def _normal(seed: int, step: int, positions: Tensor, *, like: Tensor) -> Tensor:
     )
 
 
-def _figure(bits: Tensor) -> dict[str, Any]:
-    """The mean of bits [draws, N] and its errors, with the fields that `compare` reads."""
+def _figure(bits: Tensor) -> BitsFigure:
+    """The mean of bits [draws, N] and its errors."""
     draws = len(bits)
     about = _mean(bits.mean(dim=0))
     noise = bits.var(dim=0).mean().div(draws * bits.shape[1]).sqrt() if draws > 1 else None
-    return {
-        "value": about["bits"],
-        "se": about["se"],
-        "se_draws": None if noise is None else float(noise),
-        "better": "lower",
-        "floor": None,
-        "floor_num": 0,
-        "value_at_floor_num": None,
-    }
+    return BitsFigure(
+        value=about.bits,
+        se=about.se,
+        se_draws=None if noise is None else float(noise),
+        better="lower",
+        floor=None,
+        floor_num=0,
+        value_at_floor_num=None,
+    )
 
 
-def _mean(bits: Tensor) -> dict[str, float]:
+def _mean(bits: Tensor) -> Bits:
     """The mean over images [N], and its standard error."""
-    return {"bits": float(_finite(bits).mean()), "se": float(bits.std() / math.sqrt(len(bits)))}
+    return Bits(bits=float(_finite(bits).mean()), se=float(bits.std() / math.sqrt(len(bits))))
 
 
 def _finite(bits: Tensor) -> Tensor:

@@ -1,9 +1,7 @@
 """A run's likelihood of held-out images in bits per dimension: measured once, kept with all that it depends on."""
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 
@@ -14,6 +12,7 @@ from debiasctl.data.pixels import as_measured
 from debiasctl.diffusion.likelihood import VARIANCES, check_num_steps, strata
 from debiasctl.errors import EvaluationError, UsageError
 from debiasctl.evaluation.likelihood.bits_per_dim import Bound, Draws, Model, Ode, OnProgress, bound_bits, ode_bits
+from debiasctl.evaluation.record import LIKELIHOOD_VERSION, HeldoutConditions, LikelihoodRecord, read_record
 from debiasctl.files import content_key, write_json
 from debiasctl.models.build import build_network, build_parameterization
 from debiasctl.models.power_profiles import length_name
@@ -23,7 +22,6 @@ from debiasctl.runs.store import Run, choose_step
 from debiasctl.sampling.request import content_of
 from debiasctl.specs.sections import ContentSection, RunSpec
 
-SCHEMA_VERSION = 1
 _IMAGES = 256
 _VERSION = 1  # of what follows from a request: raised when the same request would give another figure
 
@@ -99,12 +97,8 @@ def likelihood(
     device: torch.device,
     batch_size: int,
     on_progress: OnProgress | None = None,
-) -> dict[str, Any]:
+) -> LikelihoodRecord:
     """Measure a run's likelihood of held-out images, or read it where the run has been measured so before.
-
-    The record is one of `evaluate`'s kind, with the method as sampler. Its metric's `se` is the standard error over
-    images, all noise included; `se_draws` the part of it that more draws would take away; `discretisation` what the
-    ODE's steps may have cost. `terms` are the bound's parts: t from `low` to `high`, their sum, and its `se`.
 
     Raises:
         CheckpointError: the checkpoint is damaged; EvaluationError: what comes out
@@ -116,14 +110,14 @@ def likelihood(
     )
     checksum = load_named_weights(run, network, step=request.step, weights=request.weights)
     measured = _measured(spec, content, request)
-    key = content_key({"measured": measured, "weights_sha256": checksum, "version": _VERSION})
+    key = content_key({"measured": measured.to_json(), "weights_sha256": checksum, "version": _VERSION})
     path = run.evaluations_dir / f"{key}.json"
     if path.is_file():
-        try:
-            stored: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-            return {**stored, "metrics": stored["metrics"], "terms": stored["terms"]}
-        except (OSError, ValueError, KeyError, TypeError) as error:
-            raise EvaluationError(f"{path} is damaged ({error}). Remove it to measure anew") from error
+        way_on = "Remove it to measure again"
+        stored = read_record(path, way_on=way_on)
+        if not isinstance(stored, LikelihoodRecord):
+            raise EvaluationError(f"{path} is damaged (it is the record of no likelihood). {way_on}")
+        return stored
     heldout = as_measured(load_data(spec, location)).heldout
     images = HeldoutSet.of(
         heldout, num_images=request.num, conditional=bool(spec.model.conditional), device=device, dtype=torch.float32
@@ -137,34 +131,33 @@ def likelihood(
         found = bound_bits(model, method, draws=draws, on_progress=progress)
     else:
         found = ode_bits(model, method, draws=draws, on_progress=progress)
-    record = {
-        "schema_version": SCHEMA_VERSION,
-        "run": run.name,
-        "checkpoint": request.step,
-        "measured": measured,
-        "weights_sha256": checksum,
-        **found,
-    }
-    write_json(path, record)
+    record = LikelihoodRecord(
+        schema_version=LIKELIHOOD_VERSION,
+        run=run.name,
+        checkpoint=request.step,
+        measured=measured,
+        weights_sha256=checksum,
+        nfe=found.nfe,
+        metrics={found.metric: found.figure},
+        terms=list(found.terms),
+        notes=found.notes,
+        **({} if found.prior is None else {"prior": found.prior}),
+    )
+    write_json(path, record.to_json())
     return record
 
 
-def _measured(spec: RunSpec, content: ContentSection, request: LikelihoodRequest) -> dict[str, Any]:
+def _measured(spec: RunSpec, content: ContentSection, request: LikelihoodRequest) -> HeldoutConditions:
     method = request.method
-    steps, sampler = (
-        (method.num_terms, f"bound:variance={method.variance}")
-        if isinstance(method, Bound)
-        else (method.num_steps, "ode")
+    return HeldoutConditions(
+        dataset=spec.data.dataset.name,
+        dataset_hash=content.content_hash,
+        features="none",
+        reference="heldout",
+        num=request.num,
+        draws=request.draws,
+        sampler=f"bound:variance={method.variance}" if isinstance(method, Bound) else "ode",
+        steps=method.num_terms if isinstance(method, Bound) else method.num_steps,
+        seed=request.seed,
+        weights=request.weights,
     )
-    return {
-        "dataset": spec.data.dataset.name,
-        "dataset_hash": content.content_hash,
-        "features": "none",
-        "reference": "heldout",
-        "num": request.num,
-        "draws": request.draws,
-        "sampler": sampler,
-        "steps": steps,
-        "seed": request.seed,
-        "weights": request.weights,
-    }

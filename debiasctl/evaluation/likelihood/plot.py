@@ -1,41 +1,35 @@
 """A plot of the variational bound's terms, PNG or SVG."""
 
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
+from debiasctl.evaluation.record import LikelihoodRecord
 from debiasctl.reporting.style import finish_panel, save_figure
 
 
-def plot_terms(path: Path, record: Mapping[str, Any]) -> None:
-    """Against t, what each timestep adds to the bound, with two standard errors, and the sum up to there.
-
-    `record` is one of `likelihood`'s by the method bound.
-    """
+def plot_terms(path: Path, record: LikelihoodRecord) -> None:
+    """Against t, what each timestep adds to a bound, with two standard errors, and the sum up to there."""
     from matplotlib.figure import Figure
 
-    terms = record["terms"]
+    assert record.prior is not None, "a bound has its parts"
     middles, edges, heights, errors, sums = [], [0.5], [], [], [0.0]
-    for term in terms:
-        length = term["high"] - term["low"] + 1
-        middles.append((term["low"] + term["high"]) / 2 + 1)  # from 1, as a logarithm has no 0
-        edges.append(term["high"] + 1.5)
-        heights.append(term["bits"] / length)
-        errors.append(2 * term["se"] / length)
-        sums.append(sums[-1] + term["bits"])
+    for term in record.terms:
+        length = term.high - term.low + 1
+        middles.append((term.low + term.high) / 2 + 1)  # from 1, as a logarithm has no 0
+        edges.append(term.high + 1.5)
+        heights.append(term.bits / length)
+        errors.append(2 * term.se / length)
+        sums.append(sums[-1] + term.bits)
     figure = Figure(figsize=(7, 7), dpi=130, layout="constrained")
     above, below = figure.subplots(2, 1, sharex=True)
     above.stairs(heights, edges, color="#0072B2")
     above.errorbar(middles, heights, yerr=errors, fmt="none", color="#0072B2", linewidth=0.8)
     above.set(yscale="log", ylabel="bits/dim of one timestep (±2 standard errors)")
     below.plot(edges, sums, color="#0072B2")
-    total = sums[-1] + record["prior"]["bits"]
-    below.axhline(
-        total, color="#D55E00", linewidth=1, label=f"with the prior's {record['prior']['bits']:.2g}: {total:.4g}"
-    )
+    total = sums[-1] + record.prior.bits
+    below.axhline(total, color="#D55E00", linewidth=1, label=f"with the prior's {record.prior.bits:.2g}: {total:.4g}")
     below.legend(frameon=False, loc="lower right")
     below.set(xscale="log", ylabel="bits/dim up to t", xlabel="t + 1    (1: clean image → noise)")
     for panel in (above, below):
         finish_panel(panel)
-    figure.suptitle(f"Variational bound of run '{record['run']}', checkpoint {record['checkpoint']}")
+    figure.suptitle(f"Variational bound of run '{record.run}', checkpoint {record.checkpoint}")
     save_figure(path, figure)

@@ -1,20 +1,30 @@
 """The metrics by name: which data and features have them, which way is better, and what is computed for each."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Final, Literal
 
 from debiasctl import registry
 from debiasctl.api import DatasetInfo
 from debiasctl.errors import UsageError
-from debiasctl.evaluation.uncertainty.intervals import Jackknife
 from debiasctl.registry.messages import did_you_mean
 
-LOWER, HIGHER, ZERO = "lower", "higher", "closer to 0"
+Better = Literal["lower", "higher", "closer to 0"]
+LOWER: Final = "lower"
+HIGHER: Final = "higher"
+ZERO: Final = "closer to 0"
 CHANNELS = {1: {"grey": "grey value"}, 3: {"r": "red", "g": "green", "b": "blue"}}
 NEIGHBOURS = ("precision", "recall", "density", "coverage")
 NEAREST = ("nearest_train_gap", "memorised_share")
 _RGB = ("mean_shift_squared", "colour_fd")
+
+
+@dataclass(frozen=True)
+class Metric:
+    """Which direction of a metric is better, and what it is, in one sentence."""
+
+    better: Better
+    description: str
 
 
 def default_features(info: DatasetInfo) -> str:
@@ -38,16 +48,16 @@ def pixel_names(channels: int) -> list[str]:
     return [*shifts, *(_RGB if channels == 3 else ()), "spectrum_distance"]
 
 
-def available_metrics(info: DatasetInfo, feature_name: str) -> dict[str, dict[str, str]]:
-    """Every metric of a data set in a feature space: its name, which direction is `better`, and its `description`."""
+def available_metrics(info: DatasetInfo, feature_name: str) -> dict[str, Metric]:
+    """Every metric of a data set in a feature space, by name."""
     return _metrics(info.channels, feature_name)
 
 
-def _metrics(channels: int, feature_name: str) -> dict[str, dict[str, str]]:
+def _metrics(channels: int, feature_name: str) -> dict[str, Metric]:
     frechet, kernel = distance_names(feature_name)
     score, spatial = extra_names(feature_name)
     within = f"in '{feature_name}' features"
-    metrics = {
+    metrics: dict[str, tuple[Better, str]] = {
         frechet: (LOWER, f"Fréchet distance to the training images {within}"),
         kernel: (LOWER, f"kernel distance (unbiased MMD², cubic) to the training images {within}"),
         spatial: (LOWER, f"Fréchet distance to the training images in the spatial features of '{feature_name}'"),
@@ -72,7 +82,7 @@ def _metrics(channels: int, feature_name: str) -> dict[str, dict[str, str]]:
             "mean_shift_squared": (LOWER, "squared mean shift, summed over red, green and blue, in units of [-1, 1]"),
             "colour_fd": (LOWER, "Fréchet distance of the images' mean colours, in units of [-1, 1]"),
         }
-    return {name: {"better": better, "description": text} for name, (better, text) in metrics.items()}
+    return {name: Metric(better, text) for name, (better, text) in metrics.items()}
 
 
 def check_metrics(metrics: Sequence[str] | None, info: DatasetInfo, *, feature_name: str) -> list[str]:
@@ -113,20 +123,3 @@ def _why_unknown(name: str, known: Sequence[str], channels: Sequence[int], featu
 
 def _feature_metrics(feature_name: str) -> tuple[str, ...]:
     return (*distance_names(feature_name), *extra_names(feature_name))
-
-
-@dataclass(frozen=True)
-class Outcome:
-    """A metric's value for `num` images, and what is known of its uncertainty.
-
-    `jackknife` is of a statistic in `dimension` dimensions; without it `reason` says why there is none. A share is made
-    of `successes` of `num` images. `details` are further entries of the record.
-    """
-
-    value: float
-    num: int
-    jackknife: Callable[[], Jackknife] | None = None
-    dimension: int | None = None
-    reason: str = ""
-    successes: int | None = None
-    details: Callable[[], dict[str, Any]] | None = None

@@ -4,7 +4,6 @@ import logging
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -15,7 +14,6 @@ from debiasctl.evaluation.metrics.catalogue import (
     CHANNELS,
     NEAREST,
     NEIGHBOURS,
-    Outcome,
     distance_names,
     extra_names,
     pixel_names,
@@ -25,11 +23,13 @@ from debiasctl.evaluation.metrics.distances import Moments, covariance_root, gau
 from debiasctl.evaluation.metrics.neighbours import DENSITY_K, manifolds, nearest_distances
 from debiasctl.evaluation.metrics.spectrum import spectrum_distance
 from debiasctl.evaluation.observed import Observed
+from debiasctl.evaluation.record import Curve
 from debiasctl.evaluation.reference.real import RealImages, RealRows
 from debiasctl.evaluation.reference.reference import Reference
 from debiasctl.evaluation.uncertainty.intervals import Jackknife
 from debiasctl.evaluation.uncertainty.jackknife import (
     Division,
+    Extrapolation,
     Gaussian,
     KernelSums,
     extrapolate,
@@ -46,6 +46,24 @@ _QUANTILE = 0.01  # of held-out images' distances: nearer ones count as memorise
 _MIN_HELDOUT = 100  # for that quantile
 _SLOW = 512  # dimensions from which on an interval takes a while
 _SMALL = 1e-300  # keeps the logarithm of a class that is never seen finite
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """A metric's value for `num` images, and what is known of its uncertainty.
+
+    `jackknife` is of a statistic in `dimension` dimensions; without it `reason` says why there is none. A share is made
+    of `successes` of `num` images. A Fréchet distance is extrapolated to infinite N, or there is a reason why not.
+    """
+
+    value: float
+    num: int
+    jackknife: Callable[[], Jackknife] | None = None
+    dimension: int | None = None
+    reason: str = ""
+    successes: int | None = None
+    extrapolate: Callable[[], Extrapolation | str] | None = None
+    curve: Curve | None = None
 
 
 @dataclass(frozen=True)
@@ -162,21 +180,18 @@ def _frechet(features: Tensor, reference: Reference, division: Division) -> Outc
     moments.add(features)
     value = target.distance(moments)
 
-    def extrapolated() -> dict[str, Any]:
-        if num < MIN_PER_DIMENSION_OF_FIT * dimension:
-            needed = MIN_PER_DIMENSION_OF_FIT * dimension
-            return {"extrapolated": None, "extrapolated_reason": f"a fit in 1/N needs {needed} images, not {num}"}
-        return {
-            "extrapolated": vars(extrapolate(group_moments(features, division), target)),
-            "extrapolated_reason": None,
-        }
+    def extrapolated() -> Extrapolation | str:
+        needed = MIN_PER_DIMENSION_OF_FIT * dimension
+        if num < needed:
+            return f"a fit in 1/N needs {needed} images, not {num}"
+        return extrapolate(group_moments(features, division), target)
 
     def jackknife() -> Jackknife:
         if dimension >= _SLOW:
             _LOG.info("finding an interval: %d Fréchet distances in %d dimensions", len(left_out_sets()), dimension)
         return frechet_jackknife(features, target, division)
 
-    return Outcome(value, num, jackknife, dimension=dimension, details=extrapolated)
+    return Outcome(value, num, jackknife, dimension=dimension, extrapolate=extrapolated)
 
 
 def _kernel(features: Tensor, real: Real, division: Division) -> Outcome:
@@ -257,15 +272,11 @@ def _pixels(
 
 
 def _spectrum(power: Tensor, real: Tensor, division: Division) -> Outcome:
-    curve = {
-        "cycles_per_image": list(range(1, len(real) + 1)),
-        "power": power.mean(dim=0).tolist(),
-        "real_power": real.tolist(),
-    }
+    mean = power.mean(dim=0)
+    curve = Curve(cycles_per_image=list(range(1, len(real) + 1)), power=mean.tolist(), real_power=real.tolist())
     statistic = partial(spectrum_distance, reference=real)
-    value = statistic(power.mean(dim=0))
     jackknife = partial(mean_jackknife, power, statistic, division=division)
-    return Outcome(value, len(power), jackknife, details=lambda: {"curve": curve})
+    return Outcome(statistic(mean), len(power), jackknife, curve=curve)
 
 
 def _less(statistic: Callable[[Tensor], float], target: float) -> Callable[[Tensor], float]:

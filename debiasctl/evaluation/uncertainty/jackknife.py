@@ -39,8 +39,8 @@ def _shuffled(num: int, classes: Tensor | None) -> Tensor:
 class Division:
     """N images in `groups` [N], as `group_numbers` gives them, and `classes` [N] whose numbers of images were chosen.
 
-    Chosen numbers do not vary from one set of images to the next, so that leaving a group out must not vary them
-    either: the images of a class that stay stand for those that go.
+    With classes the estimator is the extended delete-a-group jackknife (Kott, 2001), classes as strata: leaving a group
+    out does not vary their numbers of images. It is derived in docs/concepts/intervals.md.
     """
 
     groups: Tensor
@@ -67,12 +67,9 @@ class Division:
         return type(self).of(len(indices), None if self.classes is None else self.classes[indices])
 
     def weights(self, left_out: tuple[int, ...]) -> Tensor:
-        """What each image counts without those groups, float64 [N]; the sum is the number of images outside of them.
+        """The replicate weights without those groups, float64 [N]; their sum is the number of images outside of them.
 
-        Where no class counts were chosen this is 0 or 1. With them a class of less images than groups loses one image
-        in few groups, but then a large part of it. For the mean of the jackknife's variance over all groups to be that
-        of the class' mean, s²/n, what leaving a group out changes is taken times a factor, which is 1 where n is a
-        multiple of the number of groups.
+        Without classes they are 0 and 1. With them the images of a class that stay stand for those that go.
         """
         stays = (~torch.isin(self.groups, torch.tensor(left_out, dtype=torch.int64))).to(torch.float64)
         if self.classes is None or not left_out:
@@ -82,7 +79,7 @@ class Division:
         return weights * (stays.sum() / weights.sum())
 
     def _change(self, group: int) -> Tensor:
-        """Of the images' weights where one group is left out, [N]."""
+        """How the images' weights change where one group is left out, [N]; 0 in sum for each class."""
         assert self.classes is not None, "asked for with classes alone"
         going = self._counts[group]
         staying = self._counts.sum(dim=0) - going
@@ -99,7 +96,7 @@ class Division:
 
     @cached_property
     def _factors(self) -> Tensor:
-        """For each class, [K]: sqrt(G / ((G - 1) sum of k / (n - k))), of n images with k in a group."""
+        """For each class of n images with k in a group, [K]: sqrt(G / ((G - 1) sum of k / (n - k)))."""
         staying = self._counts.sum(dim=0) - self._counts
         return (GROUPS / ((GROUPS - 1) * (self._counts / staying).sum(dim=0))).sqrt()
 

@@ -232,7 +232,7 @@ def test_figures_are_called_fid_and_kid(digits, tmp_path):
         metrics=["kid"],
         cache_dir=tmp_path,
     )
-    assert list(result["metrics"]) == ["kid"]
+    assert list(result.metrics) == ["kid"]
 
 
 @pytest.mark.usefixtures("trusted")

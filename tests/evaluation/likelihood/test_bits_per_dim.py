@@ -12,7 +12,7 @@ from debiasctl.data.heldout_set import HeldoutSet
 from debiasctl.diffusion.parameterization import Parameterization
 from debiasctl.diffusion.process import DiffusionProcess, NoiseLevels, per_image, rescale_zero_terminal_snr
 from debiasctl.errors import EvaluationError
-from debiasctl.evaluation.likelihood.bits_per_dim import Bound, Draws, Model, Ode, bound_bits, ode_bits
+from debiasctl.evaluation.likelihood.bits_per_dim import Bound, Draws, Found, Model, Ode, bound_bits, ode_bits
 
 MEAN, STD = 0.1, 0.25
 SHAPE = (1, 3, 3)
@@ -58,12 +58,12 @@ def model(*, num: int = NUM, labels: Tensor | None = None, network: nn.Module | 
 def silent(done: int, total: int) -> None: ...
 
 
-def bound(of: Model | None = None, *, num_terms: int = 40, variance: str = "fixed-small", **draws: int) -> dict:
+def bound(of: Model | None = None, *, num_terms: int = 40, variance: str = "fixed-small", **draws: int) -> Found:
     given = {"num": 2, "seed": 0, "batch_size": 64} | draws
     return bound_bits(of or model(), Bound(num_terms, variance), draws=Draws(**given), on_progress=silent)
 
 
-def ode(of: Model | None = None, *, num_steps: int = 20, **draws: int) -> dict:
+def ode(of: Model | None = None, *, num_steps: int = 20, **draws: int) -> Found:
     given = {"num": 2, "seed": 0, "batch_size": 64} | draws
     return ode_bits(of or model(), Ode(num_steps), draws=Draws(**given), on_progress=silent)
 
@@ -83,26 +83,26 @@ def exact_terms() -> list[float]:
 
 def test_each_term_is_its_closed_form() -> None:
     found = bound(num=6)
-    assert [(term["low"], term["high"]) for term in found["terms"]] == [(t, t) for t in range(40)]
-    for term, exact in zip(found["terms"][1:], exact_terms(), strict=True):
-        assert abs(term["bits"] - exact) < 4.5 * term["se"]
-        assert term["se"] < 0.1 * exact
-    figure = found["metrics"]["bound_bits_per_dim"]
-    total = sum(term["bits"] for term in found["terms"]) + found["prior"]["bits"]
-    assert figure["value"] == pytest.approx(total, rel=1e-9)
+    assert [(term.low, term.high) for term in found.terms] == [(t, t) for t in range(40)]
+    for term, exact in zip(found.terms[1:], exact_terms(), strict=True):
+        assert abs(term.bits - exact) < 4.5 * term.se
+        assert term.se < 0.1 * exact
+    figure = found.figure
+    total = sum(term.bits for term in found.terms) + found.prior.bits
+    assert figure.value == pytest.approx(total, rel=1e-9)
 
 
 def test_a_part_of_the_terms_stands_for_all() -> None:
     whole = bound(num=4)
     for num_terms in (4, 15):
         found = bound(num_terms=num_terms, num=4, seed=1)
-        assert len(found["terms"]) == num_terms
-        for term in found["terms"][1:]:
-            exact = sum(exact_terms()[term["low"] - 1 : term["high"]])
-            assert abs(term["bits"] - exact) < 4.5 * term["se"]
-        figures = [one["metrics"]["bound_bits_per_dim"] for one in (whole, found)]
-        noise = math.hypot(*(figure["se_draws"] for figure in figures))
-        assert abs(figures[0]["value"] - figures[1]["value"]) < 4 * noise  # the images are the same
+        assert len(found.terms) == num_terms
+        for term in found.terms[1:]:
+            exact = sum(exact_terms()[term.low - 1 : term.high])
+            assert abs(term.bits - exact) < 4.5 * term.se
+        figures = [one.figure for one in (whole, found)]
+        noise = math.hypot(*(figure.se_draws for figure in figures))
+        assert abs(figures[0].value - figures[1].value) < 4 * noise  # the images are the same
 
 
 def test_the_ode_is_its_closed_form_within_its_errors() -> None:
@@ -115,42 +115,42 @@ def test_the_ode_is_its_closed_form_within_its_errors() -> None:
     exact = (nats.mean() / math.log(2) + math.log2(127.5)).item()
     for num_steps in (4, 20):
         found = ode(num_steps=num_steps, num=4)
-        figure = found["metrics"]["ode_bits_per_dim"]
-        assert abs(figure["value"] - exact) < 4 * figure["se_draws"] + figure["discretisation"]
-    assert figure["discretisation"] < 1e-3
-    assert figure["se_draws"] < 1e-3
-    assert found["nfe"] == 4 * 4 * (20 + 10)
+        figure = found.figure
+        assert abs(figure.value - exact) < 4 * figure.se_draws + figure.discretisation
+    assert figure.discretisation < 1e-3
+    assert figure.se_draws < 1e-3
+    assert found.nfe == 4 * 4 * (20 + 10)
 
 
 @pytest.mark.parametrize("measure", [partial(bound, num_terms=6), partial(ode, num_steps=2)], ids=["bound", "ode"])
 def test_the_draws_error_is_that_of_repetition(measure) -> None:
     """The spread over seeds for the same images."""
-    figures = [next(iter(measure(seed=seed)["metrics"].values())) for seed in range(24)]
-    values = torch.tensor([figure["value"] for figure in figures])
-    stated = sum(figure["se_draws"] for figure in figures) / len(figures)
+    figures = [measure(seed=seed).figure for seed in range(24)]
+    values = torch.tensor([figure.value for figure in figures])
+    stated = sum(figure.se_draws for figure in figures) / len(figures)
     assert 0.6 < values.std().item() / stated < 1.5
 
 
 def test_the_images_error_is_that_of_their_likelihoods() -> None:
     """Of x0 ~ N(m, s²), -ln p varies by that of a chi-square over 2: 1/2 for each pixel."""
-    (figure,) = ode(num_steps=8, num=8)["metrics"].values()
+    figure = ode(num_steps=8, num=8).figure
     expected = math.sqrt(0.5 / (math.prod(SHAPE) * NUM)) / math.log(2)
-    assert 0.7 < figure["se"] / expected < 1.4
-    assert figure["se"] > 5 * figure["se_draws"]
+    assert 0.7 < figure.se / expected < 1.4
+    assert figure.se > 5 * figure.se_draws
 
 
 @pytest.mark.parametrize("measure", [partial(bound, num_terms=6), partial(ode, num_steps=2)], ids=["bound", "ode"])
 def test_the_batch_size_decides_nothing(measure) -> None:
-    found = [next(iter(measure(batch_size=size)["metrics"].values())) for size in (7, 64)]
+    found = [measure(batch_size=size).figure for size in (7, 64)]
     for part in ("value", "se", "se_draws"):
-        assert found[0][part] == pytest.approx(found[1][part], rel=1e-5)
+        assert getattr(found[0], part) == pytest.approx(getattr(found[1], part), rel=1e-5)
 
 
 def test_one_draw_does_not_tell_its_error() -> None:
     for found in (bound(num=1), ode(num=1)):
-        (figure,) = found["metrics"].values()
-        assert figure["se_draws"] is None
-        assert figure["se"] > 0
+        figure = found.figure
+        assert figure.se_draws is None
+        assert figure.se > 0
 
 
 @pytest.mark.parametrize("measure", [partial(bound, num_terms=6), partial(ode, num_steps=2)], ids=["bound", "ode"])
@@ -167,8 +167,8 @@ def test_every_forward_is_counted(process: DiffusionProcess) -> None:
         network = Exact(process)
         of = Model(network, Parameterization("v", process), model().images)
         found = measure(of)
-        assert found["nfe"] == len(network.labels)
-        assert math.isfinite(next(iter(found["metrics"].values()))["value"])
+        assert found.nfe == len(network.labels)
+        assert math.isfinite(found.figure.value)
 
 
 def test_what_is_not_finite_is_refused() -> None:

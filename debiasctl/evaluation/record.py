@@ -1,0 +1,287 @@
+"""What is kept of an evaluation and of a likelihood: typed records, checked and migrated where a file is read."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Final, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, JsonValue, model_validator
+
+from debiasctl.errors import EvaluationError
+from debiasctl.evaluation.metrics.catalogue import Better
+from debiasctl.evaluation.uncertainty.intervals import Jackknife
+from debiasctl.files import content_key, read_json
+from debiasctl.registry.messages import damage
+
+EVALUATION_VERSION: Final = 2
+LIKELIHOOD_VERSION: Final = 1
+
+
+class _Part(BaseModel):
+    """What has a default is written where it was given alone: only some metrics and records have it."""
+
+    model_config = ConfigDict(frozen=True, strict=True, extra="forbid", allow_inf_nan=False, populate_by_name=True)
+
+    def to_json(self) -> dict[str, JsonValue]:
+        """As it is stored and printed."""
+        return self.model_dump(mode="json", by_alias=True, exclude_unset=True)
+
+
+class KeptJackknife(_Part):
+    """What the interval of a difference needs of one figure; see `Jackknife`."""
+
+    pseudo_values: list[float] = Field(min_length=2)
+    interactions: list[float]
+
+    @model_validator(mode="after")
+    def _same_groups(self) -> Self:
+        if len(self.pseudo_values) != len(self.interactions):
+            raise ValueError("pseudo_values and interactions must be of the same groups")
+        return self
+
+    @property
+    def jackknife(self) -> Jackknife:
+        """As the intervals are computed from it."""
+        return Jackknife(self.pseudo_values, self.interactions)
+
+
+class KeptInterval(_Part):
+    """A confidence interval, and how it was found."""
+
+    low: float
+    high: float
+    level: float
+    method: str
+    jackknife: KeptJackknife
+
+
+class Extrapolated(_Part):
+    """A fit in 1/N; see `Extrapolation`."""
+
+    value: float
+    residual: float
+    nums: list[int]
+
+
+class Curve(_Part):
+    """Mean power at 1, 2, … cycles an image, of the images and of the real ones."""
+
+    cycles_per_image: list[int]
+    power: list[float]
+    real_power: list[float]
+
+
+class MetricFigure(_Part):
+    """One metric of `num` images; see `measure` for what its parts are."""
+
+    value: float
+    num: int
+    corrected: float | None
+    interval: KeptInterval | None
+    interval_reason: str | None
+    floor: float | None
+    floor_num: int
+    value_at_floor_num: float | None
+    better: Better
+    description: str
+    extrapolated: Extrapolated | None = None
+    extrapolated_reason: str | None = None
+    curve: Curve | None = None
+
+
+class Against(_Part):
+    """What images were measured against, and in which features."""
+
+    split: str
+    num: int | None
+    floor_split: str
+    dataset_hash: str
+    feature_name: str
+    features: str
+    feature_dimension: int
+    feature_details: dict[str, JsonValue]
+
+
+class Findings(_Part):
+    """All that `measure` finds of a set of images; `unavailable` are metrics with the reason why there is no figure."""
+
+    metrics: dict[str, MetricFigure]
+    unavailable: dict[str, str]
+    reference: Against
+    notes: list[str]
+
+
+class Conditions(_Part):
+    """All that must be equal before two runs' figures may be set beside one another; None where it is not known."""
+
+    dataset: str
+    dataset_hash: str
+    features: str
+    features_identity: str
+    class_counts: Literal["drawn", "chosen"] | None
+    reference: str
+    reference_num: int | None
+    num: int
+    sampler: str | None
+    steps: int | None
+    seed: int | None
+    weights: str | None
+    label: int | None = Field(alias="class")
+    precision: str | None
+
+
+class EvaluationRecord(_Part):
+    """What `evaluate` keeps of one set of images: a run's at a `checkpoint`, or given ones, of which `run` is None.
+
+    `features_file` holds the images' features, beside the record. `samples` names the images, and `samples_sha256`
+    the content of given ones.
+    """
+
+    schema_version: Literal[2]
+    run: str | None
+    checkpoint: int | None
+    images_seen: int | None
+    nfe: int | None
+    samples: str
+    samples_sha256: str | None = None
+    measured: Conditions
+    metrics: dict[str, MetricFigure]
+    unavailable: dict[str, str]
+    reference: Against
+    notes: list[str]
+    features_file: str | None
+
+    @property
+    def key(self) -> str:
+        """What its file is named by: equal measurements of equal images have one."""
+        samples = self.samples if self.samples_sha256 is None else self.samples_sha256
+        return content_key({"measured": self.measured.to_json(), "metrics": sorted(self.metrics), "samples": samples})
+
+
+class Bits(_Part):
+    """A mean over images, in bits per dimension, and its standard error."""
+
+    bits: float
+    se: float
+
+
+class Term(_Part):
+    """The sum of the bound's terms at the timesteps from `low` to `high`, and its standard error."""
+
+    low: int
+    high: int
+    bits: float
+    se: float
+
+
+class BitsFigure(_Part):
+    """A likelihood: `se` is the standard error, `se_draws` the part of it that more draws would take away.
+
+    `discretisation` is what the steps of an ODE may have cost. It has no floor: it is of held-out images itself.
+    """
+
+    value: float
+    se: float
+    se_draws: float | None
+    better: Better
+    floor: None
+    floor_num: int
+    value_at_floor_num: None
+    discretisation: float | None = None
+
+    @property
+    def interval(self) -> None:
+        """A difference of likelihoods has none."""
+
+
+class HeldoutConditions(_Part):
+    """What `Conditions` are for likelihoods of held-out images; `sampler` is the method."""
+
+    dataset: str
+    dataset_hash: str
+    features: Literal["none"]
+    reference: Literal["heldout"]
+    num: int
+    draws: int
+    sampler: str
+    steps: int
+    seed: int
+    weights: str
+
+
+class LikelihoodRecord(_Part):
+    """What `likelihood` keeps: one metric, and of the bound its parts."""
+
+    schema_version: Literal[1]
+    run: str
+    checkpoint: int
+    measured: HeldoutConditions
+    weights_sha256: str
+    nfe: int
+    metrics: dict[str, BitsFigure] = Field(min_length=1, max_length=1)
+    prior: Bits | None = None
+    terms: list[Term]
+    notes: list[str]
+
+    @model_validator(mode="after")
+    def _whole_bound(self) -> Self:
+        if bool(self.terms) != (self.prior is not None):
+            raise ValueError("terms and prior are parts of one bound: both are there, or neither")
+        return self
+
+
+Record = EvaluationRecord | LikelihoodRecord
+
+
+def read_record(path: Path, *, way_on: str) -> Record:
+    """The evaluation or the likelihood in a file, migrated where an older version wrote it.
+
+    Raises:
+        EvaluationError: if it is damaged (`way_on` then says what to do) or a newer version wrote it.
+    """
+    try:
+        return from_json(read_json(path), source=str(path))
+    except (OSError, ValueError) as error:
+        raise EvaluationError(f"{path} is damaged ({damage(error)}). {way_on}") from error
+
+
+def from_json(raw: Mapping[str, Any], *, source: str) -> Record:
+    """A record from what `to_json` gave, in this version or an older one.
+
+    Raises:
+        EvaluationError: if a newer version wrote it; ValueError: if it is no record.
+    """
+    is_likelihood = "terms" in raw
+    known = LIKELIHOOD_VERSION if is_likelihood else EVALUATION_VERSION
+    version = raw.get("schema_version")
+    if type(version) is not int or version < 1:
+        raise ValueError(f"its schema_version is {version!r}, and must be a whole number from 1 to {known}")
+    if version > known:
+        raise EvaluationError(
+            f"{source} was written by a newer version of debiasctl (schema version {version}, known up to {known}). "
+            "Upgrade it: pip install --upgrade debiasctl"
+        )
+    if is_likelihood:
+        return LikelihoodRecord.model_validate(raw)
+    return EvaluationRecord.model_validate(_from_version_1(raw) if version == 1 else raw)
+
+
+def _from_version_1(raw: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Version 1 came to hold ever more: what is missing in its earlier forms is not known."""
+    raw = {**raw, "schema_version": EVALUATION_VERSION}
+    measured, metrics = raw.get("measured"), raw.get("metrics")
+    if not isinstance(measured, dict) or not isinstance(metrics, dict):
+        return raw  # which is then refused
+    unknown = {
+        "num": measured.get("num"),
+        "corrected": None,
+        "interval": None,
+        "interval_reason": "it was measured before there were intervals",
+    }
+    return {
+        "images_seen": None,
+        "unavailable": {},
+        "features_file": None,
+        **raw,
+        "measured": {"class_counts": None, "precision": None} | measured,
+        "metrics": {name: unknown | one if isinstance(one, dict) else one for name, one in metrics.items()},
+    }
