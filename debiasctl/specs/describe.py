@@ -34,11 +34,26 @@ def describe_spec(section: str | None = None) -> list[SectionDescription]:
 
 
 def _describe(field: FieldDescription) -> SectionDescription:
-    models = _sections_in(RunSpec.model_fields[field.name].annotation)
+    about = RunSpec.model_fields[field.name]
+    models = _sections_in(about.annotation)
     if not models:
         return SectionDescription(field.name, field.description, (field,))
+    if isinstance(about.discriminator, str):
+        kinds = _kinds(field.name, models, about.discriminator, default=getattr(about.default, about.discriminator))
+        return SectionDescription(field.name, f"{field.description}.".capitalize(), tuple(kinds))
     summary = " ".join(inspect.cleandoc(models[0].__doc__ or "").partition("\n\n")[0].split())
     return SectionDescription(field.name, summary, tuple(_settings(field.name, models)))
+
+
+def _kinds(path: str, models: list[type[Section]], switch: str, *, default: str) -> Iterator[FieldDescription]:
+    """The setting that chooses one of several kinds of a section, and each kind's own."""
+    kinds = {model.model_fields[switch].default: model for model in models}
+    meanings = "; ".join(f"{kind}: {model.model_fields[switch].description}" for kind, model in kinds.items())
+    yield FieldDescription(f"{path}.{switch}", "|".join(kinds), False, default, meanings)
+    for kind, model in kinds.items():
+        for field in _settings(path, [model]):
+            if field.name != f"{path}.{switch}":
+                yield replace(field, description=f"{kind}: {field.description}")
 
 
 def _settings(path: str, models: list[type[Section]]) -> Iterator[FieldDescription]:

@@ -85,8 +85,9 @@ def drop_absent(raw: Mapping[str, Any]) -> tuple[dict[str, Any], list[Ineffectiv
             if _differs(absent, name, given[name])
         ]
         kept[section] = {name: value for name, value in given.items() if name not in names}
-    if kept.get("monitor") in ({}, {"every": None}):
-        kept["monitor"] = None
+    monitor = kept.get("monitor")
+    if isinstance(monitor, Mapping) and monitor.get("every") is None:  # what is left is unknown, and refused later
+        kept["monitor"] = {name: value for name, value in monitor.items() if name != "every"} or None
     return kept, dropped
 
 

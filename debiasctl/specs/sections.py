@@ -86,7 +86,7 @@ class HalfLifeEMA(Section):
     kind: Literal["half-life"] = Field("half-life", description="the half-life is counted in images (2206.00364)")
     half_life_images: int = Field(500_000, ge=1, description="images until a weight counts half")
     rampup_ratio: float | None = Field(
-        0.05, gt=0, description="half-life at most this share of the images seen; null: no ramp-up"
+        0.05, gt=0, description="at most this share of the images seen; null: no ramp-up"
     )
 
 
@@ -173,7 +173,7 @@ class ComputeSection(Section):
 class MonitorSection(Section):
     """What is drawn and measured in the course of training, with the averaged weights; it changes nothing of it."""
 
-    every: int = Field(ge=1, description="images seen from one evaluation to the next")
+    every: int = Field(ge=1, description="images seen from one evaluation to the next; without it there are none")
     num: int = Field(256, ge=2, description="images drawn for the metrics")
     grid: int = Field(
         16, ge=0, description="of these, images in the grid (all, where they are fewer): always from the same noise"

@@ -23,7 +23,17 @@ def given(field: FieldDescription, value: Any) -> RunSpec:
     """The spec with one setting, as --set takes it; as a file holds it where the setting is in no section."""
     text = value if isinstance(value, str) else json.dumps(value)
     setting = parse_setting(f"{field.name}={text}") if "." in field.name else {field.name: value}
-    return validate_spec(merge(PLAIN.model_dump(mode="json"), setting))
+    return validate_spec(merge(holding(field).model_dump(mode="json", exclude_unset=True), setting))
+
+
+def holding(field: FieldDescription) -> RunSpec:
+    """The spec with defaults alone that has the setting: some belong to a kind of average or to a monitor."""
+    sections: dict[str, Any] = {}
+    if field.name.startswith("ema.") and not field.name.endswith(".kind"):
+        sections["ema"] = {"kind": field.description.partition(":")[0]}
+    if field.name.startswith("monitor."):
+        sections["monitor"] = {"every": 1}
+    return validate_spec({"data": {"dataset": "digits"}} | sections)
 
 
 def flat(value: Mapping[str, Any], prefix: str = "") -> Iterator[str]:
@@ -37,7 +47,10 @@ def flat(value: Mapping[str, Any], prefix: str = "") -> Iterator[str]:
 def test_every_setting_of_a_spec_is_described_once() -> None:
     names = [field.name for field in SETTINGS]
     assert len(names) == len(set(names))
-    assert set(flat(PLAIN.model_dump(mode="json"))) - {"content"} <= set(names)
+    specs = [holding(field) for field in SETTINGS]  # with every kind of average, and with a monitor
+    stored = {name for spec in specs for name in flat(spec.model_dump(mode="json"))}
+    assert stored - {"content", "monitor"} <= set(names)
+    assert {"ema.lengths", "ema.rampup_ratio", "ema.decay", "monitor.num"} <= stored
     assert all(field.description for field in SETTINGS)
     assert all(section.summary for section in describe_spec())
 
@@ -48,7 +61,7 @@ def test_every_setting_of_a_spec_is_described_once() -> None:
     ids=lambda field: field.name,
 )
 def test_the_default_is_what_a_spec_has(field: FieldDescription) -> None:
-    assert given(field, field.default) == PLAIN
+    assert given(field, field.default) == holding(field)
 
 
 BOUNDED = [(field, *bound) for field in SETTINGS for bound in re.findall(r"([<>]=?) ([\d.]+)", field.type)]
@@ -71,7 +84,21 @@ def test_the_bounds_are_there() -> None:
     assert types["monitor.features"] == "plugin or null"
     assert types["extensions"] == "list of plugin"
     assert types["training.init_from"] == "section or null"
+    assert types["ema.kind"] == "decay|half-life|power"
     assert len(BOUNDED) > 30
+
+
+def test_each_kind_of_average_has_its_own_settings() -> None:
+    (section,) = describe_spec("ema")
+    assert section.summary == "Moving averages of the weights, by their kind."
+    assert [(field.name, field.description.partition(":")[0]) for field in section.settings[1:]] == [
+        ("ema.decay", "decay"),
+        ("ema.warmup", "decay"),
+        ("ema.half_life_images", "half-life"),
+        ("ema.rampup_ratio", "half-life"),
+        ("ema.lengths", "power"),
+        ("ema.snapshot_every", "power"),
+    ]
 
 
 def test_a_choice_is_one_of_those_named() -> None:
