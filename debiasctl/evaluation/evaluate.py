@@ -68,6 +68,7 @@ def evaluate(
 ) -> list[EvaluationRecord]:
     """Measure a run's samples, one record a request, each stored in the run's folder under its content's key.
 
+    Samples are uint8, and so are the real images beside them: those of a data set that gives float32 are rounded first.
     Every process of a group calls this; the first one gets the records. `on_progress(what, done, all)` counts images.
 
     Raises:

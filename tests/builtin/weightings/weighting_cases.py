@@ -6,7 +6,7 @@ from typing import Any, get_args
 import torch
 
 from debiasctl import registry
-from debiasctl.api import Prediction, Space, WeightingContext
+from debiasctl.api import Prediction, Space, Weighting, WeightingContext
 from debiasctl.diffusion.process import DiffusionProcess, process_of
 from debiasctl.diffusion.weighting import bounded_snr
 
@@ -24,7 +24,7 @@ def without_options(kind: str) -> list[str]:
     ]
 
 
-class ThirdParty:
+class ThirdParty(Weighting):
     """What someone writes who knows nothing of prediction types: SNR^1/4 on v."""
 
     space = "v"
@@ -55,7 +55,7 @@ SCHEDULES = [*without_options("schedules"), "linear:zero_terminal_snr=true", "co
 
 def make(ref: str) -> Any:
     """A weighting as the registry gives it."""
-    return ThirdParty() if ref == "third-party" else registry.create("weightings", ref)
+    return ThirdParty(ThirdParty.Options()) if ref == "third-party" else registry.create("weightings", ref)
 
 
 @cache

@@ -1,0 +1,1 @@
+"""Plugins for debiasctl that import `debiasctl.api` alone."""
