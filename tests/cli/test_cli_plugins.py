@@ -260,9 +260,9 @@ def test_two_packages_that_claim_one_name(site: Path) -> None:
     write_distribution(site, name="usurper", version="9", entry_points=points, modules={})
     from importlib import invalidate_caches
 
-    from debiasctl import registry
+    from debiasctl.registry import entry_points
 
-    registry._records.cache_clear()
+    entry_points._records.cache_clear()
     invalidate_caches()
     try:
         message = error_of("train", "digits", *OPTIONS, "--weighting", "debiased", code=1)
@@ -273,7 +273,7 @@ def test_two_packages_that_claim_one_name(site: Path) -> None:
         assert succeed("--help").out.count("│ train ") == 1  # nobody takes over a command of ours
         succeed("train", "digits", *OPTIONS, "--steps", "1", "--weighting", "constant")
     finally:
-        registry._records.cache_clear()
+        entry_points._records.cache_clear()
 
 
 @pytest.mark.parametrize(
