@@ -19,6 +19,7 @@ import sys
 import traceback
 import zipfile
 from collections.abc import Iterator
+from itertools import pairwise
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -32,10 +33,37 @@ from tiny import BACKBONE, debiasctl
 
 DOCUMENTS = {str(page.relative_to(ROOT)): read(page) for page in PAGES}
 BLOCKS = {name: [one for one in document.blocks if one.language in RUNNABLE] for name, document in DOCUMENTS.items()}
-PROGRAMS = (
-    "cat cp cut du echo env false find grep gunzip gzip head ls mkdir mv rm sed seq sleep sort tail tar test touch tr "
-    "true unzip wc zip"
-).split()
+PROGRAMS = [
+    "cat",
+    "cp",
+    "cut",
+    "du",
+    "echo",
+    "env",
+    "false",
+    "find",
+    "grep",
+    "gunzip",
+    "gzip",
+    "head",
+    "ls",
+    "mkdir",
+    "mv",
+    "rm",
+    "sed",
+    "seq",
+    "sleep",
+    "sort",
+    "tail",
+    "tar",
+    "test",
+    "touch",
+    "tr",
+    "true",
+    "unzip",
+    "wc",
+    "zip",
+]
 _CALL = """#!{python} -IS
 import json, os, socket, sys
 with socket.create_connection(("127.0.0.1", int(os.environ["DOCS_PORT"]))) as server, server.makefile("rw") as file:
@@ -90,7 +118,7 @@ def _further(rest: str, arguments: list[str]) -> Iterator[str]:
 
 def _value(arguments: list[str], option: str) -> str | None:
     """An option's value, the last where it is given again."""
-    found = [after for word, after in zip(arguments, arguments[1:], strict=False) if word == option]
+    found = [after for word, after in pairwise(arguments) if word == option]
     found += [word.partition("=")[2] for word in arguments if word.startswith(f"{option}=")]
     return found[-1] if found else None
 
