@@ -33,10 +33,11 @@ from tiny import BACKBONE, debiasctl
 
 DOCUMENTS = {str(page.relative_to(ROOT)): read(page) for page in PAGES}
 BLOCKS = {name: [one for one in document.blocks if one.language in RUNNABLE] for name, document in DOCUMENTS.items()}
-PROGRAMS = (
+PROGRAMS = re.findall(
+    r"\w+",
     "cat cp cut du echo env false find grep gunzip gzip head ls mkdir mv rm sed seq sleep sort tail tar test touch tr "
-    "true unzip wc zip"
-).split()  # noqa: SIM905  # a list of them fills a page
+    "true unzip wc zip",
+)
 _CALL = """#!{python} -IS
 import json, os, socket, sys
 with socket.create_connection(("127.0.0.1", int(os.environ["DOCS_PORT"]))) as server, server.makefile("rw") as file:
