@@ -75,11 +75,6 @@ def printable(text: str) -> str:
     return text if text.isprintable() else repr(text)
 
 
-def format_bytes(count: float) -> str:
-    """A number of bytes in MB or GB (powers of ten)."""
-    return f"{count / 1e9:.2f} GB" if count >= 1e9 else f"{count / 1e6:.1f} MB"
-
-
 def _is_number(text: str) -> bool:
     try:
         float(text.split(" ")[0].replace(",", "") or "0")

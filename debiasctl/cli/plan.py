@@ -2,7 +2,8 @@
 
 from typing import TYPE_CHECKING
 
-from debiasctl.cli.output import format_bytes, note, print_json, print_pairs
+from debiasctl.cli.output import note, print_json, print_pairs
+from debiasctl.reporting.text import format_bytes
 
 if TYPE_CHECKING:
     from debiasctl.api import DatasetInfo

@@ -13,6 +13,7 @@ from typing import IO
 from debiasctl import paths
 from debiasctl.errors import ArchiveError, RunBusyError, RunError, UsageError
 from debiasctl.files import atomic_file, sha256_file
+from debiasctl.reporting.text import format_bytes
 from debiasctl.runs.status import parse_status
 from debiasctl.runs.store import Run, claim_folder, validate_run_name
 
@@ -172,7 +173,7 @@ def _checked_members(stream: IO[bytes], archive: Path) -> tuple[str, dict[str, t
         if required not in files:
             raise ArchiveError(f"{refuse}holds no {required}, so it is not a run's")
         if files[required].size > _JSON_LIMIT:
-            raise ArchiveError(f"{refuse}holds a {required} of {_size(files[required].size)}, which no run has")
+            raise ArchiveError(f"{refuse}holds a {required} of {format_bytes(files[required].size)}, which no run has")
     return tops.pop(), files
 
 
@@ -208,8 +209,8 @@ def _refuse_without_space(archive: Path, members: dict[str, tarfile.TarInfo], fo
     needed, free = sum(member.size for member in members.values()), shutil.disk_usage(folder).free
     if needed > free:
         raise ArchiveError(
-            f"{archive} needs {_size(needed)}, and {folder.parent} has {_size(free)} left. Free some space "
-            "(debiasctl runs rm NAME removes a run)"
+            f"{archive} needs {format_bytes(needed)}, and {folder.parent} has {format_bytes(free)} left. Free some "
+            "space (debiasctl runs rm NAME removes a run)"
         )
 
 
@@ -238,7 +239,3 @@ def _check_run(run: Run, archive: Path) -> None:
         raise ArchiveError(f"{archive} is not imported: {error}") from error
     if status.state == "training":
         run.write_status(replace(status, state="interrupted"))
-
-
-def _size(count: int) -> str:
-    return f"{count / 2**30:.1f} GiB" if count >= 2**29 else f"{count / 2**20:.1f} MiB"

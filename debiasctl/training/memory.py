@@ -6,6 +6,7 @@ import torch
 
 from debiasctl.api import DatasetInfo
 from debiasctl.compute.memory import available_memory
+from debiasctl.reporting.text import format_bytes
 from debiasctl.specs.sections import RunSpec
 from debiasctl.training.estimate import Estimate, estimate
 
@@ -48,7 +49,7 @@ def memory_advice(
     share = spec.training.batch_size // num_processes
     failed = _at_a_time(spec, num_processes)
     per_image = max(per_image, (available - fixed) / failed)
-    there_is = f"of the {_size(available)} there is"
+    there_is = f"of the {format_bytes(available)} there is"
     fitting = [
         number
         for number in range(1, failed)
@@ -56,13 +57,14 @@ def memory_advice(
     ]
     if not fitting:
         return (
-            f"Even one image at a time takes about {_size(fixed + per_image)} {there_is}, {_size(fixed)} of it the "
-            "weights and what comes with each of them. Choose a smaller `model.backbone`"
+            f"Even one image at a time takes about {format_bytes(fixed + per_image)} {there_is}, "
+            f"{format_bytes(fixed)} of it the weights and what comes with each of them. "
+            "Choose a smaller `model.backbone`"
         )
     number = fitting[-1]
     return (
         f"Try `compute.accumulation={share // number}`: {number} image{'s' if number > 1 else ''} at a time, about "
-        f"{_size(fixed + number * per_image)} {there_is}, the same optimisation. A batch that small is another: "
+        f"{format_bytes(fixed + number * per_image)} {there_is}, the same optimisation. A batch that small is another: "
         f"`training.batch_size={number * num_processes}`"
     )
 
@@ -70,7 +72,3 @@ def memory_advice(
 def _at_a_time(spec: RunSpec, num_processes: int) -> int:
     """Images of one forward pass."""
     return max(1, spec.training.batch_size // num_processes // spec.compute.accumulation)
-
-
-def _size(count: float) -> str:
-    return f"{count / 1e9:.1f} GB" if count >= 1e9 else f"{count / 1e6:.0f} MB"

@@ -10,7 +10,7 @@ from debiasctl import registry
 from debiasctl.cli import progress
 from debiasctl.cli.completion import complete_kind, complete_plugin, complete_run
 from debiasctl.cli.locations import data_location
-from debiasctl.cli.output import format_bytes, note, print_json, print_pairs, print_table
+from debiasctl.cli.output import note, print_json, print_pairs, print_table
 from debiasctl.errors import UsageError
 from debiasctl.runs.status import new_status
 from debiasctl.runs.store import create_run
@@ -85,11 +85,6 @@ def test_tables_are_whole_where_there_is_no_terminal(capsys: pytest.CaptureFixtu
     assert len(first.rstrip()) == len(second.rstrip())
     print_pairs({"path": "/" + "y" * 100})
     assert "/" + "y" * 100 in capsys.readouterr().out
-
-
-@pytest.mark.parametrize("count, text", [(0, "0.0 MB"), (999_900_000, "999.9 MB"), (1.5e9, "1.50 GB")])
-def test_bytes(count: float, text: str) -> None:
-    assert format_bytes(count) == text
 
 
 @pytest.mark.parametrize("seconds, text", [(0, "0:00"), (59.6, "1:00"), (61, "1:01"), (3600 * 27 + 61, "27:01:01")])

@@ -383,7 +383,7 @@ def test_archive_larger_than_the_free_space_is_refused(
     archive = export_run(run, tmp_path / "a.tar")
     usage = namedtuple("usage", "total used free")
     monkeypatch.setattr("debiasctl.runs.archive.shutil.disk_usage", lambda path: usage(10**6, 10**6, 1000))
-    with pytest.raises(ArchiveError, match=r"needs 0\.0 MiB, and .* has 0\.0 MiB left"):
+    with pytest.raises(ArchiveError, match=r"needs 0\.0 MB, and .* has 0\.0 MB left"):
         import_run(archive, name="b")
     assert store_entries() == ["a"]
 
