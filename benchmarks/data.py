@@ -52,7 +52,7 @@ def open_split(path: Path, cache: Path, size: int) -> DecodingSplit:
 
 def decoding_rate(split: DecodingSplit, num_threads: int, num: int) -> float:
     """Images per second, in batches of 128."""
-    with patch.object(decoded_images, "num_threads", lambda: num_threads):
+    with patch.object(decoded_images, "num_cores", lambda at_most: num_threads):
         order = torch.randperm(len(split), generator=torch.Generator().manual_seed(0)).repeat(-(-num // len(split)))
         begun = time.perf_counter()
         for indices in order[:num].split(128):

@@ -21,6 +21,7 @@ from debiasctl.api.files import (
     write_json,
     writing,
 )
+from debiasctl.api.machine import num_cores
 from debiasctl.api.nested import NestedPlugin, NestedTimesteps, NestedWeighting
 from debiasctl.api.options import PluginOptions, Prediction, Space
 from debiasctl.api.plugin import Plugin
@@ -72,6 +73,7 @@ __all__ = [
     "content_key",
     "hash_contents",
     "hash_splits",
+    "num_cores",
     "sha256_file",
     "spread_indices",
     "write_bytes",

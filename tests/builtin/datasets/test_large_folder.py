@@ -99,7 +99,7 @@ def test_memory_grows_by_little_more_than_names(
 ) -> None:
     if not held:
         monkeypatch.setattr(decoded_images, "MAX_DECODED_BYTES", 0)
-    monkeypatch.setattr(decoded_images, "num_threads", lambda: 2)
+    monkeypatch.setattr(decoded_images, "num_cores", lambda at_most: 2)
     caches = (tmp_path / str(number) for number in range(3))
     peak, kept = growth(lambda size: load(made / f"{size}{name}", next(caches)))
     assert peak < BYTES_PER_IMAGE

@@ -4,7 +4,6 @@ import hashlib
 import json
 import logging
 import lzma
-import os
 import shutil
 import struct
 import zipfile
@@ -22,7 +21,7 @@ import torch
 from filelock import FileLock
 from torch import Tensor
 
-from debiasctl.api import DataError, atomic_folder, writing
+from debiasctl.api import DataError, atomic_folder, num_cores, writing
 from debiasctl.builtin.datasets._support.image_decoding import UnreadableImageError, decode
 from debiasctl.builtin.datasets._support.image_files import ImageFile, ImageSource
 from debiasctl.builtin.datasets._support.image_layout import Layout
@@ -31,6 +30,7 @@ from debiasctl.builtin.datasets._support.image_table import without
 logger = logging.getLogger(__name__)
 
 MAX_DECODED_BYTES = 4 * 2**30  # what is larger is decoded whenever it is read
+_THREADS = 16  # that decode, at most
 _CHUNK = 256  # images decoded and not yet written
 _BATCH = 16  # images that a thread takes at once: handing over one small image costs as much as decoding it
 _LABELS = 10_000  # written at once
@@ -181,7 +181,7 @@ def each_file(
     def attempt_all(batch: Sequence[ImageFile]) -> list[Result | Unreadable]:
         return [attempt(file) for file in batch]
 
-    workers = num_threads()
+    workers = num_cores(at_most=_THREADS)
     with ThreadPoolExecutor(max_workers=workers) as pool:
         for start in range(0, len(files), _CHUNK):
             chunk = files[start : start + _CHUNK]
@@ -189,13 +189,6 @@ def each_file(
             batches = [chunk[first : first + size] for first in range(0, len(chunk), size)]
             for results in pool.map(attempt_all, batches):
                 yield from results
-
-
-def num_threads() -> int:
-    """How many threads decode: the cores that this process may use, up to 16."""
-    if hasattr(os, "sched_getaffinity"):
-        return min(16, len(os.sched_getaffinity(0)))
-    return min(16, os.cpu_count() or 1)
 
 
 def check_readable(source: ImageSource, unreadable: Sequence[Unreadable], num_files: int) -> None:

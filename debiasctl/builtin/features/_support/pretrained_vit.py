@@ -13,11 +13,11 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from debiasctl.api import PreparedFeatures
-from debiasctl.builtin.features._support.preprocessing import num_threads
+from debiasctl.api import PreparedFeatures, num_cores
 
 SIZE = 224
 _CHUNK = 32
+_THREADS = 16  # that resize, at most
 
 
 class PreparedVit(PreparedFeatures):
@@ -52,7 +52,7 @@ class PreparedVit(PreparedFeatures):
         with (
             torch.no_grad(),
             torch.backends.cudnn.flags(enabled=True, deterministic=True, allow_tf32=False),
-            ThreadPoolExecutor(num_threads()) as pool,
+            ThreadPoolExecutor(num_cores(at_most=_THREADS)) as pool,
         ):
             for chunk in torch.split(images.cpu(), _CHUNK):
                 rgb = np.ascontiguousarray(chunk.expand(-1, 3, -1, -1).permute(0, 2, 3, 1).numpy())
