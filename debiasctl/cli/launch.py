@@ -9,6 +9,7 @@ from collections.abc import Iterator, Sequence
 from types import FrameType
 from typing import TYPE_CHECKING, NoReturn
 
+from debiasctl.compute.signals import handling
 from debiasctl.errors import UsageError
 
 if TYPE_CHECKING:
@@ -89,16 +90,8 @@ def sigterm_reported() -> Iterator[None]:
         print("error: stopped by SIGTERM before training began; nothing was written", file=sys.stderr, flush=True)
         os._exit(128 + number)  # at once: an exception could end as the fault of the plugin that is being imported
 
-    before = signal.signal(signal.SIGTERM, stop)
-    try:
+    with handling(("SIGTERM",), stop):
         yield
-    finally:
-        signal.signal(signal.SIGTERM, before)
-
-
-def _cores() -> int:
-    """The number of cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def launch_all(processes: int, *, device: str) -> NoReturn:
@@ -116,7 +109,9 @@ def launch(arguments: Sequence[str], *, processes: int, advice: str = _RESUME) -
     from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
     from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 
-    os.environ.setdefault("OMP_NUM_THREADS", str(max(1, _cores() // processes)))
+    from debiasctl.api import num_cores
+
+    os.environ.setdefault("OMP_NUM_THREADS", str(max(1, num_cores() // processes)))
     os.environ.setdefault("TORCH_ELASTIC_SHUTDOWN_TIMEOUT", _PATIENCE_SECONDS)
     config = LaunchConfig(
         min_nodes=1,

@@ -1,15 +1,26 @@
-"""Signals that ask a training to stop: collected, so that the step in progress can end."""
+"""Signals that ask a process to stop, and what becomes of them while a block lasts."""
 
 import math
 import signal
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from types import FrameType, TracebackType
 from typing import Any, NoReturn, Self
 
 _SAME_SIGNAL_SECONDS = 1.0
+Handler = Callable[[int, FrameType | None], object]
+
+
+@contextmanager
+def handling(names: tuple[str, ...], handle: Handler) -> Iterator[None]:
+    """Give these signals to `handle` while the block lasts; one that is ignored stays so, and so do all in a thread."""
+    before = _take(names, handle)
+    try:
+        yield
+    finally:
+        _put_back(before)
 
 
 class StopSignals:
@@ -21,24 +32,18 @@ class StopSignals:
 
     def __init__(self) -> None:
         self.received: list[signal.Signals] = []
-        self._before: dict[signal.Signals, Any] = {}
+        self._before: Mapping[signal.Signals, Any] = {}
         self._first = math.inf
 
     def __enter__(self) -> Self:
         if not self._before:
-            known = [getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)]
-            handlers = {number: signal.getsignal(number) for number in known}
-            # nohup ignores SIGHUP
-            self._before = {number: handler for number, handler in handlers.items() if handler is not signal.SIG_IGN}
-            for number in self._before:
-                signal.signal(number, self._handle)
+            self._before = _take(("SIGINT", "SIGTERM", "SIGHUP"), self._handle)
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        for number, handler in self._before.items():
-            signal.signal(number, handler)
+        _put_back(self._before)
         self._before = {}
 
     def _handle(self, number: int, _frame: FrameType | None) -> None:
@@ -56,21 +61,30 @@ def stoppable() -> Iterator[None]:
 
     A terminal and a launcher may each pass one Ctrl-C on, and what was drawn is to be written in peace.
     """
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
-    before = {number: handler for number, handler in before.items() if handler is not signal.SIG_IGN}
 
     def handle(number: int, _frame: FrameType | None) -> NoReturn:
-        for known in before:
-            signal.signal(known, signal.SIG_IGN)
+        for known in (signal.SIGINT, signal.SIGTERM):
+            if signal.getsignal(known) is handle:
+                signal.signal(known, signal.SIG_IGN)
         raise KeyboardInterrupt(number)
 
+    with handling(("SIGINT", "SIGTERM"), handle):
+        yield
+
+
+def _take(names: tuple[str, ...], handle: Handler) -> dict[signal.Signals, Any]:
+    """Give those of the signals that this system knows and nobody ignores to `handle`; returns what they had before."""
+    if threading.current_thread() is not threading.main_thread():
+        return {}  # Python hands signals to the main thread alone
+    known = [getattr(signal, name) for name in names if hasattr(signal, name)]
+    # nohup ignores SIGHUP; a handler that is not Python's, None here, could not be put back
+    before = {number: signal.getsignal(number) for number in known}
+    before = {number: found for number, found in before.items() if found not in (signal.SIG_IGN, None)}
     for number in before:
         signal.signal(number, handle)
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
+    return before
+
+
+def _put_back(before: Mapping[signal.Signals, Any]) -> None:
+    for number, handler in before.items():
+        signal.signal(number, handler)
