@@ -4,8 +4,9 @@ from collections.abc import Mapping
 from typing import Any
 
 from safetensors.torch import load_file
-from torch import Tensor, distributed, nn
+from torch import Tensor, nn
 
+from debiasctl.compute import processes
 from debiasctl.errors import DebiasctlError, UsageError
 from debiasctl.models.checkpoint_files import WEIGHT_FILES, verify
 from debiasctl.models.ema_snapshots import verify_file
@@ -41,17 +42,14 @@ def initial_weights(
 
 def _store_once(run: Run, length: float, *, step: int | None) -> StoredAverage:
     """`store_average` in the first process; the others wait, take up what it says, and write nothing."""
-    if not (distributed.is_available() and distributed.is_initialized()):
-        return store_average(run, length, step=step)
-    is_first = distributed.get_rank() == 0
-    told: list[StoredAverage | DebiasctlError | None] = [None]
+    outcome: StoredAverage | DebiasctlError | None = None
+    is_first = processes.rank() == 0
     if is_first:
         try:
-            told = [store_average(run, length, step=step)]
+            outcome = store_average(run, length, step=step)
         except DebiasctlError as error:
-            told = [error]
-    distributed.broadcast_object_list(told)
-    (outcome,) = told
+            outcome = error
+    outcome = processes.agreed(outcome)
     if isinstance(outcome, DebiasctlError):
         raise outcome
     assert outcome is not None, "the first process says something"

@@ -5,14 +5,13 @@ import json
 import logging
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from pathlib import Path
 
 import torch
 from accelerate import Accelerator
-from accelerate.utils import broadcast_object_list
 from torch import nn
 
 from debiasctl.api import DataLocation, LoadedDataset
+from debiasctl.compute import processes
 from debiasctl.compute.device import choose_device, make_accelerator, resolve_compute
 from debiasctl.compute.signals import StopSignals
 from debiasctl.data.load import load_data
@@ -76,9 +75,9 @@ def start(
         seed=spec.training.seed,
     )
     with StopSignals() as signals:  # none ends the process silently once there is a run to go on with
-        made = [str(create_run(name, spec, status=status).path) if accelerator.is_main_process else ""]
-        broadcast_object_list(made)
-        run = Run(Path(made[0]))
+        made = create_run(name, spec, status=status) if accelerator.is_main_process else None
+        run = processes.agreed(made)
+        assert run is not None, "the first process has made it"
         with _only_trainer(run, accelerator):
             _fit(run, training, data, conduct, observer=observer, signals=signals)
     return run
