@@ -7,12 +7,10 @@ from pathlib import Path
 from debiasctl import registry
 from debiasctl.api import DatasetInfo, MetricNames
 from debiasctl.errors import UsageError
-from debiasctl.evaluation.metrics.catalogue import CHANNELS, check_any, default_features, metric_names
+from debiasctl.evaluation.metrics.catalogue import CHANNELS, DEFAULT_FEATURES, check_any, default_features, metric_names
 from debiasctl.evaluation.reference import clean_fid
 from debiasctl.files import check_file
 from debiasctl.registry.messages import did_you_mean
-
-_DEFAULT_FEATURES = ("local", "pixels", "inception")
 
 
 @dataclass(frozen=True)
@@ -39,7 +37,7 @@ def check_choices(choices: Choices, info: DatasetInfo | None) -> None:
     """
     if choices.reference is not None:
         check_reference(choices.reference)
-    features: Sequence[str] = _DEFAULT_FEATURES
+    features: Sequence[str] = DEFAULT_FEATURES
     if choices.features is not None:
         features = [registry.find("features", registry.as_ref(choices.features).name).name]
     elif choices.reference is not None and clean_fid.is_named(choices.reference):

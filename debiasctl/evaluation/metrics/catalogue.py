@@ -16,6 +16,7 @@ ZERO: Final = "closer to 0"
 CHANNELS = {1: {"grey": "grey value"}, 3: {"r": "red", "g": "green", "b": "blue"}}
 NEIGHBOURS = ("precision", "recall", "density", "coverage")
 NEAREST = ("nearest_train_gap", "memorised_share")
+DEFAULT_FEATURES = ("local", "pixels", "inception")  # for data with classes, data without, statistics alone
 _RGB = ("mean_shift_squared", "colour_fd")
 
 
@@ -28,10 +29,11 @@ class Metric:
 
 
 def default_features(info: DatasetInfo | None) -> str:
-    """The feature extractor that fits a data set: `local` with classes, `pixels` without; `inception` where none is."""
+    """The features of DEFAULT_FEATURES that fit a data set, or None where only statistics are known."""
+    with_classes, without, of_statistics = DEFAULT_FEATURES
     if info is None:
-        return "inception"
-    return "local" if len(info.classes) > 1 else "pixels"
+        return of_statistics
+    return with_classes if len(info.classes) > 1 else without
 
 
 def metric_names(features: str) -> MetricNames:

@@ -221,3 +221,10 @@ def test_clip_is_torchs_multihead_attention(digits, photos, tmp_path, monkeypatc
 
 def test_clips_address_holds_its_checksum():
     assert f"/{clip.WEIGHTS.sha256}/" in clip.WEIGHTS.url
+
+
+@pytest.mark.parametrize("features", [Clip, DinoV2])
+def test_images_of_four_channels(features, digits, tmp_path):
+    data = dataclasses.replace(digits, info=dataclasses.replace(digits.info, channels=4))
+    with pytest.raises(EvaluationError, match="sees grey or RGB images; these have 4 channels"):
+        features(features.Options()).prepare(data, cache_dir=tmp_path, device=torch.device("cpu"))
