@@ -22,7 +22,7 @@ from data import GENERATED, generate
 from torch import Tensor, nn
 
 from debiasctl.api import DataLocation, Split
-from debiasctl.builtin.features.inception import PreparedInception
+from debiasctl.builtin.features._support.inception_network import PreparedInception
 from debiasctl.evaluation import extraction
 from debiasctl.evaluation.extraction import FEATURES
 from debiasctl.registry.entry_points import create
@@ -120,7 +120,7 @@ def main() -> None:
         data = create("datasets", PluginRef("image-files", {"path": str(folder)})).load(DataLocation(None, Path()))
         path = Path(temporary) / "network.pt"
         torch.jit.script(Network().eval()).save(str(path))
-        features = PreparedInception(path, resize="clean", device=device)
+        features = PreparedInception(path, sha256="of none", resize="clean", device=device)
         ways = contenders(folder, data.train, features, device)
         for way in ways.values():
             way()

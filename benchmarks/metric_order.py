@@ -112,8 +112,8 @@ def measured(name: str, *, num: int, cache_dir: Path) -> dict[str, dict[str, lis
     plugin = registry.create("features", FEATURES[name])
     features = plugin.prepare(data, cache_dir=cache_dir, device=torch.device("cpu"))
     assert isinstance(data.heldout, ArraySplit)
-    feature_name = FEATURES[name].partition(":")[0]
-    run = partial(measure, data=data, features=features, feature_name=feature_name, metrics=None, cache_dir=cache_dir)
+    names = plugin.metric_names(FEATURES[name].partition(":")[0])
+    run = partial(measure, data=data, features=features, names=names, metrics=None, cache_dir=cache_dir)
 
     def values(corruption: Corruption, strength: float) -> Mapping[str, Any]:
         return run(ArraySplit(corruption(data.heldout, num, strength))).metrics

@@ -53,6 +53,7 @@ HEAVY = {
     "scipy",
     "safetensors",
     "PIL",
+    "cleanfid",
 }
 
 

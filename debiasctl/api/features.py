@@ -2,8 +2,9 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
 
 from debiasctl.api.datasets import LoadedDataset
 from debiasctl.api.plugin import Plugin
@@ -14,6 +15,26 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 Part = Literal["features", "logits", "spatial"]
+
+
+@dataclass(frozen=True)
+class MetricNames:
+    """What the metrics in an extractor's features are called; `features` is the extractor's own name.
+
+    They are the Fréchet distance, the kernel distance, the score by class probabilities, and the Fréchet distance of
+    spatial features.
+    """
+
+    features: str
+    frechet: str
+    kernel: str
+    score: str
+    spatial: str
+
+    @classmethod
+    def of(cls, features: str) -> Self:
+        """The names that follow from the extractor's own, as those of most do."""
+        return cls(features, f"fd_{features}", f"kd_{features}", f"is_{features}", f"sfd_{features}")
 
 
 class PreparedFeatures(ABC):
@@ -55,7 +76,7 @@ class PreparedFeatures(ABC):
 
     @property
     def verified(self) -> bool:
-        """Whether its weights are seen to be the published ones, so that figures may bear their field's name."""
+        """Whether its weights are seen to be the published ones, without which metrics bear no names of the field's."""
         return False
 
 
@@ -64,6 +85,14 @@ class Features(Plugin):
 
     weights_files: ClassVar[Sequence[WeightsFile]] = ()  # that it loads; `debiasctl doctor` looks at them
 
+    @classmethod
+    def metric_names(cls, name: str) -> MetricNames:
+        """What the metrics in its features are called, where it is registered under `name`.
+
+        Names of a field's own, such as "fid", need an extractor whose weights are `verified`.
+        """
+        return MetricNames.of(name)
+
     @abstractmethod
     def prepare(self, data: LoadedDataset, *, cache_dir: Path, device: "torch.device") -> PreparedFeatures:
         """Ready the extractor, from the cache where it is there. The images of `data` are uint8.
@@ -71,6 +100,11 @@ class Features(Plugin):
         Raises:
             EvaluationError: if it cannot be had.
         """
+
+    @property
+    def published_statistics(self) -> frozenset[str]:
+        """Whose published statistics are of these very features: "clean-fid:clean" or "clean-fid:legacy_tensorflow"."""
+        return frozenset()
 
     @property
     def labelled(self) -> bool:

@@ -50,7 +50,8 @@ def evaluate(
         option(
             "--reference",
             help="What to measure against (default: the run's training images): a data set; a folder, .zip or .npz of "
-            "images; or an .npz of statistics (mu, sigma), as ADM's and EDM's.",
+            "images; an .npz of statistics (mu, sigma), as ADM's and EDM's; or clean-fid's published ones, "
+            "clean-fid:name=cifar10,resolution=32,split=train.",
             autocompletion=complete_plugin("datasets"),
         ),
     ] = None,

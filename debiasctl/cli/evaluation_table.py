@@ -50,17 +50,16 @@ def print_records(records: "Sequence[EvaluationRecord]") -> None:
 
 def _missing(record: "EvaluationRecord") -> list[str]:
     """Why some metrics have no interval, and others were not measured: one sentence for each reason."""
-    from debiasctl.evaluation.metrics.catalogue import extra_names
+    from debiasctl.evaluation.metrics.catalogue import not_given
 
     reasons: dict[str, list[str]] = {}
     for name, figure in record.metrics.items():
         if figure.interval_reason is not None:
             reasons.setdefault(f"no interval, {figure.interval_reason}", []).append(name)
-    never = [] if record.measured.features == "inception" else extra_names(record.measured.features)
+    no_news = not_given(record.measured.features).values()  # few extractors have these parts
     for name, reason in record.unavailable.items():
-        if name in never:  # what few extractors have is no news
-            continue
-        reasons.setdefault(f"not measured, {reason}", []).append(name)
+        if reason not in no_news:
+            reasons.setdefault(f"not measured, {reason}", []).append(name)
     return [f"{', '.join(names)}: {reason}" for reason, names in reasons.items()]
 
 

@@ -5,13 +5,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from debiasctl import registry
-from debiasctl.api import DatasetInfo
+from debiasctl.api import DatasetInfo, MetricNames
 from debiasctl.errors import UsageError
-from debiasctl.evaluation.metrics.catalogue import CHANNELS, check_names, default_features
+from debiasctl.evaluation.metrics.catalogue import CHANNELS, DEFAULT_FEATURES, check_any, default_features, metric_names
+from debiasctl.evaluation.reference import clean_fid
 from debiasctl.files import check_file
 from debiasctl.registry.messages import did_you_mean
-
-_DEFAULT_FEATURES = ("local", "pixels", "inception")
 
 
 @dataclass(frozen=True)
@@ -38,12 +37,16 @@ def check_choices(choices: Choices, info: DatasetInfo | None) -> None:
     """
     if choices.reference is not None:
         check_reference(choices.reference)
-    names: Sequence[str] = _DEFAULT_FEATURES
+    features: Sequence[str] = DEFAULT_FEATURES
     if choices.features is not None:
-        names = [registry.find("features", registry.as_ref(choices.features).name).name]
+        features = [registry.find("features", registry.as_ref(choices.features).name).name]
+    elif choices.reference is not None and clean_fid.is_named(choices.reference):
+        features = [registry.as_ref(clean_fid.parse_statistics(choices.reference).features).name]
     elif info is not None and choices.reference is None:
-        names = [default_features(info)]
-    check_names(choices.metrics, channels=list(CHANNELS) if info is None else [info.channels], feature_names=names)
+        features = [default_features(info)]
+    if choices.metrics is not None:
+        spaces: list[MetricNames] = [metric_names(name) for name in features]
+        check_any(choices.metrics, channels=list(CHANNELS) if info is None else [info.channels], spaces=spaces)
     if choices.export is not None:
         check_file(choices.export, argument="export_reference", endings=(".npz",))
 
@@ -61,15 +64,18 @@ def check_images(path: Path, choices: Choices) -> None:
 
 
 def check_reference(text: str) -> None:
-    """Refuse what is neither a data set nor a path.
+    """Refuse what is neither a data set, nor published statistics, nor a path.
 
     Raises:
-        UsageError: so it is.
+        UsageError: if it is none of these.
     """
     known = [record.name for record in registry.records("datasets")]
     name = text.partition(":")[0]
-    if name not in known and not Path(text).expanduser().exists():
+    if clean_fid.is_named(text):
+        clean_fid.parse_statistics(text)
+    elif name not in known and not Path(text).expanduser().exists():
         raise UsageError(
             f"`reference` '{text}' is neither a data set nor a path that exists.{did_you_mean(name, known)} Known data "
-            f"sets: {', '.join(known)}; or give a folder, .zip or .npz of images, or an .npz of statistics (mu, sigma)"
+            f"sets: {', '.join(known)}; or give a folder, .zip or .npz of images, an .npz of statistics (mu, sigma), "
+            "or clean-fid:name=cifar10,resolution=32,split=train"
         )

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-from debiasctl.api import DatasetInfo, LoadedDataset, PreparedFeatures, Split
+from debiasctl.api import DatasetInfo, LoadedDataset, MetricNames, PreparedFeatures, Split
 from debiasctl.errors import EvaluationError
 from debiasctl.evaluation.extraction import BATCH_SIZE, EXTRAS, FEATURES, PIXELS, Shape
 from debiasctl.evaluation.metrics.catalogue import (
@@ -13,8 +13,6 @@ from debiasctl.evaluation.metrics.catalogue import (
     available_metrics,
     check_metrics,
     default_features,
-    distance_names,
-    extra_names,
     pixel_names,
 )
 from debiasctl.evaluation.metrics.figures import Outcome, Real, figures, real_images, refusals
@@ -31,7 +29,7 @@ from debiasctl.evaluation.uncertainty.intervals import (
     share_interval,
 )
 
-__all__ = ["Measurement", "available_metrics", "check_metrics", "default_features", "distance_names", "measure"]
+__all__ = ["Measurement", "available_metrics", "check_metrics", "default_features", "measure"]
 
 OnProgress = Callable[[str, float, int], None]
 
@@ -46,7 +44,7 @@ class Seen:
 
 @dataclass(frozen=True)
 class Measurement:
-    """The metrics in `names` (see `check_metrics`) against a data set, in features of that name.
+    """The `metrics` (see `check_metrics`) against a data set, in features whose metrics are called `names`.
 
     Images are first seen, by one process or by all of a group that share the work (`shared`), and then measured.
     `on_progress(what, done, all)` counts images that are read.
@@ -54,8 +52,8 @@ class Measurement:
 
     data: LoadedDataset
     features: PreparedFeatures
-    feature_name: str
-    names: Sequence[str]
+    names: MetricNames
+    metrics: Sequence[str]
     cache_dir: Path
     batch_size: int = BATCH_SIZE
     max_reference: int = MAX_IMAGES
@@ -66,12 +64,14 @@ class Measurement:
         """Read the images, and the real ones where they are not known yet; None where another process gets the rows.
 
         Raises:
-            EvaluationError: features called Inception's that are not; images that are not of the data set's channels,
-            or of its size where the extractor does not take any; and see `observe`.
+            EvaluationError: if metrics bear names of the field's and the features are not verified, if the images do
+            not fit the data set (see `check_fit`); and as `observe` does.
         """
-        if self.feature_name == "inception" and not self.features.verified:
+        names = self.names
+        if names != MetricNames.of(names.features) and not self.features.verified:
             raise EvaluationError(
-                "features named 'inception' are not from verified weights, so their figures are no FID"
+                f"features '{names.features}' are not from verified weights, so their figures are no "
+                f"{names.frechet.upper()}"
             )
         parts = self._parts()
         observed = observe(
@@ -83,7 +83,7 @@ class Measurement:
                 check_fit,
                 info=self.data.info,
                 any_size=self.features.any_size,
-                feature_name=self.feature_name,
+                feature_name=self.names.features,
             ),
             shared=self.shared,
             on_progress=self._showing("measuring"),
@@ -97,13 +97,13 @@ class Measurement:
         Raises:
             EvaluationError: a metric asked for that these images, features or reference do not have.
         """
-        observed, name = seen.observed, self.feature_name
-        real = real_images(self.real(), seen.real, self.names, feature_name=name)
-        refused = refusals(observed, real, self.names, feature_name=name)
+        observed, names = seen.observed, self.names
+        real = real_images(self.real(), seen.real, self.metrics, names)
+        refused = refusals(observed, real, self.metrics, names)
         _check_refused(asked_for, refused)
-        outcomes = figures(observed, real, [one for one in self.names if one not in refused], feature_name=name)
-        floors, matched, floor_num = _floors(observed, outcomes, real, feature_name=name)
-        described = available_metrics(self.data.info, name)
+        outcomes = figures(observed, real, [one for one in self.metrics if one not in refused], names)
+        floors, matched, floor_num = _floors(observed, outcomes, real, names)
+        described = available_metrics(self.data.info, names)
         measured = {
             name: _figure(
                 outcome,
@@ -118,7 +118,7 @@ class Measurement:
             metrics=measured,
             unavailable=refused,
             reference=self._described(real),
-            notes=notes(observed, real, measured, feature_name=name, floor_num=floor_num),
+            notes=notes(observed, real, measured, names, floor_num=floor_num),
         )
 
     def real(self) -> RealImages:
@@ -137,9 +137,9 @@ class Measurement:
 
     def _parts(self) -> list[str]:
         """What has to be found of each image."""
-        wanted = dict(zip(EXTRAS, extra_names(self.feature_name), strict=True))
-        extras = [part for part, name in wanted.items() if name in self.names and part in self.features.offers]
-        pixels = _any_of(pixel_names(self.data.info.channels), self.names)
+        wanted = dict(zip(EXTRAS, (self.names.score, self.names.spatial), strict=True))
+        extras = [part for part, name in wanted.items() if name in self.metrics and part in self.features.offers]
+        pixels = _any_of(pixel_names(self.data.info.channels), self.metrics)
         return [FEATURES, *extras, *([PIXELS] if pixels else [])]
 
     def _described(self, real: Real) -> Against:
@@ -148,7 +148,7 @@ class Measurement:
             num=None if real.reference.features is None else len(real.reference.features),
             floor_split="heldout",
             dataset_hash=self.data.content_hash,
-            feature_name=self.feature_name,
+            feature_name=self.names.features,
             features=self.features.identity,
             feature_dimension=self.features.dimension,
             feature_details=dict(self.features.details),
@@ -160,7 +160,7 @@ def measure(
     data: LoadedDataset,
     features: PreparedFeatures,
     *,
-    feature_name: str,
+    names: MetricNames,
     metrics: Sequence[str] | None,
     cache_dir: Path,
     batch_size: int = BATCH_SIZE,
@@ -179,9 +179,9 @@ def measure(
     Raises:
         UsageError: see `check_metrics`; EvaluationError: see `Measurement`.
     """
-    names = check_metrics(metrics, data.info, feature_name=feature_name)
+    wanted = check_metrics(metrics, data.info, names)
     measurement = Measurement(
-        data, features, feature_name, names, cache_dir, batch_size=batch_size, max_reference=max_reference
+        data, features, names, wanted, cache_dir, batch_size=batch_size, max_reference=max_reference
     )
     seen = measurement.see(images)
     assert seen is not None, "one process gets the rows"
@@ -189,17 +189,17 @@ def measure(
 
 
 def _floors(
-    observed: Observed, outcomes: Mapping[str, Outcome], real: Real, *, feature_name: str
+    observed: Observed, outcomes: Mapping[str, Outcome], real: Real, names: MetricNames
 ) -> tuple[dict[str, float], dict[str, float], int]:
     """The figures of real held-out images, of as many of the images as are held out, and that number."""
     if real.heldout is None or len(real.heldout) < 2:
         return {}, {}, 0
     fresh = real.heldout.some(len(observed))
-    values = _values(figures(fresh, real, outcomes, feature_name=feature_name))
+    values = _values(figures(fresh, real, outcomes, names))
     if len(fresh) == len(observed):
         return values, _values(outcomes), len(fresh)
     first = observed.take(observed.division.subset(len(fresh)))
-    return values, _values(figures(first, real, outcomes, feature_name=feature_name)), len(fresh)
+    return values, _values(figures(first, real, outcomes, names)), len(fresh)
 
 
 def _values(outcomes: Mapping[str, Outcome]) -> dict[str, float]:

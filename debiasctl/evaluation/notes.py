@@ -2,7 +2,7 @@
 
 from collections.abc import Collection, Mapping, Sequence
 
-from debiasctl.evaluation.metrics.catalogue import distance_names, extra_names
+from debiasctl.api import MetricNames
 from debiasctl.evaluation.metrics.figures import Real
 from debiasctl.evaluation.observed import Observed
 from debiasctl.evaluation.record import MetricFigure
@@ -12,29 +12,28 @@ _COPIES = 0.01  # the share of images that may be alike without a note
 
 
 def notes(
-    observed: Observed, real: Real, measured: Mapping[str, MetricFigure], *, feature_name: str, floor_num: int
+    observed: Observed, real: Real, measured: Mapping[str, MetricFigure], names: MetricNames, *, floor_num: int
 ) -> list[str]:
     """On the figures in `measured` (as `measure` returns them), beside floors of `floor_num` held-out images."""
     return [
-        *_of_numbers(measured, feature_name, num=len(observed), floor_num=floor_num, real=real),
-        *_of_classes(observed, measured, feature_name),
-        *_copies(observed, feature_name),
-        *_below_zero(measured, [distance_names(feature_name)[0], extra_names(feature_name)[1], "colour_fd"]),
+        *_of_numbers(measured, names, num=len(observed), floor_num=floor_num, real=real),
+        *_of_classes(observed, measured, names),
+        *_copies(observed, names),
+        *_below_zero(measured, [names.frechet, names.spatial, "colour_fd"]),
     ]
 
 
-def _of_numbers(names: Collection[str], feature_name: str, *, num: int, floor_num: int, real: Real) -> list[str]:
+def _of_numbers(measured: Collection[str], names: MetricNames, *, num: int, floor_num: int, real: Real) -> list[str]:
     notes = []
     dimension, features = len(real.reference.mean), real.reference.features
-    frechet = distance_names(feature_name)[0]
     num_reference = 0 if features is None else len(features)
     counts = {"images": num, "held-out images": floor_num, "training images": num_reference}
     few = [f"{count} {what}" for what, count in counts.items() if 0 < count <= dimension]
-    if frechet in names and few:
+    if names.frechet in measured and few:
         notes.append(
-            f"{frechet}: {' and '.join(few)} in {dimension} dimensions have a singular covariance, so the figure is "
-            f"biased upward: at least D + 1 = {dimension + 1} are needed, and {images_needed(dimension)} images for an "
-            "interval"
+            f"{names.frechet}: {' and '.join(few)} in {dimension} dimensions have a singular covariance, so the figure "
+            f"is biased upward: at least D + 1 = {dimension + 1} are needed, and {images_needed(dimension)} images for "
+            "an interval"
         )
     if not floor_num:
         what = "the reference has fewer than 2 held-out images" if num_reference else "the reference holds no images"
@@ -47,30 +46,30 @@ def _of_numbers(names: Collection[str], feature_name: str, *, num: int, floor_nu
     return notes
 
 
-def _of_classes(observed: Observed, names: Collection[str], feature_name: str) -> list[str]:
-    kernel = distance_names(feature_name)[1]
-    if observed.division.classes is None or kernel not in names:
+def _of_classes(observed: Observed, measured: Collection[str], names: MetricNames) -> list[str]:
+    if observed.division.classes is None or names.kernel not in measured:
         return []
     return [
-        f"{kernel}: the value is unbiased for images drawn independently, and too low where their class counts were "
-        "chosen, as here; corrected and its interval allow for that, but not for even classes of the training images"
+        f"{names.kernel}: the value is unbiased for images drawn independently, and too low where their class counts "
+        "were chosen, as here; corrected and its interval allow for that, but not for even classes of the training "
+        "images"
     ]
 
 
-def _copies(observed: Observed, feature_name: str) -> list[str]:
+def _copies(observed: Observed, names: MetricNames) -> list[str]:
     """Intervals of images that repeat one another would pass for sure."""
     copies = len(observed) - len({hash(row.tobytes()) for row in observed.features.numpy()})
     if copies < max(1, _COPIES * len(observed)):
         return []
     return [
-        f"{copies} of the {len(observed)} images are copies of others among them, in '{feature_name}' features: "
+        f"{copies} of the {len(observed)} images are copies of others among them, in '{names.features}' features: "
         "intervals take images as independent, and are too narrow here"
     ]
 
 
-def _below_zero(measured: Mapping[str, MetricFigure], names: Sequence[str]) -> list[str]:
+def _below_zero(measured: Mapping[str, MetricFigure], distances: Sequence[str]) -> list[str]:
     """A distance is not negative, so such an interval says that its assumption does not hold."""
-    intervals = {name: measured[name].interval for name in names if name in measured}
+    intervals = {name: measured[name].interval for name in distances if name in measured}
     found = [name for name, interval in intervals.items() if interval is not None and interval.high < 0]
     if not found:
         return []

@@ -7,7 +7,7 @@ import torch
 from pydantic import JsonValue
 
 from debiasctl import paths, registry
-from debiasctl.api import ArraySplit, LoadedDataset, PreparedFeatures
+from debiasctl.api import ArraySplit, Features, LoadedDataset, MetricNames, PreparedFeatures
 from debiasctl.data.pixels import as_measured
 from debiasctl.diffusion.denoiser import NetworkDenoiser
 from debiasctl.evaluation.measure import default_features, measure
@@ -53,7 +53,7 @@ class Monitor:
         self.training, self.data = training, as_measured(data)
         assert training.spec.monitor is not None, "a monitor watches what a spec asks for"
         self.spec = training.spec.monitor
-        self._features: tuple[str, PreparedFeatures] | None = None
+        self._features: tuple[MetricNames, PreparedFeatures] | None = None
         check_steps(self.spec.sampler, training.objective.process, self.spec.steps)
         if training.accelerator.is_main_process:
             self._prepared()
@@ -92,12 +92,12 @@ class Monitor:
             save_grid(run.grids_dir / f"{step:08d}.png", images[: self.spec.grid])
             grid = make_grid(images[: self.spec.grid])
             track_image(self.training.accelerator, "samples", grid, step=step)
-        name, prepared = self._prepared()
+        names, prepared = self._prepared()
         found = measure(
             ArraySplit(images, labels),
             self.data,
             prepared,
-            feature_name=name,
+            names=names,
             metrics=None,
             cache_dir=paths.cache_dir(),
         )
@@ -114,12 +114,13 @@ class Monitor:
         )
         return [watched.to_json()]
 
-    def _prepared(self) -> tuple[str, PreparedFeatures]:
+    def _prepared(self) -> tuple[MetricNames, PreparedFeatures]:
         if self._features is None:
             resolved = registry.resolve(
                 "features", self.spec.features.ref if self.spec.features else default_features(self.data.info)
             )
             device = self.training.accelerator.device
-            prepared = resolved.create().prepare(self.data, cache_dir=paths.cache_dir(), device=device)
-            self._features = resolved.record.name, prepared
+            plugin: Features = resolved.create()
+            prepared = plugin.prepare(self.data, cache_dir=paths.cache_dir(), device=device)
+            self._features = plugin.metric_names(resolved.record.name), prepared
         return self._features

@@ -137,7 +137,7 @@ def test_looking_imports_nothing_heavy() -> None:
 import json, sys
 from debiasctl.cli.app import main
 from debiasctl.cli.completion import complete_any_plugin, complete_run
-heavy, seen = ("torch", "torchvision", "sklearn", "scipy", "accelerate", "matplotlib", "plotille"), {}
+heavy, seen = ("torch", "torchvision", "sklearn", "scipy", "accelerate", "matplotlib", "plotille", "cleanfid"), {}
 for arguments in (["--help"], ["--version"], ["train", "--help"], ["weightings", "plot", "--help"], ["runs", "list"],
                   ["plugins", "list"]):
     sys.argv = ["debiasctl", *arguments]

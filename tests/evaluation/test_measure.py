@@ -5,16 +5,16 @@ import numpy as np
 import pytest
 import torch
 
-from debiasctl.api import ArraySplit, LoadedDataset, PreparedFeatures
+from debiasctl.api import ArraySplit, LoadedDataset, MetricNames, PreparedFeatures
 from debiasctl.errors import EvaluationError, UsageError
 from debiasctl.evaluation.measure import (
     Measurement,
     available_metrics,
     check_metrics,
     default_features,
-    distance_names,
     measure,
 )
+from debiasctl.evaluation.metrics.catalogue import metric_names
 from debiasctl.evaluation.metrics.distances import gaussian_moments
 from debiasctl.evaluation.record import Findings
 from debiasctl.evaluation.reference.reference import fixed_reference
@@ -32,7 +32,8 @@ EXTRA = {"sfd_local", "is_local"}
 
 def measured(images, data, features, cache, name="local", metrics=None, **changes):
     images = ArraySplit(images) if isinstance(images, torch.Tensor) else images
-    return measure(images, data, features, feature_name=name, metrics=metrics, cache_dir=cache, **changes)
+    names = name if isinstance(name, MetricNames) else MetricNames.of(name)
+    return measure(images, data, features, names=names, metrics=metrics, cache_dir=cache, **changes)
 
 
 def values(result, key="value"):
@@ -47,19 +48,20 @@ def frechet_by_hand(x, y):
 
 
 def test_names_follow_features_and_colour(digits, photos):
-    assert set(available_metrics(digits.info, "local")) == {*GREY, *EXTRA}
-    assert set(available_metrics(photos.info, "pixels")) == {
+    assert set(available_metrics(digits.info, MetricNames.of("local"))) == {*GREY, *EXTRA}
+    assert set(available_metrics(photos.info, MetricNames.of("pixels"))) == {
         "fd_pixels", "kd_pixels", "sfd_pixels", "is_pixels", *NEIGHBOURS, "spectrum_distance", *COLOUR,
     }  # fmt: skip
-    assert {"fid", "kid", "sfid", "inception_score"} < set(available_metrics(digits.info, "inception"))
-    assert distance_names("inception") == ("fid", "kid")
-    assert distance_names("clip") == ("fd_clip", "kd_clip")
+    assert {"fid", "kid", "sfid", "inception_score"} < set(available_metrics(digits.info, metric_names("inception")))
+    inception, clip = metric_names("inception"), metric_names("clip")
+    assert (inception.frechet, inception.kernel) == ("fid", "kid")
+    assert (clip.frechet, clip.kernel) == ("fd_clip", "kd_clip")
     assert default_features(digits.info) == "local"
     assert default_features(photos.info) == "pixels"
 
 
 def test_which_direction_is_better(photos):
-    described = available_metrics(photos.info, "pixels")
+    described = available_metrics(photos.info, MetricNames.of("pixels"))
     signed = {name for name, entry in described.items() if entry.better == "closer to 0"}
     higher = {name for name, entry in described.items() if entry.better == "higher"}
     assert signed == {*MEANS, *STDS, "nearest_train_gap"}
@@ -78,11 +80,11 @@ def test_which_direction_is_better(photos):
 )
 def test_metrics_that_cannot_be_had(digits, metrics, message):
     with pytest.raises(UsageError, match=message):
-        check_metrics(metrics, digits.info, feature_name="local")
+        check_metrics(metrics, digits.info, MetricNames.of("local"))
 
 
 def test_metrics_are_asked_for_once(photos):
-    assert check_metrics(["colour_fd", "fd_pixels", "colour_fd"], photos.info, feature_name="pixels") == [
+    assert check_metrics(["colour_fd", "fd_pixels", "colour_fd"], photos.info, MetricNames.of("pixels")) == [
         "colour_fd",
         "fd_pixels",
     ]
@@ -199,7 +201,7 @@ def test_only_what_is_asked_for(photos, photo_features, tmp_path):
 
 def test_pixels_are_looked_at_only_for_metrics_of_pixels(digits, digit_features, tmp_path, monkeypatch):
     names = ["fd_local", "kd_local"]
-    seen = Measurement(digits, digit_features, "local", names, tmp_path).see(digits.heldout)
+    seen = Measurement(digits, digit_features, MetricNames.of("local"), names, tmp_path).see(digits.heldout)
     assert set(seen.observed.rows) == set(seen.real.train) == set(seen.real.heldout) == {"features"}
     result = measured(digits.heldout.array, digits, digit_features, tmp_path, metrics=names)
     assert list(result.metrics) == names
@@ -249,7 +251,7 @@ def test_images_that_cannot_be_measured(digits, digit_features, tmp_path, images
 
 def test_fid_needs_verified_weights(photos, photo_features, tmp_path):
     with pytest.raises(EvaluationError, match="no FID"):
-        measured(photos.heldout.array, photos, photo_features, tmp_path, "inception")
+        measured(photos.heldout.array, photos, photo_features, tmp_path, metric_names("inception"))
 
 
 def test_an_interval_holds_its_estimate_and_what_a_difference_needs(digits, digit_features, tmp_path):
@@ -362,6 +364,23 @@ class Wide(PreparedFeatures):
 
     def spatial(self, images):
         return torch.nn.functional.adaptive_avg_pool2d(images.double(), (1, 3)).flatten(1)
+
+
+def test_an_extractor_names_its_own_metrics(digits, tmp_path):
+    class Verified(Wide):
+        verified = True
+
+    names = MetricNames("wide", frechet="wfd", kernel="wkd", score="wis", spatial="swfd")
+    found = measured(digits.heldout.array, digits, Verified(), tmp_path, names)
+    assert {"wfd", "wkd", "wis", "swfd"} < set(found.metrics)
+    assert not {"fd_wide", "kd_wide", "is_wide", "sfd_wide"} & set(found.metrics)
+    usual = measured(digits.heldout.array, digits, Wide(), tmp_path, "wide")
+    assert found.metrics["wfd"].value == usual.metrics["fd_wide"].value
+    assert found.metrics["wfd"].floor == usual.metrics["fd_wide"].floor
+    with pytest.raises(
+        EvaluationError, match="features 'wide' are not from verified weights, so their figures are no WFD"
+    ):
+        measured(digits.heldout.array, digits, Wide(), tmp_path, names)
 
 
 def test_scores_by_classes_and_spatial_features(digits, tmp_path):

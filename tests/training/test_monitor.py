@@ -6,7 +6,7 @@ from PIL import Image
 from tiny import LOCATION, digits, error_of, make_spec, same_state, set_up_tiny, stored_state, succeed, train
 
 from debiasctl import paths, registry
-from debiasctl.api import ArraySplit
+from debiasctl.api import ArraySplit, MetricNames
 from debiasctl.evaluation.measure import measure
 from debiasctl.runs.store import Run, find_run, read_metrics
 from debiasctl.sampling import make_request, sample
@@ -56,7 +56,12 @@ def test_its_figures_are_those_of_the_same_samples_drawn_later() -> None:
     drawn = sample(run, spec, request, device=torch.device("cpu"), batch_size=256)
     prepared = features.prepare(digits(), cache_dir=paths.cache_dir(), device=torch.device("cpu"))
     found = measure(
-        ArraySplit(drawn.images), digits(), prepared, feature_name="pixels", metrics=None, cache_dir=paths.cache_dir()
+        ArraySplit(drawn.images),
+        digits(),
+        prepared,
+        names=MetricNames.of("pixels"),
+        metrics=None,
+        cache_dir=paths.cache_dir(),
     )
     assert records[1]["metrics"] == {name: figure.value for name, figure in found.metrics.items()}
     assert records[1]["nfe"] == 3

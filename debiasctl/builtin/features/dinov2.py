@@ -1,16 +1,17 @@
 """DINOv2 features, learned without labels, which agree best with how people judge generated images."""
 
-import pickle
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-import torch
 from pydantic import Field
-from torch import Tensor
-from torch.nn import functional as F
 
-from debiasctl.api import EvaluationError, Features, LoadedDataset, PluginOptions, WeightsFile
-from debiasctl.builtin.features._support.pretrained_vit import SIZE, PreparedVit
-from debiasctl.builtin.features._support.vit import Block, embed, pair, run_block
+from debiasctl.api import Features, LoadedDataset, PluginOptions, WeightsFile
+from debiasctl.builtin.features._support.channels import check_channels
+
+if TYPE_CHECKING:
+    import torch
+
+    from debiasctl.builtin.features._support.dinov2_network import PreparedDinoV2
 
 WEIGHTS = WeightsFile(
     network="DINOv2 ViT-B/14",
@@ -19,9 +20,6 @@ WEIGHTS = WeightsFile(
     url="https://dl.fbaipublicfiles.com/dinov2/dinov2_vitb14/dinov2_vitb14_pretrain.pth",
     sha256=None,  # none is published
 )
-_EPS = 1e-6
-_HEAD_WIDTH = 64
-_OFFSET = 0.1  # patches, by which the authors' code enlarges the target grid when it interpolates positions
 
 
 class DinoV2(Features):
@@ -45,78 +43,14 @@ class DinoV2(Features):
 
     options: Options
 
-    def prepare(self, data: LoadedDataset, *, cache_dir: Path, device: torch.device) -> "PreparedDinoV2":
+    def prepare(self, data: LoadedDataset, *, cache_dir: Path, device: "torch.device") -> "PreparedDinoV2":
         """The network from the authors' file.
 
         Raises:
             UsageError: `weights` names no file; EvaluationError: there is none in the cache, or it is no such network.
         """
+        from debiasctl.builtin.features._support.dinov2_network import PreparedDinoV2
+
+        check_channels(data.info, WEIGHTS.network)
         path, sha256 = WEIGHTS.obtain(cache_dir, self.options.weights)
-        try:
-            state = torch.load(path, map_location="cpu", weights_only=True)
-            return PreparedDinoV2(state, sha256=sha256, device=device)
-        except (
-            LookupError,
-            RuntimeError,
-            TypeError,
-            AttributeError,
-            ValueError,
-            EOFError,
-            pickle.PickleError,
-        ) as error:
-            raise EvaluationError(
-                f"{path} (SHA-256 {sha256}) is cut short, or holds no DINOv2 without registers ({error}). "
-                f"Fetch it again: {WEIGHTS.url}"
-            ) from error
-
-
-class PreparedDinoV2(PreparedVit):
-    """The normalised class token of DINOv2."""
-
-    mean = (0.485, 0.456, 0.406)
-    std = (0.229, 0.224, 0.225)
-
-    def __init__(self, weights: dict[str, Tensor], *, sha256: str, device: torch.device) -> None:
-        if "register_tokens" in weights:
-            raise KeyError("register_tokens")
-        dimension = weights["cls_token"].shape[-1]
-        super().__init__(weights, dimension=dimension, sha256=sha256, device=device)
-        state = self._weights
-        depth = len({name.split(".")[1] for name in state if name.startswith("blocks.")})
-        self._num_heads = dimension // _HEAD_WIDTH
-        self._positions = _positions(state["pos_embed"][0], SIZE // state["patch_embed.proj.weight"].shape[-1])
-        self._blocks = []
-        for number in range(depth):
-            layer = f"blocks.{number}"
-            self._blocks.append(
-                Block(
-                    norm1=pair(state, f"{layer}.norm1"),
-                    qkv=pair(state, f"{layer}.attn.qkv"),
-                    proj=pair(state, f"{layer}.attn.proj"),
-                    norm2=pair(state, f"{layer}.norm2"),
-                    fc1=pair(state, f"{layer}.mlp.fc1"),
-                    fc2=pair(state, f"{layer}.mlp.fc2"),
-                    scale1=state[f"{layer}.ls1.gamma"],
-                    scale2=state[f"{layer}.ls2.gamma"],
-                )
-            )
-
-    def forward(self, x: Tensor) -> Tensor:
-        """[N, dimension] for normalised x [N, 3, 224, 224]."""
-        state = self._weights
-        weight, bias = pair(state, "patch_embed.proj")
-        x = embed(x, weight, bias, token=state["cls_token"][0, 0], positions=self._positions)
-        for block in self._blocks:
-            x = run_block(x, block, num_heads=self._num_heads, eps=_EPS, quick_gelu=False)
-        return F.layer_norm(x[:, 0], (self.dimension,), *pair(state, "norm"), _EPS)
-
-
-def _positions(learned: Tensor, side: int) -> Tensor:
-    """Positions [1 + side², D] from those of another grid [1 + S², D], by bicubic interpolation as the authors do."""
-    trained = round((len(learned) - 1) ** 0.5)
-    if trained == side:
-        return learned
-    grid = learned[1:].T.reshape(1, -1, trained, trained)
-    factor = (side + _OFFSET) / trained
-    resized = F.interpolate(grid, scale_factor=(factor, factor), mode="bicubic")
-    return torch.cat([learned[:1], resized[0].flatten(1).T])
+        return PreparedDinoV2.load(path, sha256=sha256, url=WEIGHTS.url, device=device)

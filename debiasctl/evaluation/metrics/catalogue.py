@@ -5,8 +5,8 @@ from dataclasses import dataclass
 from typing import Final, Literal
 
 from debiasctl import registry
-from debiasctl.api import DatasetInfo
-from debiasctl.errors import UsageError
+from debiasctl.api import DatasetInfo, Features, MetricNames
+from debiasctl.errors import DebiasctlError, UsageError
 from debiasctl.registry.messages import did_you_mean
 
 Better = Literal["lower", "higher", "closer to 0"]
@@ -16,6 +16,7 @@ ZERO: Final = "closer to 0"
 CHANNELS = {1: {"grey": "grey value"}, 3: {"r": "red", "g": "green", "b": "blue"}}
 NEIGHBOURS = ("precision", "recall", "density", "coverage")
 NEAREST = ("nearest_train_gap", "memorised_share")
+DEFAULT_FEATURES = ("local", "pixels", "inception")  # for data with classes, data without, statistics alone
 _RGB = ("mean_shift_squared", "colour_fd")
 
 
@@ -27,19 +28,31 @@ class Metric:
     description: str
 
 
-def default_features(info: DatasetInfo) -> str:
-    """The feature extractor that fits a data set: `local` with classes, `pixels` without."""
-    return "local" if len(info.classes) > 1 else "pixels"
+def default_features(info: DatasetInfo | None) -> str:
+    """The features of DEFAULT_FEATURES that fit a data set, or None where only statistics are known."""
+    with_classes, without, of_statistics = DEFAULT_FEATURES
+    if info is None:
+        return of_statistics
+    return with_classes if len(info.classes) > 1 else without
 
 
-def distance_names(feature_name: str) -> tuple[str, str]:
-    """What the Fréchet and the kernel distance are called; FID and KID are Inception's alone."""
-    return ("fid", "kid") if feature_name == "inception" else (f"fd_{feature_name}", f"kd_{feature_name}")
+def metric_names(features: str) -> MetricNames:
+    """What the metrics in the features of that name are called, which their plugin says.
+
+    Raises:
+        UnknownPluginError, PluginLoadError: if there is no such plugin, or it cannot be loaded.
+    """
+    plugin = registry.load("features", features)
+    assert issubclass(plugin, Features), "the registry checks a plugin's base"
+    return plugin.metric_names(registry.find("features", features).name)
 
 
-def extra_names(feature_name: str) -> tuple[str, str]:
-    """What the score by class probabilities and the Fréchet distance of spatial features are called."""
-    return ("inception_score", "sfid") if feature_name == "inception" else (f"is_{feature_name}", f"sfd_{feature_name}")
+def not_given(features: str) -> dict[str, str]:
+    """By part, the reason why there is no figure for what needs it of an extractor that does not offer it."""
+    return {
+        "logits": f"features '{features}' give no class probabilities",
+        "spatial": f"features '{features}' give no spatial features",
+    }
 
 
 def pixel_names(channels: int) -> list[str]:
@@ -48,20 +61,21 @@ def pixel_names(channels: int) -> list[str]:
     return [*shifts, *(_RGB if channels == 3 else ()), "spectrum_distance"]
 
 
-def available_metrics(info: DatasetInfo, feature_name: str) -> dict[str, Metric]:
+def available_metrics(info: DatasetInfo, names: MetricNames) -> dict[str, Metric]:
     """Every metric of a data set in a feature space, by name."""
-    return _metrics(info.channels, feature_name)
+    return _metrics(info.channels, names)
 
 
-def _metrics(channels: int, feature_name: str) -> dict[str, Metric]:
-    frechet, kernel = distance_names(feature_name)
-    score, spatial = extra_names(feature_name)
-    within = f"in '{feature_name}' features"
+def _metrics(channels: int, names: MetricNames) -> dict[str, Metric]:
+    within = f"in '{names.features}' features"
     metrics: dict[str, tuple[Better, str]] = {
-        frechet: (LOWER, f"Fréchet distance to the training images {within}"),
-        kernel: (LOWER, f"kernel distance (unbiased MMD², cubic) to the training images {within}"),
-        spatial: (LOWER, f"Fréchet distance to the training images in the spatial features of '{feature_name}'"),
-        score: (HIGHER, f"inception score: how sure and how varied the classes of '{feature_name}' are"),
+        names.frechet: (LOWER, f"Fréchet distance to the training images {within}"),
+        names.kernel: (LOWER, f"kernel distance (unbiased MMD², cubic) to the training images {within}"),
+        names.spatial: (
+            LOWER,
+            f"Fréchet distance to the training images in the spatial features of '{names.features}'",
+        ),
+        names.score: (HIGHER, f"inception score: how sure and how varied the classes of '{names.features}' are"),
         "precision": (HIGHER, f"share of images among the training images (k = 3) {within}"),
         "recall": (HIGHER, f"share of training images among the images (k = 3) {within}"),
         "density": (HIGHER, f"how many training images' surroundings (k = 5) an image lies in, over k, {within}"),
@@ -85,41 +99,57 @@ def _metrics(channels: int, feature_name: str) -> dict[str, Metric]:
     return {name: Metric(better, text) for name, (better, text) in metrics.items()}
 
 
-def check_metrics(metrics: Sequence[str] | None, info: DatasetInfo, *, feature_name: str) -> list[str]:
+def check_metrics(metrics: Sequence[str] | None, info: DatasetInfo, names: MetricNames) -> list[str]:
     """The metrics that are asked for, each once; None asks for all of them.
 
     Raises:
-        UsageError: a name that this data set has not in these features, with the nearest one that it has; or no name.
+        UsageError: if this data set does not have one in these features (with the nearest one that it has), or none is
+        asked for.
     """
-    return check_names(metrics, channels=[info.channels], feature_names=[feature_name])
+    return check_any(metrics, channels=[info.channels], spaces=[names])
 
 
-def check_names(metrics: Sequence[str] | None, *, channels: Sequence[int], feature_names: Sequence[str]) -> list[str]:
+def check_any(metrics: Sequence[str] | None, *, channels: Sequence[int], spaces: Sequence[MetricNames]) -> list[str]:
     """`check_metrics` where only several are known of which the images' channels and the features will be one."""
-    known = list(dict.fromkeys(name for kind in feature_names for count in channels for name in _metrics(count, kind)))
+    known = list(dict.fromkeys(name for names in spaces for count in channels for name in _metrics(count, names)))
     if metrics is None:
         return known
     if not metrics:
         raise UsageError(f"no metric is asked for. Known: {', '.join(known)}")
     unknown = next((name for name in metrics if name not in known), None)
     if unknown is not None:
-        raise UsageError(f"{_why_unknown(unknown, known, channels, feature_names)} Known: {', '.join(known)}")
+        raise UsageError(f"{_why_unknown(unknown, known, channels, spaces)} Known: {', '.join(known)}")
     return list(dict.fromkeys(metrics))
 
 
-def _why_unknown(name: str, known: Sequence[str], channels: Sequence[int], feature_names: Sequence[str]) -> str:
+def _why_unknown(name: str, known: Sequence[str], channels: Sequence[int], spaces: Sequence[MetricNames]) -> str:
     if name in (*pixel_names(1), *pixel_names(3)):
         needed, given = ("grey", "RGB") if name in pixel_names(1) else ("RGB", "grey")
         given = given if channels[0] in CHANNELS else f"of {channels[0]} channels"
         return f"metric '{name}' is for {needed} images; this data set's are {given}."
-    features = " or ".join(f"'{kind}'" for kind in feature_names)
-    for record in registry.records("features"):
-        own = _feature_metrics(record.name)
-        if name in own:
-            here = " or ".join(f"'{_feature_metrics(kind)[own.index(name)]}'" for kind in feature_names)
-            return f"metric '{name}' needs `features={record.name}`; in features {features} it is {here}."
+    features = " or ".join(f"'{names.features}'" for names in spaces)
+    owner = _owner(name)
+    if owner is not None:
+        here = " or ".join(f"'{_own(names)[_own(owner).index(name)]}'" for names in spaces)
+        return f"metric '{name}' needs `features={owner.features}`; in features {features} it is {here}."
     return f"unknown metric '{name}' with features {features}.{did_you_mean(name, known)}"
 
 
-def _feature_metrics(feature_name: str) -> tuple[str, ...]:
-    return (*distance_names(feature_name), *extra_names(feature_name))
+def _owner(name: str) -> MetricNames | None:
+    """The names of the installed features that have a metric so called; those that follow from a name load nothing."""
+    installed = [record.name for record in registry.records("features")]
+    for names in map(MetricNames.of, installed):
+        if name in _own(names):
+            return names
+    for features in installed:
+        try:
+            names = metric_names(features)
+        except DebiasctlError:  # a plugin that cannot be loaded is reported when it is asked for
+            continue
+        if name in _own(names):
+            return names
+    return None
+
+
+def _own(names: MetricNames) -> tuple[str, ...]:
+    return names.frechet, names.kernel, names.score, names.spatial

@@ -8,14 +8,13 @@ from functools import partial
 import torch
 from torch import Tensor
 
-from debiasctl.api import DatasetInfo, spread_indices
+from debiasctl.api import DatasetInfo, MetricNames, spread_indices
 from debiasctl.evaluation.extraction import FEATURES, PIXELS, PixelStatistics
 from debiasctl.evaluation.metrics.catalogue import (
     CHANNELS,
     NEAREST,
     NEIGHBOURS,
-    distance_names,
-    extra_names,
+    not_given,
     pixel_names,
 )
 from debiasctl.evaluation.metrics.colour import colour_fd, mean_shift_squared, pixel_std
@@ -89,8 +88,8 @@ class Real:
         return 0 if self.heldout is None else len(self.heldout)
 
 
-def real_images(images: RealImages, rows: RealRows, names: Collection[str], *, feature_name: str) -> Real:
-    """What the metrics in `names` need of `images`, whose `rows` were read."""
+def real_images(images: RealImages, rows: RealRows, wanted: Collection[str], names: MetricNames) -> Real:
+    """What the metrics that are `wanted` need of `images`, whose `rows` were read."""
     info = images.data.info
     size = (info.channels, info.image_size, info.image_size)
     heldout = Observed.of(size, rows.heldout) if rows.heldout else None
@@ -99,22 +98,21 @@ def real_images(images: RealImages, rows: RealRows, names: Collection[str], *, f
     return Real(
         info,
         images.reference(rows),
-        images.spatial(rows) if extra_names(feature_name)[1] in names else None,
-        images.kernel_self(rows) if measurable and distance_names(feature_name)[1] in names else None,
+        images.spatial(rows) if names.spatial in wanted else None,
+        images.kernel_self(rows) if measurable and names.kernel in wanted else None,
         PixelStatistics.of(rows.train[PIXELS], channels=info.channels) if PIXELS in rows.train else None,
         heldout,
-        images.fresh_distances(rows) if has_fresh and any(name in names for name in NEAREST) else None,
+        images.fresh_distances(rows) if has_fresh and any(name in wanted for name in NEAREST) else None,
     )
 
 
-def refusals(observed: Observed, real: Real, names: Collection[str], *, feature_name: str) -> dict[str, str]:
-    """The metrics in `names` that cannot be had of these images, each with the reason."""
+def refusals(observed: Observed, real: Real, wanted: Collection[str], names: MetricNames) -> dict[str, str]:
+    """The metrics of those `wanted` that cannot be had of these images, each with the reason."""
     reference = real.reference
-    kernel, (score, spatial) = distance_names(feature_name)[1], extra_names(feature_name)
     refused: dict[str, str] = {}
     if reference.features is None:
         reason = "the reference holds a mean and a covariance, and no features of single images"
-        refused |= dict.fromkeys([kernel, *NEIGHBOURS, *NEAREST], reason)
+        refused |= dict.fromkeys([names.kernel, *NEIGHBOURS, *NEAREST], reason)
     else:
         least = min(len(observed), len(reference.features))
         if least <= DENSITY_K:
@@ -136,41 +134,39 @@ def refusals(observed: Observed, real: Real, names: Collection[str], *, feature_
             f"{real.info.image_size}"
         )
     if observed.logits is None:
-        refused[score] = f"features '{feature_name}' give no class probabilities"
+        refused[names.score] = not_given(names.features)["logits"]
     if observed.spatial is None:
-        refused[spatial] = f"features '{feature_name}' give no spatial features"
+        refused[names.spatial] = not_given(names.features)["spatial"]
     elif real.spatial is None:
-        refused[spatial] = "the reference holds no spatial features"
+        refused[names.spatial] = "the reference holds no spatial features"
     elif len(real.spatial.mean) != observed.spatial.shape[1]:
-        refused[spatial] = (
+        refused[names.spatial] = (
             f"the reference's spatial features have {len(real.spatial.mean)} dimensions and these "
             f"{observed.spatial.shape[1]}: they are not of one extractor"
         )
-    return {name: reason for name, reason in refused.items() if name in names}
+    return {name: reason for name, reason in refused.items() if name in wanted}
 
 
-def figures(observed: Observed, real: Real, names: Collection[str], *, feature_name: str) -> dict[str, Outcome]:
-    """The metrics in `names`; those that so few images do not have are left out."""
-    frechet, kernel = distance_names(feature_name)
-    score, spatial = extra_names(feature_name)
+def figures(observed: Observed, real: Real, wanted: Collection[str], names: MetricNames) -> dict[str, Outcome]:
+    """The metrics that are `wanted`; those that so few images do not have are left out."""
     found: dict[str, Outcome] = {}
-    if frechet in names:
-        found[frechet] = _frechet(observed.features, real.reference, observed.division)
-    if kernel in names:
-        found[kernel] = _kernel(observed.features, real, observed.division)
-    if spatial in names and observed.spatial is not None and real.spatial is not None:
-        found[spatial] = _frechet(observed.spatial, real.spatial, observed.division)
-    if score in names and observed.logits is not None:
-        found[score] = _inception_score(observed.logits, observed.division)
-    if any(name in names for name in NEIGHBOURS):
+    if names.frechet in wanted:
+        found[names.frechet] = _frechet(observed.features, real.reference, observed.division)
+    if names.kernel in wanted:
+        found[names.kernel] = _kernel(observed.features, real, observed.division)
+    if names.spatial in wanted and observed.spatial is not None and real.spatial is not None:
+        found[names.spatial] = _frechet(observed.spatial, real.spatial, observed.division)
+    if names.score in wanted and observed.logits is not None:
+        found[names.score] = _inception_score(observed.logits, observed.division)
+    if any(name in wanted for name in NEIGHBOURS):
         found |= _neighbours(observed.features, real.reference, observed.division)
-    if any(name in names for name in NEAREST):
+    if any(name in wanted for name in NEAREST):
         found |= _nearest(observed.features, real, observed.division)
-    if any(name in names for name in pixel_names(real.info.channels)):
+    if any(name in wanted for name in pixel_names(real.info.channels)):
         assert observed.pixels is not None, "observed for these metrics"
         assert real.pixels is not None, "refused otherwise"
-        found |= _pixels(observed.pixels, real.pixels, names, division=observed.division)
-    return {name: found[name] for name in names if name in found}
+        found |= _pixels(observed.pixels, real.pixels, wanted, division=observed.division)
+    return {name: found[name] for name in wanted if name in found}
 
 
 def _frechet(features: Tensor, reference: Reference, division: Division) -> Outcome:
@@ -242,7 +238,7 @@ def _nearest(features: Tensor, real: Real, division: Division) -> dict[str, Outc
 
 
 def _pixels(
-    pixels: PixelStatistics, real: PixelStatistics, names: Collection[str], *, division: Division
+    pixels: PixelStatistics, real: PixelStatistics, wanted: Collection[str], *, division: Division
 ) -> dict[str, Outcome]:
     found: dict[str, Outcome] = {}
     real_means = real.colours.mean(dim=0)
@@ -254,11 +250,11 @@ def _pixels(
         target = pixel_std(torch.stack([real_means[channel], real.squares[:, channel].mean()]))
         found[f"mean_shift_{name}"] = _of_means(colours, division, _less(float, float(real_means[channel])))
         found[f"std_shift_{name}"] = _of_means(moments, division, _less(pixel_std, target))
-    if "mean_shift_squared" in names:
+    if "mean_shift_squared" in wanted:
         found["mean_shift_squared"] = _of_means(
             pixels.colours, division, lambda mean: mean_shift_squared(mean[None], real_means[None])
         )
-    if "colour_fd" in names:
+    if "colour_fd" in wanted:
         mean, covariance = gaussian_moments(real.colours)
         target_colours = Gaussian(mean, covariance, covariance_root(covariance))
         found["colour_fd"] = Outcome(
@@ -266,7 +262,7 @@ def _pixels(
             lambda: frechet_jackknife(pixels.colours, target_colours, division),
             dimension=pixels.colours.shape[1],
         )  # fmt: skip
-    if "spectrum_distance" in names and pixels.power.shape[1] == real.power.shape[1]:
+    if "spectrum_distance" in wanted and pixels.power.shape[1] == real.power.shape[1]:
         found["spectrum_distance"] = _spectrum(pixels.power, real.power.mean(dim=0), division)
     return found
 

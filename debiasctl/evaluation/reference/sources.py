@@ -3,22 +3,27 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-from debiasctl import registry
+from debiasctl import paths, registry
 from debiasctl.api import DataLocation, LoadedDataset
 from debiasctl.data.load import load_dataset
 from debiasctl.data.pixels import as_measured
 from debiasctl.evaluation.choices import check_reference
+from debiasctl.evaluation.reference import clean_fid
 from debiasctl.evaluation.reference.statistics_file import StatisticsFile, holds_statistics, read_statistics
 from debiasctl.registry.refs import PluginRef
 
 
 @dataclass(frozen=True)
 class Source:
-    """Real images, or statistics of some, under the name that records give them; `split` says which part of them."""
+    """Real images, or statistics of some, under the name that records give them; `split` says which part of them.
+
+    `published` are statistics that clean-fid publishes.
+    """
 
     name: str
     split: str
     content: LoadedDataset | StatisticsFile
+    published: clean_fid.Statistics | None = None
 
 
 def open_images(path: Path, location: DataLocation) -> LoadedDataset:
@@ -31,12 +36,16 @@ def open_images(path: Path, location: DataLocation) -> LoadedDataset:
 
 
 def open_reference(text: str, location: DataLocation) -> Source:
-    """What a reference names: a data set; else a file of statistics; else a folder, zip or npz of images.
+    """What a reference names: a data set; published statistics; a file of statistics; a folder, zip or npz of images.
 
     Raises:
         UsageError: it names none of these; DataError, EvaluationError: it cannot be read.
     """
     check_reference(text)
+    if clean_fid.is_named(text):
+        statistics = clean_fid.parse_statistics(text)
+        file = clean_fid.obtain(statistics, paths.cache_dir())
+        return Source(file.name, "statistics", read_statistics(file), statistics)
     name = text.partition(":")[0]
     if name in [record.name for record in registry.records("datasets")]:
         loaded = as_measured(load_dataset(text, location))

@@ -1,68 +1,26 @@
 import dataclasses
 import hashlib
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from cleanfid.resize import build_resizer
+from inception_stub import Stub, trust
 from PIL import Image
-from torch import nn
+from sklearn.datasets import load_sample_image
+from torch import Tensor, nn
 
 from debiasctl.api import ArraySplit, Features
 from debiasctl.builtin.features import inception
+from debiasctl.builtin.features._support import inception_network
 from debiasctl.builtin.features.inception import FILE_NAME, Inception
 from debiasctl.errors import EvaluationError, UsageError
 from debiasctl.evaluation.measure import measure
 
 CPU = torch.device("cpu")
-
-
-class Mixed(nn.Module):
-    """As the layer that the real network has under this name: several branches, of which one is `conv`."""
-
-    def __init__(self):
-        super().__init__()
-        self.conv = nn.Conv2d(3, 9, 1)
-        self.tower = nn.Conv2d(3, 2, 1)
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        return torch.cat([self.conv(x), self.tower(x)], 1)
-
-
-class Stub(nn.Module):
-    """In the shape of the real file: `layers` takes normalised 299x299 images and gives 2048 features; the whole
-    resizes as TensorFlow 1 did, and gives features or probabilities."""
-
-    def __init__(self):
-        super().__init__()
-        self.layers = nn.Sequential()
-        self.layers.add_module("pool0", nn.AdaptiveAvgPool2d(17))
-        self.layers.add_module("mixed_6", Mixed())
-        self.layers.add_module("pool1", nn.AdaptiveAvgPool2d(4))
-        self.layers.add_module("flat", nn.Flatten())
-        self.layers.add_module("linear", nn.Linear(176, 2048))
-        self.output = nn.Linear(2048, 1008)
-        generator = torch.Generator().manual_seed(0)
-        for parameter in self.parameters():
-            nn.init.normal_(parameter, std=0.1, generator=generator)
-
-    def forward(
-        self, x: torch.Tensor, return_features: bool = False, use_fp16: bool = False, no_output_bias: bool = False
-    ) -> torch.Tensor:
-        height, width = x.shape[2], x.shape[3]
-        down, across = torch.arange(299) * (height / 299), torch.arange(299) * (width / 299)
-        top, left = down.long(), across.long()
-        below, right = (top + 1).clamp(max=height - 1), (left + 1).clamp(max=width - 1)
-        row, column = (down - top)[:, None], across - left
-        rows = x[:, :, top] * (1 - row) + x[:, :, below] * row
-        x = rows[:, :, :, left] * (1 - column) + rows[:, :, :, right] * column
-        features = self.layers((x - 128) / 128)
-        if return_features:
-            return features
-        if no_output_bias:
-            return nn.functional.linear(features, self.output.weight).softmax(1)
-        return self.output(features).softmax(1)
 
 
 @pytest.fixture(scope="session")
@@ -75,14 +33,6 @@ def weights(stub, tmp_path_factory):
     path = tmp_path_factory.mktemp("server") / FILE_NAME
     torch.jit.script(stub).save(str(path))
     return path
-
-
-def trust(monkeypatch, path):
-    """A file takes the place of the one that is downloaded and expected."""
-    changed = dataclasses.replace(
-        inception.WEIGHTS, url=path.as_uri(), sha256=hashlib.sha256(path.read_bytes()).hexdigest()
-    )
-    monkeypatch.setattr(inception, "WEIGHTS", changed)
 
 
 def at_url(monkeypatch, url):
@@ -123,6 +73,48 @@ def test_download_then_features_as_clean_fid_makes_them(digits, photos, stub, we
         parts = torch.cat([features(part) for part in torch.split(images, 6)])
         torch.testing.assert_close(parts, found, rtol=0, atol=1e-6 * found.abs().max().item())
     assert (tmp_path / "features" / "inception" / FILE_NAME).read_bytes() == weights.read_bytes()
+
+
+def grey_and_colour(size: int) -> Iterator[Tensor]:
+    """uint8 [C, size, size]: a photograph, noise of all levels, and noise of the outermost two; each in both kinds."""
+    photo = Image.fromarray(load_sample_image("china.jpg")[:400, :400]).resize((size, size))
+    noise = torch.randint(0, 256, (3, size, size), generator=torch.Generator().manual_seed(size), dtype=torch.uint8)
+    for image in (torch.from_numpy(np.array(photo)).permute(2, 0, 1), noise, (noise > 127).to(torch.uint8) * 255):
+        yield image
+        yield image[:1]
+
+
+@pytest.mark.parametrize("size", [8, 28, 32, 64, 96, 150, 256, 257, 299, 300, 302, 311, 320, 512, 640, 1024])
+def test_the_fast_resize_is_clean_fids_to_a_hundredth_of_a_grey_level(size):
+    """Up and down; at 300 to 350 pixels float32 alone would be off by 0.015."""
+    resize = build_resizer("clean")
+    for image in grey_and_colour(size):
+        rgb = image.expand(3, -1, -1)
+        expected = torch.from_numpy(resize(rgb.permute(1, 2, 0).numpy())).permute(2, 0, 1)
+        found = inception_network.clean_resize(rgb[None].float())[0]
+        assert found.dtype == torch.float32
+        assert (found - expected).abs().max() < 0.01
+
+
+@pytest.mark.usefixtures("trusted")
+def test_clean_fids_own_resize(digits, photos, stub, tmp_path):
+    for data in (digits, photos):
+        fast, own = prepared(data, tmp_path), prepared(data, tmp_path, resize="clean-fid")
+        images = data.heldout.array[:33]
+        with torch.no_grad():
+            by_hand = stub.layers((resized(images) - 128) / 128).double()
+        torch.testing.assert_close(own(images), by_hand, rtol=1e-5, atol=1e-5)
+        torch.testing.assert_close(own(images), fast(images), rtol=1e-3, atol=1e-3)
+    assert own.identity != fast.identity
+    assert "clean-fid's own" in own.details["resize"]
+
+
+@pytest.mark.parametrize(
+    "resize, mode", [("clean", "clean"), ("clean-fid", "clean"), ("legacy-tf", "legacy_tensorflow")]
+)
+def test_which_published_statistics_are_of_these_features(resize, mode):
+    features = Inception(Inception.Options(resize=resize))
+    assert features.published_statistics == {f"clean-fid:{mode}"}
 
 
 @pytest.mark.usefixtures("trusted")
@@ -228,7 +220,7 @@ def test_figures_are_called_fid_and_kid(digits, tmp_path):
         ArraySplit(digits.heldout.array[:10]),
         dataclasses.replace(small, heldout=dataclasses.replace(digits.heldout, array=digits.heldout.array[:10])),
         prepared(small, tmp_path),
-        feature_name="inception",
+        names=Inception.metric_names("inception"),
         metrics=["kid"],
         cache_dir=tmp_path,
     )

@@ -6,8 +6,8 @@ import torch
 from safetensors.torch import load_file
 
 from debiasctl.api import ArraySplit, Features, LoadedDataset
-from debiasctl.builtin.features import local
-from debiasctl.builtin.features._support import cache
+from debiasctl.builtin.features._support import cache, classifier
+from debiasctl.builtin.features._support.classifier import Classifier
 from debiasctl.builtin.features.local import Local
 from debiasctl.errors import EvaluationError, UsageError
 
@@ -25,10 +25,10 @@ def folder_of(cache):
 
 @pytest.fixture
 def no_training(monkeypatch):
-    def refuse(*arguments):
+    def refuse(*arguments, **options):
         raise AssertionError("trained again")
 
-    return lambda: monkeypatch.setattr(local, "train_classifier", refuse)
+    return lambda: monkeypatch.setattr(classifier, "train_classifier", refuse)
 
 
 def test_it_learns_the_digits_and_gives_its_penultimate_layer(digits, tmp_path):
@@ -40,7 +40,7 @@ def test_it_learns_the_digits_and_gives_its_penultimate_layer(digits, tmp_path):
     assert found.dtype == torch.float64
     weights = load_file(folder_of(tmp_path) / "tensors.safetensors")
     logits = (found / weights["scale"]).float() @ weights["classes.weight"].T + weights["classes.bias"]
-    network = local.Classifier(1, 32, num_classes=10)
+    network = Classifier(1, 32, num_classes=10)
     network.load_state_dict({name: tensor for name, tensor in weights.items() if name != "scale"})
     with torch.no_grad():
         in_float32 = network(digits.heldout.array.float() / 127.5 - 1)

@@ -5,8 +5,9 @@ import pytest
 import torch
 
 from debiasctl.api import ArraySplit, Features
+from debiasctl.builtin.features._support.rotated import Rotated
 from debiasctl.builtin.features.local import Local
-from debiasctl.builtin.features.local_ssl import LocalSSL, Rotated
+from debiasctl.builtin.features.local_ssl import LocalSSL
 from debiasctl.errors import EvaluationError
 
 CPU = torch.device("cpu")

@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from debiasctl.api import ArraySplit, Features
-from debiasctl.builtin.features import pixels
+from debiasctl.builtin.features._support import components
 from debiasctl.builtin.features.pixels import Pixels
 from debiasctl.errors import EvaluationError, UsageError
 
@@ -34,12 +34,12 @@ def test_components_are_scikit_learns(digits, tmp_path):
 
 def test_the_cache_is_used_and_repaired(digits, tmp_path, monkeypatch, caplog):
     first = prepared(digits, tmp_path)
-    original = pixels.principal_components
-    monkeypatch.setattr(pixels, "principal_components", None)
+    original = components.principal_components
+    monkeypatch.setattr(components, "principal_components", None)
     assert prepared(digits, tmp_path).identity == first.identity
     (path,) = (tmp_path / "features" / "pixels").glob("*/tensors.safetensors")
     path.write_bytes(path.read_bytes()[:-1])
-    monkeypatch.setattr(pixels, "principal_components", original)
+    monkeypatch.setattr(components, "principal_components", original)
     again = prepared(digits, tmp_path)
     assert "damaged" in caplog.text
     assert torch.equal(again(digits.heldout.array), first(digits.heldout.array))
@@ -72,7 +72,7 @@ def test_larger_colour_images_are_averaged_down(photos, tmp_path):
 
 
 def test_a_subset_is_spread_evenly(digits, tmp_path, monkeypatch):
-    monkeypatch.setattr(pixels, "_MAX_IMAGES", 100)
+    monkeypatch.setattr(components, "MAX_IMAGES", 100)
     count = len(digits.train)
     chosen = digits.train.array[torch.arange(100) * count // 100]
     subset = dataclasses.replace(digits, train=ArraySplit(chosen), content_hash="subset")

@@ -11,7 +11,8 @@ from torch import nn
 from torchvision.models.vision_transformer import VisionTransformer
 
 from debiasctl.api import Features
-from debiasctl.builtin.features import clip, dinov2
+from debiasctl.builtin.features import clip
+from debiasctl.builtin.features._support import dinov2_network
 from debiasctl.builtin.features.clip import Clip
 from debiasctl.builtin.features.dinov2 import DinoV2
 from debiasctl.errors import EvaluationError
@@ -112,7 +113,7 @@ def test_dinov2s_positions_are_interpolated_from_its_own_grid(dino_state, photos
     """From 37x37 to 16x16, at a scale of 16.1/37: a field that is linear in place stays so, nearly, inside."""
     side = torch.arange(37, dtype=torch.float32)
     field = (side[:, None] + 100 * side).flatten()
-    grid = dinov2._positions(torch.cat([torch.tensor([7.0]), field])[:, None], 16)
+    grid = dinov2_network._positions(torch.cat([torch.tensor([7.0]), field])[:, None], 16)
     assert grid.shape == (257, 1)
     assert grid[0].item() == 7
     centre = (torch.arange(16) + 0.5) * 37 / 16.1 - 0.5
@@ -220,3 +221,10 @@ def test_clip_is_torchs_multihead_attention(digits, photos, tmp_path, monkeypatc
 
 def test_clips_address_holds_its_checksum():
     assert f"/{clip.WEIGHTS.sha256}/" in clip.WEIGHTS.url
+
+
+@pytest.mark.parametrize("features", [Clip, DinoV2])
+def test_images_of_four_channels(features, digits, tmp_path):
+    data = dataclasses.replace(digits, info=dataclasses.replace(digits.info, channels=4))
+    with pytest.raises(EvaluationError, match="sees grey or RGB images; these have 4 channels"):
+        features(features.Options()).prepare(data, cache_dir=tmp_path, device=torch.device("cpu"))

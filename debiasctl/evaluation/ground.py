@@ -1,0 +1,177 @@
+"""What images are measured against, and in which features: chosen, checked and made ready before a sample is drawn."""
+
+import dataclasses
+import logging
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from debiasctl import paths, registry
+from debiasctl.api import DatasetInfo, Features, LoadedDataset, PreparedFeatures
+from debiasctl.compute import processes
+from debiasctl.errors import EvaluationError, UsageError
+from debiasctl.evaluation.choices import Choices
+from debiasctl.evaluation.extraction import FEATURES, SPATIAL
+from debiasctl.evaluation.measure import Measurement, OnProgress, check_fit, check_metrics, default_features
+from debiasctl.evaluation.reference import clean_fid
+from debiasctl.evaluation.reference.reference import FixedReference, fixed_reference
+from debiasctl.evaluation.reference.sources import Source
+from debiasctl.evaluation.reference.statistics_file import StatisticsFile, write_statistics
+
+_LOG = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Ground:
+    """What images are measured against: the data under `name`, of which `split`; and `notes` on it."""
+
+    name: str
+    split: str
+    measurement: Measurement
+    notes: list[str]
+
+
+def make_ground(
+    source: Source,
+    images: DatasetInfo,
+    choices: Choices,
+    *,
+    device: torch.device,
+    own: LoadedDataset | None,
+    on_progress: OnProgress | None,
+) -> Ground:
+    """The reference and the extractor, ready; `images` is what is known of the measured ones, `own` a run's data.
+
+    Raises:
+        UsageError: if metrics, features or reference do not go together; EvaluationError: if the features cannot be
+        had, or the images not be measured against the reference.
+    """
+    content = source.content
+    base = own if isinstance(content, StatisticsFile) else content  # whose images an extractor may be made from
+    name, plugin = _features(choices, base, source)
+    known = images if source.published is None else dataclasses.replace(images, channels=clean_fid.CHANNELS)
+    data = fixed_reference(content, known) if isinstance(content, StatisticsFile) else content
+    size = (images.channels, images.image_size, images.image_size)
+    check_fit(size, data.info, any_size=plugin.any_size, feature_name=name)
+    names = plugin.metric_names(name)
+    metrics = check_metrics(choices.metrics, data.info, names)
+    prepared = plugin.prepare(base or data, cache_dir=paths.cache_dir(), device=device)
+    notes = []
+    if isinstance(content, StatisticsFile):
+        _check_identity(content, prepared, name)
+        notes = _notes(content, source.published, images, name)
+    if "heldout_accuracy" in prepared.details:
+        accuracy = prepared.details["heldout_accuracy"]
+        text = (
+            f"their classifier is right on {accuracy:.1%} of the held-out images"
+            if accuracy is not None
+            else ("nothing is held out: the classifier's accuracy is not known")
+        )
+        notes.append(f"features '{name}': {text}")
+    measurement = Measurement(data, prepared, names, metrics, paths.cache_dir(), shared=True, on_progress=on_progress)
+    ground = Ground(source.name, source.split, measurement, notes)
+    if choices.export is not None:
+        _export(choices.export, ground)
+    return ground
+
+
+def _features(choices: Choices, base: LoadedDataset | None, source: Source) -> tuple[str, Features]:
+    """The name of the features and the plugin, its weights as chosen."""
+    default = default_features(None if base is None else base.info)
+    if source.published is not None:
+        default = source.published.features
+    ref = registry.as_ref(choices.features or default)
+    if choices.feature_weights is not None:
+        if "weights" in ref.options:
+            raise UsageError("`feature_weights` and the features' own option weights=... are one thing. Give one")
+        if "weights" not in registry.load("features", ref.name).Options.model_fields:
+            raise UsageError(
+                f"`feature_weights`: features '{ref.name}' have no weights from a file. Leave it out, or choose "
+                "`features=inception`, clip or dinov2"
+            )
+        ref = dataclasses.replace(ref, options={**ref.options, "weights": str(choices.feature_weights)})
+    plugin: Features = registry.create("features", ref)
+    if source.published is not None:
+        _check_published(source.published, plugin, ref.name)
+    if base is None and not plugin.pretrained:
+        raise UsageError(
+            f"features '{ref.name}' are made from a data set's own images, and {source.name} holds none. "
+            "Use `features=inception`, clip or dinov2; or measure a run; or name the data set: `reference=DATASET`"
+        )
+    if base is not None and plugin.labelled and not base.info.classes:
+        raise UsageError(
+            f"features '{ref.name}' need a data set with classes, and '{source.name}' has none. "
+            "Use `features=local-ssl` or pixels"
+        )
+    return ref.name, plugin
+
+
+def _check_published(statistics: clean_fid.Statistics, plugin: Features, name: str) -> None:
+    """Refuse statistics that are of other features."""
+    if statistics.kind in plugin.published_statistics:
+        return
+    others = [kind.partition(":")[2] for kind in sorted(plugin.published_statistics)]
+    raise UsageError(
+        f"clean-fid's statistics of mode={statistics.mode} are not of features '{name}' as they are chosen: distances "
+        f"between them mean nothing. Use `features={statistics.features}`"
+        + (f", or statistics of mode={' or mode='.join(others)}" if others else "")
+    )
+
+
+def _check_identity(statistics: StatisticsFile, features: PreparedFeatures, name: str) -> None:
+    """Refuse statistics that say how they were made, where that was with another extractor."""
+    made = statistics.metadata.get("features_identity")
+    if made not in (None, features.identity):
+        raise EvaluationError(
+            f"{statistics.path} was made with features '{statistics.metadata.get('features')}' of identity "
+            f"{str(made)[:12]}…, and these are '{name}' of identity {features.identity[:12]}…: distances between them "
+            "mean nothing. Choose the same features, with the same options and weights"
+        )
+
+
+def _notes(
+    statistics: StatisticsFile, published: clean_fid.Statistics | None, images: DatasetInfo, name: str
+) -> list[str]:
+    """What a reader must know of statistics that do not say how they were made."""
+    if published is not None:
+        if images.image_size == published.resolution:
+            return []
+        return [
+            f"the images have {images.image_size} pixels a side, and {statistics.path.name} is of images of "
+            f"{published.resolution}"
+        ]
+    if statistics.metadata.get("features_identity") is not None:
+        return []
+    return [
+        f"{statistics.path.name} does not say how it was made: the figures hold only if that was with '{name}' and "
+        "the same resizing (statistics of guided-diffusion and EDM: `features=inception:resize=legacy-tf`)"
+    ]
+
+
+def _export(path: Path, ground: Ground) -> None:
+    measurement = ground.measurement
+    if isinstance(measurement.data, FixedReference):
+        raise UsageError("`export_reference`: this reference is a file of statistics already. Copy it")
+    parts = [part for part in (FEATURES, SPATIAL) if part in measurement.features.offers]
+    rows = measurement.real().rows(parts, shared=True)
+    if processes.rank() > 0:
+        return
+    reference, spatial = measurement.real().reference(rows), measurement.real().spatial(rows)
+    metadata = {
+        "dataset": ground.name,
+        "dataset_hash": measurement.data.content_hash,
+        "split": ground.split,
+        "num": None if reference.features is None else len(reference.features),
+        "features": measurement.names.features,
+        "features_identity": measurement.features.identity,
+        "feature_details": dict(measurement.features.details),
+    }
+    write_statistics(
+        path,
+        reference.mean,
+        reference.covariance,
+        metadata=metadata,
+        spatial=None if spatial is None else (spatial.mean, spatial.covariance),
+    )
+    _LOG.info("the reference's statistics: %s", path)

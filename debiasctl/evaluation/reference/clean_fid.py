@@ -1,0 +1,170 @@
+"""clean-fid's published reference statistics by name: which there are, and how one is had."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from pydantic import Field, ValidationError
+
+from debiasctl.api import PluginOptions
+from debiasctl.errors import EvaluationError, UsageError
+from debiasctl.files import write_bytes, writing
+from debiasctl.registry.messages import describe_errors, did_you_mean
+from debiasctl.registry.refs import parse_ref
+
+NAME = "clean-fid"
+CHANNELS = 3  # all are of RGB images
+_SITE = "https://www.cs.cmu.edu/~clean-fid/stats"
+_TIMEOUT = 30.0  # seconds without an answer
+_FEATURES = {"clean": "inception", "legacy_tensorflow": "inception:resize=legacy-tf"}
+
+
+@dataclass(frozen=True)
+class _Set:
+    """A data set whose statistics are published: at each resolution, of each split, in every mode but for some."""
+
+    resolutions: tuple[int, ...]
+    splits: tuple[str, ...]
+    clean_alone: tuple[str, ...] = ()
+
+
+# as clean-fid 0.1.35 lists them
+_PUBLISHED = {
+    "cifar10": _Set((32,), ("train", "test")),
+    "ffhq": _Set((256, 1024), ("trainval", "trainval70k")),
+    "lsun_church": _Set((256,), ("train", "trainfull"), clean_alone=("trainfull",)),
+    "lsun_horse": _Set((256,), ("train", "trainfull"), clean_alone=("trainfull",)),
+    "lsun_cat": _Set((256,), ("train", "trainfull")),
+    "afhq_cat": _Set((512,), ("train",)),
+    "afhq_dog": _Set((512,), ("train",)),
+    "afhq_wild": _Set((512,), ("train",)),
+    "brecahad": _Set((512,), ("train",)),
+    "metfaces": _Set((1024,), ("train",)),
+    "horse2zebra": _Set((256,), ("test",)),
+    "cat2dog": _Set((256,), ("test",)),
+}
+
+
+class Statistics(PluginOptions):
+    """One of clean-fid's statistics: of the images of a data set's split, resized in that mode for Inception-v3."""
+
+    name: str = Field(description="the data set")
+    resolution: int = Field(description="pixels a side")
+    split: str = Field(description="the part of the data set")
+    mode: Literal["clean", "legacy_tensorflow", "legacy_pytorch"] = Field("clean", description="how they were resized")
+
+    @property
+    def file_name(self) -> str:
+        """As clean-fid names the file."""
+        return f"{self.name}_{self.mode}_{self.split}_{self.resolution}.npz".lower()
+
+    @property
+    def url(self) -> str:
+        """Where clean-fid publishes it."""
+        return f"{_SITE}/{self.file_name}"
+
+    @property
+    def features(self) -> str:
+        """The reference of the extractor whose features these are."""
+        return _FEATURES[self.mode]
+
+    @property
+    def kind(self) -> str:
+        """What an extractor calls its `published_statistics`."""
+        return f"{NAME}:{self.mode}"
+
+
+def is_named(text: str) -> bool:
+    """Whether a reference names clean-fid's statistics."""
+    return text.partition(":")[0] == NAME
+
+
+def parse_statistics(text: str) -> Statistics:
+    """What `clean-fid:name=...,resolution=...,split=...` names.
+
+    Raises:
+        UsageError: if it cannot be read, or clean-fid does not publish such statistics, or no features here are theirs.
+    """
+    try:
+        found = Statistics.model_validate(dict(parse_ref(text).options))
+    except ValidationError as error:
+        raise UsageError(
+            f"`reference` '{text}': {describe_errors(error, Statistics)}. Write {NAME}:name=cifar10,resolution=32,"
+            f"split=train. {_known()}"
+        ) from error
+    known = _PUBLISHED.get(found.name)
+    if known is None:
+        raise UsageError(
+            f"`reference` '{text}': no statistics of '{found.name}' are published."
+            f"{did_you_mean(found.name, _PUBLISHED)} {_known()}"
+        )
+    if found.resolution not in known.resolutions or found.split not in known.splits:
+        raise UsageError(
+            f"`reference` '{text}': no statistics of {found.name}'s split '{found.split}' at {found.resolution} pixels "
+            f"are published. {_known()}"
+        )
+    if found.mode not in _FEATURES:
+        raise UsageError(
+            f"`reference` '{text}': mode={found.mode} is of another network, which no features here are. "
+            f"Choose mode={' or mode='.join(_FEATURES)}"
+        )
+    if found.split in known.clean_alone and found.mode != "clean":
+        raise UsageError(
+            f"`reference` '{text}': of {found.name}'s split '{found.split}' mode=clean alone is published. Choose it"
+        )
+    return found
+
+
+def obtain(statistics: Statistics, cache_dir: Path) -> Path:
+    """Their file in the cache, downloaded where it is missing; only a whole file appears there.
+
+    Raises:
+        EvaluationError: if it cannot be had; DebiasctlError: if the cache cannot be written.
+    """
+    path = cache_dir / NAME / statistics.file_name
+    if path.is_file():
+        return path
+    from filelock import FileLock
+
+    with writing(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        lock = FileLock(path.with_name(f".{path.name}.lock"))
+        lock.acquire()
+    try:
+        if not path.is_file():  # another process may have fetched it in the meantime
+            write_bytes(path, _downloaded(statistics, path))
+    finally:
+        lock.release()
+    return path
+
+
+def _downloaded(statistics: Statistics, path: Path) -> bytes:
+    """The published file, seen to be an npz with a mean and a covariance: no checksum is published."""
+    import io
+    import urllib.request
+    import zipfile
+    import zlib
+    from http.client import HTTPException
+
+    import numpy as np
+
+    try:
+        with urllib.request.urlopen(statistics.url, timeout=_TIMEOUT) as response:
+            data: bytes = response.read()
+        with np.load(io.BytesIO(data), allow_pickle=False) as archive:
+            for key in ("mu", "sigma"):
+                archive[key]
+    except (OSError, HTTPException, ValueError, TypeError, KeyError, EOFError, zipfile.BadZipFile, zlib.error) as error:
+        raise EvaluationError(
+            f"clean-fid's statistics {statistics.file_name} cannot be downloaded ({error}).\n"
+            f"Put the file from {statistics.url}\nat {path}\nor name another `reference`: a data set, a folder, .zip "
+            "or .npz of images, or an .npz of statistics (mu, sigma)"
+        ) from error
+    return data
+
+
+def _known() -> str:
+    sets = [
+        f"{name} {' or '.join(map(str, one.resolutions))} {' or '.join(one.splits)}" for name, one in _PUBLISHED.items()
+    ]
+    return f"clean-fid publishes (name, resolution, split): {'; '.join(sets)}"
