@@ -10,7 +10,7 @@ LEVEL = 0.95
 METHOD = f"delete-group jackknife, {GROUPS} groups"
 SHARE_METHOD = "Wilson score"
 MIN_IMAGES = 5 * GROUPS
-MIN_PER_DIMENSION = 8  # images per dimension; below it the simulated coverage falls off (docs/concepts/evaluation.md)
+MIN_PER_DIMENSION = 8  # images per dimension; below it the simulated coverage falls off (docs/concepts/intervals.md)
 
 
 @dataclass(frozen=True)
