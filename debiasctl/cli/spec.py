@@ -5,6 +5,7 @@ from typing import Annotated
 
 import typer
 
+from debiasctl.cli import options
 from debiasctl.cli.completion import complete_section
 from debiasctl.cli.output import note, print_json, print_table
 
@@ -29,7 +30,7 @@ def describe(
     section: Annotated[
         str | None, typer.Argument(help="Only this section.", autocompletion=complete_section, show_default=False)
     ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    as_json: Annotated[bool, options.AS_JSON] = False,
 ) -> None:
     """List every setting of a run spec: its type and range, its default and what it does.
 

@@ -13,7 +13,7 @@ from debiasctl.specs.sections import RunSpec, Section
 
 @dataclass(frozen=True)
 class SectionDescription:
-    """One part of a spec: what it is about, and its settings under the names that `--set` takes."""
+    """One part of a spec: what it is about, and its settings under the names by which they are set."""
 
     name: str
     summary: str

@@ -5,6 +5,7 @@ import logging
 import re
 from collections.abc import Iterator
 from pathlib import Path
+from typing import get_args
 
 import pytest
 from tiny import debiasctl, error_of
@@ -49,8 +50,9 @@ def test_every_setting_with_an_option_exists() -> None:
 
 def is_setting(text: str) -> bool:
     section, _, field = text.partition(".")
-    model = RunSpec.model_fields.get(section)
-    return model is not None and field.partition(".")[0] in model.annotation.model_fields
+    found = RunSpec.model_fields.get(section)
+    models = [] if found is None else [found.annotation, *get_args(found.annotation)]
+    return any(field.partition(".")[0] in getattr(model, "model_fields", {}) for model in models)
 
 
 def messages() -> Iterator[tuple[str, str]]:
