@@ -12,11 +12,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from debiasctl.api import EvaluationError, Part, PreparedFeatures
-from debiasctl.builtin.features._support.preprocessing import num_threads
+from debiasctl.api import EvaluationError, Part, PreparedFeatures, num_cores
 
 _CHUNKS = {"cpu": 32, "cuda": 128}  # images at once
 _SIZE = 299
+_THREADS = 16  # that resize, at most
 _FEATURES, _CLASSES = 2048, 1008
 _SPATIAL_CHANNELS = 7  # of the 17x17 grid: sFID's choice (Nash et al., 2021, arXiv 2103.03841), 2023 numbers
 _MOST_IN_FLOAT32 = 256  # pixels a side: of larger images the filter's places are lost by 0.015 grey levels
@@ -105,7 +105,7 @@ class PreparedInception(PreparedFeatures):
 
         resize = build_resizer("clean")
         rgb = np.ascontiguousarray(images.cpu().expand(-1, 3, -1, -1).permute(0, 2, 3, 1).numpy())
-        with ThreadPoolExecutor(num_threads()) as pool:
+        with ThreadPoolExecutor(num_cores(at_most=_THREADS)) as pool:
             return torch.from_numpy(np.stack(list(pool.map(resize, rgb)))).permute(0, 3, 1, 2)
 
     def _layers(self, x: Tensor) -> tuple[Tensor, Tensor]:
