@@ -175,7 +175,7 @@ def test_a_dry_run_warns_on_stderr_of_what_sampling_would_miss(monkeypatch: pyte
 
 @pytest.mark.parametrize(
     ("prediction", "reason"),
-    [("eps", "at its last timestep x_t is the noise itself"), ("edm", "ln(sigma/alpha), which is infinite")],
+    [("eps", "at its last timestep x_t is the noise itself"), ("edm", "ln(sigma/alpha) is infinite")],
 )
 def test_a_dry_run_refuses_what_cannot_be_trained_at_zero_terminal_snr(
     prediction: str, reason: str, debiasctl_home: Path
