@@ -97,7 +97,7 @@ def test_a_stored_spec_is_the_start_of_another_run(tmp_path: Path, caplog: pytes
     outcome = succeed(*again, "--set", "ema.kind=power", "--set", "monitor.num=2")
     monitor = json.loads(outcome.out)["spec"]["monitor"]
     assert (monitor["num"], monitor["grid"]) == (2, 2)
-    assert caplog.text.count("not taken from the spec file") == 1
+    assert caplog.text.count("ignored in the spec file") == 1
     message = error_of(*again, "--set", "ema.kind=power", "--set", "ema.decay=0.5", code=2)
     assert "ema.decay has no effect with ema.kind=power" in message
 
