@@ -1,1 +1,1 @@
-"""Why a weighting helps: the weights that a scheme gives, as tables and pictures."""
+"""Analyses of weightings: the weights that a scheme gives, as tables and plots."""

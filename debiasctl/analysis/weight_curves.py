@@ -1,4 +1,4 @@
-"""Weights of several schemes over one schedule, in every unit: what tables, plots and the documentation show."""
+"""The weights of several schemes over one schedule in every space, for tables, plots and the documentation."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -18,9 +18,9 @@ from debiasctl.errors import UsageError
 
 @dataclass(frozen=True)
 class WeightCurves:
-    """`snr` float64 [T]; `weights[REF][unit]` and `density` float64 [T], the latter with mean 1.
+    """Weights over a schedule: `snr`, `weights[REF][unit]` and `density`, each float64 [T]; the density has mean 1.
 
-    `density` is that of the distribution of t under which the weights count: 1 for uniform.
+    `density` belongs to the distribution of t under which the expected loss is taken; it is 1 for uniform t.
     """
 
     snr: Tensor
@@ -29,15 +29,15 @@ class WeightCurves:
 
     @property
     def units(self) -> list[Prediction]:
-        """eps, x0, v, and edm where it was asked for."""
+        """The units of the weights: eps, x0, v, and edm if the prediction is edm."""
         return list(next(iter(self.weights.values())))
 
 
 def schedule_process(reference: str) -> DiffusionProcess:
-    """The process of a schedule's reference.
+    """The process of the schedule that a reference names.
 
     Raises:
-        UsageError: there is no such schedule, or its options do not fit.
+        UsageError: if there is no such schedule, or its options are not valid.
     """
     return process_of(registry.create("schedules", reference))
 
@@ -51,13 +51,13 @@ def weight_curves(
     timesteps: str = "uniform",
     sigma_data: float = 0.5,
 ) -> WeightCurves:
-    """The weights at the start of training on the errors of eps, x0 and v (and of F, for edm-prediction).
+    """Compute the weights at the start of training on the errors of eps, x0 and v (and of F, for edm-prediction).
 
-    A scheme's units are one loss: w_x0 = w_eps SNR = w_v (SNR + 1). With normalize="mean" its weight on the error of
-    `prediction` has mean 1 under `timesteps`, and the other units follow.
+    They describe one loss in several units: w_x0 = w_eps SNR = w_v (SNR + 1). With normalize="mean" the weight on the
+    error of `prediction` has mean 1 under `timesteps`, and the other units follow.
 
     Raises:
-        UsageError: a reference is unknown or given twice; or the prediction is not possible on the schedule.
+        UsageError: if a reference is unknown or given twice, or the prediction is not possible on the schedule.
     """
     doubled = {text for text in references if list(references).count(text) > 1}
     if doubled:

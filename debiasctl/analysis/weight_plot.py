@@ -1,4 +1,4 @@
-"""The weights of several schemes as a picture, PNG or SVG."""
+"""Plots of the weights of several schemes, as PNG or SVG."""
 
 import textwrap
 from pathlib import Path
@@ -16,17 +16,17 @@ if TYPE_CHECKING:
 
 MAX_CURVES = 10
 _DASHES: tuple[Any, ...] = ((), (6, 2), (2, 1.5), (7, 2, 2, 2), (4, 1))
-_LETTERS = 55  # of a legend that go on the breadth of one panel
-_DECADES = 8  # a panel shows at most so many powers of ten
+_LETTERS = 55  # letters of a legend that fit the width of one panel
+_DECADES = 8  # the most powers of ten that a panel shows
 
 
 def plot_weights(
     path: Path, curves: "WeightCurves", *, schedule: str, prediction: "Prediction", normalize: str, timesteps: str
 ) -> None:
-    """Density times weight in every unit, against t and against log-SNR, both from the clean image to pure noise.
+    """Plot density times weight in every unit, against t and against log-SNR, from the clean image to pure noise.
 
     Raises:
-        UsageError: if there are more curves than can be told apart, or the ending is neither .png nor .svg.
+        UsageError: if there are more curves than can be distinguished, or the ending is neither .png nor .svg.
     """
     check_file(path, argument="out", endings=FORMATS)
     if len(curves.weights) > MAX_CURVES:
@@ -57,7 +57,7 @@ def plot_weights(
                         fontweight="bold" if own else "normal")  # fmt: skip
     output = "the network's output F" if prediction == "edm" else f"{prediction}, which the network predicts"
     scaled = f"scaled to mean 1 on {output}" if normalize == "mean" else "as published"
-    # where t is only drawn otherwise, and corrected for, the density that counts is the base's
+    # where t is drawn otherwise and corrected for, the density of the objective is the base's
     uniform = bool(torch.isclose(curves.density, torch.ones_like(curves.density)).all())
     drawn = "" if uniform else f", times the density of t ({timesteps})"
     title = f"Loss weights on the {schedule} schedule (T = {last + 1}), {scaled}{drawn}"
@@ -69,7 +69,7 @@ def plot_weights(
 
 
 def _draw(panel: Any, curves: "WeightCurves", *, unit: "Prediction", x: "Tensor", shown: "Tensor") -> None:
-    """One curve a weighting; where curves coincide, dashes let the one below be seen."""
+    """Draw one curve per weighting, dashed so that a coinciding curve below stays visible."""
     highest, lowest = 0.0, float("inf")
     for number, (name, weights) in enumerate(curves.weights.items()):
         y = (curves.density * weights[unit])[shown]

@@ -1,9 +1,9 @@
-"""What a plugin author imports: the base class of each kind of plugin, and what its methods are given and give.
+"""The public interface for plugin authors: the base class of each kind, and the types of its arguments and results.
 
-A plugin is an entry point in the group `debiasctl.<kind>` to a subclass of the kind's base, with a docstring (first
-line: what it is, and the paper), the base's abstract methods, where it has options an inner
-`class Options(PluginOptions)`, and any of the base's other methods, which all have defaults. Tensors are torch
-tensors; this module itself does not import torch.
+A plugin is an entry point in the group `debiasctl.<kind>` to a subclass of the kind's base. The subclass has a
+docstring (first line: what it is, and the paper), implements the base's abstract methods, has an inner
+`class Options(PluginOptions)` if it has options, and may override the base's other methods, which all have defaults.
+Tensors are torch tensors; this module itself does not import torch.
 """
 
 from debiasctl.api.backbones import Backbone, ImageShape

@@ -1,4 +1,4 @@
-"""Backbones: networks."""
+"""Backbones: the networks that are trained."""
 
 from abc import abstractmethod
 from dataclasses import dataclass
@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class ImageShape:
-    """What a network takes and gives: [N, in_channels, image_size, image_size] to [N, out_channels, ...]."""
+    """The shapes of a network's input, [N, in_channels, image_size, image_size], and output, [N, out_channels, ...]."""
 
     image_size: int
     in_channels: int
@@ -24,24 +24,24 @@ class Backbone(Plugin):
 
     @abstractmethod
     def build(self, shape: ImageShape, num_classes: int) -> "nn.Module":
-        """A module with `forward(x, noise_level, labels=None)`.
+        """Build a module with `forward(x, noise_level, labels=None)`, which returns float [N, out_channels, H, W].
 
         `x` is float [N, in_channels, H, W]; `noise_level` float [N] (t as 0 … num_timesteps - 1, or c_noise);
-        `labels` int64 [N], given when and only when `num_classes` > 0.
+        `labels` int64 [N], given if and only if `num_classes` > 0.
 
         Raises:
-            UsageError: if the shape does not fit.
+            UsageError: if the backbone cannot be built for this shape.
         """
 
     @classmethod
     def resolve_options(cls, options: Any, shape: ImageShape) -> Any:
-        """The options with those filled in that depend on the image's size; the run's spec holds the result."""
+        """Fill in the options that depend on the image size; the run's spec stores the result."""
         return options
 
     @property
     def has_memory_format(self) -> bool:
-        """Whether its networks compute in the layout that their attribute `memory_format` states, and may be changed.
+        """Whether its networks have an attribute `memory_format`: the layout that they compute in, which can be set.
 
-        Such a network brings its input into that layout (`torch.channels_last` or `torch.contiguous_format`).
+        Such a network converts its input to that layout (`torch.channels_last` or `torch.contiguous_format`).
         """
         return False

@@ -1,4 +1,4 @@
-"""What data sets and feature extractors need: hashes of contents, and parts of a split that stand for all of it."""
+"""Helpers for data sets and feature extractors: hashes of contents, and evenly spread subsets of a split."""
 
 import hashlib
 import json
@@ -14,7 +14,7 @@ _CHUNK = 256
 
 
 def hash_contents(description: Any, tensors: "Sequence[Tensor]") -> str:
-    """SHA-256, in hexadecimal, of a JSON value and of the dtypes, shapes and elements of `tensors`."""
+    """Compute the SHA-256, in hexadecimal, of a JSON value and of the dtypes, shapes and elements of `tensors`."""
     digest = hashlib.sha256()
     _update(digest, description)
     for tensor in tensors:
@@ -24,7 +24,7 @@ def hash_contents(description: Any, tensors: "Sequence[Tensor]") -> str:
 
 
 def hash_splits(description: Any, splits: Sequence[Split]) -> str:
-    """SHA-256, in hexadecimal, of a JSON value and of every image and label, reading a part at a time."""
+    """Compute the SHA-256, in hexadecimal, of a JSON value and of every image and label, reading part by part."""
     import torch
 
     digest = hashlib.sha256()
@@ -40,7 +40,7 @@ def hash_splits(description: Any, splits: Sequence[Split]) -> str:
 
 
 def spread_indices(total: int, count: int) -> "Tensor":
-    """`count` of the indices 0 … total - 1, evenly spread, int64; all of them where `count` is `total` or more."""
+    """Return `count` of the indices 0 … total - 1, evenly spread, int64; all of them if `count` is `total` or more."""
     import torch
 
     count = min(total, count)

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class DataLocation:
-    """Where a data set's files may lie: `data_dir` as the user gave it, `cache_dir` for downloads of our own."""
+    """Where a data set's files may be: `data_dir` as the user gave it, and `cache_dir` for downloads."""
 
     data_dir: Path | None
     cache_dir: Path
@@ -22,9 +22,10 @@ class DataLocation:
 
 @dataclass(frozen=True)
 class DatasetInfo:
-    """What is known of a data set before its images are read. Images are square, `classes` is empty without labels.
+    """The facts about a data set known before its images are read.
 
-    `value_type` says what `Split.images` gives: uint8, or float32 in [-1, 1].
+    Images are square; `classes` is empty if there are no labels. `value_type` is the dtype that `Split.images` returns:
+    uint8, or float32 in [-1, 1].
     """
 
     image_size: int
@@ -44,14 +45,14 @@ class Split(Protocol):
     def __len__(self) -> int: ...
 
     def images(self, indices: "Tensor") -> "Tensor":
-        """[N, C, H, W] for int64 `indices` [N] in [0, len): uint8, or float32 in [-1, 1] where the info says so.
+        """Read images [N, C, H, W] at int64 `indices` [N] in [0, len): uint8, or float32 in [-1, 1] if `info` says so.
 
-        Training sees float32 images as they are. Evaluation rounds them to the 256 levels that samples are stored in.
+        Training uses float32 images as they are. Evaluation rounds them to the 256 levels that samples are stored in.
         """
         ...
 
     def labels(self, indices: "Tensor") -> "Tensor | None":
-        """int64 [N] in [0, number of classes), or None for a data set without classes."""
+        """Return the labels, int64 [N] in [0, number of classes), or None for a data set without classes."""
         ...
 
 
@@ -66,19 +67,20 @@ class ArraySplit:
         return self.array.shape[0]
 
     def images(self, indices: "Tensor") -> "Tensor":
-        """[N, C, H, W] of the array's dtype."""
+        """Return the images [N, C, H, W] at `indices`, in the array's dtype."""
         return self.array[indices]
 
     def labels(self, indices: "Tensor") -> "Tensor | None":
-        """int64 [N], or None."""
+        """Return the labels at `indices`, int64 [N], or None."""
         return None if self.targets is None else self.targets[indices]
 
 
 @dataclass(frozen=True)
 class LoadedDataset:
-    """A data set ready to read. `heldout` is never trained on; `content_hash` is a SHA-256 of images and labels.
+    """A data set that is ready to read.
 
-    `debiasctl.api.hash_splits` makes such a hash.
+    `heldout` is never trained on; `content_hash` is a SHA-256 of images and labels, as `debiasctl.api.hash_splits`
+    computes it.
     """
 
     info: DatasetInfo
@@ -92,16 +94,16 @@ class Dataset(Plugin):
 
     @abstractmethod
     def info(self, location: DataLocation) -> DatasetInfo:
-        """Size, channels, classes and counts, as cheaply as can be; downloads nothing."""
+        """Return the image size, channels, classes and counts, as cheaply as possible and without downloads."""
 
     @abstractmethod
     def load(self, location: DataLocation) -> LoadedDataset:
-        """Read the images, downloading them where the set allows it.
+        """Load the data set, downloading its files if they are missing and it supports that.
 
         Raises:
             DataError: if the images cannot be read.
         """
 
     def recommended(self, location: DataLocation) -> Mapping[str, Any]:
-        """Run-spec settings (`{"training": {"steps": ...}, ...}`) that make `debiasctl train NAME` a sensible run."""
+        """Spec settings (`{"training": {"steps": ...}, ...}`) that make `debiasctl train NAME` a sensible run."""
         return {}

@@ -1,4 +1,4 @@
-"""The errors that plugins raise for their users; each prints as one message, without a traceback."""
+"""The errors that plugins raise for their users; each is printed as one message, without a traceback."""
 
 from debiasctl.errors import DataError, DebiasctlError, EvaluationError, UsageError
 

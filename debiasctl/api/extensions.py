@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 @dataclass
 class StepContext:
-    """What an extension sees: the step in progress (0-based), the network and the optimizer."""
+    """The arguments of an extension's methods: the step in progress (from 0), the network and the optimizer."""
 
     step: int
     model: "nn.Module"
@@ -21,20 +21,20 @@ class StepContext:
 
 
 class Extension(Plugin):
-    """An object that is called at fixed points of training; override what is needed."""
+    """An object whose methods are called at fixed points of training; override the ones you need."""
 
     def on_start(self, context: StepContext) -> None:
-        """Before the first step of this process, after a resumed checkpoint was loaded."""
+        """Called before this process's first step, after a resumed checkpoint has been loaded."""
 
     def after_backward(self, context: StepContext) -> None:
-        """After the backward pass and gradient clipping, before the optimizer's step."""
+        """Called after the backward pass and gradient clipping, before the optimizer's step."""
 
     def after_step(self, context: StepContext) -> None:
-        """After the optimizer's step, before the EMA's."""
+        """Called after the optimizer's step, before the EMA's update."""
 
     def state_dict(self) -> dict[str, Any]:
-        """State for the checkpoint: tensors, numbers, strings and containers of them."""
+        """Return the state for the checkpoint: tensors, numbers, strings and containers of them."""
         return {}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Take up the state of a checkpoint."""
+        """Restore the state from a checkpoint."""

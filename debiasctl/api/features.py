@@ -40,7 +40,8 @@ class MetricNames:
 class PreparedFeatures(ABC):
     """A frozen feature extractor.
 
-    `identity` is a SHA-256 of all that decides its output, `dimension` that of a feature, `details` are for people.
+    `identity` is a SHA-256 of everything that determines its output, `dimension` is the length of a feature vector,
+    and `details` are for people to read.
     """
 
     offers: ClassVar[frozenset[Part]] = frozenset({"features"})  # with "logits" and "spatial" for more metrics
@@ -50,18 +51,18 @@ class PreparedFeatures(ABC):
 
     @abstractmethod
     def __call__(self, images: "Tensor") -> "Tensor":
-        """float64 [N, dimension] for uint8 [N, C, H, W]."""
+        """Compute features, float64 [N, dimension], for images, uint8 [N, C, H, W]."""
 
     def logits(self, images: "Tensor") -> "Tensor":
-        """float64 [N, K] of a classifier, for the inception score; where it `offers` them."""
+        """Compute a classifier's logits, float64 [N, K], for the inception score, if it `offers` them."""
         raise NotImplementedError
 
     def spatial(self, images: "Tensor") -> "Tensor":
-        """float64 [N, D'] of an earlier layer, for sFID; where it `offers` them."""
+        """Compute features of an earlier layer, float64 [N, D'], for sFID, if it `offers` them."""
         raise NotImplementedError
 
     def parts(self, images: "Tensor", names: Collection[Part]) -> Mapping[Part, "Tensor"]:
-        """Several of what it `offers`, by name; one that has them from one pass overrides this."""
+        """Compute several of the parts that it `offers`, by name; override this if one pass gives them all."""
         methods: dict[Part, Callable[[Tensor], Tensor]] = {
             "features": self,
             "logits": self.logits,
@@ -71,19 +72,19 @@ class PreparedFeatures(ABC):
 
     @property
     def any_size(self) -> bool:
-        """Whether it takes images of any size, and not only of the data set's."""
+        """Whether it accepts images of any size, not only of the data set's."""
         return False
 
     @property
     def verified(self) -> bool:
-        """Whether its weights are seen to be the published ones, without which metrics bear no names of the field's."""
+        """Whether its weights are verified to be the published ones, so that its metrics may have their usual names."""
         return False
 
 
 class Features(Plugin):
     """A way to extract features for evaluation."""
 
-    weights_files: ClassVar[Sequence[WeightsFile]] = ()  # that it loads; `debiasctl doctor` looks at them
+    weights_files: ClassVar[Sequence[WeightsFile]] = ()  # the files that it loads; `debiasctl doctor` checks them
 
     @classmethod
     def metric_names(cls, name: str) -> MetricNames:
@@ -95,10 +96,10 @@ class Features(Plugin):
 
     @abstractmethod
     def prepare(self, data: LoadedDataset, *, cache_dir: Path, device: "torch.device") -> PreparedFeatures:
-        """Ready the extractor, from the cache where it is there. The images of `data` are uint8.
+        """Prepare the extractor, from the cache if possible. The images of `data` are uint8.
 
         Raises:
-            EvaluationError: if it cannot be had.
+            EvaluationError: if the extractor is not available, for example because its weights are missing.
         """
 
     @property
@@ -118,5 +119,5 @@ class Features(Plugin):
 
     @property
     def any_size(self) -> bool:
-        """Whether its extractor takes images of any size."""
+        """Whether its extractor accepts images of any size."""
         return False

@@ -1,4 +1,4 @@
-"""Other plugins among a plugin's options: `uncertainty:base=edm`, `product:factors=[debiased,"p2:gamma=0.5"]`."""
+"""Plugins as options of other plugins: `uncertainty:base=edm`, `product:factors=[debiased,"p2:gamma=0.5"]`."""
 
 from typing import Any, ClassVar, Protocol, Self
 
@@ -19,7 +19,7 @@ from debiasctl.errors import UsageError
 
 
 class Origin(Protocol):
-    """Where a plugin comes from."""
+    """The distribution that a plugin comes from."""
 
     @property
     def name(self) -> str:
@@ -38,37 +38,37 @@ class Origin(Protocol):
 
 
 class Resolved(Protocol):
-    """A plugin that was found, with every option filled in."""
+    """A plugin found by its reference, with every option filled in."""
 
     @property
     def record(self) -> Origin:
-        """Where it comes from."""
+        """The plugin's origin."""
         ...
 
     @property
     def options(self) -> PluginOptions:
-        """Its options."""
+        """The plugin's options."""
         ...
 
     def create(self) -> Any:
-        """The plugin itself."""
+        """Make the plugin."""
         ...
 
 
 class Resolver(Protocol):
-    """What finds plugins; whoever validates options that name some gives one as pydantic's context."""
+    """A function that finds plugins; validating options that name plugins needs one as pydantic's context."""
 
     def __call__(self, kind: str, value: Any) -> Resolved:
-        """The plugin that `value` names: `name:key=value,...`, or a mapping with a name and options.
+        """Find the plugin that `value` names, as `name:key=value,...` or a mapping with a name and options.
 
         Raises:
-            UsageError: if there is no such plugin, or its options do not fit it.
+            UsageError: if there is no such plugin, or its options are not valid.
         """
         ...
 
 
 class NestedPlugin(BaseModel):
-    """A plugin that another's options name; a spec stores its name, every option, distribution and version."""
+    """A plugin named in another's options; a spec stores its name, every option, distribution and version."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
     kind: ClassVar[str]
@@ -85,7 +85,7 @@ class NestedPlugin(BaseModel):
         if isinstance(value, cls):  # found before
             return check(value)
         if info.context is None:
-            raise ValueError("plugins are found by debiasctl.registry.resolve alone. Have it validate these options")
+            raise ValueError("plugins are found by debiasctl.registry.resolve only. Validate these options through it")
         resolve: Resolver = info.context
         if not isinstance(value, str):
             stored = check(value)
@@ -107,22 +107,22 @@ class NestedPlugin(BaseModel):
 
 
 class NestedWeighting(NestedPlugin):
-    """A weighting that another plugin's options name."""
+    """A weighting named in another plugin's options."""
 
     kind = "weightings"
 
     def create(self) -> Weighting:
-        """The weighting itself."""
+        """Make the weighting."""
         made: Weighting = self._resolved.create()
         return made
 
 
 class NestedTimesteps(NestedPlugin):
-    """A distribution of t that another plugin's options name."""
+    """A distribution of t named in another plugin's options."""
 
     kind = "timesteps"
 
     def create(self) -> TimestepDistribution:
-        """The distribution itself."""
+        """Make the distribution."""
         made: TimestepDistribution = self._resolved.create()
         return made

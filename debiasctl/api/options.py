@@ -1,4 +1,4 @@
-"""The base of every plugin's options, and the names of what a loss or a network is about."""
+"""The base of every plugin's options, and the names of weighting spaces and prediction types."""
 
 from typing import Literal
 
@@ -11,6 +11,6 @@ Prediction = Literal["eps", "x0", "v", "edm"]
 
 
 class PluginOptions(BaseModel):
-    """Base of every plugin's `Options`: frozen, unknown keys refused; describe every field with `Field`."""
+    """The base of every plugin's `Options`, frozen and without unknown keys; describe every field with `Field`."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)

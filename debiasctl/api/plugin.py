@@ -7,11 +7,11 @@ from debiasctl.api.options import PluginOptions
 
 
 class Plugin(ABC):
-    """What the plugins of every kind have in common; derive from the base of a kind, not from this class.
+    """The common base of plugins of every kind; derive from the base of a kind, not from this class.
 
-    A plugin with options has an inner `class Options(PluginOptions)` and, where its code is type-checked, the
-    annotation `options: Options` below it. A plugin that does more when it is made overrides `__init__(self, options)`
-    and calls `super().__init__(options)`.
+    A plugin with options has an inner `class Options(PluginOptions)` and, if its code is type-checked, the annotation
+    `options: Options` below it. A plugin that needs its own initialisation overrides `__init__(self, options)` and
+    calls `super().__init__(options)`.
     """
 
     Options: ClassVar[type[PluginOptions]] = PluginOptions

@@ -1,4 +1,4 @@
-"""Samplers: from noise to images by a trained network."""
+"""Samplers, which turn noise into images with a trained network."""
 
 import math
 from abc import abstractmethod
@@ -14,17 +14,17 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Estimate:
-    """One estimate in its three equivalent forms, each [N, C, H, W]."""
+    """A network's estimate in its three equivalent forms, each [N, C, H, W]."""
 
     x0: "Tensor"
     eps: "Tensor"
     v: "Tensor"
-    variance_fraction: "Tensor | None" = None  # [N, C, H, W], 0 for beta_tilde to 1 for beta, where it is learned
+    variance_fraction: "Tensor | None" = None  # [N, C, H, W], from 0 (beta_tilde) to 1 (beta), if learned
 
 
 @dataclass(frozen=True)
 class Level:
-    """One noise level: x_t = alpha x0 + sigma eps with alpha² + sigma² = 1; `t` may lie between timesteps."""
+    """A noise level, x_t = alpha x0 + sigma eps with alpha² + sigma² = 1; `t` may lie between timesteps."""
 
     t: float
     alpha: float
@@ -32,7 +32,7 @@ class Level:
 
     @property
     def half_log_snr(self) -> float:
-        """ln(alpha/sigma), the lambda of DPM-Solver (arXiv 2206.00927); infinite where one of them is 0."""
+        """ln(alpha/sigma), the lambda of DPM-Solver (arXiv 2206.00927); infinite if one of them is 0."""
         if self.alpha == 0:
             return -math.inf
         return math.log(self.alpha / self.sigma) if self.sigma else math.inf
@@ -48,26 +48,26 @@ class Process(Protocol):
 
     @property
     def alphas_cumprod(self) -> "Tensor":
-        """float64 [num_timesteps], on the CPU; alpha² at t = 0 … T - 1."""
+        """The table of alpha² at t = 0 … T - 1, float64 [num_timesteps] on the CPU."""
         ...
 
 
 class Denoiser(Process, Protocol):
-    """A trained network with its process and parameterization; counts its forwards in `nfe`."""
+    """A trained network with its process and parameterization; it counts its forward passes in `nfe`."""
 
     nfe: int
-    null_label: int | None  # the class number that stands for none, where the network was trained with it
+    null_label: int | None  # the class number for no class, if the network was trained with label dropout
 
     def __call__(self, x_t: "Tensor", t: float, labels: "Tensor | None" = None) -> Estimate:
-        """The estimate for x_t [N, C, H, W] at timestep `t`, the same for all images.
+        """Estimate x0, eps and v for x_t [N, C, H, W] at timestep `t`, which is the same for all images.
 
-        `t` may lie between two timesteps: log-SNR is linear between them.
+        `t` may lie between two timesteps; log-SNR is linear between them.
         """
         ...
 
 
 class Sampler(Plugin):
-    """Draws images, x_T to x_0, by `num_steps` steps."""
+    """An algorithm that draws images from noise, x_T to x_0, in `num_steps` steps."""
 
     @abstractmethod
     def __call__(
@@ -80,16 +80,16 @@ class Sampler(Plugin):
         labels: "Tensor | None" = None,
         on_step: "Callable[[int, Tensor, Tensor], None] | None" = None,
     ) -> "Tensor":
-        """Float [N, C, H, W] in about [-1, 1].
+        """Draw images, float [N, C, H, W] in about [-1, 1], from standard normal noise `x` of the same shape.
 
-        `noise(k)` is standard normal noise of x's shape for the k-th step, the same whenever it is asked for.
-        `on_step(done, x, x0)` is called after each step, with x and the estimate of x0 [N, C, H, W] it was made from.
+        `noise(k)` is standard normal noise of x's shape for the k-th step, the same at every call. `on_step(done, x,
+        x0)` is called after each step with x and the estimate of x0 [N, C, H, W] that it was computed from.
         """
 
     def grid(self, process: Process, num_steps: int) -> "Sequence[Level] | None":
-        """The `num_steps` + 1 levels that it visits, the noisiest first, or None where it does not say.
+        """Return the `num_steps` + 1 levels that it visits, the noisiest first, or None if it has no fixed levels.
 
         Raises:
-            UsageError: if it cannot make so many steps on this process.
+            UsageError: if it cannot make this many steps on this process.
         """
         return None

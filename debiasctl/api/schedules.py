@@ -13,11 +13,11 @@ if TYPE_CHECKING:
 
 
 class ScheduleOptions(PluginOptions):
-    """Base of every schedule's options: what any table of noise levels has."""
+    """The base of every schedule's options, with those that all schedules have."""
 
     num_timesteps: int = Field(1000, ge=2, le=1_000_000, description="T, the number of noise levels")
     zero_terminal_snr: bool = Field(False, description="rescale so that the last SNR is 0 (arXiv 2305.08891)")
-    continuous: bool = Field(False, description="train between the levels too, log-SNR interpolated in t")
+    continuous: bool = Field(False, description="also train between timesteps, with log-SNR interpolated in t")
 
 
 class Schedule(Plugin):
@@ -28,4 +28,4 @@ class Schedule(Plugin):
 
     @abstractmethod
     def alphas_cumprod(self) -> "Tensor":
-        """float64 [num_timesteps], decreasing, in (0, 1); the core does the zero-terminal rescaling."""
+        """Return alpha², float64 [num_timesteps], decreasing, in (0, 1), before any rescaling to zero terminal SNR."""

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class TimestepContext:
-    """What a distribution of t may depend on: float64 tables over t = 0 … T - 1.
+    """The quantities that a distribution of t may depend on, as float64 tables over t = 0 … T - 1.
 
     `snr` is positive and finite; `slope` is -d log SNR/dt, positive; `weight` is the effective weight on the
     network's output, up to a factor.
@@ -25,52 +25,52 @@ class TimestepContext:
 
 
 class TimestepDistribution(Plugin):
-    """How training draws t."""
+    """A distribution from which training draws t."""
 
     @abstractmethod
     def probabilities(self, context: TimestepContext) -> "Tensor":
-        """q(t), float64 [T], not negative; the core divides it by its sum."""
+        """Return q(t), float64 [T], not negative; debiasctl divides it by its sum."""
 
     @property
     def corrected(self) -> bool:
-        """Whether q is only a way of drawing: the loss is multiplied by base/q, and the objective does not change.
+        """Whether q is for importance sampling only: the loss is multiplied by base/q, and the objective is unchanged.
 
-        Otherwise the distribution is part of the objective: density times weight is what is minimised.
+        Otherwise the distribution is part of the objective, whose effective weight is density times weight.
         """
         return False
 
     def base(self, context: TimestepContext) -> "Tensor":
-        """Where `corrected`, the distribution that the loss is meant under, float64 [T] as `probabilities`; uniform."""
+        """Return the distribution under which a `corrected` loss is defined, float64 [T]; by default uniform."""
         return context.snr.new_ones(context.snr.shape)
 
     def spread(self, draws: "Tensor", shared: "Tensor", positions: "Tensor", batch_size: int) -> "Tensor":
-        """Uniform numbers [N] in [0, 1) that are turned into t by the quantile function.
+        """Return uniform numbers [N] in [0, 1) that the quantile function turns into t; by default `draws`.
 
-        `draws` [N] are independent ones, and what is used by default; `shared` is one more for the whole batch of
-        `batch_size`, and `positions` [N] are the images' places in it.
+        `draws` [N] are independent uniform numbers, `shared` is one more for the whole batch of `batch_size`, and
+        `positions` [N] are the images' positions in the batch.
         """
         return draws
 
     @property
     def varies(self) -> bool:
-        """Whether q changes in the course of training."""
+        """Whether q changes during training."""
         return False
 
     @property
     def observes(self) -> bool:
-        """Whether `observe` is to be called; the losses are then gathered from all processes at every step."""
+        """Whether training calls `observe`; the losses are then gathered from all processes at every step."""
         return False
 
     def observe(self, t: "Tensor", losses: "Tensor") -> None:
-        """See a step's losses: int64 t [N] and float64 [N] of the global batch.
+        """Receive a step's timesteps (int64 [N]) and losses (float64 [N]) for the global batch.
 
-        They are all that is minimised, a learned variance's bound and a learned weighting's u included, before the
-        correction.
+        The losses include the bound of a learned variance and the u of a learned weighting, and are not yet corrected
+        by base/q.
         """
 
     def state_dict(self) -> dict[str, Any]:
-        """Where it `observes`, what it has learned, for the checkpoint: tensors, numbers, strings, containers."""
+        """Return the state for the checkpoint, if it `observes`: tensors, numbers, strings and containers of them."""
         return {}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Take up the state of a checkpoint."""
+        """Restore the state from a checkpoint."""

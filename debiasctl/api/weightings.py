@@ -1,4 +1,4 @@
-"""Weightings: what an error counts at each noise level."""
+"""Weightings: the weight of the loss at each noise level."""
 
 from abc import abstractmethod
 from dataclasses import dataclass
@@ -13,9 +13,9 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class WeightingContext:
-    """Where a weighting is asked for its weights: `snr`, the schedule's table, and `progress` through training.
+    """The circumstances that a weighting may depend on: the schedule's `snr` and the `progress` of training.
 
-    `snr` is float64 [T] for t = 0 … T - 1, falling, positive and finite; `progress` is in [0, 1].
+    `snr` is float64 [T] for t = 0 … T - 1, decreasing, positive and finite; `progress` is in [0, 1].
     """
 
     snr: "Tensor"
@@ -23,34 +23,37 @@ class WeightingContext:
 
 
 class Weighting(Plugin):
-    """A loss weight written as a function of SNR, in the space that its paper uses.
+    """A loss weight as a function of SNR, written in the space that its paper uses.
 
-    A learned one has a log-variance u(SNR) beside its weight w, and the loss is w e^-u error + u (arXiv 2312.02696).
+    A learned weighting also has a log-variance u(SNR), and its loss is w e^-u error + u (arXiv 2312.02696).
     """
 
     @property
     @abstractmethod
     def space(self) -> Space:
-        """Whose squared error the weight is for, `eps`, `x0` or `v`; a plain class attribute does."""
+        """The quantity whose squared error the weight is for, `eps`, `x0` or `v`; a plain class attribute is enough."""
 
     @abstractmethod
     def __call__(self, snr: "Tensor") -> "Tensor":
-        """Weights, float64 of `snr`'s shape; `snr` is float64, positive and finite. The core converts spaces."""
+        """Return weights, float64 with the shape of `snr`, which is float64, positive and finite.
+
+        debiasctl converts them to the space of the network's prediction.
+        """
 
     def at(self, context: WeightingContext) -> "Weighting":
-        """The weighting on one schedule at one point of training; itself where it depends on neither."""
+        """Return the weighting for a schedule at a point of training; by default itself, depending on neither."""
         return self
 
     @property
     def varies(self) -> bool:
-        """Whether the weights change in the course of training."""
+        """Whether the weights change during training."""
         return False
 
     def build(self) -> "nn.Module | None":
-        """For a learned weighting, u: a module that maps log-SNR [N] to u [N], in its weights' dtype."""
+        """Build a learned weighting's u, a module that maps log-SNR [N] to u [N] in its weights' dtype; else None."""
         return None
 
     @property
     def learning_rate(self) -> float | None:
-        """That of Adam, which trains what `build` gives."""
+        """The learning rate of Adam, which trains the module that `build` returns."""
         return None

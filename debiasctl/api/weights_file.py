@@ -1,4 +1,4 @@
-"""Pretrained weights as files: where they lie, whether they are the right ones, and how they are fetched."""
+"""Files of pretrained weights: finding, verifying and downloading them."""
 
 import hashlib
 import os
@@ -11,25 +11,25 @@ from debiasctl.errors import EvaluationError, UsageError
 from debiasctl.files import atomic_file, sha256_file
 
 State = Literal["present", "missing", "wrong", "unverified", "blocked", "unreadable"]
-_TIMEOUT = 30.0  # seconds without an answer
+_TIMEOUT = 30.0  # seconds without a response
 
 
 @dataclass(frozen=True)
 class WeightsFile:
-    """A published file of weights. `sha256` is None where none is published: then the file has to be given."""
+    """A published file of weights. If no SHA-256 is published, `sha256` is None and the user has to give the file."""
 
-    network: str  # as messages call it
+    network: str  # its name in messages
     folder: str  # below cache_dir/features
     name: str
     url: str
     sha256: str | None
 
     def cached(self, cache_dir: Path) -> Path:
-        """Where the file lies, or belongs."""
+        """The path of the cached file, which need not exist."""
         return cache_dir / "features" / self.folder / self.name
 
     def state(self, cache_dir: Path) -> tuple[State, str | None]:
-        """How it stands with the cached file, and its SHA-256 where it is there."""
+        """The state of the cached file, and its SHA-256 if it exists."""
         path = self.cached(cache_dir)
         if not path.is_file():
             return ("missing" if self.blocked(cache_dir) is None else "blocked"), None
@@ -42,7 +42,7 @@ class WeightsFile:
         return ("present" if found == self.sha256 else "wrong"), found
 
     def blocked(self, cache_dir: Path) -> str | None:
-        """What lies in the cached file's place and is no file; None where a file or nothing does."""
+        """A message if something other than a file lies at the cached file's path, else None."""
         path = self.cached(cache_dir)
         if path.is_file() or not os.path.lexists(path):
             return None
@@ -50,13 +50,13 @@ class WeightsFile:
         return f"{path}: {found} lies there, where {self.name} should be. Move it away"
 
     def obtain(self, cache_dir: Path, given: Path | None) -> tuple[Path, str]:
-        """The file and its SHA-256: the one that is `given` (or is in that folder), else the cache's.
+        """Return the file and its SHA-256: the `given` one (or the one in that folder), else the cached one.
 
-        What is missing in the cache is downloaded to it, where it could be verified.
+        A file missing from the cache is downloaded if its SHA-256 is published.
 
         Raises:
-            UsageError: `given` is no file.
-            EvaluationError: there is none and none can be had, or it is another file than the published one.
+            UsageError: if `given` does not exist.
+            EvaluationError: if the file is missing and cannot be downloaded, or differs from the published one.
         """
         path = self.cached(cache_dir) if given is None else given.expanduser().absolute()
         if given is not None:
@@ -64,7 +64,7 @@ class WeightsFile:
             if not path.is_file():
                 raise UsageError(
                     f"there is no file {path}. Give the weights of {self.network}, {self.name}, or the folder that "
-                    f"holds them; they are found at {self.url}"
+                    f"holds them; they are available at {self.url}"
                 )
         elif not path.is_file():
             blocked = self.blocked(cache_dir)
@@ -80,17 +80,17 @@ class WeightsFile:
         if self.sha256 not in (None, found):
             raise EvaluationError(
                 f"{path} is not {self.name} as published: its SHA-256 is {found}, and should be {self.sha256}. It is "
-                f"cut short or another file. It was left as it is; replace it by the one at {self.url}"
+                f"truncated or another file. It was not changed; replace it with the one at {self.url}"
             )
         return path, found
 
     def download(self, path: Path) -> None:
-        """Download to `path`; only a whole and verified file appears there.
+        """Download to `path`, where only a complete and verified file appears.
 
         Raises:
-            EvaluationError: it cannot be had, or is not the one expected.
+            EvaluationError: if the download fails or its checksum differs.
         """
-        import http.client  # with urllib, a tenth of a second that only a download is worth
+        import http.client  # imported here with urllib, as it takes a tenth of a second
         import urllib.request
 
         digest = hashlib.sha256()
@@ -122,6 +122,6 @@ class WeightsFile:
 
     def _ways_on(self, path: Path) -> str:
         return (
-            f"Put the file {self.name} from {self.url}\nat {path}\nor name it: `feature_weights=FILE`; or measure in "
-            "other features: `features=local` (data with classes), local-ssl or pixels"
+            f"Put the file {self.name} from {self.url}\nat {path}\nor name it: `feature_weights=FILE`; or use other "
+            "features: `features=local` (data with classes), local-ssl or pixels"
         )

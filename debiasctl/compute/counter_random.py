@@ -1,8 +1,8 @@
 """Random numbers as functions of (seed, stream, step, position): Philox4x32-10 (Salmon et al., SC 2011) on tensors.
 
-Nothing is drawn in sequence, so that what one image of one step gets depends on no other image, on no batch size, on
-no number of processes and on no step before it. Words and uniform numbers are the same on every device; normal ones are
-to within the rounding of the device's log, sin and cos.
+Nothing is drawn in sequence, so the numbers for one image at one step do not depend on other images, on the batch size,
+on the number of processes or on earlier steps. Words and uniform numbers are the same on every device; normal numbers
+agree up to the rounding of the device's log, sin and cos.
 """
 
 import hashlib
@@ -15,14 +15,14 @@ from torch import Tensor
 
 _MASK = 0xFFFFFFFF
 _ROUNDS = 10
-_PART = 2**16  # images of a data set at once: their words stay in the processor's cache
+_PART = 2**16  # images at once, few enough for their words to stay in the processor's cache
 _MULTIPLIERS = (0xD2511F53, 0xCD9E8D57)
 _WEYL = (0x9E3779B9, 0xBB67AE85)
 
 
 @unique
 class Stream(IntEnum):
-    """What random numbers are for; numbers of different streams are independent."""
+    """The purposes of random numbers; numbers of different streams are independent."""
 
     ORDER = 1
     TIMESTEP = 2
@@ -37,7 +37,7 @@ class Stream(IntEnum):
 
 
 def philox(counters: Sequence[Tensor | int], seed: int) -> list[Tensor]:
-    """Four words (int64 tensors in [0, 2³²)) for four broadcastable counter words, keyed by a 64-bit seed."""
+    """Compute four words (int64 tensors in [0, 2³²)) from four broadcastable counter words and a 64-bit seed."""
     words = [torch.as_tensor(word, dtype=torch.int64) for word in counters]
     c0, c1, c2, c3 = words  # the rounds' own arithmetic broadcasts them
     key0, key1 = seed & _MASK, (seed >> 32) & _MASK
@@ -54,27 +54,27 @@ def philox(counters: Sequence[Tensor | int], seed: int) -> list[Tensor]:
 
 
 def uniform(seed: int, stream: Stream, *, step: int, positions: Tensor) -> Tensor:
-    """float64 [N] in [0, 1) for int64 `positions` [N], of 53 bits, on the positions' device."""
+    """Draw float64 [N] in [0, 1) with 53 random bits for int64 `positions` [N], on the positions' device."""
     words = philox([torch.zeros_like(positions), positions, _word(step, positions), _word(stream, positions)], seed)
     return ((words[0] >> 5) * 2**26 + (words[1] >> 6)).to(torch.float64) * 2.0**-53
 
 
 def normal(seed: int, stream: Stream, *, step: int, positions: Tensor, shape: Sequence[int]) -> Tensor:
-    """float32 [N, *shape], standard normal (Box–Muller) for int64 `positions` [N], on the positions' device."""
+    """Draw float32 [N, *shape], standard normal (Box–Muller), for int64 `positions` [N], on the positions' device."""
     size = math.prod(shape)
     blocks = torch.arange((size + 3) // 4, device=positions.device)
     rows = positions[:, None]
     words = philox([blocks[None], rows, _word(step, positions), _word(stream, positions)], seed)
     pairs = []
     for first, second in ((words[0], words[1]), (words[2], words[3])):
-        radius = torch.sqrt(-2 * torch.log((first + 1).to(torch.float32) * 2.0**-32))  # of a uniform in (0, 1]
+        radius = torch.sqrt(-2 * torch.log((first + 1).to(torch.float32) * 2.0**-32))  # from a uniform number in (0, 1]
         angle = second.to(torch.float32) * (2 * math.pi * 2.0**-32)
         pairs += [radius * torch.cos(angle), radius * torch.sin(angle)]
     return torch.stack(pairs, dim=-1).flatten(1)[:, :size].reshape(-1, *shape)
 
 
 def order(seed: int, *, epoch: int, size: int) -> Tensor:
-    """A permutation of 0 … size - 1, int64 on the CPU, one for each epoch."""
+    """The permutation of 0 … size - 1 for an epoch, int64 [size] on the CPU."""
     keys = torch.empty(size, dtype=torch.float64)
     for start in range(0, size, _PART):
         positions = torch.arange(start, min(start + _PART, size))
@@ -87,6 +87,6 @@ def _word(value: int, like: Tensor) -> Tensor:
 
 
 def derived_seed(*parts: int | str) -> int:
-    """A 63-bit seed from any parts, for generators that take only one number."""
+    """Derive a 63-bit seed from any parts, for generators that take a single number."""
     digest = hashlib.sha256("/".join(map(str, parts)).encode()).digest()
     return int.from_bytes(digest[:8], "big") >> 1

@@ -1,4 +1,4 @@
-"""Which device computes, in what precision, and what Accelerate is told of it."""
+"""The device, its precision, and the configuration of Accelerate."""
 
 import os
 from collections.abc import Sequence
@@ -20,18 +20,18 @@ _OVERRIDES = (
 )
 _TRUE = {"1", "true", "t", "yes", "y", "on"}
 
-COMPILED_STEPS = 5000  # from which on torch.compile's minutes pay for themselves
+COMPILED_STEPS = 5000  # steps from which torch.compile's minutes of compilation pay off
 
 
 def make_accelerator(
     device: str, compute: ComputeSection | None = None, *, trackers: Sequence[str] = (), resumed: str | None = None
 ) -> Accelerator:
-    """Hugging Face Accelerate on `auto` (a GPU where there is one), `cpu` or `cuda`, for one process or several.
+    """Make Hugging Face's Accelerator on `auto` (a GPU if there is one), `cpu` or `cuda`, for one process or several.
 
-    `resumed` names the run that is gone on with, for messages.
+    `resumed` is the name of the run being resumed, for messages.
 
     Raises:
-        UsageError: see `choose_device`, `check_environment`, `check_precision` and `check_trackers`.
+        UsageError: if `choose_device`, `check_environment`, `check_precision` or `check_trackers` raises it.
     """
     compute, chosen = compute or ComputeSection(), choose_device(device)
     check_environment()
@@ -40,7 +40,7 @@ def make_accelerator(
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
         torch.use_deterministic_algorithms(True)
     torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = compute.precision == "tf32"
-    # all stated, for Accelerate would take them from environment variables, which no spec records
+    # all stated, because Accelerate would otherwise read environment variables, which no spec records
     return Accelerator(
         cpu=chosen.type == "cpu",
         mixed_precision=compute.precision if compute.precision in ("bf16", "fp16") else "no",
@@ -48,15 +48,15 @@ def make_accelerator(
         log_with=check_trackers(trackers) or None,
         dynamo_backend="no",
         kwargs_handlers=[InitProcessGroupKwargs(timeout=processes.PATIENCE)],
-        project_dir=".",  # the run's folder takes its place once there is one; until then nothing is written
+        project_dir=".",  # replaced by the run's folder once it exists; nothing is written before that
     )
 
 
 def choose_device(device: str) -> torch.device:
-    """What `auto` (a GPU where there is one), `cpu` or `cuda` stands for here.
+    """The torch device for `auto` (a GPU if there is one), `cpu` or `cuda`.
 
     Raises:
-        UsageError: the name is unknown; or CUDA was asked for and there is none.
+        UsageError: if the name is unknown, or is cuda and there is no CUDA GPU.
     """
     if device not in ("auto", "cpu", "cuda"):
         raise UsageError(f"unknown device '{device}'. Allowed: auto, cpu, cuda")
@@ -66,7 +66,7 @@ def choose_device(device: str) -> torch.device:
 
 
 def resolve_compute(spec: RunSpec, device: torch.device) -> RunSpec:
-    """The spec with what is decided by the device written out."""
+    """Fill in the settings of a spec that depend on the device."""
     compute, is_gpu = spec.compute, device.type == "cuda"
     changes: dict[str, object] = {}
     if compute.precision == "auto":
@@ -77,25 +77,25 @@ def resolve_compute(spec: RunSpec, device: torch.device) -> RunSpec:
 
 
 def check_environment() -> None:
-    """See that no environment variable makes Accelerate compute otherwise than the spec says.
+    """Check that no environment variable makes Accelerate compute otherwise than the spec says.
 
     Raises:
-        UsageError: one does; configurations of `accelerate launch` set them.
+        UsageError: if one does; configurations of `accelerate launch` set such variables.
     """
     for name in _OVERRIDES:
         if os.environ.get(name, "").strip().lower() in _TRUE:
             raise UsageError(
-                f"the environment variable {name} is set, as configurations of accelerate launch do, and would change "
-                "what no spec records. Unset it, or choose another configuration. To shard the weights over "
-                "processes: `compute.sharding=fsdp`"
+                f"the environment variable {name} is set (configurations of accelerate launch do this), and would "
+                "change the computation without the spec recording it. Unset it, or choose another configuration. To "
+                "shard the weights over processes, use `compute.sharding=fsdp`"
             )
 
 
 def check_precision(compute: ComputeSection, device: torch.device, *, resumed: str | None = None) -> None:
-    """See that the device computes in the precision asked for; `resumed` names the run that is gone on with.
+    """Check that the device supports the precision; `resumed` is the name of the run being resumed, for messages.
 
     Raises:
-        UsageError: it does not.
+        UsageError: if it does not.
     """
     if device.type != "cpu" or compute.precision not in ("fp16", "tf32"):
         return
@@ -110,10 +110,10 @@ def check_precision(compute: ComputeSection, device: torch.device, *, resumed: s
 
 
 def check_trackers(names: Sequence[str]) -> list[str]:
-    """The trackers' names, each known to Accelerate and installed.
+    """Return the trackers' names after checking that Accelerate knows each and that it is installed.
 
     Raises:
-        UsageError: one is not.
+        UsageError: if one is unknown or not installed.
     """
     from accelerate.tracking import LOGGER_TYPE_TO_CLASS, get_available_trackers
 

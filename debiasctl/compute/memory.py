@@ -1,4 +1,4 @@
-"""How much memory there is, and whether an error says that it was too little."""
+"""Available memory, and recognising out-of-memory errors."""
 
 import sys
 
@@ -6,12 +6,12 @@ import torch
 
 
 def is_out_of_memory(error: Exception) -> bool:
-    """Also where torch's allocator for the CPU says it, in a plain RuntimeError."""
+    """Whether an error means out of memory, including the plain RuntimeError of torch's CPU allocator."""
     return isinstance(error, torch.OutOfMemoryError | MemoryError) or "can't allocate memory" in str(error)
 
 
 def available_memory(device: torch.device) -> int:
-    """Bytes that this process could hold on the device: those that are free, and those that it has."""
+    """The bytes that this process could use on the device: those that are free plus those that it holds."""
     if device.type == "cuda":
         return int(torch.cuda.mem_get_info(device)[0]) + int(torch.cuda.memory_reserved(device))
     import psutil

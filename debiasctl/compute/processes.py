@@ -1,32 +1,32 @@
-"""Several processes that work on one thing: which of them this is, and what they tell each other."""
+"""Communication between cooperating processes: rank, number, barrier, broadcast and gather."""
 
 from datetime import timedelta
 from typing import TypeVar
 
 from torch import distributed
 
-PATIENCE = timedelta(hours=12)  # of processes that wait for the first: to download, decode or evaluate
+PATIENCE = timedelta(hours=12)  # how long processes wait while the first one downloads, decodes or evaluates
 Value = TypeVar("Value")
 
 
 def rank() -> int:
-    """This process's number; 0 where it works alone."""
+    """This process's number; 0 if it runs alone."""
     return distributed.get_rank() if _grouped() else 0
 
 
 def size() -> int:
-    """How many work together."""
+    """The number of cooperating processes."""
     return distributed.get_world_size() if _grouped() else 1
 
 
 def wait() -> None:
-    """Until all of them are here."""
+    """Wait until all processes have reached this call."""
     if _grouped():
         distributed.barrier()
 
 
 def agreed(value: Value) -> Value:
-    """The first process's value."""
+    """Broadcast the first process's value to all."""
     if not _grouped():
         return value
     values = [value]
@@ -35,10 +35,10 @@ def agreed(value: Value) -> Value:
 
 
 def gathered(value: Value) -> list[Value]:
-    """Every process's value, in their order, on the first one; on the others their own alone."""
+    """Gather every process's value on the first process, in rank order; the others get a list of only their own."""
     if not _grouped():
         return [value]
-    # from memory to memory, whatever device the processes work on
+    # through host memory, regardless of the device in use
     everyone = distributed.new_group(backend="gloo", timeout=PATIENCE)
     found: list[Value] | None = [value] * size() if rank() == 0 else None
     distributed.gather_object(value, found, group=everyone)  # type: ignore[arg-type]  # None: not in the group

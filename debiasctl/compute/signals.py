@@ -1,4 +1,4 @@
-"""Signals that ask a process to stop, and what becomes of them while a block lasts."""
+"""Handling of the signals that ask a process to stop, so that the step in progress can end."""
 
 import math
 import signal
@@ -26,8 +26,8 @@ def handling(names: tuple[str, ...], handle: Handler) -> Iterator[None]:
 class StopSignals:
     """Collects the first SIGINT, SIGTERM or SIGHUP within a `with` block; a later one acts at once.
 
-    Not one of the same second: a terminal and a launcher may each pass one Ctrl-C on. The block may be entered again
-    within itself; what was there before is put back when the innermost ends.
+    A repetition within the same second is ignored, because a terminal and a launcher may each forward one Ctrl-C.
+    Blocks may be nested; the previous handlers are restored when the innermost block ends.
     """
 
     def __init__(self) -> None:
@@ -57,9 +57,9 @@ class StopSignals:
 
 @contextmanager
 def stoppable() -> Iterator[None]:
-    """SIGINT and SIGTERM raise one KeyboardInterrupt with the signal's number; later ones wait for the block's end.
+    """Raise one KeyboardInterrupt with the signal's number on SIGINT or SIGTERM; later ones wait for the block's end.
 
-    A terminal and a launcher may each pass one Ctrl-C on, and what was drawn is to be written in peace.
+    A terminal and a launcher may each forward one Ctrl-C, which must not interrupt writing the samples drawn so far.
     """
 
     def handle(number: int, _frame: FrameType | None) -> NoReturn:

@@ -1,4 +1,4 @@
-"""How threads that compute together wait for one another; to be set before torch is imported."""
+"""How OpenMP threads wait for one another, which has to be set before torch is imported."""
 
 import os
 from collections.abc import MutableMapping
@@ -7,11 +7,11 @@ _SPIN_COUNT = "20000"  # about 50 µs
 
 
 def wait_briefly(environment: MutableMapping[str, str] = os.environ) -> None:
-    """Have threads of libgomp, torch's on Linux, sleep soon when they wait for one that another program keeps waiting.
+    """Make waiting threads of libgomp (torch's OpenMP runtime on Linux) sleep early instead of spinning.
 
-    By default they spin for milliseconds. That takes the core from the very thread that is waited for where the cores
-    are shared, and gains nothing where they are not: pauses within a training step are shorter than this. What the user
-    has set stands. Numbers do not change.
+    By default they spin for milliseconds. Where cores are shared, this takes the core from the very thread that they
+    wait for; where they are not, it gains nothing, because pauses within a training step are shorter than `_SPIN_COUNT`
+    spins. A value that the user has set is kept. Results do not change.
     """
     if "OMP_WAIT_POLICY" not in environment:
         environment.setdefault("GOMP_SPINCOUNT", _SPIN_COUNT)

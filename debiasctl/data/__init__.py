@@ -1,1 +1,1 @@
-"""Loading a data set, and its way from pixels to model space and back."""
+"""Loading data sets, and converting pixels to model space and back."""

@@ -1,4 +1,4 @@
-"""The held-out images that a run is measured on."""
+"""The held-out images on which a run's errors are measured."""
 
 from dataclasses import dataclass
 
@@ -11,7 +11,7 @@ from debiasctl.data.pixels import to_model_space
 
 @dataclass(frozen=True)
 class HeldoutSet:
-    """The images that are measured: up to `num_images`, evenly spread over the held-out split, ready to use."""
+    """Up to `num_images` images, evenly spread over the held-out split, in model space on the device."""
 
     x0: Tensor  # float [N, C, H, W] in [-1, 1]
     labels: Tensor | None  # int64 [N]
@@ -20,7 +20,7 @@ class HeldoutSet:
     def of(
         cls, split: Split, *, num_images: int, conditional: bool, device: torch.device, dtype: torch.dtype
     ) -> "HeldoutSet":
-        """Read them once."""
+        """Read the images from the split."""
         indices = spread_indices(len(split), num_images)
         labels = split.labels(indices) if conditional else None
         x0 = to_model_space(split.images(indices).to(device)).to(dtype)

@@ -1,4 +1,4 @@
-"""A spec's data set, read and held against what the run has seen of it."""
+"""Loading a spec's data set, and checking it against the content that the spec states."""
 
 from debiasctl import registry
 from debiasctl.api import DataLocation, Dataset, DatasetInfo, LoadedDataset, Split, spread_indices
@@ -6,11 +6,11 @@ from debiasctl.errors import DataError
 from debiasctl.registry.refs import PluginRef
 from debiasctl.specs.sections import RunSpec
 
-_LOOKED_AT = 64  # images of a split, for their values
+_LOOKED_AT = 64  # images of a split whose values are checked
 
 
 def load_data(spec: RunSpec, location: DataLocation) -> LoadedDataset:
-    """The spec's data set.
+    """Load the spec's data set.
 
     Raises:
         DataError: if its content is not what the spec states, or its images are not what its info states.
@@ -29,11 +29,11 @@ def load_data(spec: RunSpec, location: DataLocation) -> LoadedDataset:
 
 
 def load_dataset(reference: str | PluginRef, location: DataLocation) -> LoadedDataset:
-    """The data set that a reference names.
+    """Load the data set that a reference names.
 
     Raises:
-        UsageError: if there is no such data set; DataError: if it cannot be read, or its images are not what its info
-            states.
+        UsageError: if there is no such data set.
+        DataError: if it cannot be read, or its images are not what its info states.
     """
     dataset: Dataset = registry.create("datasets", reference)
     data = dataset.load(location)
@@ -44,7 +44,7 @@ def load_dataset(reference: str | PluginRef, location: DataLocation) -> LoadedDa
 
 
 def _check_images(info: DatasetInfo, split: Split, *, name: str) -> None:
-    """Look at one image, or at some where there is more that can be wrong with their values."""
+    """Check one uint8 image, or the values of several float32 images."""
     images = split.images(spread_indices(len(split), 1 if info.value_type == "uint8" else _LOOKED_AT))
     shape = (info.channels, info.image_size, info.image_size)
     found, stated = str(images.dtype).removeprefix("torch."), info.value_type
@@ -53,5 +53,5 @@ def _check_images(info: DatasetInfo, split: Split, *, name: str) -> None:
             f"data set '{name}' gives {found} images {list(images.shape[1:])} where its info says {stated} "
             f"{list(shape)} (channels, height, width). Its info and its images must agree"
         )
-    if found == "float32" and not bool((images.abs() <= 1).all()):  # NaN is not
-        raise DataError(f"data set '{name}' gives float32 images with values outside [-1, 1]. Scale them")
+    if found == "float32" and not bool((images.abs() <= 1).all()):  # NaN compares false
+        raise DataError(f"data set '{name}' gives float32 images with values outside [-1, 1]. Scale them to it")

@@ -1,4 +1,4 @@
-"""Pixels as a network sees them, and back."""
+"""Conversion between pixels and model space."""
 
 import dataclasses
 from dataclasses import dataclass
@@ -10,17 +10,17 @@ from debiasctl.api import LoadedDataset, Split
 
 
 def to_model_space(images: Tensor) -> Tensor:
-    """uint8 [N, C, H, W] to float32 in [-1, 1]; what is float32 is there already."""
+    """Map uint8 [N, C, H, W] to float32 in [-1, 1]; float32 images are returned as they are."""
     return images.to(torch.float32) / 127.5 - 1 if images.dtype == torch.uint8 else images
 
 
 def to_uint8(images: Tensor) -> Tensor:
-    """Float [N, C, H, W] in about [-1, 1] to uint8, rounded to the nearest level."""
+    """Map float [N, C, H, W], clipped to [-1, 1], to uint8, rounded to the nearest level."""
     return ((images.clamp(-1, 1) + 1) * 127.5).round().to(torch.uint8)
 
 
 def as_measured(data: LoadedDataset) -> LoadedDataset:
-    """The data set as evaluation sees it: with float32 images rounded to the 256 levels that samples are stored in."""
+    """The data set as evaluation uses it, with float32 images rounded to the 256 levels that samples are stored in."""
     if data.info.value_type == "uint8":
         return data
     info = dataclasses.replace(data.info, value_type="uint8")
@@ -29,7 +29,7 @@ def as_measured(data: LoadedDataset) -> LoadedDataset:
 
 @dataclass(frozen=True)
 class _Rounded:
-    """A split of float32 images, as uint8."""
+    """A split of float32 images converted to uint8."""
 
     split: Split
 
@@ -41,5 +41,5 @@ class _Rounded:
         return to_uint8(self.split.images(indices))
 
     def labels(self, indices: Tensor) -> Tensor | None:
-        """int64 [N], or None."""
+        """The labels, int64 [N], or None."""
         return self.split.labels(indices)

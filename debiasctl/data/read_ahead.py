@@ -1,4 +1,4 @@
-"""Reading in a background thread, ahead of whoever asks."""
+"""Reading ahead in a background thread."""
 
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -10,10 +10,10 @@ Read = TypeVar("Read")
 
 
 class ReadAhead(Generic[Read]):
-    """`read(step)`, for `ahead` steps before they are asked for, in a background thread.
+    """Calls `read(step)` in a background thread, up to `ahead` steps before the result is requested.
 
-    One thread, for a split need not bear several; those that decode files use all cores by themselves. At most
-    `ahead` + 1 results are held. What `read` raises is raised when its step is asked for, and not before.
+    There is one thread, because a split need not be safe for concurrent reads; splits that decode files use all cores
+    themselves. At most `ahead` + 1 results are held. An error of `read` is raised when its step is requested.
     """
 
     def __init__(self, read: Callable[[int], Read], *, ahead: int, device: torch.device) -> None:
@@ -22,7 +22,7 @@ class ReadAhead(Generic[Read]):
         self._pool: ThreadPoolExecutor | None = None
 
     def __call__(self, step: int) -> Read:
-        """The result for `step`, whatever steps were asked for before."""
+        """Return the result for `step`, whichever steps were requested before."""
         wanted = range(step, step + self._ahead + 1)
         for stale in [other for other in self._pending if other not in wanted]:
             self._pending.pop(stale).cancel()
@@ -32,7 +32,7 @@ class ReadAhead(Generic[Read]):
         return self._pending.pop(step).result()
 
     def close(self) -> None:
-        """End the thread, once it has read what it is at; drop all results."""
+        """End the thread after the read in progress, and drop all results."""
         pool, self._pool = self._pool, None
         self._pending.clear()
         if pool is not None:
@@ -45,4 +45,4 @@ class ReadAhead(Generic[Read]):
 
     def _choose_device(self) -> None:
         if self._device.index is not None and self._device.type == "cuda":
-            torch.cuda.set_device(self._device)  # a new thread is on the first GPU, and would take up memory there
+            torch.cuda.set_device(self._device)  # a new thread uses the first GPU by default, and would allocate there

@@ -1,4 +1,4 @@
-"""A trained network seen as a denoiser: (x_t, t) to estimates of x0, eps and v."""
+"""A trained network as a denoiser, which maps (x_t, t) to estimates of x0, eps and v."""
 
 import torch
 from torch import Tensor, nn
@@ -8,9 +8,9 @@ from debiasctl.diffusion.parameterization import Output, Parameterization
 
 
 class NetworkDenoiser:
-    """Network, process and parameterization in one; `nfe` counts the forwards made. See `debiasctl.api.Denoiser`.
+    """Network, process and parameterization in one; `nfe` counts forward passes. See `debiasctl.api.Denoiser`.
 
-    With `autocast`, the network alone runs in that precision; all else stays in x_t's.
+    With `autocast`, only the network runs in that precision; everything else stays in x_t's dtype.
     """
 
     def __init__(
@@ -28,7 +28,7 @@ class NetworkDenoiser:
         self.nfe = 0
 
     def __call__(self, x_t: Tensor, t: float, labels: Tensor | None = None) -> Estimate:
-        """The estimate for x_t [N, C, H, W] at timestep t of all its images; `labels` int64 [N] where conditional."""
+        """Estimate x0, eps and v for x_t [N, C, H, W], all at timestep t; `labels` is int64 [N] if conditional."""
         self.nfe += 1
         levels = self.parameterization.process.levels(torch.full((x_t.shape[0],), t, dtype=torch.float64))
         with torch.autocast(x_t.device.type, dtype=self.autocast, enabled=self.autocast is not None):

@@ -1,4 +1,4 @@
-"""Where a sampler looks: noise levels from the last timestep to the clean image."""
+"""The noise levels that a sampler visits, from the last timestep to the clean image."""
 
 import math
 from collections.abc import Callable
@@ -16,25 +16,25 @@ SPACINGS: tuple[Spacing, ...] = get_args(Spacing)
 RHO = 7.0  # Karras et al., 2022, arXiv 2206.00364, Table 1
 
 
-CLEAN = Level(-math.inf, 1.0, 0.0)  # the image itself; no network is asked about it
+CLEAN = Level(-math.inf, 1.0, 0.0)  # the image itself; the network is never evaluated here
 
 
 def noise_grid(
     process: DiffusionProcess, num_steps: int, *, spacing: Spacing, rho: float = RHO, sigma_max: float = math.inf
 ) -> list[Level]:
-    """`num_steps` levels, the noisiest first, and `CLEAN` after them.
+    """Return `num_steps` levels, the noisiest first, followed by `CLEAN`.
 
-    uniform    whole timesteps by one fractional stride from T - 1 to 0, rounded (ADM's)
+    uniform    whole timesteps at one fractional stride from T - 1 to 0, rounded (ADM's)
     quadratic  whole timesteps as the squares of even steps (arXiv 2010.02502, App. D.2), from T - 1 to 0
     leading, trailing, linspace    whole timesteps as in arXiv 2305.08891, Table 2
-    karras     sigma/alpha to the power 1/rho in even steps (arXiv 2206.00364, Eq. 5), between timesteps
-    log-snr    log-SNR in even steps (arXiv 2206.00927, App. D.4), between timesteps
+    karras     sigma/alpha to the power 1/rho in even steps (arXiv 2206.00364, Eq. 5), between timesteps too
+    log-snr    log-SNR in even steps (arXiv 2206.00927, App. D.4), between timesteps too
 
-    Where the last timestep's sigma/alpha is infinite or above `sigma_max`, karras and log-snr take that timestep and
-    space the others from `sigma_max`, or the noisiest finite level, on.
+    Where the last timestep's sigma/alpha is infinite or above `sigma_max`, karras and log-snr start at that timestep
+    and space the remaining levels from `sigma_max` (or from the noisiest finite level) downwards.
 
     Raises:
-        UsageError: fewer than 1 step, or more than there are timesteps where only whole ones are taken.
+        UsageError: if `num_steps` is below 1, or exceeds the number of timesteps for a spacing of whole ones.
     """
     whole = spacing not in ("karras", "log-snr")
     if num_steps < 1 or (whole and num_steps > process.num_timesteps):
@@ -48,8 +48,8 @@ def noise_grid(
     ends_apart = first < process.log_snr[0].item()
     if not ends_apart and num_steps > (1 if first == process.log_snr[-1] else 2):
         raise UsageError(
-            f"spacing={spacing}: {num_steps} steps cannot be told apart, as no two noise levels lie between "
-            "sigma_max and the schedule's least. Raise sigma_max, use spacing=uniform, or a schedule of more timesteps"
+            f"spacing={spacing}: there are no {num_steps} different noise levels between sigma_max and the schedule's "
+            "lowest. Raise sigma_max, use spacing=uniform, or a schedule with more timesteps"
         )
     if first == process.log_snr[-1]:
         return [*levels_at(process, _between(process, num_steps, spacing=spacing, rho=rho, first=first)), CLEAN]
@@ -58,7 +58,7 @@ def noise_grid(
 
 
 def levels_at(process: DiffusionProcess, timesteps: list[float]) -> list[Level]:
-    """The levels at those timesteps, whole ones or between two."""
+    """The levels at those timesteps, which may lie between whole ones."""
     levels = process.levels(torch.tensor(timesteps, dtype=torch.float64))
     return [
         Level(t, alpha, sigma)
@@ -67,7 +67,7 @@ def levels_at(process: DiffusionProcess, timesteps: list[float]) -> list[Level]:
 
 
 def level_at_ratio(process: DiffusionProcess, ratio: float) -> Level:
-    """The level where sigma/alpha is `ratio`, EDM's sigma; the nearest end of the schedule where none is."""
+    """The level where sigma/alpha (EDM's sigma) is `ratio`, clamped to the ends of the schedule."""
     (level,) = levels_at(
         process, process.timestep_of(torch.tensor([-2 * math.log(ratio)], dtype=torch.float64)).tolist()
     )
@@ -90,7 +90,7 @@ def _uniform(num_timesteps: int, num_steps: int) -> list[int]:
     if num_steps == 1:
         return [num_timesteps - 1]
     stride = (num_timesteps - 1) / (num_steps - 1)
-    # ADM adds the strides up; a product would round other halves up
+    # ADM accumulates the stride; multiplying instead would round some halves the other way
     return [round(timestep) for timestep in accumulate(repeat(stride, num_steps - 1), initial=0.0)]
 
 
@@ -98,7 +98,7 @@ def _quadratic(num_timesteps: int, num_steps: int) -> list[int]:
     if num_steps == 1:
         return [num_timesteps - 1]
     squares = [round((num_timesteps - 1) * (i / (num_steps - 1)) ** 2) for i in range(num_steps)]
-    return list(accumulate(squares, lambda before, wanted: max(wanted, before + 1)))  # the first squares round alike
+    return list(accumulate(squares, lambda before, wanted: max(wanted, before + 1)))  # the first squares round equal
 
 
 def _linspace(num_timesteps: int, num_steps: int) -> list[int]:

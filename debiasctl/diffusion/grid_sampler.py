@@ -1,4 +1,4 @@
-"""What samplers on a grid of noise levels share: the grid, what is done to estimates, and the loop over steps."""
+"""The common part of samplers on a grid of noise levels: the grid, guidance and clipping, the loop over steps."""
 
 import math
 from abc import abstractmethod
@@ -19,29 +19,28 @@ SIGMA_MAX = 80.0  # arXiv 2206.00364, Table 1
 
 
 class SamplerOptions(PluginOptions):
-    """Options of every sampler on a grid."""
+    """The options that every sampler on a grid has."""
 
     spacing: Spacing = Field("uniform", description="how the steps are spread over the noise levels")
     rho: float = Field(RHO, gt=0, description="spacing=karras: larger puts more of the steps at little noise")
     sigma_max: float | None = Field(
         SIGMA_MAX,
         gt=0,
-        description="spacing=karras, log-snr: after the last timestep come levels with sigma/alpha of at most this, as "
-        "hardly anything is seen through more noise; that first step stays as long however many there are. null: none "
-        "is left out",
+        description="spacing=karras, log-snr: after the last timestep, skip levels with sigma/alpha above this, where "
+        "hardly any image is visible; the first step jumps over them, however many steps there are. null: skip none",
     )
     clip_x0: bool = Field(True, description="clip each estimate of x0 to [-1, 1]")
     threshold: float | None = Field(
         None,
         gt=0,
         le=1,
-        description="dynamic thresholding instead: clip an image at this quantile of |x0|, at 1 or more, and divide "
-        "by it (2205.11487, §2.3)",
+        description="dynamic thresholding instead of clipping to [-1, 1]: clip each image at this quantile of |x0| (at "
+        "least 1) and divide by it (2205.11487, §2.3)",
     )
     guidance: float = Field(
-        1.0, ge=0, description="classifier-free guidance (2207.12598): 1 none, above it away from the unconditional"
+        1.0, ge=0, description="classifier-free guidance scale (2207.12598): 1 means none, larger strengthens the class"
     )
-    eps_scale: float = Field(1.0, gt=0, description="divide the estimate of eps by this, as 1.005 (2308.15321)")
+    eps_scale: float = Field(1.0, gt=0, description="divide the estimate of eps by this, e.g. 1.005 (2308.15321)")
 
     @model_validator(mode="after")
     def _have_an_effect(self) -> Self:
@@ -55,29 +54,29 @@ class SamplerOptions(PluginOptions):
 
 
 class Step(NamedTuple):
-    """What a step gives: the images at the next noise level, and the estimate of x0 that it was made from."""
+    """The result of a step: the images at the next noise level, and the estimate of x0 they were computed from."""
 
     x: Tensor
     x0: Tensor
 
 
 class Model:
-    """The denoiser as a solver asks it: labels, guidance, epsilon scaling, thresholding and clipping within."""
+    """The denoiser as a solver calls it, with labels, guidance, epsilon scaling, thresholding and clipping applied."""
 
     def __init__(self, denoiser: Denoiser, options: SamplerOptions, *, labels: Tensor | None = None) -> None:
         if options.guidance != 1 and (labels is None or denoiser.null_label is None):
             raise UsageError(
-                f"guidance={options.guidance:g} needs a model that knows classes and was trained without them now and "
-                "then (train with `model.label_dropout=0.1`). Leave guidance out for this one"
+                f"guidance={options.guidance:g} needs a class-conditional model trained with label dropout "
+                "(`model.label_dropout=0.1`). Leave guidance out for this one"
             )
         self.process = DiffusionProcess(denoiser.alphas_cumprod)
         self._denoiser, self._options, self._labels = denoiser, options, labels
 
     def __call__(self, x: Tensor, level: Level) -> Estimate:
-        """The estimate for x [N, C, H, W] at that level; its three forms agree with x and with one another."""
+        """Estimate x0, eps and v for x [N, C, H, W] at that level; the three are consistent with x and one another."""
         estimate = self._guided(x, level)
         x0, eps = estimate.x0, estimate.eps
-        if self._options.eps_scale != 1 and level.alpha > 0:  # where all is noise, x0 does not follow from eps
+        if self._options.eps_scale != 1 and level.alpha > 0:  # from pure noise, x0 does not follow from eps
             x0 = (x - level.sigma / self._options.eps_scale * eps) / level.alpha
         if self._options.threshold is not None:
             x0 = dynamic_threshold(x0, self._options.threshold)
@@ -108,22 +107,22 @@ class Model:
 
 
 def dynamic_threshold(x0: Tensor, quantile: float) -> Tensor:
-    """x0 [N, C, H, W] clipped to ±s and divided by s, s an image's quantile of |x0| or 1 (2205.11487, §2.3)."""
+    """Clip x0 [N, C, H, W] to ±s and divide by s, the image's quantile of |x0| but at least 1 (2205.11487, §2.3)."""
     s = torch.quantile(x0.abs().flatten(1).float(), quantile, dim=1).clamp(min=1).to(x0.dtype).reshape(-1, 1, 1, 1)
     return x0.clamp(-s, s) / s
 
 
 class GridSampler(Sampler):
-    """A sampler that goes down a grid of noise levels; what it does from one to the next is `steps`."""
+    """A sampler that descends a grid of noise levels; subclasses define the steps between neighbours in `steps`."""
 
     Options: ClassVar[type[PluginOptions]] = SamplerOptions
     options: SamplerOptions
 
     def grid(self, process: Process, num_steps: int) -> list[Level]:
-        """The levels that are visited, the noisiest first, the clean image last.
+        """The levels that the sampler visits, the noisiest first, the clean image last.
 
         Raises:
-            UsageError: if the process has fewer timesteps than steps, and only whole ones are taken.
+            UsageError: if the spacing uses whole timesteps and the process has fewer of them than `num_steps`.
         """
         options = self.options
         sigma_max = math.inf if options.sigma_max is None else options.sigma_max
@@ -132,7 +131,7 @@ class GridSampler(Sampler):
 
     @abstractmethod
     def steps(self, model: Model, x: Tensor, grid: Sequence[Level], noise: Noise) -> Iterator[Step]:
-        """One `Step` for each pair of neighbours in `grid`, which may also end at a level with noise.
+        """Yield one `Step` for each pair of neighbours in `grid`, which may also end at a level with noise.
 
         x is [N, C, H, W] at the first level; `noise(k)` is standard normal noise of x's shape for the k-th step.
         """
@@ -147,7 +146,7 @@ class GridSampler(Sampler):
         labels: Tensor | None = None,
         on_step: Callable[[int, Tensor, Tensor], None] | None = None,
     ) -> Tensor:
-        """Float [N, C, H, W]; see `debiasctl.api.Sampler`."""
+        """Return the samples, float [N, C, H, W]; see `debiasctl.api.Sampler`."""
         model = Model(denoiser, self.options, labels=labels)
         steps = self.steps(model, x, self.grid(model.process, num_steps), noise)
         for done, step in enumerate(steps, start=1):
@@ -158,7 +157,7 @@ class GridSampler(Sampler):
 
 
 def posterior_variance(now: Level, after: Level) -> float:
-    """Of q(x_after | x_now, x0): (sigma_after²/sigma_now²) beta (DDPM, Eq. 7, between any two levels)."""
+    """The variance of q(x_after | x_now, x0): (sigma_after²/sigma_now²) beta (DDPM, Eq. 7, between any two levels)."""
     return (after.sigma / now.sigma) ** 2 * beta(now, after)
 
 

@@ -1,4 +1,4 @@
-"""How probable a model holds images to be: the variational bound's terms, and the probability-flow ODE's density."""
+"""The likelihood that a model gives images: the variational bound's terms and the probability-flow ODE's density."""
 
 import math
 from collections.abc import Callable
@@ -16,36 +16,36 @@ from debiasctl.errors import UsageError
 
 Variance = Literal["learned", "fixed-small", "fixed-large"]
 VARIANCES: tuple[Variance, ...] = get_args(Variance)
-Estimator = Callable[[Tensor, NoiseLevels], Estimate]  # for x_t [N, C, H, W] at N noise levels
-GREY_LEVEL = 2 / 255  # the width of one of 256 in [-1, 1]
+Estimator = Callable[[Tensor, NoiseLevels], Estimate]  # maps x_t [N, C, H, W] at N noise levels to an estimate
+GREY_LEVEL = 2 / 255  # the width of one of 256 levels in [-1, 1]
 
 
 # ---------------------------------------------------------------- the variational bound (DDPM, Eq. 5)
 
 
 def strata(process: DiffusionProcess, num_terms: int) -> list[range]:
-    """The timesteps in `num_terms` neighbouring groups, t = 0 alone in the first; T of them hold one timestep each.
+    """Divide the timesteps into `num_terms` contiguous strata for a stratified estimate; t = 0 is a stratum of its own.
 
-    One timestep of a group, drawn evenly and counted len(group) times, stands for it. Half of the groups' lengths
-    follows t, and half ln(1 + SNR), in which the bound of an image of independent pixels of variance 1 is even.
+    One timestep of each stratum is drawn uniformly and weighted by len(stratum). Half of the strata's density follows
+    t and half ln(1 + SNR), along which the bound of an image of independent pixels of variance 1 is uniform.
 
     Raises:
-        UsageError: there are fewer than 2 groups, or more than timesteps.
+        UsageError: if `num_terms` is below 2 or exceeds the number of timesteps.
     """
     count = process.num_timesteps
     if not 2 <= num_terms <= count:
         raise UsageError(f"{num_terms} terms of the bound: choose from 2 to {count}, the schedule's timesteps, or all")
     falls = -torch.log1p(process.snr).diff()
-    share = (falls / falls.sum() + 1 / (count - 1)) / 2  # of t = 1 ... T - 1
+    share = (falls / falls.sum() + 1 / (count - 1)) / 2  # the share of each t = 1 ... T - 1
     lasts = torch.searchsorted(share.cumsum(0), torch.arange(1, num_terms - 1, dtype=torch.float64) / (num_terms - 1))
     edges = [0, 1]
-    for number, last in enumerate(lasts.tolist(), start=2):  # at least one timestep for each group
+    for number, last in enumerate(lasts.tolist(), start=2):  # at least one timestep in each stratum
         edges.append(min(max(last + 2, edges[-1] + 1), count - (num_terms - number)))
     return [range(start, end) for start, end in pairwise([*edges, count])]
 
 
 def prior_term(process: DiffusionProcess, x0: Tensor) -> Tensor:
-    """L_T, KL(q(x_{T-1} | x0) || N(0, 1)) in bits per dimension, float64 [N]; exactly 0 at zero terminal SNR."""
+    """L_T = KL(q(x_{T-1} | x0) || N(0, 1)) in bits per dimension, float64 [N]; exactly 0 at zero terminal SNR."""
     signal = process.alphas_cumprod[-1].item()
     nats = 0.5 * (signal * x0.double().square() - signal - math.log1p(-signal))
     return nats.flatten(1).mean(dim=1) / math.log(2)
@@ -61,7 +61,7 @@ def bound_term(
     network's own; at t = 0 the term is the negative log-likelihood of 256 grey levels (see `variance.bound_terms`).
 
     Raises:
-        UsageError: `variance` is learned, and the model has none.
+        UsageError: if `variance` is "learned" and the model has no learned variance.
     """
     levels = process.levels(t)
     x_t = process.add_noise(x0, eps, levels)
@@ -83,7 +83,7 @@ def bound_term(
 
 @dataclass(frozen=True)
 class OdeDensity:
-    """ln p of each image, float64 [N], and a bound on what its discretisation may have cost, in nats, [N]."""
+    """ln p of each image and a conservative estimate of its discretisation error, both float64 [N] in nats."""
 
     log_density: Tensor
     discretisation: Tensor
@@ -98,18 +98,18 @@ def ode_log_density(
     num_steps: int,
     on_step: Callable[[], None] = lambda: None,
 ) -> OdeDensity:
-    """ln p(x) of images x [N, C, H, W] that the probability-flow ODE makes of N(0, 1) at T - 1, divided by alpha_0.
+    """ln p(x) for images x [N, C, H, W] under the probability-flow ODE that starts from N(0, 1) at T - 1.
 
-    With alpha = cos φ and sigma = sin φ the ODE is dx_t/dφ = v. It is solved from t = 0 by Runge and Kutta's method of
-    order 4 in `num_steps` even steps of u = ln(sigma/alpha), where dφ/du = alpha sigma; the trace of dv/dx is the mean
-    of pᵀ(dv/dx)p over `probes` [P, N, C, H, W] (Hutchinson; see `unit_probes` for the exact one). There is noise of
-    sigma_0 at t = 0, and nothing is taken back of it: the density is that of x_0/alpha_0 as the ODE ends there.
+    With alpha = cos φ and sigma = sin φ the ODE is dx_t/dφ = v. It is solved from t = 0 by the classical Runge-Kutta
+    method of order 4 in `num_steps` even steps of u = ln(sigma/alpha), where dφ/du = alpha sigma; the trace of dv/dx is
+    the mean of pᵀ(dv/dx)p over `probes` [P, N, C, H, W] (Hutchinson; `unit_probes` gives the exact trace). At t = 0
+    noise of sigma_0 remains, and no correction is made for it: the density is that of x_0/alpha_0 at the ODE's end.
 
-    Where the last SNR is 0, u ends at T - 2, and one step of Heun's in φ leads from there to T - 1, as no log-SNR lies
-    between them. `discretisation` is the whole difference to half the steps, plus that of Heun's step to Euler's.
+    Where the last SNR is 0, u ends at T - 2, and one Heun step in φ leads from there to T - 1, since no log-SNR lies
+    between them. `discretisation` is the difference to the result with half the steps, plus Heun's step minus Euler's.
 
     Raises:
-        UsageError: `num_steps` is odd, or below 2.
+        UsageError: if `num_steps` is odd or below 2.
     """
     check_num_steps(num_steps)
     flow = _Flow(estimate, process, probes)
@@ -119,26 +119,27 @@ def ode_log_density(
 
 
 def check_num_steps(num_steps: int) -> None:
-    """Refuse steps that cannot be halved.
+    """Check that the number of steps can be halved.
 
     Raises:
-        UsageError: `num_steps` is odd, or below 2.
+        UsageError: if `num_steps` is odd or below 2.
     """
     if num_steps < 2 or num_steps % 2:
-        raise UsageError(f"{num_steps} steps of the ODE: give an even number, as half of them tell the error")
+        raise UsageError(f"{num_steps} steps of the ODE: give an even number, since half as many estimate the error")
 
 
 def unit_probes(x: Tensor) -> Tensor:
-    """Probes [D, N, C, H, W] that give the exact trace, at the price of D = C H W derivatives an evaluation."""
+    """Probes [D, N, C, H, W] that give the exact trace, at the cost of D = C H W derivatives per evaluation."""
     size = math.prod(x.shape[1:])
     basis = math.sqrt(size) * torch.eye(size, dtype=x.dtype, device=x.device)
     return basis.reshape(size, 1, *x.shape[1:]).expand(size, *x.shape)
 
 
 def dequantised_bits(log_density: Tensor, *, dimension: int) -> Tensor:
-    """-log2 p in bits per dimension for 256 grey levels, of ln p [N] at points even in their grey levels' bins.
+    """Convert ln p [N] at uniformly dequantised images to -log2 p in bits per dimension for 256 grey levels.
 
-    Its mean over those points is never below -log2 P of the grey levels themselves (Theis et al., 1511.01844, §3.1).
+    Its mean over the dequantisation noise is an upper bound on -log2 P of the grey levels (Theis et al., 1511.01844,
+    §3.1).
     """
     return -(log_density / dimension + math.log(GREY_LEVEL)) / math.log(2)
 
@@ -151,7 +152,7 @@ class _Flow:
         self.start, self.end = (-process.log_snr[[0, last]] / 2).tolist()
 
     def log_density(self, x: Tensor, num_steps: int, on_step: Callable[[], None]) -> tuple[Tensor, Tensor]:
-        """ln p(x), and the part of its error that more steps do not change, both float64 [N]."""
+        """ln p(x), and the part of its error that does not shrink with more steps, both float64 [N]."""
         alpha = self.process.alpha[0].item()
         x, total = alpha * x, torch.zeros(len(x), dtype=torch.float64, device=x.device)
         total += math.prod(x.shape[1:]) * math.log(alpha)

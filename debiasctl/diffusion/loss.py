@@ -1,4 +1,4 @@
-"""The one loss of all parameterizations and weightings."""
+"""The loss shared by all parameterizations and weightings."""
 
 from torch import Tensor
 
@@ -6,7 +6,7 @@ from debiasctl.errors import DebiasctlError
 
 
 def squared_error(prediction: Tensor, target: Tensor) -> Tensor:
-    """||F - target||² averaged over channels and pixels: [N, C, H, W] to [N]."""
+    """||F - target||² averaged over channels and pixels, from [N, C, H, W] to [N]."""
     return (prediction - target).square().flatten(1).mean(dim=1)
 
 
@@ -21,10 +21,10 @@ def weighted_losses(prediction: Tensor, target: Tensor, weight: Tensor) -> Tenso
 def uncertain_losses(losses: Tensor, log_variance: Tensor) -> Tensor:
     """Each sample's loss e^-u + u, [N], for weighted losses [N] and a learned u [N] (arXiv 2312.02696, Eq. 21).
 
-    It is least where u is the log of the expected loss at that noise level, whatever the weight was.
+    It is minimal where u is the log of the expected loss at that noise level, regardless of the weight.
 
     Raises:
-        DebiasctlError: u is of another shape, which would pair every loss with every u.
+        DebiasctlError: if u has another shape, which would broadcast every loss against every u.
     """
     if log_variance.shape != losses.shape:
         raise DebiasctlError(

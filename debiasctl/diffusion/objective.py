@@ -1,4 +1,4 @@
-"""What training minimises: process, parameterization, weighting and distribution of t in one."""
+"""The training objective: process, parameterization, weighting and distribution of t in one."""
 
 from dataclasses import dataclass
 from typing import Literal
@@ -12,14 +12,14 @@ from debiasctl.diffusion.process import NoiseLevels
 from debiasctl.diffusion.weighting import bounded_snr, falling_slope, weight_in
 from debiasctl.errors import UsageError
 
-VANISHING = 1e-5  # of the mean effective weight
+VANISHING = 1e-5  # a fraction of the mean effective weight
 
 
 @dataclass(frozen=True)
 class ObjectiveTables:
-    """An objective at one point of training, over t = 0 … T - 1: float64 [T] each.
+    """An objective at one point of training, tabulated over t = 0 … T - 1 (float64 [T] each).
 
-    `weight` is the effective weight on ||F - target||², `base` the distribution of t under which its expectation is
+    `weight` is the effective weight on ||F - target||², `base` the distribution of t under which the expected loss is
     minimised, `probability` the one that t is drawn from. With normalize="mean", `weight` has mean 1 under `base`.
     """
 
@@ -29,19 +29,19 @@ class ObjectiveTables:
 
     @property
     def correction(self) -> Tensor:
-        """base/q, by which the loss at t is multiplied; 1 wherever t is drawn from the base itself."""
+        """The importance weight base/q that multiplies the loss at t; 1 wherever t is drawn from the base itself."""
         return torch.where(self.probability > 0, self.base / self.probability, 0.0)
 
     @property
     def effective(self) -> Tensor:
-        """Density times weight, which is what is optimised: base(t) weight(t), with mean 1 over t."""
+        """The density times the weight, base(t) weight(t), scaled to mean 1 over t: the weighting in effect."""
         density = self.base * self.weight
         return density / density.mean()
 
 
 @dataclass(frozen=True)
 class Draw:
-    """N drawn noise levels; `timestep` int64 [N] is t, or the nearest to it; the others are float64 [N].
+    """N drawn noise levels; `timestep` int64 [N] is t rounded to a whole timestep, the other tensors are float64 [N].
 
     The loss of an image is correction * (weight * ||F - target||² + …).
     """
@@ -52,16 +52,16 @@ class Draw:
     correction: Tensor
 
     def __getitem__(self, part: slice) -> "Draw":
-        """That of some of the images."""
+        """The draw for some of the images."""
         return Draw(self.levels[part], self.timestep[part], self.weight[part], self.correction[part])
 
 
 @dataclass(frozen=True)
 class _Moment:
-    """An objective at one point of training: its settled weighting, normalisation, tables and distribution function."""
+    """An objective at one point of training: its weighting there, normalisation, tables and distribution function."""
 
     weighting: Weighting
-    scale: float  # by which the weighting's weights are multiplied
+    scale: float  # multiplies the weighting's weights
     tables: ObjectiveTables
     cumulative: Tensor  # float64 [T]: the probability of drawing at most t
 
@@ -69,8 +69,8 @@ class _Moment:
 class Objective:
     """The expectation over t of weight(t) ||F - target||².
 
-    `learned`, where the weighting has one, maps log-SNR float32 [N] to the log-variance u [N]: see
-    `debiasctl.api.Weighting`. `variance_weight` is that of the variational bound, for a learned variance.
+    `learned`, where the weighting has one, maps log-SNR float32 [N] to the log-variance u [N]; see
+    `debiasctl.api.Weighting`. `variance_weight` weights the variational bound that trains a learned variance.
     """
 
     def __init__(
@@ -93,21 +93,21 @@ class Objective:
 
     @property
     def varies(self) -> bool:
-        """Whether the weight at one step depends on how many steps there are to be."""
+        """Whether the weight at a step depends on the total number of steps."""
         return self.weighting.varies
 
     def tables(self, progress: float = 0.0) -> ObjectiveTables:
-        """The objective when `progress` (0 to 1) of training is done.
+        """The objective at `progress` (0 to 1) through training.
 
         Raises:
-            DebiasctlError: the weighting or the distribution gives what is no weight or no distribution.
+            DebiasctlError: if the weighting gives invalid weights, or the distribution invalid probabilities.
         """
         return self._at(progress).tables
 
     def draw(self, draws: Tensor, *, shared: Tensor, positions: Tensor, batch_size: int, progress: float) -> Draw:
-        """t = quantile(u) for uniform numbers u, `draws` float64 [N] on the CPU, at `positions` [N] of the batch.
+        """Draw t = quantile(u) for uniform numbers u (`draws`, float64 [N] on the CPU) at `positions` [N] of the batch.
 
-        `shared` is one more uniform number, float64 [1], the same for the whole batch of `batch_size`.
+        `shared` is one further uniform number, float64 [1], the same for the whole batch of `batch_size`.
         """
         moment = self._at(progress)
         tables, cumulative = moment.tables, moment.cumulative
@@ -122,16 +122,16 @@ class Objective:
         return Draw(levels, timestep, weight, correction)
 
     def observe(self, timestep: Tensor, losses: Tensor) -> None:
-        """Show the distribution of t the losses of a global batch: int64 and float64 [N] on the CPU."""
+        """Pass a global batch's timesteps (int64 [N]) and losses (float64 [N], on the CPU) to the distribution of t."""
         self.distribution.observe(timestep, losses)
 
     @property
     def observes(self) -> bool:
-        """Whether the distribution of t wants to see losses."""
+        """Whether the distribution of t adapts to the losses."""
         return self.distribution.observes
 
     def warning(self) -> str | None:
-        """What to say where sampling starts from a noise level that training, at its start or end, all but ignores."""
+        """Return a warning if training (at its start or end) almost ignores the noise level where sampling starts."""
         moments = (0.0, 1.0) if self.weighting.varies else (0.0,)
         tables = min((self.tables(progress) for progress in moments), key=lambda found: float(found.effective[-1]))
         last = float(tables.effective[-1])
@@ -159,12 +159,12 @@ class Objective:
             base = probability
             if self.distribution.corrected:
                 base = self._distribution(self.distribution.base(context))
-                # a learned variance is trained wherever the base draws, whatever the weight
+                # a learned variance is trained wherever the base draws, regardless of the weight
                 needed = base if self.parameterization.learned_variance else base * weight
                 if bool(((probability == 0) & (needed > 0)).any()):
                     raise UsageError(
-                        f"{self._drawn} never draws some t that the loss gives a weight to. Choose other "
-                        "`timesteps`, or a weighting that is 0 nowhere"
+                        f"{self._drawn} never draws some t that contributes to the loss. Choose other `timesteps`, or "
+                        "a weighting that is never 0"
                     )
             mean = float((base * weight).sum())
             if not mean > 0:
@@ -191,5 +191,5 @@ class Objective:
 
     @staticmethod
     def _last(tables: ObjectiveTables) -> int:
-        """The last t that can be drawn; rounding leaves the distribution function just short of 1."""
+        """The last t that can be drawn, needed because rounding leaves the distribution function just short of 1."""
         return int(tables.probability.nonzero().max())

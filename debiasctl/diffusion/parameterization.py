@@ -1,4 +1,4 @@
-"""What the network predicts, and the exact conversions among eps, x0, v and the EDM preconditioning.
+"""The network's prediction types, and the exact conversions among eps, x0, v and the EDM preconditioning.
 
 With D = sigma² + alpha² sigma_data², every parameterization is x0_hat = c_skip x_t + c_out F(c_in x_t, c_noise):
 
@@ -23,11 +23,12 @@ SPACES: tuple[Space, ...] = get_args(Space)
 
 
 def check_prediction(prediction: str, process: DiffusionProcess) -> None:
-    """Refuse what cannot be meant.
+    """Check that the process can be trained with this prediction type.
 
     Raises:
-        UsageError: an unknown prediction type; or where some SNR is 0, eps (there x_t is all noise, so that the
-            estimate of x0 would be divided by alpha = 0) or edm (the network would be told ln(sigma/alpha) = inf).
+        UsageError: if the prediction type is unknown; or if some SNR is 0 and it is eps (x_t is pure noise there, so
+            that the estimate of x0 would be divided by alpha = 0) or edm (the network's input ln(sigma/alpha) would be
+            infinite).
     """
     if prediction not in PREDICTIONS:
         raise UsageError(f"unknown prediction '{prediction}'. Known: {', '.join(PREDICTIONS)}")
@@ -35,7 +36,7 @@ def check_prediction(prediction: str, process: DiffusionProcess) -> None:
         return
     why = {
         "eps": "at its last timestep x_t is the noise itself, and no image follows from a prediction of it",
-        "edm": "the network is told ln(sigma/alpha), which is infinite at its last timestep",
+        "edm": "the network's input ln(sigma/alpha) is infinite at its last timestep",
     }[prediction]
     raise UsageError(
         f"{prediction}-prediction cannot be used on a schedule with zero terminal SNR: {why}. "
@@ -44,7 +45,7 @@ def check_prediction(prediction: str, process: DiffusionProcess) -> None:
 
 
 def target(prediction: Space, *, x0: Tensor, eps: Tensor, alpha: Tensor, sigma: Tensor) -> Tensor:
-    """eps, x0 or v of an image and its noise, [N, C, H, W]; v = (alpha eps - sigma x0)/n, n² = alpha² + sigma²."""
+    """The target eps, x0 or v for images and noise [N, C, H, W]; v = (alpha eps - sigma x0)/n, n² = alpha² + sigma²."""
     if prediction == "eps":
         return eps
     if prediction == "x0":
@@ -53,7 +54,7 @@ def target(prediction: Space, *, x0: Tensor, eps: Tensor, alpha: Tensor, sigma: 
 
 
 def convert(value: Tensor, prediction: Space, *, x_t: Tensor, alpha: Tensor, sigma: Tensor) -> Estimate:
-    """One estimate, given as eps, x0 or v, in all three forms: each is exact, as x_t = alpha x0 + sigma eps.
+    """Convert an estimate given as eps, x0 or v into all three; each is exact, since x_t = alpha x0 + sigma eps.
 
     `value` and `x_t` are [N, C, H, W]; alpha and sigma broadcast to them.
     """
@@ -69,18 +70,18 @@ def convert(value: Tensor, prediction: Space, *, x_t: Tensor, alpha: Tensor, sig
 
 @dataclass(frozen=True)
 class Output:
-    """What a network gave: F [N, C, H, W], and where the variance is learned its fraction, about in [0, 1]."""
+    """A network's output: F [N, C, H, W] and, if the variance is learned, its fraction, roughly in [0, 1]."""
 
     prediction: Tensor
     variance_fraction: Tensor | None = None
 
 
 class Parameterization:
-    """A prediction type on a process: what its network is given and trained to give, and what follows from that.
+    """A prediction type on a process: the network's input and target, and the estimates that its output implies.
 
-    `sigma_data` is the standard deviation of the data (EDM alone asks for it). With `learned_variance`, the network
-    has twice as many output channels, and the second half says where between beta_tilde (-1) and beta (1) the log of
-    the reverse step's variance lies (arXiv 2102.09672, Eq. 15).
+    `sigma_data` is the standard deviation of the data, which only edm uses. With `learned_variance`, the network has
+    twice as many output channels, and the second half gives the position of the log of the reverse step's variance
+    between beta_tilde (-1) and beta (1) (arXiv 2102.09672, Eq. 15).
     """
 
     def __init__(
@@ -94,14 +95,14 @@ class Parameterization:
         check_prediction(prediction, process)
         if learned_variance and process.continuous:
             raise UsageError(
-                "a learned variance is that of a step from one timestep to the one before, and a continuous schedule "
-                "has no such steps. Leave out learned_variance, or use a schedule with continuous=false"
+                "a learned variance belongs to steps between neighbouring timesteps, and a continuous schedule has no "
+                "such steps. Leave out learned_variance, or use a schedule with continuous=false"
             )
         self.prediction: Prediction = prediction
         self.process, self.sigma_data, self.learned_variance = process, sigma_data, learned_variance
 
     def run(self, network: nn.Module, x_t: Tensor, levels: NoiseLevels, labels: Tensor | None) -> Output:
-        """F(c_in x_t, c_noise) for x_t [N, C, H, W] at N noise levels; `labels` int64 [N] where conditional."""
+        """Compute F(c_in x_t, c_noise) for x_t [N, C, H, W] at N noise levels; `labels` is int64 [N] if conditional."""
         if self.prediction == "edm":
             (c_in,) = per_image(self._edm_norm(levels).reciprocal(), like=x_t)
             noise = (levels.sigma / levels.alpha).log() / 4
@@ -115,11 +116,11 @@ class Parameterization:
         return Output(prediction, (fraction + 1) / 2)
 
     def target(self, x0: Tensor, eps: Tensor, levels: NoiseLevels) -> Tensor:
-        """What F is trained to be, [N, C, H, W]."""
+        """The target that F is trained towards, [N, C, H, W]."""
         alpha, sigma = per_image(levels.alpha, levels.sigma, like=x0)
         if self.prediction != "edm":
             return target(self.prediction, x0=x0, eps=eps, alpha=alpha, sigma=sigma)
-        # (x0 - c_skip x_t)/c_out, with the common factors divided out, so that small sigma costs no digits
+        # (x0 - c_skip x_t)/c_out, with the common factors divided out, so that a small sigma loses no precision
         norm = self._edm_norm(levels)
         to_x0, to_eps = per_image(
             levels.sigma / (self.sigma_data * norm), levels.alpha * self.sigma_data / norm, like=x0
@@ -127,7 +128,7 @@ class Parameterization:
         return to_x0 * x0 - to_eps * eps
 
     def estimate(self, output: Output, x_t: Tensor, levels: NoiseLevels) -> Estimate:
-        """A network's output as x0, eps and v, each [N, C, H, W]."""
+        """Convert a network's output into estimates of x0, eps and v, each [N, C, H, W]."""
         value = output.prediction
         alpha, sigma = per_image(levels.alpha, levels.sigma, like=x_t)
         if self.prediction != "edm":
@@ -146,5 +147,5 @@ class Parameterization:
         return Estimate(found.x0, found.eps, found.v, output.variance_fraction)
 
     def _edm_norm(self, levels: NoiseLevels) -> Tensor:
-        """√D, the standard deviation of x_t where the data's is sigma_data, float64 [N]."""
+        """√D, the standard deviation of x_t for data with standard deviation sigma_data, float64 [N]."""
         return torch.sqrt(levels.sigma**2 + levels.alpha**2 * self.sigma_data**2)

@@ -13,10 +13,10 @@ if TYPE_CHECKING:
 
 
 def alphas_cumprod_from_betas(betas: Tensor) -> Tensor:
-    """cumprod(1 - betas), float64 [T].
+    """Return cumprod(1 - betas), float64 [T].
 
     Raises:
-        UsageError: a beta is not in (0, 1), as happens when few timesteps scale them up.
+        UsageError: if a beta is not in (0, 1), as happens when a small number of timesteps scales them up.
     """
     if not bool(((betas > 0) & (betas < 1)).all()):
         raise UsageError(
@@ -27,22 +27,22 @@ def alphas_cumprod_from_betas(betas: Tensor) -> Tensor:
 
 
 def alphas_cumprod_from_function(curve: Tensor, *, max_beta: float) -> Tensor:
-    """A table from alphas_cumprod at T + 1 points, with its betas clipped at `max_beta` (arXiv 2102.09672, Eq. 17)."""
+    """The table [T] for a curve of alphas_cumprod at T + 1 points, betas clipped at max_beta (2102.09672, Eq. 17)."""
     return alphas_cumprod_from_betas((1 - curve[1:] / curve[:-1]).clamp(max=max_beta))
 
 
 def rescale_zero_terminal_snr(alphas_cumprod: Tensor) -> Tensor:
-    """Shift and scale √alphas_cumprod so that the last is 0 and the first stays (Lin et al., 2305.08891, Alg. 1)."""
+    """Shift and scale √alphas_cumprod: the last value becomes 0, the first stays (Lin et al., 2305.08891, Alg. 1)."""
     alpha = alphas_cumprod.sqrt()
     first, last = alpha[0], alpha[-1]
     return ((alpha - last) * first / (first - last)) ** 2
 
 
 def process_of(schedule: "Schedule") -> "DiffusionProcess":
-    """The process of a schedule plugin, rescaled to zero terminal SNR where its options ask for it.
+    """The process of a schedule plugin, rescaled to zero terminal SNR if its options ask for it.
 
     Raises:
-        UsageError: the table is no noise schedule, or its options contradict one another.
+        UsageError: if the table is not a noise schedule, or its options contradict one another.
     """
     table, options = schedule.alphas_cumprod(), schedule.options
     if options.zero_terminal_snr:
@@ -57,7 +57,7 @@ def process_of(schedule: "Schedule") -> "DiffusionProcess":
 
 @dataclass(frozen=True)
 class NoiseLevels:
-    """Where in the process each of N images is: t (whole, or between timesteps) and float64 tables [N] on the CPU."""
+    """The noise levels of N images: t (whole, or between timesteps) and its float64 values [N] on the CPU."""
 
     t: Tensor
     alpha: Tensor
@@ -65,7 +65,7 @@ class NoiseLevels:
     snr: Tensor
 
     def __getitem__(self, part: slice) -> "NoiseLevels":
-        """Those of some of the images."""
+        """The noise levels of some of the images."""
         return NoiseLevels(self.t[part], self.alpha[part], self.sigma[part], self.snr[part])
 
 
@@ -102,11 +102,11 @@ class DiffusionProcess:
 
     @property
     def num_timesteps(self) -> int:
-        """T."""
+        """The number of timesteps T."""
         return len(self.alphas_cumprod)
 
     def levels(self, t: Tensor) -> NoiseLevels:
-        """The noise levels at t [N], int64 or, between timesteps, float64."""
+        """The noise levels at t [N], which is int64 for whole timesteps and float64 between them."""
         t = t.to("cpu")
         if not t.is_floating_point():
             return NoiseLevels(t, self.alpha[t], self.sigma[t], self.snr[t])
@@ -123,9 +123,9 @@ class DiffusionProcess:
         )
 
     def timestep_of(self, log_snr: Tensor) -> Tensor:
-        """The t at which log-SNR [N] is reached, float64 [N], between timesteps too; the nearer end beyond the table.
+        """The t, float64 [N] and possibly fractional, at which the log-SNR [N] is reached, clamped to the table's ends.
 
-        A last timestep whose SNR is 0 is not among the answers.
+        A last timestep with an SNR of 0 is never returned.
         """
         rising = self.log_snr[torch.isfinite(self.log_snr)].flip(0)
         value = log_snr.to("cpu", torch.float64).clamp(rising[0], rising[-1])
@@ -135,22 +135,22 @@ class DiffusionProcess:
         return len(rising) - 1 - (below + (value - rising[below]) / gap)
 
     def add_noise(self, x0: Tensor, eps: Tensor, levels: NoiseLevels) -> Tensor:
-        """x_t for images and noise [N, C, H, W] at N noise levels, in x0's dtype (DDPM, Eq. 4)."""
+        """Return x_t for images and noise [N, C, H, W] at N noise levels, in x0's dtype (DDPM, Eq. 4)."""
         alpha, sigma = per_image(levels.alpha, levels.sigma, like=x0)
         return alpha * x0 + sigma * eps
 
     def posterior(self, x0: Tensor, x_t: Tensor, t: Tensor) -> tuple[Tensor, Tensor]:
-        """Mean [N, C, H, W] and variance [N, 1, 1, 1] of q(x_{t-1} | x_t, x0) (DDPM, Eqs. 6 and 7)."""
+        """The mean [N, C, H, W] and variance [N, 1, 1, 1] of q(x_{t-1} | x_t, x0) (DDPM, Eqs. 6 and 7)."""
         mean_x0, mean_x_t = at(self.posterior_mean_coef_x0, t, like=x0), at(self.posterior_mean_coef_x_t, t, like=x0)
         return mean_x0 * x0 + mean_x_t * x_t, at(self.posterior_variance, t, like=x0)
 
 
 def per_image(*values: Tensor, like: Tensor) -> tuple[Tensor, ...]:
-    """Float64 [N] each, as [N, 1, 1, 1] in `like`'s dtype and device: computed in float64, cast and moved last."""
+    """Reshape float64 values [N] to [N, 1, 1, 1], then cast and move them to `like`'s dtype and device."""
     moved = torch.stack(values).to(like.dtype).to(like.device, non_blocking=True)
     return tuple(value.reshape(-1, *[1] * (like.ndim - 1)) for value in moved)
 
 
 def at(table: Tensor, t: Tensor, *, like: Tensor) -> Tensor:
-    """table[t] as [N, 1, 1, 1] in `like`'s dtype and device; looked up in float64 and cast last."""
+    """Look up table[t] in float64, and return it as [N, 1, 1, 1] in `like`'s dtype and device."""
     return per_image(table[t.to(table.device)], like=like)[0]

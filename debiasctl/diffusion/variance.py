@@ -7,13 +7,13 @@ from torch import Tensor
 
 from debiasctl.diffusion.process import DiffusionProcess, at
 
-_HALF_BIN = 1 / 255  # of one of 256 grey levels in [-1, 1]
+_HALF_BIN = 1 / 255  # half the width of one of 256 grey levels in [-1, 1]
 
 
 def log_variance(process: DiffusionProcess, fraction: Tensor, t: Tensor) -> Tensor:
-    """ln of the variance of p(x_{t-1} | x_t), [N, C, H, W]: f ln beta + (1 - f) ln beta_tilde (2102.09672, Eq. 15).
+    """The log variance of p(x_{t-1} | x_t), [N, C, H, W]: f ln beta + (1 - f) ln beta_tilde (2102.09672, Eq. 15).
 
-    `fraction` f is [N, C, H, W], t int64 [N]. At t = 0, where beta_tilde is 0, the next timestep's takes its place.
+    `fraction` f is [N, C, H, W], t int64 [N]. At t = 0, where beta_tilde is 0, the value at t = 1 takes its place.
     """
     low, high = at(_log_posterior_variance(process), t, like=fraction), at(process.betas.log(), t, like=fraction)
     return low + fraction * (high - low)
@@ -24,8 +24,8 @@ def bound_terms(
 ) -> Tensor:
     """The variational bound's term at each image's t, in bits per dimension, float32 [N] (DDPM, Eq. 5).
 
-    KL(q(x_{t-1} | x_t, x0) || p(x_{t-1} | x_t)), or at t = 0 the negative log-likelihood of 256 grey levels. The mean
-    is that of `x0_hat`, detached: only the variance is trained through it (2102.09672, §3.1).
+    The term is KL(q(x_{t-1} | x_t, x0) || p(x_{t-1} | x_t)), or at t = 0 the negative log-likelihood of 256 grey
+    levels. The mean follows from `x0_hat`, detached, so that only the variance is trained (2102.09672, §3.1).
     """
     x0_hat, fraction, x0, x_t = (value.to(torch.float32) for value in (x0_hat.detach(), fraction, x0, x_t))
     true_mean, _ = process.posterior(x0, x_t, t)
@@ -42,9 +42,9 @@ def bound_terms(
 
 
 def _negative_log_likelihood(x0: Tensor, mean: Tensor, log_variance: Tensor) -> Tensor:
-    """Of 256 grey levels in [-1, 1] under a normal distribution; the outer levels hold its tails (DDPM, Eq. 13)."""
+    """The NLL of 256 grey levels in [-1, 1] under a normal distribution, tails in the outer levels (DDPM, Eq. 13)."""
     scale = (-0.5 * log_variance).exp()
-    away = -(x0 - mean).abs()  # by the lower tail, which keeps its digits
+    away = -(x0 - mean).abs()  # the lower tail keeps its precision
     log_upper = torch.special.log_ndtr(scale * (away + _HALF_BIN))
     log_lower = torch.special.log_ndtr(scale * (away - _HALF_BIN))
     log_inner = log_upper + (-torch.expm1(log_lower - log_upper)).log()
@@ -56,7 +56,7 @@ def _negative_log_likelihood(x0: Tensor, mean: Tensor, log_variance: Tensor) -> 
 
 
 def _log_posterior_variance(process: DiffusionProcess) -> Tensor:
-    """ln beta_tilde, float64 [T], its first entry replaced (by the second; by beta where there is no second)."""
+    """ln beta_tilde, float64 [T], with its first entry replaced by the second (by ln beta if T = 1)."""
     variance = process.posterior_variance.clone()
     variance[0] = variance[1] if process.num_timesteps > 1 else process.betas[0]
     return variance.log()

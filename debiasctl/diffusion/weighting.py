@@ -1,8 +1,8 @@
-"""Loss weights: defined once in a scheme's own space, right for every prediction type.
+"""Loss weights: a scheme defines them in one space, and they are converted exactly for every prediction type.
 
-One squared error has many units: x0_mse = eps_mse / SNR = v_mse / (SNR + 1) = edm_mse / (SNR + 1/sigma_data²). One loss
-therefore has as many weights, w_x0 = w_eps SNR = w_v (SNR + 1) = w_edm (SNR + 1/sigma_data²), and the weight on the
-network's own output F is the one of its prediction type.
+The squared errors are proportional: x0_mse = eps_mse / SNR = v_mse / (SNR + 1) = edm_mse / (SNR + 1/sigma_data²). One
+loss therefore has a weight in each space, w_x0 = w_eps SNR = w_v (SNR + 1) = w_edm (SNR + 1/sigma_data²), and the
+weight on the network's output F is the one of its prediction type.
 """
 
 from typing import get_args
@@ -17,16 +17,16 @@ SNR_MIN, SNR_MAX = 1e-20, 1e20
 
 
 def bounded_snr(snr: Tensor) -> Tensor:
-    """`snr` in float64, kept away from 0 and infinity, so that a zero-terminal-SNR schedule has finite weights."""
+    """Clamp `snr` away from 0 and infinity, in float64, so that a zero-terminal-SNR schedule has finite weights."""
     return snr.to(torch.float64).clamp(SNR_MIN, SNR_MAX)
 
 
 def convert_weight(
     weight: Tensor, *, source: Space, target: Prediction, snr: Tensor, sigma_data: float = 0.5
 ) -> Tensor:
-    """The same loss weight in another unit: w_x0 = w_eps SNR = w_v (SNR + 1) = w_edm (SNR + 1/sigma_data²).
+    """Convert a loss weight to another space: w_x0 = w_eps SNR = w_v (SNR + 1) = w_edm (SNR + 1/sigma_data²).
 
-    The last is 1/c_out² of the EDM preconditioning (arXiv 2206.00364, Table 1), as a function of SNR.
+    The last factor is 1/c_out² of the EDM preconditioning (arXiv 2206.00364, Table 1) as a function of SNR.
     """
     if source == target:
         return weight
@@ -35,10 +35,12 @@ def convert_weight(
 
 
 def weight_in(weighting: Weighting, target: Prediction, *, snr: Tensor, sigma_data: float = 0.5) -> Tensor:
-    """A settled scheme's weight on the squared error of `target`, float64 of snr's shape, not normalised.
+    """A weighting's weight on the squared error of `target`, float64 of snr's shape, not normalised.
+
+    `weighting` is one that `Weighting.at` returned.
 
     Raises:
-        DebiasctlError: the scheme's space is unknown, or it gives something negative, not finite or of another shape.
+        DebiasctlError: if the weighting's space is unknown, or a weight is negative, not finite or of another shape.
     """
     snr = bounded_snr(snr)
     name = type(weighting).__name__
@@ -50,7 +52,7 @@ def weight_in(weighting: Weighting, target: Prediction, *, snr: Tensor, sigma_da
         weight = torch.as_tensor(weighting(snr), dtype=torch.float64, device=snr.device)
     except DebiasctlError:
         raise
-    except Exception as error:  # whatever a third party's formula raises is that weighting's fault
+    except Exception as error:  # a third party's formula may raise anything
         raise DebiasctlError(f"weighting {name} cannot be computed ({type(error).__name__}: {error})") from error
     if weight.shape != snr.shape:
         raise DebiasctlError(
@@ -68,9 +70,9 @@ def weight_in(weighting: Weighting, target: Prediction, *, snr: Tensor, sigma_da
 
 
 def falling_slope(log_snr: Tensor) -> Tensor:
-    """-d log SNR/dt by central differences, float64 [T], positive; at zero terminal SNR the last finite one again.
+    """Return -d log SNR/dt by central differences, float64 [T], positive; the last finite value repeats where SNR is 0.
 
-    `log_snr` is float64 [T], falling, with -inf allowed at its end.
+    `log_snr` is float64 [T] and decreasing; its last value may be -inf.
     """
     finite = log_snr[torch.isfinite(log_snr)]
     if len(finite) < 2:

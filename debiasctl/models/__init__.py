@@ -1,1 +1,1 @@
-"""A trained network: building it, its weights, averages and checkpoint files."""
+"""Trained networks: building them, their weights, averages and checkpoint files."""

@@ -1,4 +1,4 @@
-"""A network and its parameterization, as a spec describes them."""
+"""Build a network and its parameterization from a spec."""
 
 import torch
 from torch import nn
@@ -10,10 +10,10 @@ from debiasctl.specs.sections import RunSpec, embedded_classes, image_shape
 
 
 def build_parameterization(spec: RunSpec) -> Parameterization:
-    """Process and prediction type: all that sampling needs of an objective.
+    """Build the process and the prediction type, which are all that sampling needs of an objective.
 
     Raises:
-        UsageError: the two cannot be combined (eps-prediction at zero terminal SNR).
+        UsageError: if the two cannot be combined (eps-prediction at zero terminal SNR).
     """
     return Parameterization(
         spec.model.prediction,
@@ -24,10 +24,10 @@ def build_parameterization(spec: RunSpec) -> Parameterization:
 
 
 def build_network(spec: RunSpec, *, image_size: int, channels: int, num_classes: int) -> nn.Module:
-    """The backbone, with weights drawn from the run's seed.
+    """Build the backbone, with weights drawn from the run's seed.
 
     Raises:
-        UsageError: the backbone cannot be built for images of this size.
+        UsageError: if the backbone cannot be built for images of this size.
     """
     shape = image_shape(spec.model, image_size=image_size, channels=channels)
     backbone = spec.model.backbone.create("backbones")

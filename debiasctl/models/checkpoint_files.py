@@ -1,4 +1,4 @@
-"""Checkpoint files: folders that appear whole, with the checksum of every file in them."""
+"""Checkpoint files: folders written atomically, with the checksum of every file in them."""
 
 import json
 import os
@@ -26,15 +26,15 @@ _WEIGHTS = ".safetensors"
 WEIGHT_FILES: Mapping[Weights, str] = {"ema": f"{EMA}{_WEIGHTS}", "raw": f"{RAW}{_WEIGHTS}"}
 _STATE = "state.pt"
 _FURTHER = re.compile(r"ema-[0-9]{1,6}(\.[0-9]{1,6})?\.safetensors")  # further averages
-_LEFTOVER = ".tmp"  # ending of what is being written or removed; see files.atomic_folder
+_LEFTOVER = ".tmp"  # the suffix of a folder being written or removed; see files.atomic_folder
 
 
 @dataclass(frozen=True)
 class CheckpointState:
-    """Everything that a checkpoint holds, in host memory.
+    """The contents of a checkpoint, in host memory.
 
-    `weights` are tensors by name: those of the network ("model"), its primary average ("ema") and any further
-    averages ("ema-0.10"). `rest` is tensors, numbers, strings and containers of them.
+    `weights` holds tensors by name for the network ("model"), its primary average ("ema") and any further averages
+    ("ema-0.10"). `rest` holds tensors, numbers, strings and containers of them.
     """
 
     step: int
@@ -43,10 +43,10 @@ class CheckpointState:
 
 
 def write_checkpoint(run: Run, state: CheckpointState) -> Path:
-    """Write a state as a checkpoint. One of that step that is there is kept where it is whole, else replaced.
+    """Write a state as a checkpoint. An existing checkpoint of that step is kept if it is whole, and else replaced.
 
     Raises:
-        DebiasctlError: it cannot be written; nothing is left behind.
+        DebiasctlError: if it cannot be written; no partial files remain.
     """
     path = run.checkpoint_path(state.step)
     if _is_whole(path, run):
@@ -54,12 +54,12 @@ def write_checkpoint(run: Run, state: CheckpointState) -> Path:
     sums: dict[str, str] = {}
     with atomic_folder(path, replace=True) as folder:
         for name, tensors in state.weights.items():
-            # written from memory: safetensors' own writer hides the system's reason, such as a full disk
+            # serialised in memory first: safetensors' own writer hides the system's error, such as a full disk
             with hashing_file(folder / f"{name}{_WEIGHTS}") as file:
                 file.write(safetensors_bytes({key: tensor.contiguous() for key, tensor in tensors.items()}))
             sums[f"{name}{_WEIGHTS}"] = file.sha256()
         with hashing_file(folder / _STATE) as file:
-            torch.save(dict(state.rest), file)  # type: ignore[arg-type]  # it asks for `write` and `flush` alone
+            torch.save(dict(state.rest), file)  # type: ignore[arg-type]  # it needs `write` and `flush` only
         sums[_STATE] = file.sha256()
         with hashing_file(folder / MANIFEST) as file:
             file.write((json.dumps({"step": state.step, "sha256": sums}, indent=2) + "\n").encode())
@@ -67,10 +67,10 @@ def write_checkpoint(run: Run, state: CheckpointState) -> Path:
 
 
 def load_weights(run: Run, network: nn.Module, *, step: int, weights: Weights) -> str:
-    """Load the EMA's or the raw weights of a checkpoint into a network; returns their SHA-256.
+    """Load the EMA or raw weights of a checkpoint into a network, and return their SHA-256.
 
     Raises:
-        CheckpointError: the checkpoint is damaged or does not fit the network.
+        CheckpointError: if the checkpoint is damaged or does not fit the network.
     """
     path = run.checkpoint_path(step)
     try:
@@ -87,10 +87,10 @@ def load_weights(run: Run, network: nn.Module, *, step: int, weights: Weights) -
 
 
 def verify(path: Path, run: Run, only: str | None = None) -> dict[str, str]:
-    """The checksums that a checkpoint states, by file, after holding its files (or one of them) against them.
+    """Verify a checkpoint's files (or `only` one of them), and return the checksums in its manifest by file name.
 
     Raises:
-        CheckpointError: a file is missing, cut short or changed; the message names it.
+        CheckpointError: if a file is missing, truncated or changed; the message names it.
     """
     try:
         manifest = json.loads((path / MANIFEST).read_text(encoding="utf-8"))
@@ -99,7 +99,7 @@ def verify(path: Path, run: Run, only: str | None = None) -> dict[str, str]:
         if {*WEIGHT_FILES.values(), _STATE} != {name for name in sums if not _FURTHER.fullmatch(name)}:
             raise ValueError(f"{MANIFEST} does not name the files of a checkpoint")
         if manifest["step"] != int(path.name):
-            raise ValueError(f"{MANIFEST} is of step {manifest['step']}")
+            raise ValueError(f"{MANIFEST} states step {manifest['step']}")
         damaged = [
             name for name, expected in sums.items() if only in (None, name) and sha256_file(path / name) != expected
         ]
@@ -111,15 +111,15 @@ def verify(path: Path, run: Run, only: str | None = None) -> dict[str, str]:
 
 
 def prune_checkpoints(run: Run, spec: TrainingSection, *, newest: int) -> None:
-    """Of the checkpoints up to step `newest`, remove all but the last `keep_last` and those that `keep_steps` chose.
+    """Remove all checkpoints up to step `newest` but the last `keep_last` and those that `keep_steps` names.
 
-    Later ones are damaged, where training goes on behind them, and are not to take the place of whole ones.
+    Later checkpoints, which are damaged if training resumed from an earlier one, do not count towards `keep_last`.
     """
     steps = [step for step in run.checkpoint_steps() if step <= newest]
     for step in steps[: -spec.keep_last]:
         if step not in spec.keep_steps:
             path = run.checkpoint_path(step)
-            # renamed first, so that a kill in between leaves no half of a checkpoint
+            # renamed first, so that a kill in between leaves no partial checkpoint
             removed = path.with_name(f".{path.name}{_LEFTOVER}")
             with writing(path):
                 os.replace(path, removed)
@@ -127,7 +127,7 @@ def prune_checkpoints(run: Run, spec: TrainingSection, *, newest: int) -> None:
 
 
 def remove_leftovers(run: Run) -> None:
-    """Remove what a kill in the middle of writing left: of checkpoints, and of the files beside them.
+    """Remove partial checkpoints, and partial files beside them, that a process killed while writing left behind.
 
     The caller holds the run's lock.
     """

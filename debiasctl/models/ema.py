@@ -15,13 +15,13 @@ from debiasctl.specs.sections import EMASection
 class EMA:
     """Copies of the network whose parameters are average_k = d_k average_{k-1} + (1 - d_k) weights_k.
 
-    `network` is the primary average; with kind "power" it is that of the first length, and `averages` holds the
-    others by their lengths' names. Half-lives count images: `batch_size` of them a step.
+    `network` is the primary average; with kind "power" it has the first length, and `averages` holds the others by
+    their lengths' names. Half-lives are counted in images, `batch_size` per step.
     """
 
     def __init__(self, network: nn.Module, spec: EMASection, *, batch_size: int | None = None) -> None:
         if spec.kind == "half-life" and batch_size is None:
-            raise ValueError("a half-life in images needs the batch's size")
+            raise ValueError("a half-life in images needs the batch size")
         self.spec, self.batch_size = spec, batch_size
         self.network = _frozen_copy(network)
         lengths = spec.lengths if spec.kind == "power" else ()
@@ -29,7 +29,7 @@ class EMA:
         self._gammas = [gamma_of(length) for length in lengths]
 
     def decays(self, step: int) -> list[float]:
-        """d_k of each average, the primary one first, after the optimizer's k-th step, k = `step` counted from 1."""
+        """Return d_k of each average, the primary one first, at the optimizer's k-th step; k = `step` counts from 1."""
         spec = self.spec
         if spec.kind == "power":
             return [power_decay(gamma, step) for gamma in self._gammas]
@@ -42,7 +42,7 @@ class EMA:
 
     @torch.no_grad()
     def update(self, network: nn.Module, step: int) -> None:
-        """Take in the weights after the optimizer's `step`-th step, counted from 1; buffers are copied."""
+        """Update the averages after the optimizer's `step`-th step, counted from 1; buffers are copied."""
         weights: list[Tensor] = list(network.parameters())
         for average, decay in zip((self.network, *self.averages.values()), self.decays(step), strict=True):
             averaged: list[Tensor] = list(average.parameters())
@@ -51,14 +51,14 @@ class EMA:
                 buffer.copy_(current)
 
     def state_dict(self) -> dict[str, dict[str, Tensor]]:
-        """The tensors of `averages`, by length and name; gathered where they are shared out, by all processes."""
+        """The tensors of `averages`, by length and name; if they are sharded, all processes call this and gather."""
         return {name: whole_state(average) for name, average in self.averages.items()}
 
     def load_state_dict(self, state: Mapping[str, Mapping[str, Tensor]]) -> None:
-        """Put `averages` back to what `state_dict` gave.
+        """Restore `averages` from a `state_dict`.
 
         Raises:
-            ValueError: other lengths were averaged; RuntimeError: the tensors do not fit.
+            ValueError: if the state has other lengths; RuntimeError: if the tensors do not fit.
         """
         if state.keys() != self.averages.keys():
             raise ValueError(f"the averages are of lengths {sorted(state)}, not {sorted(self.averages)}")
@@ -68,7 +68,7 @@ class EMA:
 
 
 def whole_state(module: nn.Module) -> dict[str, Tensor]:
-    """A module's parameters and persistent buffers; those that processes share out gathered, by all of them at once."""
+    """A module's parameters and persistent buffers; sharded ones are gathered, for which all processes call this."""
     return {
         name: tensor.full_tensor() if isinstance(tensor, DTensor) else tensor
         for name, tensor in module.state_dict().items()
@@ -76,7 +76,7 @@ def whole_state(module: nn.Module) -> dict[str, Tensor]:
 
 
 def _like(own: Tensor | None, whole: Tensor) -> Tensor:
-    """A whole tensor, shared out where `own` is."""
+    """Shard a whole tensor the way `own` is sharded, if it is."""
     if not isinstance(own, DTensor):
         return whole
     return distribute_tensor(whole.to(own.device), own.device_mesh, own.placements)
@@ -86,4 +86,4 @@ def _frozen_copy(network: nn.Module) -> nn.Module:
     return copy.deepcopy(network).eval().requires_grad_(False)
 
 
-# ---------------------------------------------------------------- what users write
+# ---------------------------------------------------------------- names that users write

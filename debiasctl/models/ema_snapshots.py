@@ -22,12 +22,12 @@ from debiasctl.runs.store import Run
 
 _LENGTHS, _BUFFERS = "lengths", "buffers"
 _WEIGHTS, _DESCRIPTION = ".safetensors", ".json"
-_STEP = re.compile("[0-9]{8,12}")  # what the names of snapshots' files begin with
+_STEP = re.compile("[0-9]{8,12}")  # the stem of a snapshot's file name
 
 
 @dataclass(frozen=True)
 class Snapshot:
-    """A stored snapshot: all averages after `step` steps, each under its length's name, and the buffers."""
+    """A stored snapshot, which holds all averages after `step` steps, each under its length's name, and the buffers."""
 
     path: Path
     step: int
@@ -37,7 +37,7 @@ class Snapshot:
 
 @dataclass(frozen=True)
 class CapturedSnapshot:
-    """A snapshot in host memory: tensors by their names in the file."""
+    """A snapshot in host memory, as tensors by their names in the file."""
 
     step: int
     lengths: tuple[float, ...]
@@ -45,14 +45,14 @@ class CapturedSnapshot:
 
 
 def folder_of(run: Run) -> Path:
-    """Where a run keeps its snapshots and what was reconstructed from them; need not exist."""
+    """The folder for a run's snapshots and the averages reconstructed from them; it need not exist."""
     return run.path / "ema"
 
 
 def capture_snapshot(ema: EMA, *, step: int) -> CapturedSnapshot:
-    """Copy the averages after `step` steps to host memory; every process calls it, where weights are shared out."""
+    """Copy the averages after `step` steps to host memory; every process calls this if the weights are sharded."""
     if ema.spec.kind != "power":
-        raise ValueError("snapshots are of power-function averages")
+        raise ValueError("only power-function averages have snapshots")
     tensors: dict[str, Tensor] = {}
     for length, average in zip(ema.spec.lengths, (ema.network, *ema.averages.values()), strict=True):
         state = whole_state(average)
@@ -68,12 +68,12 @@ def _host_copy(tensor: Tensor) -> Tensor:
 
 
 def write_snapshot(run: Run, captured: CapturedSnapshot) -> Path:
-    """Store a snapshot; one of that step that is there is replaced.
+    """Store a snapshot, replacing an existing one of that step.
 
-    Its description comes last: without one, a file counts for nothing.
+    Its description is written last: a file without one is ignored.
 
     Raises:
-        DebiasctlError: it cannot be written.
+        DebiasctlError: if it cannot be written.
     """
     path = folder_of(run) / f"{captured.step:08d}{_WEIGHTS}"
     about = {"step": captured.step, _LENGTHS: list(captured.lengths)}
@@ -82,13 +82,13 @@ def write_snapshot(run: Run, captured: CapturedSnapshot) -> Path:
 
 
 def save_snapshot(run: Run, ema: EMA, *, step: int) -> Path:
-    """Capture and store a snapshot after `step` steps, in the one process that writes; see `write_snapshot`."""
+    """Capture a snapshot after `step` steps and store it from the main process; see `write_snapshot`."""
     return write_snapshot(run, capture_snapshot(ema, step=step))
 
 
 def write_tensors(path: Path, tensors: Mapping[str, Tensor], about: Mapping[str, Any]) -> str:
-    """Write tensors, and beside them what they are, with their checksum, which is returned."""
-    # one entry, for safetensors writes several in any order, and equal runs are to have equal files
+    """Write tensors and, beside them, their description with their checksum; return the checksum."""
+    # one entry, because safetensors writes several in any order, and equal runs should have equal files
     data = safetensors_bytes(dict(tensors), metadata={"debiasctl": json.dumps(about, sort_keys=True)})
     with atomic_file(path) as stream:
         stream.write(data)
@@ -98,10 +98,10 @@ def write_tensors(path: Path, tensors: Mapping[str, Tensor], about: Mapping[str,
 
 
 def snapshots(run: Run) -> list[Snapshot]:
-    """The run's whole snapshots by their descriptions, oldest first.
+    """List the run's complete snapshots, which are those with a description, oldest first.
 
     Raises:
-        CheckpointError: a description cannot be read.
+        CheckpointError: if a description cannot be read.
     """
     found = []
     for path in _files(run):
@@ -119,10 +119,10 @@ def snapshots(run: Run) -> list[Snapshot]:
 
 
 def read_description(path: Path, run: Run) -> dict[str, Any]:
-    """What stands beside a file of averages.
+    """Read the description beside a file of averages.
 
     Raises:
-        CheckpointError: it cannot be read.
+        CheckpointError: if it cannot be read.
     """
     try:
         about = json.loads(path.with_suffix(_DESCRIPTION).read_text(encoding="utf-8"))
@@ -134,18 +134,18 @@ def read_description(path: Path, run: Run) -> dict[str, Any]:
 
 
 class SnapshotReader:
-    """Reads the tensors of one snapshot, each when it is asked for."""
+    """Reads the tensors of one snapshot one by one."""
 
     def __init__(self, tensors: Any) -> None:
         self._tensors = tensors
         self.names: list[str] = list(tensors.keys())
 
     def average(self, length: float) -> Iterator[tuple[str, Tensor]]:
-        """Names and tensors of a length's parameters."""
+        """Yield the names and tensors of a length's parameters."""
         return self._under(length_name(length))
 
     def buffers(self) -> Iterator[tuple[str, Tensor]]:
-        """Names and tensors of the buffers."""
+        """Yield the names and tensors of the buffers."""
         return self._under(_BUFFERS)
 
     def _under(self, prefix: str) -> Iterator[tuple[str, Tensor]]:
@@ -157,10 +157,10 @@ class SnapshotReader:
 
 @contextmanager
 def open_snapshot(snapshot: Snapshot, run: Run) -> Iterator[SnapshotReader]:
-    """A snapshot's tensors, once its file was held against its checksum.
+    """Open a snapshot's tensors after verifying its file's checksum.
 
     Raises:
-        CheckpointError: the file is missing, cut short or changed.
+        CheckpointError: if the file is missing, truncated or changed.
     """
     verify_file(snapshot.path, run, sha256=snapshot.sha256)
     try:
@@ -171,7 +171,7 @@ def open_snapshot(snapshot: Snapshot, run: Run) -> Iterator[SnapshotReader]:
 
 
 def verify_file(path: Path, run: Run, *, sha256: str) -> None:
-    """Raise CheckpointError where a file of averages is not the one that its checksum is of."""
+    """Raise CheckpointError if a file of averages does not match its checksum."""
     try:
         found = sha256_file(path)
     except OSError as error:
@@ -181,7 +181,7 @@ def verify_file(path: Path, run: Run, *, sha256: str) -> None:
 
 
 def discard_snapshots_after(run: Run, step: int) -> None:
-    """Remove snapshots of steps after `step`, all that was made of them, and what a kill left of one.
+    """Remove snapshots after `step`, the averages reconstructed from them, and partial files that a kill left behind.
 
     A resume from that step writes them again; the caller holds the run's lock.
     """
@@ -190,7 +190,7 @@ def discard_snapshots_after(run: Run, step: int) -> None:
         if int(path.stem) > step or not path.with_suffix(_DESCRIPTION).exists():
             _remove(path)
     for path in folder.glob(f"length-*{_DESCRIPTION}"):
-        with suppress(CheckpointError, TypeError, ValueError):  # what is damaged is told of when it is wanted
+        with suppress(CheckpointError, TypeError, ValueError):  # a damaged file is reported when it is read
             about = read_description(path, run)
             if int(about.get("last_snapshot", 0)) > step:
                 _remove(path)
@@ -200,13 +200,13 @@ def discard_snapshots_after(run: Run, step: int) -> None:
 
 
 def _files(run: Run) -> list[Path]:
-    """Where the run's snapshots lie, whole or not, oldest first."""
+    """The paths of the run's snapshots, complete or not, oldest first."""
     names = {path.stem for path in folder_of(run).glob("[0-9]*") if _STEP.fullmatch(path.stem)}
     return [folder_of(run) / f"{name}{_WEIGHTS}" for name in sorted(names, key=int)]
 
 
 def _remove(path: Path) -> None:
-    """Remove a file of averages and its description, which goes first: without it, a file counts for nothing."""
+    """Remove a file of averages and, before it, its description: a file without one is ignored."""
     with writing(path):
         path.with_suffix(_DESCRIPTION).unlink(missing_ok=True)
         path.with_suffix(_WEIGHTS).unlink(missing_ok=True)
@@ -215,5 +215,5 @@ def _remove(path: Path) -> None:
 def _damaged(path: Path, run: Run, cause: str) -> str:
     return (
         f"{path} of run '{run.name}' is damaged ({cause}). Restore it from a copy; or remove "
-        f"{path.with_suffix(_DESCRIPTION).name} and {path.with_suffix(_WEIGHTS).name} there to go without"
+        f"{path.with_suffix(_DESCRIPTION).name} and {path.with_suffix(_WEIGHTS).name} there to continue without it"
     )

@@ -1,4 +1,4 @@
-"""Averages of any length, reconstructed from stored snapshots of others (EDM2, arXiv 2312.02696, §3.2)."""
+"""Reconstruct averages of any length from stored snapshots of others (EDM2, arXiv 2312.02696, §3.2)."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -22,16 +22,17 @@ from debiasctl.models.ema_snapshots import (
 from debiasctl.models.power_profiles import Profile, ProfileBasis, gamma_of, length_name
 from debiasctl.runs.store import Run
 
-# Of the profile's fit. With it, what is reconstructed is off by less than 1 % of the distance between the average and
-# the raw weights; at twice as much it no longer is (measured on the trajectory of tests/training/test_posthoc_ema.py).
+# The largest residual of the profile's fit. Up to it, the reconstructed weights are off by less than 1 % of the
+# distance between the average and the raw weights; at twice as much they no longer are (measured on the trajectory of
+# tests/training/test_posthoc_ema.py).
 MAX_RESIDUAL = 0.02
-_VERSION = 1  # of what follows from the snapshots: raised when the same ones would give other weights
-_TRIED = [number / 1000 for number in range(1, 281)]  # lengths, to tell which can be had
+_VERSION = 1  # of the reconstruction: increased when the same snapshots would give other weights
+_TRIED = [number / 1000 for number in range(1, 281)]  # lengths that are tried, to report which can be reconstructed
 
 
 @dataclass(frozen=True)
 class StoredAverage:
-    """A reconstructed average in the run's folder. `reused`: it had been reconstructed before."""
+    """A reconstructed average in the run's folder; `reused` says that it had been reconstructed before."""
 
     path: Path
     length: float
@@ -44,7 +45,7 @@ class StoredAverage:
 
 @dataclass(frozen=True)
 class _Plan:
-    """What is to be added up: for each snapshot, the weight of each of its averages."""
+    """The linear combination to compute: for each snapshot, the weight of each of its averages."""
 
     snapshots: Sequence[Snapshot]
     weights: Sequence[Mapping[float, float]]
@@ -52,20 +53,21 @@ class _Plan:
 
 
 def reconstruct(run: Run, length: float, *, step: int | None = None) -> dict[str, Tensor]:
-    """The weights' power-function average of `length` after `step` steps (default: the last checkpoint's).
+    """Reconstruct the weights' power-function average of `length` after `step` steps (default: the last checkpoint's).
 
-    Snapshots are read one by one; what is held is the sum in float64, of twice the weights' size in float32. Buffers
-    are those of the last snapshot up to `step`, or of the first one.
+    Snapshots are read one by one; only their sum is held, in float64 (twice the weights' size in float32). Buffers come
+    from the last snapshot up to `step`, or from the first one.
 
     Raises:
-        UsageError: the snapshots do not give that average; CheckpointError: there are none, or one is damaged.
+        UsageError: if that average does not follow from the snapshots.
+        CheckpointError: if there are no snapshots, or one is damaged.
     """
     step = choose_average_step(run, step)
     return _add_up(run, _plan(run, usable_snapshots(run, step), length, step), step)
 
 
 def store_average(run: Run, length: float, *, step: int | None = None) -> StoredAverage:
-    """`reconstruct`, kept in the run's folder; read there where the same snapshots gave it before."""
+    """Reconstruct an average and store it in the run's folder, or reuse a stored one made from the same snapshots."""
     step = choose_average_step(run, step)
     sources = usable_snapshots(run, step)
     path = folder_of(run) / f"length-{length_name(length)}-{step:08d}.safetensors"
@@ -90,10 +92,10 @@ def store_average(run: Run, length: float, *, step: int | None = None) -> Stored
 
 
 def choose_average_step(run: Run, step: int | None) -> int:
-    """The step that is meant: the last checkpoint's, unless one is given.
+    """Choose the step of an average: `step`, or the last checkpoint's if it is None.
 
     Raises:
-        CheckpointError: the run has no snapshot; UsageError: none reaches as far as `step`.
+        CheckpointError: if the run has no snapshot; UsageError: if `step` lies beyond the last one.
     """
     found = snapshots(run)
     if not found:
@@ -101,16 +103,16 @@ def choose_average_step(run: Run, step: int | None) -> int:
     last = found[-1].step
     chosen = (run.checkpoint_steps() or [last])[-1] if step is None else step
     if not 1 <= chosen <= last:
-        what = "its last checkpoint is of step" if step is None else "not of step"
+        what = "its last checkpoint is at step" if step is None else "it has none for step"
         raise UsageError(
             f"run '{run.name}' has snapshots of its averages up to step {last}; {what} {chosen}. "
-            f"Choose a step from 1 to {last}, best one that has a snapshot: {_some(found)}"
+            f"Choose a step from 1 to {last}, preferably one with a snapshot: {_some(found)}"
         )
     return chosen
 
 
 def usable_snapshots(run: Run, step: int) -> list[Snapshot]:
-    """The snapshots up to `step`, and, where none is of that step itself, the next one."""
+    """The snapshots up to `step`, followed by the next one if there is none at that step itself."""
     found = snapshots(run)
     count = sum(snapshot.step < step for snapshot in found)
     return found[: count + 1]
@@ -133,7 +135,7 @@ def _add_up(run: Run, plan: _Plan, step: int) -> dict[str, Tensor]:
     total: dict[str, Tensor] = {}
     dtypes: dict[str, torch.dtype] = {}
     buffers: dict[str, Tensor] = {}
-    holder = [plan.snapshots[0], *(source for source in plan.snapshots if source.step <= step)][-1]  # of the buffers
+    holder = [plan.snapshots[0], *(source for source in plan.snapshots if source.step <= step)][-1]  # of buffers
     for source, weights in zip(plan.snapshots, plan.weights, strict=True):
         if not weights and source is not holder:
             continue
@@ -146,7 +148,7 @@ def _add_up(run: Run, plan: _Plan, step: int) -> dict[str, Tensor]:
             if source is holder:
                 buffers = dict(reader.buffers())
     for name, dtype in dtypes.items():
-        total[name] = total[name].to(dtype)  # one by one, so that no second copy is made of all
+        total[name] = total[name].to(dtype)  # one by one, so that never all of them are copied at once
     return total | buffers
 
 
@@ -154,8 +156,9 @@ def _unreachable(
     run: Run, sources: Sequence[Snapshot], basis: ProfileBasis, length: float, step: int, residual: float
 ) -> str:
     message = (
-        f"run '{run.name}': no sum of its {len(sources)} snapshots gives the average of length {length_name(length)} "
-        f"at step {step}: the nearest profile is off by {residual:.1%} (allowed: {MAX_RESIDUAL:.1%}). "
+        f"run '{run.name}': no combination of its {len(sources)} snapshots gives the average of length "
+        f"{length_name(length)} at step {step}: the best fit has a residual of {residual:.1%} (allowed: "
+        f"{MAX_RESIDUAL:.1%}). "
     )
     near = [near for near in sources if near.step == step]
     if not near:
@@ -165,8 +168,8 @@ def _unreachable(
     ranges = [list(group) for there, group in groupby(had, key=bool) if there]
     reach = ", ".join(f"{group[0]}" if len(group) == 1 else f"{group[0]} to {group[-1]}" for group in ranges)
     return (
-        f"{message}Here these can be had: {reach or ', '.join(map(length_name, near[0].lengths))}. More snapshots "
-        "(a smaller ema.snapshot_every) or other ema.lengths would give others"
+        f"{message}Available lengths: {reach or ', '.join(map(length_name, near[0].lengths))}. More snapshots in "
+        "training (a smaller ema.snapshot_every) or other ema.lengths would give others"
     )
 
 
@@ -179,12 +182,12 @@ def _without_snapshots(run: Run) -> str:
             f"Train it further: `resume({run.name!r})`"
         )
     return (
-        f"run '{run.name}' keeps one average (ema.kind={spec.kind}) and no snapshots from which others follow. Train a "
-        "run with `ema.kind=power` (and ema.lengths, ema.snapshot_every)"
+        f"run '{run.name}' keeps one average (ema.kind={spec.kind}) and no snapshots to reconstruct others from. Train "
+        "a run with `ema.kind=power` (and ema.lengths, ema.snapshot_every)"
     )
 
 
 def _some(found: Sequence[Snapshot]) -> str:
-    """Steps of the snapshots, the last ten of them."""
+    """List the steps of the last ten snapshots."""
     steps = [str(snapshot.step) for snapshot in found]
     return ", ".join((["…"] if len(steps) > 10 else []) + steps[-10:])

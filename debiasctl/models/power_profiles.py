@@ -1,4 +1,4 @@
-"""Power-function profiles of averages over training, and one as a combination of others (EDM2, arXiv 2312.02696)."""
+"""Profiles of power-function averages, and fits of one by a combination of others (EDM2, arXiv 2312.02696)."""
 
 import math
 from collections.abc import Sequence
@@ -10,39 +10,39 @@ from torch import Tensor
 from debiasctl.errors import UsageError
 
 MIN_LENGTH, MAX_LENGTH = 0.001, 0.28  # sigma_rel; 1/sqrt(12) = 0.2887 is the plain mean of all weights
-_RANK = 1e-13  # of the largest eigenvalue: below it, directions are rounding
+_RANK = 1e-13  # relative to the largest eigenvalue: smaller ones are rounding error
 
 
 class Profile(NamedTuple):
-    """p(tau) = (gamma + 1) tau^gamma / t^(gamma + 1) on [0, t]: what an average at step `t` takes of each step."""
+    """The weight p(tau) = (gamma + 1) tau^gamma / t^(gamma + 1) on [0, t] of each step in an average at step `t`."""
 
     t: float
     gamma: float
 
 
 class Fit(NamedTuple):
-    """`weights` float64 [K], of sum 1; `residual` = ||sum_k w_k p_k - p|| / ||p|| in L2."""
+    """A fitted combination: `weights` float64 [K], which sum to 1, and `residual` = ||sum_k w_k p_k - p|| / ||p||."""
 
     weights: Tensor
     residual: float
 
 
 def gamma_of(length: float) -> float:
-    """The exponent gamma >= 0 of the profile whose standard deviation is `length` times t, 0 < length <= 1/sqrt(12).
+    """The exponent gamma >= 0 of the profile with standard deviation `length` times t, 0 < length <= 1/sqrt(12).
 
-    sigma_rel^2 = (gamma + 1) / ((gamma + 2)^2 (gamma + 3)) (EDM2, §3.1) is a cubic with three real roots; this is the
-    largest, in Viète's form.
+    sigma_rel^2 = (gamma + 1) / ((gamma + 2)^2 (gamma + 3)) (EDM2, §3.1) is a cubic with three real roots; the result
+    is the largest, by Viète's formula.
     """
     s = length**-2
-    p, q = -s - 1 / 3, 686 / 27 - 7 * (16 - s) / 3 + 12 - s  # of y^3 + p y + q with y = gamma + 7/3
+    p, q = -s - 1 / 3, 686 / 27 - 7 * (16 - s) / 3 + 12 - s  # coefficients of y^3 + p y + q with y = gamma + 7/3
     cosine = 3 * q / (2 * p) * math.sqrt(-3 / p)
     return 2 * math.sqrt(-p / 3) * math.cos(math.acos(max(-1.0, min(1.0, cosine))) / 3) - 7 / 3
 
 
 def power_decay(gamma: float, step: int) -> float:
-    """beta_gamma(t) = (1 - 1/t)^(gamma + 1), the share kept at step t = 1, 2, … (EDM2, Eq. 5); 0 at the first.
+    """The decay beta_gamma(t) = (1 - 1/t)^(gamma + 1) at step t = 1, 2, … (EDM2, Eq. 5); it is 0 at the first step.
 
-    After t steps, the weights of step k count (k/t)^(gamma + 1) - ((k - 1)/t)^(gamma + 1): the profile's share.
+    After t steps, step k has the weight (k/t)^(gamma + 1) - ((k - 1)/t)^(gamma + 1), the profile's integral over it.
     """
     return float((1 - 1 / step) ** (gamma + 1))
 
@@ -60,7 +60,7 @@ def inner_products(first: Sequence[Profile], second: Sequence[Profile]) -> Tenso
 
 
 class ProfileBasis:
-    """Stored profiles, of which others are made up."""
+    """The profiles of stored averages, as a basis for fitting others."""
 
     def __init__(self, stored: Sequence[Profile]) -> None:
         self.stored = [Profile(*profile) for profile in stored]
@@ -71,10 +71,10 @@ class ProfileBasis:
         self._inverse = (vectors[:, kept] / values[kept]) @ vectors[:, kept].T / norms[:, None] / norms
 
     def fit(self, target: Profile) -> Fit:
-        """The combination nearest to `target` in L2 among those whose weights sum to 1.
+        """Find the combination nearest to `target` in L2 among those whose weights sum to 1.
 
-        The sum keeps what all the averages have in common exact: where weights lie far from 0 and move little, a sum
-        of 0.999 would cost more than all the rest. A profile that is stored is itself.
+        A sum of 1 preserves exactly what all averages have in common: where the network's weights are far from 0 and
+        change little, a sum of 0.999 would cause most of the error. A stored profile is fitted by itself alone.
         """
         if target in self.stored:
             weights = torch.zeros(len(self.stored), dtype=torch.float64)
@@ -89,20 +89,20 @@ class ProfileBasis:
 
 
 def posthoc_weights(stored: Sequence[Profile], target: Profile) -> Tensor:
-    """What each stored average counts in the one that is wanted: float64 [K]; see `ProfileBasis.fit`."""
+    """The weight of each stored average in the target average, float64 [K]; see `ProfileBasis.fit`."""
     return ProfileBasis(stored).fit(target).weights
 
 
 def length_name(length: float) -> str:
-    """A length as files and messages write it: 0.05, 0.1."""
+    """Format a length as in file names and messages: 0.05, 0.1."""
     return repr(float(length))
 
 
 def parse_length(text: str, *, argument: str) -> float:
-    """A length (EDM2's sigma_rel) that a user wrote for `argument`.
+    """Parse a length (EDM2's sigma_rel) that a user wrote for `argument`.
 
     Raises:
-        UsageError: it is no number, or not one of a power-function average.
+        UsageError: if it is not a number in the range of power-function averages.
     """
     try:
         length = float(text)
@@ -110,7 +110,7 @@ def parse_length(text: str, *, argument: str) -> float:
         length = math.nan
     if not MIN_LENGTH <= length <= MAX_LENGTH or round(length, 6) != length:
         raise UsageError(
-            f"`{argument}` '{text.strip()}': a length is a number from {MIN_LENGTH} to {MAX_LENGTH} of at most 6 "
-            "decimals: the average's standard deviation in time over the time of training, for example 0.1"
+            f"`{argument}` '{text.strip()}': a length is a number from {MIN_LENGTH} to {MAX_LENGTH} with at most 6 "
+            "decimals, the standard deviation of the average's profile relative to the training time, for example 0.1"
         )
     return length

@@ -1,4 +1,4 @@
-"""Which weights of a checkpoint are meant, and loading them."""
+"""Choosing the weights of a checkpoint by name, and loading them."""
 
 from typing import Literal
 
@@ -13,27 +13,27 @@ from debiasctl.runs.store import Run
 
 
 def parse_weights(text: str, *, argument: str = "weights") -> tuple[Literal["ema", "raw"], float | None]:
-    """`ema`, `ema:LENGTH` or `raw`; the length, where there is one.
+    """Parse `ema`, `ema:LENGTH` or `raw` into the kind and the length, if there is one.
 
     Raises:
-        UsageError: it is none of these.
+        UsageError: if the text is none of these.
     """
     if text == "raw":
         return "raw", None
     kind, colon, length = text.partition(":")
     if kind != "ema":
         raise UsageError(
-            f"`{argument}={text}`: choose ema (the average of the weights), ema:LENGTH (one of another length, such as "
-            "ema:0.1) or raw (the last ones)"
+            f"`{argument}={text}`: choose ema (the averaged weights), ema:LENGTH (an average of another length, such "
+            "as ema:0.1) or raw (the weights without averaging)"
         )
     return "ema", parse_length(length, argument=f"{argument}=ema:LENGTH") if colon else None
 
 
 def load_named_weights(run: Run, network: nn.Module, *, step: int, weights: str) -> str:
-    """Load what `weights` names ("ema", "ema:LENGTH" or "raw") at a checkpoint's step; returns its file's SHA-256.
+    """Load `weights` ("ema", "ema:LENGTH" or "raw") at a checkpoint's step, and return their file's SHA-256.
 
     Raises:
-        UsageError: there is no such name; and what `load_weights` and `load_average` raise.
+        UsageError: if the name is none of these; and the errors of `load_weights` and `load_average`.
     """
     kind, length = parse_weights(weights)
     if length is None:
@@ -42,12 +42,13 @@ def load_named_weights(run: Run, network: nn.Module, *, step: int, weights: str)
 
 
 def load_average(run: Run, network: nn.Module, *, length: float, step: int) -> str:
-    """Load the average of `length` after `step` steps into a network; returns the SHA-256 of the file it is from.
+    """Load the average of `length` after `step` steps into a network, and return its file's SHA-256.
 
-    It is the checkpoint's own where that tracks this length first, else a reconstruction, which the run then keeps.
+    It is the checkpoint's primary average if that has this length, and else a reconstruction that the run then stores.
 
     Raises:
-        UsageError, CheckpointError: see `reconstruct`; or the weights do not fit the network.
+        UsageError: if that average does not follow from the snapshots.
+        CheckpointError: if there are no snapshots, one is damaged, or the weights do not fit the network.
     """
     spec = run.spec().ema
     if spec.kind == "power" and length == spec.lengths[0] and step in run.checkpoint_steps():

@@ -1,1 +1,1 @@
-"""Pictures: grids, enlargements and how they are written."""
+"""Image grids and plots, and writing them to files."""

@@ -1,4 +1,4 @@
-"""Images as files: one PNG each, one grid, or one with names on rows and columns, still or moving."""
+"""Writing images as files: one PNG each, a grid, or a grid with names on rows and columns, still or animated."""
 
 import math
 from collections.abc import Iterable, Sequence
@@ -17,32 +17,32 @@ _FRAME_MS, _LAST_FRAME_MS = 120, 2000
 
 
 def save_grid(path: Path, images: Tensor, *, columns: int | None = None) -> None:
-    """One PNG of uint8 [N, C, H, W], row by row, small images enlarged by a whole factor without smoothing."""
+    """Write uint8 [N, C, H, W] row by row as one PNG, small images enlarged by a whole factor without smoothing."""
     grid = make_grid(images, columns=columns)
     with atomic_file(path) as stream:
         _image(grid).save(stream, format="PNG")
 
 
 def make_grid(images: Tensor, *, columns: int | None = None) -> Tensor:
-    """uint8 [C, H', W'] of all images with a white margin between them."""
+    """Arrange all images with a white margin between them, as uint8 [C, H', W']."""
     from torchvision.utils import make_grid as tile  # takes seconds to import
 
     channels = images.shape[1]
     tiles = _enlarged(images)
-    if len(tiles) == 1:  # which it gives back as it is
+    if len(tiles) == 1:  # make_grid returns a single image without a margin
         return pad(tiles[0], [_MARGIN] * 4, value=255)
     grid: Tensor = tile(tiles, nrow=columns or math.ceil(math.sqrt(len(tiles))), padding=_MARGIN, pad_value=255)
-    return grid[:channels]  # grey it makes RGB
+    return grid[:channels]  # make_grid turns grey into RGB
 
 
 def save_labelled(path: Path, picture: Image.Image) -> None:
-    """One PNG of a `labelled_grid`."""
+    """Write a `labelled_grid` as a PNG."""
     with atomic_file(path) as stream:
         picture.save(stream, format="PNG")
 
 
 def save_gif(path: Path, frames: Sequence[Image.Image]) -> None:
-    """One GIF of `labelled_grid`s, which rests on the last one and starts again."""
+    """Write `labelled_grid`s as a looping GIF that pauses on the last frame."""
     durations = [_FRAME_MS] * (len(frames) - 1) + [_LAST_FRAME_MS]
     with atomic_file(path) as stream:
         frames[0].save(stream, format="GIF", save_all=True, append_images=frames[1:], duration=durations, loop=0)
@@ -56,7 +56,7 @@ def labelled_grid(
     caption: str = "",
     group: int = 0,
 ) -> Image.Image:
-    """Rows of uint8 images [C, H, W] of one shape, on white, with a name left of each row and above each column.
+    """Draw rows of uint8 images [C, H, W] of one shape on white, with a name left of each row and above each column.
 
     A wider gap follows every `group` rows; `caption` stands above the row names.
     """
@@ -66,7 +66,7 @@ def labelled_grid(
     line = _TEXT + 2 * _MARGIN
     beside = [*row_names, caption] if column_names else row_names
     left = math.ceil(max(map(font.getlength, beside))) + 4 * _MARGIN
-    # a column is as wide as its name, lest neighbouring names run into one another
+    # a column is at least as wide as its name, so that neighbouring names do not overlap
     step_x = max([step_x, *(math.ceil(font.getlength(name)) + 3 * _MARGIN for name in column_names)])
     top = _MARGIN + line * bool(caption or column_names)
     tops = [top + row * step_y + (row // group * 4 * _MARGIN if group else 0) for row in range(len(rows))]
@@ -89,10 +89,10 @@ def labelled_grid(
 def save_folder(
     path: Path, images: Iterable[Tensor], labels: Tensor | None, *, num: int, classes: tuple[str, ...]
 ) -> None:
-    """A new folder of `num` PNGs of uint8 [C, H, W] named by index, in a subfolder per class where there are labels.
+    """Write `num` images, uint8 [C, H, W], to a new folder as PNGs named by index, a subfolder per class if labelled.
 
     Raises:
-        UsageError: if the folder exists already and holds something.
+        UsageError: if the folder already exists and is not empty.
     """
     check_new_folder(path, argument="out")
     if path.exists():
@@ -106,12 +106,12 @@ def save_folder(
 
 
 def _factor(height: int) -> int:
-    """By which images of this height are enlarged."""
+    """The factor by which images of this height are enlarged."""
     return max(1, round(_TILE / height))
 
 
 def _enlarged(images: Tensor) -> Tensor:
-    """[..., H', W'] without smoothing."""
+    """Enlarge images to [..., H', W'] without smoothing."""
     factor = _factor(images.shape[-2])
     return images.repeat_interleave(factor, dim=-2).repeat_interleave(factor, dim=-1)
 
@@ -122,5 +122,5 @@ def _image(image: Tensor) -> Image.Image:
 
 
 def _safe(name: str) -> str:
-    """A class name as a folder's name."""
+    """Turn a class name into a folder name."""
     return "".join(mark if mark.isalnum() or mark in "-_. " else "_" for mark in name).strip(". ") or "_"

@@ -1,4 +1,4 @@
-"""How every plot looks, and how it is written: PNG or SVG, the same bytes whenever it is drawn."""
+"""The style of every plot, and writing it reproducibly as PNG or SVG."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -8,7 +8,7 @@ from debiasctl.files import atomic_file
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-FORMATS = (".png", ".svg")  # by a file's ending
+FORMATS = (".png", ".svg")  # file endings
 GRID = {"color": "#dddddd", "linewidth": 0.6}
 # Okabe and Ito's, which colour-blind readers can tell apart, and three more
 COLOURS = (
@@ -32,7 +32,7 @@ def finish_panel(panel: Any) -> None:
 
 
 def save_figure(path: Path, figure: "Figure") -> None:
-    """Write a figure in the format of the path's ending, with text as text and nothing that depends on the moment."""
+    """Write a figure in the format of the path's ending, with text kept as text and without timestamps."""
     from matplotlib import rc_context
 
     kind = path.suffix.lower()[1:]

@@ -1,1 +1,1 @@
-"""Run specs: everything that decides what a run trains."""
+"""Run specs: all settings that determine what a run trains."""

@@ -1,4 +1,4 @@
-"""Every setting of a run spec, read from the spec's own sections: for `spec describe` and the documentation."""
+"""Descriptions of every setting of a run spec, for `spec describe` and the documentation."""
 
 import inspect
 from collections.abc import Iterator
@@ -13,7 +13,7 @@ from debiasctl.specs.sections import RunSpec, Section
 
 @dataclass(frozen=True)
 class SectionDescription:
-    """One part of a spec: what it is about, and its settings under the names by which they are set."""
+    """A section of a spec: its summary, and its settings under the names that `--set` takes."""
 
     name: str
     summary: str
@@ -21,7 +21,7 @@ class SectionDescription:
 
 
 def describe_spec(section: str | None = None) -> list[SectionDescription]:
-    """Every section in the order of the spec, or the one that is named; a setting in no section is one, at the end.
+    """Describe every section in the order of the spec, or the named one; settings outside sections form the last one.
 
     Raises:
         UsageError: if there is no such section.
@@ -46,7 +46,7 @@ def _describe(field: FieldDescription) -> SectionDescription:
 
 
 def _kinds(path: str, models: list[type[Section]], switch: str, *, default: str) -> Iterator[FieldDescription]:
-    """The setting that chooses one of several kinds of a section, and each kind's own."""
+    """Yield the setting that chooses among the kinds of a section, followed by each kind's own settings."""
     kinds = {model.model_fields[switch].default: model for model in models}
     meanings = "; ".join(f"{kind}: {model.model_fields[switch].description}" for kind, model in kinds.items())
     yield FieldDescription(f"{path}.{switch}", "|".join(kinds), False, default, meanings)
@@ -57,7 +57,7 @@ def _kinds(path: str, models: list[type[Section]], switch: str, *, default: str)
 
 
 def _settings(path: str, models: list[type[Section]]) -> Iterator[FieldDescription]:
-    """The settings of a section under their full names; those of a section within it follow it."""
+    """Yield the settings of a section under their full names, with a nested section followed by its own settings."""
     for model in models:
         for field in describe_fields(model):
             name = f"{path}.{field.name}"
@@ -66,7 +66,7 @@ def _settings(path: str, models: list[type[Section]]) -> Iterator[FieldDescripti
 
 
 def _sections_in(annotation: Any) -> list[type[Section]]:
-    """The sections in an annotation such as `Section` or `Section | None`."""
+    """List the sections in an annotation such as `Section` or `Section | None`."""
     if isinstance(annotation, type) and issubclass(annotation, Section):
         return [annotation]
     return [model for part in get_args(annotation) for model in _sections_in(part)]

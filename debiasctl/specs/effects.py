@@ -1,4 +1,4 @@
-"""Settings that have no effect beside the others of a spec: which they are, and what is said of them."""
+"""Settings that have no effect given the other settings of a spec, and the messages about them."""
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
@@ -12,7 +12,7 @@ from debiasctl.specs.sections import DecayEMA, HalfLifeEMA, MonitorSection, Powe
 
 _KINDS = (DecayEMA(), HalfLifeEMA(), PowerEMA())
 _MONITOR = MonitorSection(every=1)
-NO_MONITOR = _MONITOR.model_dump() | {"every": None}  # as settings
+NO_MONITOR = _MONITOR.model_dump() | {"every": None}  # the settings of a spec without a monitor
 _WITHOUT_EVERY = (
     "without monitor.every, the images from one evaluation to the next. Give that too (`monitor.every=IMAGES`), "
     "or leave it out"
@@ -21,7 +21,7 @@ _WITHOUT_EVERY = (
 
 @dataclass(frozen=True)
 class Ineffective:
-    """A setting that differs from its default and decides nothing; `message` says why."""
+    """A setting that differs from its default but has no effect; `message` says why."""
 
     section: str
     name: str
@@ -30,7 +30,7 @@ class Ineffective:
 
 @dataclass(frozen=True)
 class _Rule:
-    """When a setting has no effect beside others, and what takes its place (by default, its default)."""
+    """When a setting has no effect given the others, and the value that replaces it (normally its default)."""
 
     section: str
     name: str
@@ -64,16 +64,16 @@ _RULES = (
         "grid",
         lambda spec: spec.monitor is not None and spec.monitor.grid > spec.monitor.num,
         "monitor.grid={0.monitor.grid} is more than the monitor.num={0.monitor.num} images that are drawn. "
-        "Lower the one or raise the other",
+        "Lower monitor.grid or raise monitor.num",
         lambda spec: spec.monitor and spec.monitor.num,
     ),
 )
 
 
 def drop_absent(raw: Mapping[str, Any]) -> tuple[dict[str, Any], list[Ineffective]]:
-    """Settings, not yet validated, without those of another kind of average and those of a monitor that is not there.
+    """Drop settings (not yet validated) for other kinds of averages, and for a monitor if the spec has none.
 
-    Those among them that differ from their defaults are listed.
+    The dropped settings that differ from their defaults are returned in the list.
     """
     kept, dropped = dict(raw), []
     for section, switch, absent, why in _absent(raw):
@@ -86,13 +86,13 @@ def drop_absent(raw: Mapping[str, Any]) -> tuple[dict[str, Any], list[Ineffectiv
         ]
         kept[section] = {name: value for name, value in given.items() if name not in names}
     monitor = kept.get("monitor")
-    if isinstance(monitor, Mapping) and monitor.get("every") is None:  # what is left is unknown, and refused later
+    if isinstance(monitor, Mapping) and monitor.get("every") is None:  # unknown keys remain and are refused later
         kept["monitor"] = {name: value for name, value in monitor.items() if name != "every"} or None
     return kept, dropped
 
 
 def reset_ineffective(spec: RunSpec) -> tuple[RunSpec, list[Ineffective]]:
-    """A spec whose settings without effect have their defaults, and a list of those that differed from them."""
+    """Reset settings without effect to their defaults, and list those that differed from them."""
     reset = []
     for rule in _RULES:
         section = getattr(spec, rule.section)
@@ -106,7 +106,7 @@ def reset_ineffective(spec: RunSpec) -> tuple[RunSpec, list[Ineffective]]:
 
 
 def _absent(raw: Mapping[str, Any]) -> Iterator[tuple[str, str, Section, str]]:
-    """Each section that is not there: its name, the setting that would choose it, its defaults, and the reason."""
+    """Yield each absent section: its name, the setting that would choose it, its defaults, and the reason."""
     ema, monitor = raw.get("ema"), raw.get("monitor")
     if isinstance(ema, Mapping):
         kind = ema.get("kind", DecayEMA().kind)
@@ -118,7 +118,7 @@ def _absent(raw: Mapping[str, Any]) -> Iterator[tuple[str, str, Section, str]]:
 
 
 def _differs(default: Section, name: str, value: Any) -> bool:
-    """Whether a value is another than the default's, however it is written; one that is not valid is another."""
+    """Whether a value differs from the default after validation; an invalid value differs."""
     try:
         other = type(default).model_validate({**default.model_dump(), name: value})
         if isinstance(default, MonitorSection) and isinstance(other, MonitorSection) and other != default:

@@ -1,4 +1,4 @@
-"""Settings from spec files and the command line, and one on top of another."""
+"""Reading settings from spec files and the command line, and merging them."""
 
 import json
 import tomllib
@@ -11,10 +11,10 @@ from debiasctl.registry.refs import parse_ref
 
 
 def merge(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
-    """`over` on top of `base`, section by section; a plugin with a name replaces the one below, options and all.
+    """Merge `over` onto `base`, section by section; a plugin with a name replaces the one in `base` and its options.
 
     Raises:
-        SpecError: the one below is options alone, set for a plugin that is not named: they would be lost.
+        SpecError: if `base` sets only options of a plugin, without its name, which would be lost.
     """
     merged = dict(base)
     for key, value in over.items():
@@ -36,7 +36,7 @@ def merge(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def flatten(settings: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Nested settings as `section.field` -> value; an empty mapping is a value."""
+    """Flatten nested settings to `section.field` -> value; an empty mapping counts as a value."""
     flat: dict[str, Any] = {}
     for key, value in settings.items():
         inner = isinstance(value, Mapping) and value
@@ -45,10 +45,10 @@ def flatten(settings: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
 
 
 def parse_setting(text: str) -> dict[str, Any]:
-    """`section.field=value` as nested settings; bracketed values are JSON, `null` is None, all else is text.
+    """Parse `section.field=value` into nested settings; bracketed values are JSON, `null` is None, others are text.
 
     Raises:
-        SpecError: there is no `=`, or the key has an empty part.
+        SpecError: if there is no `=`, or the key has an empty part.
     """
     from debiasctl.registry.refs import parse_value
 
@@ -65,10 +65,10 @@ def parse_setting(text: str) -> dict[str, Any]:
 
 
 def read_spec_file(path: Path) -> dict[str, Any]:
-    """The settings in a JSON, YAML or TOML file, told apart by its ending.
+    """Read settings from a JSON, YAML or TOML file, as its ending says.
 
     Raises:
-        SpecError: the file is not there, cannot be read, or does not hold a mapping.
+        SpecError: if the file does not exist, cannot be read, or does not hold a mapping.
     """
     readers: dict[str, Callable[[str], Any]] = {
         ".json": json.loads,

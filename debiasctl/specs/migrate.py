@@ -1,4 +1,4 @@
-"""Specs of earlier schema versions, brought to the version that is read."""
+"""Migration of specs with earlier schema versions to the current one."""
 
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -14,7 +14,7 @@ _EMA_FIELDS_OF_1 = {
 
 
 def migrate(raw: Mapping[str, Any]) -> dict[str, Any]:
-    """The settings as the current schema version has them; what is wrong in them is left for validation to report.
+    """Migrate settings to the current schema version; validation reports invalid ones later.
 
     Raises:
         SpecError: if the spec was written by a newer version.
@@ -32,7 +32,7 @@ def migrate(raw: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _to_2(raw: dict[str, Any]) -> dict[str, Any]:
-    """Version 1 stored the settings of every kind of average, and those of a monitor without `every` too."""
+    """Drop what version 1 stored in addition: settings of every kind of average, and of a monitor without `every`."""
     ema, monitor = raw.get("ema"), raw.get("monitor")
     if isinstance(ema, Mapping):
         kind = ema.get("kind", "decay")

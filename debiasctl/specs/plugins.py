@@ -1,4 +1,4 @@
-"""The plugins that a spec names: every option filled in, and where each comes from."""
+"""Filling in the options and origins of the plugins that a spec names."""
 
 from debiasctl import registry
 from debiasctl.api import Backbone, DatasetInfo, ImageShape
@@ -8,10 +8,10 @@ from debiasctl.specs.sections import MonitorSection, RunSpec, image_shape
 
 
 def complete_plugins(spec: RunSpec, info: DatasetInfo) -> RunSpec:
-    """Fill in every plugin's options and origin, and whether the network is given classes.
+    """Fill in every plugin's options and origin, and whether the network is conditional on classes.
 
     Raises:
-        SpecError: if classes are asked for and the data set has none; plugins raise their own UsageErrors.
+        SpecError: if the spec asks for classes and the data set has none; plugins raise their own UsageErrors.
     """
     conditional = spec.model.conditional
     if conditional and not info.classes:
@@ -38,13 +38,13 @@ def complete_plugins(spec: RunSpec, info: DatasetInfo) -> RunSpec:
 
 
 def complete_monitor(monitor: MonitorSection) -> MonitorSection:
-    """Fill in the options and origins of the sampler and the features, where these are named."""
+    """Fill in the options and origins of the sampler and, if given, the features."""
     features = monitor.features and complete("features", monitor.features)
     return monitor.model_copy(update={"sampler": complete("samplers", monitor.sampler), "features": features})
 
 
 def _complete_backbone(choice: PluginChoice, shape: ImageShape) -> PluginChoice:
     resolved = registry.resolve("backbones", choice.ref)
-    assert issubclass(resolved.plugin, Backbone), "the registry has looked"
+    assert issubclass(resolved.plugin, Backbone), "checked by the registry"
     options = resolved.plugin.resolve_options(resolved.options, shape)
     return complete("backbones", choice).model_copy(update={"options": options.model_dump(mode="json")})

@@ -1,4 +1,4 @@
-"""From layers of settings to one full spec."""
+"""Resolving layers of settings into a full spec."""
 
 import json
 import logging
@@ -23,13 +23,13 @@ _LOG = logging.getLogger(__name__)
 def resolve_spec(
     layers: Iterable[Mapping[str, Any]], location: DataLocation, *, file: Mapping[str, Any] | None = None
 ) -> tuple[RunSpec, DatasetInfo]:
-    """One full spec from layers of settings, later over earlier, over a spec file's and the data set's recommendations.
+    """Resolve layers of settings (later ones win) over a spec file and the data set's recommendations into a full spec.
 
-    A setting of the layers has to have an effect. One of the file, which may write every setting out, or of the
-    recommendations that has none beside all the others is set to its default; for the file's, one note says so.
+    A setting in the layers must have an effect. A setting without effect in the file (which may list every setting) or
+    in the recommendations is reset to its default; for the file, a note lists them.
 
     Raises:
-        SpecError: no data set is named, or a setting is not valid; plugins raise their own UsageErrors.
+        SpecError: if no data set is named, or a setting is not valid; plugins raise their own UsageErrors.
     """
     asked: dict[str, Any] = {}
     for layer in layers:
@@ -41,11 +41,11 @@ def resolve_spec(
             "no data set is named. Give one: `train('digits')`, `train(PATH)`, or data.dataset in a spec\n"
             "See: debiasctl plugins list datasets"
         )
-    # the recommendations depend on the data set's own options, so that one is made first
+    # the recommendations depend on the data set's own options, so the data set is made first
     defaults = validate_spec({"data": {"dataset": dataset}})
     plugin = registry.create("datasets", defaults.data.dataset.ref)
     info: DatasetInfo = plugin.info(location)
-    # the defaults stand below as settings, so that a plugin's options can be given without its name
+    # the defaults form the lowest layer, so that a default plugin's options can be given without its name
     settings = defaults.model_dump(exclude={"data", "content", "provenance"}) | {"monitor": NO_MONITOR}
     raw, dropped = drop_absent(merge(merge(settings, plugin.recommended(location)), given))
     spec, reset = reset_ineffective(complete_plugins(validate_spec(raw), info))
@@ -54,16 +54,16 @@ def resolve_spec(
             raise SpecError(setting.message)
     unused = [f"{one.section}.{one.name}" for one in (*reset, *dropped) if _names(file or {}, one)]
     if unused:
-        _LOG.warning("not taken from the spec file, as they do not fit the other settings: %s", ", ".join(unused))
+        _LOG.warning("ignored in the spec file, having no effect with the other settings: %s", ", ".join(unused))
     return spec, info
 
 
 def validate_spec(raw: Mapping[str, Any]) -> RunSpec:
-    """A RunSpec from raw settings, which may be of an earlier schema version.
+    """Validate raw settings, possibly with an earlier schema version, as a RunSpec.
 
     Raises:
         SpecError: if a key is unknown or a value out of range (the message names it and what is allowed), or the
-        settings are of a newer schema version.
+            settings have a newer schema version.
     """
     try:
         return RunSpec.model_validate(migrate(raw))
@@ -77,10 +77,10 @@ def _names(settings: Mapping[str, Any], setting: Ineffective) -> bool:
 
 
 def load_stored_spec(text: str, source: str) -> RunSpec:
-    """The spec that a run stored; `source` names the file in messages.
+    """Load the spec that a run stored; `source` names the file in messages.
 
     Raises:
-        RunError: it is damaged, or was written by a newer version.
+        RunError: if it is damaged, or was written by a newer version.
     """
     try:
         raw = json.loads(text)

@@ -1,4 +1,4 @@
-"""Run specs: everything that decides what a run trains, validated by pydantic and stored with the run."""
+"""The sections of a run spec: all settings that determine what a run trains, stored with the run."""
 
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal, Self
@@ -12,20 +12,20 @@ SCHEMA_VERSION = 2
 
 
 class Section(BaseModel):
-    """Base of a spec's sections: frozen, unknown keys refused."""
+    """The base of a spec's sections, which are frozen and refuse unknown keys."""
 
     model_config = ConfigDict(title="section", frozen=True, extra="forbid", allow_inf_nan=False)
 
 
 class DataSection(Section):
-    """What is trained on."""
+    """The data that the run trains on."""
 
     dataset: Plugin = Field(description="data set, as name or name:key=value,...")
     horizontal_flip: bool = Field(False, description="mirror each training image with probability 1/2")
 
 
 class ModelSection(Section):
-    """The network and what it predicts."""
+    """The network and its prediction type."""
 
     backbone: Plugin = Field("unet", validate_default=True, description="network, as name or name:key=value,...")
     prediction: Prediction = Field("eps", description="what the network predicts: eps, x0, v or edm (preconditioned)")
@@ -44,17 +44,17 @@ class DiffusionSection(Section):
 
 
 class LossSection(Section):
-    """What is minimised."""
+    """The loss that training minimises."""
 
     weighting: Plugin = Field("debiased", validate_default=True, description="loss weighting")
     normalize: Literal["mean", "none"] = Field(
-        "mean", description="mean: effective weight of mean 1; none: as published"
+        "mean", description="mean: scale the effective weight to mean 1; none: as published"
     )
     timesteps: Plugin = Field("uniform", validate_default=True, description="how t is drawn")
     variance_weight: float = Field(
         1e-3,
         ge=0,
-        description="weight of the whole variational bound beside the loss, for a learned variance",
+        description="weight of the variational bound that is added to the loss, for a learned variance",
     )
 
 
@@ -69,14 +69,14 @@ class OptimizerSection(Section):
     weight_decay: float = Field(0.0, ge=0, description="AdamW's decoupled weight decay")
     warmup_steps: int = Field(0, ge=0, description="steps of linear warm-up")
     decay: Literal["none", "cosine", "linear"] = Field("none", description="decay of lr to 0 at the last step")
-    clip_grad_norm: float | None = Field(None, gt=0, description="largest norm of the gradient; null: not clipped")
+    clip_grad_norm: float | None = Field(None, gt=0, description="clip the gradient to this norm; null: no clipping")
 
 
 class DecayEMA(Section):
-    """A moving average of the weights that keeps a fixed share of itself at each step."""
+    """A moving average of the weights with a fixed decay per step."""
 
-    kind: Literal["decay"] = Field("decay", description="a fixed share is kept at each step")
-    decay: float = Field(0.9999, ge=0, lt=1, description="share of the old average kept at each step")
+    kind: Literal["decay"] = Field("decay", description="a fixed decay per step")
+    decay: float = Field(0.9999, ge=0, lt=1, description="weight of the old average at each step")
     warmup: bool = Field(True, description="start with a short average: decay at step k at most (1 + k)/(10 + k)")
 
 
@@ -86,26 +86,26 @@ class HalfLifeEMA(Section):
     kind: Literal["half-life"] = Field("half-life", description="the half-life is counted in images (2206.00364)")
     half_life_images: int = Field(500_000, ge=1, description="images until a weight counts half")
     rampup_ratio: float | None = Field(
-        0.05, gt=0, description="at most this share of the images seen; null: no ramp-up"
+        0.05, gt=0, description="limit on the half-life as a share of the images seen so far; null: no ramp-up"
     )
 
 
 class PowerEMA(Section):
-    """Moving averages of the weights with lengths in proportion to the training so far (2312.02696)."""
+    """Moving averages of the weights with lengths proportional to the training so far (2312.02696)."""
 
     kind: Literal["power"] = Field(
         "power",
-        description="lengths in proportion to the training so far, with snapshots for reconstructing any other length "
+        description="lengths proportional to the training so far, with snapshots for reconstructing any other length "
         "(2312.02696)",
     )
     lengths: tuple[Annotated[float, Field(ge=0.001, le=0.28)], ...] = Field(
         (0.05, 0.10),
         min_length=1,
-        description="standard deviations of the averages in time, over the time of training; the first is what is "
-        "measured in training and what 'ema' means elsewhere",
+        description="standard deviations of the averages' profiles, relative to the training time; the first is the "
+        "one measured in training and the one that 'ema' means elsewhere",
     )
     snapshot_every: int | None = Field(
-        None, ge=1, description="steps between the snapshots kept of all lengths; null: at checkpoints"
+        None, ge=1, description="steps between stored snapshots of all lengths; null: at checkpoints"
     )
 
     @model_validator(mode="after")
@@ -123,29 +123,29 @@ EMASection = Annotated[DecayEMA | HalfLifeEMA | PowerEMA, Field(discriminator="k
 class InitFromSection(Section):
     """Another run's weights, from which this one starts."""
 
-    run: str = Field(description="its name")
-    step: int = Field(ge=0, description="of its checkpoint")
+    run: str = Field(description="name of the other run")
+    step: int = Field(ge=0, description="step of its checkpoint")
     weights: str = Field(description="ema, ema:LENGTH or raw")
-    sha256: str = Field(description="of the weights' file")
+    sha256: str = Field(description="SHA-256 of the weights file")
 
 
 class TrainingSection(Section):
-    """The budget, and what is written along the way."""
+    """The budget of the training, and how often it logs, measures and writes checkpoints."""
 
     steps: int = Field(100_000, ge=1, description="optimizer steps")
     batch_size: int = Field(128, ge=1, description="images per step, over all processes")
-    seed: int = Field(0, ge=0, lt=2**63, description="seed of everything random")
+    seed: int = Field(0, ge=0, lt=2**63, description="seed of all randomness")
     log_every: int = Field(50, ge=1, description="steps between lines of metrics")
     heldout_every: int | None = Field(
         None, ge=1, description="steps between held-out measurements; null: at checkpoints"
     )
-    heldout_images: int = Field(256, ge=1, description="held-out images measured, at most")
+    heldout_images: int = Field(256, ge=1, description="largest number of held-out images measured")
     checkpoint_every: int = Field(1000, ge=1, description="steps between checkpoints")
-    keep_last: int = Field(2, ge=1, description="newest checkpoints kept")
+    keep_last: int = Field(2, ge=1, description="number of newest checkpoints kept")
     keep_steps: tuple[Annotated[int, Field(ge=0)], ...] = Field(
         (), description="steps whose checkpoints are made and kept"
     )
-    init_from: InitFromSection | None = Field(None, description="the weights to start from; null: new ones")
+    init_from: InitFromSection | None = Field(None, description="the weights to start from; null: random ones")
 
     @model_validator(mode="after")
     def _kept_steps_are_reached(self) -> Self:
@@ -156,27 +156,29 @@ class TrainingSection(Section):
 
 
 class ComputeSection(Section):
-    """How it is computed: whatever changes the numbers, if only in their last digits."""
+    """How the training is computed: settings that change its numbers, even if only by rounding."""
 
     precision: Literal["auto", "fp32", "tf32", "bf16", "fp16", "fp64"] = Field(
-        "auto", description="of the forward and backward pass; auto: bf16 on a GPU that has it, else fp32"
+        "auto", description="precision of the forward and backward pass; auto: bf16 on a GPU that has it, else fp32"
     )
-    accumulation: int = Field(1, ge=1, description="parts that a process computes its share of a batch in")
+    accumulation: int = Field(1, ge=1, description="number of parts in which a process computes its batch")
     compile: bool | None = Field(None, description="torch.compile; null: on a GPU, for runs of 5,000 steps or more")
-    channels_last: bool | None = Field(None, description="memory layout of convolutions; null: as the network states")
-    sharding: Literal["none", "fsdp"] = Field("none", description="none: each process holds all weights (DDP); fsdp")
+    channels_last: bool | None = Field(None, description="memory layout of convolutions; null: the network's own")
+    sharding: Literal["none", "fsdp"] = Field(
+        "none", description="none: each process holds all weights (DDP); fsdp: shard them over processes"
+    )
     deterministic: bool = Field(
-        False, description="on a GPU, kernels that give the same bits every time; a CPU's always do"
+        False, description="on a GPU, use only kernels that give the same bits every time, as a CPU's always do"
     )
 
 
 class MonitorSection(Section):
-    """What is drawn and measured in the course of training, with the averaged weights; it changes nothing of it."""
+    """Samples drawn and measured during training with the averaged weights, without influence on the training."""
 
-    every: int = Field(ge=1, description="images seen from one evaluation to the next; without it there are none")
+    every: int = Field(ge=1, description="training images between evaluations; without it there are none")
     num: int = Field(256, ge=2, description="images drawn for the metrics")
     grid: int = Field(
-        16, ge=0, description="of these, images in the grid (all, where they are fewer): always from the same noise"
+        16, ge=0, description="number of these images in the grid (at most all), always from the same noise"
     )
     sampler: Plugin = Field("ddim", validate_default=True, description="sampler")
     steps: int = Field(20, ge=1, description="sampling steps")
@@ -184,27 +186,27 @@ class MonitorSection(Section):
 
 
 class ContentSection(Section):
-    """What was found in the data; filled in when they are read, and compared when they are read again."""
+    """The content of the data, filled in when they are first read and compared when they are read again."""
 
     image_size: int = Field(description="height and width")
     channels: int = Field(description="1 for grey, 3 for colour")
     classes: tuple[str, ...] = Field(description="class names; empty without labels")
     class_counts: tuple[int, ...] = Field(description="training images of each class")
     num_train: int = Field(description="training images")
-    num_heldout: int = Field(description="images never trained on")
+    num_heldout: int = Field(description="held-out images")
     content_hash: str = Field(description="SHA-256 of images and labels")
 
 
 class ProvenanceSection(Section):
-    """What the run was made with; it decides nothing."""
+    """The software that the run was made with, for information only."""
 
-    packages: dict[str, str] = Field(default_factory=dict, description="versions of the packages that compute")
+    packages: dict[str, str] = Field(default_factory=dict, description="versions of the packages used")
     python: str | None = Field(None, description="Python's version")
-    git_commit: str | None = Field(None, description="commit of the working directory, where there is one")
+    git_commit: str | None = Field(None, description="git commit of the working directory, if there is one")
 
 
 class RunSpec(Section):
-    """Everything that decides what a run trains."""
+    """All settings that determine what a run trains."""
 
     schema_version: Literal[2] = Field(2, description="version of this schema")
     data: DataSection
@@ -215,9 +217,9 @@ class RunSpec(Section):
     ema: EMASection = Field(DecayEMA(), description="moving averages of the weights, by their kind")
     training: TrainingSection = TrainingSection()
     compute: ComputeSection = ComputeSection()
-    monitor: MonitorSection | None = Field(None, description="evaluations in the course of training; null: none")
+    monitor: MonitorSection | None = Field(None, description="evaluations during training; null: none")
     extensions: tuple[Plugin, ...] = Field((), description="extensions of training")
-    content: ContentSection | None = Field(None, description="what was found in the data")
+    content: ContentSection | None = Field(None, description="content of the data, filled in when they are read")
     provenance: ProvenanceSection = ProvenanceSection()
 
     @field_validator("ema", mode="before")
@@ -227,11 +229,11 @@ class RunSpec(Section):
 
 
 def embedded_classes(model: ModelSection, num_classes: int) -> int:
-    """How many classes the network knows: the data's, none, or one more that stands for none of them."""
+    """The number of classes that the network embeds: the data's, plus a null class with label dropout, or none."""
     return num_classes + (model.label_dropout > 0) if model.conditional else 0
 
 
 def image_shape(model: ModelSection, *, image_size: int, channels: int) -> ImageShape:
-    """What the model's network takes and gives; a learned variance has output channels of its own."""
+    """The input and output shape of the model's network; a learned variance has its own output channels."""
     outputs = 2 * channels if model.learned_variance else channels
     return ImageShape(image_size=image_size, in_channels=channels, out_channels=outputs)

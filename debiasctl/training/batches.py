@@ -14,8 +14,8 @@ from debiasctl.compute.counter_random import Stream
 from debiasctl.data.pixels import to_model_space
 from debiasctl.data.read_ahead import ReadAhead
 
-AHEAD = 2  # batches that are read before they are needed
-RESIDENT_SHARE = 0.25  # of a GPU's free memory that images may take up; the rest is for activations
+AHEAD = 2  # batches read ahead
+RESIDENT_SHARE = 0.25  # the part of a GPU's free memory that images may occupy; the rest is for activations
 
 
 @dataclass(frozen=True)
@@ -29,7 +29,7 @@ class Batch:
 
 @dataclass(frozen=True)
 class _HostBatch:
-    """What is read for a step, on the CPU: `images` as the split gives them, `flips` bool [N], or None."""
+    """A step's data on the CPU: `images` as the split gives them, and `flips`, bool [N] or None."""
 
     images: Tensor
     labels: Tensor | None
@@ -37,11 +37,11 @@ class _HostBatch:
 
 
 class BatchSource:
-    """Reads a process's share of every step's batch: each epoch in an order of its own, each image once.
+    """Reads a process's part of every step's batch; each epoch has its own order and uses each image once.
 
-    Arrays that lie in memory are indexed where they are, or on a GPU that has room for them. All else is read a few
-    steps ahead in one background thread, which `close`, or the end of a `with` block, ends; a call after that starts
-    another. Nothing here makes the host wait for the GPU.
+    Arrays in memory are indexed in place, or on a GPU that has room for them. Other splits are read a few steps ahead
+    in one background thread, which `close` or the end of a `with` block ends; a later call starts another. Nothing
+    here makes the host wait for the GPU.
     """
 
     def __init__(
@@ -67,7 +67,7 @@ class BatchSource:
         self._reader = ReadAhead(self._read, ahead=ahead, device=device)
 
     def indices(self, step: int) -> Tensor:
-        """int64 [N]: which images this process sees at `step`."""
+        """The indices of the images that this process sees at `step`, int64 [N]."""
         size = len(self.split)
         drawn = step * self.batch_size + self.positions
         epochs, places = drawn // size, drawn % size
@@ -75,10 +75,10 @@ class BatchSource:
         return torch.cat([self._order(epoch)[places[epochs == epoch]] for epoch in touched]).long()
 
     def __call__(self, step: int) -> Batch:
-        """The batch of `step`, on the device.
+        """Return the batch of `step` on the device.
 
         Raises:
-            DataError: one of its images cannot be read.
+            DataError: if one of its images cannot be read.
         """
         images, labels, flips = self._look_up(step) if self.resident is not None else self._fetch(step)
         if flips is not None:
@@ -86,7 +86,7 @@ class BatchSource:
         return Batch(to_model_space(images), labels, self.device_positions)
 
     def close(self) -> None:
-        """End the background thread, where there is one, and drop what it has read."""
+        """End the background thread, if there is one, and drop what it has read."""
         self._reader.close()
 
     def __enter__(self) -> Self:
@@ -98,15 +98,15 @@ class BatchSource:
         self.close()
 
     def _look_up(self, step: int) -> tuple[Tensor, Tensor | None, Tensor | None]:
-        """Images, labels and flips out of the array on the device; their numbers go there in one copy."""
-        assert self.resident is not None, "the caller has looked"
+        """Index images, labels and flips in the array on the device; their indices are copied there at once."""
+        assert self.resident is not None, "checked by the caller"
         indices, flips = self.indices(step), self._flips(step)
         numbers = self._to_device(indices[None] if flips is None else torch.stack([indices, flips.long()]))
         labels = self.resident.labels(numbers[0]) if self.conditional else None
         return self.resident.images(numbers[0]), labels, None if flips is None else numbers[1].bool()
 
     def _fetch(self, step: int) -> tuple[Tensor, Tensor | None, Tensor | None]:
-        """Images, labels and flips as the background thread has read them."""
+        """Return images, labels and flips from the background thread, on the device."""
         batch = self._reader(step)
         labels, flips = (None if one is None else self._to_device(one) for one in (batch.labels, batch.flips))
         return self._to_device(batch.images), labels, flips
@@ -122,7 +122,7 @@ class BatchSource:
         )
 
     def _flips(self, step: int) -> Tensor | None:
-        """Bool [N] on the CPU: which images are mirrored."""
+        """Draw which images are mirrored, bool [N] on the CPU."""
         if not self.horizontal_flip:
             return None
         return counter_random.uniform(self.seed, Stream.FLIP, step=step, positions=self.positions) < 0.5
@@ -131,17 +131,17 @@ class BatchSource:
         return tensor.pin_memory() if self.device.type == "cuda" else tensor
 
     def _to_device(self, tensor: Tensor) -> Tensor:
-        # from pinned memory the host need not wait; torch does not reuse that memory before the copy is made
+        # copying from pinned memory does not block the host; torch does not reuse that memory before the copy is done
         return self._pinned(tensor).to(self.device, non_blocking=True)
 
     def _epoch_order(self, epoch: int) -> Tensor:
         size = len(self.split)
         order = counter_random.order(self.seed, epoch=epoch, size=size)
-        return order.int() if size < 2**31 else order  # two epochs' orders are kept
+        return order.int() if size < 2**31 else order  # two epochs' orders are held
 
 
 def resident(split: Split, device: torch.device) -> ArraySplit | None:
-    """The split as an array on the device; None where it is no array, or too large for a GPU."""
+    """The split as an array on the device, or None if it is not an array or is too large for the GPU."""
     if not isinstance(split, ArraySplit) or type(split).images is not ArraySplit.images:
         return None
     if device.type != "cuda":

@@ -1,4 +1,4 @@
-"""Checkpoints: folders that appear whole, written in the background, with the checksum of every file in them."""
+"""Writing checkpoints in the background, and resuming from them."""
 
 import logging
 from collections.abc import Callable, Mapping, Sequence
@@ -27,10 +27,10 @@ _LOG = logging.getLogger(__name__)
 
 
 class CheckpointWriter:
-    """Writes a run's checkpoints in the background and then removes those that are not kept; a context manager.
+    """Writes a run's checkpoints in the background, then removes those that are not kept; a context manager.
 
-    `save` takes the time of a copy to host memory. What goes wrong in the background is raised, once, by whatever is
-    called next: `check` (at every step), `save`, `wait`, or the end of the context.
+    `save` blocks only while the state is copied to host memory. An error in the background is raised once, by the next
+    call: `check` (at every step), `save`, `wait`, or the end of the context.
     """
 
     def __init__(self, run: Run, spec: TrainingSection) -> None:
@@ -42,15 +42,15 @@ class CheckpointWriter:
         self._last: int | None = None
 
     def save(self, training: Training, *, step: int, progress: Mapping[str, float]) -> None:
-        """Copy the state after `step` steps and begin to write it, once the last one is written; see `capture`.
+        """Copy the state after `step` steps and start writing it once the previous one is written; see `capture`.
 
-        Every process has to call it; the main process writes. A second call for one step does nothing.
+        Every process has to call this; the main process writes. A second call for the same step does nothing.
 
         Raises:
-            DebiasctlError: the checkpoint before could not be written.
+            DebiasctlError: if the previous checkpoint could not be written.
         """
         if self._pending is not None:
-            self._pending.exception()  # waits: its memory is needed
+            self._pending.exception()  # waits, because its memory is reused
         self.check()
         if step == self._last:
             return
@@ -60,11 +60,11 @@ class CheckpointWriter:
             self._pending = self._worker.submit(self._write, state, list(self._others))
 
     def submit(self, task: Callable[[], object]) -> None:
-        """Have something else written, in its turn; a later checkpoint is not written if this fails."""
+        """Queue another write; if it fails, a later checkpoint is not written."""
         self._others.append(self._worker.submit(task))
 
     def check(self) -> None:
-        """Raise what went wrong with a write that has ended; waits for nothing."""
+        """Raise the error of a write that has ended, without waiting."""
         if any(write.done() and write.exception() is not None for write in self._writes):
             self.wait()
         self._others = [write for write in self._others if not write.done()]
@@ -72,10 +72,10 @@ class CheckpointWriter:
             self._pending = None
 
     def wait(self) -> None:
-        """Wait until what was saved is on the disk.
+        """Wait until everything saved is on disk.
 
         Raises:
-            DebiasctlError: it could not be written; nothing of it is left behind, and earlier checkpoints are whole.
+            DebiasctlError: if it could not be written; no partial files remain, and earlier checkpoints are whole.
         """
         writes = self._writes
         for write in writes:
@@ -100,31 +100,31 @@ class CheckpointWriter:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        """Wait for the write in progress, whatever has happened: the run is locked no longer than until here."""
+        """Wait for the write in progress even after an error, because the run's lock is released after this."""
         try:
             self.wait()
         except Exception as failed:
             if error is None:
                 raise
-            _LOG.warning("%s", failed)  # the error is what ended the context
+            _LOG.warning("%s", failed)  # `error` is raised, so this one is only logged
         finally:
             self._worker.shutdown()
 
 
 def save_checkpoint(run: Run, training: Training, *, step: int, progress: Mapping[str, float]) -> None:
-    """Write the state after `step` steps, now: see `capture` and `write_checkpoint`."""
+    """Write the state after `step` steps in the foreground; see `capture` and `write_checkpoint`."""
     state = capture(training, step=step, progress=progress)
     if state is not None:
         write_checkpoint(run, state)
 
 
 def load_last(run: Run, training: Training) -> tuple[int, dict[str, float]] | None:
-    """Put a training back to its run's last whole checkpoint: (step, running sums); None where there never was one.
+    """Restore a training from its run's last whole checkpoint; return (step, running sums), or None if there is none.
 
-    Damaged ones are told of and left where they are, until training reaches their step and writes them anew.
+    Damaged checkpoints are reported and left in place until training reaches their step and writes them again.
 
     Raises:
-        CheckpointError: all are damaged, or one does not fit the run's spec.
+        CheckpointError: if all are damaged, or one does not fit the run's spec.
     """
     causes: list[str] = []
     for step in reversed(run.checkpoint_steps()):
@@ -140,13 +140,13 @@ def load_last(run: Run, training: Training) -> tuple[int, dict[str, float]] | No
     if not causes:
         return None
     raise CheckpointError(
-        "\n".join(causes) + f"\nNo checkpoint of run '{run.name}' is whole. Restore one from a copy, or start anew: "
+        "\n".join(causes) + f"\nNo checkpoint of run '{run.name}' is whole. Restore one from a copy, or start again: "
         f"debiasctl runs rm {run.name}"
     )
 
 
 def _load(run: Run, training: Training, *, step: int, names: Mapping[str, str]) -> dict[str, float]:
-    """Load the files `names` of a checkpoint that was verified."""
+    """Load the files `names` of a verified checkpoint."""
     path = run.checkpoint_path(step)
     try:
         weights = {name.removesuffix(_WEIGHTS): load_file(path / name) for name in names if name.endswith(_WEIGHTS)}

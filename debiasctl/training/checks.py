@@ -1,14 +1,14 @@
-"""What can be refused before anything of a training is made, or any process started."""
+"""Checks that run before any part of a training is built or any process started."""
 
 from debiasctl.errors import UsageError
 from debiasctl.specs.sections import RunSpec
 
 
 def check_sharing(spec: RunSpec, num_processes: int, *, resumed: str | None = None) -> None:
-    """See that weights and batch can be shared out among the processes; `resumed` names the run that is gone on with.
+    """Check that the weights and the batch can be split among the processes; `resumed` names a run being resumed.
 
     Raises:
-        UsageError: they cannot.
+        UsageError: if they cannot.
     """
     if spec.compute.sharding == "fsdp" and num_processes == 1:
         ways = (
@@ -17,7 +17,7 @@ def check_sharing(spec: RunSpec, num_processes: int, *, resumed: str | None = No
             else f"or start a new run from its weights: `init_from={resumed}` `compute.sharding=none`"
         )
         raise UsageError(
-            "compute.sharding=fsdp shards the weights over processes, and this is only one. Start several: "
+            "compute.sharding=fsdp shards the weights over processes, but there is only one. Start several: "
             f"`processes=N`, torchrun or accelerate launch; {ways}"
         )
     size, parts = spec.training.batch_size, spec.compute.accumulation
@@ -25,15 +25,15 @@ def check_sharing(spec: RunSpec, num_processes: int, *, resumed: str | None = No
         way_on = (
             "Choose `training.batch_size` as a multiple of their number"
             if resumed is None
-            else f"Resume run '{resumed}' in a number of processes that divides its batch"
+            else f"Resume run '{resumed}' with a number of processes that divides its batch"
         )
-        raise UsageError(f"a batch of {size} cannot be shared evenly by {num_processes} processes. {way_on}")
+        raise UsageError(f"a batch of {size} cannot be split evenly among {num_processes} processes. {way_on}")
     share = size // num_processes
     if parts > share:
-        way_on = f"Give at most `compute.accumulation={share}`" if resumed is None else "Resume it in fewer processes"
+        way_on = f"Give at most `compute.accumulation={share}`" if resumed is None else "Resume it with fewer processes"
         raise UsageError(
-            f"compute.accumulation={parts}: a process's share of the batch is {_images(share)}, which cannot be "
-            f"computed in {parts} parts. {way_on}"
+            f"compute.accumulation={parts}: each process gets {_images(share)} of the batch, which cannot be split "
+            f"into {parts} parts. {way_on}"
         )
 
 

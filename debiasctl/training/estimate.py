@@ -1,4 +1,4 @@
-"""What a training will need, found without training: the network's size and the memory of one step."""
+"""Estimates of a training's needs, made without training: the network's size and the memory of one step."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -12,7 +12,7 @@ from debiasctl.specs.sections import RunSpec, embedded_classes, image_shape
 
 @dataclass(frozen=True)
 class Estimate:
-    """Counts, and memory in bytes by what holds it; `total` is their sum."""
+    """Counts, and memory in bytes by its use; `total` is the sum."""
 
     parameters: int
     steps: int
@@ -22,14 +22,14 @@ class Estimate:
 
     @property
     def total(self) -> int:
-        """Bytes in all."""
+        """The total memory in bytes."""
         return sum(self.memory.values())
 
 
 def estimate(spec: RunSpec, info: DatasetInfo) -> Estimate:
-    """Build the network without memory (torch's meta device) and follow one batch through it.
+    """Build the network without memory (on torch's meta device), and trace one batch through it.
 
-    Activations are the tensors that autograd keeps for the backward pass, each storage counted once.
+    Activations are the tensors that autograd saves for the backward pass, with each storage counted once.
     """
     shape = image_shape(spec.model, image_size=info.image_size, channels=info.channels)
     num_classes = embedded_classes(spec.model, len(info.classes))
@@ -48,7 +48,7 @@ def estimate(spec: RunSpec, info: DatasetInfo) -> Estimate:
         "gradients": weights,
         "optimizer": 2 * weights,
         "ema": averages * weights,
-        "checkpoint": (3 + averages) * weights,  # weights, averages and optimizer's state, copied to be written
+        "checkpoint": (3 + averages) * weights,  # weights, averages and optimizer state, copied for writing
         "activations": _saved_bytes(network, x, t, labels),
         "data": (info.num_train + info.num_heldout) * pixels,
         "process": _process_bytes(),
@@ -57,7 +57,7 @@ def estimate(spec: RunSpec, info: DatasetInfo) -> Estimate:
 
 
 def _process_bytes() -> int:
-    """Resident memory of this process once what training imports is there: an optimizer brings half of torch along."""
+    """The resident memory of this process after training's imports; making an optimizer imports half of torch."""
     import psutil
 
     torch.optim.AdamW([nn.Parameter(torch.zeros(1))])
@@ -65,14 +65,14 @@ def _process_bytes() -> int:
 
 
 def _saved_bytes(network: nn.Module, x: Tensor, t: Tensor, labels: Tensor | None) -> int:
-    """Bytes that autograd saves in one forward, parameters apart."""
+    """Count the bytes that autograd saves in one forward pass, without parameters."""
     parameters = {parameter.untyped_storage()._cdata for parameter in network.parameters()}
     saved: dict[int, Any] = {}
 
     def pack(tensor: Tensor) -> Tensor:
         storage = tensor.untyped_storage()
         if storage._cdata not in parameters:
-            saved[storage._cdata] = storage  # held, so that no other storage takes its address
+            saved[storage._cdata] = storage  # kept alive, so that no other storage reuses its address
         return tensor
 
     with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):

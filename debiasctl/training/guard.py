@@ -1,4 +1,4 @@
-"""Stops a training whose loss or gradient is not finite, without making a GPU wait for the host at every step."""
+"""Stopping a training whose loss or gradient is not finite, without making a GPU wait for the host at every step."""
 
 import math
 from collections import deque
@@ -15,17 +15,17 @@ from debiasctl.errors import TrainingError
 if TYPE_CHECKING:
     from accelerate import Accelerator
 
-_SKIPS = 50  # steps in a row that fp16's scaling may skip
-_LAG = 2  # steps that a GPU's results are looked at late, so that it is never idle
+_SKIPS = 50  # consecutive steps that fp16's loss scaling may skip
+_LAG = 2  # steps after which a GPU's results are checked, so that it is never idle
 
 
 @dataclass(frozen=True)
 class StepResult:
-    """What a step gave, on the device: nothing here waits for it.
+    """The results of a step, on the device and without waiting for it.
 
-    `losses` [N] are the weighted losses of this process's images, before the correction of how t was drawn, `loss` []
-    the mean after it, `loss_parts` (float64) the addends of that mean by the bins of log-SNR of `heldout.bin_edges`,
-    `grad_norm` [] the whole gradient's norm before clipping; `draw` is on the CPU.
+    `losses` [N] are the weighted losses of this process's images before the importance correction for t, `loss` [] is
+    their mean after it, `loss_parts` (float64) splits that mean by the log-SNR bins of `heldout.bin_edges`, and
+    `grad_norm` [] is the norm of the whole gradient before clipping; `draw` is on the CPU.
     """
 
     step: int
@@ -39,9 +39,9 @@ class StepResult:
 
 @dataclass(frozen=True)
 class Settled:
-    """A step's numbers, on the host and finite (but for the gradient's norm where fp16's scaling skipped the step).
+    """A step's numbers on the host, all finite (except the gradient norm of a step that fp16's scaling skipped).
 
-    They are those of the whole batch, the same in every process; for `loss_parts` see StepResult.
+    They are for the whole batch and the same in every process; for `loss_parts` see StepResult.
     """
 
     step: int
@@ -52,30 +52,30 @@ class Settled:
 
 
 class Guard:
-    """Looks at each step's loss and gradient: before the optimizer's step on a CPU, two steps later on a GPU.
+    """Checks each step's loss and gradient: before the optimizer's step on a CPU, two steps later on a GPU.
 
-    Between, on a GPU, a fused optimizer is given `spoiled` and so leaves the weights as they were before the first such
-    step; under fp16 or sharding they may be spoiled, and no checkpoint is written before `settle`.
+    In the meantime, on a GPU, a fused optimizer reads `spoiled` and so keeps the weights from before the first step
+    that is not finite; with fp16 or sharding the weights may be spoiled. No checkpoint is written before `settle`.
     """
 
     def __init__(self, network: nn.Module, accelerator: "Accelerator") -> None:
         self.network, self.accelerator = network, accelerator
         self.lag = _LAG if accelerator.device.type == "cuda" else 0
         self.scaled = accelerator.mixed_precision == "fp16"  # its scaler skips steps whose gradient is not finite
-        self.spoiled: Tensor | None = None  # float32 [] on the device: 1 from the first step on that is not finite
+        self.spoiled: Tensor | None = None  # float32 [] on the device: 1 once a step was not finite
         self._pending: deque[tuple[StepResult, Tensor, torch.cuda.Event | None]] = deque()
         self._settled: list[Settled] = []
         self._skipped = 0
 
     def check(self, result: StepResult) -> None:
-        """Take in a step's result, and look at those whose time has come.
+        """Queue a step's result, and check those that are due.
 
         Raises:
-            TrainingError: one is not finite; it names the step, t, weight and the parameters' norms.
+            TrainingError: if a loss or gradient is not finite; it names the step, t, weight and the parameters' norms.
         """
         means = torch.stack([result.loss.detach().double(), result.grad_norm.detach().double()])
         numbers = torch.cat([means, result.loss_parts])
-        if self.accelerator.num_processes > 1:  # what is not finite in one process is so in all, at the same step
+        if self.accelerator.num_processes > 1:  # all processes have to stop at the same step
             numbers = self.accelerator.reduce(numbers, reduction="mean")
         if self.lag and not self.scaled:
             broken = (~numbers.isfinite()).any().float()
@@ -91,13 +91,17 @@ class Guard:
             self._look()
 
     def settle(self) -> list[Settled]:
-        """All steps' numbers since the last call, having looked at every one. Raises as `check` does."""
+        """Check all pending steps, and return the numbers of all steps since the last call.
+
+        Raises:
+            TrainingError: if a loss or gradient is not finite.
+        """
         while self._pending:
             self._look()
         return self.settled()
 
     def settled(self) -> list[Settled]:
-        """The numbers of the steps looked at since the last call."""
+        """Return the numbers of the steps checked since the last call."""
         found, self._settled = self._settled, []
         return found
 
@@ -113,7 +117,10 @@ class Guard:
         self._settled.append(Settled(result.step, loss, grad_norm, result.lr, tuple(parts)))
 
     def _message(self, result: StepResult, *, loss: float, grad_norm: float) -> str:
-        """Which image's loss broke, or that the gradient did; every process comes here at the same step."""
+        """The message that names the first image with a loss that is not finite, or the gradient.
+
+        Every process calls this at the same step.
+        """
         device = result.losses.device
         draw: Draw = result.draw
         columns = [result.losses.double(), draw.levels.t.to(device).double(), draw.weight.to(device).double()]
@@ -133,7 +140,7 @@ class Guard:
         )
 
     def _gradients(self) -> str:
-        """Which gradients are not finite; nothing where they are a later step's by now."""
+        """Describe the gradients that are not finite; empty if a later step has replaced them already."""
         if self.lag:
             return ""
         spoiled = [
@@ -145,6 +152,6 @@ class Guard:
 
 
 def _norm(tensor: Tensor) -> float:
-    """The whole tensor's norm, where processes share it out too."""
+    """The norm of the whole tensor, also if it is sharded."""
     norm = tensor.norm()
     return float(norm.full_tensor() if isinstance(norm, DTensor) else norm)

@@ -1,4 +1,4 @@
-"""Held-out, unweighted errors per SNR bin: measured in the same way for every weighting."""
+"""Held-out, unweighted errors per log-SNR bin, measured in the same way for every weighting."""
 
 from itertools import pairwise
 from typing import Any
@@ -15,21 +15,21 @@ from debiasctl.diffusion.parameterization import target
 from debiasctl.diffusion.process import per_image
 
 LOG_SNR_EDGES = (-8.0, -6.0, -4.0, -2.0, 0.0, 2.0, 4.0, 6.0, 8.0)
-_SEED = 0  # of t and noise here: the same for every run, so that runs of any seed can be set side by side
+_SEED = 0  # for t and noise here: the same for every run, so that runs of different seeds are comparable
 _BATCH = 256
 
 
 def bin_edges() -> list[tuple[float | None, float | None]]:
-    """The bins of log-SNR, from noise to image; the outer ones are open (None)."""
+    """The edges of the log-SNR bins, from noise to image; the outer bins are open (None)."""
     edges = [None, *LOG_SNR_EDGES, None]
     return list(pairwise(edges))
 
 
 @torch.no_grad()
 def heldout_errors(network: nn.Module, objective: Objective, heldout: HeldoutSet) -> list[dict[str, Any]]:
-    """Mean squared errors of eps, x0 and v for each log-SNR bin that the schedule enters.
+    """Measure the mean squared errors of eps, x0 and v in each log-SNR bin that the schedule covers.
 
-    Each image is measured with one t of every bin and one noise, the same for every run. A bin is
+    Each image is measured at one t per bin and with one noise, the same for every run. A bin is
     `{"log_snr": [low, high], "num": N, "eps": ..., "x0": ..., "v": ...}`; the outer bins are open (null).
     """
     edges = bin_edges()
@@ -46,7 +46,7 @@ def heldout_errors(network: nn.Module, objective: Objective, heldout: HeldoutSet
 def _bin_errors(
     network: nn.Module, objective: Objective, heldout: HeldoutSet, *, timesteps: Tensor, number: int
 ) -> Tensor:
-    """Mean squared errors of eps, x0 and v at `timesteps`, float64 [3]."""
+    """Measure the mean squared errors of eps, x0 and v at `timesteps`, float64 [3]."""
     device = heldout.x0.device
     positions = torch.arange(len(heldout.x0))
     draw = counter_random.uniform(_SEED, Stream.HELDOUT, step=2 * number, positions=positions)

@@ -1,4 +1,4 @@
-"""The weights that a run starts from, where these are another run's."""
+"""Starting a run from another run's weights."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -20,14 +20,14 @@ _SHOWN = 3  # differences that a message names
 def initial_weights(
     run: Run, weights: str = "ema", *, step: int | None = None
 ) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    """The weights of a run's checkpoint (default: the last), and what they are: run, step, weights and sha256.
+    """The weights of a run's checkpoint (default: the last), and their origin: run, step, weights and sha256.
 
-    `weights` is "ema", "ema:LENGTH" or "raw". Where several processes train, each of them calls this; an average of
-    another length is reconstructed, and kept in that run's folder, by the first alone.
+    `weights` is "ema", "ema:LENGTH" or "raw". If several processes train, each of them calls this; only the first
+    reconstructs an average of another length and stores it in that run's folder.
 
     Raises:
-        UsageError: `weights` is none of these, that length cannot be had, or there is no such checkpoint;
-        CheckpointError: there is none at all, or it is damaged.
+        UsageError: if `weights` is none of these, that length cannot be reconstructed, or there is no such checkpoint.
+        CheckpointError: if the run has no checkpoint, or the checkpoint is damaged.
     """
     kind, length = parse_weights(weights, argument="training.init_from.weights")
     if length is None:
@@ -41,7 +41,7 @@ def initial_weights(
 
 
 def _store_once(run: Run, length: float, *, step: int | None) -> StoredAverage:
-    """`store_average` in the first process; the others wait, take up what it says, and write nothing."""
+    """Run `store_average` in the first process only; the others wait for its result and write nothing."""
     outcome: StoredAverage | DebiasctlError | None = None
     is_first = processes.rank() == 0
     if is_first:
@@ -52,22 +52,22 @@ def _store_once(run: Run, length: float, *, step: int | None) -> StoredAverage:
     outcome = processes.agreed(outcome)
     if isinstance(outcome, DebiasctlError):
         raise outcome
-    assert outcome is not None, "the first process says something"
+    assert outcome is not None, "the first process broadcasts an outcome"
     if not is_first:
         verify_file(outcome.path, run, sha256=outcome.sha256)
     return outcome
 
 
 def load_initial(network: nn.Module, state: Mapping[str, Tensor], *, source: str) -> None:
-    """Put the weights of run `source` into a network, which must have tensors of the same names and shapes.
+    """Load the weights of run `source` into a network, which must have tensors of the same names and shapes.
 
     Raises:
-        UsageError: it has not; nothing was changed.
+        UsageError: if a name or shape differs; the network is then unchanged.
     """
     own = network.state_dict()
     differences = [
         *(f"'{name}' is missing there" for name in own if name not in state),
-        *(f"'{name}' is of no use here" for name in state if name not in own),
+        *(f"'{name}' is missing here" for name in state if name not in own),
         *(
             f"'{name}' is {list(state[name].shape)} there and {list(own[name].shape)} here"
             for name in own
@@ -78,8 +78,8 @@ def load_initial(network: nn.Module, state: Mapping[str, Tensor], *, source: str
         more = len(differences) - _SHOWN
         shown = "; ".join(differences[:_SHOWN]) + (f"; and {more} more" if more > 0 else "")
         raise UsageError(
-            f"the weights of run '{source}' do not fit this run's network: {shown}. Give the data, `model.backbone` "
-            "and `model.prediction` with which that run was trained, and its model.conditional, model.label_dropout "
-            f"and model.learned_variance, as its spec.json has them (debiasctl runs path {source})"
+            f"the weights of run '{source}' do not fit this run's network: {shown}. Use the data, `model.backbone`, "
+            "`model.prediction`, model.conditional, model.label_dropout and model.learned_variance that run was "
+            f"trained with; its spec.json states them (debiasctl runs path {source})"
         )
     network.load_state_dict(dict(state))

@@ -1,4 +1,4 @@
-"""The training loop: steps, metrics, held-out errors, checkpoints, and stopping without losing anything."""
+"""The training loop: steps, metrics, held-out errors, checkpoints, and stopping without losing progress."""
 
 import contextlib
 import logging
@@ -31,9 +31,9 @@ from debiasctl.training.training import Training
 
 _LOG = logging.getLogger(__name__)
 _TIME_IS_UP = -1
-_ASK_EVERY = 10  # steps between questions to the other processes whether to stop
+_ASK_EVERY = 10  # steps between exchanges with the other processes about whether to stop
 _OTHER_ENDED = "another process of this training ended; its message says why"
-# what gloo's and NCCL's errors say where another process has gone
+# parts of gloo's and NCCL's errors when another process has ended
 _LOST_CONNECTION = (
     "Connection closed by peer",
     "Connection reset by peer",
@@ -44,7 +44,7 @@ _LOST_CONNECTION = (
 
 @dataclass(frozen=True)
 class Progress:
-    """What a display shows after a step; `loss` is the mean since the last logged step."""
+    """The progress after a step, for a display; `loss` is the mean since the last logged step."""
 
     step: int
     num_steps: int
@@ -55,14 +55,17 @@ class Progress:
 
 
 class Observer(Protocol):
-    """Looks at a model while it is trained, and changes nothing of it."""
+    """Observes a model during training without changing it."""
 
     def due(self, step: int) -> bool:
-        """Whether it is to look after `step` steps; the same in every process."""
+        """Whether to observe after `step` steps; the answer is the same in every process."""
         ...
 
     def __call__(self, run: Run, step: int) -> list[dict[str, Any]]:
-        """Look, in the first process, or in all where they share the network out; records with `step` and `metrics`."""
+        """Observe, and return records with `step` and `metrics`.
+
+        This is called in the first process, or in all if the network is sharded.
+        """
         ...
 
 
@@ -77,17 +80,17 @@ def fit(
     restored: tuple[int, dict[str, float]] | None = None,
     signals: StopSignals | None = None,
 ) -> None:
-    """Train to the last step of the run's spec, in every process: from where `load_last` got to, or from the start.
+    """Train to the last step of the run's spec, from what `load_last` gave or from the start; all processes call this.
 
     The caller holds the run's lock. A checkpoint is written before the first step, every `checkpoint_every` steps,
-    at `keep_steps`, at the last step, and when a signal or the end of `max_hours` asks to stop. `signals` may hold one
-    that came before.
+    at `keep_steps`, at the last step, and when a signal or the end of `max_hours` stops the training. `signals` may
+    already have received one.
 
     Raises:
-        Interrupted: SIGINT, SIGTERM or SIGHUP came (exit code 128 + its number), or the time was up (exit code 0); a
-        checkpoint was written first.
-        TrainingError: a loss or gradient was not finite, memory ran out, or another process ended; DebiasctlError: a
-        write failed. Checkpoints stay.
+        Interrupted: if SIGINT, SIGTERM or SIGHUP came (exit code 128 + its number), or the time was up (exit code 0); a
+            checkpoint is written first.
+        TrainingError: if a loss or gradient is not finite, memory runs out, or another process ends.
+        DebiasctlError: if a write fails. Existing checkpoints are kept in each case.
     """
     loop = _Loop(run, training, data, observer)
     clock = _Deadline(training, max_hours)
@@ -106,7 +109,7 @@ def fit(
     except Exception as error:
         out_of_memory, lost = is_out_of_memory(error), _is_lost_connection(error, training)
         message = "out of memory" if out_of_memory else _OTHER_ENDED if lost else str(error) or type(error).__name__
-        with contextlib.suppress(DebiasctlError, OSError):  # the disk may be what failed; the cause is raised below
+        with contextlib.suppress(DebiasctlError, OSError):  # the disk itself may have failed; the cause is raised below
             loop.set_state("failed", message=message)
         if out_of_memory:
             raise TrainingError(out_of_memory_message(training, data.info, step=loop.step)) from error
@@ -116,13 +119,13 @@ def fit(
 
 
 def _is_lost_connection(error: Exception, training: Training) -> bool:
-    """Whether it only says that another process of this training has gone."""
+    """Whether an error only says that another process of this training has ended."""
     several = training.accelerator.num_processes > 1
     return several and isinstance(error, RuntimeError) and any(text in str(error) for text in _LOST_CONNECTION)
 
 
 def _interrupted(run: Run, loop: "_Loop", reason: int) -> Interrupted:
-    """What to say of a training that stops early; `reason` is a signal's number, or _TIME_IS_UP."""
+    """The exception for a training that stops early; `reason` is a signal's number or _TIME_IS_UP."""
     why = signal.Signals(reason).name if reason > 0 else "the end of `max_hours`"
     return Interrupted(
         f"stopped at step {loop.step} of {loop.num_steps} by {why}; a checkpoint was written. "
@@ -132,18 +135,18 @@ def _interrupted(run: Run, loop: "_Loop", reason: int) -> Interrupted:
 
 
 class _Deadline:
-    """Whether to stop: the same answer at the same step in every process."""
+    """Decides whether to stop, with the same answer at the same step in every process."""
 
     def __init__(self, training: Training, max_hours: float | None) -> None:
         self.training = training
         self.end = math.inf if max_hours is None else time.monotonic() + 3600 * max_hours
         several = training.accelerator.num_processes > 1
-        # asking the others makes a GPU wait
+        # the exchange makes a GPU wait
         self.interval = _ASK_EVERY if several and training.accelerator.device.type == "cuda" else 1
         self.several = several
 
     def reason_to_stop(self, signals: list[signal.Signals], step: int) -> int | None:
-        """A signal's number, _TIME_IS_UP, or None."""
+        """Return a signal's number, _TIME_IS_UP, or None."""
         reason = int(signals[0]) if signals else _TIME_IS_UP if time.monotonic() >= self.end else 0
         if self.several:
             if step % self.interval:
@@ -165,7 +168,7 @@ class _Loop:
         self.meter, self.speed = Meter(), Speed(self.spec.batch_size)
         self.flops = 0
         self.is_main = training.accelerator.is_main_process
-        # a network that processes share out runs in all of them or in none
+        # a sharded network runs in all processes or in none
         self.looks = self.is_main or training.spec.compute.sharding == "fsdp"
         self.writer = CheckpointWriter(run, self.spec)
         self.heldout = HeldoutSet.of(
@@ -177,7 +180,7 @@ class _Loop:
         )
 
     def start(self, restored: tuple[int, dict[str, float]] | None) -> None:
-        """Go on from the step and the sums that were restored, or write the checkpoint of step 0."""
+        """Continue from the restored step and sums, or write the checkpoint of step 0."""
         if restored is not None:
             self.step, progress = restored
             self.meter.load(progress)
@@ -195,7 +198,7 @@ class _Loop:
         self.speed.start(self.step)
 
     def advance(self) -> Progress:
-        """One step, and what is due after it."""
+        """Run one step and everything that is due after it."""
         train_step(self.training, self.step)
         self.step += 1
         self.meter.count(self.training.guard.settled())
@@ -210,7 +213,7 @@ class _Loop:
         if measured:
             self._measure()
         if self._snapshot_due(due):
-            self._snapshot()  # before the checkpoint, which so never goes without its snapshots
+            self._snapshot()  # before the checkpoint, which then always has its snapshots
         if due:
             self.checkpoint()
         if self.observer is not None and self.observer.due(self.step):
@@ -226,7 +229,7 @@ class _Loop:
         return self.step % ema.snapshot_every == 0 or self.step == self.num_steps
 
     def _snapshot(self) -> None:
-        """Store the averages, from which others are reconstructed; all processes take part."""
+        """Store the averages, from which others are reconstructed; all processes call this."""
         self.meter.count(self.training.guard.settle())
         captured = capture_snapshot(self.training.ema, step=self.step)
         if self.is_main:
@@ -239,17 +242,17 @@ class _Loop:
         self.set_state("training")
 
     def finish(self) -> None:
-        """See the last checkpoint written, and say that all is done."""
+        """Wait for the last checkpoint, and set the status to finished."""
         self.writer.wait()
         self.set_state("finished")
 
     def stop(self) -> None:
-        """Write this step's checkpoint and see it on the disk."""
+        """Write this step's checkpoint and wait until it is on disk."""
         self.checkpoint()
         try:
             self.writer.wait()
             self.set_state("interrupted")
-        finally:  # torchrun ends the others once one process has left, and the first is to have written by then
+        finally:  # torchrun ends the others once one process exits, and the first must have written by then
             self.training.accelerator.wait_for_everyone()
 
     def set_state(self, state: str, message: str | None = None) -> None:
@@ -283,7 +286,7 @@ class _Loop:
         if self.looks:
             try:
                 records = observer(self.run, self.step)
-            except DebiasctlError as error:  # no reason to end a training of days
+            except DebiasctlError as error:  # not worth ending a training of days
                 _LOG.warning("the evaluation at step %d failed: %s", self.step, error)
                 records = []
             for record in records:
@@ -291,15 +294,15 @@ class _Loop:
         self.training.accelerator.wait_for_everyone()
 
     def _record(self, record: dict[str, Any]) -> None:
-        """Into the run's metrics and to the trackers."""
+        """Append a record to the run's metrics, and pass it to the trackers."""
         if self.is_main:
             append_metrics(self.run, [record])
             self.training.accelerator.log(scalars(record), step=self.step)
 
 
 def _without_memory(spec: RunSpec) -> torch.nn.Module:
-    """The run's network on the meta device, where every convolution is counted as the direct one."""
-    assert spec.content is not None, "a training knows its data"
+    """The run's network on the meta device, where every convolution is counted as a direct one."""
+    assert spec.content is not None, "a training's spec states its data's content"
     size, channels, classes = spec.content.image_size, spec.content.channels, spec.content.classes
     with torch.device("meta"):
         return build_network(spec, image_size=size, channels=channels, num_classes=len(classes))

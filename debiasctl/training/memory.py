@@ -1,4 +1,4 @@
-"""What to do when memory runs out: which accumulation or batch size would fit."""
+"""Advice for when memory runs out: an accumulation or batch size that would fit."""
 
 from typing import TYPE_CHECKING
 
@@ -13,9 +13,9 @@ from debiasctl.training.estimate import Estimate, estimate
 if TYPE_CHECKING:
     from debiasctl.training.training import Training
 
-_PROCESS_BYTES = 750 * 10**6  # resident once torch and the rest are imported, on Linux
+_PROCESS_BYTES = 750 * 10**6  # resident after importing torch and everything else, on Linux
 _NOT_ON_GPU = ("process", "checkpoint")
-_SHARE = 0.9  # of the memory there is that may be planned with: the estimate knows no work space of kernels
+_SHARE = 0.9  # the usable part of the memory: the estimate does not include the kernels' workspace
 
 
 def out_of_memory(training: "Training", info: DatasetInfo, *, step: int) -> str:
@@ -35,10 +35,10 @@ def out_of_memory(training: "Training", info: DatasetInfo, *, step: int) -> str:
 def memory_advice(
     spec: RunSpec, plan: Estimate, *, available: int, device: torch.device, num_processes: int = 1
 ) -> str:
-    """Which number of images at a time fits into `available` bytes, and the setting that gives it.
+    """Advise how many images at a time fit into `available` bytes, and by which setting.
 
-    `plan` is the estimate for the whole batch in one process. That a process's images did not fit is known, so where
-    the estimate says that they do, what grows with them is scaled up until they just do.
+    `plan` is the estimate for the whole batch in one process. The images of a process are known not to have fitted, so
+    if the estimate says that they fit, its part per image is scaled up until they only just do.
     """
     memory = dict(plan.memory)
     memory["process"] = min(memory["process"], _PROCESS_BYTES)  # by now it holds the training as well
@@ -49,7 +49,7 @@ def memory_advice(
     share = spec.training.batch_size // num_processes
     failed = _at_a_time(spec, num_processes)
     per_image = max(per_image, (available - fixed) / failed)
-    there_is = f"of the {format_bytes(available)} there is"
+    there_is = f"of the {format_bytes(available)} available"
     fitting = [
         number
         for number in range(1, failed)
@@ -57,18 +57,17 @@ def memory_advice(
     ]
     if not fitting:
         return (
-            f"Even one image at a time takes about {format_bytes(fixed + per_image)} {there_is}, "
-            f"{format_bytes(fixed)} of it the weights and what comes with each of them. "
-            "Choose a smaller `model.backbone`"
+            f"Even one image at a time takes about {format_bytes(fixed + per_image)} {there_is}, {format_bytes(fixed)} "
+            "of it for the weights, their averages, gradients and optimizer state. Choose a smaller `model.backbone`"
         )
     number = fitting[-1]
     return (
         f"Try `compute.accumulation={share // number}`: {number} image{'s' if number > 1 else ''} at a time, about "
-        f"{format_bytes(fixed + number * per_image)} {there_is}, the same optimisation. A batch that small is another: "
+        f"{format_bytes(fixed + number * per_image)} {there_is}, with the same optimisation. A smaller batch changes it: "
         f"`training.batch_size={number * num_processes}`"
     )
 
 
 def _at_a_time(spec: RunSpec, num_processes: int) -> int:
-    """Images of one forward pass."""
+    """The number of images in one forward pass."""
     return max(1, spec.training.batch_size // num_processes // spec.compute.accumulation)

@@ -1,4 +1,4 @@
-"""What is summed up from one logged step to the next, over all processes, and how fast it goes."""
+"""Running means between logged steps, over all processes, and the training speed."""
 
 import math
 import sys
@@ -17,15 +17,15 @@ MACHINE_FIELDS = (
     "images_per_second",
     "flops_per_second",
     "peak_memory",
-)  # of a record: not the training's, the machine's
+)  # fields of a record that depend on the machine, not on the training
 _SCALARS = ("loss", "grad_norm", "num", "skipped")
 _PARTS = tuple(f"loss_part_{number}" for number in range(len(LOG_SNR_EDGES) + 1))
 
 
 class Meter:
-    """Sums since the last logged step: of losses, gradient norms, and losses by log-SNR.
+    """Sums of losses, gradient norms, and losses by log-SNR since the last logged step.
 
-    What it counts is the whole batch's, so that its sums are the same in every process and none has to ask another.
+    They are over the whole batch, so that they are the same in every process without communication.
     """
 
     def __init__(self) -> None:
@@ -33,11 +33,11 @@ class Meter:
         self.clear()
 
     def clear(self) -> None:
-        """Begin anew."""
+        """Reset all sums."""
         self._sums = dict.fromkeys((*_SCALARS, *_PARTS), 0.0)
 
     def count(self, settled: list[Settled]) -> None:
-        """Take in steps' numbers as they are known on the host."""
+        """Add steps' numbers once they are on the host."""
         sums = self._sums
         for result in settled:
             sums["loss"] += result.loss
@@ -55,11 +55,11 @@ class Meter:
         return dict(self._sums)
 
     def load(self, sums: Mapping[str, float]) -> None:
-        """Take up a checkpoint's sums."""
+        """Restore the sums from a checkpoint."""
         self._sums = {name: sums.get(name, 0.0) for name in self._sums}
 
     def read(self) -> dict[str, Any]:
-        """The means, and each log-SNR bin's share of the loss (null where losses are not positive), for a record."""
+        """Return a record of the means and each log-SNR bin's share of the loss (null if losses are not positive)."""
         sums = self._sums
         self.loss = sums["loss"] / sums["num"]
         whole = sum(sums[name] for name in _PARTS)
@@ -78,18 +78,18 @@ class Meter:
 
 
 class Speed:
-    """Images per second over the steps since this process started, but for its first, which warms up."""
+    """Images per second since this process started, without its first step, which warms up."""
 
     def __init__(self, batch_size: int) -> None:
         self.batch_size = batch_size
         self.begun, self.first, self.warming_up = time.perf_counter(), 0, True
 
     def start(self, step: int) -> None:
-        """Training goes on from `step`."""
+        """Start measuring at `step`."""
         self.begun, self.first = time.perf_counter(), step
 
     def read(self, step: int) -> float:
-        """Images per second when `step` steps are done."""
+        """Return the images per second when `step` steps are done."""
         now = time.perf_counter()
         speed = (step - self.first) * self.batch_size / max(now - self.begun, 1e-9)
         if self.warming_up:
@@ -98,10 +98,10 @@ class Speed:
 
 
 def flops_per_image(network: nn.Module, spec: RunSpec) -> int:
-    """Floating-point operations of a forward and a backward pass over one image: three forwards, the usual count.
+    """Count the floating-point operations of a forward and backward pass for one image, as three forward passes.
 
-    Counted by torch for one image on the network's device (the meta device does); matrix products, convolutions and
-    attention alone.
+    torch counts one image on the network's device (the meta device is enough), and only matrix products, convolutions
+    and attention.
     """
     from torch.utils.flop_counter import FlopCounterMode
 
@@ -117,7 +117,7 @@ def flops_per_image(network: nn.Module, spec: RunSpec) -> int:
 
 
 def peak_memory(device: torch.device) -> int:
-    """Bytes that this process held at most: of the GPU, or resident on the CPU."""
+    """The peak memory of this process in bytes: allocated on the GPU, or resident on the CPU."""
     if device.type == "cuda":
         return int(torch.cuda.max_memory_allocated(device))
     if sys.platform == "win32":

@@ -1,4 +1,4 @@
-"""Looking at a model while it is trained: grids from fixed noise, and metrics of a few samples."""
+"""Monitoring a model during training: grids from fixed noise, and metrics of a few samples."""
 
 import copy
 from dataclasses import asdict, dataclass
@@ -18,13 +18,13 @@ from debiasctl.sampling.request import check_steps
 from debiasctl.training.tracking import track_image
 from debiasctl.training.training import Training
 
-_SEED = 0  # of the noise: the same for every run, so that grids of any two can be set side by side
-_BATCH = 256  # stated, for processes that share the weights out draw in step
+_SEED = 0  # for the noise: the same for every run, so that grids of any two are comparable
+_BATCH = 256  # fixed, because processes with sharded weights draw in lockstep
 
 
 @dataclass(frozen=True)
 class Watched:
-    """What the metrics file keeps of a look at `num` samples after `step` steps and so many `images`."""
+    """The record in the metrics file of `num` samples measured after `step` steps (`images` images)."""
 
     step: int
     images: int
@@ -37,21 +37,22 @@ class Watched:
     floors: dict[str, float | None]
 
     def to_json(self) -> dict[str, JsonValue]:
-        """A line of the file."""
+        """The record as a line of the file."""
         return {"kind": "evaluation", **asdict(self)}
 
 
 class Monitor:
-    """Draws and measures with the averaged weights, whenever the spec's `monitor.every` images have been seen."""
+    """Draws and measures samples of the averaged weights after every `monitor.every` training images."""
 
     def __init__(self, training: Training, data: LoadedDataset) -> None:
-        """See before the first step that it will be possible.
+        """Check before the first step that monitoring is possible.
 
         Raises:
-            UsageError: the sampling steps do not fit the schedule; EvaluationError: the features cannot be had.
+            UsageError: if the sampling steps do not fit the schedule.
+            EvaluationError: if the features are not available.
         """
         self.training, self.data = training, as_measured(data)
-        assert training.spec.monitor is not None, "a monitor watches what a spec asks for"
+        assert training.spec.monitor is not None, "a monitor is made only for a spec with this section"
         self.spec = training.spec.monitor
         self._features: tuple[MetricNames, PreparedFeatures] | None = None
         check_steps(self.spec.sampler, training.objective.process, self.spec.steps)
@@ -59,18 +60,18 @@ class Monitor:
             self._prepared()
 
     def due(self, step: int) -> bool:
-        """Whether the step's images fill another `every` images."""
+        """Whether the step completes another `every` images."""
         size = self.training.spec.training.batch_size
         return step * size // self.spec.every > (step - 1) * size // self.spec.every
 
     def __call__(self, run: Run, step: int) -> list[dict[str, JsonValue]]:
-        """Records for the metrics file; the grid is written to the run's folder and given to trackers.
+        """Return records for the metrics file; write the grid to the run's folder and pass it to trackers.
 
         Raises:
-            EvaluationError: the features cannot be had, or the samples cannot be measured.
+            EvaluationError: if the features are not available, or the samples cannot be measured.
         """
         spec, content = self.training.spec, self.training.spec.content
-        assert content is not None, "a training knows its data"
+        assert content is not None, "a training's spec states its data's content"
         labels = None
         if spec.model.conditional:
             labels = labels_of(torch.arange(self.spec.num), content, seed=_SEED, label=None)

@@ -1,4 +1,4 @@
-"""The optimizers of a training: the network's, and that of a learned weighting, which step together or not at all."""
+"""The optimizers of a training, the network's and a learned weighting's, which step together or not at all."""
 
 import math
 from collections.abc import Iterator
@@ -12,16 +12,16 @@ from torch.distributed.tensor import DTensor
 
 @dataclass
 class LearnedWeight:
-    """What a weighting learns beside the network, with an optimizer of its own."""
+    """The learned module of a weighting, with its own optimizer."""
 
     module: nn.Module
     optimizer: torch.optim.Optimizer
 
 
 class Optimizers:
-    """Clears, clips and applies gradients; iterating gives the torch optimizers, the network's first.
+    """Clears, clips and applies gradients; iterating yields the torch optimizers, the network's first.
 
-    fp16's scaler skips the step of an optimizer whose gradients are not finite. What it skips for one is skipped for
+    fp16's scaler skips the step of an optimizer whose gradients are not finite. A step skipped for one is skipped for
     both: a gradient that is not finite on one side is carried over to the other, without waiting for the device.
     """
 
@@ -33,7 +33,7 @@ class Optimizers:
         accelerator: Accelerator,
         learned: LearnedWeight | None = None,
     ) -> None:
-        """`model` is the network as it is called, `optimizer` its optimizer as Accelerate prepared it."""
+        """Take the network as it is called (`model`) and its optimizer as prepared by Accelerate."""
         self.model, self.optimizer, self.learned = model, optimizer, learned
         self._accelerator = accelerator
 
@@ -50,7 +50,7 @@ class Optimizers:
             optimizer.zero_grad(set_to_none=True)
 
     def clip(self, max_norm: float | None) -> Tensor:
-        """Scale the network's gradient down to `max_norm`, where it is larger; its norm before that, []."""
+        """Clip the network's gradient to `max_norm`, and return its norm before clipping, []."""
         if self.learned is not None and self._accelerator.scaler is not None:
             _spoil(self._accelerator.unwrap_model(self.model), unless=_are_finite(self.learned.module))
         norm = self._accelerator.clip_grad_norm_(self.model.parameters(), max_norm or math.inf)
@@ -68,12 +68,12 @@ class Optimizers:
             scaler.step(self.learned.optimizer)  # Accelerate does not know this one
         inner = inner_optimizer(self.optimizer)
         if spoiled is not None and inner.defaults.get("fused"):
-            inner.found_inf = spoiled  # type: ignore[attr-defined]  # torch's way to stop a fused step from the device
+            inner.found_inf = spoiled  # type: ignore[attr-defined]  # how torch lets the device skip a fused step
         self.optimizer.step()  # updates fp16's scaler, and so comes last
 
 
 def inner_optimizer(optimizer: torch.optim.Optimizer) -> torch.optim.Optimizer:
-    """The optimizer itself, without what Accelerate wraps around it."""
+    """The optimizer itself, without Accelerate's wrapper."""
     inner: torch.optim.Optimizer = getattr(optimizer, "optimizer", optimizer)
     return inner
 

@@ -1,4 +1,4 @@
-"""Where a training comes from: its data's content, the versions it is made with, and its plugins' distributions."""
+"""The provenance of a training: its data's content, software versions, and its plugins' distributions."""
 
 import logging
 import platform
@@ -20,7 +20,7 @@ _PACKAGES = ("debiasctl", "torch", "accelerate", "numpy", "pydantic", "safetenso
 
 
 def content_section(data: LoadedDataset) -> ContentSection:
-    """What a spec states of its data."""
+    """Describe the content of a data set, as the spec of a run states it."""
     info = data.info
     counts: list[int] = []
     if info.classes:
@@ -39,7 +39,7 @@ def content_section(data: LoadedDataset) -> ContentSection:
 
 
 def provenance() -> ProvenanceSection:
-    """Versions and commit that a run is made with."""
+    """The software versions and the commit that a run is made with."""
     packages: dict[str, str] = {}
     for package in _PACKAGES:
         try:
@@ -58,10 +58,10 @@ def _git_commit() -> str | None:
 
 
 def check_plugins(run: Run, spec: RunSpec) -> None:
-    """Say where plugins are of another version than the run began with.
+    """Warn of plugins with another version than the run began with.
 
     Raises:
-        RunError: one is not installed any more, or comes from another distribution.
+        RunError: if a plugin is no longer installed, or comes from another distribution.
     """
     choices = {
         "datasets": [spec.data.dataset],
@@ -81,11 +81,11 @@ def check_plugins(run: Run, spec: RunSpec) -> None:
             if choice.distribution not in (None, record.distribution):
                 raise RunError(
                     f"run '{run.name}' was trained with {kind.removesuffix('s')} '{choice.name}' of {begun}, and here "
-                    f"it is {now}'s. Install {choice.distribution} in its place to go on"
+                    f"it is {now}'s. Install {choice.distribution} instead to resume the run"
                 )
             if choice.version not in (None, record.version):
                 _LOG.warning(
-                    "%s '%s' was of %s when run '%s' began and is of %s now",
+                    "%s '%s' came from %s when run '%s' began and comes from %s now",
                     kind.removesuffix("s"), choice.name, begun, run.name, now,
                 )  # fmt: skip
 
@@ -101,5 +101,5 @@ def _installed(run: Run, kind: str, choice: PluginChoice) -> registry.PluginReco
             ) from error
         raise RunError(
             f"run '{run.name}' was trained with {plugin} of {choice.distribution} {choice.version}, which is not "
-            f"installed here. Install it to go on, for example: pip install {choice.distribution}=={choice.version}"
+            f"installed here. Install it to resume, for example: pip install {choice.distribution}=={choice.version}"
         ) from error

@@ -1,4 +1,4 @@
-"""A training from its spec to its run's folder: what `debiasctl train` does, without a command line."""
+"""Starting and resuming a training in a run's folder: `debiasctl train` without the command line."""
 
 import contextlib
 import json
@@ -36,10 +36,10 @@ OnProgress = Callable[[Progress], None]
 
 @dataclass(frozen=True)
 class Conduct:
-    """How a training is conducted, which decides nothing of what it computes.
+    """How a training is conducted, without influence on its results.
 
-    `device` is auto, cpu or cuda; `on_start(run, spec, parameters, step)` comes before the first step, which follows
-    `step`; callbacks are called in the first process alone. `observer` is made where the spec has a monitor.
+    `device` is auto, cpu or cuda; `on_start(run, spec, parameters, step)` is called before the first step, which is the
+    one after `step`; callbacks are called in the first process only. `observer` is called if the spec has a monitor.
     """
 
     device: str = "auto"
@@ -53,16 +53,17 @@ class Conduct:
 def start(
     spec: RunSpec, location: DataLocation, *, name: str | None, conduct: Conduct, init_from: Run | None = None
 ) -> Run:
-    """Make a run from a resolved spec and train it, from `init_from`'s weights on; every process calls this.
+    """Make a run from a resolved spec and train it, starting from `init_from`'s weights; every process calls this.
 
     Raises:
-        DataError: the data cannot be read, or are not those that the spec was made for; RunNameError: the name is
-        taken; UsageError: see `make_accelerator` and `check_sharing`; and what `fit` raises.
+        DataError: if the data cannot be read, or are not those that the spec was made for.
+        RunNameError: if the name is taken.
+        UsageError: if `make_accelerator` or `check_sharing` raises it; and the errors of `fit`.
     """
     spec = resolve_compute(spec, choose_device(conduct.device))
     accelerator = make_accelerator(conduct.device, spec.compute, trackers=conduct.trackers)
     check_sharing(spec, accelerator.num_processes)
-    with accelerator.main_process_first():  # what has to be downloaded or decoded is, once
+    with accelerator.main_process_first():  # downloads and decodes once
         data = load_data(spec, location)
     spec = spec.model_copy(update={"content": content_section(data), "provenance": provenance()})
     spec, initialize = _initial(spec, init_from)
@@ -74,7 +75,7 @@ def start(
         weighting=spec.loss.weighting.name,
         seed=spec.training.seed,
     )
-    with StopSignals() as signals:  # none ends the process silently once there is a run to go on with
+    with StopSignals() as signals:  # once there is a run to resume, no signal ends the process silently
         made = create_run(name, spec, status=status) if accelerator.is_main_process else None
         run = processes.agreed(made)
         assert run is not None, "the first process has made it"
@@ -84,12 +85,13 @@ def start(
 
 
 def resume(run: Run, location: DataLocation, *, steps: int | None, conduct: Conduct) -> Run:
-    """Go on with a run from its last checkpoint, to a larger budget where `steps` gives one.
+    """Resume a run from its last checkpoint, with a budget of `steps` steps if given.
 
     Raises:
-        UsageError: the run is already at its budget, or the budget is not larger, or it cannot go on here (see
-        `make_accelerator` and `check_sharing`); RunBusyError: another process is training it; DataError: the data are
-        not those that it was trained on.
+        UsageError: if the run is already at its budget, the new budget is smaller, or `make_accelerator` or
+            `check_sharing` raises it.
+        RunBusyError: if another process is training it.
+        DataError: if the data are not those that it was trained on.
     """
     spec = run.spec()
     accelerator = make_accelerator(conduct.device, spec.compute, trackers=conduct.trackers, resumed=run.name)
@@ -105,7 +107,7 @@ def resume(run: Run, location: DataLocation, *, steps: int | None, conduct: Cond
         observer = conduct.observer(training, data) if conduct.observer and spec.monitor else None
         restored = load_last(run, training)
         if accelerator.is_main_process:
-            read_metrics(run)  # where they, or all checkpoints, are damaged, the run stays as it was
+            read_metrics(run)  # raises if they are damaged, before the run is changed
             remove_leftovers(run)
             _note_lost_checkpoint(run)
             if spec.training.steps > stored.training.steps:
@@ -117,10 +119,10 @@ def resume(run: Run, location: DataLocation, *, steps: int | None, conduct: Cond
 
 
 def _initial(spec: RunSpec, init_from: Run | None) -> tuple[RunSpec, Callable[[nn.Module], None] | None]:
-    """The spec that says which weights to start from, where there are any, and what puts them into a network.
+    """The spec with the origin of the initial weights, if there are any, and a function that loads them.
 
     Raises:
-        UsageError: the spec says which they were, and they are others now; and see `initial_weights`.
+        UsageError: if the weights differ from those that the spec states; and the errors of `initial_weights`.
     """
     stated = spec.training.init_from
     if init_from is None and stated is None:
@@ -128,12 +130,12 @@ def _initial(spec: RunSpec, init_from: Run | None) -> tuple[RunSpec, Callable[[n
     if init_from is not None:
         state, described = initial_weights(init_from)
     else:
-        assert stated is not None, "one of the two is there"
+        assert stated is not None, "one of the two is given"
         state, described = initial_weights(find_run(stated.run), stated.weights, step=stated.step)
         if described["sha256"] != stated.sha256:
             raise UsageError(
-                f"the spec starts from the {stated.weights} weights of run '{stated.run}' at step {stated.step}, and "
-                "these are others now (by their SHA-256). Restore them, or choose again: `init_from=RUN`"
+                f"the spec starts from the {stated.weights} weights of run '{stated.run}' at step {stated.step}, which "
+                "have changed since (by their SHA-256). Restore them, or choose others: `init_from=RUN`"
             )
     training = spec.training.model_copy(update={"init_from": InitFromSection(**described)})
 
@@ -175,7 +177,7 @@ def _fit(
 
 
 def _start_trackers(run: Run, training: Training) -> None:
-    """Give the spec to the trackers that were asked for; those that keep files do so in the run's folder."""
+    """Start the requested trackers with the spec; those that write files do so in the run's folder."""
     accelerator = training.accelerator
     if not accelerator.log_with:
         return
@@ -189,25 +191,25 @@ def _start_trackers(run: Run, training: Training) -> None:
 
 @contextlib.contextmanager
 def _only_trainer(run: Run, accelerator: Accelerator) -> Iterator[None]:
-    """Hold the run's lock in the first process; the others go on once it has it."""
+    """Hold the run's lock in the first process; the others wait until it has it."""
     with run.lock() if accelerator.is_main_process else contextlib.nullcontext():
         accelerator.wait_for_everyone()
         yield
 
 
 def _note_changed_course(training: Training) -> None:
-    """Say what depends on how many steps there are to be."""
+    """Warn of everything that depends on the total number of steps."""
     if training.spec.optimizer.decay != "none":
-        _LOG.warning("the learning rate decays towards the last step; with this one its course changes")
+        _LOG.warning("the learning rate decays towards the last step; the new number of steps changes its course")
     if training.objective.varies:
-        _LOG.warning("the weighting changes towards the last step; with this one its course changes")
+        _LOG.warning("the weighting changes towards the last step; the new number of steps changes its course")
 
 
 def _extended(run: Run, spec: RunSpec, steps: int | None) -> RunSpec:
     reached = (run.checkpoint_steps() or [0])[-1]
     budget = spec.training.steps if steps is None else steps
     if budget == reached == spec.training.steps and run.status().state != "finished":
-        return spec  # it was stopped between its last checkpoint and its last word
+        return spec  # it was stopped between its last checkpoint and its final status
     if budget <= reached and _is_whole(run, reached):
         raise UsageError(
             f"run '{run.name}' is at step {reached} of {spec.training.steps}: there is nothing to do for "
@@ -216,7 +218,8 @@ def _extended(run: Run, spec: RunSpec, steps: int | None) -> RunSpec:
         )
     if budget < spec.training.steps:
         raise UsageError(
-            f"run '{run.name}' has a budget of {spec.training.steps} steps; it can be raised, not lowered to {budget}"
+            f"run '{run.name}' has a budget of {spec.training.steps} steps, which cannot be lowered to {budget}. Give "
+            "a larger budget"
         )
     return spec.model_copy(update={"training": spec.training.model_copy(update={"steps": budget})})
 
@@ -225,16 +228,16 @@ def _is_whole(run: Run, step: int) -> bool:
     try:
         verify(run.checkpoint_path(step), run)
     except CheckpointError:
-        return False  # told of, with the one that takes its place, when that is loaded
+        return False  # reported when an earlier one is loaded in its place
     return True
 
 
 def _note_lost_checkpoint(run: Run) -> None:
-    """Say so where the run has been further than its last whole checkpoint."""
+    """Warn if the run had trained further than its last whole checkpoint."""
     reached, last = run.status().step, (run.checkpoint_steps() or [0])[-1]
     if reached > last:
         _LOG.warning(
-            "run '%s' has been at step %d, and its last whole checkpoint is of step %d", run.name, reached, last
+            "run '%s' had reached step %d, but its last whole checkpoint is from step %d", run.name, reached, last
         )
 
 

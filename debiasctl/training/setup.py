@@ -1,4 +1,4 @@
-"""From a spec to the objects that train: built once, before the first step."""
+"""Building the objects of a training from its spec, once before the first step."""
 
 import logging
 from collections.abc import Callable
@@ -24,10 +24,11 @@ _LOG = logging.getLogger(__name__)
 
 
 def build_objective(spec: RunSpec) -> Objective:
-    """Process, parameterization, weighting and distribution of t; warns where sampling starts from what is ignored.
+    """Build the objective of a spec; warn if training almost ignores the noise level where sampling starts.
 
     Raises:
-        UsageError: see `build_parameterization`; DebiasctlError: see `Objective.tables`.
+        UsageError: if `build_parameterization` raises it, or a learned weighting has no learning rate.
+        DebiasctlError: if the weighting gives invalid weights, or the distribution of t invalid probabilities.
     """
     weighting: Weighting = spec.loss.weighting.create("weightings")
     with torch.random.fork_rng():
@@ -35,7 +36,7 @@ def build_objective(spec: RunSpec) -> Objective:
         learned = weighting.build()
     if learned is not None and weighting.learning_rate is None:
         raise DebiasctlError(
-            f"weighting '{spec.loss.weighting.name}' builds a module and so is learned, but has no learning_rate. "
+            f"weighting '{spec.loss.weighting.name}' is learned, since it builds a module, but has no learning_rate. "
             "See debiasctl.api.Weighting"
         )
     objective = Objective(
@@ -59,12 +60,13 @@ def set_up(
     accelerator: Accelerator,
     initialize: Callable[[nn.Module], None] | None = None,
 ) -> Training:
-    """All the objects of a training, on the accelerator's device, at step 0.
+    """Build all objects of a training on the accelerator's device, at step 0.
 
-    `initialize` may put other weights into the new network, before anything is made of it.
+    `initialize` may load other weights into the new network before anything else uses it. The caller has checked that
+    the training can be split among the processes (`check_sharing`).
 
     Raises:
-        UsageError: see `build_objective`, `build_network`. That the processes can share it out was seen before.
+        UsageError: if `build_objective` or `build_network` raises it.
     """
     prepare_process()
     objective = build_objective(spec)
@@ -88,7 +90,7 @@ def set_up(
         weight_decay=spec.optimizer.weight_decay,
         fused=True if spec.compute.sharding == "none" else None,
     )
-    # one that is shared out gathers its weights and gradients itself, and is only to be given its precision
+    # a sharded network gathers its weights and gradients itself, and Accelerate only sets its precision
     model = accelerator.prepare_model(network, evaluation_mode=spec.compute.sharding == "fsdp")
     prepared = accelerator.prepare_optimizer(optimizer)
     batches = BatchSource(
@@ -112,7 +114,7 @@ def set_up(
 
 
 def shard(network: nn.Module, accelerator: Accelerator) -> None:
-    """Share the network's weights, gradients and averages out among all processes (FSDP), block by block."""
+    """Shard a network's weights, gradients and averages over all processes (FSDP), block by block."""
     from torch.distributed.device_mesh import init_device_mesh
     from torch.distributed.fsdp import fully_shard
 
@@ -121,7 +123,7 @@ def shard(network: nn.Module, accelerator: Accelerator) -> None:
         for block in blocks:
             if any(parameter.numel() for parameter in block.parameters()):
                 fully_shard(block, mesh=mesh)
-    # stated, for the outermost would else stay whole after a forward pass without a backward one
+    # stated, because the outermost module would otherwise stay whole after a forward pass without a backward pass
     fully_shard(network, mesh=mesh, reshard_after_forward=True)
 
 
@@ -129,19 +131,19 @@ def _learned_weight(objective: Objective, accelerator: Accelerator, dtype: torch
     if objective.learned is None:
         return None
     learning_rate = objective.weighting.learning_rate
-    assert learning_rate is not None, "build_objective has looked"
+    assert learning_rate is not None, "checked by build_objective"
     module = objective.learned.to(accelerator.device, dtype)
-    # fused, or else fp16's scaler waits for the device at every step
+    # fused, because fp16's scaler otherwise waits for the device at every step
     optimizer = torch.optim.Adam(module.parameters(), lr=learning_rate, betas=(0.9, 0.99), fused=True)
-    # not prepared: as prepared, each would update fp16's scaler, which is to be updated once a step
+    # not prepared, because each prepared optimizer updates fp16's scaler, which has to be updated once per step
     return LearnedWeight(accelerator.prepare_model(module), optimizer)
 
 
 def set_layout(network: nn.Module, backbone: Backbone, *, channels_last: bool | None) -> None:
-    """Have the backbone's network compute in that memory layout; None leaves it as the network states.
+    """Set the memory layout that the backbone's network computes in; None keeps the network's own.
 
     Raises:
-        UsageError: if the network states none, so that the choice would have no effect.
+        UsageError: if the network states no layout, so that the choice would have no effect.
     """
     if channels_last is None:
         return

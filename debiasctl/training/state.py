@@ -1,4 +1,4 @@
-"""A training's state: copied to host memory in one go, and put back."""
+"""Copying a training's state to host memory, and restoring it."""
 
 import copy
 from collections.abc import Mapping
@@ -19,21 +19,21 @@ from debiasctl.models.checkpoint_files import EMA, RAW, CheckpointState
 from debiasctl.training.optimizers import inner_optimizer
 from debiasctl.training.training import Training
 
-_FURTHER = "ema-"  # and of further averages, by their lengths
+_FURTHER = "ema-"  # the prefix of further averages, followed by their lengths
 _FULL = StateDictOptions(full_state_dict=True, cpu_offload=True)
 
 
 class HostMemory:
-    """Copies of tensors in host memory that is used again for the next copy: one extra set of the state.
+    """Copies tensors to host memory that is reused for the next copy, so that it holds one extra copy of the state.
 
-    From a GPU: all copies are queued, into pinned memory, and waited for once.
+    Copies from a GPU go to pinned memory and are all queued before a single wait.
     """
 
     def __init__(self) -> None:
         self._held: dict[tuple[Any, ...], Tensor] = {}
 
     def copy(self, state: Mapping[str, Any]) -> dict[str, Any]:
-        """The same containers with all tensors in host memory; valid until the next copy."""
+        """Return the same containers with all tensors in host memory; they are valid until the next copy."""
         held: dict[tuple[Any, ...], Tensor] = {}
         devices: set[torch.device] = set()
         copied: dict[str, Any] = self._copy(state, (), held, devices)
@@ -47,7 +47,7 @@ class HostMemory:
             value = value.detach()
             target = self._held.get(path)
             if target is None or not _same_layout(target, value):
-                # the strides are kept: a fused optimizer takes its state for laid out as its parameters are
+                # the strides are kept: a fused optimizer assumes that its state has its parameters' layout
                 target = torch.empty_like(value, device="cpu", pin_memory=value.is_cuda)
             if value.is_cuda:
                 devices.add(value.device)
@@ -58,7 +58,7 @@ class HostMemory:
         if isinstance(value, list | tuple):
             inners = [self._copy(inner, (*path, number), held, devices) for number, inner in enumerate(value)]
             return inners if isinstance(value, list) else tuple(inners)
-        return copy.deepcopy(value)  # a plugin may go on changing its own
+        return copy.deepcopy(value)  # a plugin may keep modifying its own
 
 
 def capture(
@@ -66,8 +66,8 @@ def capture(
 ) -> CheckpointState | None:
     """Copy the state after `step` steps; `progress` holds the loop's own running sums.
 
-    Every process has to call it, for weights that are shared out (FSDP) are gathered by all of them; the main process
-    gets the state, the others None. With `memory`, the state is valid until the memory's next copy.
+    Every process has to call this, because sharded weights (FSDP) are gathered by all of them; the main process gets
+    the state, the others None. With `memory`, the state is valid until the memory's next copy.
     """
     weights = {RAW: _module_state(training.network), EMA: _module_state(training.ema.network)}
     weights |= {f"{_FURTHER}{length}": tensors for length, tensors in training.ema.state_dict().items()}
@@ -87,12 +87,12 @@ def capture(
 
 
 def restore(training: Training, state: CheckpointState) -> dict[str, float]:
-    """Put a training back to where `state` was captured, in every process; returns the loop's running sums.
+    """Restore a training from `state` in every process, and return the loop's running sums.
 
     The state's tensors may become the training's own.
 
     Raises:
-        RuntimeError, ValueError, KeyError: it does not fit.
+        RuntimeError, ValueError, KeyError: if the state does not fit the training.
     """
     _load_module(training.network, state.weights[RAW])
     _load_module(training.ema.network, state.weights[EMA])
@@ -114,7 +114,7 @@ def restore(training: Training, state: CheckpointState) -> dict[str, float]:
 
 
 def _learned_state(training: Training) -> dict[str, Any] | None:
-    """What a learned weighting has learned, and its optimizer's state."""
+    """The state of a learned weighting's module and optimizer."""
     if training.learned is None:
         return None
     module = training.accelerator.unwrap_model(training.learned.module)
@@ -125,13 +125,13 @@ def _learned_state(training: Training) -> dict[str, Any] | None:
 
 
 def _distribution_state(training: Training) -> dict[str, Any] | None:
-    """What a distribution of t has seen."""
+    """The state of a distribution of t that adapts to losses."""
     if not training.objective.observes:
         return None
     return dict(training.objective.distribution.state_dict())
 
 
-# ---------------------------------------------------------------- one module, one optimizer, shared out or not
+# ---------------------------------------------------------------- one module or optimizer, sharded or not
 
 
 def _is_sharded(module: nn.Module) -> bool:
@@ -139,7 +139,7 @@ def _is_sharded(module: nn.Module) -> bool:
 
 
 def _module_state(module: nn.Module) -> dict[str, Any]:
-    """All its tensors; of a module that is shared out, gathered in host memory of the main process."""
+    """All tensors of a module; a sharded module's are gathered in the main process's host memory."""
     return get_model_state_dict(module, options=_FULL) if _is_sharded(module) else dict(module.state_dict())
 
 
@@ -151,13 +151,13 @@ def _load_module(module: nn.Module, state: Mapping[str, Tensor]) -> None:
 
 
 def _optimizer_state(module: nn.Module, optimizer: torch.optim.Optimizer) -> dict[str, Any]:
-    """As `optimizer.state_dict()` gives it in one process: parameters by number, whatever shares them out."""
-    # without state, get_optimizer_state_dict would make a step to have some, and so count one that never was
+    """The optimizer's state as `state_dict()` gives it in one process, with numbered parameters, even if sharded."""
+    # without state, get_optimizer_state_dict would take a step to create some, and count a step that never happened
     if not _is_sharded(module) or not optimizer.state:
         return optimizer.state_dict()
     named: dict[str, Any] = dict(get_optimizer_state_dict(module, inner_optimizer(optimizer), options=_FULL))
     numbers = {name: number for number, name in enumerate(_parameter_names(module, optimizer))}
-    return {  # of nothing, but in the main process
+    return {  # empty except in the main process
         "state": {numbers[name]: state for name, state in named.get("state", {}).items()},
         "param_groups": [
             {**group, "params": [numbers[name] for name in group["params"]]} for group in named.get("param_groups", [])
@@ -182,17 +182,17 @@ def _load_optimizer(module: nn.Module, optimizer: torch.optim.Optimizer, state: 
     for parameter, values in optimizer.state.items():
         for name, value in values.items():
             if isinstance(value, Tensor) and value.shape == parameter.shape and not _same_layout(value, parameter):
-                # fused optimizers go through memory in order, and would take one weight's state for another's
+                # fused optimizers read memory in order, and would use one weight's state for another
                 values[name] = torch.empty_like(parameter, dtype=value.dtype).copy_(value)
 
 
 def _implementation(group: Mapping[str, Any]) -> dict[str, Any]:
-    """How an optimizer computes, which is this machine's choice, and not what it computes."""
+    """The settings of how an optimizer computes, which this machine chooses and which do not change the result."""
     return {name: group[name] for name in ("fused", "foreach", "capturable") if name in group}
 
 
 def _parameter_names(module: nn.Module, optimizer: torch.optim.Optimizer) -> list[str]:
-    """Names in the order in which the optimizer numbers its parameters."""
+    """The parameters' names in the order in which the optimizer numbers them."""
     names = {parameter: name for name, parameter in module.named_parameters()}
     return [names[parameter] for group in optimizer.param_groups for parameter in group["params"]]
 

@@ -1,4 +1,4 @@
-"""One training step: the paper's algorithm, and the only place where it stands."""
+"""One training step, the paper's algorithm."""
 
 import contextlib
 import math
@@ -23,9 +23,9 @@ from debiasctl.training.training import Training
 
 
 def train_step(training: Training, step: int) -> StepResult:
-    """Draw x0, t and eps, predict, weight the error, step (DDPM Alg. 1 with the loss of arXiv 2310.08442).
+    """Draw x0, t and eps, predict, weight the error, and step (DDPM Alg. 1 with the loss of arXiv 2310.08442).
 
-    `step` counts from 0. All of its randomness is a function of (seed, step, position in the global batch), but for
+    `step` counts from 0. All randomness is a function of (seed, step, position in the global batch), except for
     dropout, whose generator is seeded from (seed, step, process).
     """
     spec, objective, optimizers = training.spec, training.objective, training.optimizers
@@ -51,22 +51,22 @@ def train_step(training: Training, step: int) -> StepResult:
         objective.observe(*(values.cpu() for values in seen))
     for extension in training.extensions:
         extension.after_step(context)
-    # after a step that fp16's scaler skipped, too: it averages over steps, and in this one the weights stood still
+    # also after a step that fp16's scaler skipped: the average is over steps, and in this one the weights stayed
     training.ema.update(training.network, step + 1)
     return result
 
 
 def _by_log_snr(draw: Draw, losses: Tensor) -> Tensor:
-    """What each bin of log-SNR adds to the mean of the corrected losses [N]; the device is not waited for."""
+    """Each log-SNR bin's contribution to the mean of the corrected losses [N], without waiting for the device."""
     edges = torch.tensor(LOG_SNR_EDGES, dtype=torch.float64)
     bins = torch.bucketize(draw.levels.snr.log(), edges, right=True)
     members = torch.nn.functional.one_hot(bins, len(edges) + 1).to(losses.device, non_blocking=True)
     corrected = losses.double() * draw.correction.to(losses.device, non_blocking=True)
-    return (members * corrected[:, None]).mean(dim=0)  # index_add_ would add in no certain order
+    return (members * corrected[:, None]).mean(dim=0)  # index_add_ has no fixed order of addition
 
 
 def _draw(training: Training, step: int) -> Draw:
-    """This process's share of the step's noise levels."""
+    """Draw this process's part of the step's noise levels."""
     seed, positions = training.spec.training.seed, training.batches.positions
     whole_batch = torch.zeros(1, dtype=torch.int64)
     return training.objective.draw(
@@ -79,20 +79,20 @@ def _draw(training: Training, step: int) -> Draw:
 
 
 def _batch(training: Training, step: int) -> Batch:
-    """The step's images in the training's dtype, with the labels that the network is shown."""
+    """The step's images in the training's dtype, with the labels that the network is given."""
     batch = training.batches(step)
     return Batch(batch.x0.to(training.dtype), _some_dropped(training, batch.labels, step), batch.positions)
 
 
 def _noise(training: Training, step: int, *, like: Tensor) -> Tensor:
-    """eps, standard normal, of the images' shape [N, C, H, W] and dtype."""
+    """Draw eps, standard normal, with the images' shape [N, C, H, W] and dtype."""
     seed, positions = training.spec.training.seed, training.batches.device_positions
     eps = counter_random.normal(seed, Stream.NOISE, step=step, positions=positions, shape=like.shape[1:])
     return eps.to(like.dtype)
 
 
 def _some_dropped(training: Training, labels: Tensor | None, step: int) -> Tensor | None:
-    """Labels int64 [N], each replaced by the class that stands for none with the spec's probability (2207.12598)."""
+    """Replace each label (int64 [N]) by the null class with the spec's probability (label dropout, 2207.12598)."""
     spec = training.spec
     if labels is None or training.null_label is None:
         return labels
@@ -102,7 +102,7 @@ def _some_dropped(training: Training, labels: Tensor | None, step: int) -> Tenso
 
 
 def _accumulate(training: Training, batch: Batch, eps: Tensor, draw: Draw) -> tuple[Tensor, Tensor]:
-    """Forward and backward over the share, part by part; gradients meet other processes' in the last part alone."""
+    """Run forward and backward part by part (gradient accumulation); processes reduce gradients in the last part."""
     share = len(batch.x0)
     size = -(-share // training.spec.compute.accumulation)
     found, total = [], batch.x0.new_zeros(())
@@ -123,7 +123,7 @@ def _accumulate(training: Training, batch: Batch, eps: Tensor, draw: Draw) -> tu
 
 
 def _losses(training: Training, x0: Tensor, eps: Tensor, draw: Draw, labels: Tensor | None) -> Tensor:
-    """Each image's weighted loss, [N]."""
+    """Compute each image's weighted loss, [N]."""
     objective = training.objective
     x_t = objective.process.add_noise(x0, eps, draw.levels)
     output = objective.parameterization.run(training.model, x_t, draw.levels, labels)
@@ -138,12 +138,12 @@ def _losses(training: Training, x0: Tensor, eps: Tensor, draw: Draw, labels: Ten
 
 
 def _log_snr(levels: NoiseLevels, *, like: Tensor) -> Tensor:
-    """[N] in the training's dtype, on the device, finite at zero terminal SNR too."""
+    """The log-SNR [N] in the training's dtype on the device, finite even at zero terminal SNR."""
     return bounded_snr(levels.snr).log().to(like.dtype).to(like.device, non_blocking=True)
 
 
 def _variance_losses(objective: Objective, output: Output, draw: Draw, *, x0: Tensor, x_t: Tensor) -> Tensor:
-    """variance_weight * T * (the bound's term at t), [N]: under uniform t, variance_weight times the whole bound."""
+    """Return variance_weight * T * (the bound's term at t), [N]; its mean over uniform t is variance_weight * bound."""
     process = objective.process
     assert output.variance_fraction is not None, "the network's variance is learned"
     x0_hat = objective.parameterization.estimate(output, x_t, draw.levels).x0
@@ -152,7 +152,7 @@ def _variance_losses(objective: Objective, output: Output, draw: Draw, *, x0: Te
 
 
 def learning_rate(spec: OptimizerSection, step: int, num_steps: int) -> float:
-    """The learning rate of the step (from 0): linear warm-up, then constant or decaying to 0 at `num_steps`."""
+    """The learning rate at `step` (from 0): linear warm-up, then constant or decaying to 0 at `num_steps`."""
     warmup = min(1.0, (step + 1) / spec.warmup_steps) if spec.warmup_steps else 1.0
     progress = max(0, step - spec.warmup_steps) / max(1, num_steps - spec.warmup_steps)
     decay = {"none": 1.0, "linear": 1 - progress, "cosine": (1 + math.cos(math.pi * progress)) / 2}[spec.decay]

@@ -1,4 +1,4 @@
-"""What trackers (TensorBoard, Weights & Biases, ...) are given of a training, beside its metrics file."""
+"""Passing a training's metrics and images to trackers (TensorBoard, Weights & Biases, ...)."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -10,10 +10,10 @@ _BIN = "log_snr"
 
 
 def scalars(record: Mapping[str, Any]) -> dict[str, int | float]:
-    """The numbers of a metrics record by name, for trackers that know nothing nested.
+    """Flatten a metrics record into numbers by name, for trackers without nested values.
 
-    An evaluation's are its metrics. Those of a bin of log-SNR are `loss_share/log_snr_-2_to_0`,
-    `heldout_eps/log_snr_below_-8` and so on. The step, which trackers are told beside, and what is null are left out.
+    An evaluation gives its metrics. Log-SNR bins are named `loss_share/log_snr_-2_to_0`, `heldout_eps/log_snr_below_-8`
+    and so on. The step, which trackers get separately, and null values are left out.
     """
     found = dict(record.get("metrics", record))
     found.pop("step", None)
@@ -32,15 +32,15 @@ def _name(bounds: Sequence[float | None]) -> str:
 
 
 def track_image(accelerator: Accelerator, name: str, image: Tensor, *, step: int) -> None:
-    """Give an image (uint8 [C, H, W], on the CPU) to those trackers that take images; in the main process."""
-    colours = image.expand(3, -1, -1) if len(image) == 1 else image  # not all take one channel
+    """Pass an image (uint8 [C, H, W], on the CPU) to the trackers that accept images, in the main process."""
+    colours = image.expand(3, -1, -1) if len(image) == 1 else image  # not all accept one channel
     pixels = colours.permute(1, 2, 0).numpy()
     for tracker in accelerator.trackers:
         if not hasattr(tracker, "log_images"):
             continue
         if tracker.name == "tensorboard":
             tracker.log_images({name: pixels[None]}, step=step, dataformats="NHWC")
-        elif tracker.name in ("aim", "clearml"):  # these take one image a name
+        elif tracker.name in ("aim", "clearml"):  # these take one image per name
             tracker.log_images({name: pixels}, step=step)
         else:
             tracker.log_images({name: [pixels]}, step=step)

@@ -1,4 +1,4 @@
-"""Everything that a training step touches."""
+"""The objects that a training step uses."""
 
 from dataclasses import dataclass
 
@@ -17,7 +17,7 @@ from debiasctl.training.optimizers import LearnedWeight, Optimizers
 
 @dataclass
 class Training:
-    """Everything that a training step touches."""
+    """All objects that a training step uses."""
 
     spec: RunSpec
     objective: Objective
@@ -28,30 +28,30 @@ class Training:
     extensions: list[Extension]
     accelerator: Accelerator
     guard: Guard
-    null_label: int | None = None  # the class that stands for none, where some images are shown without theirs
+    null_label: int | None = None  # the class that stands for no class, if the training uses label dropout
 
     @property
     def dtype(self) -> torch.dtype:
-        """That of the weights and of x_t; lower precisions are autocast's business."""
+        """The dtype of the weights and of x_t; lower precisions are left to autocast."""
         return torch.float64 if self.spec.compute.precision == "fp64" else torch.float32
 
     @property
     def optimizer(self) -> torch.optim.Optimizer:
-        """The network's."""
+        """The network's optimizer."""
         return self.optimizers.optimizer
 
     @property
     def learned(self) -> LearnedWeight | None:
-        """What a weighting learns beside the network."""
+        """The learned module of the weighting, if it has one."""
         return self.optimizers.learned
 
     @property
     def modules(self) -> list[nn.Module]:
-        """All that has gradients, as it is called."""
+        """All modules with gradients, as they are called."""
         return [self.model, *([self.learned.module] if self.learned else [])]
 
     @property
     def network(self) -> nn.Module:
-        """The network itself, without what distribution wraps around it."""
+        """The network itself, without the wrapper of distributed training."""
         network: nn.Module = self.accelerator.unwrap_model(self.model)
         return network

@@ -210,7 +210,7 @@ def test_a_plugin_among_options_that_is_not_there(value: str, message: str) -> N
 
 
 def test_options_that_name_plugins_are_validated_by_the_registry() -> None:
-    with pytest.raises(ValueError, match=r"plugins are found by debiasctl\.registry\.resolve alone"):
+    with pytest.raises(ValueError, match=r"plugins are found by debiasctl\.registry\.resolve only"):
         Doubled.Options()
 
 

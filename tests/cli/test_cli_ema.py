@@ -64,8 +64,8 @@ def test_an_earlier_step(power_run: Run) -> None:
     [
         (["power", "--length", "long"], 2, "--length 'long': a length is a number from 0.001 to 0.28"),
         (["power", "--length", "0.1,"], 2, "--length ''"),
-        (["power", "--length", "0.27"], 2, "can be had"),
-        (["power", "--length", "0.1", "--step", "40"], 2, "up to step 24; not of step 40"),
+        (["power", "--length", "0.27"], 2, "Available lengths: "),
+        (["power", "--length", "0.1", "--step", "40"], 2, "up to step 24; it has none for step 40"),
         (["power"], 2, "Missing option '--length'"),
         (["nothing", "--length", "0.1"], 2, "there is no run 'nothing'"),
     ],

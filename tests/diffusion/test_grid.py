@@ -163,5 +163,5 @@ def test_levels_that_could_not_be_told_apart_are_refused(spacing: str) -> None:
         noise_grid(make(), 5, spacing=spacing, sigma_max=1e-5)
     two = make("cosine:num_timesteps=2,zero_terminal_snr=true")
     assert [level.t for level in noise_grid(two, 2, spacing=spacing)[:-1]] == [1, 0]
-    with pytest.raises(UsageError, match="schedule of more timesteps"):
+    with pytest.raises(UsageError, match="schedule with more timesteps"):
         noise_grid(two, 3, spacing=spacing)

@@ -366,7 +366,7 @@ def test_a_way_of_drawing_that_leaves_something_out_is_refused() -> None:
     def late(snr: Tensor) -> Tensor:
         return (torch.arange(len(snr)) > 0).double()
 
-    with pytest.raises(DebiasctlError, match="Distribution never draws some t that the loss gives a weight to"):
+    with pytest.raises(DebiasctlError, match="Distribution never draws some t that contributes to the loss"):
         make(Distribution(late, torch.ones_like)).tables()
     assert float(make(Distribution(late, late)).tables().correction[0]) == 0  # what its base leaves out may be
     halved = make(Distribution(lambda snr: 5 * late(snr) + 5, torch.ones_like)).tables()  # q and base of any sum

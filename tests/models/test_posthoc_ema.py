@@ -126,10 +126,10 @@ def test_what_is_stored_is_read_again(run: Run) -> None:
 @pytest.mark.parametrize(
     "length, step, message",
     [
-        (0.005, STEPS, "gives the average of length 0.005 at step 4000: the nearest profile is off by"),
-        (0.28, STEPS, "Here these can be had: 0.0"),
+        (0.005, STEPS, "gives the average of length 0.005 at step 4000: the best fit has a residual of"),
+        (0.28, STEPS, "Available lengths: 0.0"),
         (0.1, STEPS - 60, "That step has no snapshot; choose one that has: …, 2875, 3000,"),
-        (0.15, STEPS + 1, "has snapshots of its averages up to step 4000; not of step 4001"),
+        (0.15, STEPS + 1, "has snapshots of its averages up to step 4000; it has none for step 4001"),
         (0.15, 0, "Choose a step from 1 to 4000"),
     ],
 )
@@ -145,7 +145,7 @@ def test_the_lengths_said_to_be_had_can_be_had(run: Run, number: int) -> None:
     discard_snapshots_after(run, step)
     with pytest.raises(UsageError) as error:
         reconstruct(run, 0.28, step=step)
-    said = str(error.value).partition("Here these can be had: ")[2].partition(". More")[0]
+    said = str(error.value).partition("Available lengths: ")[2].partition(". More")[0]
     ends = [float(word) for word in said.replace(",", "").split() if word != "to"]
     assert len(ends) == (2 if number == 32 else 4)  # around both stored lengths, and from many snapshots between them
     for length in ends:

@@ -516,7 +516,7 @@ def test_what_a_spec_file_spells_out_gives_way_where_it_has_no_effect(
     asked = [parse_setting(text) for text in settings]
     spec, _ = resolve_spec(asked, location, file=file)
     assert [record.message for record in caplog.records] == [
-        f"not taken from the spec file, as they do not fit the other settings: {', '.join(reset)}"
+        f"ignored in the spec file, having no effect with the other settings: {', '.join(reset)}"
     ] * bool(reset)
     for path in reset:
         section, name = path.split(".")

@@ -349,7 +349,7 @@ def test_a_checkpoint_that_is_whole_and_does_not_fit_is_not_passed_over(run: Run
 def test_a_manifest_of_another_step_is_damage(run: Run, training: Training) -> None:
     save_checkpoint(run, training, step=1, progress=SUMS)
     os.replace(run.checkpoint_path(1), run.checkpoint_path(2))
-    with pytest.raises(CheckpointError, match=r"manifest\.json is of step 1"):
+    with pytest.raises(CheckpointError, match=r"manifest\.json states step 1"):
         verify(run.checkpoint_path(2), run)
 
 

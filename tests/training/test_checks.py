@@ -36,7 +36,7 @@ def started(monkeypatch: pytest.MonkeyPatch) -> list[int]:
         (["--track", "tensorbord"], "unknown tracker 'tensorbord'. Did you mean 'tensorboard'?"),
         (["--track", "clearml"], "--track clearml: its package is not installed here"),
         (["--precision", "fp16"], "--precision fp16 needs a CUDA GPU. On a CPU choose fp32, bf16 or fp64"),
-        (["--accumulation", "9"], "which cannot be computed in 9 parts. Give at most --accumulation "),
+        (["--accumulation", "9"], "which cannot be split into 9 parts. Give at most --accumulation "),
     ],
 )
 def test_what_cannot_be_is_refused_before_anything_starts(
@@ -53,10 +53,13 @@ def test_what_cannot_be_is_refused_before_anything_starts(
     [
         (
             ["--processes", "3"],
-            "a batch of 8 cannot be shared evenly by 3 processes. Choose --batch-size as a multiple",
+            "a batch of 8 cannot be split evenly among 3 processes. Choose --batch-size as a multiple",
         ),
-        (["--processes", "2", "--accumulation", "5"], "share of the batch is 4 images, which cannot be computed in 5"),
-        (["--set", "compute.sharding=fsdp"], "and this is only one. Start several: --processes N"),
+        (
+            ["--processes", "2", "--accumulation", "5"],
+            "each process gets 4 images of the batch, which cannot be split into 5",
+        ),
+        (["--set", "compute.sharding=fsdp"], "but there is only one. Start several: --processes N"),
     ],
 )
 def test_so_is_what_cannot_be_shared_out(

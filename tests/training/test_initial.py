@@ -61,7 +61,7 @@ def test_a_network_of_another_shape_is_refused_and_stays(run: Run) -> None:
         load_initial(wider, initial_weights(run)[0], source=run.name)
     message = str(error.value)
     assert message.startswith("the weights of run 'source' do not fit this run's network: '")
-    assert "more. Give the data, `model.backbone` and `model.prediction` with which" in message
+    assert "more. Use the data, `model.backbone`, `model.prediction`" in message
     assert all(f"model.{name}" in message for name in ("conditional", "label_dropout", "learned_variance"))
     assert message.count(" there and [") == 3
     assert all(torch.equal(one, other) for one, other in zip(before, wider.parameters(), strict=True))
@@ -69,7 +69,7 @@ def test_a_network_of_another_shape_is_refused_and_stays(run: Run) -> None:
 
 def test_missing_and_surplus_tensors_are_named() -> None:
     network = nn.Linear(2, 1)
-    with pytest.raises(UsageError, match=r"'bias' is missing there; 'scale' is of no use here\. Give"):
+    with pytest.raises(UsageError, match=r"'bias' is missing there; 'scale' is missing here\. Use"):
         load_initial(network, {"weight": torch.zeros(1, 2), "scale": torch.zeros(1)}, source="a")
 
 

@@ -182,7 +182,7 @@ def test_a_larger_budget_moves_a_weighting_that_follows_it(
 ) -> None:
     run = train("run", make_spec(loss__weighting=weighting, optimizer__decay="none"))
     assert resume(run, steps=8) == [7, 8]
-    said = "the weighting changes towards the last step; with this one its course changes"
+    said = "the weighting changes towards the last step; the new number of steps changes its course"
     assert (said in caplog.text) == noted
     long = train("long", make_spec(loss__weighting=weighting, optimizer__decay="none", training__steps=8))
     assert same_state(stored_state(run, 8), stored_state(long, 8)) != noted
@@ -236,7 +236,7 @@ def test_a_finished_run_needs_a_larger_budget_and_equals_one_of_that_budget() ->
 def test_a_budget_is_not_lowered() -> None:
     with pytest.raises(Interrupted):
         train("run", make_spec(), stop_at(2))
-    with pytest.raises(UsageError, match="it can be raised, not lowered to 4"):
+    with pytest.raises(UsageError, match="which cannot be lowered to 4"):
         resume(find_run("run"), steps=4)
     assert find_run("run").spec().training.steps == 6
 
