@@ -63,8 +63,8 @@ def memory_advice(
     number = fitting[-1]
     return (
         f"Try `compute.accumulation={share // number}`: {number} image{'s' if number > 1 else ''} at a time, about "
-        f"{format_bytes(fixed + number * per_image)} {there_is}, with the same optimisation. A smaller batch changes it: "
-        f"`training.batch_size={number * num_processes}`"
+        f"{format_bytes(fixed + number * per_image)} {there_is}, with the same optimisation. "
+        f"A smaller batch changes it: `training.batch_size={number * num_processes}`"
     )
 
 

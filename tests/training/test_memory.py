@@ -58,7 +58,7 @@ def test_the_most_images_that_fit(available: float, expected: tuple[int, ...]) -
     found = plan(activations=128 * GB // 10, weights=GB)
     text = advice(found, available=available * GB)
     assert numbers(text) == expected
-    assert f"about {1 + expected[1] / 10:.1f} GB of the {available:.1f} GB there is, the same optimisation" in text
+    assert f"about {1 + expected[1] / 10:.1f} GB of the {available:.1f} GB available, with the same" in text
 
 
 def test_where_the_estimate_says_that_what_failed_fits_it_is_scaled_to_the_failure() -> None:
@@ -86,7 +86,7 @@ def test_what_was_tried_and_how_many_share_the_batch(settings: Mapping[str, int]
 @pytest.mark.parametrize("available", [1.5, 2.2])  # one image takes 2 + 0.1 GB; nine tenths count
 def test_where_one_image_does_not_fit_that_is_said(available: float) -> None:
     text = advice(plan(activations=GB, weights=2 * GB), batch=10, available=available * GB)
-    assert f"Even one image at a time takes about 2.1 GB of the {available:.1f} GB there is, 2.0 GB of it" in text
+    assert f"Even one image at a time takes about 2.1 GB of the {available:.1f} GB available, 2.0 GB of it" in text
     assert "accumulation" not in text
     assert text.endswith("Choose a smaller --backbone")
 
