@@ -85,7 +85,11 @@ def train(
     track: Annotated[
         str | None,
         option(
-            "--track", metavar="TRACKER,...", help="Also log to tensorboard, wandb, mlflow, ...", show_default=False
+            "--track",
+            argument="trackers",
+            metavar="TRACKER,...",
+            help="Also log to tensorboard, wandb, mlflow, ...",
+            show_default=False,
         ),
     ] = None,
     resume: Annotated[

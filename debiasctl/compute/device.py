@@ -123,5 +123,5 @@ def check_trackers(names: Sequence[str]) -> list[str]:
         if name not in known:
             raise UsageError(f"unknown tracker '{name}'.{did_you_mean(name, known)} Known: {', '.join(known)}")
         if name not in available:
-            raise UsageError(f"tracker '{name}': its package is not installed here. For example: pip install {name}")
+            raise UsageError(f"`trackers={name}`: its package is not installed here. For example: pip install {name}")
     return list(names)

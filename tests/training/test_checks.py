@@ -53,7 +53,7 @@ def test_what_cannot_be_is_refused_before_anything_starts(
     [
         (
             ["--processes", "3"],
-            "a batch of 8 cannot be split evenly among 3 processes. Choose --batch-size as a multiple",
+            "a batch of 8 cannot be split evenly among 3 processes. Choose training.batch_size (--batch-size) as a",
         ),
         (
             ["--processes", "2", "--accumulation", "5"],

@@ -40,7 +40,7 @@ def test_a_network_starts_from_another_runs_weights(run: Run, weights: str, step
 @pytest.mark.parametrize(
     "weights, step, error, message",
     [
-        ("mean", None, UsageError, "--init-from: weights mean: choose ema"),
+        ("mean", None, UsageError, "`training.init_from.weights=mean`: choose ema"),
         ("ema:2", None, UsageError, "a length is a number from 0.001 to 0.28"),
         ("ema:0.1", None, CheckpointError, "keeps one average"),
         ("raw", 4, UsageError, "no checkpoint '4'. It has: 0, 3, 6"),

@@ -88,7 +88,7 @@ def test_where_one_image_does_not_fit_that_is_said(available: float) -> None:
     text = advice(plan(activations=GB, weights=2 * GB), batch=10, available=available * GB)
     assert f"Even one image at a time takes about 2.1 GB of the {available:.1f} GB available, 2.0 GB of it" in text
     assert "accumulation" not in text
-    assert text.endswith("Choose a smaller --backbone")
+    assert text.endswith("Choose a smaller `model.backbone`")
 
 
 def test_a_batch_of_one_has_no_smaller_part() -> None:
