@@ -13,7 +13,7 @@ from debiasctl.specs.sections import RunSpec, Section
 
 @dataclass(frozen=True)
 class SectionDescription:
-    """A section of a spec: its summary, and its settings under the names that `--set` takes."""
+    """A section of a spec: its summary, and its settings under the names by which they are set."""
 
     name: str
     summary: str

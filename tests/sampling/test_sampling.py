@@ -257,10 +257,10 @@ def test_a_variance_that_was_not_learned_is_refused() -> None:
 @pytest.mark.parametrize(
     "changes, error, message",
     [
-        ({"num": 0}, UsageError, "--num 0: draw at least one image"),
+        ({"num": 0}, UsageError, "`num=0`: draw at least one image"),
         ({"num_steps": 1001}, UsageError, "1001 sampling steps: choose from 1 to 1000"),
         ({"num_steps": 0}, UsageError, "0 sampling steps"),
-        ({"weights": "mean"}, UsageError, "--weights mean: choose ema"),
+        ({"weights": "mean"}, UsageError, "`weights=mean`: choose ema"),
         ({"sampler": "dimm"}, UnknownPluginError, "unknown sampler 'dimm'. Did you mean 'ddim'"),
         ({"sampler": "ddim:eta=2"}, UsageError, "sampler 'ddim': eta: input should be less than or equal to 1"),
         ({"checkpoint": "7"}, UsageError, "no checkpoint '7'. It has: 15, 30"),
