@@ -101,7 +101,7 @@ def _row(figure: "Figure", varying: Sequence[str]) -> list[str]:
 def _cell(value: Any) -> str:
     import json
 
-    return value if isinstance(value, str) else json.dumps(value)
+    return "-" if value is None else value if isinstance(value, str) else json.dumps(value)
 
 
 def _write_csv(path: Path, compared: "Comparison") -> None:

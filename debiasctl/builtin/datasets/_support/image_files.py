@@ -6,7 +6,7 @@ import posixpath
 import struct
 import zipfile
 from bisect import bisect_left
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import IO, Protocol
 
@@ -18,6 +18,7 @@ from debiasctl.builtin.datasets._support.image_table import ImageFiles, Names, T
 
 EXTENSIONS = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".webp", ".gif", ".tif", ".tiff"})
 SPLIT_FOLDERS = ("train", "val", "test")
+_EMPTY = b"PK\x05\x06" + bytes(18)  # how a zip without members ends
 _ENCRYPTED = 0x1  # bit of a zip member's flags
 _FOLDERS_LOOKED_INTO = 100
 
@@ -93,7 +94,10 @@ class ZipSource:
         self.path = path
         members = _Members()
         try:
-            self._zip = _LeanZipFile(path, members.add)
+            with zipfile.ZipFile(path) as archive:
+                for member in archive.infolist():
+                    members.add(member)
+            self._zip = zipfile.ZipFile(_WithoutDirectory(path))
         except (OSError, zipfile.BadZipFile, NotImplementedError, ValueError, struct.error) as error:
             raise DataError(f"{path} cannot be read as a zip: {error}. Pack or fetch it again") from error
         if members.num_encrypted:
@@ -111,8 +115,7 @@ class ZipSource:
 
     def open(self, name: str) -> IO[bytes]:
         """A member, unpacked and checked as a whole, for images are read back and forth."""
-        member = zipfile.ZipInfo(self._root + name)
-        member.orig_filename = self._stored_names.get(member.filename, member.filename)
+        member = zipfile.ZipInfo(self._stored_names.get(self._root + name, self._root + name))
         row = self._places[bisect_left(self._names, encode_name(name))].tolist()
         member.file_size, member.CRC, member.header_offset, member.compress_size = row[:4]
         member.compress_type, member.flag_bits = row[4:]
@@ -158,42 +161,26 @@ class _Members:
         return ""
 
 
-class _LeanZipFile(zipfile.ZipFile):
-    """A zip file that hands on its members as it reads its directory, and keeps none: each would take 700 bytes."""
+class _WithoutDirectory(io.FileIO):
+    """A zip's file that ends as one without members does: for reading those whose places are known already.
 
-    def __init__(self, path: Path, take: Callable[[zipfile.ZipInfo], None]) -> None:
-        self._handed_on, self._unnamed = _HandedOn(take), _Nothing()
+    `zipfile` keeps some 570 bytes of each member in the directory that it has read.
+    """
+
+    def __init__(self, path: Path) -> None:
         super().__init__(path)
-        for member in self.infolist():  # those that came by another way than the two attributes below
-            take(member)
+        self._size = super().seek(0, os.SEEK_END)
 
-    @property
-    def filelist(self) -> list[zipfile.ZipInfo]:
-        """What members are appended to."""
-        return self._handed_on
+    def seek(self, offset: int, whence: int = os.SEEK_SET, /) -> int:
+        """Go to a place, which may be in the end that the file does not have."""
+        if whence == os.SEEK_END:
+            return super().seek(self._size + len(_EMPTY) + offset)
+        return super().seek(offset, whence)
 
-    @filelist.setter
-    def filelist(self, members: list[zipfile.ZipInfo]) -> None: ...
-
-    @property
-    def NameToInfo(self) -> dict[str, zipfile.ZipInfo]:
-        """What members are looked up in by name, which is not done here."""
-        return self._unnamed
-
-    @NameToInfo.setter
-    def NameToInfo(self, members: dict[str, zipfile.ZipInfo]) -> None: ...
-
-
-class _HandedOn(list[zipfile.ZipInfo]):
-    def __init__(self, take: Callable[[zipfile.ZipInfo], None]) -> None:
-        self._take = take
-
-    def append(self, member: zipfile.ZipInfo) -> None:
-        self._take(member)
-
-
-class _Nothing(dict[str, zipfile.ZipInfo]):
-    def __setitem__(self, name: str, member: zipfile.ZipInfo) -> None: ...
+    def read(self, size: int | None = -1, /) -> bytes:
+        """Bytes of the file, or of its end."""
+        beyond = self.tell() - self._size
+        return super().read(size) if beyond < 0 else io.BytesIO(_EMPTY[beyond:]).read(size)
 
 
 def _without_prefix(names: Names, length: int) -> Names:
