@@ -94,7 +94,7 @@ def test_the_table_shows_the_interval_behind_what_it_is_of(evaluated: Path) -> N
         (["--checkpoint", "77"], "run 'a' has no checkpoint '77'"),
         (["--sampler", "ddin"], "unknown sampler 'ddin'. Did you mean 'ddim'?"),
         (["--reference", "nothere"], "--reference 'nothere' is neither a data set nor a path"),
-        (["--export-reference", "x.pt"], "are written as .npz"),
+        (["--export-reference", "x.pt"], "choose one of .npz"),
         (["--metrics", ","], "no metric is asked for"),
         (["--features", "locl"], "unknown feature 'locl'. Did you mean 'local'?"),
         (["--features", "local:dim=3"], "features 'local': unknown option 'dim'|feature 'local': unknown option 'dim'"),
@@ -164,7 +164,7 @@ def test_differences_have_intervals_and_conditions_that_vary_have_columns(evalua
     assert figure["intervals"][0] is None
     assert interval["low"] <= figure["differences"][1] <= interval["high"]
     assert f"{interval['low']:+.3g} to {interval['high']:+.3g}" in " ".join(row)
-    assert "the intervals are of sampling alone" in outcome.err
+    assert "the intervals cover sampling alone" in outcome.err
     rows = [row for row in csv.DictReader((tmp_path / "x.csv").open()) if row["metric"] == "density"]
     assert (rows[0]["low"], rows[0]["high"]) == ("", "")
     assert (float(rows[1]["low"]), float(rows[1]["high"])) == (interval["low"], interval["high"])

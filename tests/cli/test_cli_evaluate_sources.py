@@ -432,7 +432,7 @@ def test_grey_against_colour_and_other_sizes_are_seen_before_any_work(images: Pa
         (["--samples", "{grey}", "--reference", "digits", "--steps", "5", "--num", "8"], "--num, --steps say how"),
         (["--samples", "{grey}", "--reference", "{grey}", "--feature-weights", "w"], "have no weights from a file"),
         (["--samples", "{grey}", "--reference", "{grey}", "--features", "local"], "Use --features local-ssl or pixels"),
-        (["--samples", "{grey}", "--reference", "{grey}", "--export-reference", "x.pt"], "are written as .npz"),
+        (["--samples", "{grey}", "--reference", "{grey}", "--export-reference", "x.pt"], "choose one of .npz"),
         (["--samples", "{grey}", "--reference", "{grey}", "--metrics", "fd_pixls"], "Did you mean 'fd_pixels'?"),
     ],
 )  # fmt: skip
