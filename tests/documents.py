@@ -27,7 +27,7 @@ SHELL = ("sh", "console")
 RUNNABLE = (*SHELL, "python")
 
 _COMMENT = re.compile(r"^\s*<!-- test: (?P<what>[\w-]+) ?(?P<rest>.*?) -->$")
-_FENCE = re.compile(r"^(?P<indent>\s*)(?P<marks>`{3,}|~{3,})\s*(?P<language>[\w+-]*)\S*\s*$")
+_FENCE = re.compile(r"^(?P<indent>\s*)(?P<marks>`{3,}|~{3,})\s*(?P<language>[\w+-]*)[^`]*$")
 _KNOWN = {"skip", "with", "as-is", "run", "fails"}
 
 

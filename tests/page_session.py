@@ -23,7 +23,24 @@ from PIL import Image
 from tiny import BACKBONE, debiasctl
 
 PROGRAMS = (
-    *("cat", "cp", "cut", "du", "echo", "env", "false", "find", "grep", "gunzip", "gzip", "head", "ls", "mkdir", "mv"),
+    *(
+        "cat",
+        "cp",
+        "cut",
+        "du",
+        "echo",
+        "env",
+        "false",
+        "find",
+        "grep",
+        "gunzip",
+        "gzip",
+        "head",
+        "ln",
+        "ls",
+        "mkdir",
+        "mv",
+    ),
     *("rm", "sed", "seq", "sleep", "sort", "tail", "tar", "test", "touch", "tr", "true", "unzip", "wc", "zip"),
 )
 _CALL = """#!{python} -IS

@@ -6,9 +6,9 @@ from tempfile import TemporaryDirectory
 import torch
 from torch import Tensor
 
-from debiasctl.api import ArraySplit, DatasetInfo, LoadedDataset, PreparedFeatures
+from debiasctl.api import ArraySplit, DatasetInfo, LoadedDataset, MetricNames, PreparedFeatures
 from debiasctl.evaluation.measure import measure
-from debiasctl.evaluation.metrics.catalogue import Metric, available_metrics, pixel_names
+from debiasctl.evaluation.metrics.catalogue import Metric, available_metrics, metric_names, pixel_names
 
 from .markdown import code, table, text
 
@@ -45,7 +45,8 @@ def catalogue() -> dict[str, tuple[Metric, str]]:
     found: dict[str, tuple[Metric, str]] = {}
     for channels in (1, 3):
         info = DatasetInfo(_SIZE, channels, (), _NUM, _NUM)
-        general, inception = available_metrics(info, FEATURES), available_metrics(info, "inception")
+        general = available_metrics(info, MetricNames.of(FEATURES))
+        inception = available_metrics(info, metric_names("inception"))
         for (name, described), other in zip(general.items(), inception, strict=True):
             found.setdefault(name, (described, other))
     return found
@@ -60,7 +61,7 @@ def with_intervals() -> set[str]:
                 _noise(channels, seed=2),
                 _data(channels),
                 _Means(identity="0" * 64, dimension=2, details={}),
-                feature_name=FEATURES,
+                names=MetricNames.of(FEATURES),
                 metrics=None,
                 cache_dir=Path(folder),
             )
