@@ -27,7 +27,7 @@ SHELL = ("sh", "console")
 RUNNABLE = (*SHELL, "python")
 
 _COMMENT = re.compile(r"^\s*<!-- test: (?P<what>[\w-]+) ?(?P<rest>.*?) -->$")
-_FENCE = re.compile(r"^(?P<indent>\s*)(?P<marks>`{3,}|~{3,})\s*(?P<language>[\w+-]*)\S*\s*$")
+_FENCE = re.compile(r"^(?P<indent>\s*)(?P<marks>`{3,}|~{3,})\s*(?P<language>[\w+-]*)[^`]*$")
 _KNOWN = {"skip", "with", "as-is", "run", "fails"}
 
 
@@ -44,7 +44,8 @@ class Block:
     @property
     def place(self) -> str:
         """Where it stands."""
-        return f"{self.page.relative_to(ROOT)}:{self.line}"
+        page = self.page.relative_to(ROOT) if self.page.is_relative_to(ROOT) else self.page
+        return f"{page}:{self.line}"
 
     def said(self, what: str) -> list[str]:
         """What the comments of one kind say."""
@@ -104,7 +105,9 @@ def _commands(lines: list[str]) -> Iterator[str]:
 
 def debiasctl_lines(code: str) -> Iterator[list[str]]:
     """The arguments of every call of debiasctl in a piece of shell, with 1 for the shell's variables."""
-    plain = re.sub(r"\$\{?\w+\}?", "1", code.replace("\\\n", " "))
+    for inner in re.findall(r"\$\(([^()]*)\)", code):
+        yield from debiasctl_lines(inner)
+    plain = re.sub(r"\$\([^()]*\)|\$\{?\w+\}?", "1", code.replace("\\\n", " "))
     for line in plain.splitlines():
         if "debiasctl" not in line or line.lstrip().startswith("#"):
             continue

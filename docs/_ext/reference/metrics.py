@@ -2,14 +2,13 @@
 
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any
 
 import torch
 from torch import Tensor
 
-from debiasctl.api import ArraySplit, DatasetInfo, LoadedDataset, PreparedFeatures
+from debiasctl.api import ArraySplit, DatasetInfo, LoadedDataset, MetricNames, PreparedFeatures
 from debiasctl.evaluation.measure import measure
-from debiasctl.evaluation.metrics.catalogue import available_metrics, pixel_names
+from debiasctl.evaluation.metrics.catalogue import Metric, available_metrics, metric_names, pixel_names
 
 from .markdown import code, table, text
 
@@ -38,17 +37,18 @@ NEEDS = {
     "mean_shift_squared": "colour images",
     "colour_fd": "colour images",
 }
-_NUM, _SIZE, _DIMENSION = 128, 8, 2
+_NUM, _SIZE = 128, 8
 
 
-def catalogue() -> dict[str, dict[str, Any]]:
-    """Every metric, with `inception`, its name in Inception's features where that is another."""
-    found: dict[str, dict[str, Any]] = {}
+def catalogue() -> dict[str, tuple[Metric, str]]:
+    """Every metric by its name in FEATURES, with its name in Inception's features."""
+    found: dict[str, tuple[Metric, str]] = {}
     for channels in (1, 3):
         info = DatasetInfo(_SIZE, channels, (), _NUM, _NUM)
-        general, inception = available_metrics(info, FEATURES), available_metrics(info, "inception")
+        general = available_metrics(info, MetricNames.of(FEATURES))
+        inception = available_metrics(info, metric_names("inception"))
         for (name, described), other in zip(general.items(), inception, strict=True):
-            found.setdefault(name, {**described, "inception": other if other != name else None})
+            found.setdefault(name, (described, other))
     return found
 
 
@@ -58,11 +58,15 @@ def with_intervals() -> set[str]:
     for channels in (1, 3):
         with TemporaryDirectory() as folder:
             record = measure(
-                _noise(channels, seed=2), _data(channels), _Means(), feature_name=FEATURES, metrics=None,
+                _noise(channels, seed=2),
+                _data(channels),
+                _Means(identity="0" * 64, dimension=2, details={}),
+                names=MetricNames.of(FEATURES),
+                metrics=None,
                 cache_dir=Path(folder),
-            )  # fmt: skip
-        assert not record["unavailable"], record["unavailable"]
-        found |= {name for name, figure in record["metrics"].items() if figure["interval"]}
+            )
+        assert not record.unavailable, record.unavailable
+        found |= {name for name, figure in record.metrics.items() if figure.interval}
     return found
 
 
@@ -73,34 +77,27 @@ def page() -> str:
     parts = []
     for heading, in_pixels in (("In features", False), ("Of the pixels", True)):
         rows = [
-            [_names(name, one), one["better"], _interval(name, intervals), _meaning(name, one)]
-            for name, one in known.items()
+            [_names(name, other), metric.better, "95 %" if name in intervals else "none", _meaning(name, metric)]
+            for name, (metric, other) in known.items()
             if (name in pixels) == in_pixels
         ]
         parts += [f"## {heading}", table(["metric", "better", "interval", "meaning"], rows)]
     return "\n\n".join(parts)
 
 
-def _names(name: str, described: dict[str, Any]) -> str:
-    other = described["inception"]
-    return code(name) + (f"; {code(other)} in `inception`" if other else "")
+def _names(name: str, other: str) -> str:
+    return code(name) if other == name else f"{code(name)}; {code(other)} in `inception`"
 
 
-def _meaning(name: str, described: dict[str, Any]) -> str:
+def _meaning(name: str, metric: Metric) -> str:
     quoted = f"'{FEATURES}'"
-    return f"{text(described['description'].replace(quoted, FEATURES))}. Needs {NEEDS[name]}"
-
-
-def _interval(name: str, intervals: set[str]) -> str:
-    return "95 %" if name in intervals else "none"
+    return f"{text(metric.description.replace(quoted, FEATURES))}. Needs {NEEDS[name]}"
 
 
 class _Means(PreparedFeatures):
     """An extractor with all that one can have, made of the means of an image's halves."""
 
-    identity = "0" * 64
-    dimension = _DIMENSION
-    details: dict[str, Any] = {}  # noqa: RUF012 - as the protocol has it
+    offers = frozenset({"features", "logits", "spatial"})
 
     def __call__(self, images: Tensor) -> Tensor:
         top, bottom = images.to(torch.float64).chunk(2, dim=2)
