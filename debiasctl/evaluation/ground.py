@@ -48,7 +48,7 @@ def make_ground(
         had, or the images not be measured against the reference.
     """
     content = source.content
-    base = own if isinstance(content, StatisticsFile) else content  # whose images an extractor may be made from
+    base = own if isinstance(content, StatisticsFile) else content  # an extractor may be made from its images
     name, plugin = _features(choices, base, source)
     known = images if source.published is None else dataclasses.replace(images, channels=clean_fid.CHANNELS)
     data = fixed_reference(content, known) if isinstance(content, StatisticsFile) else content
@@ -66,7 +66,7 @@ def make_ground(
         text = (
             f"their classifier is right on {accuracy:.1%} of the held-out images"
             if accuracy is not None
-            else ("nothing is held out: the classifier's accuracy is not known")
+            else ("no images are held out, so their classifier's accuracy is unknown")
         )
         notes.append(f"features '{name}': {text}")
     measurement = Measurement(data, prepared, names, metrics, paths.cache_dir(), shared=True, on_progress=on_progress)
@@ -77,14 +77,14 @@ def make_ground(
 
 
 def _features(choices: Choices, base: LoadedDataset | None, source: Source) -> tuple[str, Features]:
-    """The name of the features and the plugin, its weights as chosen."""
+    """The name of the features and the plugin, with the chosen weights."""
     default = default_features(None if base is None else base.info)
     if source.published is not None:
         default = source.published.features
     ref = registry.as_ref(choices.features or default)
     if choices.feature_weights is not None:
         if "weights" in ref.options:
-            raise UsageError("`feature_weights` and the features' own option weights=... are one thing. Give one")
+            raise UsageError("`feature_weights` and the features' own option weights=... are the same. Give only one")
         if "weights" not in registry.load("features", ref.name).Options.model_fields:
             raise UsageError(
                 f"`feature_weights`: features '{ref.name}' have no weights from a file. Leave it out, or choose "
@@ -96,7 +96,7 @@ def _features(choices: Choices, base: LoadedDataset | None, source: Source) -> t
         _check_published(source.published, plugin, ref.name)
     if base is None and not plugin.pretrained:
         raise UsageError(
-            f"features '{ref.name}' are made from a data set's own images, and {source.name} holds none. "
+            f"features '{ref.name}' are made from a data set's own images, but {source.name} holds no images. "
             "Use `features=inception`, clip or dinov2; or measure a run; or name the data set: `reference=DATASET`"
         )
     if base is not None and plugin.labelled and not base.info.classes:
@@ -125,8 +125,8 @@ def _check_identity(statistics: StatisticsFile, features: PreparedFeatures, name
     if made not in (None, features.identity):
         raise EvaluationError(
             f"{statistics.path} was made with features '{statistics.metadata.get('features')}' of identity "
-            f"{str(made)[:12]}…, and these are '{name}' of identity {features.identity[:12]}…: distances between them "
-            "mean nothing. Choose the same features, with the same options and weights"
+            f"{str(made)[:12]}…, but these are '{name}' of identity {features.identity[:12]}…: distances between them "
+            "are meaningless. Choose the same features, with the same options and weights"
         )
 
 

@@ -1,4 +1,4 @@
-"""The metrics by name: which data and features have them, which way is better, and what is computed for each."""
+"""The catalogue of metrics: their names, descriptions and better direction, by data and features."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -22,7 +22,7 @@ _RGB = ("mean_shift_squared", "colour_fd")
 
 @dataclass(frozen=True)
 class Metric:
-    """Which direction of a metric is better, and what it is, in one sentence."""
+    """A metric's better direction, and its description in one sentence."""
 
     better: Better
     description: str
@@ -56,13 +56,13 @@ def not_given(features: str) -> dict[str, str]:
 
 
 def pixel_names(channels: int) -> list[str]:
-    """The metrics of the pixels themselves, which need no features, of images with so many channels."""
+    """The metrics of the pixels themselves, which need no features, for images with this number of channels."""
     shifts = [f"{kind}_shift_{name}" for kind in ("mean", "std") for name in CHANNELS.get(channels, {})]
     return [*shifts, *(_RGB if channels == 3 else ()), "spectrum_distance"]
 
 
 def available_metrics(info: DatasetInfo, names: MetricNames) -> dict[str, Metric]:
-    """Every metric of a data set in a feature space, by name."""
+    """Every metric that a data set has in a feature space, by name."""
     return _metrics(info.channels, names)
 
 
@@ -82,10 +82,17 @@ def _metrics(channels: int, names: MetricNames) -> dict[str, Metric]:
         "coverage": (HIGHER, f"share of training images with an image in their surroundings (k = 5) {within}"),
         "nearest_train_gap": (
             ZERO,
-            f"mean distance to the nearest training image {within}, over held-out images' mean, minus 1; -1: copies",
+            f"mean distance to the nearest training image {within}, relative to held-out images' mean, minus 1; "
+            "-1: copies",
         ),
-        "memorised_share": (LOWER, f"share of images nearer to a training image than 1 % of held-out ones {within}"),
-        "spectrum_distance": (LOWER, "mean squared log-ratio of the power at each spatial frequency to the real one"),
+        "memorised_share": (
+            LOWER,
+            f"share of images closer to a training image than all but 1 % of held-out images are {within}",
+        ),
+        "spectrum_distance": (
+            LOWER,
+            "mean squared log-ratio of the power at each spatial frequency to that of the real images",
+        ),
     }
     for name, colour in CHANNELS.get(channels, {}).items():
         metrics[f"mean_shift_{name}"] = (ZERO, f"mean {colour} of the images minus the real images', in [-1, 1]")
@@ -110,12 +117,12 @@ def check_metrics(metrics: Sequence[str] | None, info: DatasetInfo, names: Metri
 
 
 def check_any(metrics: Sequence[str] | None, *, channels: Sequence[int], spaces: Sequence[MetricNames]) -> list[str]:
-    """`check_metrics` where only several are known of which the images' channels and the features will be one."""
+    """Do the same as `check_metrics` when only the possible channels and features of the images are known yet."""
     known = list(dict.fromkeys(name for names in spaces for count in channels for name in _metrics(count, names)))
     if metrics is None:
         return known
     if not metrics:
-        raise UsageError(f"no metric is asked for. Known: {', '.join(known)}")
+        raise UsageError(f"no metric is requested. Known: {', '.join(known)}")
     unknown = next((name for name in metrics if name not in known), None)
     if unknown is not None:
         raise UsageError(f"{_why_unknown(unknown, known, channels, spaces)} Known: {', '.join(known)}")

@@ -1,4 +1,4 @@
-"""What can be measured besides a run's samples, and what it can be measured against."""
+"""Opening given images to measure, and references to measure images against."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,10 +27,10 @@ class Source:
 
 
 def open_images(path: Path, location: DataLocation) -> LoadedDataset:
-    """Every image of a folder, zip or npz, as the training split of a data set without held-out images.
+    """Open all images of a folder, zip or npz as the training split of a data set without held-out images.
 
     Raises:
-        UsageError: there is no such folder or file; DataError: it cannot be read.
+        UsageError: if there is no such folder or file; DataError: if it cannot be read.
     """
     return load_dataset(PluginRef("image-files", {"path": str(path)}), location)
 
