@@ -64,7 +64,7 @@ def check_images(path: Path, choices: Choices) -> None:
 
 
 def check_reference(text: str) -> None:
-    """Refuse what is neither a data set, nor published statistics, nor a path.
+    """Check that a reference is a data set, published statistics or an existing path.
 
     Raises:
         UsageError: if it is none of these.

@@ -1,4 +1,4 @@
-"""What images are measured against, and in which features: chosen, checked and made ready before a sample is drawn."""
+"""The reference and the features of a measurement, chosen, checked and prepared before a sample is drawn."""
 
 import dataclasses
 import logging
@@ -24,7 +24,7 @@ _LOG = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Ground:
-    """What images are measured against: the data under `name`, of which `split`; and `notes` on it."""
+    """The reference that images are measured against: the data called `name`, which `split` of it, and `notes`."""
 
     name: str
     split: str
@@ -41,11 +41,11 @@ def make_ground(
     own: LoadedDataset | None,
     on_progress: OnProgress | None,
 ) -> Ground:
-    """The reference and the extractor, ready; `images` is what is known of the measured ones, `own` a run's data.
+    """Prepare the reference and the extractor; `images` describes the measured images, `own` is a run's data.
 
     Raises:
-        UsageError: if metrics, features or reference do not go together; EvaluationError: if the features cannot be
-        had, or the images not be measured against the reference.
+        UsageError: if metrics, features and reference do not fit one another.
+        EvaluationError: if the features are not available, or the images cannot be measured against the reference.
     """
     content = source.content
     base = own if isinstance(content, StatisticsFile) else content  # an extractor may be made from its images
@@ -108,19 +108,27 @@ def _features(choices: Choices, base: LoadedDataset | None, source: Source) -> t
 
 
 def _check_published(statistics: clean_fid.Statistics, plugin: Features, name: str) -> None:
-    """Refuse statistics that are of other features."""
+    """Check that published statistics were made with these features.
+
+    Raises:
+        UsageError: if they were made with others.
+    """
     if statistics.kind in plugin.published_statistics:
         return
     others = [kind.partition(":")[2] for kind in sorted(plugin.published_statistics)]
     raise UsageError(
-        f"clean-fid's statistics of mode={statistics.mode} are not of features '{name}' as they are chosen: distances "
-        f"between them mean nothing. Use `features={statistics.features}`"
+        f"clean-fid's statistics of mode={statistics.mode} were not made with features '{name}' as chosen: distances "
+        f"between them are meaningless. Use `features={statistics.features}`"
         + (f", or statistics of mode={' or mode='.join(others)}" if others else "")
     )
 
 
 def _check_identity(statistics: StatisticsFile, features: PreparedFeatures, name: str) -> None:
-    """Refuse statistics that say how they were made, where that was with another extractor."""
+    """Check that statistics which say how they were made were made with this extractor.
+
+    Raises:
+        EvaluationError: if they were made with another one.
+    """
     made = statistics.metadata.get("features_identity")
     if made not in (None, features.identity):
         raise EvaluationError(
@@ -133,7 +141,7 @@ def _check_identity(statistics: StatisticsFile, features: PreparedFeatures, name
 def _notes(
     statistics: StatisticsFile, published: clean_fid.Statistics | None, images: DatasetInfo, name: str
 ) -> list[str]:
-    """What a reader must know of statistics that do not say how they were made."""
+    """The notes on statistics that do not say how they were made, or that have another image size."""
     if published is not None:
         if images.image_size == published.resolution:
             return []
@@ -144,7 +152,7 @@ def _notes(
     if statistics.metadata.get("features_identity") is not None:
         return []
     return [
-        f"{statistics.path.name} does not say how it was made: the figures hold only if that was with '{name}' and "
+        f"{statistics.path.name} does not say how it was made: the figures are valid only if it was with '{name}' and "
         "the same resizing (statistics of guided-diffusion and EDM: `features=inception:resize=legacy-tf`)"
     ]
 

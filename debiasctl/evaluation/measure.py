@@ -44,10 +44,10 @@ class Seen:
 
 @dataclass(frozen=True)
 class Measurement:
-    """The `metrics` (see `check_metrics`) against a data set, in features whose metrics are called `names`.
+    """A measurement of `metrics` (see `check_metrics`) against a data set, in features with metrics called `names`.
 
-    Images are first seen, by one process or by all of a group that share the work (`shared`), and then measured.
-    `on_progress(what, done, all)` counts images that are read.
+    Images are first seen, by one process or (`shared`) by all processes of a group together, and then measured.
+    `on_progress(what, done, all)` counts the images read.
     """
 
     data: LoadedDataset
@@ -61,16 +61,16 @@ class Measurement:
     on_progress: OnProgress | None = None
 
     def see(self, images: Split) -> Seen | None:
-        """Read the images, and the real ones where they are not known yet; None where another process gets the rows.
+        """Read the images, and the real ones if they are not cached; return None if another process gets the rows.
 
         Raises:
-            EvaluationError: if metrics bear names of the field's and the features are not verified, if the images do
-            not fit the data set (see `check_fit`); and as `observe` does.
+            EvaluationError: if metrics have names that only verified features may have, the images do not fit the data
+                set (see `check_fit`), or `observe` raises it.
         """
         names = self.names
         if names != MetricNames.of(names.features) and not self.features.verified:
             raise EvaluationError(
-                f"features '{names.features}' are not from verified weights, so their figures are no "
+                f"features '{names.features}' do not come from verified weights, so their distance is not the "
                 f"{names.frechet.upper()}"
             )
         parts = self._parts()
@@ -258,14 +258,14 @@ def check_fit(shape: Shape, info: DatasetInfo, *, any_size: bool, feature_name: 
         kinds = {1: "grey", 3: "RGB"}
         given, real = (kinds.get(count, f"of {count} channels") for count in (channels, info.channels))
         raise EvaluationError(
-            f"the images are {given} and the reference's are {real}: they cannot be measured against one another. "
+            f"the images are {given} and the reference's {real}: they cannot be measured against one another. "
             "Convert the images to the reference's colours first"
         )
     if (height, width) != (info.image_size, info.image_size) and not any_size:
         given = f"{height} pixels a side" if height == width else f"{height}x{width} pixels"
         raise EvaluationError(
-            f"the images have {given} and the reference's have {info.image_size}, and features '{feature_name}' do not "
-            "resize. Resize the images to the reference's size, or use `features=inception`"
+            f"the images have {given} and the reference's {info.image_size}: features '{feature_name}' do not resize. "
+            "Resize the images to the reference's size, or use `features=inception`"
         )
 
 

@@ -50,8 +50,8 @@ def _of_classes(observed: Observed, measured: Collection[str], names: MetricName
     if observed.division.classes is None or names.kernel not in measured:
         return []
     return [
-        f"{names.kernel}: the value is unbiased for images drawn independently, and too low where their class counts "
-        "were chosen, as here; corrected and its interval allow for that, but not for even classes of the training "
+        f"{names.kernel}: the value is unbiased for independently drawn images, but too low if their class counts were "
+        "chosen, as here; `corrected` and its interval allow for that, but not for balanced classes of the training "
         "images"
     ]
 

@@ -29,7 +29,7 @@ class Metric:
 
 
 def default_features(info: DatasetInfo | None) -> str:
-    """The features of DEFAULT_FEATURES that fit a data set, or None where only statistics are known."""
+    """The entry of DEFAULT_FEATURES that fits a data set, or statistics alone if `info` is None."""
     with_classes, without, of_statistics = DEFAULT_FEATURES
     if info is None:
         return of_statistics
@@ -37,7 +37,7 @@ def default_features(info: DatasetInfo | None) -> str:
 
 
 def metric_names(features: str) -> MetricNames:
-    """What the metrics in the features of that name are called, which their plugin says.
+    """The names of the metrics in these features, as their plugin states them.
 
     Raises:
         UnknownPluginError, PluginLoadError: if there is no such plugin, or it cannot be loaded.
@@ -48,7 +48,7 @@ def metric_names(features: str) -> MetricNames:
 
 
 def not_given(features: str) -> dict[str, str]:
-    """By part, the reason why there is no figure for what needs it of an extractor that does not offer it."""
+    """For each part that an extractor may not offer, the reason why metrics that need it are unavailable."""
     return {
         "logits": f"features '{features}' give no class probabilities",
         "spatial": f"features '{features}' give no spatial features",
@@ -75,11 +75,17 @@ def _metrics(channels: int, names: MetricNames) -> dict[str, Metric]:
             LOWER,
             f"Fréchet distance to the training images in the spatial features of '{names.features}'",
         ),
-        names.score: (HIGHER, f"inception score: how sure and how varied the classes of '{names.features}' are"),
-        "precision": (HIGHER, f"share of images among the training images (k = 3) {within}"),
-        "recall": (HIGHER, f"share of training images among the images (k = 3) {within}"),
-        "density": (HIGHER, f"how many training images' surroundings (k = 5) an image lies in, over k, {within}"),
-        "coverage": (HIGHER, f"share of training images with an image in their surroundings (k = 5) {within}"),
+        names.score: (
+            HIGHER,
+            f"inception score: how confident and how varied the classes predicted by '{names.features}' are",
+        ),
+        "precision": (HIGHER, f"share of images in the training images' neighbourhoods (k = 3) {within}"),
+        "recall": (HIGHER, f"share of training images in the images' neighbourhoods (k = 3) {within}"),
+        "density": (
+            HIGHER,
+            f"mean number of training images' neighbourhoods (k = 5) around an image, over k, {within}",
+        ),
+        "coverage": (HIGHER, f"share of training images with an image in their neighbourhood (k = 5) {within}"),
         "nearest_train_gap": (
             ZERO,
             f"mean distance to the nearest training image {within}, relative to held-out images' mean, minus 1; "
@@ -107,11 +113,10 @@ def _metrics(channels: int, names: MetricNames) -> dict[str, Metric]:
 
 
 def check_metrics(metrics: Sequence[str] | None, info: DatasetInfo, names: MetricNames) -> list[str]:
-    """The metrics that are asked for, each once; None asks for all of them.
+    """Return the requested metrics, each once; None requests all of them.
 
     Raises:
-        UsageError: if this data set does not have one in these features (with the nearest one that it has), or none is
-        asked for.
+        UsageError: if a metric is not available for this data set and these features, or none is requested.
     """
     return check_any(metrics, channels=[info.channels], spaces=[names])
 
@@ -138,12 +143,12 @@ def _why_unknown(name: str, known: Sequence[str], channels: Sequence[int], space
     owner = _owner(name)
     if owner is not None:
         here = " or ".join(f"'{_own(names)[_own(owner).index(name)]}'" for names in spaces)
-        return f"metric '{name}' needs `features={owner.features}`; in features {features} it is {here}."
+        return f"metric '{name}' needs `features={owner.features}`; with features {features} it is called {here}."
     return f"unknown metric '{name}' with features {features}.{did_you_mean(name, known)}"
 
 
 def _owner(name: str) -> MetricNames | None:
-    """The names of the installed features that have a metric so called; those that follow from a name load nothing."""
+    """Find the installed features with a metric of this name, loading no plugin if the name says it."""
     installed = [record.name for record in registry.records("features")]
     for names in map(MetricNames.of, installed):
         if name in _own(names):

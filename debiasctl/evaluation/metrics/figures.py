@@ -89,7 +89,7 @@ class Real:
 
 
 def real_images(images: RealImages, rows: RealRows, wanted: Collection[str], names: MetricNames) -> Real:
-    """What the metrics that are `wanted` need of `images`, whose `rows` were read."""
+    """Compute what the `wanted` metrics need of the real `images`, from their `rows`."""
     info = images.data.info
     size = (info.channels, info.image_size, info.image_size)
     heldout = Observed.of(size, rows.heldout) if rows.heldout else None
@@ -107,7 +107,7 @@ def real_images(images: RealImages, rows: RealRows, wanted: Collection[str], nam
 
 
 def refusals(observed: Observed, real: Real, wanted: Collection[str], names: MetricNames) -> dict[str, str]:
-    """The metrics of those `wanted` that cannot be had of these images, each with the reason."""
+    """The `wanted` metrics that are unavailable for these images, each with the reason."""
     reference = real.reference
     refused: dict[str, str] = {}
     if reference.features is None:
@@ -148,7 +148,7 @@ def refusals(observed: Observed, real: Real, wanted: Collection[str], names: Met
 
 
 def figures(observed: Observed, real: Real, wanted: Collection[str], names: MetricNames) -> dict[str, Outcome]:
-    """The metrics that are `wanted`; those that so few images do not have are left out."""
+    """Compute the `wanted` metrics, leaving out those that need more images."""
     found: dict[str, Outcome] = {}
     if names.frechet in wanted:
         found[names.frechet] = _frechet(observed.features, real.reference, observed.division)

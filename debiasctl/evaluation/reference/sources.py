@@ -15,9 +15,9 @@ from debiasctl.registry.refs import PluginRef
 
 @dataclass(frozen=True)
 class Source:
-    """Real images, or statistics of some, under the name that records give them; `split` says which part of them.
+    """Real images or their statistics, under their name in records; `split` says which part of them is used.
 
-    `published` are statistics that clean-fid publishes.
+    `published` is given for statistics that clean-fid publishes.
     """
 
     name: str
@@ -36,10 +36,10 @@ def open_images(path: Path, location: DataLocation) -> LoadedDataset:
 
 
 def open_reference(text: str, location: DataLocation) -> Source:
-    """What a reference names: a data set; published statistics; a file of statistics; a folder, zip or npz of images.
+    """Open what a reference names: a data set, published or stored statistics, or a folder, zip or npz of images.
 
     Raises:
-        UsageError: it names none of these; DataError, EvaluationError: it cannot be read.
+        UsageError: if it names none of these; DataError, EvaluationError: if it cannot be read.
     """
     check_reference(text)
     if clean_fid.is_named(text):
