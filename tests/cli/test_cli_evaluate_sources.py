@@ -307,7 +307,7 @@ SIGMA = np.eye(24)
             {"mu": np.zeros(24), "sigma": -SIGMA},
             "sigma is not a covariance: a covariance cannot have a negative eigenvalue",
         ),
-        ({"mu": np.zeros(24)}, "holds mu, and neither images, named images or arr_0, nor statistics, mu and sigma"),
+        ({"mu": np.zeros(24)}, "holds mu, but neither images, named images or arr_0, nor statistics, mu and sigma"),
         ({"mu": np.array(["a"] * 24), "sigma": SIGMA}, "are damaged"),
     ],
     ids=["dimension", "empty", "shapes", "nan", "asymmetric", "negative", "no sigma", "text"],
@@ -380,7 +380,7 @@ def test_folders_that_cannot_be_measured(images: Path, tmp_path: Path, name: str
         ({"arr_0": np.zeros((4, 8, 6, 3), dtype=np.uint8)}, "must be square"),
         ({"arr_0": np.zeros((4, 3, 8, 8), dtype=np.uint8)}, "uint8 [N, H, H, 1 or 3]"),
         ({"images": np.zeros((0, 8, 8, 3), dtype=np.uint8)}, "holds no image"),
-        ({"x": np.zeros(3)}, "holds x, and neither images, named images or arr_0, nor"),
+        ({"x": np.zeros(3)}, "holds x, but neither images, named images or arr_0, nor"),
     ],
     ids=["nan", "float", "wide", "channels first", "none", "other name"],
 )
@@ -402,7 +402,7 @@ def test_an_array_under_the_name_of_an_npz(images: Path, tmp_path: Path) -> None
     with path.open("wb") as stream:
         np.save(stream, pixels_of(images / "grey"))
     message = error_of("evaluate", "--samples", path, "--reference", images / "real", code=1)
-    assert "samples.npz is one array (numpy.save), no npz. Write it again with numpy.savez" in message
+    assert "samples.npz is one array (numpy.save), not an npz. Write it again with numpy.savez" in message
 
 
 @pytest.mark.parametrize("damage", ["cut", "text"])
