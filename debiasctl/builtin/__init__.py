@@ -1,1 +1,1 @@
-"""The plugins of debiasctl's own, a folder a kind: they import `debiasctl.api` and `debiasctl.diffusion` alone."""
+"""The built-in plugins, one folder per kind; they import only `debiasctl.api` and `debiasctl.diffusion`."""

@@ -1,1 +1,1 @@
-"""Distances between sets of images, and what they are measured with."""
+"""Measuring sets of images: metrics, their uncertainty, references and likelihoods."""

@@ -1,4 +1,4 @@
-"""What a user may choose of a measurement, and what its names alone show; imported before anything heavy is."""
+"""The user's choices for a measurement, and checks of their names before anything heavy is imported."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -15,9 +15,10 @@ from debiasctl.registry.messages import did_you_mean
 
 @dataclass(frozen=True)
 class Choices:
-    """What a user may choose of a measurement: `reference` is its text, None for a run's own data.
+    """A user's choices for a measurement.
 
-    `export` is a file that the reference's statistics are written to.
+    `reference` is its text, or None for a run's own data; `export` is a file to which the reference's statistics are
+    written.
     """
 
     features: str | None = None
@@ -28,12 +29,11 @@ class Choices:
 
 
 def check_choices(choices: Choices, info: DatasetInfo | None) -> None:
-    """Refuse what need not wait for images; `info` is of the run's data, None where images are given.
+    """Check the choices before any image is read; `info` describes the run's data, or is None for given images.
 
     Raises:
-        UsageError: the features or the reference are not known, or the metrics not with any features and images that
-        there could be; statistics are to be written to what is no .npz.
-        DebiasctlError: nothing can be written there.
+        UsageError: if the features, the reference or a metric are unknown, or `export` is not an .npz file.
+        DebiasctlError: if `export` cannot be written.
     """
     if choices.reference is not None:
         check_reference(choices.reference)
@@ -52,10 +52,10 @@ def check_choices(choices: Choices, info: DatasetInfo | None) -> None:
 
 
 def check_images(path: Path, choices: Choices) -> None:
-    """Refuse images that are not there, or without anything to measure them against.
+    """Check that given images exist and that there is a reference to measure them against.
 
     Raises:
-        UsageError: so it is.
+        UsageError: if the path does not exist, or no reference is chosen.
     """
     if choices.reference is None:
         raise UsageError("`samples` needs `reference`: a data set, a folder, .zip or .npz of images, or statistics")
@@ -64,7 +64,7 @@ def check_images(path: Path, choices: Choices) -> None:
 
 
 def check_reference(text: str) -> None:
-    """Refuse what is neither a data set, nor published statistics, nor a path.
+    """Check that a reference is a data set, published statistics or an existing path.
 
     Raises:
         UsageError: if it is none of these.

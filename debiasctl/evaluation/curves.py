@@ -1,4 +1,4 @@
-"""Figures against the network's forwards a sample and against the images seen in training, as a plot."""
+"""Plots of figures against the number of function evaluations or the images seen in training."""
 
 import math
 import textwrap
@@ -14,16 +14,16 @@ from debiasctl.files import check_file
 from debiasctl.reporting.style import COLOURS, FORMATS, finish_panel, save_figure
 
 _COLUMNS = 3
-_TITLE, _LETTERS = 52, 68  # letters of the title and of a description that go on the breadth of one panel
-_WIDE = 10  # numbers of forwards of which the largest is more than so many times the smallest: a logarithmic axis
-_TICKS = 12  # on an axis, at most
-_SPREAD = 0.018  # of the axis' length, between the intervals at one place
+_TITLE, _LETTERS = 52, 68  # letters of the title and of a description that fit the width of one panel
+_WIDE = 10  # the axis is logarithmic if its largest value is more than this many times its smallest
+_TICKS = 12  # the most ticks on an axis
+_SPREAD = 0.018  # the distance between intervals at one place, relative to the axis' length
 _CORRECTED, _REAL = "corrected, 95 %", "real images (floor)"
 
 
 @dataclass(frozen=True)
 class _Point:
-    """A figure, and where it stands along the axis; `steps` where each number of them has a curve of its own."""
+    """A figure and its position along the axis; `steps` is given if each number of steps has its own curve."""
 
     x: int
     steps: int | None
@@ -31,11 +31,11 @@ class _Point:
 
 
 def check_plot(path: Path, *, num_points: int) -> None:
-    """Refuse a plot that cannot be drawn, before any work.
+    """Check before any work that a plot can be drawn and written.
 
     Raises:
-        UsageError: the ending is neither .png nor .svg, or a single point would be drawn.
-        DebiasctlError: it cannot be written there.
+        UsageError: if the ending is neither .png nor .svg, or there would be only one point.
+        DebiasctlError: if it cannot be written there.
     """
     check_file(path, argument="plot", endings=FORMATS)
     if num_points < 2:
@@ -43,10 +43,11 @@ def check_plot(path: Path, *, num_points: int) -> None:
 
 
 def plot_curves(path: Path, records: Sequence[EvaluationRecord]) -> None:
-    """One panel a metric, with its floor, and with the intervals of the corrected figures, where it has them.
+    """Plot one panel per metric, with its floor and, if available, the intervals of the corrected figures.
 
-    Along the axis are the images seen in training where there are several checkpoints, with one curve for each number
-    of steps; else the network's forwards a sample. A curve beside a floor of fewer images is of as many images as that.
+    With several checkpoints the horizontal axis is the images seen in training, with a curve for each number of steps;
+    otherwise it is the network's forward passes per sample. If the floor has fewer images than were measured, the
+    curve shows the figure for as many images as the floor.
     """
     from matplotlib.figure import Figure
 
@@ -58,7 +59,7 @@ def plot_curves(path: Path, records: Sequence[EvaluationRecord]) -> None:
     panels = list(figure.subplots(rows, columns, squeeze=False).flat)
     for panel, name in zip(panels, names, strict=False):
         _draw_panel(panel, _points(records, name, training=training), name, ticks=not training)
-        panel.set_xlabel("images seen in training" if training else "network forwards a sample (NFE)")
+        panel.set_xlabel("images seen in training" if training else "network evaluations per sample (NFE)")
     for panel in panels[len(names) :]:
         panel.remove()
     measured = records[0].measured
@@ -73,18 +74,18 @@ def plot_curves(path: Path, records: Sequence[EvaluationRecord]) -> None:
 
 
 def _points(records: Sequence[EvaluationRecord], name: str, *, training: bool) -> list[_Point]:
-    """The figures of one metric, in order along the axis."""
+    """List the figures of one metric in their order along the axis."""
     points = []
     for record in records:
         x = record.images_seen if training else record.nfe
-        assert x is not None, "curves are of a run"
+        assert x is not None, "curves are drawn for a run"
         if name in record.metrics:
             points.append(_Point(x, record.measured.steps if training else None, record.metrics[name]))
     return sorted(points, key=lambda point: point.x)
 
 
 def _add_legend(figure: Any, panels: Sequence[Any], *, columns: int) -> None:
-    """One for all panels: what is drawn in several stands in it once."""
+    """Add one legend for all panels, in which curves of several panels appear once."""
     found: dict[str, Any] = {}
     for panel in panels:
         for handle, text in zip(*panel.get_legend_handles_labels(), strict=True):
@@ -94,7 +95,7 @@ def _add_legend(figure: Any, panels: Sequence[Any], *, columns: int) -> None:
 
 
 def _draw_panel(panel: Any, points: Sequence[_Point], name: str, *, ticks: bool) -> None:
-    """The curves of one metric, its floor, and the line at 0 where nearer to 0 is better."""
+    """Draw the curves of one metric, its floor, and a line at 0 if closer to 0 is better."""
     first = points[0].figure
     if ticks:
         _ticks(panel, [point.x for point in points])
@@ -127,7 +128,7 @@ def _draw_panel(panel: Any, points: Sequence[_Point], name: str, *, ticks: bool)
 def _draw_intervals(
     panel: Any, x: Sequence[int], figures: Sequence[MetricFigure], *, colour: str, shift: float
 ) -> None:
-    """What figures are corrected to, with intervals, beside the points by `shift` of the axis' length."""
+    """Draw corrected figures with their intervals, offset from the points by `shift` of the axis' length."""
     from matplotlib.transforms import ScaledTranslation
 
     known = [(at, one.interval, one.corrected) for at, one in zip(x, figures, strict=True) if one.interval is not None]
@@ -147,12 +148,12 @@ def _draw_intervals(
 
 
 def _at_floor(figure: MetricFigure) -> bool:
-    """Whether the figure has a floor, and that is of another number of images."""
+    """Whether the figure has a floor with another number of images."""
     return figure.floor is not None and figure.floor_num != figure.num
 
 
 def _ticks(panel: Any, numbers: Sequence[int]) -> None:
-    """Ticks at the numbers of forwards that were measured, where they are not too near to one another."""
+    """Set ticks at the measured numbers, leaving out those too close to others."""
     numbers = sorted(set(numbers))
     logarithmic = numbers[-1] > _WIDE * numbers[0]
     shown: list[int] = []

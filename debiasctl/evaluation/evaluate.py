@@ -1,4 +1,4 @@
-"""An evaluation: what is measured against what, in which features, and the record that is kept of it."""
+"""Evaluations: measuring a run's or given images against a reference, and storing the record."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -26,7 +26,7 @@ from debiasctl.specs.sections import RunSpec
 
 @dataclass(frozen=True)
 class _Images:
-    """What is measured: the name of the images and how many they are; how a run drew them, or the given ones' hash."""
+    """The measured images: their name and number, and how a run drew them or the hash of given ones."""
 
     samples: str
     num: int
@@ -48,14 +48,14 @@ def evaluate(
     batch_size: int | None = None,
     on_progress: OnProgress | None = None,
 ) -> list[EvaluationRecord]:
-    """Measure a run's samples, one record a request, each stored in the run's folder under its content's key.
+    """Measure a run's samples and store one record per request in the run's folder, named by its content's key.
 
-    Samples are uint8, and so are the real images beside them: those of a data set that gives float32 are rounded first.
-    Every process of a group calls this; the first one gets the records. `on_progress(what, done, all)` counts images.
+    Samples are uint8; float32 images of a data set are rounded to uint8 before they are compared with them. Every
+    process of a group calls this; the first one gets the records. `on_progress(what, done, all)` counts images.
 
     Raises:
-        UsageError: an unknown metric, features or reference; EvaluationError: the features cannot be had, or the
-        images cannot be measured against the reference.
+        UsageError: if a metric, the features or the reference are unknown.
+        EvaluationError: if the features are not available, or the images cannot be measured against the reference.
     """
     own = as_measured(load_data(spec, location))
     source = Source(spec.data.dataset.name, "train", own)
@@ -97,16 +97,17 @@ def evaluate_images(
     device: torch.device,
     on_progress: OnProgress | None = None,
 ) -> list[EvaluationRecord]:
-    """Measure the images in a folder, zip or npz: one record, as `evaluate` makes it, with `run` None.
+    """Measure the images in a folder, zip or npz; return one record as `evaluate` does, with `run` None.
 
-    Every process of a group calls this; the first one gets the record, which is stored below the user's folder, in
-    `evaluations`.
+    Every process of a group calls this; the first one gets the record, which is stored in `evaluations` in the user's
+    folder.
 
     Raises:
-        UsageError: no reference is chosen; and as `evaluate`.
+        UsageError: if no reference is chosen, or a metric, the features or the reference are unknown.
+        EvaluationError: if the features are not available, or the images cannot be measured against the reference.
     """
     check_images(path, choices)
-    assert choices.reference is not None, "refused otherwise"
+    assert choices.reference is not None, "checked by check_images"
     images = open_images(path, location)
     source = open_reference(choices.reference, location)
     ground = make_ground(source, images.info, choices, device=device, own=None, on_progress=on_progress)
@@ -120,7 +121,7 @@ def evaluate_images(
 
 
 def _recorded(seen: Seen, ground: Ground, images: _Images, choices: Choices, folder: Path) -> EvaluationRecord:
-    """The record of what was seen, stored in `folder`, and beside it the features of the images."""
+    """Make the record of a measurement and store it in `folder`, with the features of the images beside it."""
     measurement, request = ground.measurement, images.request
     found = measurement.figures(seen, asked_for=choices.metrics or ())
     identity = measurement.features.identity

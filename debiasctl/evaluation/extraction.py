@@ -1,4 +1,4 @@
-"""Images read once, in batches, and what is found of each: features of an extractor, statistics of the pixels."""
+"""Extracting features and pixel statistics from images, which are read once, in batches."""
 
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
@@ -18,16 +18,16 @@ FEATURES: Part = "features"
 LOGITS: Part = "logits"
 SPATIAL: Part = "spatial"
 PIXELS = "pixels"
-EXTRAS = (LOGITS, SPATIAL)  # what some extractors offer
+EXTRAS = (LOGITS, SPATIAL)  # parts that only some extractors offer
 BATCH_SIZE = 256
 _CPU = torch.device("cpu")
 Shape = tuple[int, int, int]  # channels, height, width
-Rows = dict[str, Tensor]  # [N, ...] for each of FEATURES, LOGITS, SPATIAL and PIXELS that was asked for; see `compact`
+Rows = dict[str, Tensor]  # [N, ...] for each requested part of FEATURES, LOGITS, SPATIAL and PIXELS; see `compact`
 
 
 @dataclass(frozen=True)
 class PixelStatistics:
-    """Each image's mean colour and mean squared pixel in [-1, 1], and its power at 1, 2, … cycles an image; float64."""
+    """Each image's mean colour and mean squared pixel in [-1, 1], and power at 1, 2, … cycles per image; float64."""
 
     colours: Tensor  # [N, C]
     squares: Tensor  # [N, C]
@@ -35,7 +35,7 @@ class PixelStatistics:
 
     @classmethod
     def of(cls, rows: Tensor, *, channels: int) -> "PixelStatistics":
-        """From rows [N, 2 C + size // 2] as `extract` gives them."""
+        """Split rows [N, 2 C + size // 2] of `extract` into statistics."""
         rows = rows.to(torch.float64)
         return cls(rows[:, :channels], rows[:, channels : 2 * channels], rows[:, 2 * channels :])
 
@@ -51,16 +51,16 @@ def extract(
     shared: bool = False,
     on_progress: Callable[[float, int], None] | None = None,
 ) -> tuple[Shape, Rows] | None:
-    """The shape of `images` (those at `indices`; all of them without) and `parts` of each, read once, in order.
+    """Read `images` (at `indices`, or all of them) once in order; return their shape and the `parts` of each image.
 
-    The next batch is read while the extractor is at work on one. `check_shape` is called with the images' shape before
-    the extractor sees them. Where the work is `shared`, every process of a group calls this and reads an even share of
-    the batches; the first one gets all rows, the others None. `on_progress(done, all)` counts images; the first
-    process's stands for all of them.
+    The next batch is read while the extractor works on the current one. `check_shape` is called with the images' shape
+    before the extractor sees them. If the work is `shared`, every process of a group calls this and reads an even part
+    of the batches; the first one gets all rows, the others None. `on_progress(done, all)` counts images, scaled from
+    the first process's to all.
 
     Raises:
-        EvaluationError: no image; images that are not uint8 [N, C, H, W] of one shape; or an extractor that gives
-        another shape than it states, or values that are not finite.
+        EvaluationError: if there are no images, they are not uint8 [N, C, H, W] of one shape, or the extractor returns
+            another shape than it states, or values that are not finite.
     """
     indices = torch.arange(len(images)) if indices is None else indices
     if not len(indices):
@@ -103,7 +103,7 @@ def _parts_of(batch: Tensor, features: PreparedFeatures, parts: Collection[str])
 
 
 def compact(rows: Tensor) -> Tensor:
-    """As float32 where that loses nothing, as of networks that run in it: half of the memory. All else is float64."""
+    """Convert float64 to float32 if that is lossless, as for networks that run in float32, to halve the memory."""
     rows = rows.to(torch.float64)
     narrow = rows.to(torch.float32)
     return narrow if torch.equal(narrow.to(torch.float64), rows) else rows
@@ -117,7 +117,7 @@ def _one_shape(shapes: Collection[Shape | None]) -> Shape | None:
 
 
 def _different(first: Shape, second: Shape) -> EvaluationError:
-    return EvaluationError(f"images must be of one shape; these are {list(first)} and {list(second)}")
+    return EvaluationError(f"images must have one shape; these have {list(first)} and {list(second)}")
 
 
 def _checked_images(batch: Tensor, shape: Shape | None) -> Tensor:
@@ -134,7 +134,7 @@ def _checked_images(batch: Tensor, shape: Shape | None) -> Tensor:
 def _check_rows(rows: Tensor, num: int, dimension: int | None) -> None:
     if rows.ndim != 2 or len(rows) != num or dimension not in (None, rows.shape[1]):
         raise EvaluationError(
-            f"the feature extractor gave {list(rows.shape)} for {num} images and states the dimension {dimension}"
+            f"the feature extractor returned {list(rows.shape)} for {num} images, but states the dimension {dimension}"
         )
     if not rows.isfinite().all():
-        raise EvaluationError("the feature extractor gave NaN or infinity")
+        raise EvaluationError("the feature extractor returned NaN or infinity")

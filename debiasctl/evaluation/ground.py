@@ -1,4 +1,4 @@
-"""What images are measured against, and in which features: chosen, checked and made ready before a sample is drawn."""
+"""The reference and the features of a measurement, chosen, checked and prepared before a sample is drawn."""
 
 import dataclasses
 import logging
@@ -24,7 +24,7 @@ _LOG = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Ground:
-    """What images are measured against: the data under `name`, of which `split`; and `notes` on it."""
+    """The reference that images are measured against: the data called `name`, which `split` of it, and `notes`."""
 
     name: str
     split: str
@@ -41,14 +41,14 @@ def make_ground(
     own: LoadedDataset | None,
     on_progress: OnProgress | None,
 ) -> Ground:
-    """The reference and the extractor, ready; `images` is what is known of the measured ones, `own` a run's data.
+    """Prepare the reference and the extractor; `images` describes the measured images, `own` is a run's data.
 
     Raises:
-        UsageError: if metrics, features or reference do not go together; EvaluationError: if the features cannot be
-        had, or the images not be measured against the reference.
+        UsageError: if metrics, features and reference do not fit one another.
+        EvaluationError: if the features are not available, or the images cannot be measured against the reference.
     """
     content = source.content
-    base = own if isinstance(content, StatisticsFile) else content  # whose images an extractor may be made from
+    base = own if isinstance(content, StatisticsFile) else content  # an extractor may be made from its images
     name, plugin = _features(choices, base, source)
     known = images if source.published is None else dataclasses.replace(images, channels=clean_fid.CHANNELS)
     data = fixed_reference(content, known) if isinstance(content, StatisticsFile) else content
@@ -66,7 +66,7 @@ def make_ground(
         text = (
             f"their classifier is right on {accuracy:.1%} of the held-out images"
             if accuracy is not None
-            else ("nothing is held out: the classifier's accuracy is not known")
+            else ("no images are held out, so their classifier's accuracy is unknown")
         )
         notes.append(f"features '{name}': {text}")
     measurement = Measurement(data, prepared, names, metrics, paths.cache_dir(), shared=True, on_progress=on_progress)
@@ -77,14 +77,14 @@ def make_ground(
 
 
 def _features(choices: Choices, base: LoadedDataset | None, source: Source) -> tuple[str, Features]:
-    """The name of the features and the plugin, its weights as chosen."""
+    """The name of the features and the plugin, with the chosen weights."""
     default = default_features(None if base is None else base.info)
     if source.published is not None:
         default = source.published.features
     ref = registry.as_ref(choices.features or default)
     if choices.feature_weights is not None:
         if "weights" in ref.options:
-            raise UsageError("`feature_weights` and the features' own option weights=... are one thing. Give one")
+            raise UsageError("`feature_weights` and the features' own option weights=... are the same. Give only one")
         if "weights" not in registry.load("features", ref.name).Options.model_fields:
             raise UsageError(
                 f"`feature_weights`: features '{ref.name}' have no weights from a file. Leave it out, or choose "
@@ -96,7 +96,7 @@ def _features(choices: Choices, base: LoadedDataset | None, source: Source) -> t
         _check_published(source.published, plugin, ref.name)
     if base is None and not plugin.pretrained:
         raise UsageError(
-            f"features '{ref.name}' are made from a data set's own images, and {source.name} holds none. "
+            f"features '{ref.name}' are made from a data set's own images, but {source.name} holds no images. "
             "Use `features=inception`, clip or dinov2; or measure a run; or name the data set: `reference=DATASET`"
         )
     if base is not None and plugin.labelled and not base.info.classes:
@@ -108,32 +108,40 @@ def _features(choices: Choices, base: LoadedDataset | None, source: Source) -> t
 
 
 def _check_published(statistics: clean_fid.Statistics, plugin: Features, name: str) -> None:
-    """Refuse statistics that are of other features."""
+    """Check that published statistics were made with these features.
+
+    Raises:
+        UsageError: if they were made with others.
+    """
     if statistics.kind in plugin.published_statistics:
         return
     others = [kind.partition(":")[2] for kind in sorted(plugin.published_statistics)]
     raise UsageError(
-        f"clean-fid's statistics of mode={statistics.mode} are not of features '{name}' as they are chosen: distances "
-        f"between them mean nothing. Use `features={statistics.features}`"
+        f"clean-fid's statistics of mode={statistics.mode} were not made with features '{name}' as chosen: distances "
+        f"between them are meaningless. Use `features={statistics.features}`"
         + (f", or statistics of mode={' or mode='.join(others)}" if others else "")
     )
 
 
 def _check_identity(statistics: StatisticsFile, features: PreparedFeatures, name: str) -> None:
-    """Refuse statistics that say how they were made, where that was with another extractor."""
+    """Check that statistics which say how they were made were made with this extractor.
+
+    Raises:
+        EvaluationError: if they were made with another one.
+    """
     made = statistics.metadata.get("features_identity")
     if made not in (None, features.identity):
         raise EvaluationError(
             f"{statistics.path} was made with features '{statistics.metadata.get('features')}' of identity "
-            f"{str(made)[:12]}…, and these are '{name}' of identity {features.identity[:12]}…: distances between them "
-            "mean nothing. Choose the same features, with the same options and weights"
+            f"{str(made)[:12]}…, but these are '{name}' of identity {features.identity[:12]}…: distances between them "
+            "are meaningless. Choose the same features, with the same options and weights"
         )
 
 
 def _notes(
     statistics: StatisticsFile, published: clean_fid.Statistics | None, images: DatasetInfo, name: str
 ) -> list[str]:
-    """What a reader must know of statistics that do not say how they were made."""
+    """The notes on statistics that do not say how they were made, or that have another image size."""
     if published is not None:
         if images.image_size == published.resolution:
             return []
@@ -144,7 +152,7 @@ def _notes(
     if statistics.metadata.get("features_identity") is not None:
         return []
     return [
-        f"{statistics.path.name} does not say how it was made: the figures hold only if that was with '{name}' and "
+        f"{statistics.path.name} does not say how it was made: the figures are valid only if it was with '{name}' and "
         "the same resizing (statistics of guided-diffusion and EDM: `features=inception:resize=legacy-tf`)"
     ]
 

@@ -1,4 +1,4 @@
-"""Measures a set of images against a data set: the figures, the same figures for real images, and the notes on both."""
+"""Measuring a set of images against a data set: figures, the same figures for real images, and notes on both."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -36,7 +36,7 @@ OnProgress = Callable[[str, float, int], None]
 
 @dataclass(frozen=True)
 class Seen:
-    """What was found of a set of images, and of the real ones."""
+    """The extracted features and statistics of a set of images and of the real ones."""
 
     observed: Observed
     real: RealRows
@@ -44,10 +44,10 @@ class Seen:
 
 @dataclass(frozen=True)
 class Measurement:
-    """The `metrics` (see `check_metrics`) against a data set, in features whose metrics are called `names`.
+    """A measurement of `metrics` (see `check_metrics`) against a data set, in features with metrics called `names`.
 
-    Images are first seen, by one process or by all of a group that share the work (`shared`), and then measured.
-    `on_progress(what, done, all)` counts images that are read.
+    Images are first seen, by one process or (`shared`) by all processes of a group together, and then measured.
+    `on_progress(what, done, all)` counts the images read.
     """
 
     data: LoadedDataset
@@ -61,16 +61,16 @@ class Measurement:
     on_progress: OnProgress | None = None
 
     def see(self, images: Split) -> Seen | None:
-        """Read the images, and the real ones where they are not known yet; None where another process gets the rows.
+        """Read the images, and the real ones if they are not cached; return None if another process gets the rows.
 
         Raises:
-            EvaluationError: if metrics bear names of the field's and the features are not verified, if the images do
-            not fit the data set (see `check_fit`); and as `observe` does.
+            EvaluationError: if metrics have names that only verified features may have, the images do not fit the data
+                set (see `check_fit`), or `observe` raises it.
         """
         names = self.names
         if names != MetricNames.of(names.features) and not self.features.verified:
             raise EvaluationError(
-                f"features '{names.features}' are not from verified weights, so their figures are no "
+                f"features '{names.features}' do not come from verified weights, so their distance is not the "
                 f"{names.frechet.upper()}"
             )
         parts = self._parts()
@@ -92,10 +92,10 @@ class Measurement:
         return None if observed is None else Seen(observed, real)
 
     def figures(self, seen: Seen, *, asked_for: Sequence[str] = ()) -> Findings:
-        """Every metric of what was seen, as `measure` returns it; those `asked_for` are there, or refused.
+        """Compute every metric of the images seen, as `measure` returns them.
 
         Raises:
-            EvaluationError: a metric asked for that these images, features or reference do not have.
+            EvaluationError: if a metric in `asked_for` is not available for these images, features or reference.
         """
         observed, names = seen.observed, self.names
         real = real_images(self.real(), seen.real, self.metrics, names)
@@ -122,7 +122,7 @@ class Measurement:
         )
 
     def real(self) -> RealImages:
-        """What is measured against."""
+        """The real images that are measured against."""
         return RealImages(
             self.data,
             self.features,
@@ -136,7 +136,7 @@ class Measurement:
         return None if self.on_progress is None else partial(self.on_progress, what)
 
     def _parts(self) -> list[str]:
-        """What has to be found of each image."""
+        """The parts that have to be extracted from each image."""
         wanted = dict(zip(EXTRAS, (self.names.score, self.names.spatial), strict=True))
         extras = [part for part, name in wanted.items() if name in self.metrics and part in self.features.offers]
         pixels = _any_of(pixel_names(self.data.info.channels), self.metrics)
@@ -166,32 +166,33 @@ def measure(
     batch_size: int = BATCH_SIZE,
     max_reference: int = MAX_IMAGES,
 ) -> Findings:
-    """Every metric of `images` against the training images.
+    """Measure every metric of `images` against the training images.
 
-    A Fréchet distance of N images is biased upward, the more the smaller N, so each figure stands beside its `floor`,
-    the same figure for real held-out images, of the same number: of `floor_num` = N held-out images spread evenly where
-    there are so many; otherwise of all of them, with `value_at_floor_num`, the figure of `floor_num` of `images`, drawn
-    at random. `floor` is None where fewer than 2 images are held out. `corrected` is freed of the bias in 1/N, and
-    `interval` is for what infinitely many such images would give, against the reference as it stands; it is None
-    where `interval_reason` says why. Figures do not depend on `batch_size`, as long as the extractor's features do
-    not (the built-in ones do not).
+    A Fréchet distance of N images is biased upwards, the more the smaller N is. Each figure therefore comes with its
+    `floor`, the same figure for `floor_num` real held-out images: N of them, evenly spread, if there are that many;
+    otherwise all of them, and then `value_at_floor_num` is the figure of `floor_num` of `images`, drawn at random.
+    `floor` is None if fewer than 2 images are held out. `corrected` is free of the bias in 1/N, and `interval` is for
+    the figure that infinitely many such images would have against the same reference; if it is None, `interval_reason`
+    says why. Figures do not depend on `batch_size` if the extractor's features do not (those of the built-in extractors
+    do not).
 
     Raises:
-        UsageError: see `check_metrics`; EvaluationError: see `Measurement`.
+        UsageError: if a metric is unknown; see `check_metrics`.
+        EvaluationError: if `Measurement.see` or `Measurement.figures` raises it.
     """
     wanted = check_metrics(metrics, data.info, names)
     measurement = Measurement(
         data, features, names, wanted, cache_dir, batch_size=batch_size, max_reference=max_reference
     )
     seen = measurement.see(images)
-    assert seen is not None, "one process gets the rows"
+    assert seen is not None, "a single process gets the rows"
     return measurement.figures(seen, asked_for=metrics or ())
 
 
 def _floors(
     observed: Observed, outcomes: Mapping[str, Outcome], real: Real, names: MetricNames
 ) -> tuple[dict[str, float], dict[str, float], int]:
-    """The figures of real held-out images, of as many of the images as are held out, and that number."""
+    """The figures of real held-out images, those of equally many of the images, and that number."""
     if real.heldout is None or len(real.heldout) < 2:
         return {}, {}, 0
     fresh = real.heldout.some(len(observed))
@@ -209,7 +210,7 @@ def _values(outcomes: Mapping[str, Outcome]) -> dict[str, float]:
 def _figure(
     outcome: Outcome, metric: Metric, *, floor: float | None, floor_num: int, value_at_floor_num: float | None
 ) -> MetricFigure:
-    """A metric's figure with its interval, or the reason why it has none."""
+    """Make a metric's figure with its interval, or with the reason why it has none."""
     reason = outcome.reason if outcome.jackknife is None else refusal(outcome.num, outcome.dimension)
     corrected, interval = None, None
     if outcome.jackknife is not None and reason is None:
@@ -235,7 +236,7 @@ def _figure(
 
 
 def _interval(outcome: Outcome, found: Jackknife) -> tuple[float, KeptInterval]:
-    """The corrected figure and its interval, with what the interval of a difference needs of it."""
+    """The corrected figure and its interval, with the values that the interval of a difference needs."""
     if outcome.successes is None:
         interval, method = jackknife_interval(found), METHOD
     else:
@@ -247,7 +248,7 @@ def _interval(outcome: Outcome, found: Jackknife) -> tuple[float, KeptInterval]:
 
 
 def check_fit(shape: Shape, info: DatasetInfo, *, any_size: bool, feature_name: str) -> None:
-    """Refuse images of other colours than the reference's, or of another size where the features take only one.
+    """Check that images have the reference's channels and, if the features accept only one size, its size.
 
     Raises:
         EvaluationError: if they do not fit.
@@ -263,8 +264,8 @@ def check_fit(shape: Shape, info: DatasetInfo, *, any_size: bool, feature_name: 
     if (height, width) != (info.image_size, info.image_size) and not any_size:
         given = f"{height} pixels a side" if height == width else f"{height}x{width} pixels"
         raise EvaluationError(
-            f"the images have {given} and the reference's {info.image_size}: features "
-            f"'{feature_name}' do not resize. Bring the images to the reference's size, or use `features=inception`"
+            f"the images have {given} and the reference's {info.image_size}: features '{feature_name}' do not resize. "
+            "Resize the images to the reference's size, or use `features=inception`"
         )
 
 

@@ -1,4 +1,4 @@
-"""What a reader must know of figures: one sentence each."""
+"""Notes on figures for their readers, one sentence each."""
 
 from collections.abc import Collection, Mapping, Sequence
 
@@ -8,13 +8,13 @@ from debiasctl.evaluation.observed import Observed
 from debiasctl.evaluation.record import MetricFigure
 from debiasctl.evaluation.uncertainty.intervals import images_needed
 
-_COPIES = 0.01  # the share of images that may be alike without a note
+_COPIES = 0.01  # the share of copies among the images above which there is a note
 
 
 def notes(
     observed: Observed, real: Real, measured: Mapping[str, MetricFigure], names: MetricNames, *, floor_num: int
 ) -> list[str]:
-    """On the figures in `measured` (as `measure` returns them), beside floors of `floor_num` held-out images."""
+    """The notes on the figures in `measured` (see `measure`), whose floors are of `floor_num` held-out images."""
     return [
         *_of_numbers(measured, names, num=len(observed), floor_num=floor_num, real=real),
         *_of_classes(observed, measured, names),
@@ -40,7 +40,7 @@ def _of_numbers(measured: Collection[str], names: MetricNames, *, num: int, floo
         notes.append(f"{what}, so there is no floor")
     elif floor_num < num:
         notes.append(
-            f"only {floor_num} images are held out: compare the floor with the figure at its number, that of "
+            f"only {floor_num} images are held out: compare the floor with the figure for as many images, "
             f"{floor_num} of the {num}, drawn at random"
         )
     return notes
@@ -50,30 +50,30 @@ def _of_classes(observed: Observed, measured: Collection[str], names: MetricName
     if observed.division.classes is None or names.kernel not in measured:
         return []
     return [
-        f"{names.kernel}: the value is unbiased for images drawn independently, and too low where their class counts "
-        "were chosen, as here; corrected and its interval allow for that, but not for even classes of the training "
+        f"{names.kernel}: the value is unbiased for independently drawn images, but too low if their class counts were "
+        "chosen, as here; `corrected` and its interval allow for that, but not for balanced classes of the training "
         "images"
     ]
 
 
 def _copies(observed: Observed, names: MetricNames) -> list[str]:
-    """Intervals of images that repeat one another would pass for sure."""
+    """Warn of copies among the images, with which intervals would be too narrow."""
     copies = len(observed) - len({hash(row.tobytes()) for row in observed.features.numpy()})
     if copies < max(1, _COPIES * len(observed)):
         return []
     return [
         f"{copies} of the {len(observed)} images are copies of others among them, in '{names.features}' features: "
-        "intervals take images as independent, and are too narrow here"
+        "intervals assume independent images, and are too narrow here"
     ]
 
 
 def _below_zero(measured: Mapping[str, MetricFigure], distances: Sequence[str]) -> list[str]:
-    """A distance is not negative, so such an interval says that its assumption does not hold."""
+    """Note intervals below 0, where the assumption of independence does not hold, as a distance is not negative."""
     intervals = {name: measured[name].interval for name in distances if name in measured}
     found = [name for name, interval in intervals.items() if interval is not None and interval.high < 0]
     if not found:
         return []
     return [
-        f"{', '.join(found)}: the interval lies below 0, so the images are no independent sample of anything at that "
+        f"{', '.join(found)}: the interval lies below 0, so the images are not an independent sample at such a "
         "distance: they overlap the reference, or their classes were chosen"
     ]

@@ -1,4 +1,4 @@
-"""A set of images as an extractor and the eye see it, and how the jackknife divides it."""
+"""A set of images with its features and pixel statistics, and its division for the jackknife."""
 
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
@@ -24,7 +24,7 @@ from debiasctl.evaluation.uncertainty.jackknife import Division
 
 @dataclass(frozen=True)
 class Observed:
-    """N images: their shape, what was found of each, and the jackknife's division of them."""
+    """N images: their shape, the extracted parts of each, and their division for the jackknife."""
 
     shape: Shape
     rows: Rows
@@ -35,7 +35,7 @@ class Observed:
 
     @classmethod
     def of(cls, shape: Shape, rows: Rows, labels: Tensor | None = None) -> "Observed":
-        """From their rows; `labels` [N] where the numbers of images of the classes were chosen."""
+        """Make an observed set from extracted rows; `labels` [N] are given if the class counts were chosen."""
         return cls(shape, rows, Division.of(len(next(iter(rows.values()))), labels))
 
     @property
@@ -45,27 +45,27 @@ class Observed:
 
     @property
     def logits(self) -> Tensor | None:
-        """[N, K], where the extractor gives them and they were asked for."""
+        """The logits [N, K], if they were extracted."""
         return self.rows.get(LOGITS)
 
     @property
     def spatial(self) -> Tensor | None:
-        """[N, E], likewise."""
+        """The spatial features [N, E], if they were extracted."""
         return self.rows.get(SPATIAL)
 
     @property
     def pixels(self) -> PixelStatistics | None:
-        """Where they were asked for."""
+        """The pixel statistics, if they were extracted."""
         rows = self.rows.get(PIXELS)
         return None if rows is None else PixelStatistics.of(rows, channels=self.shape[0])
 
     def take(self, indices: Tensor) -> "Observed":
-        """Of these images."""
+        """The observed set with only the images at `indices`."""
         rows = {part: tensor[indices] for part, tensor in self.rows.items()}
         return Observed(self.shape, rows, self.division.take(indices))
 
     def some(self, count: int) -> "Observed":
-        """Of `count` of them, evenly spread, where there are so many; divided anew."""
+        """The observed set with `count` of the images, evenly spread, if there are that many, and divided again."""
         indices = spread_indices(len(self), count)
         return Observed.of(self.shape, {part: tensor[indices] for part, tensor in self.rows.items()})
 
@@ -80,10 +80,10 @@ def observe(
     shared: bool = False,
     on_progress: Callable[[float, int], None] | None = None,
 ) -> Observed | None:
-    """All of `images`, read once; see `extract`. Class counts of a split that has labels are taken as chosen.
+    """Read all of `images` once; see `extract`. The class counts of a split with labels are taken as chosen.
 
     Raises:
-        EvaluationError: fewer than 2 images, and as `extract`.
+        EvaluationError: if there are fewer than 2 images, or `extract` raises it.
     """
     if len(images) < 2:
         raise EvaluationError(f"a distance needs at least 2 images to measure, not {len(images)}. Give more of them")

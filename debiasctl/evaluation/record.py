@@ -1,4 +1,4 @@
-"""What is kept of an evaluation and of a likelihood: typed records, checked and migrated where a file is read."""
+"""The records of evaluations and likelihoods, which are typed, and checked and migrated when a file is read."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -17,17 +17,17 @@ LIKELIHOOD_VERSION: Final = 1
 
 
 class _Part(BaseModel):
-    """What has a default is written where it was given alone: only some metrics and records have it."""
+    """The base of records and their parts; a field with a default is written only if it was given."""
 
     model_config = ConfigDict(frozen=True, strict=True, extra="forbid", allow_inf_nan=False, populate_by_name=True)
 
     def to_json(self) -> dict[str, JsonValue]:
-        """As it is stored and printed."""
+        """Return the record as it is stored and printed."""
         return self.model_dump(mode="json", by_alias=True, exclude_unset=True)
 
 
 class KeptJackknife(_Part):
-    """What the interval of a difference needs of one figure; see `Jackknife`."""
+    """The values of one figure that the interval of a difference needs; see `Jackknife`."""
 
     pseudo_values: list[float] = Field(min_length=2)
     interactions: list[float]
@@ -35,17 +35,17 @@ class KeptJackknife(_Part):
     @model_validator(mode="after")
     def _same_groups(self) -> Self:
         if len(self.pseudo_values) != len(self.interactions):
-            raise ValueError("pseudo_values and interactions must be of the same groups")
+            raise ValueError("pseudo_values and interactions must have the same number of groups")
         return self
 
     @property
     def jackknife(self) -> Jackknife:
-        """As the intervals are computed from it."""
+        """The values in the form from which intervals are computed."""
         return Jackknife(self.pseudo_values, self.interactions)
 
 
 class KeptInterval(_Part):
-    """A confidence interval, and how it was found."""
+    """A confidence interval and its method."""
 
     low: float
     high: float
@@ -63,7 +63,7 @@ class Extrapolated(_Part):
 
 
 class Curve(_Part):
-    """Mean power at 1, 2, … cycles an image, of the images and of the real ones."""
+    """The mean power of the images and of the real ones at 1, 2, … cycles per image."""
 
     cycles_per_image: list[int]
     power: list[float]
@@ -71,7 +71,7 @@ class Curve(_Part):
 
 
 class MetricFigure(_Part):
-    """One metric of `num` images; see `measure` for what its parts are."""
+    """One metric of `num` images; `measure` describes its parts."""
 
     value: float
     num: int
@@ -89,7 +89,7 @@ class MetricFigure(_Part):
 
 
 class Against(_Part):
-    """What images were measured against, and in which features."""
+    """The reference that images were measured against, and the features used."""
 
     split: str
     num: int | None
@@ -102,7 +102,7 @@ class Against(_Part):
 
 
 class Findings(_Part):
-    """All that `measure` finds of a set of images; `unavailable` are metrics with the reason why there is no figure."""
+    """The results of `measure` for a set of images; `unavailable` gives the reason for each metric without a figure."""
 
     metrics: dict[str, MetricFigure]
     unavailable: dict[str, str]
@@ -111,7 +111,7 @@ class Findings(_Part):
 
 
 class Conditions(_Part):
-    """All that must be equal before two runs' figures may be set beside one another; None where it is not known."""
+    """The conditions that must be equal for two runs' figures to be comparable; None if unknown."""
 
     dataset: str
     dataset_hash: str
@@ -130,10 +130,10 @@ class Conditions(_Part):
 
 
 class EvaluationRecord(_Part):
-    """What `evaluate` keeps of one set of images: a run's at a `checkpoint`, or given ones, of which `run` is None.
+    """The record that `evaluate` stores for a set of images: a run's at a `checkpoint`, or given ones (`run` is None).
 
-    `features_file` holds the images' features, beside the record. `samples` names the images, and `samples_sha256`
-    the content of given ones.
+    `features_file`, beside the record, holds the images' features. `samples` is the images' name, and `samples_sha256`
+    the hash of given ones.
     """
 
     schema_version: Literal[2]
@@ -152,7 +152,7 @@ class EvaluationRecord(_Part):
 
     @property
     def key(self) -> str:
-        """What its file is named by: equal measurements of equal images have one."""
+        """The name of its file, which is the same for equal measurements of equal images."""
         samples = self.samples if self.samples_sha256 is None else self.samples_sha256
         return content_key({"measured": self.measured.to_json(), "metrics": sorted(self.metrics), "samples": samples})
 
@@ -174,9 +174,10 @@ class Term(_Part):
 
 
 class BitsFigure(_Part):
-    """A likelihood: `se` is the standard error, `se_draws` the part of it that more draws would take away.
+    """A likelihood: `se` is the standard error, `se_draws` the part of it that more draws would remove.
 
-    `discretisation` is what the steps of an ODE may have cost. It has no floor: it is of held-out images itself.
+    `discretisation` estimates the error from the steps of an ODE. There is no floor, as it is measured on held-out
+    images.
     """
 
     value: float
@@ -190,11 +191,11 @@ class BitsFigure(_Part):
 
     @property
     def interval(self) -> None:
-        """A difference of likelihoods has none."""
+        """None, as there is no interval for a difference of likelihoods."""
 
 
 class HeldoutConditions(_Part):
-    """What `Conditions` are for likelihoods of held-out images; `sampler` is the method."""
+    """The `Conditions` for likelihoods of held-out images; `sampler` is the method."""
 
     dataset: str
     dataset_hash: str
@@ -209,7 +210,7 @@ class HeldoutConditions(_Part):
 
 
 class LikelihoodRecord(_Part):
-    """What `likelihood` keeps: one metric, and of the bound its parts."""
+    """The record that `likelihood` stores: one metric and, for a bound, its parts."""
 
     schema_version: Literal[1]
     run: str
@@ -225,7 +226,7 @@ class LikelihoodRecord(_Part):
     @model_validator(mode="after")
     def _whole_bound(self) -> Self:
         if bool(self.terms) != (self.prior is not None):
-            raise ValueError("terms and prior are parts of one bound: both are there, or neither")
+            raise ValueError("terms and prior are parts of a bound: give both or neither")
         return self
 
 
@@ -233,7 +234,7 @@ Record = EvaluationRecord | LikelihoodRecord
 
 
 def read_record(path: Path, *, way_on: str) -> Record:
-    """The evaluation or the likelihood in a file, migrated where an older version wrote it.
+    """Read the evaluation or likelihood in a file, migrating it if an older version wrote it.
 
     Raises:
         EvaluationError: if it is damaged (`way_on` then says what to do) or a newer version wrote it.
@@ -245,10 +246,10 @@ def read_record(path: Path, *, way_on: str) -> Record:
 
 
 def from_json(raw: Mapping[str, Any], *, source: str) -> Record:
-    """A record from what `to_json` gave, in this version or an older one.
+    """Make a record from the output of `to_json`, in this version or an older one.
 
     Raises:
-        EvaluationError: if a newer version wrote it; ValueError: if it is no record.
+        EvaluationError: if a newer version wrote it; ValueError: if it is not a record.
     """
     is_likelihood = "terms" in raw
     known = LIKELIHOOD_VERSION if is_likelihood else EVALUATION_VERSION
@@ -266,11 +267,11 @@ def from_json(raw: Mapping[str, Any], *, source: str) -> Record:
 
 
 def _from_version_1(raw: Mapping[str, Any]) -> Mapping[str, Any]:
-    """Version 1 came to hold ever more: what is missing in its earlier forms is not known."""
+    """Migrate a record of version 1, to which fields were added over time; missing ones are unknown."""
     raw = {**raw, "schema_version": EVALUATION_VERSION}
     measured, metrics = raw.get("measured"), raw.get("metrics")
     if not isinstance(measured, dict) or not isinstance(metrics, dict):
-        return raw  # which is then refused
+        return raw  # validation then refuses it
     unknown = {
         "num": measured.get("num"),
         "corrected": None,

@@ -176,8 +176,8 @@ def test_the_record_and_the_features_beside_it(images: Path, debiasctl_home: Pat
 @pytest.mark.parametrize(
     "counts, note",
     [
-        ([40] * 3, "their counts as chosen"),
-        ([16, 24, 80], "their counts as drawn at random"),
+        ([40] * 3, "that their counts were chosen"),
+        ([16, 24, 80], "that they were drawn at random"),
         ([120], "have no labels"),
     ],
     ids=["even", "uneven", "none"],
@@ -197,7 +197,7 @@ def test_labels_say_whether_class_counts_were_chosen(tmp_path: Path, counts: lis
     given = tmp_path / ("folders" if form == "folders" else "x.npz")
     chosen = ("--features", "pixels:dimension=4", "--metrics", "mean_shift_r")
     record = evaluate("--samples", given, "--reference", tmp_path / "real.npz", *chosen)
-    (found,) = [text for text in record["notes"] if "the intervals take" in text]
+    (found,) = [text for text in record["notes"] if "the intervals assume" in text]
     assert note in found
     colours = mean_colours(torch.from_numpy(pixels).permute(0, 3, 1, 2))[:, 0]
     division = Division.of(120, torch.from_numpy(labels) if note.endswith("chosen") else None)
@@ -211,7 +211,10 @@ def test_spatial_statistics_without_spatial_features(images: Path, tmp_path: Pat
     arrays = {"mu": np.zeros(24), "sigma": np.eye(24)}
     np.savez(tmp_path / "half.npz", **arrays, mu_s=np.zeros(7))
     np.savez(tmp_path / "shapes.npz", **arrays, mu_s=np.zeros(7), sigma_s=np.eye(6))
-    for name, message in {"half": "no sigma_s", "shapes": "mu_s [7] and sigma_s [6, 6] are no mean [D]"}.items():
+    for name, message in {
+        "half": "but not sigma_s",
+        "shapes": "mu_s [7] and sigma_s [6, 6] are not a mean [D]",
+    }.items():
         given = ("--samples", images / "colour", "--reference", tmp_path / f"{name}.npz", "--features", "coarse")
         assert message in error_of("evaluate", *given, code=1)
 
@@ -295,13 +298,16 @@ SIGMA = np.eye(24)
 @pytest.mark.parametrize(
     "arrays, message",
     [
-        ({"mu": np.zeros(5), "sigma": np.eye(5)}, "have 5 dimensions and these features 24"),
-        ({"mu": np.zeros(0), "sigma": np.zeros((0, 0))}, "are no mean [D] and covariance [D, D]"),
-        ({"mu": np.zeros(24), "sigma": np.eye(5)}, "are no mean [D] and covariance [D, D]"),
+        ({"mu": np.zeros(5), "sigma": np.eye(5)}, "have 5 dimensions, but these features have 24"),
+        ({"mu": np.zeros(0), "sigma": np.zeros((0, 0))}, "are not a mean [D] and a covariance [D, D]"),
+        ({"mu": np.zeros(24), "sigma": np.eye(5)}, "are not a mean [D] and a covariance [D, D]"),
         ({"mu": np.full(24, np.nan), "sigma": SIGMA}, "mu or sigma holds NaN or infinity"),
         ({"mu": np.zeros(24), "sigma": SIGMA + np.eye(24, k=1)}, "sigma is not symmetric"),
-        ({"mu": np.zeros(24), "sigma": -SIGMA}, "sigma is no covariance: a covariance cannot have the eigenvalue"),
-        ({"mu": np.zeros(24)}, "holds mu, and neither images, named images or arr_0, nor statistics, mu and sigma"),
+        (
+            {"mu": np.zeros(24), "sigma": -SIGMA},
+            "sigma is not a covariance: a covariance cannot have a negative eigenvalue",
+        ),
+        ({"mu": np.zeros(24)}, "holds mu, but neither images, named images or arr_0, nor statistics, mu and sigma"),
         ({"mu": np.array(["a"] * 24), "sigma": SIGMA}, "are damaged"),
     ],
     ids=["dimension", "empty", "shapes", "nan", "asymmetric", "negative", "no sigma", "text"],
@@ -374,7 +380,7 @@ def test_folders_that_cannot_be_measured(images: Path, tmp_path: Path, name: str
         ({"arr_0": np.zeros((4, 8, 6, 3), dtype=np.uint8)}, "must be square"),
         ({"arr_0": np.zeros((4, 3, 8, 8), dtype=np.uint8)}, "uint8 [N, H, H, 1 or 3]"),
         ({"images": np.zeros((0, 8, 8, 3), dtype=np.uint8)}, "holds no image"),
-        ({"x": np.zeros(3)}, "holds x, and neither images, named images or arr_0, nor"),
+        ({"x": np.zeros(3)}, "holds x, but neither images, named images or arr_0, nor"),
     ],
     ids=["nan", "float", "wide", "channels first", "none", "other name"],
 )
@@ -387,7 +393,7 @@ def test_npz_files_that_cannot_be_measured(images: Path, tmp_path: Path, arrays:
 
 def test_features_whose_classifier_nobody_tested_say_so(images: Path) -> None:
     found = measured(images / "real", images / "real", "--features", "local-ssl:steps=2", "--metrics", "fd_local-ssl")
-    note = "features 'local-ssl': nothing is held out: the classifier's accuracy is not known"
+    note = "features 'local-ssl': no images are held out, so their classifier's accuracy is unknown"
     assert found["notes"].count(note) == 1
 
 
@@ -396,7 +402,7 @@ def test_an_array_under_the_name_of_an_npz(images: Path, tmp_path: Path) -> None
     with path.open("wb") as stream:
         np.save(stream, pixels_of(images / "grey"))
     message = error_of("evaluate", "--samples", path, "--reference", images / "real", code=1)
-    assert "samples.npz is one array (numpy.save), no npz. Write it again with numpy.savez" in message
+    assert "samples.npz is one array (numpy.save), not an npz. Write it again with numpy.savez" in message
 
 
 @pytest.mark.parametrize("damage", ["cut", "text"])

@@ -120,7 +120,7 @@ def _drawn_again(path: Path) -> bytes:
         (["--steps", "7"], "give an even number"),
         (["--terms", "some"], "--terms 'some': give all, or a number of timesteps from 2 to 1000"),
         (["--terms", "1001"], "choose from 2 to 1000"),
-        (["--variance", "learned"], "--variance learned: this run's model has none"),
+        (["--variance", "learned"], "--variance learned: this run's model has no learned variance"),
         (["--variance", "fixed-smal"], "Did you mean 'fixed-small'?"),
         (["--num", "297"], "--num 297: choose from 2 to 296"),
         (["--plot", "terms.gif"], "--plot terms.gif: the ending says what is written"),

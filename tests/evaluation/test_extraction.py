@@ -120,7 +120,7 @@ def test_images_of_several_shapes_are_refused():
         def images(self, indices):
             return torch.zeros(len(indices), 1, 8 + int(indices[0]), 8, dtype=torch.uint8)
 
-    with pytest.raises(EvaluationError, match="of one shape"):
+    with pytest.raises(EvaluationError, match="must have one shape"):
         extract(Growing(torch.zeros(10)), Means(), [PIXELS], batch_size=5)
 
 

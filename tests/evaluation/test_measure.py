@@ -310,7 +310,7 @@ def test_copies_are_not_counted_where_fresh_images_are_copies(digits, digit_feat
 
 
 def test_an_interval_below_0_is_noted(digits, digit_features, tmp_path):
-    note = "the interval lies below 0, so the images are no independent sample"
+    note = "the interval lies below 0, so the images are not an independent sample"
     own, other = (
         measured(split.array, digits, digit_features, tmp_path, metrics=["fd_local"])
         for split in (digits.train, digits.heldout)
@@ -343,7 +343,7 @@ def test_statistics_from_a_file_have_no_neighbours(digits, digit_features, tmp_p
     assert found.metrics["fd_local"].value == pytest.approx(known.value, rel=1e-9)
     assert found.metrics["fd_local"].interval.low == pytest.approx(known.interval.low, rel=1e-6)
     assert found.metrics["fd_local"].floor is None
-    with pytest.raises(EvaluationError, match=r"'kd_local': .* no features of single images"):
+    with pytest.raises(EvaluationError, match=r"'kd_local': .* not the features of each image"):
         measured(images, fixed, digit_features, tmp_path, metrics=["kd_local"])
 
 
@@ -378,7 +378,7 @@ def test_an_extractor_names_its_own_metrics(digits, tmp_path):
     assert found.metrics["wfd"].value == usual.metrics["fd_wide"].value
     assert found.metrics["wfd"].floor == usual.metrics["fd_wide"].floor
     with pytest.raises(
-        EvaluationError, match="features 'wide' are not from verified weights, so their figures are no WFD"
+        EvaluationError, match="features 'wide' do not come from verified weights, so their distance is not the WFD"
     ):
         measured(digits.heldout.array, digits, Wide(), tmp_path, names)
 
@@ -412,7 +412,9 @@ def test_spatial_statistics_from_a_file(digits, tmp_path, kept):
         assert found.metrics["sfd_wide"].interval.low == pytest.approx(expected.interval.low, rel=1e-6)
         assert found.metrics["sfd_wide"].floor is None
         return
-    reason = "spatial features have 2 dimensions and these 3" if kept else "the reference holds no spatial features"
+    reason = (
+        "spatial features have 2 dimensions, but these have 3" if kept else "the reference holds no spatial features"
+    )
     assert "sfd_wide" not in found.metrics
     assert reason in found.unavailable["sfd_wide"]
     with pytest.raises(EvaluationError, match=reason):

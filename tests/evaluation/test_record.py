@@ -114,7 +114,7 @@ def changed(path: str, value: Any) -> dict[str, Any]:
         (changed("metrics.fd_local.better", "best"), "metrics.fd_local.better: "),
         (changed("metrics.fd_local.more", 1), "metrics.fd_local.more: "),
         (changed("metrics.fd_local.interval.jackknife.pseudo_values", [0.0]), "pseudo_values: "),
-        (changed("metrics.fd_local.interval.jackknife.interactions", [0.0]), "must be of the same groups"),
+        (changed("metrics.fd_local.interval.jackknife.interactions", [0.0]), "must have the same number of groups"),
         (changed("notes", "none"), "notes: "),
         (changed("schema_version", 1) | {"measured": 1}, "measured: "),
         (changed("schema_version", 1) | {"metrics": {"fd_local": []}}, "metrics.fd_local: "),
@@ -138,8 +138,8 @@ def test_what_is_no_record_is_named_and_left_alone(tmp_path: Path, value: Any, r
     "change, reason",
     [
         ({"metrics": {}}, "metrics: "),
-        ({"prior": None}, "terms and prior are parts of one bound"),
-        ({"terms": []}, "terms and prior are parts of one bound"),
+        ({"prior": None}, "terms and prior are parts of a bound"),
+        ({"terms": []}, "terms and prior are parts of a bound"),
     ],
 )
 def test_half_of_a_likelihood_is_none(tmp_path: Path, change: dict[str, Any], reason: str) -> None:

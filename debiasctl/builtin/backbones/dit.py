@@ -25,13 +25,13 @@ class DiT(Backbone):
             None,
             ge=1,
             description="side of a patch in px, a divisor of the image size; "
-            "unset: the divisor nearest to 2, or to a 16th of the image size where that is larger",
+            "unset: the divisor nearest to 2, or to a 16th of the image size if that is larger",
         )
         hidden_size: int = Field(128, ge=4, description="width; a multiple of 4 and of num_heads")
         depth: int = Field(6, ge=1, description="number of transformer blocks")
         num_heads: int = Field(4, ge=1, description="attention heads")
-        mlp_ratio: float = Field(4.0, gt=0, description="width of a block's MLP over hidden_size")
-        dropout: float = Field(0.0, ge=0, lt=1, description="dropout on what attention and MLP add to the tokens")
+        mlp_ratio: float = Field(4.0, gt=0, description="width of a block's MLP relative to hidden_size")
+        dropout: float = Field(0.0, ge=0, lt=1, description="dropout on the outputs of attention and MLP")
         use_checkpoint: bool = Field(False, description="recompute activations in the backward pass, to save memory")
 
         @model_validator(mode="after")
@@ -47,10 +47,10 @@ class DiT(Backbone):
 
     @classmethod
     def resolve_options(cls, options: Options, shape: ImageShape) -> Options:
-        """Options with a patch size that divides the image.
+        """Choose a patch size that divides the image size, if none is given.
 
         Raises:
-            UsageError: the patch size that was given does not divide the image size.
+            UsageError: if the given patch size does not divide the image size.
         """
         size = shape.image_size
         divisors = [divisor for divisor in range(1, size + 1) if size % divisor == 0]
@@ -65,16 +65,16 @@ class DiT(Backbone):
         return options
 
     def build(self, shape: ImageShape, num_classes: int) -> nn.Module:
-        """A module with `forward(x, noise_level, labels=None)`; its output is zero until it is trained.
+        """Build a module with `forward(x, noise_level, labels=None)`, whose output is zero before training.
 
         Raises:
-            UsageError: the patch size does not divide the image size.
+            UsageError: if the patch size does not divide the image size.
         """
         return DiTModel(self.resolve_options(self.options, shape), shape, num_classes=num_classes)
 
 
 def patchify(images: Tensor, patch_size: int) -> Tensor:
-    """[N, C, H, W] to tokens [N, (H/p)(W/p), p p C], row by row, each patch as (row, column, channel)."""
+    """Cut [N, C, H, W] into tokens [N, (H/p)(W/p), p p C], row by row, each patch as (row, column, channel)."""
     n, channels, height, width = images.shape
     p = patch_size
     grid = images.reshape(n, channels, height // p, p, width // p, p)
@@ -82,7 +82,7 @@ def patchify(images: Tensor, patch_size: int) -> Tensor:
 
 
 def unpatchify(tokens: Tensor, patch_size: int) -> Tensor:
-    """The inverse of `patchify` for square images."""
+    """Reassemble square images from tokens, the inverse of `patchify`."""
     n, length, values = tokens.shape
     p, side = patch_size, math.isqrt(length)
     grid = tokens.reshape(n, side, side, p, p, values // p**2)
@@ -92,7 +92,7 @@ def unpatchify(tokens: Tensor, patch_size: int) -> Tensor:
 def position_embedding(side: int, dim: int) -> Tensor:
     """Fixed sines and cosines of a token's column (first half) and row, float32 [side², dim].
 
-    Each half is [sin(k w_i), cos(k w_i)] with w_i = 10000^(-i/(dim/4)), as DiT has it.
+    Each half is [sin(k w_i), cos(k w_i)] with w_i = 10000^(-i/(dim/4)), as in DiT.
     """
     rates = 10000.0 ** (-torch.arange(dim // 4, dtype=torch.float64) / (dim // 4))
     angles = torch.arange(side, dtype=torch.float64)[:, None] * rates
@@ -103,7 +103,7 @@ def position_embedding(side: int, dim: int) -> Tensor:
 
 
 def modulate(x: Tensor, shift: Tensor, scale: Tensor) -> Tensor:
-    """x [N, L, D] scaled by 1 + `scale` and moved by `shift`, each [N, D]."""
+    """Scale x [N, L, D] by 1 + `scale` and shift it by `shift`, each [N, D]."""
     return x * (1 + scale[:, None]) + shift[:, None]
 
 
@@ -151,7 +151,7 @@ class Attention(nn.Module):
 
 
 class Block(nn.Module):
-    """A transformer block whose norms are shifted and scaled, and its branches gated, by the condition."""
+    """A transformer block in which the condition shifts and scales the norms and gates the branches."""
 
     def __init__(self, options: DiT.Options) -> None:
         super().__init__()
@@ -165,7 +165,7 @@ class Block(nn.Module):
         self.adaln = _condition(width, 6)
 
     def forward(self, x: Tensor, condition: Tensor) -> Tensor:
-        """x [N, L, D] and condition [N, D] to [N, L, D]."""
+        """Map x [N, L, D] and condition [N, D] to [N, L, D]."""
         shift1, scale1, gate1, shift2, scale2, gate2 = self.adaln(condition).chunk(6, dim=1)
         x = x + gate1[:, None] * self.dropout(self.attention(modulate(self.norm1(x), shift1, scale1)))
         out: Tensor = x + gate2[:, None] * self.dropout(self.mlp(modulate(self.norm2(x), shift2, scale2)))
@@ -173,7 +173,7 @@ class Block(nn.Module):
 
 
 class DiTModel(nn.Module):
-    """The network: patches and fixed positions, blocks, and a final layer back to patches."""
+    """The network: patches with fixed position embeddings, blocks, and a final layer back to patches."""
 
     position: Tensor
 
@@ -198,7 +198,7 @@ class DiTModel(nn.Module):
         nn.init.zeros_(self.final.bias)
 
     def forward(self, x: Tensor, noise_level: Tensor, labels: Tensor | None = None) -> Tensor:
-        """x [N, in_channels, H, W], noise_level [N], labels int64 [N] or None, to [N, out_channels, H, W]."""
+        """Map x [N, in_channels, H, W], noise_level [N] and labels (int64 [N] or None) to [N, out_channels, H, W]."""
         check_inputs(x, noise_level, labels, shape=self.shape, num_classes=self.num_classes)
         condition = self.time_embed(timestep_embedding(noise_level, FREQUENCIES).to(x.dtype))
         if labels is not None:

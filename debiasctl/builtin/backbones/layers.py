@@ -1,4 +1,4 @@
-"""What backbones are made of: the embedding of the noise level, the check of inputs, and the blocks of ADM's U-Net."""
+"""Building blocks of backbones: the embedding of the noise level, input checks, and the layers of ADM's U-Net."""
 
 import math
 from typing import Literal
@@ -12,10 +12,10 @@ from debiasctl.builtin.backbones.winograd import Conv3x3
 
 
 def timestep_embedding(noise_level: Tensor, dim: int, *, max_period: float = 10000.0) -> Tensor:
-    """[cos(t w_i), sin(t w_i)] with w_i = max_period^(-i/half), i = 0 … half - 1 (ADM, arXiv 2105.05233).
+    """Embed t as [cos(t w_i), sin(t w_i)] with w_i = max_period^(-i/half), i = 0 … half - 1 (ADM, arXiv 2105.05233).
 
-    `noise_level` is [N], fractions allowed; the result is [N, dim] in its precision, float32 at least, with a last
-    column of zeros for an odd `dim`.
+    `noise_level` is [N] and may be fractional; the result is [N, dim] in its precision, but at least float32, with a
+    last column of zeros for an odd `dim`.
     """
     noise_level = noise_level.to(torch.promote_types(noise_level.dtype, torch.float32))
     half = dim // 2
@@ -26,37 +26,37 @@ def timestep_embedding(noise_level: Tensor, dim: int, *, max_period: float = 100
 
 
 def check_inputs(x: Tensor, noise_level: Tensor, labels: Tensor | None, *, shape: ImageShape, num_classes: int) -> None:
-    """Refuse what a network of `shape` and `num_classes` was not built for.
+    """Check the inputs of a network that was built for `shape` and `num_classes`.
 
     Raises:
-        ValueError: a wrong shape, labels that are missing, or labels for a network without classes.
+        ValueError: if a shape is wrong, labels are missing, or labels are given to a network without classes.
     """
     image = (shape.in_channels, shape.image_size, shape.image_size)
     if x.ndim != 4 or tuple(x.shape[1:]) != image:
         raise ValueError(f"x has shape {tuple(x.shape)}; this network takes [N, {image[0]}, {image[1]}, {image[2]}]")
     if noise_level.shape != x.shape[:1]:
-        raise ValueError(f"noise_level has shape {tuple(noise_level.shape)}; it takes one value an image, [{len(x)}]")
+        raise ValueError(f"noise_level has shape {tuple(noise_level.shape)}; it takes one value per image, [{len(x)}]")
     if labels is None:
         if num_classes > 0:
             raise ValueError(f"this network is conditional on {num_classes} classes: give labels, int64 [{len(x)}]")
     elif num_classes == 0:
         raise ValueError("labels were given to a network that was built without classes: leave them out")
     elif labels.shape != x.shape[:1]:
-        raise ValueError(f"labels have shape {tuple(labels.shape)}; they take one class an image, [{len(x)}]")
+        raise ValueError(f"labels have shape {tuple(labels.shape)}; they take one class per image, [{len(x)}]")
 
 
 class GroupNorm32(nn.GroupNorm):
-    """Group norm that is computed in float32 at least, whatever its input's precision."""
+    """Group norm computed in at least float32, regardless of its input's precision."""
 
     def forward(self, input: Tensor) -> Tensor:
-        """[N, C, ...] to the same shape and dtype."""
+        """Normalise [N, C, ...], keeping its shape and dtype."""
         dtype = torch.promote_types(input.dtype, torch.float32)
         weight, bias = self.weight.to(dtype), self.bias.to(dtype)
         return functional.group_norm(input.to(dtype), self.num_groups, weight, bias, self.eps).to(input.dtype)
 
 
 class Downsample(nn.Module):
-    """Half the size, by a strided convolution or by averaging."""
+    """Halves the size by a strided convolution or by averaging."""
 
     def __init__(self, channels: int, *, conv: bool) -> None:
         super().__init__()
@@ -69,7 +69,7 @@ class Downsample(nn.Module):
 
 
 class Upsample(nn.Module):
-    """Twice the size, by repetition and, where asked for, a convolution."""
+    """Doubles the size by repetition and, optionally, a convolution."""
 
     def __init__(self, channels: int, *, conv: bool) -> None:
         super().__init__()
@@ -82,14 +82,14 @@ class Upsample(nn.Module):
 
 
 def zeroed(layer: nn.Module) -> nn.Module:
-    """The layer, with all its parameters zero."""
+    """Set all parameters of a layer to zero, and return it."""
     for parameter in layer.parameters():
         nn.init.zeros_(parameter)
     return layer
 
 
 class ResBlock(nn.Module):
-    """A residual block that the embedded time conditions, and that may change the width and the size."""
+    """A residual block conditioned on the time embedding, which may change the width and the size."""
 
     def __init__(
         self,
@@ -124,7 +124,7 @@ class ResBlock(nn.Module):
         self.skip_connection = nn.Identity() if same else nn.Conv2d(in_channels, out_channels, 1)
 
     def forward(self, x: Tensor, embedding: Tensor) -> Tensor:
-        """x [N, C, H, W] and embedding [N, E] to [N, C', H', W']."""
+        """Map x [N, C, H, W] and embedding [N, E] to [N, C', H', W']."""
         norm, activation, conv = self.in_layers
         h = conv(self.h_upd(activation(norm(x))))
         condition = self.emb_layers(embedding).to(h.dtype)[:, :, None, None]
@@ -151,8 +151,8 @@ class AttentionBlock(nn.Module):
         zeroed(self.proj_out)
 
     def forward(self, x: Tensor) -> Tensor:
-        """[N, C, H, W] to the same."""
-        pixels = x.permute(0, 2, 3, 1)  # of a channels_last x, this and the tokens are views
+        """Map [N, C, H, W] to the same shape."""
+        pixels = x.permute(0, 2, 3, 1)  # for a channels_last x, this and the tokens are views
         tokens = self.norm(x).permute(0, 2, 3, 1).flatten(1, 2)
         qkv = functional.linear(tokens, self.qkv.weight[:, :, 0], self.qkv.bias)  # [N, H W, 3 C]
         if self.use_new_order:

@@ -1,4 +1,4 @@
-"""The U-Net of ADM (guided diffusion). Parameter names, shapes and meanings are those of its public checkpoints."""
+"""The U-Net of ADM (guided diffusion), with the parameter names, shapes and meanings of its public checkpoints."""
 
 import math
 from collections.abc import Sequence
@@ -21,7 +21,7 @@ from debiasctl.builtin.backbones.layers import (
     zeroed,
 )
 
-# ADM's channel multipliers for the image sizes that it was published for; sizes between take those of the next smaller.
+# ADM's channel multipliers for its published image sizes; sizes in between take those of the next smaller one.
 CHANNEL_MULT = {
     512: (0.5, 1.0, 1.0, 2.0, 2.0, 4.0, 4.0),
     256: (1.0, 1.0, 2.0, 2.0, 4.0, 4.0),
@@ -29,7 +29,7 @@ CHANNEL_MULT = {
     64: (1.0, 2.0, 3.0, 4.0),
     1: (1.0, 2.0, 2.0, 2.0),
 }
-SMALLEST_LEVEL = 4  # px; levels are not made smaller than this unless asked for
+SMALLEST_LEVEL = 4  # px; by default no level is smaller than this
 ATTENTION_RESOLUTION = 16
 HEAD_CHANNELS = 64
 
@@ -40,39 +40,41 @@ class UNet(Backbone):
     has_memory_format = True
 
     class Options(PluginOptions):
-        """What is left unset is chosen by the image's size."""
+        """The U-Net's options; those left unset depend on the image size."""
 
         channels: int = Field(128, ge=2, description="width that channel_mult multiplies")
         channel_mult: tuple[PositiveFloat, ...] | None = Field(
             None,
             min_length=1,
-            description="width of each level over channels, each level half the size of the one before; "
-            "unset: as ADM has it for the image size, as many levels as halve to 4 px or more",
+            description="width of each level relative to channels, each level half the size of the one before; "
+            "unset: ADM's for the image size, with as many levels as halve to 4 px or more",
         )
-        num_res_blocks: int = Field(1, ge=1, description="residual blocks a level")
+        num_res_blocks: int = Field(1, ge=1, description="residual blocks per level")
         attention_resolutions: tuple[PositiveInt, ...] | None = Field(
             None,
-            description="sizes in px of the levels with attention, [] for none but the middle block; "
+            description="sizes in px of the levels with attention, [] for only the middle block; "
             "unset: the largest level of at most 16 px",
         )
         num_heads: int | None = Field(None, ge=1, description="attention heads, instead of num_head_channels")
         num_head_channels: int | None = Field(
             None,
             ge=1,
-            description="channels a head; unset, and num_heads too: 64 or its largest divisor that fits",
+            description="channels per head; if num_heads is unset too: 64 or its largest divisor that fits",
         )
         resblock_updown: bool = Field(True, description="change the size inside residual blocks")
-        conv_resample: bool = Field(True, description="change the size by convolutions where resblock_updown is false")
-        use_scale_shift_norm: bool = Field(True, description="the time scales and shifts norms, or else is added")
+        conv_resample: bool = Field(True, description="change the size by convolutions if resblock_updown is false")
+        use_scale_shift_norm: bool = Field(
+            True, description="the time embedding scales and shifts norms, else it is added"
+        )
         dropout: float = Field(0.0, ge=0, lt=1, description="dropout in the residual blocks")
         norm_groups: int = Field(32, ge=1, description="groups of the group norms, a divisor of every width")
-        use_new_attention_order: bool = Field(False, description="qkv holds q, k, v first and heads second")
+        use_new_attention_order: bool = Field(False, description="order of qkv: q, k, v first and heads second")
         use_checkpoint: bool = Field(False, description="recompute activations in the backward pass, to save memory")
 
         @model_validator(mode="after")
         def _has_effect(self) -> Self:
             if self.num_heads is not None and self.num_head_channels is not None:
-                raise ValueError("num_heads and num_head_channels say the same thing twice: give one of them")
+                raise ValueError("num_heads and num_head_channels determine one another: give only one of them")
             if self.resblock_updown and not self.conv_resample:
                 raise ValueError("conv_resample=false has an effect only with resblock_updown=false")
             return self
@@ -81,10 +83,10 @@ class UNet(Backbone):
 
     @classmethod
     def resolve_options(cls, options: Options, shape: ImageShape) -> Options:
-        """Options with every choice that the image's size decides.
+        """Fill in the options that depend on the image size.
 
         Raises:
-            UsageError: levels, widths, attention or heads do not fit the image or one another.
+            UsageError: if levels, widths, attention or heads do not fit the image or one another.
         """
         mult = options.channel_mult or default_channel_mult(shape.image_size)
         resolutions = _resolutions(shape.image_size, mult)
@@ -108,10 +110,10 @@ class UNet(Backbone):
         )
 
     def build(self, shape: ImageShape, num_classes: int) -> nn.Module:
-        """A module with `forward(x, noise_level, labels=None)`; its output is zero until it is trained.
+        """Build a module with `forward(x, noise_level, labels=None)`, whose output is zero before training.
 
         Raises:
-            UsageError: see `resolve_options`.
+            UsageError: if `resolve_options` raises it.
         """
         return UNetModel(self.resolve_options(self.options, shape), shape, num_classes=num_classes)
 
@@ -121,12 +123,12 @@ def _listed(values: Sequence[float]) -> str:
 
 
 def _halvings(size: int) -> int:
-    """How often `size` can be halved without a rest."""
+    """How often `size` can be halved without a remainder."""
     return (size & -size).bit_length() - 1
 
 
 def default_channel_mult(image_size: int) -> tuple[float, ...]:
-    """ADM's multipliers for the nearest size at most `image_size`, cut to the levels that its halvings allow."""
+    """ADM's multipliers for the largest published size up to `image_size`, cut to the possible number of levels."""
     levels = 1
     while image_size % 2**levels == 0 and image_size // 2**levels >= SMALLEST_LEVEL:
         levels += 1
@@ -135,17 +137,25 @@ def default_channel_mult(image_size: int) -> tuple[float, ...]:
 
 
 def _resolutions(image_size: int, mult: Sequence[float]) -> list[int]:
-    """The size in px of every level, or UsageError where the image cannot be halved that often."""
+    """The size in px of every level.
+
+    Raises:
+        UsageError: if the image cannot be halved that often.
+    """
     if image_size % 2 ** (len(mult) - 1):
         raise UsageError(
-            f"unet: channel_mult {_listed(mult)} has {len(mult)} levels, and an image of {image_size} px can be halved "
-            f"{_halvings(image_size)} times. Allowed: at most {_halvings(image_size) + 1} levels"
+            f"unet: channel_mult {_listed(mult)} has {len(mult)} levels, but an image of {image_size} px can only be "
+            f"halved {_halvings(image_size)} times. Allowed: at most {_halvings(image_size) + 1} levels"
         )
     return [image_size >> level for level in range(len(mult))]
 
 
 def _widths(options: UNet.Options, mult: Sequence[float]) -> list[int]:
-    """The channels of every level, or UsageError where the norms' groups do not divide them."""
+    """The channels of every level.
+
+    Raises:
+        UsageError: if `norm_groups` does not divide them.
+    """
     widths = [int(options.channels * factor) for factor in mult]
     if any(width == 0 or width % options.norm_groups for width in widths):
         raise UsageError(
@@ -157,7 +167,11 @@ def _widths(options: UNet.Options, mult: Sequence[float]) -> list[int]:
 
 
 def _head_channels(options: UNet.Options, attended: Sequence[int]) -> int | None:
-    """Channels a head, None where heads are counted instead, or UsageError where they do not divide the widths."""
+    """The channels per head, or None if the number of heads is given instead.
+
+    Raises:
+        UsageError: if heads do not divide the widths of the levels with attention.
+    """
     if options.num_heads is None and options.num_head_channels is None:
         return math.gcd(HEAD_CHANNELS, *attended)
     name = "num_heads" if options.num_heads is not None else "num_head_channels"
@@ -171,20 +185,20 @@ def _head_channels(options: UNet.Options, attended: Sequence[int]) -> int | None
 
 
 class Stage(nn.ModuleList):
-    """Layers that run one after the other; the residual blocks among them are given the embedded time too."""
+    """Layers that run in sequence; the residual blocks among them also get the time embedding."""
 
     def forward(self, x: Tensor, embedding: Tensor) -> Tensor:
-        """x [N, C, H, W] and embedding [N, E] to [N, C', H', W']."""
+        """Map x [N, C, H, W] and embedding [N, E] to [N, C', H', W']."""
         for layer in self:
             x = layer(x, embedding) if isinstance(layer, ResBlock) else layer(x)
         return x
 
 
 class UNetModel(nn.Module):
-    """The network: down through the levels, a middle block with attention, and up again with the skips.
+    """The network: down through the levels, a middle block with attention, and up again with skip connections.
 
-    `memory_format` is the layout of all images inside. By default a pixel's channels lie side by side, so that no
-    convolution reorders its input and attention takes pixels as they are; the weights' layout does not matter.
+    `memory_format` is the layout of all images inside. By default it is channels-last, so that convolutions do not
+    reorder their input and attention uses pixels as they are; the weights' layout does not matter.
     """
 
     def __init__(self, options: UNet.Options, shape: ImageShape, *, num_classes: int) -> None:
@@ -232,7 +246,7 @@ class UNetModel(nn.Module):
         )
 
     def _blocks(self, width_in: int, width_out: int, resolution: int) -> list[nn.Module]:
-        """A residual block, and attention where that resolution has it."""
+        """A residual block, followed by attention if the resolution has it."""
         block = self._res_block(width_in, width_out)
         attended = resolution in (self.options.attention_resolutions or ())
         return [block, self._attention_block(width_out)] if attended else [block]
@@ -243,7 +257,7 @@ class UNetModel(nn.Module):
         return (Upsample if direction == "up" else Downsample)(width, conv=self.options.conv_resample)
 
     def _way_down(self, widths: list[int], resolutions: list[int]) -> tuple[nn.ModuleList, list[int]]:
-        """The stages down, and the width of what each gives."""
+        """The stages down, and the width of each one's output."""
         stages = nn.ModuleList([Stage([nn.Conv2d(self.shape.in_channels, widths[0], 3, padding=1)])])
         skips = [widths[0]]
         for level, (width, resolution) in enumerate(zip(widths, resolutions, strict=True)):
@@ -256,7 +270,7 @@ class UNetModel(nn.Module):
         return stages, skips
 
     def _way_up(self, widths: list[int], resolutions: list[int], skips: list[int]) -> nn.ModuleList:
-        """The stages up, each of which takes one more of the `skips`, the last first."""
+        """The stages up, each of which takes one of the `skips`, the last first."""
         stages, remaining, current = nn.ModuleList(), list(skips), widths[-1]
         for level in reversed(range(len(widths))):
             width = widths[level]
@@ -276,7 +290,7 @@ class UNetModel(nn.Module):
         return out
 
     def forward(self, x: Tensor, noise_level: Tensor, labels: Tensor | None = None) -> Tensor:
-        """x [N, in_channels, H, W], noise_level [N], labels int64 [N] or None, to [N, out_channels, H, W]."""
+        """Map x [N, in_channels, H, W], noise_level [N] and labels (int64 [N] or None) to [N, out_channels, H, W]."""
         check_inputs(x, noise_level, labels, shape=self.shape, num_classes=self.num_classes)
         embedding = self.time_embed(timestep_embedding(noise_level, self.options.channels).to(x.dtype))
         if labels is not None:

@@ -1,4 +1,4 @@
-"""Convolutions of 3 × 3 on a CPU with half of the multiplications (Winograd; Lavin & Gray, 2015, arXiv 1509.09308)."""
+"""3 × 3 convolutions on a CPU with half of the multiplications (Winograd; Lavin & Gray, 2015, arXiv 1509.09308)."""
 
 from typing import Any
 
@@ -7,9 +7,9 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 from torch.nn import functional
 
-# F(4, 3) over rows: four output rows from six input rows take six products, not twelve. With d six rows of the input
-# and g the kernel's three, y = A^T [(G g) * (B^T d)]; the points are 0, 1, -1, 2, -2 and infinity. Over columns a row's
-# product is an ordinary convolution of 1 × 3, which oneDNN does at nearly the speed of the cores' multipliers.
+# F(4, 3) over rows: four output rows from six input rows take six products instead of twelve. With d six rows of the
+# input and g the kernel's three, y = A^T [(G g) * (B^T d)]; the points are 0, 1, -1, 2, -2 and infinity. Over columns a
+# row's product is an ordinary 1 × 3 convolution, which oneDNN computes at nearly the peak rate of the cores.
 _G = (
     (1 / 4, 0, 0),
     (-1 / 6, -1 / 6, -1 / 6),
@@ -20,17 +20,17 @@ _G = (
 )
 _BIAS = 1  # the product that enters each of the four rows once
 _TILE = 4
-_CHUNK = 2**22  # values of the input at a time, so that transformed rows are still in the cache when they are used
+_CHUNK = 2**22  # input values at a time, so that transformed rows are still in the cache when they are used
 
-# Below these the transforms cost more than they save (measured: benchmarks/train.py).
+# below these the transforms cost more than they save (measured by benchmarks/train.py)
 _FEWEST_CHANNELS, _FEWEST_ROWS, _FEWEST_PIXELS = 64, 16, 1024
 
 
 class Conv3x3(nn.Conv2d):
-    """A convolution of 3 × 3 that keeps the size.
+    """A 3 × 3 convolution that keeps the size.
 
-    On a CPU and where it pays it is computed by Winograd's algorithm, which agrees with the direct sum to rounding:
-    the float32 error of either is about 1e-6 of the result.
+    On a CPU, where it is faster, Winograd's algorithm computes it, which agrees with the direct sum up to rounding: the
+    float32 error of either is about 1e-6 of the result.
     """
 
     def __init__(self, in_channels: int, out_channels: int) -> None:
@@ -109,18 +109,18 @@ class WinogradConvolution(torch.autograd.Function):
 
 
 def _rows(x: Tensor) -> Tensor:
-    """Channels_last [N, C, H, W] as [N, H/4, 4, W, C], a view."""
+    """View channels_last [N, C, H, W] as [N, H/4, 4, W, C]."""
     n, channels, height, width = x.shape
     return x.permute(0, 2, 3, 1).view(n, height // _TILE, _TILE, width, channels)
 
 
 def _rows_of(x: Tensor) -> Tensor:
-    """Channels_last [N, C, H, W] as [N, H, W, C], a view."""
+    """View channels_last [N, C, H, W] as [N, H, W, C]."""
     return x.permute(0, 2, 3, 1)
 
 
 def _images(rows: Tensor) -> Tensor:
-    """[N, H, W, C] as channels_last [N, C, H, W], a view."""
+    """View [N, H, W, C] as channels_last [N, C, H, W]."""
     return rows.permute(0, 3, 1, 2)
 
 
@@ -129,7 +129,7 @@ def _matrix(like: Tensor) -> Tensor:
 
 
 def _kernels(weight: Tensor) -> list[Tensor]:
-    """G g: [C', C, 3, 3] to six of [C', C, 1, 3], channels_last."""
+    """Compute G g, from [C', C, 3, 3] to six of [C', C, 1, 3], channels_last."""
     kernels = torch.einsum("ki,ocij->kojc", _matrix(weight), weight).contiguous()  # [6, C', 3, C]
     return list(kernels[:, :, None].permute(0, 1, 4, 2, 3))
 
@@ -141,9 +141,9 @@ def _chunks(x: Tensor, weight: Tensor) -> list[slice]:
 
 
 def _transform(x: Tensor) -> Tensor:
-    """B^T d: [N, H/4, 4, W, C] to [6, N, H/4, W, C]; d is the row before, the four rows, and the row after."""
+    """Compute B^T d, from [N, H/4, 4, W, C] to [6, N, H/4, W, C]; d is the row before, four rows, and the row after."""
     d1, d2, d3, d4 = x.unbind(2)
-    before, after = d4[:, :-1], d1[:, 1:]  # of all but the first and of all but the last; beyond the image is zero
+    before, after = d4[:, :-1], d1[:, 1:]  # for all but the first, and for all but the last; zero beyond the image
     v = x.new_empty(6, *d1.shape)
     even, odd = torch.sub(d4, d2, alpha=4, out=v[0]), torch.sub(d3, d1, alpha=4, out=v[5])
     torch.add(even, odd, out=v[1])
@@ -158,7 +158,7 @@ def _transform(x: Tensor) -> Tensor:
 
 
 def _transform_adjoint(v: list[Tensor], *, out: Tensor) -> None:
-    """B v, six of [N, H/4, W, C] to [N, H/4, 4, W, C], the adjoint of `_transform`; overwrites v."""
+    """Compute B v, from six of [N, H/4, W, C] to [N, H/4, 4, W, C], the adjoint of `_transform`; overwrite v."""
     v0, v1, v2, v3, v4, v5 = v
     d1, d2, d3, d4 = out.unbind(2)
     plus, minus = v1 + v2, v1.sub_(v2)
@@ -172,7 +172,7 @@ def _transform_adjoint(v: list[Tensor], *, out: Tensor) -> None:
 
 
 def _combine(m: list[Tensor], *, out: Tensor) -> None:
-    """A^T m: six of [N, H/4, W, C'] to [N, H/4, 4, W, C']; overwrites m."""
+    """Compute A^T m, from six of [N, H/4, W, C'] to [N, H/4, 4, W, C']; overwrite m."""
     m0, m1, m2, m3, m4, m5 = m
     y0, y1, y2, y3 = out.unbind(2)
     plus, minus = m1 + m2, m1.sub_(m2)
@@ -184,7 +184,7 @@ def _combine(m: list[Tensor], *, out: Tensor) -> None:
 
 
 def _combine_adjoint(y: Tensor) -> Tensor:
-    """A y: [N, H/4, 4, W, C'] to [6, N, H/4, W, C'], the adjoint of `_combine`."""
+    """Compute A y, from [N, H/4, 4, W, C'] to [6, N, H/4, W, C'], the adjoint of `_combine`."""
     y0, y1, y2, y3 = y.unbind(2)
     m = y.new_empty(6, *y0.shape)
     odd, even = torch.add(y1, y3, out=m[5]), torch.add(y0, y2, out=m[1])

@@ -1,4 +1,4 @@
-"""Bits per dimension of a network on images: the variational bound with its parts, and the probability-flow ODE's."""
+"""Bits per dimension of images under a network, by the variational bound or the probability-flow ODE."""
 
 import math
 from collections.abc import Callable, Sequence
@@ -27,12 +27,12 @@ from debiasctl.errors import EvaluationError
 from debiasctl.evaluation.record import Bits, BitsFigure, Term
 
 OnProgress = Callable[[int, int], None]
-_EVALUATIONS = 4  # of the network, a step of the ODE
+_EVALUATIONS = 4  # network evaluations per step of the ODE
 
 
 @dataclass(frozen=True)
 class Bound:
-    """The variational bound, by `num_terms` timesteps an image (see `strata`)."""
+    """The method that estimates the variational bound from `num_terms` timesteps per image (see `strata`)."""
 
     num_terms: int
     variance: Variance
@@ -40,14 +40,14 @@ class Bound:
 
 @dataclass(frozen=True)
 class Ode:
-    """The probability-flow ODE's likelihood, by `num_steps` steps."""
+    """The method that solves the probability-flow ODE in `num_steps` steps."""
 
     num_steps: int
 
 
 @dataclass(frozen=True)
 class Found:
-    """A likelihood by the name of its metric; `nfe` forwards an image, and the parts of a bound."""
+    """A likelihood with the name of its metric, `nfe` forward passes per image, and the parts of a bound."""
 
     metric: str
     figure: BitsFigure
@@ -59,7 +59,7 @@ class Found:
 
 @dataclass(frozen=True)
 class Draws:
-    """`num` independent noises for each image, all from `seed`; `batch_size` images at a time."""
+    """The noise draws: `num` independent ones for each image, all from `seed`, with `batch_size` images at a time."""
 
     num: int
     seed: int
@@ -75,7 +75,7 @@ class Model:
     images: HeldoutSet
 
     def estimator(self, part: slice) -> Estimator:
-        """Estimates for those images, told their labels."""
+        """Make an estimator for the images in `part`, given their labels."""
         labels = None if self.images.labels is None else self.images.labels[part]
 
         def estimate(x_t: Tensor, levels: NoiseLevels) -> Estimate:
@@ -87,10 +87,10 @@ class Model:
 
 
 def bound_bits(model: Model, method: Bound, *, draws: Draws, on_progress: OnProgress) -> Found:
-    """The variational bound with its parts.
+    """Compute the variational bound and its parts.
 
     Raises:
-        EvaluationError: a part is not finite.
+        EvaluationError: if a part is not finite.
     """
     process, x0 = model.parameterization.process, model.images.x0
     groups = strata(process, method.num_terms)
@@ -114,12 +114,12 @@ def bound_bits(model: Model, method: Bound, *, draws: Draws, on_progress: OnProg
     figure = _figure(terms.sum(dim=1) + prior)
     notes = [
         "bits/dim of 256 grey levels: an upper bound on -log2 P of the images under the ancestral sampler of "
-        f"{process.num_timesteps} steps with {method.variance} variance, estimates of x0 not clipped"
+        f"{process.num_timesteps} steps with {method.variance} variance, without clipping estimates of x0"
     ]
     if method.num_terms < process.num_timesteps:
-        notes.append(f"{method.num_terms} of {process.num_timesteps} terms an image, drawn evenly within groups of t")
+        notes.append(f"{method.num_terms} of {process.num_timesteps} terms per image, drawn uniformly in strata of t")
     if process.continuous:
-        notes.append("the schedule is continuous: the bound is that of the chain of its whole timesteps")
+        notes.append("the schedule is continuous: the bound is for the chain of its whole timesteps")
     means = [_mean(terms[:, number].mean(dim=0)) for number in range(len(groups))]
     return Found(
         "bound_bits_per_dim",
@@ -135,10 +135,10 @@ def bound_bits(model: Model, method: Bound, *, draws: Draws, on_progress: OnProg
 
 
 def ode_bits(model: Model, method: Ode, *, draws: Draws, on_progress: OnProgress) -> Found:
-    """The likelihood of the probability flow.
+    """Compute the likelihood of the probability-flow ODE.
 
     Raises:
-        EvaluationError: a likelihood is not finite.
+        EvaluationError: if a likelihood is not finite.
     """
     process, x0 = model.parameterization.process, model.images.x0
     dimension = math.prod(x0.shape[1:])
@@ -155,7 +155,7 @@ def ode_bits(model: Model, method: Ode, *, draws: Draws, on_progress: OnProgress
             on_progress(done, total)
 
         for draw in range(draws.num):
-            # the normal distribution's function makes even numbers of normal ones
+            # the normal distribution function turns normal numbers into uniform ones
             within = torch.special.ndtr(_normal(draws.seed, 2 * draw, positions, like=x0).double()) - 0.5
             signs = torch.where(_normal(draws.seed, 2 * draw + 1, positions, like=x0) < 0, -1.0, 1.0)
             found = ode_log_density(
@@ -172,16 +172,16 @@ def ode_bits(model: Model, method: Ode, *, draws: Draws, on_progress: OnProgress
     notes = [
         "bits/dim of 256 grey levels, uniformly dequantised: on average an upper bound on -log2 P of the images under "
         f"the deterministic sampler from N(0, 1) at t = {last} to t = 0",
-        f"nothing is denoised at t = 0: its noise, {sigma:.4g} of an image in [-1, 1] ({sigma / GREY_LEVEL:.2g} grey "
-        "levels), counts as the model's own",
+        f"the noise at t = 0 is not removed: its standard deviation of {sigma:.4g} for images in [-1, 1] "
+        f"({sigma / GREY_LEVEL:.2g} grey levels) counts as part of the model",
     ]
     if process.snr[-1] == 0:
-        notes.append(f"one step of Heun's leads from t = {last - 1} to zero SNR at t = {last}")
+        notes.append(f"one Heun step leads from t = {last - 1} to zero SNR at t = {last}")
     lost = float(_finite(discretisation).mean())
     figure = _figure(bits).model_copy(update={"discretisation": lost})
     nfe = draws.num * _EVALUATIONS * (method.num_steps + method.num_steps // 2)
     if process.snr[-1] == 0:
-        nfe += draws.num * _EVALUATIONS  # Heun's two, at the end of the finer and of the coarser solution
+        nfe += draws.num * _EVALUATIONS  # Heun's two evaluations, at the end of the finer and of the coarser solution
     if lost > figure.se:
         notes.append("the integrator's error is larger than the standard error: raise `steps`")
     return Found("ode_bits_per_dim", figure, nfe, notes)
@@ -194,7 +194,7 @@ def _normal(seed: int, step: int, positions: Tensor, *, like: Tensor) -> Tensor:
 
 
 def _figure(bits: Tensor) -> BitsFigure:
-    """The mean of bits [draws, N] and its errors."""
+    """Average bits [draws, N], and compute the errors of the mean."""
     draws = len(bits)
     about = _mean(bits.mean(dim=0))
     noise = bits.var(dim=0).mean().div(draws * bits.shape[1]).sqrt() if draws > 1 else None
@@ -210,7 +210,7 @@ def _figure(bits: Tensor) -> BitsFigure:
 
 
 def _mean(bits: Tensor) -> Bits:
-    """The mean over images [N], and its standard error."""
+    """Average bits over images [N], and compute the standard error of the mean."""
     return Bits(bits=float(_finite(bits).mean()), se=float(bits.std() / math.sqrt(len(bits))))
 
 

@@ -1,4 +1,4 @@
-"""A run's likelihood of held-out images in bits per dimension: measured once, kept with all that it depends on."""
+"""A run's likelihood of held-out images in bits per dimension, measured once and stored with all it depends on."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -23,12 +23,12 @@ from debiasctl.sampling.request import content_of
 from debiasctl.specs.sections import ContentSection, RunSpec
 
 _IMAGES = 256
-_VERSION = 1  # of what follows from a request: raised when the same request would give another figure
+_VERSION = 1  # of the computation: increased when the same request would give another figure
 
 
 @dataclass(frozen=True)
 class LikelihoodRequest:
-    """What to measure: `num` held-out images with `draws` independent noises each, at a checkpoint's `step`."""
+    """A measurement to make: `num` held-out images with `draws` independent noises each, at a checkpoint's `step`."""
 
     method: Bound | Ode
     num: int
@@ -39,10 +39,10 @@ class LikelihoodRequest:
 
 
 def bound_method(spec: RunSpec, *, terms: str, variance: str | None) -> Bound:
-    """From what a user said; without a variance, the one that the model has learned, else fixed-small.
+    """Make the method from a user's text; without a variance, it is the learned one if there is one, else fixed-small.
 
     Raises:
-        UsageError: the terms are no number or more than there are, or the variance is unknown, or not learned.
+        UsageError: if the terms are not a number in the allowed range, or the variance is unknown or not learned.
     """
     process = build_parameterization(spec).process
     if terms != "all" and not terms.isdecimal():
@@ -53,7 +53,9 @@ def bound_method(spec: RunSpec, *, terms: str, variance: str | None) -> Bound:
     for known in VARIANCES:
         if chosen == known:
             if known == "learned" and not spec.model.learned_variance:
-                raise UsageError("`variance=learned`: this run's model has none. Choose fixed-small or fixed-large")
+                raise UsageError(
+                    "`variance=learned`: this run's model has no learned variance. Choose fixed-small or fixed-large"
+                )
             return Bound(num_terms, known)
     raise UsageError(f"unknown variance '{chosen}'.{did_you_mean(chosen, VARIANCES)} Known: {', '.join(VARIANCES)}")
 
@@ -69,16 +71,16 @@ def make_requests(
     checkpoint: str | None,
     weights: str,
 ) -> list[LikelihoodRequest]:
-    """A request for each method; without `num`, of 256 held-out images or as many as there are.
+    """Make a request for each method; without `num`, for 256 held-out images or all if there are fewer.
 
     Raises:
-        UsageError: the steps, weights or checkpoint cannot be meant, or fewer images are held out, or fewer than 2 are
-        asked for; CheckpointError: the run has no checkpoint at all.
+        UsageError: if the steps, weights or checkpoint are invalid, or `num` is below 2 or more than are held out.
+        CheckpointError: if the run has no checkpoint.
     """
     heldout = content_of(run, spec).num_heldout
     num = min(_IMAGES, heldout) if num is None else num
     if not 2 <= num <= heldout:
-        raise UsageError(f"`num={num}`: choose from 2 to {heldout}, the images that are held out")
+        raise UsageError(f"`num={num}`: choose from 2 to {heldout}, the number of held-out images")
     for method in methods:
         if isinstance(method, Ode):
             check_num_steps(method.num_steps)
@@ -98,11 +100,12 @@ def likelihood(
     batch_size: int,
     on_progress: OnProgress | None = None,
 ) -> LikelihoodRecord:
-    """Measure a run's likelihood of held-out images, or read it where the run has been measured so before.
+    """Measure a run's likelihood of held-out images, or read the stored result of the same measurement.
 
     Raises:
-        CheckpointError: the checkpoint is damaged; EvaluationError: what comes out
-        is not finite, or was stored and is damaged; DataError: the images cannot be read.
+        CheckpointError: if the checkpoint is damaged.
+        EvaluationError: if the likelihood is not finite, or the stored record is damaged.
+        DataError: if the images cannot be read.
     """
     content = content_of(run, spec)
     network = build_network(
@@ -116,7 +119,7 @@ def likelihood(
         way_on = "Remove it to measure again"
         stored = read_record(path, way_on=way_on)
         if not isinstance(stored, LikelihoodRecord):
-            raise EvaluationError(f"{path} is damaged (it is the record of no likelihood). {way_on}")
+            raise EvaluationError(f"{path} is damaged (it is not the record of a likelihood). {way_on}")
         return stored
     heldout = as_measured(load_data(spec, location)).heldout
     images = HeldoutSet.of(

@@ -1,4 +1,4 @@
-"""A plot of the variational bound's terms, PNG or SVG."""
+"""Plots of the variational bound's terms, as PNG or SVG."""
 
 from pathlib import Path
 
@@ -7,14 +7,14 @@ from debiasctl.reporting.style import finish_panel, save_figure
 
 
 def plot_terms(path: Path, record: LikelihoodRecord) -> None:
-    """Against t, what each timestep adds to a bound, with two standard errors, and the sum up to there."""
+    """Plot each timestep's contribution to a bound against t, with two standard errors, and the cumulative sum."""
     from matplotlib.figure import Figure
 
-    assert record.prior is not None, "a bound has its parts"
+    assert record.prior is not None, "the record of a bound has its parts"
     middles, edges, heights, errors, sums = [], [0.5], [], [], [0.0]
     for term in record.terms:
         length = term.high - term.low + 1
-        middles.append((term.low + term.high) / 2 + 1)  # from 1, as a logarithm has no 0
+        middles.append((term.low + term.high) / 2 + 1)  # counted from 1 for the logarithmic axis
         edges.append(term.high + 1.5)
         heights.append(term.bits / length)
         errors.append(2 * term.se / length)

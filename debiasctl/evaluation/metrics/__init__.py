@@ -1,1 +1,1 @@
-"""What is measured of a set of images: distances, neighbours, colours, spectra."""
+"""Metrics of a set of images: distances, neighbours, colours and spectra."""

@@ -1,4 +1,4 @@
-"""The metrics by name: which data and features have them, which way is better, and what is computed for each."""
+"""The catalogue of metrics: their names, descriptions and better direction, by data and features."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -22,14 +22,14 @@ _RGB = ("mean_shift_squared", "colour_fd")
 
 @dataclass(frozen=True)
 class Metric:
-    """Which direction of a metric is better, and what it is, in one sentence."""
+    """A metric's better direction, and its description in one sentence."""
 
     better: Better
     description: str
 
 
 def default_features(info: DatasetInfo | None) -> str:
-    """The features of DEFAULT_FEATURES that fit a data set, or None where only statistics are known."""
+    """The entry of DEFAULT_FEATURES that fits a data set, or statistics alone if `info` is None."""
     with_classes, without, of_statistics = DEFAULT_FEATURES
     if info is None:
         return of_statistics
@@ -37,7 +37,7 @@ def default_features(info: DatasetInfo | None) -> str:
 
 
 def metric_names(features: str) -> MetricNames:
-    """What the metrics in the features of that name are called, which their plugin says.
+    """The names of the metrics in these features, as their plugin states them.
 
     Raises:
         UnknownPluginError, PluginLoadError: if there is no such plugin, or it cannot be loaded.
@@ -48,7 +48,7 @@ def metric_names(features: str) -> MetricNames:
 
 
 def not_given(features: str) -> dict[str, str]:
-    """By part, the reason why there is no figure for what needs it of an extractor that does not offer it."""
+    """For each part that an extractor may not offer, the reason why metrics that need it are unavailable."""
     return {
         "logits": f"features '{features}' give no class probabilities",
         "spatial": f"features '{features}' give no spatial features",
@@ -56,13 +56,13 @@ def not_given(features: str) -> dict[str, str]:
 
 
 def pixel_names(channels: int) -> list[str]:
-    """The metrics of the pixels themselves, which need no features, of images with so many channels."""
+    """The metrics of the pixels themselves, which need no features, for images with this number of channels."""
     shifts = [f"{kind}_shift_{name}" for kind in ("mean", "std") for name in CHANNELS.get(channels, {})]
     return [*shifts, *(_RGB if channels == 3 else ()), "spectrum_distance"]
 
 
 def available_metrics(info: DatasetInfo, names: MetricNames) -> dict[str, Metric]:
-    """Every metric of a data set in a feature space, by name."""
+    """Every metric that a data set has in a feature space, by name."""
     return _metrics(info.channels, names)
 
 
@@ -75,17 +75,30 @@ def _metrics(channels: int, names: MetricNames) -> dict[str, Metric]:
             LOWER,
             f"Fréchet distance to the training images in the spatial features of '{names.features}'",
         ),
-        names.score: (HIGHER, f"inception score: how sure and how varied the classes of '{names.features}' are"),
-        "precision": (HIGHER, f"share of images among the training images (k = 3) {within}"),
-        "recall": (HIGHER, f"share of training images among the images (k = 3) {within}"),
-        "density": (HIGHER, f"how many training images' surroundings (k = 5) an image lies in, over k, {within}"),
-        "coverage": (HIGHER, f"share of training images with an image in their surroundings (k = 5) {within}"),
+        names.score: (
+            HIGHER,
+            f"inception score: how confident and how varied the classes predicted by '{names.features}' are",
+        ),
+        "precision": (HIGHER, f"share of images in the training images' neighbourhoods (k = 3) {within}"),
+        "recall": (HIGHER, f"share of training images in the images' neighbourhoods (k = 3) {within}"),
+        "density": (
+            HIGHER,
+            f"mean number of training images' neighbourhoods (k = 5) around an image, over k, {within}",
+        ),
+        "coverage": (HIGHER, f"share of training images with an image in their neighbourhood (k = 5) {within}"),
         "nearest_train_gap": (
             ZERO,
-            f"mean distance to the nearest training image {within}, over held-out images' mean, minus 1; -1: copies",
+            f"mean distance to the nearest training image {within}, relative to held-out images' mean, minus 1; "
+            "-1: copies",
         ),
-        "memorised_share": (LOWER, f"share of images nearer to a training image than 1 % of held-out ones {within}"),
-        "spectrum_distance": (LOWER, "mean squared log-ratio of the power at each spatial frequency to the real one"),
+        "memorised_share": (
+            LOWER,
+            f"share of images closer to a training image than all but 1 % of held-out images are {within}",
+        ),
+        "spectrum_distance": (
+            LOWER,
+            "mean squared log-ratio of the power at each spatial frequency to that of the real images",
+        ),
     }
     for name, colour in CHANNELS.get(channels, {}).items():
         metrics[f"mean_shift_{name}"] = (ZERO, f"mean {colour} of the images minus the real images', in [-1, 1]")
@@ -100,22 +113,21 @@ def _metrics(channels: int, names: MetricNames) -> dict[str, Metric]:
 
 
 def check_metrics(metrics: Sequence[str] | None, info: DatasetInfo, names: MetricNames) -> list[str]:
-    """The metrics that are asked for, each once; None asks for all of them.
+    """Return the requested metrics, each once; None requests all of them.
 
     Raises:
-        UsageError: if this data set does not have one in these features (with the nearest one that it has), or none is
-        asked for.
+        UsageError: if a metric is not available for this data set and these features, or none is requested.
     """
     return check_any(metrics, channels=[info.channels], spaces=[names])
 
 
 def check_any(metrics: Sequence[str] | None, *, channels: Sequence[int], spaces: Sequence[MetricNames]) -> list[str]:
-    """`check_metrics` where only several are known of which the images' channels and the features will be one."""
+    """Do the same as `check_metrics` when only the possible channels and features of the images are known yet."""
     known = list(dict.fromkeys(name for names in spaces for count in channels for name in _metrics(count, names)))
     if metrics is None:
         return known
     if not metrics:
-        raise UsageError(f"no metric is asked for. Known: {', '.join(known)}")
+        raise UsageError(f"no metric is requested. Known: {', '.join(known)}")
     unknown = next((name for name in metrics if name not in known), None)
     if unknown is not None:
         raise UsageError(f"{_why_unknown(unknown, known, channels, spaces)} Known: {', '.join(known)}")
@@ -131,12 +143,12 @@ def _why_unknown(name: str, known: Sequence[str], channels: Sequence[int], space
     owner = _owner(name)
     if owner is not None:
         here = " or ".join(f"'{_own(names)[_own(owner).index(name)]}'" for names in spaces)
-        return f"metric '{name}' needs `features={owner.features}`; in features {features} it is {here}."
+        return f"metric '{name}' needs `features={owner.features}`; with features {features} it is called {here}."
     return f"unknown metric '{name}' with features {features}.{did_you_mean(name, known)}"
 
 
 def _owner(name: str) -> MetricNames | None:
-    """The names of the installed features that have a metric so called; those that follow from a name load nothing."""
+    """Find the installed features with a metric of this name, loading no plugin if the name says it."""
     installed = [record.name for record in registry.records("features")]
     for names in map(MetricNames.of, installed):
         if name in _own(names):

@@ -1,4 +1,4 @@
-"""Distances between two sets of features: Fréchet (of their Gaussian fits) and kernel (unbiased MMD²), in float64."""
+"""Distances between two sets of features: Fréchet (between Gaussian fits) and kernel (unbiased MMD²), in float64."""
 
 import math
 
@@ -8,13 +8,13 @@ from torch import Tensor
 from debiasctl.errors import EvaluationError
 
 _BLOCK = 2048  # rows and columns of a kernel block: 32 MiB in float64
-_ROWS = 8192  # rows that moments are taken of at once
+_ROWS = 8192  # rows per batch of a moment computation
 
 
 class Moments:
     """Number, mean [D] and scatter [D, D] (sum of outer products about the mean) of rows that come in batches.
 
-    Batches are merged as Chan, Golub & LeVeque (1979) do, so that a mean far from zero costs no digits. Memory does
+    Batches are merged as in Chan, Golub & LeVeque (1979), so that a mean far from zero loses no precision. Memory does
     not grow with the number of rows.
     """
 
@@ -24,7 +24,11 @@ class Moments:
         self.scatter = torch.zeros(dimension, dimension, dtype=torch.float64)
 
     def add(self, features: Tensor) -> None:
-        """Take up a batch [N, D]. Raises EvaluationError for another shape, or a value that is not finite."""
+        """Add a batch [N, D].
+
+        Raises:
+            EvaluationError: if it has another shape, or a value that is not finite.
+        """
         if features.ndim != 2 or features.shape[1] != len(self.mean):
             raise EvaluationError(f"features must be [N, {len(self.mean)}], not {_shape(features)}")
         for rows in torch.split(features, _ROWS):
@@ -35,15 +39,19 @@ class Moments:
                 self._merge(len(batch), mean, centred.T @ centred, sign=1)
 
     def merged(self, other: "Moments") -> "Moments":
-        """Of the rows of both."""
+        """The moments of the rows of both."""
         return self._combined(other, sign=1)
 
     def without(self, other: "Moments") -> "Moments":
-        """Of these rows without those of `other`, which are a part of them."""
+        """The moments of these rows without those of `other`, which are a subset of them."""
         return self._combined(other, sign=-1)
 
     def covariance(self) -> Tensor:
-        """The unbiased covariance [D, D]. Raises EvaluationError for fewer than 2 rows."""
+        """The unbiased covariance [D, D].
+
+        Raises:
+            EvaluationError: if there are fewer than 2 rows.
+        """
         if self.num < 2:
             raise EvaluationError(f"a distance needs at least 2 images on each side, not {self.num}")
         return self.scatter / (self.num - 1)
@@ -66,10 +74,10 @@ class Moments:
 
 
 def gaussian_moments(features: Tensor) -> tuple[Tensor, Tensor]:
-    """Mean [D] and unbiased covariance [D, D], float64, of `features` [N, D].
+    """The mean [D] and unbiased covariance [D, D], float64, of `features` [N, D].
 
     Raises:
-        EvaluationError: not two-dimensional, fewer than 2 rows, or a value that is not finite.
+        EvaluationError: if `features` is not two-dimensional, has fewer than 2 rows, or a value that is not finite.
     """
     moments = Moments(_checked(features).shape[1])
     moments.add(features)
@@ -77,16 +85,16 @@ def gaussian_moments(features: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def frechet_distance(mean1: Tensor, cov1: Tensor, mean2: Tensor, cov2: Tensor, *, root2: Tensor | None = None) -> float:
-    """Squared 2-Wasserstein distance of two Gaussians (Dowson & Landau, 1982; as FID, Heusel et al., 2017).
+    """The squared 2-Wasserstein distance of two Gaussians (Dowson & Landau, 1982; as FID, Heusel et al., 2017).
 
         |mean1 - mean2|² + Tr(S1 + S2 - 2 (S1^½ S2 S1^½)^½)
 
-    The last trace is the sum of the singular values of S2^½ L for any L L^T = S1. They are not taken as roots of
-    eigenvalues: those are squares, of which half the digits of a small one are lost. `root2` is
-    `covariance_root(cov2)` where it is known already, which halves the time.
+    The last trace is the sum of the singular values of S2^½ L for any L L^T = S1. They are not computed as roots of
+    eigenvalues, because a small eigenvalue, as a square, would lose half of its digits. `root2` is
+    `covariance_root(cov2)` if it is known already, which halves the time.
 
     Raises:
-        EvaluationError: shapes that do not fit, values that are not finite, or a matrix that is no covariance.
+        EvaluationError: if shapes do not fit, a value is not finite, or a matrix is not a covariance.
     """
     mean1, cov1, mean2, cov2 = (tensor.to(torch.float64) for tensor in (mean1, cov1, mean2, cov2))
     dimension = mean1.numel()
@@ -101,11 +109,11 @@ def frechet_distance(mean1: Tensor, cov1: Tensor, mean2: Tensor, cov2: Tensor, *
     root = covariance_root(cov2) if root2 is None else root2
     overlap = torch.linalg.svdvals(root @ _factor(cov1)).sum()
     distance = (mean1 - mean2).square().sum() + cov1.trace() + cov2.trace() - 2 * overlap
-    return max(0.0, float(distance))  # it is never negative; rounding may be
+    return max(0.0, float(distance))  # it is never negative but for rounding
 
 
 def _factor(covariance: Tensor) -> Tensor:
-    """Some L with L L^T = `covariance`: Cholesky's, and the root where rounding decides its last pivots."""
+    """Some L with L L^T = `covariance`: the Cholesky factor, or the root if rounding dominates the last pivots."""
     lower, info = torch.linalg.cholesky_ex((covariance + covariance.T) / 2)
     pivots = lower.diagonal().square()
     noise = covariance.diagonal().max() * len(covariance) * torch.finfo(torch.float64).eps
@@ -114,33 +122,34 @@ def _factor(covariance: Tensor) -> Tensor:
 
 
 def covariance_root(covariance: Tensor) -> Tensor:
-    """Symmetric square root [D, D] of a positive semidefinite matrix, float64.
+    """The symmetric square root [D, D] of a positive semidefinite matrix, float64.
 
     Raises:
-        EvaluationError: it has an eigenvalue that is clearly negative.
+        EvaluationError: if an eigenvalue is clearly negative.
     """
     covariance = covariance.to(torch.float64)
     values, vectors = torch.linalg.eigh((covariance + covariance.T) / 2)
     largest = values.abs().max()
     if values.min() < -1e-6 * largest:
         raise EvaluationError(
-            f"a covariance cannot have the eigenvalue {values.min().item():.3g} (largest: {largest.item():.3g})"
+            f"a covariance cannot have a negative eigenvalue: {values.min().item():.3g} (largest: {largest.item():.3g})"
         )
-    # What is below the rounding of eigh is zero: its root would be 1e-8 of the scale, no longer negligible.
+    # Eigenvalues below the rounding of eigh count as zero: their roots, 1e-8 of the scale, would not be negligible.
     noise = largest * values.numel() * torch.finfo(torch.float64).eps
     root: Tensor = vectors * values.where(values > noise, 0).sqrt() @ vectors.T
     return root
 
 
 def kernel_distance(x: Tensor, y: Tensor, *, y_self: float | None = None) -> float:
-    """Unbiased MMD² of `x` [N, D] and `y` [M, D] (KID's; Bińkowski et al., 2018, arXiv 1801.01401).
+    """The unbiased MMD² of `x` [N, D] and `y` [M, D] (KID's; Bińkowski et al., 2018, arXiv 1801.01401).
 
-    The kernel is cubic, k(a, b) = (a.b / D + 1)³. All pairs are used, in blocks, where the usual KID averages over
-    random subsets: the same expectation, less variance, no seed. It may be negative. `y_self` is
-    `kernel_self_mean(y)` where it is known already.
+    The kernel is cubic, k(a, b) = (a.b / D + 1)³. All pairs are used, in blocks, whereas the usual KID averages over
+    random subsets; the expectation is the same, the variance lower, and no seed is needed. The result may be negative.
+    `y_self` is `kernel_self_mean(y)` if it is known already.
 
     Raises:
-        EvaluationError: as `gaussian_moments`, or dimensions that differ.
+        EvaluationError: if a set is not two-dimensional, has fewer than 2 rows or a value that is not finite, or the
+            dimensions differ.
     """
     x, y = _checked(x), _checked(y)
     if x.shape[1] != y.shape[1]:
@@ -151,13 +160,17 @@ def kernel_distance(x: Tensor, y: Tensor, *, y_self: float | None = None) -> flo
 
 
 def kernel_self_mean(x: Tensor) -> float:
-    """Mean of k(x_i, x_j) over all i != j, for `x` [N, D]. Raises EvaluationError as `gaussian_moments`."""
+    """The mean of k(x_i, x_j) over all i != j, for `x` [N, D].
+
+    Raises:
+        EvaluationError: if `x` is not two-dimensional, has fewer than 2 rows, or a value that is not finite.
+    """
     x = _checked(x)
     return kernel_self_sum(x) / (x.shape[0] * (x.shape[0] - 1))
 
 
 def kernel_self_sum(x: Tensor) -> float:
-    """Sum of k(x_i, x_j) over all i != j, for float64 `x` [N, D]."""
+    """The sum of k(x_i, x_j) over all i != j, for float64 `x` [N, D]."""
     sums = []
     blocks = torch.split(x, _BLOCK)
     for position, rows in enumerate(blocks):
@@ -177,7 +190,7 @@ def kernel_row_means(x: Tensor, y: Tensor) -> Tensor:
 
 
 def weighted_kernel_sums(x: Tensor, weights: Tensor) -> Tensor:
-    """The sums of w_i w_j k(x_i, x_j) over all i != j, [S], for float64 `x` [N, D] and S weights `weights` [N, S]."""
+    """The sums [S] of w_i w_j k(x_i, x_j) over all i != j, for float64 `x` [N, D] and S sets of weights [N, S]."""
     found = x.new_zeros(weights.shape[1])
     rows, parts = torch.split(x, _BLOCK), torch.split(weights, _BLOCK)
     for i in range(len(rows)):

@@ -1,4 +1,4 @@
-"""What each metric is of a set of images against the real ones, and why some cannot be had."""
+"""Computing each metric of a set of images against the real ones, and the reasons why some are unavailable."""
 
 import logging
 from collections.abc import Callable, Collection
@@ -41,18 +41,18 @@ from debiasctl.evaluation.uncertainty.jackknife import (
 _LOG = logging.getLogger(__name__)
 MIN_PER_DIMENSION_OF_FIT = 16
 _MOST_NEIGHBOURS = 10_000
-_QUANTILE = 0.01  # of held-out images' distances: nearer ones count as memorised
-_MIN_HELDOUT = 100  # for that quantile
-_SLOW = 512  # dimensions from which on an interval takes a while
-_SMALL = 1e-300  # keeps the logarithm of a class that is never seen finite
+_QUANTILE = 0.01  # of held-out images' distances: images below it count as memorised
+_MIN_HELDOUT = 100  # images needed for that quantile
+_SLOW = 512  # dimensions from which an interval takes a while
+_SMALL = 1e-300  # keeps the logarithm finite for a class with probability 0
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """A metric's value for `num` images, and what is known of its uncertainty.
+    """A metric's value for `num` images, with its uncertainty.
 
-    `jackknife` is of a statistic in `dimension` dimensions; without it `reason` says why there is none. A share is made
-    of `successes` of `num` images. A Fréchet distance is extrapolated to infinite N, or there is a reason why not.
+    `jackknife` belongs to a statistic in `dimension` dimensions; if it is None, `reason` says why. A share has
+    `successes` among `num` images. A Fréchet distance is extrapolated to infinite N, or has a reason why it is not.
     """
 
     value: float
@@ -67,11 +67,11 @@ class Outcome:
 
 @dataclass(frozen=True)
 class Real:
-    """What images are measured against, as far as the metrics need it.
+    """The real images that are measured against, as far as the metrics need them.
 
-    `reference` and `spatial` are the training images in the extractor's two spaces, with `kernel_self`, the mean kernel
-    between different ones; `pixels` are theirs, too. `heldout` are `num_heldout` other real images, with `fresh` [M],
-    distances of such to the nearest training image.
+    `reference` and `spatial` are the training images in the extractor's two spaces, `kernel_self` is the mean kernel
+    between different ones, and `pixels` are their pixel statistics. `heldout` are `num_heldout` other real images, and
+    `fresh` [M] the distances of such images to the nearest training image.
     """
 
     info: DatasetInfo
@@ -84,12 +84,12 @@ class Real:
 
     @property
     def num_heldout(self) -> int:
-        """How many held-out images there are."""
+        """The number of held-out images."""
         return 0 if self.heldout is None else len(self.heldout)
 
 
 def real_images(images: RealImages, rows: RealRows, wanted: Collection[str], names: MetricNames) -> Real:
-    """What the metrics that are `wanted` need of `images`, whose `rows` were read."""
+    """Compute what the `wanted` metrics need of the real `images`, from their `rows`."""
     info = images.data.info
     size = (info.channels, info.image_size, info.image_size)
     heldout = Observed.of(size, rows.heldout) if rows.heldout else None
@@ -107,31 +107,31 @@ def real_images(images: RealImages, rows: RealRows, wanted: Collection[str], nam
 
 
 def refusals(observed: Observed, real: Real, wanted: Collection[str], names: MetricNames) -> dict[str, str]:
-    """The metrics of those `wanted` that cannot be had of these images, each with the reason."""
+    """The `wanted` metrics that are unavailable for these images, each with the reason."""
     reference = real.reference
     refused: dict[str, str] = {}
     if reference.features is None:
-        reason = "the reference holds a mean and a covariance, and no features of single images"
+        reason = "the reference holds only a mean and a covariance, not the features of each image"
         refused |= dict.fromkeys([names.kernel, *NEIGHBOURS, *NEAREST], reason)
     else:
         least = min(len(observed), len(reference.features))
         if least <= DENSITY_K:
-            refused |= dict.fromkeys(NEIGHBOURS, f"more than {DENSITY_K} images of either kind are needed, not {least}")
+            refused |= dict.fromkeys(NEIGHBOURS, f"more than {DENSITY_K} images of each kind are needed, not {least}")
         if real.num_heldout < _MIN_HELDOUT:
             reason = f"at least {_MIN_HELDOUT} held-out images are needed, not {real.num_heldout}"
             refused |= dict.fromkeys(NEAREST, reason)
         elif real.fresh is not None and not real.fresh.quantile(_QUANTILE):
             copies, num = int((real.fresh == 0).sum()), len(real.fresh)
             refused["memorised_share"] = (
-                f"{copies} of {num} held-out images are copies of training images, so that nothing is nearer to them "
-                "than fresh images are"
+                f"{copies} of {num} held-out images are copies of training images, so no image can be closer to these "
+                "than new images are"
             )
     if real.pixels is None:
         refused |= dict.fromkeys(pixel_names(real.info.channels), "the reference holds no images")
     elif observed.shape[1:] != (real.info.image_size, real.info.image_size):
         refused["spectrum_distance"] = (
-            f"images of {observed.shape[1]}x{observed.shape[2]} have other frequencies than real ones of "
-            f"{real.info.image_size}"
+            f"images of {observed.shape[1]}x{observed.shape[2]} have other frequencies than real images of "
+            f"{real.info.image_size}x{real.info.image_size}"
         )
     if observed.logits is None:
         refused[names.score] = not_given(names.features)["logits"]
@@ -141,14 +141,14 @@ def refusals(observed: Observed, real: Real, wanted: Collection[str], names: Met
         refused[names.spatial] = "the reference holds no spatial features"
     elif len(real.spatial.mean) != observed.spatial.shape[1]:
         refused[names.spatial] = (
-            f"the reference's spatial features have {len(real.spatial.mean)} dimensions and these "
-            f"{observed.spatial.shape[1]}: they are not of one extractor"
+            f"the reference's spatial features have {len(real.spatial.mean)} dimensions, but these have "
+            f"{observed.spatial.shape[1]}: they come from different extractors"
         )
     return {name: reason for name, reason in refused.items() if name in wanted}
 
 
 def figures(observed: Observed, real: Real, wanted: Collection[str], names: MetricNames) -> dict[str, Outcome]:
-    """The metrics that are `wanted`; those that so few images do not have are left out."""
+    """Compute the `wanted` metrics, leaving out those that need more images."""
     found: dict[str, Outcome] = {}
     if names.frechet in wanted:
         found[names.frechet] = _frechet(observed.features, real.reference, observed.division)
@@ -163,7 +163,7 @@ def figures(observed: Observed, real: Real, wanted: Collection[str], names: Metr
     if any(name in wanted for name in NEAREST):
         found |= _nearest(observed.features, real, observed.division)
     if any(name in wanted for name in pixel_names(real.info.channels)):
-        assert observed.pixels is not None, "observed for these metrics"
+        assert observed.pixels is not None, "extracted for these metrics"
         assert real.pixels is not None, "refused otherwise"
         found |= _pixels(observed.pixels, real.pixels, wanted, division=observed.division)
     return {name: found[name] for name in wanted if name in found}
@@ -192,13 +192,13 @@ def _frechet(features: Tensor, reference: Reference, division: Division) -> Outc
 
 def _kernel(features: Tensor, real: Real, division: Division) -> Outcome:
     assert real.reference.features is not None, "refused otherwise"
-    assert real.kernel_self is not None, "found for this metric"
+    assert real.kernel_self is not None, "computed for this metric"
     sums = KernelSums(features, real.reference.features, y_self=real.kernel_self, division=division)
     return Outcome(sums.distance(), len(features), sums.jackknife)
 
 
 def _inception_score(logits: Tensor, division: Division) -> Outcome:
-    """exp of the mean divergence of an image's classes from all images' (Salimans et al., 2016, arXiv 1606.03498)."""
+    """Compute exp of the mean KL of an image's class probabilities from their mean (Salimans et al., 1606.03498)."""
     probabilities = logits.to(torch.float64).softmax(dim=1)
     information = (probabilities * probabilities.clamp(min=_SMALL).log()).sum(dim=1, keepdim=True)
     rows = torch.cat([probabilities, information], dim=1)
@@ -210,14 +210,17 @@ def _inception_score(logits: Tensor, division: Division) -> Outcome:
 
 
 def _neighbours(features: Tensor, reference: Reference, division: Division) -> dict[str, Outcome]:
-    """Of as many generated as training images: both counts decide what the figures are."""
+    """Compute the metrics with equally many images and training images, since the figures depend on both numbers."""
     assert reference.features is not None, "refused otherwise"
     num = min(len(features), len(reference.features), _MOST_NEIGHBOURS)
     if num <= DENSITY_K:
         return {}
     chosen = division.subset(num)
     found = manifolds(features[chosen], reference.features[spread_indices(len(reference.features), num)])
-    hanging = "one image more or less changes many neighbourhoods, and none with checked coverage is known"
+    hanging = (
+        "one image more or less changes many neighbourhoods, and no interval method with verified coverage exists for "
+        "this metric"
+    )
     return {
         "precision": _share(found.inside),
         "recall": Outcome(float(found.found.mean()), num, reason=hanging),
@@ -228,9 +231,9 @@ def _neighbours(features: Tensor, reference: Reference, division: Division) -> d
 
 def _nearest(features: Tensor, real: Real, division: Division) -> dict[str, Outcome]:
     assert real.reference.features is not None, "refused otherwise"
-    assert real.fresh is not None, "measured for these metrics"
+    assert real.fresh is not None, "computed for these metrics"
     distances, fresh = nearest_distances(features, real.reference.features), real.fresh
-    scale = float(fresh.mean()) or 1.0  # all held-out images are copies: the distances themselves
+    scale = float(fresh.mean()) or 1.0  # if all held-out images are copies, the distances are not scaled
     return {
         "nearest_train_gap": _of_means(distances, division, lambda mean: (float(mean) - float(fresh.mean())) / scale),
         "memorised_share": _share((distances < fresh.quantile(_QUANTILE)).to(torch.float64)),
@@ -282,7 +285,7 @@ def _less(statistic: Callable[[Tensor], float], target: float) -> Callable[[Tens
 def _of_means(
     rows: Tensor, division: Division, statistic: Callable[[Tensor], float], *, dimension: int | None = None
 ) -> Outcome:
-    """A statistic of the mean over images of float64 `rows` [N, ...]."""
+    """The outcome for a statistic of the mean over images of float64 `rows` [N, ...]."""
     value = statistic(rows.mean(dim=0))
     return Outcome(value, len(rows), partial(mean_jackknife, rows, statistic, division=division), dimension=dimension)
 

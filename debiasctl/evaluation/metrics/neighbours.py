@@ -1,6 +1,6 @@
 """Nearest neighbours in feature space: precision and recall, density and coverage, copies of training images.
 
-All distances are taken in blocks, in float64, so that memory grows with the number of images and not with its square.
+All distances are computed in blocks, in float64, so that memory grows with the number of images, not with its square.
 """
 
 from dataclasses import dataclass
@@ -15,11 +15,11 @@ _ROWS = 1024  # rows of a block of distances: 80 MiB for 10,000 columns
 
 @dataclass(frozen=True)
 class Manifolds:
-    """For each of M generated and N real images, float64.
+    """The neighbourhoods of M generated and N real images, float64.
 
-    `inside` [M]: 1 in some real image's ball of k = 3, else 0; `found` [N]: 1 in some generated image's ball of k = 3.
-    `density` [M]: the number of real balls of k = 5 around it, over 5; `covered` [N]: 1 where a generated image lies in
-    the real image's ball of k = 5.
+    `inside` [M] is 1 in some real image's ball (k = 3), else 0; `found` [N] is 1 in some generated image's ball (k =
+    3). `density` [M] is the number of real balls (k = 5) around the image, over 5; `covered` [N] is 1 where a generated
+    image lies in the real image's ball (k = 5).
     """
 
     inside: Tensor
@@ -29,10 +29,10 @@ class Manifolds:
 
 
 def manifolds(generated: Tensor, real: Tensor) -> Manifolds:
-    """Whose neighbourhoods hold whom, of `generated` [M, D] and `real` [N, D], each more than 5 images.
+    """Find which neighbourhoods contain which images of `generated` [M, D] and `real` [N, D], each more than 5 images.
 
     The means are precision and recall (Kynkäänniemi et al., 2019, arXiv 1904.06991) and density and coverage (Naeem et
-    al., 2020, arXiv 2002.09797). A ball reaches to its k-th neighbour, itself not counted, and holds its edge.
+    al., 2020, arXiv 2002.09797). A ball reaches to the k-th neighbour, not counting the image itself, and is closed.
     """
     real_radii = _radii(real, (PRECISION_K, DENSITY_K))
     (generated_radii,) = _radii(generated, (PRECISION_K,))
@@ -50,7 +50,7 @@ def manifolds(generated: Tensor, real: Tensor) -> Manifolds:
 
 
 def nearest_distances(x: Tensor, y: Tensor) -> Tensor:
-    """The distance of each row of `x` [N, D] to the nearest of `y` [M, D], float64 [N]."""
+    """The distance of each row of `x` [N, D] to the nearest row of `y` [M, D], float64 [N]."""
     return torch.cat(
         [
             torch.stack([_squared_distances(rows, part).amin(dim=1) for part in torch.split(y, 8 * _ROWS)]).amin(dim=0)
@@ -71,7 +71,7 @@ def _radii(x: Tensor, ks: tuple[int, ...]) -> list[Tensor]:
 
 
 def _squared_distances(x: Tensor, y: Tensor) -> Tensor:
-    """[N, M]. What is below the rounding of the product is 0, so that copies are seen as copies."""
+    """The squared distances [N, M]; those below the rounding of the product are 0, so that copies are recognised."""
     centre = y[:1].to(torch.float64)
     x, y = x.to(torch.float64) - centre, y.to(torch.float64) - centre
     scale = x.square().sum(dim=1, keepdim=True) + y.square().sum(dim=1)

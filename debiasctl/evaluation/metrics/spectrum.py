@@ -1,17 +1,17 @@
-"""How much images hold at each spatial frequency: radially averaged power, compared as one number and as a curve."""
+"""Power spectra of images: radially averaged power, compared as a number and as a curve."""
 
 import torch
 from torch import Tensor
 
-_ROUNDING = (2 / 255) ** 2 / 12  # power of the rounding to uint8, in units of [-1, 1]: less than it nobody can see
+_ROUNDING = (2 / 255) ** 2 / 12  # power of the rounding to uint8, in units of [-1, 1]; lower power is invisible
 
 
 def radial_power(images: Tensor) -> Tensor:
-    """Each image's power at 1, 2, … size // 2 cycles an image, float64 [N, size // 2], of uint8 [N, C, H, W].
+    """Each image's power at 1, 2, … size // 2 cycles per image, float64 [N, size // 2], for uint8 [N, C, H, W].
 
-    |FFT|²/(H W) of the image in [-1, 1], averaged over channels and over the frequencies whose radius rounds to that
-    number (azimuthal average, as Durall et al., 2020, arXiv 2003.01826), so that white noise has its variance
-    everywhere. The mean colour and the corners beyond Nyquist's radius are left out.
+    It is |FFT|²/(H W) of the image in [-1, 1], averaged over channels and over the frequencies whose radius rounds to
+    that number (azimuthal average, as in Durall et al., 2020, arXiv 2003.01826), so that white noise has its variance
+    at every frequency. The mean colour and the corners beyond the Nyquist radius are left out.
     """
     height, width = images.shape[2:]
     size = min(height, width)
@@ -20,7 +20,7 @@ def radial_power(images: Tensor) -> Tensor:
     down = torch.fft.fftfreq(height, dtype=torch.float64) * size
     across = torch.fft.rfftfreq(width, dtype=torch.float64) * size
     radius = (down[:, None].square() + across.square()).sqrt().round().to(torch.int64).flatten()
-    # rfft2 leaves out the columns whose power is that of another, at the opposite frequency
+    # rfft2 leaves out the columns at opposite frequencies, whose power is the same
     times = torch.ones(height, width // 2 + 1, dtype=torch.float64)
     times[:, 1 : (width + 1) // 2] = 2
     times = times.flatten()
@@ -30,6 +30,6 @@ def radial_power(images: Tensor) -> Tensor:
 
 
 def spectrum_distance(power: Tensor, reference: Tensor) -> float:
-    """Mean over bands of the squared natural log-ratio of two mean spectra [B], rounding's power added to both."""
+    """The mean over bands of the squared log-ratio of two mean spectra [B], each plus the power of rounding."""
     ratio = (power + _ROUNDING) / (reference + _ROUNDING)
     return float(ratio.log().square().mean())

@@ -1,1 +1,1 @@
-"""What images are measured against: a run's data, other images, stored statistics."""
+"""The references that images are measured against: a run's data, other images, or stored statistics."""

@@ -1,4 +1,4 @@
-"""clean-fid's published reference statistics by name: which there are, and how one is had."""
+"""clean-fid's published reference statistics by name: the list of them, and downloading one."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,13 +15,13 @@ from debiasctl.registry.refs import parse_ref
 NAME = "clean-fid"
 CHANNELS = 3  # all are of RGB images
 _SITE = "https://www.cs.cmu.edu/~clean-fid/stats"
-_TIMEOUT = 30.0  # seconds without an answer
+_TIMEOUT = 30.0  # seconds without a response
 _FEATURES = {"clean": "inception", "legacy_tensorflow": "inception:resize=legacy-tf"}
 
 
 @dataclass(frozen=True)
 class _Set:
-    """A data set whose statistics are published: at each resolution, of each split, in every mode but for some."""
+    """A data set with published statistics at each resolution, for each split, in all but some modes."""
 
     resolutions: tuple[int, ...]
     splits: tuple[str, ...]
@@ -46,7 +46,7 @@ _PUBLISHED = {
 
 
 class Statistics(PluginOptions):
-    """One of clean-fid's statistics: of the images of a data set's split, resized in that mode for Inception-v3."""
+    """One of clean-fid's statistics: the images of a data set's split, resized in a mode for Inception-v3."""
 
     name: str = Field(description="the data set")
     resolution: int = Field(description="pixels a side")
@@ -55,22 +55,22 @@ class Statistics(PluginOptions):
 
     @property
     def file_name(self) -> str:
-        """As clean-fid names the file."""
+        """The file's name at clean-fid."""
         return f"{self.name}_{self.mode}_{self.split}_{self.resolution}.npz".lower()
 
     @property
     def url(self) -> str:
-        """Where clean-fid publishes it."""
+        """The address where clean-fid publishes the file."""
         return f"{_SITE}/{self.file_name}"
 
     @property
     def features(self) -> str:
-        """The reference of the extractor whose features these are."""
+        """The reference of the extractor that the statistics were made with."""
         return _FEATURES[self.mode]
 
     @property
     def kind(self) -> str:
-        """What an extractor calls its `published_statistics`."""
+        """The name of these statistics in an extractor's `published_statistics`."""
         return f"{NAME}:{self.mode}"
 
 
@@ -80,10 +80,10 @@ def is_named(text: str) -> bool:
 
 
 def parse_statistics(text: str) -> Statistics:
-    """What `clean-fid:name=...,resolution=...,split=...` names.
+    """Parse `clean-fid:name=...,resolution=...,split=...`.
 
     Raises:
-        UsageError: if it cannot be read, or clean-fid does not publish such statistics, or no features here are theirs.
+        UsageError: if it cannot be parsed, clean-fid does not publish such statistics, or no features here match them.
     """
     try:
         found = Statistics.model_validate(dict(parse_ref(text).options))
@@ -105,21 +105,21 @@ def parse_statistics(text: str) -> Statistics:
         )
     if found.mode not in _FEATURES:
         raise UsageError(
-            f"`reference` '{text}': mode={found.mode} is of another network, which no features here are. "
+            f"`reference` '{text}': mode={found.mode} belongs to another network, which no features here use. "
             f"Choose mode={' or mode='.join(_FEATURES)}"
         )
     if found.split in known.clean_alone and found.mode != "clean":
         raise UsageError(
-            f"`reference` '{text}': of {found.name}'s split '{found.split}' mode=clean alone is published. Choose it"
+            f"`reference` '{text}': for {found.name}'s split '{found.split}' only mode=clean is published. Choose it"
         )
     return found
 
 
 def obtain(statistics: Statistics, cache_dir: Path) -> Path:
-    """Their file in the cache, downloaded where it is missing; only a whole file appears there.
+    """Return the file of the statistics in the cache, downloading it if missing; only a complete file appears there.
 
     Raises:
-        EvaluationError: if it cannot be had; DebiasctlError: if the cache cannot be written.
+        EvaluationError: if it cannot be downloaded; DebiasctlError: if the cache cannot be written.
     """
     path = cache_dir / NAME / statistics.file_name
     if path.is_file():
@@ -139,7 +139,7 @@ def obtain(statistics: Statistics, cache_dir: Path) -> Path:
 
 
 def _downloaded(statistics: Statistics, path: Path) -> bytes:
-    """The published file, seen to be an npz with a mean and a covariance: no checksum is published."""
+    """Download the file and check that it is an npz with a mean and a covariance, since no checksum is published."""
     import io
     import urllib.request
     import zipfile

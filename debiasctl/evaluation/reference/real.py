@@ -1,4 +1,4 @@
-"""Real images as an extractor sees them: each is read once, and what was found kept in the user's cache."""
+"""The features and statistics of real images, which are read once and cached in the user's folder."""
 
 import logging
 import zipfile
@@ -30,16 +30,16 @@ Arrays = Mapping[str, Tensor]
 
 @dataclass(frozen=True)
 class RealRows:
-    """What was found of training and of held-out images; without parts where there are no such images to read."""
+    """The extracted parts of training and held-out images; empty if there are no such images."""
 
     train: Rows
     heldout: Rows
 
 
 class RealImages:
-    """Up to `max_images` training and as many held-out images of `data`, evenly spread, and what is found of them.
+    """Up to `max_images` training and as many held-out images of `data`, evenly spread, with their extracted parts.
 
-    It is kept in `cache_dir/references`; a file there that is damaged is made again, with a warning.
+    The parts are cached in `cache_dir/references`; a damaged file there is made again, with a warning.
     """
 
     def __init__(
@@ -57,12 +57,12 @@ class RealImages:
         self._on_progress = on_progress
 
     def rows(self, parts: Collection[str], *, shared: bool = False) -> RealRows:
-        """`parts` of the images, read where they are not kept yet; class probabilities of held-out ones alone.
+        """Return `parts` of the images, extracting those not cached; class probabilities of held-out images only.
 
-        Where the work is `shared`, every process of a group calls this, and the first one gets the rows.
+        If the work is `shared`, every process of a group calls this, and the first one gets the rows.
 
         Raises:
-            EvaluationError: fewer than 2 training images, and as `extract`.
+            EvaluationError: if there are fewer than 2 training images, or `extract` raises it.
         """
         if isinstance(self.data, FixedReference):
             return RealRows({}, {})
@@ -77,13 +77,13 @@ class RealImages:
         )
 
     def reference(self, rows: RealRows) -> Reference:
-        """The training images' features, their mean, covariance and its root."""
+        """The training images' features, with their mean, covariance and its root."""
         if isinstance(self.data, FixedReference):
             return self.data.of(self.features)
         return self._statistics(rows, FEATURES)
 
     def spatial(self, rows: RealRows) -> Reference | None:
-        """The same of their spatial features, where these are known."""
+        """The training images' spatial features with the same statistics, if they were extracted."""
         if isinstance(self.data, FixedReference):
             return self.data.spatial
         return self._statistics(rows, SPATIAL) if SPATIAL in rows.train else None
@@ -99,7 +99,7 @@ class RealImages:
         return Reference(found["mean"], found["covariance"], found["root"], features)
 
     def kernel_self(self, rows: RealRows) -> float:
-        """The mean kernel between different training images."""
+        """Compute the mean kernel between different training images."""
 
         def make() -> Arrays:
             return {"mean": torch.tensor(kernel_self_mean(rows.train[FEATURES]), dtype=torch.float64)}
@@ -107,7 +107,7 @@ class RealImages:
         return float(self._kept({"kernel": "self"}, ["mean"], make)["mean"])
 
     def fresh_distances(self, rows: RealRows) -> Tensor:
-        """Of up to 10,000 held-out images to their nearest training images, [M]."""
+        """Compute the distances [M] of up to 10,000 held-out images to their nearest training images."""
         heldout = rows.heldout[FEATURES]
 
         def make() -> Arrays:
@@ -176,5 +176,5 @@ def _read(path: Path, names: Collection[str]) -> Arrays | None:
         with np.load(path, allow_pickle=False) as archive:  # each member's CRC-32 is checked as it is read
             return {name: torch.from_numpy(archive[name]) for name in names}
     except (OSError, ValueError, TypeError, KeyError, EOFError, zipfile.BadZipFile, zlib.error) as error:
-        _LOG.warning("what was found of real images in %s is damaged (%s); finding it again", path, error)
+        _LOG.warning("the cached statistics of real images in %s are damaged (%s); computing them again", path, error)
         return None

@@ -1,4 +1,4 @@
-"""What images are measured against in one feature space: statistics of real images, or of a file."""
+"""A reference in one feature space: the statistics of real images, or those in a file."""
 
 from dataclasses import dataclass
 from functools import cached_property
@@ -16,8 +16,8 @@ from debiasctl.evaluation.reference.statistics_file import StatisticsFile
 class Reference:
     """N real images in a feature space, all float64 on the CPU.
 
-    `root` is the covariance's symmetric root: whoever compares with one reference again and again needs it each time.
-    Of statistics from a file there are no features.
+    `root` is the covariance's symmetric root, which every comparison with the reference needs. Statistics from a file
+    have no `features`.
     """
 
     mean: Tensor  # [D]
@@ -28,38 +28,46 @@ class Reference:
 
 @dataclass(frozen=True)
 class FixedReference(LoadedDataset):
-    """Stands for a data set of which only `statistics` are known, and maybe spatial ones; its splits are empty."""
+    """A data set of which only statistics are known, possibly with spatial ones; its splits are empty."""
 
     statistics: Reference
     spatial_moments: tuple[Tensor, Tensor] | None = None
 
     @cached_property
     def spatial(self) -> Reference | None:
-        """The spatial statistics; their root takes long to find. Raises EvaluationError for what is no covariance."""
+        """The spatial statistics, whose root takes long to compute.
+
+        Raises:
+            EvaluationError: if the matrix is not a covariance.
+        """
         return None if self.spatial_moments is None else _of_moments(*self.spatial_moments)
 
     def of(self, features: PreparedFeatures) -> Reference:
-        """The statistics, for an extractor of their dimension; raises EvaluationError for another."""
+        """The statistics for an extractor.
+
+        Raises:
+            EvaluationError: if the extractor has another dimension than the statistics.
+        """
         dimension = len(self.statistics.mean)
         if dimension != features.dimension:
             raise EvaluationError(
-                f"the reference statistics have {dimension} dimensions and these features {features.dimension}: they "
-                "are not of one extractor. Choose the one that the statistics were made with, by `features`"
+                f"the reference statistics have {dimension} dimensions, but these features have {features.dimension}: "
+                "they come from different extractors. Choose the one that the statistics were made with (`features`)"
             )
         return self.statistics
 
 
 def fixed_reference(statistics: StatisticsFile, info: DatasetInfo) -> FixedReference:
-    """What images of this kind are measured against where only means and covariances are known.
+    """Make a reference from statistics alone, for images as described by `info`.
 
     Raises:
-        EvaluationError: the matrix is no covariance.
+        EvaluationError: if the matrix is not a covariance.
     """
     empty = ArraySplit(torch.empty(0, info.channels, info.image_size, info.image_size, dtype=torch.uint8))
     try:
         known = _of_moments(statistics.mean, statistics.covariance)
     except EvaluationError as error:
-        raise EvaluationError(f"{statistics.path}: sigma is no covariance: {error}") from error
+        raise EvaluationError(f"{statistics.path}: sigma is not a covariance: {error}") from error
     return FixedReference(info, empty, empty, statistics.sha256, known, statistics.spatial)
 
 

@@ -1,4 +1,4 @@
-"""What can be measured besides a run's samples, and what it can be measured against."""
+"""Opening given images to measure, and references to measure images against."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,9 +15,9 @@ from debiasctl.registry.refs import PluginRef
 
 @dataclass(frozen=True)
 class Source:
-    """Real images, or statistics of some, under the name that records give them; `split` says which part of them.
+    """Real images or their statistics, under their name in records; `split` says which part of them is used.
 
-    `published` are statistics that clean-fid publishes.
+    `published` is given for statistics that clean-fid publishes.
     """
 
     name: str
@@ -27,19 +27,19 @@ class Source:
 
 
 def open_images(path: Path, location: DataLocation) -> LoadedDataset:
-    """Every image of a folder, zip or npz, as the training split of a data set without held-out images.
+    """Open all images of a folder, zip or npz as the training split of a data set without held-out images.
 
     Raises:
-        UsageError: there is no such folder or file; DataError: it cannot be read.
+        UsageError: if there is no such folder or file; DataError: if it cannot be read.
     """
     return load_dataset(PluginRef("image-files", {"path": str(path)}), location)
 
 
 def open_reference(text: str, location: DataLocation) -> Source:
-    """What a reference names: a data set; published statistics; a file of statistics; a folder, zip or npz of images.
+    """Open what a reference names: a data set, published or stored statistics, or a folder, zip or npz of images.
 
     Raises:
-        UsageError: it names none of these; DataError, EvaluationError: it cannot be read.
+        UsageError: if it names none of these; DataError, EvaluationError: if it cannot be read.
     """
     check_reference(text)
     if clean_fid.is_named(text):

@@ -1,1 +1,1 @@
-"""How far a figure can be trusted: the jackknife, intervals, class counts."""
+"""The uncertainty of figures: the jackknife, intervals and class counts."""

@@ -1,4 +1,4 @@
-"""Whether the class counts of given images were chosen or drawn, which decides what the jackknife may vary."""
+"""Deciding whether the class counts of given images were chosen or drawn, on which the jackknife depends."""
 
 from dataclasses import dataclass
 
@@ -7,16 +7,16 @@ from torch import Tensor
 
 from debiasctl.api import Split
 
-_TOO_EVEN = 0.01  # share of random draws whose counts are as even
+_TOO_EVEN = 0.01  # the share of random draws with equally even counts, below which counts are taken as chosen
 
 UNKNOWN = (
-    "the images have no labels: the intervals take their classes as drawn at random; where their counts were chosen, "
-    "give labels (class folders, or 'labels' in an npz) or measure the run itself"
+    "the images have no labels: the intervals assume that their classes were drawn at random; if the counts were "
+    "chosen, give labels (class folders, or 'labels' in an npz) or measure the run itself"
 )
-CHOSEN = "the images' classes are more even than chance makes them: the intervals take their counts as chosen"
+CHOSEN = "the images' classes are more even than by chance: the intervals assume that their counts were chosen"
 DRAWN = (
-    "the images' classes are no more even than chance makes them: the intervals take their counts as drawn at random; "
-    "where uneven counts were chosen, measure the run itself"
+    "the images' classes are not more even than by chance: the intervals assume that they were drawn at random; if "
+    "uneven counts were chosen, measure the run itself"
 )
 
 
@@ -38,7 +38,7 @@ class _Unlabelled:
 
 
 def as_drawn(images: Split) -> tuple[Split, str]:
-    """Given images as `observe` is to see them, labelled only if their class counts were chosen; and a note on it."""
+    """Prepare given images for `observe`, labelled only if their class counts were chosen, with a note on that."""
     labels = images.labels(torch.arange(len(images)))
     if labels is None:
         return images, UNKNOWN
@@ -46,18 +46,18 @@ def as_drawn(images: Split) -> tuple[Split, str]:
 
 
 def chosen_counts(labels: Tensor) -> bool:
-    """Whether classes [N] number more evenly than chance makes them: their counts were chosen, not drawn.
+    """Whether class counts of labels [N] are more even than by chance, so that they were chosen and not drawn.
 
-    Pearson's chi-square (1900) against equal proportions of the K classes from the least label to the greatest,
-    sum of (count - N/K)² / (N/K), lies below its 1 % quantile at K - 1 degrees of freedom. Counts that differ by at
-    most one image always pass, unless no class has two. Unequal proportions that were chosen, such as a data set's own,
-    do not show.
+    They are if Pearson's chi-square (1900) against equal proportions of the K classes from the lowest label to the
+    highest, sum of (count - N/K)² / (N/K), lies below its 1 % quantile at K - 1 degrees of freedom. Counts that differ
+    by at most one image always pass, unless no class has two. Chosen unequal proportions, such as a data set's own, are
+    not detected.
     """
     from scipy.special import chdtr
 
     _, counts = torch.unique(labels, return_counts=True)
     if counts.max() - counts.min() <= 1:
         return bool(counts.max() > 1)
-    num, classes = len(labels), int(labels.max() - labels.min()) + 1  # some may have no image
+    num, classes = len(labels), int(labels.max() - labels.min()) + 1  # some classes may have no image
     statistic = float(counts.double().square().sum()) * classes / num - num
     return bool(chdtr(classes - 1, statistic) < _TOO_EVEN)

@@ -1,4 +1,4 @@
-"""Confidence intervals by the delete-group jackknife, and what they are refused for."""
+"""Confidence intervals by the delete-group jackknife, and the reasons for which they are refused."""
 
 import math
 import statistics
@@ -15,7 +15,7 @@ MIN_PER_DIMENSION = 8  # images per dimension; below it the simulated coverage f
 
 @dataclass(frozen=True)
 class Interval:
-    """`estimate`, freed of the bias in 1/N, between `low` and `high`, at a confidence of `level`."""
+    """A confidence interval from `low` to `high` at confidence `level`; `estimate` is free of the bias in 1/N."""
 
     estimate: float
     low: float
@@ -25,10 +25,10 @@ class Interval:
 
 @dataclass(frozen=True)
 class Jackknife:
-    """What the jackknife keeps of one figure of one set of images: G values each, in the order of the groups.
+    """The jackknife of one figure of one set of images, with G values each in the order of the groups.
 
-    The mean of `pseudo_values` is free of the bias in 1/N; `interactions` are how far pairs of groups (each and the
-    next) are from acting independently.
+    The mean of `pseudo_values` is free of the bias in 1/N; `interactions` measure how far pairs of groups (each with
+    the next) are from having independent effects.
     """
 
     pseudo_values: list[float]
@@ -36,7 +36,7 @@ class Jackknife:
 
 
 def jackknife(statistic: Callable[[tuple[int, ...]], float], *, groups: int = GROUPS) -> Jackknife:
-    """From `statistic(left_out)`, the figure of all images but those of the groups named: none, one or two of them.
+    """Compute the jackknife from `statistic(left_out)`, the figure of all images without zero, one or two groups.
 
         pseudo_values[g] = G F - (G - 1) F_g                                                          (Tukey, 1958)
         interactions[g] = G² F - (G - 1)² (F_g + F_h) + (G - 2)² F_gh - pseudo_values[g] - pseudo_values[h],  h = g + 1
@@ -56,18 +56,18 @@ def jackknife(statistic: Callable[[tuple[int, ...]], float], *, groups: int = GR
 def jackknife_interval(found: Jackknife, *, level: float = LEVEL) -> Interval:
     """Student's interval, with G - 1 degrees of freedom, about the mean of the pseudo-values.
 
-    Half of the variance's excess (see `_students`) is taken off: without all of it intervals near 0, where estimates
-    are skewed, hold the truth too seldom (simulated by benchmarks/interval_coverage.py).
+    Half of the variance's excess (see `_students`) is subtracted: if all of it were, intervals near 0, where estimates
+    are skewed, would cover the true value too rarely (simulated by benchmarks/interval_coverage.py).
     """
     return _students(found, level=level, taken_off=0.5)
 
 
 def _students(found: Jackknife, *, level: float, taken_off: float) -> Interval:
-    """Of the jackknife's variance, less a share of its excess.
+    """Student's interval from the jackknife's variance minus a share `taken_off` of its excess.
 
-    What is quadratic in the images is counted twice (Efron & Stein, 1981); near a distance of 0 that is almost all of
-    the variance, and intervals would be up to 1.4 times too wide. The interactions b say how much it is, Var(b)/(2 G²);
-    in truth it is half of the variance at most.
+    The variance counts terms quadratic in the images twice (Efron & Stein, 1981); near a distance of 0 they are almost
+    all of it, and intervals would be up to 1.4 times too wide. The interactions b estimate the excess as Var(b)/(2 G²);
+    it is at most half of the variance.
     """
     from scipy.special import stdtrit
 
@@ -82,7 +82,7 @@ def _students(found: Jackknife, *, level: float, taken_off: float) -> Interval:
 def share_interval(successes: int, num: int, *, level: float = LEVEL) -> Interval:
     """Wilson's score interval (1927) for the share that `successes` of `num` independent images estimate.
 
-    Unlike Student's it says something where none or all of the images succeed.
+    Unlike Student's interval it is informative even if none or all of the images succeed.
     """
     from scipy.stats import binomtest
 
@@ -91,13 +91,13 @@ def share_interval(successes: int, num: int, *, level: float = LEVEL) -> Interva
 
 
 def difference_interval(first: Jackknife, second: Jackknife, *, level: float = LEVEL) -> Interval:
-    """`second` minus `first`, for two sets of images of one number, measured against the same reference.
+    """The interval of `second` minus `first`, for two equally large sets measured against the same reference.
 
-    The i-th images of both sets are in the same group, so that what noise they share cancels; it is valid for sets
-    that share none. What is skewed in either cancels too, so that all of the variance's excess is taken off.
+    The i-th images of both sets are in the same group, so that shared noise cancels; the interval is also valid for
+    sets that share none. Skewness cancels too, so that all of the variance's excess is subtracted.
 
     Raises:
-        ValueError: different numbers of groups.
+        ValueError: if the numbers of groups differ.
     """
     pairs = ((first.pseudo_values, second.pseudo_values), (first.interactions, second.interactions))
     between = Jackknife(*([b - a for a, b in zip(*pair, strict=True)] for pair in pairs))
@@ -105,7 +105,7 @@ def difference_interval(first: Jackknife, second: Jackknife, *, level: float = L
 
 
 def refusal(num: int, dimension: int | None = None) -> str | None:
-    """Why there is no interval for `num` images, or None; `dimension` of the features, for what fits a covariance."""
+    """The reason why `num` images are too few for an interval, or None; `dimension` is given for covariance fits."""
     needed = images_needed(dimension)
     if num >= needed:
         return None
@@ -114,5 +114,5 @@ def refusal(num: int, dimension: int | None = None) -> str | None:
 
 
 def images_needed(dimension: int | None = None) -> int:
-    """How many images an interval needs; `dimension` as for `refusal`."""
+    """The number of images that an interval needs; `dimension` is as for `refusal`."""
     return max(MIN_IMAGES, MIN_PER_DIMENSION * (dimension or 0))

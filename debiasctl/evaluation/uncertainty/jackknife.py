@@ -1,4 +1,4 @@
-"""The jackknife of each metric over one division of the images into groups; the Fréchet distance's law in N."""
+"""The jackknife of each metric over a division of the images into groups, and extrapolation of Fréchet distances."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -12,17 +12,17 @@ from debiasctl.api import spread_indices
 from debiasctl.evaluation.metrics.distances import Moments, frechet_distance, kernel_row_means, weighted_kernel_sums
 from debiasctl.evaluation.uncertainty.intervals import GROUPS, Jackknife, jackknife
 
-_SEED = 0  # of the division: one for all sets of images, so that those of one number are divided alike
+_SEED = 0  # of the division: one for all sets of images, so that equally large sets are divided alike
 _FROM = GROUPS // 2  # the fit in 1/N starts at half of the images
-_ROWS = 8192  # rows that are weighted at once
+_ROWS = 8192  # rows weighted at once
 
 
 def group_numbers(num: int, classes: Tensor | None = None, *, groups: int = GROUPS) -> Tensor:
     """The group of each of `num` images, int64 [num]: a random division that is the same for every set of `num`.
 
-    Groups differ by at most one image, and so, with `classes` [num], do their shares of a class. Neither images sorted
-    by class nor classes that take turns make groups of one class, as groups of consecutive images or of every 20th
-    would.
+    Groups differ by at most one image and, with `classes` [num], by at most one image of each class. The division is
+    random because consecutive images, or every 20th, could all be of one class if images are sorted by class or
+    classes alternate.
     """
     numbers = torch.empty(num, dtype=torch.int64)
     numbers[_shuffled(num, classes)] = torch.arange(num) % groups
@@ -30,17 +30,17 @@ def group_numbers(num: int, classes: Tensor | None = None, *, groups: int = GROU
 
 
 def _shuffled(num: int, classes: Tensor | None) -> Tensor:
-    """The images in a random order, the same for every set of `num`; with `classes` [num] one class after another."""
+    """Shuffle image indices, equally for every set of `num`; with `classes` [num], one class after another."""
     order = torch.randperm(num, generator=torch.Generator().manual_seed(_SEED))
     return order if classes is None else order[torch.argsort(classes[order], stable=True)]
 
 
 @dataclass(frozen=True)
 class Division:
-    """N images in `groups` [N], as `group_numbers` gives them, and `classes` [N] whose numbers of images were chosen.
+    """N images divided into `groups` [N] (see `group_numbers`), with `classes` [N] if the class counts were chosen.
 
-    With classes the estimator is the extended delete-a-group jackknife (Kott, 2001), classes as strata: leaving a group
-    out does not vary their numbers of images. It is derived in docs/concepts/intervals.md.
+    With classes the estimator is the extended delete-a-group jackknife (Kott, 2001) with classes as strata: leaving out
+    a group does not change the class counts. It is derived in docs/concepts/intervals.md.
     """
 
     groups: Tensor
@@ -48,28 +48,29 @@ class Division:
 
     @classmethod
     def of(cls, num: int, classes: Tensor | None = None) -> Self:
-        """Of `num` images; all classes of a single one are taken together, so that each has some to stand for it."""
+        """Divide `num` images; all classes with a single image are merged, so that others can replace a removed one."""
         if classes is not None:
             _, numbers, counts = torch.unique(classes, return_inverse=True, return_counts=True)
             classes = torch.unique(torch.where(counts[numbers] < 2, -1, numbers), return_inverse=True)[1]
         return cls(group_numbers(num, classes), classes)
 
     def subset(self, count: int) -> Tensor:
-        """`count` of the images, int64 in order: the same of every set of N, in the classes' proportions, if chosen.
+        """Choose `count` of the images (int64, ascending), the same for every set of N, with classes in proportion.
 
-        They are drawn at random, for images may be sorted by class, and classes may take turns.
+        They are drawn at random, because images may be sorted by class or classes may alternate.
         """
         order = _shuffled(len(self.groups), self.classes)
         return order[spread_indices(len(order), count)].sort().values
 
     def take(self, indices: Tensor) -> Self:
-        """Of these images, divided anew: they may lie in few of the groups."""
+        """Divide the images at `indices` again, since they may lie in few of the groups."""
         return type(self).of(len(indices), None if self.classes is None else self.classes[indices])
 
     def weights(self, left_out: tuple[int, ...]) -> Tensor:
-        """The replicate weights without those groups, float64 [N]; their sum is the number of images outside of them.
+        """The replicate weights without the groups `left_out`, float64 [N]; they sum to the number of remaining images.
 
-        Without classes they are 0 and 1. With them the images of a class that stay stand for those that go.
+        Without classes they are 0 and 1. With classes, the remaining images of a class are weighted up to replace the
+        removed ones.
         """
         stays = (~torch.isin(self.groups, torch.tensor(left_out, dtype=torch.int64))).to(torch.float64)
         if self.classes is None or not left_out:
@@ -79,8 +80,8 @@ class Division:
         return weights * (stays.sum() / weights.sum())
 
     def _change(self, group: int) -> Tensor:
-        """How the images' weights change where one group is left out, [N]; 0 in sum for each class."""
-        assert self.classes is not None, "asked for with classes alone"
+        """The change of the images' weights [N] when one group is left out; it sums to 0 for each class."""
+        assert self.classes is not None, "called only with classes"
         going = self._counts[group]
         staying = self._counts.sum(dim=0) - going
         left = torch.where(self.groups == group, -1.0, (going / staying.clamp(min=1))[self.classes])
@@ -88,34 +89,34 @@ class Division:
 
     @cached_property
     def _counts(self) -> Tensor:
-        """How many images of each class are in each group, float64 [G, K]."""
-        assert self.classes is not None, "asked for with classes alone"
+        """The number of images of each class in each group, float64 [G, K]."""
+        assert self.classes is not None, "called only with classes"
         num_classes = int(self.classes.max()) + 1
         cells = torch.bincount(self.groups * num_classes + self.classes, minlength=GROUPS * num_classes)
         return cells.view(GROUPS, num_classes).to(torch.float64)
 
     @cached_property
     def _factors(self) -> Tensor:
-        """For each class of n images with k in a group, [K]: sqrt(G / ((G - 1) sum of k / (n - k)))."""
+        """The factor of each class, [K]: sqrt(G / ((G - 1) sum of k / (n - k))) for n images with k in a group."""
         staying = self._counts.sum(dim=0) - self._counts
         return (GROUPS / ((GROUPS - 1) * (self._counts / staying).sum(dim=0))).sqrt()
 
 
 def left_out_sets(groups: int = GROUPS) -> list[tuple[int, ...]]:
-    """All that `intervals.jackknife` leaves out: nothing, each group, and each with the next."""
+    """The sets of groups that `intervals.jackknife` leaves out: none, each group, and each with the next."""
     return [(), *((g,) for g in range(groups)), *((g, (g + 1) % groups) for g in range(groups))]
 
 
 @dataclass(frozen=True)
 class Gaussian:
-    """What a Fréchet distance is measured to: `mean` [D], `covariance` [D, D] and its symmetric `root`, float64."""
+    """The reference of a Fréchet distance: `mean` [D], `covariance` [D, D] and its symmetric `root`, float64."""
 
     mean: Tensor
     covariance: Tensor
     root: Tensor
 
     def distance(self, moments: Moments) -> float:
-        """The Fréchet distance of rows with these moments."""
+        """The Fréchet distance of rows with these moments to the reference."""
         return frechet_distance(moments.mean, moments.covariance(), self.mean, self.covariance, root2=self.root)
 
 
@@ -131,7 +132,7 @@ def group_moments(features: Tensor, division: Division | None = None) -> list[Mo
 
 
 def frechet_jackknife(features: Tensor, reference: Gaussian, division: Division | None = None) -> Jackknife:
-    """Of the Fréchet distance of `features` [N, D] to `reference`, which is taken as fixed: 41 distances."""
+    """The jackknife of the Fréchet distance of `features` [N, D] to a fixed `reference`, from 41 distances."""
     division = division or Division.of(len(features))
     if division.classes is not None:
         return jackknife(lambda left_out: reference.distance(_weighted_moments(features, division.weights(left_out))))
@@ -139,7 +140,7 @@ def frechet_jackknife(features: Tensor, reference: Gaussian, division: Division 
 
 
 def moments_jackknife(groups: Sequence[Moments], reference: Gaussian) -> Jackknife:
-    """Of the Fréchet distance to `reference` of all rows, from the moments of each group's."""
+    """The jackknife of the Fréchet distance of all rows to `reference`, from the moments of each group's rows."""
     total = _union(groups)
 
     def distance(left_out: tuple[int, ...]) -> float:
@@ -152,9 +153,9 @@ def moments_jackknife(groups: Sequence[Moments], reference: Gaussian) -> Jackkni
 
 
 def _weighted_moments(features: Tensor, weights: Tensor) -> Moments:
-    """Of rows [N, D] that count as `weights` [N] say; as many rows as the weights' sum.
+    """The moments of rows [N, D] with `weights` [N], whose sum is the number of rows.
 
-    Only a block of rows is copied at a time: with thousands of dimensions a copy of all takes gigabytes.
+    Only a block of rows is copied at a time, because with thousands of dimensions a copy of all takes gigabytes.
     """
     found = Moments(features.shape[1])
     found.num = round(float(weights.sum()))
@@ -168,7 +169,7 @@ def _weighted_moments(features: Tensor, weights: Tensor) -> Moments:
 
 
 class KernelSums:
-    """The unbiased kernel distance of `x` [N, D] to `y` [M, D], which is taken as fixed, in one pass over all pairs.
+    """The unbiased kernel distance of `x` [N, D] to a fixed `y` [M, D], from one pass over all pairs.
 
     `y_self` is `kernel_self_mean(y)`.
     """
@@ -183,19 +184,19 @@ class KernelSums:
         self._distances = dict(zip(sets, (within + y_self - 2 * across).tolist(), strict=True))
 
     def distance(self, left_out: tuple[int, ...] = ()) -> float:
-        """Of all images but those of these groups."""
+        """The distance of all images outside the groups `left_out`."""
         found: float = self._distances[left_out]
         return found
 
     def jackknife(self) -> Jackknife:
-        """Of the distance."""
+        """The jackknife of the distance."""
         return jackknife(self.distance)
 
 
 def mean_jackknife(
     values: Tensor, statistic: Callable[[Tensor], float] = float, *, division: Division | None = None
 ) -> Jackknife:
-    """Of `statistic` of the mean of `values` [N, ...] over the images; of the mean itself for values [N]."""
+    """The jackknife of `statistic` of the mean of `values` [N, ...] over images; by default of the mean of [N]."""
     division, values = division or Division.of(len(values)), values.to(torch.float64)
 
     def of_rest(left_out: tuple[int, ...]) -> float:
@@ -208,7 +209,7 @@ def mean_jackknife(
 
 @dataclass(frozen=True)
 class Extrapolation:
-    """A fit `value` + slope/N to a distance; `residual` is the fit's root mean square, `nums` are the N fitted."""
+    """A fit of `value` + slope/N to a distance; `residual` is its root mean square, and `nums` are the fitted N."""
 
     value: float
     residual: float
@@ -216,9 +217,9 @@ class Extrapolation:
 
 
 def extrapolate(groups: Sequence[Moments], reference: Gaussian) -> Extrapolation:
-    """The Fréchet distance at infinite N, by least squares in 1/N (Chong & Forsyth, 2020, arXiv 1911.07023).
+    """Extrapolate the Fréchet distance to infinite N by least squares in 1/N (Chong & Forsyth, 2020, arXiv 1911.07023).
 
-    Subsamples are nested: half of the groups, and ever two more.
+    Subsamples are nested: half of the groups, then two more each time.
     """
     nums, distances = [], []
     for count in range(_FROM, len(groups) + 1, 2):

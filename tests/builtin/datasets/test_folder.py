@@ -118,11 +118,11 @@ def test_train_alone_is_divided(tmp_path, location):
         (["train/0.png", "train/a/1.png"], "both directly"),
         (["train/0.png", "2.png"], "outside train/, val/ and test/, such as 2.png"),
         (["train/a/0.png", "b/2.png"], "such as b/2.png"),
-        (["val/0.png", "val/1.png"], "has val/ and no train/"),
-        (["train/a/0.png", "val/b/1.png"], "class b, which train/ has not"),
+        (["val/0.png", "val/1.png"], "has val/ but no train/"),
+        (["train/a/0.png", "val/b/1.png"], "class b, but train/ does not"),
         (["train/a/0.png", "val/1.png"], "Both need the same class folders"),
-        (["0.png"], "one image alone"),
-        (["a/0.png"], "one image alone"),
+        (["0.png"], "only one image"),
+        (["a/0.png"], "only one image"),
         ([], "holds no images"),
         (["notes.txt.png/.hidden.png", "__MACOSX/a.png", ".git/a.png"], "holds no images"),
     ],
@@ -327,7 +327,7 @@ def test_nothing_readable_is_refused_even_so(tmp_path, location):
         file.write_bytes(b"")
     with pytest.raises(DataError, match="3 of 3"):
         folder(root, skip_unreadable=True).info(location)
-    with pytest.raises(DataError, match="0 are left to train on"):
+    with pytest.raises(DataError, match="0 remain to train on"):
         folder(root, skip_unreadable=True, image_size=8, mode="rgb").load(location)
 
 

@@ -106,7 +106,7 @@ def test_a_set_of_the_same_file_names_is_not_taken_for_another(tmp_path):
     [
         (lambda packed: packed[: len(packed) // 2], "cannot be read"),
         (lambda packed: gzip.compress(gzip.decompress(packed)[:-1]), "is cut short"),
-        (lambda packed: gzip.compress(gzip.decompress(packed) + b"x"), "goes on after its end"),
+        (lambda packed: gzip.compress(gzip.decompress(packed) + b"x"), "is too long"),
         (lambda packed: gzip.compress(idx_bytes([1, 2, 3])), "not an idx file of unsigned bytes in 3 dimensions"),
         (lambda packed: gzip.compress(b"\0\0\x0d\3" + gzip.decompress(packed)[4:]), "not an idx file"),
         (lambda packed: b"", "not an idx file"),

@@ -121,7 +121,7 @@ def test_an_npz_without_labels(tmp_path):
         (np.zeros(4), r"float64 \[4\]: they must be integers"),
         (np.zeros(4, dtype=bool), "they must be integers"),
         (np.array(["cat"] * 4), "they must be integers"),
-        (np.array([0, 1, -1, 2]), "the least is -1"),
+        (np.array([0, 1, -1, 2]), "the smallest is -1"),
         (np.array([0, 1, 2**63, 2], dtype=np.uint64), "the largest is 9223372036854775808"),
         (np.array([0, "x", 1, 2], dtype=object), "array of Python objects"),
     ],

@@ -129,10 +129,10 @@ def test_what_is_not_published_is_refused_and_the_rest_listed(text: str, message
 @pytest.mark.parametrize(
     "text, message",
     [
-        (f"{CIFAR},mode=legacy_pytorch", "mode=legacy_pytorch is of another network, which no features here are"),
+        (f"{CIFAR},mode=legacy_pytorch", "mode=legacy_pytorch belongs to another network, which no features here use"),
         (
             "clean-fid:name=lsun_horse,resolution=256,split=trainfull,mode=legacy_tensorflow",
-            "of lsun_horse's split 'trainfull' mode=clean alone is published",
+            "for lsun_horse's split 'trainfull' only mode=clean is published",
         ),
     ],
 )
@@ -254,7 +254,7 @@ def test_statistics_of_other_features_are_refused(
     put(debiasctl_home, f"cifar10_{mode}_train_32.npz")
     given = ("--reference", f"{CIFAR},mode={mode}", "--features", features)
     message = refused(images / "colour", *given, code=2)
-    assert f"clean-fid's statistics of mode={mode} are not of features" in message
+    assert f"clean-fid's statistics of mode={mode} were not made with features" in message
     assert message.strip().endswith(way_on)
 
 

@@ -193,5 +193,5 @@ def test_fixed_statistics_stand_for_a_data_set(digits, tmp_path):
     assert not (tmp_path / "no-cache").exists()
     other = Means()
     other.dimension = 9
-    with pytest.raises(EvaluationError, match="have 8 dimensions and these features 9"):
+    with pytest.raises(EvaluationError, match="have 8 dimensions, but these features have 9"):
         images(data, other, tmp_path).reference(rows)

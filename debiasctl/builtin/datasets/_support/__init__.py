@@ -1,1 +1,1 @@
-"""What several data sets share: image files, decoding, downloads, archives."""
+"""Shared parts of data sets: image files, decoding, downloads and archives."""

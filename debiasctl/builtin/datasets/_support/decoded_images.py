@@ -1,4 +1,4 @@
-"""All images of a folder decoded once, kept in the cache as one memory-mapped array where that is small enough."""
+"""Decoding all images of a folder once, and caching them as a memory-mapped array if it is small enough."""
 
 import hashlib
 import json
@@ -29,15 +29,15 @@ from debiasctl.builtin.datasets._support.image_table import without
 
 logger = logging.getLogger(__name__)
 
-MAX_DECODED_BYTES = 4 * 2**30  # what is larger is decoded whenever it is read
-_THREADS = 16  # that decode, at most
-_CHUNK = 256  # images decoded and not yet written
+MAX_DECODED_BYTES = 4 * 2**30  # larger sets are decoded at every read
+_THREADS = 16  # the most decoding threads
+_CHUNK = 256  # images decoded but not yet written
 _BATCH = 16  # images that a thread takes at once: handing over one small image costs as much as decoding it
-_LABELS = 10_000  # written at once
+_LABELS = 10_000  # labels written at once
 _SHOWN = 3  # unreadable files named in a message
 
 Result = TypeVar("Result")
-# what a broken file, or a broken member of a zip, raises on the way from its bytes to its pixels
+# errors that a broken file, or a broken member of a zip, raises while it is read or decoded
 _UNREADABLE = (
     OSError,
     EOFError,
@@ -52,7 +52,7 @@ _UNREADABLE = (
 
 @dataclass(frozen=True)
 class Unreadable:
-    """A file that could not be read, and why."""
+    """A file that could not be read, with the reason."""
 
     name: str
     reason: str
@@ -60,7 +60,7 @@ class Unreadable:
 
 @dataclass(frozen=True)
 class Contents:
-    """What is known of a folder's images once all were decoded."""
+    """The facts about a folder's images that are known after decoding all of them."""
 
     image_size: int
     channels: int
@@ -72,7 +72,7 @@ class Contents:
 
 @dataclass(frozen=True)
 class DecodingSplit:
-    """A split whose images are decoded whenever they are read."""
+    """A split whose images are decoded at every read."""
 
     source: ImageSource
     files: Sequence[ImageFile]
@@ -84,7 +84,11 @@ class DecodingSplit:
         return len(self.files)
 
     def images(self, indices: Tensor) -> Tensor:
-        """uint8 [N, C, H, W]; raises DataError for a file that was readable before and is no more."""
+        """Decode the images at `indices`, uint8 [N, C, H, W].
+
+        Raises:
+            DataError: if a file that was readable before is no longer readable.
+        """
         files = [self.files[index] for index in indices.tolist()]
         pixels = torch.empty(len(files), self.channels, self.image_size, self.image_size, dtype=torch.uint8)
         unreadable = []
@@ -98,15 +102,15 @@ class DecodingSplit:
         return pixels
 
     def labels(self, indices: Tensor) -> Tensor | None:
-        """int64 [N], or None."""
+        """The labels at `indices`, int64 [N], or None."""
         return None if self.targets is None else self.targets[indices]
 
 
 def read_contents(folder: Path) -> Contents | None:
-    """What was written of images decoded earlier, or None.
+    """Read the stored contents of images decoded earlier, or return None if there are none.
 
     Raises:
-        DataError: it is damaged.
+        DataError: if they are damaged.
     """
     path = folder / "contents.json"
     try:
@@ -119,10 +123,10 @@ def read_contents(folder: Path) -> Contents | None:
 
 
 def read_array(folder: Path, contents: Contents) -> Tensor | None:
-    """uint8 [N, C, H, W], training images first, mapped into memory; None where the images were too many to keep.
+    """Map the array of all images, uint8 [N, C, H, W], training images first; None if they were too many to store.
 
     Raises:
-        DataError: it is damaged.
+        DataError: if it is damaged.
     """
     path = folder / "images.npy"
     if not path.exists():
@@ -141,12 +145,12 @@ def read_array(folder: Path, contents: Contents) -> Tensor | None:
 def decode_all(
     folder: Path, source: ImageSource, layout: Layout, *, image_size: int, channels: int, skip_unreadable: bool
 ) -> None:
-    """Decode every image and write what `read_contents` and `read_array` read; does nothing where it is written.
+    """Decode every image and write the files for `read_contents` and `read_array`, unless they exist.
 
-    Folders beside `folder`, written for earlier states of the same images, are removed.
+    Folders beside `folder` that were written for earlier states of the same images are removed.
 
     Raises:
-        DataError: files cannot be read, and `skip_unreadable` is not set; or none can.
+        DataError: if files cannot be read and `skip_unreadable` is not set, or too few can be read.
     """
     with writing(folder):
         folder.parent.mkdir(parents=True, exist_ok=True)
@@ -167,7 +171,7 @@ def decode_all(
 def each_file(
     source: ImageSource, files: Sequence[ImageFile], read: Callable[[IO[bytes]], Result]
 ) -> Iterator[Result | Unreadable]:
-    """`read(stream)` of each file in turn, by several threads; Unreadable where it could not be read."""
+    """Yield `read(stream)` for each file in order, computed by several threads, or Unreadable if it fails."""
 
     def attempt(file: ImageFile) -> Result | Unreadable:
         try:
@@ -185,14 +189,14 @@ def each_file(
     with ThreadPoolExecutor(max_workers=workers) as pool:
         for start in range(0, len(files), _CHUNK):
             chunk = files[start : start + _CHUNK]
-            size = min(_BATCH, -(-len(chunk) // workers))  # a training batch may be small, and keeps all threads busy
+            size = min(_BATCH, -(-len(chunk) // workers))  # small training batches should occupy all threads too
             batches = [chunk[first : first + size] for first in range(0, len(chunk), size)]
             for results in pool.map(attempt_all, batches):
                 yield from results
 
 
 def check_readable(source: ImageSource, unreadable: Sequence[Unreadable], num_files: int) -> None:
-    """Raise DataError, naming the first few, where there are unreadable files."""
+    """Raise DataError, naming the first few, if there are unreadable files."""
     if unreadable:
         named = "; ".join(f"{file.name} ({file.reason})" for file in unreadable[:_SHOWN])
         more = f"; and {len(unreadable) - _SHOWN} more" if len(unreadable) > _SHOWN else ""
@@ -231,10 +235,10 @@ def _write(
     num_heldout = num_kept - num_train
     if not num_train or not num_heldout:
         raise DataError(
-            f"{source.path}: with {len(skipped)} unreadable images left out, {num_train} are left to train on and "
+            f"{source.path}: without the {len(skipped)} unreadable images, {num_train} remain to train on and "
             f"{num_heldout} to hold out. Repair some of them"
         )
-    # the pixels, then all else that makes the set what it is; no path and no file name but those left out
+    # the pixels and everything else that defines the set, without paths and file names except skipped ones
     train, heldout = (without(files, skipped) for files in (layout.train, layout.heldout))
     rest = [image_size, channels, num_train, num_heldout, skipped]
     for text in (
@@ -247,7 +251,7 @@ def _write(
 
 
 def _labels_json(layout: Layout, *splits: Sequence[ImageFile]) -> Iterator[str]:
-    """`json.dumps` of all images' labels in one list, in parts: there can be many millions."""
+    """Yield `json.dumps` of the list of all images' labels in parts, since there can be many millions."""
     if not layout.classes:
         yield "null"
         return

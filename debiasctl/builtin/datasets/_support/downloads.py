@@ -1,4 +1,4 @@
-"""Downloading data sets through torchvision into the cache: whole or not at all, one process at a time."""
+"""Downloading data sets through torchvision into the cache, atomically and by one process at a time."""
 
 import errno
 import logging
@@ -14,21 +14,21 @@ from debiasctl.api import DataError, DataLocation, atomic_folder, writing
 
 logger = logging.getLogger(__name__)
 
-_TIMEOUT = 30.0  # seconds without a byte; torchvision itself would wait for ever
+_TIMEOUT = 30.0  # seconds without a byte; torchvision itself would wait forever
 _LOCAL_ERRORS = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EACCES, errno.EPERM, errno.EROFS}
 
 
 def cached_folder(location: DataLocation, name: str) -> Path:
-    """Where a data set's downloaded files are kept."""
+    """The folder for a data set's downloaded files."""
     return location.cache_dir / "datasets" / name
 
 
 def fetch(folder: Path, fill: Callable[[Path], None], *, help_text: str) -> None:
-    """Make `folder` by `fill(temporary folder)`, unless it is there.
+    """Make `folder` by `fill(temporary folder)`, unless it exists.
 
     Raises:
-        DataError: the download failed; `help_text` goes on the message and says what to do without one.
-        DebiasctlError: the cache cannot be written.
+        DataError: if the download fails; the message includes `help_text`, which says what to do instead.
+        DebiasctlError: if the cache cannot be written.
     """
     with writing(folder):
         folder.parent.mkdir(parents=True, exist_ok=True)
@@ -45,13 +45,13 @@ def fetch(folder: Path, fill: Callable[[Path], None], *, help_text: str) -> None
 
 
 def not_found(name: str, *, files: Sequence[str], searched: Sequence[Path], example: str, notes: Sequence[str]) -> str:
-    """What to say where a data set is neither found nor to be downloaded: which files belong where.
+    """The message for a data set that is neither found nor downloadable, which says where its files belong.
 
-    `example` is the folder, under the user's data folder, in which the files are expected.
+    `example` is the folder below the user's data folder in which the files are expected.
     """
     lines = [
-        f"{name} is not on this machine and cannot be downloaded. Put these files into DIR/{example} and name DIR "
-        f"by `data_dir` or DEBIASCTL_DATA: {', '.join(files)}",
+        f"{name} is not on this machine and cannot be downloaded. Put these files into DIR/{example} and set "
+        f"`data_dir` or DEBIASCTL_DATA to DIR: {', '.join(files)}",
         f"Looked in: {', '.join(map(str, searched))}",
         *notes,
     ]

@@ -1,14 +1,14 @@
-"""Recommended settings for folders of images, by the images' size."""
+"""Recommended settings for folders of images, depending on the image size."""
 
 from collections.abc import Mapping
 from typing import Any
 
 
 def recommended_settings(image_size: int) -> Mapping[str, Any]:
-    """Run-spec settings: a small transformer up to 16 pixels and for odd sizes, else a U-Net.
+    """Return spec settings: a small transformer up to 16 pixels and for odd sizes, else a U-Net.
 
-    From 48 pixels on it is the paper's setup for 256. Images are not mirrored, for nothing is known of them, and
-    text, digits and medical images have a handedness; `data.horizontal_flip=true` mirrors them.
+    From 48 pixels on they are the paper's setup for 256. Images are not mirrored, because text, digits and medical
+    images have a handedness; `data.horizontal_flip=true` mirrors them.
     """
     if image_size <= 16 or image_size % 2:  # a U-Net halves the image
         model: dict[str, Any] = {"backbone": "dit", "prediction": "eps"}

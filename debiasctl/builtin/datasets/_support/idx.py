@@ -1,4 +1,4 @@
-"""Reading the idx files of MNIST and its kin, packed by gzip or not."""
+"""Reading the idx files of MNIST and similar data sets, with or without gzip."""
 
 import gzip
 import struct
@@ -15,24 +15,24 @@ _GZIP = b"\x1f\x8b"
 
 
 def read_idx(path: Path, *, ndim: int) -> npt.NDArray[np.uint8]:
-    """The array of unsigned bytes that an idx file holds: a magic number, `ndim` sizes (big-endian), the bytes.
+    """Read the array of unsigned bytes in an idx file: a magic number, `ndim` sizes (big-endian), and the bytes.
 
     Raises:
-        DataError: the file cannot be read, is not such a file, or is cut short.
+        DataError: if the file cannot be read, is not such a file, or has another length than it states.
     """
     shape, data = _read(path, ndim=ndim, whole=True)
     size = int(np.prod(shape, dtype=np.int64))
     if len(data) != size:
-        what = "is cut short" if len(data) < size else "goes on after its end"
-        raise _damaged(path, f"it {what}: {'x'.join(map(str, shape))} bytes are announced and {len(data)} follow")
+        what = "is cut short" if len(data) < size else "is too long"
+        raise _damaged(path, f"it {what}: its header states {'x'.join(map(str, shape))} bytes, but {len(data)} follow")
     return np.frombuffer(data, dtype=np.uint8).reshape(shape)
 
 
 def read_idx_shape(path: Path, *, ndim: int) -> tuple[int, ...]:
-    """The shape that an idx file's header states.
+    """Read the shape in an idx file's header.
 
     Raises:
-        DataError: see `read_idx`.
+        DataError: if the file cannot be read, or is not such a file.
     """
     return _read(path, ndim=ndim, whole=False)[0]
 
@@ -52,4 +52,4 @@ def _read(path: Path, *, ndim: int, whole: bool) -> tuple[tuple[int, ...], bytes
 
 
 def _damaged(path: Path, reason: str) -> DataError:
-    return DataError(f"{path} cannot be read: {reason}. Replace the file, or remove it to have it looked for elsewhere")
+    return DataError(f"{path} cannot be read: {reason}. Replace the file, or remove it to use one from elsewhere")

@@ -1,4 +1,4 @@
-"""What MNIST and Fashion-MNIST share: four idx files, found where they lie or downloaded by torchvision."""
+"""The common base of MNIST and Fashion-MNIST: four idx files, read in place or downloaded by torchvision."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -26,18 +26,18 @@ RECOMMENDED: dict[str, Any] = {
 
 
 class IdxDataset(Dataset):
-    """Base of data sets of 28x28 grey images in ten classes, kept as MNIST keeps them."""
+    """The base of data sets of 28x28 grey images in ten classes, stored in MNIST's format."""
 
     title: ClassVar[str]
-    name: ClassVar[str]  # as the data set is called in commands and in the cache
-    torchvision_name: ClassVar[str]  # torchvision's class, and the folder that it puts the files in
+    name: ClassVar[str]  # the data set's name in commands and in the cache
+    torchvision_name: ClassVar[str]  # torchvision's class, and the folder of its files
     classes: ClassVar[tuple[str, ...]]
-    # The files of MNIST, Fashion-MNIST and KMNIST have the same names: the labels tell them apart.
+    # the files of MNIST, Fashion-MNIST and KMNIST have the same names, so their labels distinguish them
     first_labels: ClassVar[tuple[int, ...]]
     system_folders: ClassVar[tuple[Path, ...]] = ()
 
     def info(self, location: DataLocation) -> DatasetInfo:
-        """From the files' headers where there are files, and otherwise as published."""
+        """Read the files' headers if there are files; otherwise return the published facts."""
         files = self._find(location)
         if files is None:
             return DatasetInfo(_SIZE, 1, self.classes, 60_000, 10_000)
@@ -45,11 +45,11 @@ class IdxDataset(Dataset):
         return DatasetInfo(_SIZE, 1, self.classes, counts[_TRAIN], counts[_HELDOUT])
 
     def recommended(self, location: DataLocation) -> Mapping[str, Any]:
-        """A run of minutes on a GPU, and of an hour or less on a CPU."""
+        """Settings for a run of minutes on a GPU, or at most an hour on a CPU."""
         return RECOMMENDED
 
     def load(self, location: DataLocation) -> LoadedDataset:
-        """Read the four files in place, downloading them into the cache where they are not to be found."""
+        """Read the four files in place, downloading them into the cache if they are not found."""
         files = self._find(location)
         if files is None:
             fetch(cached_folder(location, self.name), self._download, help_text=self._help(location))
@@ -61,8 +61,8 @@ class IdxDataset(Dataset):
         first = tuple(train.targets[: len(self.first_labels)].tolist())
         if first != self.first_labels:
             raise DataError(
-                f"{files[_TRAIN][1]} is not {self.title}'s: its labels start {first} and not {self.first_labels}. "
-                f"Several data sets name their files alike; point `data_dir` or DEBIASCTL_DATA at {self.title}'s"
+                f"{files[_TRAIN][1]} is not {self.title}'s: its labels start with {first}, not {self.first_labels}. "
+                f"Several data sets use these file names; point `data_dir` or DEBIASCTL_DATA at {self.title}'s"
             )
         content_hash = hash_splits({"name": self.name, "classes": self.classes}, [train, heldout])
         info = DatasetInfo(_SIZE, 1, self.classes, len(train), len(heldout))
@@ -78,7 +78,7 @@ class IdxDataset(Dataset):
         return [*given, *self.system_folders, cached]
 
     def _find(self, location: DataLocation) -> dict[str, tuple[Path, Path]] | None:
-        """(images file, labels file) of each part, out of the first folder that holds all four."""
+        """Find (images file, labels file) of each part in the first folder that holds all four."""
         for folder in self._folders(location):
             found = {part: _part_files(folder, part) for part in (_TRAIN, _HELDOUT)}
             whole = {part: (files[0], files[1]) for part, files in found.items() if len(files) == 2}
@@ -92,7 +92,7 @@ class IdxDataset(Dataset):
         if images.shape[1:] != (_SIZE, _SIZE):
             raise DataError(f"{images_file} holds images of {tuple(images.shape[1:])} pixels; {self.title}'s are 28x28")
         if len(images) != len(labels) or not len(labels):
-            raise DataError(f"{images_file} holds {len(images)} images and {labels_file} {len(labels)} labels")
+            raise DataError(f"{images_file} holds {len(images)} images, but {labels_file} {len(labels)} labels")
         if int(labels.max()) >= len(self.classes):
             raise DataError(f"{labels_file} holds label {int(labels.max())}; {self.title}'s are 0 to 9")
         return ArraySplit(images[:, None], labels)
@@ -120,7 +120,7 @@ class IdxDataset(Dataset):
 
 
 def _part_files(folder: Path, part: str) -> list[Path]:
-    """The images file and the labels file of a part, unpacked or packed, as far as the folder holds them."""
+    """The images file and the labels file of a part, packed or not, if the folder holds them."""
     found = []
     for kind in _KINDS:
         either = (folder / f"{part}-{kind}-ubyte{suffix}" for suffix in ("", ".gz"))

@@ -1,4 +1,4 @@
-"""From the bytes of an image file to square 8-bit pixels, whatever its mode."""
+"""Decoding image files of any mode to square 8-bit pixels."""
 
 from dataclasses import dataclass
 from typing import IO
@@ -7,7 +7,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image, ImageOps
 
-VERSION = 1  # of the pixels that this module makes; counts in cached pixels' keys
+VERSION = 1  # of the pixels that this module makes; part of the key of cached pixels
 
 _GREY_MODES = frozenset({"1", "L", "LA", "La", "I", "I;16", "I;16B", "I;16L"})
 _DEEP_MODES = frozenset({"I", "I;16", "I;16B", "I;16L"})
@@ -20,7 +20,7 @@ class UnreadableImageError(Exception):
 
 @dataclass(frozen=True)
 class ImageHeader:
-    """What a file says of its image before it is decoded. Width and height are as stored, before EXIF orientation."""
+    """The header of an image file. Width and height are as stored, before EXIF orientation."""
 
     width: int
     height: int
@@ -28,29 +28,29 @@ class ImageHeader:
 
 
 def read_header(stream: IO[bytes]) -> ImageHeader:
-    """Size and colour of an image; a palette is grey when all of its colours are.
+    """Read the size and colour of an image; a palette is grey if all of its colours are.
 
     Raises:
-        UnreadableImageError: the bytes are not an image's.
+        UnreadableImageError: if the bytes are not an image.
     """
     try:
         with Image.open(stream) as image:
             return ImageHeader(image.width, image.height, _is_grey(image))
     except MemoryError:
         raise
-    except Exception as error:  # Pillow's readers raise whatever a damaged file leads them into
+    except Exception as error:  # Pillow's readers raise errors of any type for damaged files
         raise UnreadableImageError(_reason(error)) from error
 
 
 def decode(stream: IO[bytes], *, size: int, channels: int) -> npt.NDArray[np.uint8]:
-    """Pixels uint8 [channels, size, size] of an image's first frame.
+    """Decode an image's first frame to pixels, uint8 [channels, size, size].
 
-    EXIF orientation is applied; transparency is laid over white; 16-bit grey is scaled to 8 bits; colour becomes
-    grey by ITU-R 601 luma. An image that is not square is cropped to its middle, and one of another size is resized
-    by an antialiased Lanczos filter.
+    EXIF orientation is applied; transparency is laid over white; 16-bit grey is scaled to 8 bits; colour becomes grey
+    by ITU-R 601 luma. An image that is not square is cropped to its middle square, and one of another size is resized
+    with an antialiased Lanczos filter.
 
     Raises:
-        UnreadableImageError: the image is damaged, or its numbers have no known range (32-bit integers, floats).
+        UnreadableImageError: if the image is damaged, or its values have no known range (32-bit integers, floats).
     """
     try:
         with Image.open(stream) as image:
@@ -68,11 +68,11 @@ def decode(stream: IO[bytes], *, size: int, channels: int) -> npt.NDArray[np.uin
 def _check_range(image: Image.Image) -> None:
     # Pillow before 11 opens a 16-bit PNG as "I"; in other formats "I" may hold any 32 bits.
     if image.mode == "F" or (image.mode == "I" and image.format != "PNG"):
-        raise ValueError("32-bit numbers have no known range; convert the image to 8 or 16 bits")
+        raise ValueError("32-bit values have no known range; convert the image to 8 or 16 bits")
 
 
 def _flatten(image: Image.Image) -> Image.Image:
-    """The image as L or RGB, over white where it is transparent."""
+    """Convert an image to L or RGB, laying transparent parts over white."""
     if image.mode in _DEEP_MODES:
         deep = np.asarray(image).astype(np.int64).clip(0, 65535)
         return Image.fromarray(((deep + 128) // 257).astype(np.uint8))
@@ -83,14 +83,14 @@ def _flatten(image: Image.Image) -> Image.Image:
 
 
 def _as_mode(image: Image.Image, mode: str) -> Image.Image:
-    return image if image.mode == mode else image.convert(mode)  # convert() copies even where nothing changes
+    return image if image.mode == mode else image.convert(mode)  # convert() copies even if nothing changes
 
 
 def _square(image: Image.Image, size: int) -> Image.Image:
     side = min(image.size)
     left, top = (image.width - side) // 2, (image.height - side) // 2
     if image.width != image.height:
-        image = image.crop((left, top, left + side, top + side))  # resize(box=...) would let in what is outside
+        image = image.crop((left, top, left + side, top + side))  # resize(box=...) would include pixels outside
     return image if side == size else image.resize((size, size), Image.Resampling.LANCZOS)
 
 

@@ -1,4 +1,4 @@
-"""From the names of image files to classes and splits."""
+"""Deriving classes and splits from the names of image files."""
 
 import hashlib
 from array import array
@@ -15,7 +15,7 @@ from debiasctl.builtin.datasets._support.image_table import ImageFiles
 
 @dataclass(frozen=True)
 class Layout:
-    """Files of each split, in the order of their names, and the class names, none where images lie in one folder."""
+    """The files of each split, ordered by name, and the class names, which are empty if there are no sub-folders."""
 
     classes: tuple[str, ...]
     train: Sequence[ImageFile]
@@ -23,7 +23,7 @@ class Layout:
     depth: int  # folders above the class folder: 1 below split folders, else 0
 
     def labels(self, files: Sequence[ImageFile]) -> list[int] | None:
-        """Index in `classes` of each file's class; None without classes."""
+        """The index in `classes` of each file's class; None without classes."""
         if not self.classes:
             return None
         numbers = {name: number for number, name in enumerate(self.classes)}
@@ -31,13 +31,13 @@ class Layout:
 
 
 def read_layout(files: Sequence[ImageFile], root: Path, *, heldout_fraction: float) -> Layout:
-    """Classes from sub-folders; splits from top-level train/, val/ and test/, or else by a hash of each name.
+    """Read classes from sub-folders, and splits from top-level train/, val/ and test/ or else by a hash of each name.
 
-    Without split folders a file is held out when the SHA-256 of its name, as a fraction, is below `heldout_fraction`,
-    so that adding files moves no other file; at least one image is on each side.
+    Without split folders a file is held out if the SHA-256 of its name, as a fraction, is below `heldout_fraction`, so
+    that adding files moves no other file; each split has at least one image.
 
     Raises:
-        DataError: the layout can be read in two ways, or there are too few images.
+        DataError: if the layout is ambiguous, or there are too few images.
     """
     table = files if isinstance(files, ImageFiles) else ImageFiles.of(files)
     rows = {name: array("L") for name in SPLIT_FOLDERS}
@@ -54,10 +54,10 @@ def read_layout(files: Sequence[ImageFile], root: Path, *, heldout_fraction: flo
         return Layout(_classes(table, root, depth=0), train, heldout, 0)
     if "train" not in tops:
         top = next(iter(tops))
-        raise DataError(f"{root} has {top}/ and no train/. Add a train/ folder, or rename {top}/")
+        raise DataError(f"{root} has {top}/ but no train/. Add a train/ folder, or rename {top}/")
     if other is not None:
         raise DataError(
-            f"{root} has train/ and also images outside train/, val/ and test/, such as {other}. "
+            f"{root} has train/, but also images outside train/, val/ and test/, such as {other}. "
             "Move them into one of the three, or rename train/"
         )
     classes = _classes(tops["train"], root, depth=1)
@@ -84,20 +84,20 @@ def _classes(files: Sequence[ImageFile], root: Path, *, depth: int) -> tuple[str
 def _check_heldout_classes(heldout: Sequence[str], train: Sequence[str], folder: Path) -> None:
     unknown = sorted(set(heldout) - set(train))
     if unknown:
-        raise DataError(f"{folder} has the class {unknown[0]}, which train/ has not. Both need the same class folders")
+        raise DataError(f"{folder} has the class {unknown[0]}, but train/ does not. Both need the same class folders")
     if bool(heldout) != bool(train):
-        raise DataError(f"{folder} has no class folders and train/ has some. Both need the same class folders")
+        raise DataError(f"{folder} has no class folders, but train/ has some. Both need the same class folders")
 
 
 def _divide(files: ImageFiles, root: Path, *, fraction: float) -> tuple[ImageFiles, ImageFiles]:
     if len(files) < 2:
-        raise DataError(f"{root} holds one image alone. At least two are needed: one to train on and one to hold out")
+        raise DataError(f"{root} holds only one image. At least two are needed: one to train on and one to hold out")
     places = np.fromiter((_place(file.name) for file in files), dtype=np.float64, count=len(files))
-    # one image at least is below the bound, and one is not
+    # at least one image is below the bound, and at least one is not
     bound = min(max(fraction, np.partition(places, 1)[1]), places.max())
     return files.choose(places >= bound), files.choose(places < bound)
 
 
 def _place(name: str) -> float:
-    """A number in [0, 1) that depends on the name alone."""
+    """A number in [0, 1) that depends only on the name."""
     return int.from_bytes(hashlib.sha256(name.encode(errors="surrogateescape")).digest()[:6], "big") / 2**48

@@ -1,4 +1,4 @@
-"""Names and stamps of many millions of image files, held as arrays."""
+"""Names and stamps of many millions of image files, stored as arrays."""
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -7,7 +7,7 @@ from typing import Any, Self, overload
 import numpy as np
 import numpy.typing as npt
 
-_PART = 512  # files that are objects at one time
+_PART = 512  # files that exist as objects at one time
 _WORD = 2**64 - 1
 
 Names = npt.NDArray[np.bytes_]
@@ -23,7 +23,7 @@ class ImageFile:
 
 
 class ImageFiles(Sequence[ImageFile]):
-    """Image files sorted by name, each in the bytes of the longest name and 20 more: there can be many millions.
+    """Image files sorted by name, each stored in as many bytes as the longest name plus 20.
 
     `names` [N] are fixed-width bytes, `stamps` uint64 [N, 2]; `rows` chooses among both.
     """
@@ -34,14 +34,14 @@ class ImageFiles(Sequence[ImageFile]):
 
     @classmethod
     def of(cls, files: Iterable[ImageFile]) -> Self:
-        """Put files into this form, reading them once."""
+        """Store files in this form, iterating over them once."""
         table = Table()
         for file in files:
             table.add(file.name, *file.stamp)
         return cls(*table.by_name())
 
     def choose(self, rows: npt.NDArray[Any]) -> "ImageFiles":
-        """Some of the files: their places, int [M] ascending, or bool [N]."""
+        """Select files by their positions, int [M] ascending, or by a mask, bool [N]."""
         return type(self)(self._names, self._stamps, rows=self._rows[rows])
 
     def __len__(self) -> int:
@@ -66,13 +66,13 @@ class ImageFiles(Sequence[ImageFile]):
 
 
 def without(files: Sequence[ImageFile], names: Sequence[str]) -> Sequence[ImageFile]:
-    """The files but for those of the given names."""
+    """The files without those of the given names."""
     left_out = set(names)
     return ImageFiles.of(file for file in files if file.name not in left_out) if left_out else files
 
 
 class Table:
-    """Names with numbers beside each, which are kept modulo 2⁶⁴: enough to see that they changed."""
+    """Names, each with numbers that are stored modulo 2⁶⁴, which is enough to detect changes."""
 
     def __init__(self) -> None:
         self._part: list[tuple[bytes, list[int]]] = []
@@ -80,13 +80,13 @@ class Table:
         self._numbers: list[Numbers] = []
 
     def add(self, name: str, *numbers: int) -> None:
-        """One more row."""
+        """Add a row."""
         self._part.append((encode_name(name), [number & _WORD for number in numbers]))
         if len(self._part) == _PART:
             self._pack()
 
     def by_name(self) -> tuple[Names, Numbers]:
-        """Fixed-width names [N] in the order of Python's strings, and uint64 [N, numbers]; rows are taken away."""
+        """Remove all rows, and return fixed-width names [N], sorted as Python strings, and uint64 [N, numbers]."""
         self._pack()
         names, self._names = np.concatenate([np.empty(0, dtype="S1"), *self._names]), []
         order = np.argsort(names, kind="stable")  # UTF-8 keeps the order of code points
@@ -102,7 +102,7 @@ class Table:
 
 
 def encode_name(name: str) -> bytes:
-    """As names are kept; a file system's name need not be valid text."""
+    """Encode a name as it is stored; a file system's name need not be valid text."""
     return name.encode("utf-8", "surrogatepass")
 
 

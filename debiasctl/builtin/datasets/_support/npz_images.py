@@ -1,4 +1,4 @@
-"""Images, and their labels where there are some, in an npz: debiasctl's own, or guided-diffusion's."""
+"""Reading images, and labels if there are any, from an npz in debiasctl's or guided-diffusion's format."""
 
 import zipfile
 import zlib
@@ -18,12 +18,12 @@ _FORM = "uint8 [N, H, H, 1 or 3]"
 
 
 def read_npz(path: Path) -> tuple[Tensor, Tensor | None]:
-    """uint8 [N, C, H, W] of `images` or `arr_0`, and int64 [N] of `labels` or `arr_1`, None where there is neither.
+    """Read uint8 [N, C, H, W] from `images` or `arr_0`, and int64 [N] from `labels` or `arr_1`, None if there are none.
 
-    Images are stored as uint8 [N, H, W, C] or [N, H, W], labels as whole numbers from 0.
+    Images are stored as uint8 [N, H, W, C] or [N, H, W], labels as integers from 0.
 
     Raises:
-        UsageError: there is no such file; DataError: it is damaged, or holds something else.
+        UsageError: if there is no such file; DataError: if it is damaged, or holds something else.
     """
     if not path.is_file():
         raise UsageError(f"{path} does not exist. Give an .npz with uint8 images [N, H, W, C]")
@@ -33,14 +33,14 @@ def read_npz(path: Path) -> tuple[Tensor, Tensor | None]:
         found = ", ".join(archive.files) or "nothing"
     if array is None:
         raise DataError(
-            f"{path} holds {found}, and neither images, named {' or '.join(_IMAGES)}, nor statistics, mu and sigma"
+            f"{path} holds {found}, but neither images, named {' or '.join(_IMAGES)}, nor statistics, mu and sigma"
         )
     problems = [text for text in (_dtype_problem(array), _shape_problem(array.shape)) if text]
     if problems:
         what = f"'{name}' is {array.dtype} {list(array.shape)}"
         raise DataError(f"{path}: {what}: {'; '.join(problems)}. Images must be {_FORM}")
     if not len(array):
-        raise DataError(f"{path}: '{name}' holds no image")
+        raise DataError(f"{path}: '{name}' holds no images")
     array = array[..., None] if array.ndim == 3 else array
     images = torch.from_numpy(array).permute(0, 3, 1, 2).contiguous()
     return images, None if labels is None else _checked_labels(labels, len(array), f"{path}: '{label_name}'")
@@ -49,20 +49,20 @@ def read_npz(path: Path) -> tuple[Tensor, Tensor | None]:
 def _opened(path: Path) -> Any:
     try:
         opened = np.load(path, allow_pickle=False)
-    except ValueError as error:  # numpy takes whatever it does not know for a pickle
-        raise DataError(f"{path} cannot be read as an npz: it is none. Write it again with numpy.savez") from error
+    except ValueError as error:  # numpy takes any unknown format for a pickle
+        raise DataError(f"{path} is not an npz file, or is damaged. Write it again with numpy.savez") from error
     except (OSError, EOFError, zipfile.BadZipFile, zlib.error) as error:
         raise DataError(
             f"{path} cannot be read as an npz: it is empty, cut short or another file ({error}). Write it again with "
             "numpy.savez"
         ) from error
     if not isinstance(opened, np.lib.npyio.NpzFile):
-        raise DataError(f"{path} is one array (numpy.save), no npz. Write it again with numpy.savez")
+        raise DataError(f"{path} is one array (numpy.save), not an npz. Write it again with numpy.savez")
     return opened
 
 
 def _first_of(names: tuple[str, ...], archive: Any, path: Path) -> tuple[str, npt.NDArray[Any] | None]:
-    """The first of these arrays that is there, and its name; None where there is none."""
+    """The name and the array of the first of `names` that exists; the array is None if none does."""
     name = next((name for name in names if name in archive.files), "")
     if not name:
         return name, None
@@ -71,20 +71,20 @@ def _first_of(names: tuple[str, ...], archive: Any, path: Path) -> tuple[str, np
     except (OSError, ValueError, EOFError, zipfile.BadZipFile, zlib.error) as error:
         if "allow_pickle" in str(error):  # numpy has no type of its own for this
             raise DataError(
-                f"{path}: '{name}' is an array of Python objects, which is not read, for it could run code. "
+                f"{path}: '{name}' is an array of Python objects, which is not read because it could run code. "
                 "Make it one array of numbers (numpy.stack) and write it again"
             ) from error
         raise DataError(f"{path} cannot be read as an npz: {error}. Write it again with numpy.savez") from error
 
 
 def _dtype_problem(array: npt.NDArray[Any]) -> str | None:
-    """Why these are no 8-bit images by their type, and what to do."""
+    """The reason why values of this type are not 8-bit images, with what to do about it."""
     if array.dtype == np.uint8:
         return None
     if array.dtype == np.bool_:
         return "the values are true and false: multiply by 255 and save as uint8"
     if array.dtype.kind not in "iuf" or not array.size:
-        return "the values are no 8-bit numbers"
+        return "the values are not 8-bit numbers"
     low, high = array.min(), array.max()
     if not (np.isfinite(low) and np.isfinite(high)):
         return "the values hold NaN or infinity: write finite images, as uint8"
@@ -99,21 +99,25 @@ def _dtype_problem(array: npt.NDArray[Any]) -> str | None:
 
 
 def _shape_problem(shape: tuple[int, ...]) -> str | None:
-    """Why these are no square grey or RGB images by their shape, and what to do."""
+    """The reason why arrays of this shape are not square grey or RGB images, with what to do about it."""
     if len(shape) not in (3, 4):
         return f"images have 3 or 4 dimensions, not {len(shape)}"
     if len(shape) == 4 and shape[3] not in (1, 3):
         if shape[1] in (1, 3):
             return "channels come last: transpose to [N, H, W, C]"
         alpha = ": leave the alpha channel out" if shape[3] == 4 else ""
-        return f"images are grey or RGB, of 1 or 3 channels, not {shape[3]}{alpha}"
+        return f"images are grey or RGB, with 1 or 3 channels, not {shape[3]}{alpha}"
     if shape[1] != shape[2]:
         return f"images must be square, and these are {shape[2]} wide and {shape[1]} high"
     return None
 
 
 def _checked_labels(labels: npt.NDArray[Any], num: int, what: str) -> Tensor:
-    """int64 [num]; raises DataError for labels that are not whole numbers from 0, one an image."""
+    """Check and convert labels to int64 [num].
+
+    Raises:
+        DataError: if labels are not integers from 0, one per image.
+    """
     problem = ""
     if labels.ndim == 2 and len(labels) == num:
         problem = "one-hot rows are not read (take argmax)"
@@ -122,7 +126,7 @@ def _checked_labels(labels: npt.NDArray[Any], num: int, what: str) -> Tensor:
     elif labels.dtype.kind not in "iu":
         problem = "they must be integers"
     elif (labels.astype(np.int64) < 0).any():
-        problem = f"the least is {labels.min()}" if labels.min() < 0 else f"the largest is {labels.max()}"
+        problem = f"the smallest is {labels.min()}" if labels.min() < 0 else f"the largest is {labels.max()}"
     if problem:
         raise DataError(
             f"{what} is {labels.dtype} {list(labels.shape)}: {problem}. "
