@@ -1,8 +1,9 @@
 """Open every built page in headless Chromium: python docs/check.py [--screenshots FOLDER]
 
 Each page is opened on a desktop and at a phone's width, light and dark. The exit status is 1 where a page logs an
-error, asks for something that does not come or that is not the site's own, is wider than its window, or links to a page
-or an anchor that is not there. Build first: sphinx-build -W -n --keep-going -b html docs docs/_build/html
+error, asks for something that does not come or that is not the site's own, is wider than its window, shows Markdown's
+marks, or links to a page or an anchor that is not there.
+Build first: sphinx-build -W -n --keep-going -b html docs docs/_build/html
 """
 
 import argparse
@@ -29,6 +30,15 @@ FLAGS = [
     "--no-first-run",
     "--no-sandbox",
 ]
+
+MARKS = r"""() => {
+  const found = [], walker = document.createTreeWalker(document.querySelector("article"), NodeFilter.SHOW_TEXT);
+  while (walker.nextNode()) {
+    const text = walker.currentNode.textContent, within = walker.currentNode.parentElement;
+    if (!within.closest("pre, code, .sig, script, style") && /`|\*\*|\]\(|\$\S*\\/.test(text)) found.push(text.trim());
+  }
+  return found;
+}"""  # what Markdown should have read as code, bold, a link or a formula, and shows as it was typed
 
 
 @dataclass(frozen=True)
@@ -86,6 +96,8 @@ def look(page: Page, name: str, view: View, *, site: str, findings: Findings, sc
     wide = page.evaluate("document.documentElement.scrollWidth")
     if wide > view.width:
         findings.problems.append(f"{name} ({view.name}): {wide} pixels wide, and the window is {view.width}")
+    shown = page.evaluate(MARKS)
+    findings.problems += [f"{name} ({view.name}): is shown as it was typed: {text[:80]}" for text in shown]
     if screenshots is not None:
         page.screenshot(path=screenshots / f"{name.removesuffix('.html').replace('/', '-')}-{view.name}.png")
     findings.anchors[name] = set(page.evaluate("[...document.querySelectorAll('[id]')].map(one => one.id)"))
