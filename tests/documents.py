@@ -135,12 +135,20 @@ def parse(arguments: list[str]) -> None:
 
 def check_names(text: str) -> None:
     """Check that a command line within a sentence, whose arguments may be placeholders, names what there is."""
-    command: Any = typer.main.get_command(app)
+    commands: list[Any] = [typer.main.get_command(app)]
     words = text.split()[1:]
-    while words and hasattr(command, "commands") and not words[0].startswith(("-", "COMMAND", "...")):
-        assert words[0] in command.commands, f"'{text}': there is no command '{words[0]}'"
-        command = command.commands[words.pop(0)]
-    context = command.make_context("debiasctl", [], resilient_parsing=True)
-    known = {name for parameter in command.get_params(context) for name in parameter.opts}
+    while words and hasattr(commands[0], "commands") and not words[0].startswith("-"):
+        inner, word = commands[0].commands, words.pop(0)
+        if word in ("COMMAND", "...", "…"):
+            commands = list(inner.values())
+            break
+        assert word in inner, f"'{text}': there is no command '{word}'"
+        commands = [inner[word]]
+    known = {
+        name
+        for command in commands
+        for parameter in command.get_params(command.make_context("debiasctl", [], resilient_parsing=True))
+        for name in parameter.opts
+    }
     unknown = {word.partition("=")[0] for word in words if re.match(r"--?[a-z]", word)} - known
     assert not unknown, f"'{text}': there is no option {', '.join(sorted(unknown))}"

@@ -168,7 +168,10 @@ def test_a_comment_for_the_tests_stands_before_a_block(tmp_path: Path) -> None:
             session(text, tmp_path)
 
 
-@pytest.mark.parametrize("text", ["debiasctl trian RUN", "debiasctl evaluate RUN --metric fid", "debiasctl runs lst"])
+@pytest.mark.parametrize(
+    "text",
+    ["debiasctl trian RUN", "debiasctl evaluate RUN --metric fid", "debiasctl runs lst", "debiasctl … --procs 2"],
+)
 def test_a_name_that_is_not_there_is_found_in_a_sentence(text: str) -> None:
     with pytest.raises(AssertionError, match="there is no"):
         check_names(text)
