@@ -31,9 +31,16 @@ def _read(app: Any, name: str, source: list[str]) -> None:
     source[0] = expand(source[0])
 
 
+def _mend_raises(app: Any, doctree: Any) -> None:
+    """After an error's name Sphinx writes two hyphens, which read as an option's."""
+    for node in doctree.findall(lambda node: node.astext() == " -- "):
+        node.parent.replace(node, type(node)(": "))
+
+
 def setup(app: Any) -> dict[str, Any]:
     """Called by Sphinx."""
     app.connect("source-read", _read)
     app.connect("env-get-outdated", _generated_pages)
+    app.connect("doctree-read", _mend_raises)
     app.connect("autodoc-process-docstring", api.prepare_docstring)
     return {"version": "1", "parallel_read_safe": True}

@@ -1,20 +1,22 @@
 """`debiasctl.api`, name by name, for Sphinx's autodoc, in the order of the kinds of plugins."""
 
 import re
+from dataclasses import is_dataclass
 from types import FunctionType
 from typing import Any
 
 from debiasctl import api
+from debiasctl.registry import KINDS
 
 _PLAIN = re.compile(r"(?<![`:\w])`([^`\n]+)`(?!`)")
 
 
 def page() -> str:
-    """The body of the page."""
-    parts: dict[str, list[str]] = {}
+    """The body of the page: the kinds in the registry's order, then what they share."""
+    parts: dict[str, list[str]] = {kind: [] for kind in KINDS}
     for name in api.__all__:
         parts.setdefault(_group(getattr(api, name)), []).append(name)
-    return "\n\n".join(_section(group, names) for group, names in parts.items())
+    return "\n\n".join(_section(group, names) for group, names in parts.items() if names)
 
 
 def prepare_docstring(app: Any, what: str, name: str, obj: Any, options: Any, lines: list[str]) -> None:
@@ -27,8 +29,8 @@ def prepare_docstring(app: Any, what: str, name: str, obj: Any, options: Any, li
 
 
 def _group(member: Any) -> str:
-    module = getattr(member, "__module__", "")
-    return module.rpartition(".")[2] if module.startswith(f"{api.__name__}.") else "types"
+    package, _, module = getattr(member, "__module__", "").rpartition(".")
+    return module if package.partition(".")[0] == "debiasctl" else "types"
 
 
 def _section(group: str, names: list[str]) -> str:
@@ -37,7 +39,9 @@ def _section(group: str, names: list[str]) -> str:
         member = getattr(api, name)
         if isinstance(member, type):
             bases = ["   :show-inheritance:"] if member.__bases__ != (object,) else []
-            lines += [f".. autoclass:: debiasctl.api.{name}", "   :members:", *bases, ""]
+            fields = [] if is_dataclass(member) else ["   :undoc-members:"]  # those of a dataclass are in its signature
+            calls = ["   :special-members: __call__, __len__", "   :exclude-members: model_config"]
+            lines += [f".. autoclass:: debiasctl.api.{name}", "   :members:", *calls, *fields, *bases, ""]
         elif isinstance(member, FunctionType):
             lines += [f".. autofunction:: debiasctl.api.{name}", ""]
         else:
