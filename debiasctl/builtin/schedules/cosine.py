@@ -14,10 +14,10 @@ class Cosine(Schedule):
     """alphas_cumprod = cos²((t/T + s)/(1 + s) π/2) (Nichol and Dhariwal, 2021, arXiv 2102.09672, Eq. 17)."""
 
     class Options(ScheduleOptions):
-        """Options of the cosine schedule."""
+        """The options of the cosine schedule."""
 
         s: float = Field(0.008, ge=0, lt=1, description="offset that keeps the first betas from vanishing")
-        max_beta: float = Field(0.999, gt=0, lt=1, description="betas are clipped here, near t = T")
+        max_beta: float = Field(0.999, gt=0, lt=1, description="betas near t = T are clipped to this")
 
     options: Options
 

@@ -9,10 +9,10 @@ from debiasctl.diffusion.process import alphas_cumprod_from_betas
 
 
 class ScaledLinear(Schedule):
-    """The square roots of the betas linear in t (latent diffusion, Rombach et al., 2022, arXiv 2112.10752)."""
+    """Square roots of betas linear in t (latent diffusion, Rombach et al., 2022, arXiv 2112.10752)."""
 
     class Options(ScheduleOptions):
-        """Options of the scaled-linear schedule."""
+        """The options of the scaled-linear schedule."""
 
         beta_start: float = Field(0.00085, gt=0, lt=1, description="first beta, for T = 1000")
         beta_end: float = Field(0.012, gt=0, lt=1, description="last beta, for T = 1000")

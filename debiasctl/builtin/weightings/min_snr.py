@@ -12,7 +12,7 @@ class MinSNR(Weighting):
     space = "x0"
 
     class Options(PluginOptions):
-        """Options of Min-SNR."""
+        """The options of Min-SNR."""
 
         gamma: float = Field(5.0, gt=0, description="SNR above which the weight on x0 stops growing")
 
