@@ -43,7 +43,7 @@ class PatchSplit:
         return self.positions.shape[0]
 
     def images(self, indices: Tensor) -> Tensor:
-        """uint8 [N, C, size, size]."""
+        """The crops at `indices`, uint8 [N, C, size, size]."""
         photo, row, column = self.positions[indices].unbind(1)
         return self._windows[photo, :, row, column]
 

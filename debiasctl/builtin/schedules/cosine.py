@@ -22,7 +22,7 @@ class Cosine(Schedule):
     options: Options
 
     def alphas_cumprod(self) -> Tensor:
-        """float64 [num_timesteps]."""
+        """Return the table, float64 [num_timesteps]."""
         s = self.options.s
         time = torch.linspace(0, 1, self.options.num_timesteps + 1, dtype=torch.float64)
         curve = torch.cos((time + s) / (1 + s) * math.pi / 2) ** 2

@@ -39,6 +39,6 @@ class EDM(Schedule):
     options: Options
 
     def alphas_cumprod(self) -> Tensor:
-        """1/(1 + sigma²), float64 [num_timesteps]."""
+        """Return 1/(1 + sigma²), float64 [num_timesteps]."""
         first, last = math.log(self.options.sigma_min), math.log(self.options.sigma_max)
         return torch.sigmoid(-2 * torch.linspace(first, last, self.options.num_timesteps, dtype=torch.float64))

@@ -20,7 +20,7 @@ class Linear(Schedule):
     options: Options
 
     def alphas_cumprod(self) -> Tensor:
-        """float64 [num_timesteps]."""
+        """Return the table, float64 [num_timesteps]."""
         scale = 1000 / self.options.num_timesteps
         betas = scale * torch.linspace(
             self.options.beta_start, self.options.beta_end, self.options.num_timesteps, dtype=torch.float64

@@ -20,7 +20,7 @@ class ScaledLinear(Schedule):
     options: Options
 
     def alphas_cumprod(self) -> Tensor:
-        """float64 [num_timesteps]."""
+        """Return the table, float64 [num_timesteps]."""
         scale = 1000 / self.options.num_timesteps
         roots = torch.linspace(
             self.options.beta_start**0.5, self.options.beta_end**0.5, self.options.num_timesteps, dtype=torch.float64

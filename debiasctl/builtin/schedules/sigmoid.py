@@ -28,7 +28,7 @@ class Sigmoid(Schedule):
     options: Options
 
     def alphas_cumprod(self) -> Tensor:
-        """float64 [num_timesteps]."""
+        """Return the table, float64 [num_timesteps]."""
         start, end, tau = self.options.start, self.options.end, self.options.tau
         time = torch.linspace(0, 1, self.options.num_timesteps + 1, dtype=torch.float64)
         curve = torch.sigmoid((time * (end - start) + start) / tau)

@@ -27,7 +27,7 @@ class LogitNormal(TimestepDistribution):
     options: Options
 
     def probabilities(self, context: TimestepContext) -> Tensor:
-        """q(t) = P(t/T < time < (t + 1)/T), exactly, float64 [T]."""
+        """Return q(t) = P(t/T < time < (t + 1)/T), exactly, float64 [T]."""
         num_timesteps = len(context.snr)
         edges = torch.arange(num_timesteps + 1, dtype=torch.float64, device=context.snr.device) / num_timesteps
         z = (torch.logit(edges) - self.options.mean) / self.options.std

@@ -19,5 +19,5 @@ class MinSNR(Weighting):
     options: Options
 
     def __call__(self, snr: Tensor) -> Tensor:
-        """w_x0 = min(SNR, gamma)."""
+        """Return w_x0 = min(SNR, gamma)."""
         return snr.clamp(max=self.options.gamma)

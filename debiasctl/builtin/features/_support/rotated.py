@@ -28,5 +28,5 @@ class Rotated:
         return images
 
     def labels(self, indices: Tensor) -> Tensor:
-        """int64 [N] in [0, 4)."""
+        """The rotations at `indices`, int64 [N] in [0, 4)."""
         return indices % len(ROTATIONS)
