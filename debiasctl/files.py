@@ -199,10 +199,10 @@ def check_place(path: Path) -> None:
 
 
 def check_file(path: Path, *, argument: str, endings: Sequence[str] = ()) -> None:
-    """`check_place` for a file that the argument of that name gives, whose ending, if any are stated, is its format.
+    """Check that a file can be written at the path given by `argument`, and that it has one of the `endings`, if any.
 
     Raises:
-        UsageError: if the ending is another, or `path` is a folder; DebiasctlError: see `check_place`.
+        UsageError: if it has another ending, or `path` is a folder; DebiasctlError: if `check_place` raises it.
     """
     if endings and path.suffix.lower() not in endings:
         raise UsageError(f"`{argument}={path}`: the ending says what is written; choose one of {', '.join(endings)}")
@@ -212,10 +212,10 @@ def check_file(path: Path, *, argument: str, endings: Sequence[str] = ()) -> Non
 
 
 def check_new_folder(path: Path, *, argument: str) -> None:
-    """`check_place` for a folder that is to be made, which may exist if it is empty.
+    """Check that a new folder can be made at the path given by `argument`, which may be an empty folder.
 
     Raises:
-        UsageError: if `path` is a file, or a folder that holds something; DebiasctlError: see `check_place`.
+        UsageError: if `path` is a file or a folder that is not empty; DebiasctlError: if `check_place` raises it.
     """
     if path.exists() and (not path.is_dir() or any(path.iterdir())):
         raise UsageError(f"`{argument}={path}` exists and is not empty. Choose another name, or remove it first")

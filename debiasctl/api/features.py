@@ -19,10 +19,10 @@ Part = Literal["features", "logits", "spatial"]
 
 @dataclass(frozen=True)
 class MetricNames:
-    """What the metrics in an extractor's features are called; `features` is the extractor's own name.
+    """The names of the metrics in an extractor's features; `features` is the extractor's own name.
 
-    They are the Fréchet distance, the kernel distance, the score by class probabilities, and the Fréchet distance of
-    spatial features.
+    The metrics are the Fréchet distance, the kernel distance, the score from class probabilities, and the Fréchet
+    distance of spatial features.
     """
 
     features: str
@@ -33,7 +33,7 @@ class MetricNames:
 
     @classmethod
     def of(cls, features: str) -> Self:
-        """The names that follow from the extractor's own, as those of most do."""
+        """The default names, which are derived from the extractor's own."""
         return cls(features, f"fd_{features}", f"kd_{features}", f"is_{features}", f"sfd_{features}")
 
 
@@ -88,9 +88,9 @@ class Features(Plugin):
 
     @classmethod
     def metric_names(cls, name: str) -> MetricNames:
-        """What the metrics in its features are called, where it is registered under `name`.
+        """The names of the metrics in its features; `name` is the one under which it is registered.
 
-        Names of a field's own, such as "fid", need an extractor whose weights are `verified`.
+        Standard names, such as "fid", need an extractor whose weights are `verified`.
         """
         return MetricNames.of(name)
 
@@ -104,7 +104,7 @@ class Features(Plugin):
 
     @property
     def published_statistics(self) -> frozenset[str]:
-        """Whose published statistics are of these very features: "clean-fid:clean" or "clean-fid:legacy_tensorflow"."""
+        """The published statistics made with exactly these features, such as "clean-fid:clean"."""
         return frozenset()
 
     @property

@@ -69,7 +69,7 @@ def check_launch(
     """Check, before any process starts, that so many can train; `resumed` names the run being resumed.
 
     Raises:
-        UsageError: see `check_devices` and `debiasctl.training.checks`.
+        UsageError: if `check_devices` or a check in `debiasctl.training.checks` or `debiasctl.compute` fails.
     """
     chosen = check_devices(processes, device=device)
     from debiasctl.compute.device import check_environment, check_precision, check_trackers

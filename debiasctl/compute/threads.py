@@ -1,4 +1,4 @@
-"""How OpenMP threads wait for one another, which has to be set before torch is imported."""
+"""Setting how OpenMP threads wait for one another, which has to happen before torch is imported."""
 
 import os
 from collections.abc import MutableMapping

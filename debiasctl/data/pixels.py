@@ -37,9 +37,9 @@ class _Rounded:
         return len(self.split)
 
     def images(self, indices: Tensor) -> Tensor:
-        """uint8 [N, C, H, W]."""
+        """The images at `indices`, uint8 [N, C, H, W]."""
         return to_uint8(self.split.images(indices))
 
     def labels(self, indices: Tensor) -> Tensor | None:
-        """The labels, int64 [N], or None."""
+        """The labels at `indices`, int64 [N], or None."""
         return self.split.labels(indices)

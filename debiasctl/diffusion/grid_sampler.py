@@ -162,5 +162,5 @@ def posterior_variance(now: Level, after: Level) -> float:
 
 
 def beta(now: Level, after: Level) -> float:
-    """1 - (alpha_now/alpha_after)², the variance that the forward process adds from `after` to `now`."""
+    """The variance that the forward process adds from `after` to `now`, 1 - (alpha_now/alpha_after)²."""
     return (now.sigma**2 - after.sigma**2) / after.alpha**2

@@ -98,7 +98,7 @@ def ode_log_density(
     num_steps: int,
     on_step: Callable[[], None] = lambda: None,
 ) -> OdeDensity:
-    """ln p(x) for images x [N, C, H, W] under the probability-flow ODE that starts from N(0, 1) at T - 1.
+    """Compute ln p(x) of images x [N, C, H, W] under the probability-flow ODE that starts from N(0, 1) at T - 1.
 
     With alpha = cos φ and sigma = sin φ the ODE is dx_t/dφ = v. It is solved from t = 0 by the classical Runge-Kutta
     method of order 4 in `num_steps` even steps of u = ln(sigma/alpha), where dφ/du = alpha sigma; the trace of dv/dx is
@@ -152,7 +152,7 @@ class _Flow:
         self.start, self.end = (-process.log_snr[[0, last]] / 2).tolist()
 
     def log_density(self, x: Tensor, num_steps: int, on_step: Callable[[], None]) -> tuple[Tensor, Tensor]:
-        """ln p(x), and the part of its error that does not shrink with more steps, both float64 [N]."""
+        """Compute ln p(x), and the part of its error that does not shrink with more steps, both float64 [N]."""
         alpha = self.process.alpha[0].item()
         x, total = alpha * x, torch.zeros(len(x), dtype=torch.float64, device=x.device)
         total += math.prod(x.shape[1:]) * math.log(alpha)
@@ -200,5 +200,5 @@ class _Flow:
 
 
 def _log_normal(x: Tensor) -> Tensor:
-    """ln N(x; 0, 1) of each image, float64 [N]."""
+    """Compute ln N(x; 0, 1) of each image, float64 [N]."""
     return -0.5 * (x.double().square() + math.log(2 * math.pi)).flatten(1).sum(dim=1)

@@ -56,7 +56,7 @@ def _negative_log_likelihood(x0: Tensor, mean: Tensor, log_variance: Tensor) -> 
 
 
 def _log_posterior_variance(process: DiffusionProcess) -> Tensor:
-    """ln beta_tilde, float64 [T], with its first entry replaced by the second (by ln beta if T = 1)."""
+    """Return ln beta_tilde, float64 [T], with its first entry replaced by the second (by ln beta if T = 1)."""
     variance = process.posterior_variance.clone()
     variance[0] = variance[1] if process.num_timesteps > 1 else process.betas[0]
     return variance.log()

@@ -70,7 +70,7 @@ class Measurement:
         names = self.names
         if names != MetricNames.of(names.features) and not self.features.verified:
             raise EvaluationError(
-                f"features '{names.features}' do not come from verified weights, so their distance is not the "
+                f"features '{names.features}' do not come from verified weights, so their figures are no "
                 f"{names.frechet.upper()}"
             )
         parts = self._parts()

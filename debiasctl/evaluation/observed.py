@@ -40,7 +40,7 @@ class Observed:
 
     @property
     def features(self) -> Tensor:
-        """[N, D]."""
+        """The features [N, D]."""
         return self.rows[FEATURES]
 
     @property

@@ -147,7 +147,7 @@ def load(kind: str, name: str) -> "type[Plugin]":
     """Import the plugin class of that kind and name, and check that it keeps its kind's contract.
 
     Raises:
-        UnknownPluginError, PluginConflictError: see `find`.
+        UnknownPluginError, PluginConflictError: if `find` raises it.
         PluginLoadError: if it cannot be imported, does not derive from its kind's base, lacks a docstring or a method,
             or its `Options` do not derive from the base's.
     """

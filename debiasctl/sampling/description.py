@@ -1,4 +1,4 @@
-"""What is kept beside drawn images, in samples.json: all that their pixels depend on, and what they are."""
+"""The description stored beside drawn images in samples.json: everything their pixels depend on, and facts on them."""
 
 from pathlib import Path
 from typing import Self
@@ -10,11 +10,11 @@ from debiasctl.registry.choices import PluginChoice
 from debiasctl.sampling.request import Precision, SampleRequest
 
 FILE = "samples.json"
-VERSION = 2  # of what follows from a request: raised when the same request would give other images
+VERSION = 2  # of the drawing: increased when the same request would give other images
 
 
 class Origin(BaseModel):
-    """All that images depend on; the image with an index, on all of it but `num`."""
+    """Everything that a set of images depends on; a single image depends on all of it but `num`."""
 
     model_config = ConfigDict(frozen=True, strict=True, allow_inf_nan=False)
 
@@ -32,11 +32,11 @@ class Origin(BaseModel):
 
     @classmethod
     def of(cls, request: SampleRequest, *, weights_sha256: str) -> "Origin":
-        """Of a request's images, drawn by weights with that checksum."""
+        """The origin of a request's images, drawn with weights of the given checksum."""
         return cls(**vars(request), weights_sha256=weights_sha256, version=VERSION)
 
     def to_json(self) -> dict[str, JsonValue]:
-        """As it is stored and printed."""
+        """Return the fields as they are stored and printed."""
         return self.model_dump(mode="json")
 
     @property
@@ -46,12 +46,12 @@ class Origin(BaseModel):
 
     @property
     def series_key(self) -> str:
-        """What is equal for requests that differ in their number of images alone: the shorter one is a prefix."""
+        """A key that requests share if they differ only in their number of images; the shorter set is a prefix."""
         return content_key({key: value for key, value in self.to_json().items() if key != "num"})
 
 
 class Description(Origin):
-    """Of images that are there: the run's name, the classes that the model knows, and network forwards an image."""
+    """The description of stored images, with the run's name, the model's classes and network evaluations per image."""
 
     classes: list[str]
     run: str
@@ -60,9 +60,9 @@ class Description(Origin):
 
     @classmethod
     def read(cls, folder: Path) -> Self:
-        """The one in a folder of images.
+        """Read the description in a folder of images.
 
         Raises:
-            OSError, ValueError: if it is not there or damaged.
+            OSError, ValueError: if it does not exist or is damaged.
         """
         return cls.model_validate(read_json(folder / FILE))

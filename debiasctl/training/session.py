@@ -36,7 +36,7 @@ OnProgress = Callable[[Progress], None]
 
 @dataclass(frozen=True)
 class Conduct:
-    """How a training is conducted, without influence on its results.
+    """The settings of how a training is conducted, which do not influence its results.
 
     `device` is auto, cpu or cuda; `on_start(run, spec, parameters, step)` is called before the first step, which is the
     one after `step`; callbacks are called in the first process only. `observer` is called if the spec has a monitor.

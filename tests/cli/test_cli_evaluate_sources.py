@@ -350,7 +350,7 @@ def folder_with(root: Path, **files: Image.Image | bytes) -> Path:
     "name, message",
     [
         ("one", "at least 2 images to measure, not 1"),
-        ("sizes", "images are of different sizes: a.png (40x40), b.png (32x32)"),
+        ("sizes", "images have different sizes: a.png (40x40), b.png (32x32)"),
         ("wide", "images are not square: a.png (40x20)"),
         ("broken", "cannot be read: b.png (not an image that can be read)"),
         ("cut", "cannot be read: b.png"),

@@ -191,7 +191,7 @@ def test_a_dry_run_refuses_what_cannot_be_trained_at_zero_terminal_snr(
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--timesteps", "importance:base=importance"], "is itself a way of drawing under a base"),
+        (["--timesteps", "importance:base=importance"], "is itself for importance sampling under a base"),
         (["--timesteps", "speed:tau=2000"], "tau=2000 lies beyond the schedule's 1000 timesteps"),
         (["--weighting", "uncertainty:base=uncertainty"], "its base 'uncertainty' is learned itself"),
         (["--weighting", "product:factors=[uncertainty]"], "its factor 'uncertainty' is learned"),

@@ -378,7 +378,7 @@ def test_an_extractor_names_its_own_metrics(digits, tmp_path):
     assert found.metrics["wfd"].value == usual.metrics["fd_wide"].value
     assert found.metrics["wfd"].floor == usual.metrics["fd_wide"].floor
     with pytest.raises(
-        EvaluationError, match="features 'wide' do not come from verified weights, so their distance is not the WFD"
+        EvaluationError, match="features 'wide' do not come from verified weights, so their figures are no WFD"
     ):
         measured(digits.heldout.array, digits, Wide(), tmp_path, names)
 

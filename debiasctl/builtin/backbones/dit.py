@@ -141,7 +141,7 @@ class Attention(nn.Module):
         self.proj = _linear(hidden_size, hidden_size)
 
     def forward(self, x: Tensor) -> Tensor:
-        """[N, L, D] to [N, L, D]."""
+        """Map tokens [N, L, D] to the same shape."""
         n, length, width = x.shape
         qkv = self.qkv(x).reshape(n, length, 3, self.num_heads, width // self.num_heads)
         q, k, v = qkv.permute(2, 0, 3, 1, 4)  # each [N, heads, L, D / heads]

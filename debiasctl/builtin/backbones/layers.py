@@ -63,7 +63,7 @@ class Downsample(nn.Module):
         self.op = nn.Conv2d(channels, channels, 3, stride=2, padding=1) if conv else nn.AvgPool2d(2)
 
     def forward(self, x: Tensor) -> Tensor:
-        """[N, C, H, W] to [N, C, H/2, W/2]."""
+        """Map [N, C, H, W] to [N, C, H/2, W/2]."""
         out: Tensor = self.op(x)
         return out
 
@@ -76,7 +76,7 @@ class Upsample(nn.Module):
         self.conv = Conv3x3(channels, channels) if conv else nn.Identity()
 
     def forward(self, x: Tensor) -> Tensor:
-        """[N, C, H, W] to [N, C, 2H, 2W]."""
+        """Map [N, C, H, W] to [N, C, 2H, 2W]."""
         out: Tensor = self.conv(functional.interpolate(x, scale_factor=2.0, mode="nearest"))
         return out
 

@@ -37,7 +37,7 @@ class Conv3x3(nn.Conv2d):
         super().__init__(in_channels, out_channels, 3, padding=1)
 
     def forward(self, input: Tensor) -> Tensor:
-        """[N, C, H, W] to [N, C', H, W]."""
+        """Map [N, C, H, W] to [N, C', H, W]."""
         if pays(input, self.out_channels) and self.weight.dtype == input.dtype:
             out: Tensor = WinogradConvolution.apply(input, self.weight, self.bias)
             return out

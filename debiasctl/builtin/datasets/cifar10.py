@@ -32,21 +32,21 @@ _ARCHIVE = "cifar-10-python.tar.gz"
 class CIFAR10(Dataset):
     """60,000 colour photographs of 32x32 pixels in ten classes (Krizhevsky, 2009): 50,000 to train on, 10,000 held out.
 
-    Found in the data folder (DEBIASCTL_DATA) or in the cache as torchvision lays it out (cifar-10-batches-py),
-    otherwise unpacked from cifar-10-python.tar.gz or downloaded into the cache. Every file's MD5 is checked before it
-    is read.
+    The files are read from the data folder (DEBIASCTL_DATA) or the cache in torchvision's layout (cifar-10-batches-py),
+    or else unpacked from cifar-10-python.tar.gz or downloaded into the cache. Every file's MD5 is checked before it is
+    read.
     """
 
     def info(self, location: DataLocation) -> DatasetInfo:
-        """Known without reading anything."""
+        """Return the published facts, without reading anything."""
         return DatasetInfo(32, 3, _CLASSES, 50_000, 10_000)
 
     def recommended(self, location: DataLocation) -> Mapping[str, Any]:
-        """The paper's setup."""
+        """The published setup of arXiv 2310.08442."""
         return RECOMMENDED
 
     def load(self, location: DataLocation) -> LoadedDataset:
-        """Read the batches in place, unpacking or downloading them into the cache where they are not to be found."""
+        """Read the batches in place, unpacking or downloading them into the cache if they are not found."""
         folder = _find_batches(location)
         if folder is None:
             cached = cached_folder(location, "cifar10")
@@ -70,7 +70,7 @@ def _batch_folders(location: DataLocation) -> list[Path]:
 
 
 def _find_batches(location: DataLocation) -> Path | None:
-    """The first folder that holds a file of the set: a set that is not whole is reported, not passed over."""
+    """The first folder that holds a file of the set; an incomplete set is reported, not skipped."""
     names = [name for name, _ in _checksums()]
     found = (folder for folder in _batch_folders(location) if any((folder / name).is_file() for name in names))
     return next(found, None)
@@ -82,7 +82,7 @@ def _find_archive(location: DataLocation) -> Path | None:
 
 
 def _checksums() -> list[tuple[str, str]]:
-    """(file name, MD5) of each file, as torchvision knows them."""
+    """List (file name, MD5) of each file, from torchvision."""
     from torchvision.datasets import CIFAR10 as Source
 
     batches = [(name, md5) for name, md5 in [*Source.train_list, *Source.test_list]]
@@ -99,7 +99,7 @@ def _check(folder: Path) -> None:
     if damaged:
         raise DataError(
             f"{folder}: {', '.join(damaged)} {'is' if len(damaged) == 1 else 'are'} not as published (MD5 differs). "
-            "Replace what is damaged, or remove the folder"
+            "Replace the damaged files, or remove the folder"
         )
 
 

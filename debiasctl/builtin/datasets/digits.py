@@ -8,8 +8,8 @@ from torch import Tensor
 
 from debiasctl.api import ArraySplit, DataLocation, Dataset, DatasetInfo, LoadedDataset, hash_splits
 
-# A small U-Net, predicting v on the cosine schedule: of what was tried in about a minute on two CPU cores its samples
-# were the hardest to tell from real digits (README, "The main job").
+# A small U-Net that predicts v on the cosine schedule. Of the setups that train in about a minute on two CPU cores, its
+# samples were the hardest to distinguish from real digits.
 RECOMMENDED: dict[str, Any] = {
     "data": {"horizontal_flip": False},
     "model": {
@@ -32,16 +32,16 @@ _NUM_HELDOUT = 296
 class Digits(Dataset):
     """1,797 handwritten digits of 8x8 pixels, as scikit-learn ships them (UCI Optical Recognition of Digits).
 
-    The 17 grey levels v = 0 ... 16 are held as uint8 round(v * 255 / 16); round(x * 16 / 255) puts a pixel x (of a
-    sample, too) back on them. Every sixth image of each class is held out.
+    The 17 grey levels v = 0 ... 16 are stored as uint8 round(v * 255 / 16); round(x * 16 / 255) maps a pixel x (also of
+    a sample) back to them. Every sixth image of each class is held out.
     """
 
     def info(self, location: DataLocation) -> DatasetInfo:
-        """Known without reading anything."""
+        """Return the published facts, without reading anything."""
         return DatasetInfo(8, 1, _CLASSES, _NUM_IMAGES - _NUM_HELDOUT, _NUM_HELDOUT)
 
     def recommended(self, location: DataLocation) -> Mapping[str, Any]:
-        """A run of about a minute on two CPU cores."""
+        """Settings for a run of about a minute on two CPU cores."""
         return RECOMMENDED
 
     def load(self, location: DataLocation) -> LoadedDataset:
@@ -60,7 +60,7 @@ class Digits(Dataset):
 
 
 def _every_nth_of_each_class(targets: Tensor, nth: int) -> Tensor:
-    """Bool [N]: true for the nth, 2nth, ... image of each class, in the order of `targets` (int64 [N])."""
+    """A mask, bool [N], of the nth, 2nth, ... image of each class, in the order of `targets` (int64 [N])."""
     chosen = torch.zeros(len(targets), dtype=torch.bool)
     for label in range(int(targets.max()) + 1):
         members = (targets == label).nonzero().squeeze(1)

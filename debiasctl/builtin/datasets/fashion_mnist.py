@@ -8,8 +8,8 @@ from debiasctl.builtin.datasets._support.idx_sets import IdxDataset
 class FashionMNIST(IdxDataset):
     """70,000 pictures of clothing of 28x28 pixels (arXiv 1708.07747): 60,000 to train on, 10,000 held out.
 
-    Found in the data folder (DEBIASCTL_DATA), where Debian's package dataset-fashion-mnist puts it, or in the cache;
-    otherwise downloaded.
+    The files are read from the data folder (DEBIASCTL_DATA), from Debian's package dataset-fashion-mnist, or from the
+    cache, or else downloaded into the cache.
     """
 
     title = "Fashion-MNIST"

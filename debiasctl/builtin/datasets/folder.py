@@ -1,4 +1,4 @@
-"""Any folder or zip of images."""
+"""Folders and zips of images."""
 
 import hashlib
 import json
@@ -43,44 +43,43 @@ _FORMATS: dict[str, tuple[int, int]] = {}  # image size and channels, by Folder.
 class Folder(Dataset):
     """A folder or .zip of images (png, jpg, bmp, webp, gif, tiff); class names come from its sub-folders.
 
-    Images lie directly in the folder (no classes) or in one sub-folder for each class. Top-level train/, val/ and
-    test/ are splits: train/ is trained on, val/ is held out, and test/ is where there is no val/ (else it is not
-    read). Without val/ and test/ a share of the images is held out, chosen by a hash of each image's path, so that
-    adding images moves no other. Hidden files and __MACOSX are passed over; a single folder that holds all of a
-    zip counts as its root.
+    Images lie directly in the folder (no classes) or in one sub-folder per class. Top-level train/, val/ and test/
+    are splits: train/ is trained on and val/ is held out; test/ is held out only if there is no val/. Without val/ and
+    test/ a share of the images is held out, chosen by a hash of each image's path, so that adding images moves no
+    other. Hidden files and __MACOSX are ignored; a single folder that holds everything in a zip counts as its root.
 
-    Images are made 8-bit RGB or grey, whatever their mode: EXIF orientation is applied, transparency laid over
-    white, 16 bits scaled to 8, and of several frames the first is taken. An image of another shape is cropped to its
-    middle square and resized by an antialiased Lanczos filter. Decoded images are kept in the cache.
+    Images of any mode are converted to 8-bit RGB or grey: EXIF orientation is applied, transparency is laid over white,
+    16 bits are scaled to 8, and only the first frame is used. An image of another shape is cropped to its middle square
+    and resized with an antialiased Lanczos filter. Decoded images are cached.
     """
 
     class Options(PluginOptions):
-        """Options of folder."""
+        """The options of folder."""
 
         path: str = Field(min_length=1, description="folder or .zip of images")
         image_size: int | None = Field(
-            None, ge=4, le=1024, description="height and width to bring images to; null: theirs, if all are alike"
+            None, ge=4, le=1024, description="height and width to resize images to; null: their own, if all are equal"
         )
         mode: Literal["auto", "rgb", "grey"] = Field(
             "auto", description="rgb, grey, or auto: grey if every file is stored as grey"
         )
-        heldout: float = Field(0.1, gt=0, lt=1, description="share held out where there is neither val/ nor test/")
+        heldout: float = Field(0.1, gt=0, lt=1, description="share held out if there is neither val/ nor test/")
         skip_unreadable: bool = Field(False, description="leave out files that cannot be read, with a warning")
 
         @field_validator("path")
         @classmethod
         def _absolute(cls, path: str) -> str:
-            # a run that is resumed from another folder must find its images
+            # a run resumed from another working directory must find its images
             return str(Path(path).expanduser().absolute())
 
     options: Options
 
     def info(self, location: DataLocation) -> DatasetInfo:
-        """From the file names and headers; with `skip_unreadable`, all images are decoded once.
+        """Read the file names and headers; with `skip_unreadable`, decode all images once.
 
         Raises:
-            UsageError: there is no such folder or zip, or `image_size` is needed.
-            DataError: the layout or a file cannot be read.
+            UsageError: if there is no such folder or zip, or `image_size` is needed.
+            DataError: if the layout is ambiguous, or a file cannot be read.
         """
         contents = decoded_images.read_contents(self._cache(location))
         if contents is None and self.options.skip_unreadable:
@@ -92,14 +91,14 @@ class Folder(Dataset):
         return DatasetInfo(size, channels, layout.classes, len(layout.train), len(layout.heldout))
 
     def recommended(self, location: DataLocation) -> Mapping[str, Any]:
-        """Settings by the images' size."""
+        """Settings that depend on the image size."""
         return recommended_settings(self.info(location).image_size)
 
     def load(self, location: DataLocation) -> LoadedDataset:
-        """The images, decoded now or on an earlier occasion.
+        """Load the images, decoding them unless they are cached.
 
         Raises:
-            UsageError, DataError: see `info`.
+            UsageError, DataError: if `info` raises it.
         """
         contents = self._decoded(location)
         if contents.skipped:
@@ -139,7 +138,7 @@ class Folder(Dataset):
 
     @cached_property
     def _key(self) -> str:
-        """Which images, under which options; the part after the slash changes when the files do."""
+        """The cache key of the images and options; the part after the slash changes when the files do."""
         code = [image_decoding.VERSION, PIL.__version__]
         listing = hashlib.sha256()
         for file in self._source.files:
@@ -168,19 +167,19 @@ class Folder(Dataset):
 
     @property
     def _format(self) -> tuple[int, int]:
-        """(image size, channels), found out once in a process for one state of the images."""
+        """The (image size, channels), determined once per process for a state of the images."""
         if self._key not in _FORMATS:
             _FORMATS[self._key] = self._read_format()
         return _FORMATS[self._key]
 
     def _read_format(self) -> tuple[int, int]:
-        """(image size, channels), out of the files' headers as far as the options leave it open."""
+        """Read (image size, channels) from the files' headers, unless the options state them."""
         size, mode = self.options.image_size, self.options.mode
         if size is not None and mode != "auto":
             return size, 1 if mode == "grey" else 3
         layout, grey, smallest = self._layout, True, sys.maxsize
         unreadable: list[Unreadable] = []
-        shapes: dict[tuple[int, int], str] = {}  # two, each with a file of that width and height
+        shapes: dict[tuple[int, int], str] = {}  # at most two, each with a file of that width and height
         for files in (layout.train, layout.heldout):
             for file, header in zip(files, each_file(self._source, files, read_header), strict=True):
                 if isinstance(header, Unreadable):
@@ -198,18 +197,18 @@ class Folder(Dataset):
         return size or self._common_size(shapes, smallest), 1 if mode == "grey" else 3
 
     def _common_size(self, shapes: Mapping[tuple[int, int], str], smallest: int) -> int:
-        """The side of all images; `shapes` are two shapes of them, each with its file, or the only one."""
+        """The side of all images; `shapes` holds one or two of their shapes, each with a file."""
         path = self._source.path
         if list(shapes) == [(smallest, smallest)]:
             return smallest
         examples = ", ".join(f"{name} ({width}x{height})" for (width, height), name in shapes.items())
-        what = "images are of different sizes" if len(shapes) > 1 else "images are not square"
+        what = "images have different sizes" if len(shapes) > 1 else "images are not square"
         raise UsageError(
-            f"{path}: {what}: {examples}. Say which size to bring them to, for example: "
+            f"{path}: {what}: {examples}. Choose a size to resize them to, for example: "
             f"debiasctl train folder:path={path},image_size={_power_of_two(smallest)}"
         )
 
 
 def _power_of_two(bound: int) -> int:
-    """The largest power of two in [8, 256] that is not above `bound`, or 8."""
+    """The largest power of two in [8, 256] that does not exceed `bound`, or 8."""
     return min(256, max(8, 1 << (bound.bit_length() - 1)))

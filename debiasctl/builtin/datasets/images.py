@@ -1,4 +1,4 @@
-"""Images as they are: every image of a folder, a zip or an npz, to be measured or measured against."""
+"""All images of a folder, a zip or an npz, unchanged, to be measured or measured against."""
 
 import hashlib
 import json
@@ -35,17 +35,17 @@ _SHOWN = 3  # unreadable files named in a message
 class Images(Dataset):
     """Every image of a folder, .zip or .npz, none held out: for evaluation. To train on images, use folder.
 
-    Image files lie anywhere below the folder; an npz holds uint8 [N, H, W, C] (or [N, H, W]) as `images` or `arr_0`.
-    All are square and of one size: nothing is cropped or resized. Files are decoded whenever they are read, so that
-    only a batch of them lies in memory.
+    Image files may lie anywhere below the folder; an npz holds uint8 [N, H, W, C] (or [N, H, W]) as `images` or
+    `arr_0`. All must be square and of one size: nothing is cropped or resized. Files are decoded at every read, so that
+    only a batch of them is in memory.
 
-    Labels are read where they are there, for they say how often each class was drawn: `labels` or `arr_1` of an npz,
-    or the sub-folders that all files lie in, if there are at least two. The data set has no named classes all the
-    same: no classifier can be trained on images of which none are held out.
+    Labels are read if there are any, because they show how often each class was drawn: `labels` or `arr_1` of an npz,
+    or the sub-folders that all files lie in, if there are at least two. The data set nevertheless has no named classes,
+    because no classifier can be trained without held-out images.
     """
 
     class Options(PluginOptions):
-        """Options of images."""
+        """The options of images."""
 
         path: str = Field(min_length=1, description="folder, .zip or .npz of images")
 
@@ -61,21 +61,25 @@ class Images(Dataset):
         self._path = Path(options.path)
 
     def info(self, location: DataLocation) -> DatasetInfo:
-        """From the files' headers; an npz is read.
+        """Read the files' headers, or a whole npz.
 
         Raises:
-            UsageError: there is no such folder or file.
-            DataError: it cannot be read, or its images are not of one size.
+            UsageError: if there is no such folder or file.
+            DataError: if it cannot be read, or its images have different sizes.
         """
         split, channels, size = self._split
         return DatasetInfo(size, channels, (), len(split), 0)
 
     def recommended(self, location: DataLocation) -> Mapping[str, Any]:
-        """None: these images are not for training."""
+        """Return no settings, since these images are not for training."""
         return {}
 
     def load(self, location: DataLocation) -> LoadedDataset:
-        """All images as the training split. Raises as `info`."""
+        """Load all images as the training split.
+
+        Raises:
+            UsageError, DataError: if `info` raises it.
+        """
         split, channels, size = self._split
         empty = ArraySplit(torch.empty(0, channels, size, size, dtype=torch.uint8))
         digest = _files_hash(split) if isinstance(split, FileSplit) else sha256_file(self._path)
@@ -100,7 +104,7 @@ class Images(Dataset):
 
 @dataclass(frozen=True)
 class FileSplit:
-    """Image files that are decoded, by several threads, whenever they are read; `targets` are int64 [N] or None."""
+    """Image files that several threads decode at every read; `targets` is int64 [N] or None."""
 
     source: ImageSource
     files: Sequence[ImageFile]
@@ -112,7 +116,11 @@ class FileSplit:
         return len(self.files)
 
     def images(self, indices: Tensor) -> Tensor:
-        """uint8 [N, C, H, W]; raises DataError for a file that cannot be decoded."""
+        """Decode the images at `indices`, uint8 [N, C, H, W].
+
+        Raises:
+            DataError: if a file cannot be decoded.
+        """
         files = [self.files[index] for index in indices.tolist()]
         pixels = torch.empty(len(files), self.channels, self.size, self.size, dtype=torch.uint8)
         unreadable = []
@@ -126,14 +134,15 @@ class FileSplit:
         return pixels
 
     def labels(self, indices: Tensor) -> Tensor | None:
-        """int64 [N], or None."""
+        """The labels at `indices`, int64 [N], or None."""
         return None if self.targets is None else self.targets[indices]
 
 
 def class_numbers(files: Sequence[ImageFile]) -> Tensor | None:
-    """int64 [N] for files that all lie in at least two folders, each a class, numbered by name; None for others.
+    """Number the classes of files, int64 [N], if all lie in sub-folders of which there are at least two; else None.
 
-    A single folder that holds all files counts as the root. train/, val/ and test/ are no classes.
+    Classes are numbered by name. A single folder that holds all files counts as the root; train/, val/ and test/ are
+    not classes.
     """
     for depth in (0, 1):
         folders = [file.name.split("/")[depth] if file.name.count("/") > depth else "" for file in files]
@@ -147,10 +156,10 @@ def class_numbers(files: Sequence[ImageFile]) -> Tensor | None:
 
 
 def _format(source: ImageSource) -> tuple[int, int]:
-    """(channels, size) of all files: grey where every one of them is stored so.
+    """Read (channels, size) of all files; they are grey if all are stored as grey.
 
     Raises:
-        DataError: a file that is no image, or images that are not square and of one size.
+        DataError: if a file is not an image, or the images are not square and of one size.
     """
     grey, unreadable = True, []
     shapes: dict[tuple[int, int], str] = {}
@@ -164,9 +173,9 @@ def _format(source: ImageSource) -> tuple[int, int]:
     _check(source.path, unreadable)
     (width, height), *others = shapes
     if others or width != height:
-        what = "images are of different sizes" if others else "images are not square"
+        what = "images have different sizes" if others else "images are not square"
         examples = ", ".join(f"{name} ({width}x{height})" for (width, height), name in shapes.items())
-        raise DataError(f"{source.path}: {what}: {examples}. Bring all of them to one square size first")
+        raise DataError(f"{source.path}: {what}: {examples}. Resize all of them to one square size first")
     return 1 if grey else 3, width
 
 
@@ -178,7 +187,7 @@ def _check(path: Path, unreadable: Sequence[Unreadable]) -> None:
 
 
 def _files_hash(split: FileSplit) -> str:
-    """SHA-256 of the files' names and bytes, in order."""
+    """Compute the SHA-256 of the files' names and bytes, in order."""
     digest = hashlib.sha256()
     for file in split.files:
         with split.source.open(file.name) as stream:

@@ -6,8 +6,8 @@ from debiasctl.builtin.datasets._support.idx_sets import IdxDataset
 class MNIST(IdxDataset):
     """70,000 handwritten digits of 28x28 pixels (LeCun, Cortes and Burges): 60,000 to train on, 10,000 held out.
 
-    Found in the data folder (DEBIASCTL_DATA) or in the cache as torchvision lays it out or as plain idx files,
-    otherwise downloaded.
+    The files are read from the data folder (DEBIASCTL_DATA) or the cache, in torchvision's layout or as plain idx
+    files, or else downloaded into the cache.
     """
 
     title = "MNIST"

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from debiasctl.api import DataLocation, Dataset, DatasetInfo, LoadedDataset, PluginOptions, hash_contents
 
-# The paper's process (eps, linear schedule, no labels) on a transformer that sees enough crops in minutes on a CPU.
+# the paper's process (eps, linear schedule, no labels) with a transformer that trains in minutes on a CPU
 RECOMMENDED: dict[str, Any] = {
     "data": {"horizontal_flip": False},
     "model": {"backbone": "dit:patch_size=4,hidden_size=96,depth=4", "prediction": "eps", "conditional": False},
@@ -20,16 +20,16 @@ RECOMMENDED: dict[str, Any] = {
 }
 
 _CLASSES = ("china", "flower")
-_HEIGHT, _WIDTH = 427 // 2, 640 // 2  # of the halved photographs
+_HEIGHT, _WIDTH = 427 // 2, 640 // 2  # the size of the halved photographs
 _BLOCK = 64
 _HELDOUT_EVERY = 5
-# Two columns further with each row: a plain count would hold out one column, for a row has five blocks.
+# shifted by two columns per row: a plain count would hold out one column, as a row has five blocks
 _COLUMNS_A_ROW = 2
 _LAYOUT = "2x2 means; blocks of 64; held out where (column + 2 row) % 5 == 0; all crops inside a block, v1"
 
 
 class PatchSplit:
-    """Crops of size x size pixels out of `photos` (uint8 [P, C, H, W]), cut when they are asked for.
+    """Crops of size x size pixels from `photos` (uint8 [P, C, H, W]), cut at every read.
 
     `positions` is int64 [N, 3]: photograph, top row and left column of each crop.
     """
@@ -43,24 +43,24 @@ class PatchSplit:
         return self.positions.shape[0]
 
     def images(self, indices: Tensor) -> Tensor:
-        """uint8 [N, C, size, size]."""
+        """The crops at `indices`, uint8 [N, C, size, size]."""
         photo, row, column = self.positions[indices].unbind(1)
         return self._windows[photo, :, row, column]
 
     def labels(self, indices: Tensor) -> Tensor:
-        """int64 [N]: which photograph."""
+        """The photograph of each crop, int64 [N]."""
         return self.positions[indices, 0]
 
 
 class PhotoPatches(Dataset):
     """Colour crops of the two photographs that scikit-learn ships (china.jpg and flower.jpg), halved in size.
 
-    The photographs are cut into blocks of 64x64 pixels, of which every fifth is held out; the images are all crops
-    that lie wholly inside one block, so no pixel is both trained on and held out. Labels say which photograph.
+    The photographs are divided into blocks of 64x64 pixels, of which every fifth is held out; the images are all crops
+    that lie inside one block, so that no pixel is both trained on and held out. Labels are the photographs.
     """
 
     class Options(PluginOptions):
-        """Options of photo-patches."""
+        """The options of photo-patches."""
 
         size: int = Field(16, ge=8, le=_BLOCK, description="height and width of a crop, in pixels")
 
@@ -68,18 +68,18 @@ class PhotoPatches(Dataset):
 
     @property
     def size(self) -> int:
-        """Height and width of a crop, in pixels."""
+        """The height and width of a crop, in pixels."""
         return self.options.size
 
     def info(self, location: DataLocation) -> DatasetInfo:
-        """Known without reading the photographs."""
+        """Return the facts, which are known without reading the photographs."""
         counts = {False: 0, True: 0}
         for heldout, rows, columns in self._blocks():
             counts[heldout] += len(_CLASSES) * len(rows) * len(columns)
         return DatasetInfo(self.size, 3, _CLASSES, counts[False], counts[True])
 
     def recommended(self, location: DataLocation) -> Mapping[str, Any]:
-        """A run of about three minutes on two CPU cores at the default size."""
+        """Settings for a run of about three minutes on two CPU cores at the default size."""
         return RECOMMENDED
 
     def load(self, location: DataLocation) -> LoadedDataset:
@@ -94,7 +94,7 @@ class PhotoPatches(Dataset):
         return LoadedDataset(self.info(location), splits[False], splits[True], content_hash)
 
     def _blocks(self) -> Iterator[tuple[bool, range, range]]:
-        """(held out, top rows, left columns) of the crops of each block of one photograph; edge blocks are smaller."""
+        """Yield (held out, top rows, left columns) of each block's crops in a photograph; edge blocks are smaller."""
         for i, top in enumerate(range(0, _HEIGHT, _BLOCK)):
             for j, left in enumerate(range(0, _WIDTH, _BLOCK)):
                 rows = range(top, min(top + _BLOCK, _HEIGHT) - self.size + 1)
@@ -102,7 +102,7 @@ class PhotoPatches(Dataset):
                 yield (j + _COLUMNS_A_ROW * i) % _HELDOUT_EVERY == 0, rows, columns
 
     def _positions(self, *, heldout: bool) -> Tensor:
-        """int64 [N, 3], in the order photograph, block, row, column."""
+        """The positions of the crops, int64 [N, 3], ordered by photograph, block, row and column."""
         return torch.cat(
             [
                 torch.cartesian_prod(torch.tensor([photo]), torch.tensor(rows), torch.tensor(columns))
@@ -114,7 +114,7 @@ class PhotoPatches(Dataset):
 
 
 def halved_photos() -> Tensor:
-    """uint8 [2, 3, 213, 320]: means of 2x2 pixels, rounded half up; the odd last row is dropped."""
+    """The photographs as means of 2x2 pixels, rounded half up, uint8 [2, 3, 213, 320]; the odd last row is dropped."""
     from sklearn.datasets import load_sample_images
 
     photos = torch.stack([torch.tensor(photo) for photo in load_sample_images().images])

@@ -1,1 +1,1 @@
-"""Feature extractors for evaluation, one a file."""
+"""Feature extractors for evaluation, one per file."""

@@ -1,4 +1,4 @@
-"""CLIP features, which see what an image shows rather than ImageNet's classes."""
+"""CLIP features, which represent the content of images rather than ImageNet's classes."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -26,7 +26,7 @@ WEIGHTS = WeightsFile(
 class Clip(Features):
     """Image embeddings of CLIP ViT-B/32 (Radford et al., 2021; as a measure: arXiv 2203.06026): fd_clip, kd_clip.
 
-    OpenAI's weights, taken from the cache or downloaded to it, and verified by their SHA-256.
+    OpenAI's weights are read from the cache or downloaded to it, and verified by their SHA-256.
     """
 
     pretrained = True
@@ -34,19 +34,20 @@ class Clip(Features):
     weights_files = (WEIGHTS,)
 
     class Options(PluginOptions):
-        """Options of CLIP."""
+        """The options of CLIP."""
 
         weights: Path | None = Field(
-            None, description="ViT-B-32.pt, or the folder that holds it; by default the cache, downloaded where missing"
+            None, description="ViT-B-32.pt, or the folder that holds it; by default the cached file, else downloaded"
         )
 
     options: Options
 
     def prepare(self, data: LoadedDataset, *, cache_dir: Path, device: "torch.device") -> "PreparedClip":
-        """The image encoder, from verified weights.
+        """Load the image encoder from verified weights.
 
         Raises:
-            UsageError: `weights` names no file; EvaluationError: weights that cannot be had, or are others.
+            UsageError: if `weights` does not exist.
+            EvaluationError: if the weights cannot be downloaded, or are not the published ones.
         """
         from debiasctl.builtin.features._support.clip_network import PreparedClip
 

@@ -1,4 +1,4 @@
-"""DINOv2 features, learned without labels, which agree best with how people judge generated images."""
+"""DINOv2 features, learned without labels, which agree best with human judgement of generated images."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -18,7 +18,7 @@ WEIGHTS = WeightsFile(
     folder="dinov2",
     name="dinov2_vitb14_pretrain.pth",
     url="https://dl.fbaipublicfiles.com/dinov2/dinov2_vitb14/dinov2_vitb14_pretrain.pth",
-    sha256=None,  # none is published
+    sha256=None,  # no checksum is published
 )
 
 
@@ -26,8 +26,8 @@ class DinoV2(Features):
     """Class token of DINOv2 (Oquab et al., 2023; as a measure: Stein et al., arXiv 2306.04675): fd_dinov2, kd_dinov2.
 
     The authors publish no checksum, so nothing is downloaded: put the file into the cache or name it. Its SHA-256 is
-    part of the identity, so that figures of two files are never set beside one another. ViT-S, B and L fit,
-    without registers.
+    part of the identity, so that figures from different files are never compared. ViT-S, B and L without registers are
+    supported.
     """
 
     pretrained = True
@@ -35,19 +35,20 @@ class DinoV2(Features):
     weights_files = (WEIGHTS,)
 
     class Options(PluginOptions):
-        """Options of DINOv2."""
+        """The options of DINOv2."""
 
         weights: Path | None = Field(
-            None, description="a file such as dinov2_vitb14_pretrain.pth (S, B or L); by default the cache's"
+            None, description="a file such as dinov2_vitb14_pretrain.pth (S, B or L); by default the cached one"
         )
 
     options: Options
 
     def prepare(self, data: LoadedDataset, *, cache_dir: Path, device: "torch.device") -> "PreparedDinoV2":
-        """The network from the authors' file.
+        """Load the network from the authors' file.
 
         Raises:
-            UsageError: `weights` names no file; EvaluationError: there is none in the cache, or it is no such network.
+            UsageError: if `weights` does not exist.
+            EvaluationError: if there is no file in the cache, or it does not hold such a network.
         """
         from debiasctl.builtin.features._support.dinov2_network import PreparedDinoV2
 

@@ -1,4 +1,4 @@
-"""Inception-v3 features, the field's own (FID, KID), resized as clean-fid does and from weights that are verified."""
+"""Inception-v3 features, the field's standard (FID, KID), with clean-fid's resizing and verified weights."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
@@ -26,9 +26,9 @@ WEIGHTS = WeightsFile(
 class Inception(Features):
     """Inception-v3 pool features (Heusel et al., 2017), resized as clean-fid does (arXiv 2104.11222): fid, kid.
 
-    The weights are taken from the cache, or downloaded to it, and verified by their SHA-256. The network runs in
-    float32, always on as many images at once, so that features do not depend on how images are batched.
-    `resize=legacy-tf` is the older way (guided-diffusion's and EDM's), whose figures differ and are found under another
+    The weights are read from the cache or downloaded to it, and verified by their SHA-256. The network runs in float32,
+    always on equally many images at once, so that features do not depend on how images are batched.
+    `resize=legacy-tf` is the older method (guided-diffusion's and EDM's), whose figures differ and have another
     identity.
     """
 
@@ -37,38 +37,38 @@ class Inception(Features):
     weights_files = (WEIGHTS,)
 
     class Options(PluginOptions):
-        """Options of Inception-v3."""
+        """The options of Inception-v3."""
 
         weights: Path | None = Field(
             None,
-            description=f"{FILE_NAME}, or the folder that holds it; by default the cache, downloaded where missing",
+            description=f"{FILE_NAME}, or the folder that holds it; by default the cached file, else downloaded",
         )
         resize: Literal["clean", "clean-fid", "legacy-tf"] = Field(
             "clean",
-            description="clean: as clean-fid, to 0.01 grey levels, where the network runs; clean-fid: by its own code, "
-            "on the CPU; legacy-tf: inside the network, as ADM and EDM",
+            description="clean: as clean-fid, within 0.01 grey levels, on the network's device; clean-fid: with its "
+            "own code, on the CPU; legacy-tf: inside the network, as in ADM and EDM",
         )
 
     options: Options
 
     @property
     def published_statistics(self) -> frozenset[str]:
-        """clean-fid's, of the mode that resizes as these features do."""
+        """clean-fid's statistics for the mode that resizes as these features do."""
         mode = "legacy_tensorflow" if self.options.resize == "legacy-tf" else "clean"
         return frozenset({f"clean-fid:{mode}"})
 
     @classmethod
     def metric_names(cls, name: str) -> MetricNames:
-        """The field's names, which are this network's alone."""
+        """The standard names, which only this network's metrics may have."""
         return MetricNames(name, frechet="fid", kernel="kid", score="inception_score", spatial="sfid")
 
     def prepare(self, data: LoadedDataset, *, cache_dir: Path, device: "torch.device") -> "PreparedInception":
-        """The network, from verified weights.
+        """Load the network from verified weights.
 
         Raises:
-            UsageError: `weights` names no file.
-            EvaluationError: images that are neither grey nor RGB; weights that cannot be had (the message says where
-                to put them), or that are not the ones whose features are called FID.
+            UsageError: if `weights` does not exist.
+            EvaluationError: if images are neither grey nor RGB, or the weights cannot be downloaded (the message says
+                where to put them) or are not the published ones that FID is defined by.
         """
         from debiasctl.builtin.features._support.inception_network import PreparedInception
 

@@ -1,4 +1,4 @@
-"""Features of a small classifier that is trained on the data set's own training labels and then frozen."""
+"""Features of a small classifier, trained on the data set's own training labels and then frozen."""
 
 import logging
 from pathlib import Path
@@ -20,10 +20,10 @@ _LOG = logging.getLogger(__name__)
 class Local(Features):
     """Penultimate activations of a small classifier trained on the data set's own labels: fd_local, kd_local.
 
-    It is trained once, on the CPU and in one thread whatever the device, so that its weights depend on as little as
-    can be, and cached with its checksum. Its features are computed in float64 and scaled by one number so that their
-    mean variance over the training images is 1. Figures compare only between equal identities, and are no FID. A
-    classifier that does not know held-out images is refused: what it does not see, its distances do not measure.
+    It is trained once, always on the CPU in one thread, so that its weights depend on as little as possible, and is
+    cached with its checksum. Its features are computed in float64 and scaled by one factor so that their mean variance
+    over the training images is 1. Figures are comparable only between equal identities, and are not FIDs. A classifier
+    with a low accuracy on held-out images is refused, because distances in its features would say little.
     """
 
     labelled = True
@@ -31,12 +31,12 @@ class Local(Features):
     otherwise: ClassVar[str] = "`features=local-ssl` or pixels"
 
     class Options(PluginOptions):
-        """Options of the local classifier."""
+        """The options of the local classifier."""
 
-        dimension: int = Field(32, ge=2, le=2048, description="number of features; images should be several times more")
+        dimension: int = Field(32, ge=2, le=2048, description="number of features; use several times more images")
         steps: PositiveInt | None = Field(
             None,
-            description="training steps of 64 images; by default 20 epochs, no less than 300, no more than 1500",
+            description="training steps of 64 images; by default 20 epochs, but from 300 to 1500 steps",
         )
         resolution: int = Field(32, ge=4, le=256, description="larger images are averaged down to this many pixels")
         seed: int = Field(0, ge=0, lt=2**63, description="seed of initialisation and batches")
@@ -44,23 +44,23 @@ class Local(Features):
             None,
             ge=0,
             le=1,
-            description="held-out accuracy below which it is refused; by default half-way from always saying the most "
-            "common class to 1",
+            description="held-out accuracy below which it is refused; by default halfway between always predicting the "
+            "most common class and 1",
         )
 
     options: Options
 
     def prepare(self, data: LoadedDataset, *, cache_dir: Path, device: "torch.device") -> "PreparedLocal":
-        """The trained extractor, from `cache_dir/features` where it is there.
+        """Prepare the trained extractor, from `cache_dir/features` if it is cached.
 
         Raises:
-            UsageError: the data set has no classes, or only one.
-            EvaluationError: the classifier's held-out accuracy is below the one stated.
+            UsageError: if the data set has no classes, or only one.
+            EvaluationError: if the classifier's held-out accuracy is below `min_accuracy`.
         """
         from debiasctl.builtin.features._support.cache import cached_tensors
         from debiasctl.builtin.features._support.classifier import VERSION, PreparedLocal, chance, made_classifier
 
-        options = self.options.model_dump(exclude={"min_accuracy"})  # which decides nothing of the features
+        options = self.options.model_dump(exclude={"min_accuracy"})  # which does not change the features
         key = content_key({"dataset": data.content_hash, "options": options, "version": VERSION})
         task = self.task(data)
 
@@ -83,10 +83,10 @@ class Local(Features):
         return PreparedLocal(tensors, manifest=manifest, device=device)
 
     def task(self, data: LoadedDataset) -> LoadedDataset:
-        """What the classifier learns: the data set with its own classes.
+        """The data set that the classifier learns, with its own classes.
 
         Raises:
-            UsageError: the data set has no classes, or only one.
+            UsageError: if the data set has no classes, or only one.
         """
         if len(data.info.classes) < 2:
             raise UsageError(
@@ -96,12 +96,16 @@ class Local(Features):
         return data
 
     def _check_accuracy(self, accuracy: float | None, *, chance: float) -> None:
-        """Refuse a classifier that does not know images which it was not trained on."""
+        """Check the classifier's accuracy on held-out images.
+
+        Raises:
+            EvaluationError: if it is too low.
+        """
         needed = (1 + chance) / 2 if self.options.min_accuracy is None else self.options.min_accuracy
         if accuracy is not None and accuracy < needed:
             raise EvaluationError(
-                f"features '{self.name}': the classifier that was trained for them is right on {accuracy:.1%} of the "
-                f"held-out images (always the most common class: {chance:.1%}; needed: {needed:.1%}), so distances in "
-                f"its features would say little.\nUse {self.otherwise}; or train it longer, {self.name}:steps=...; or "
-                f"say that less will do, {self.name}:min_accuracy={accuracy:.2f}"
+                f"features '{self.name}': the classifier trained for them is right on {accuracy:.1%} of the held-out "
+                f"images (always the most common class: {chance:.1%}; needed: {needed:.1%}), so distances in its "
+                f"features would say little.\nUse {self.otherwise}; or train it longer, {self.name}:steps=...; or "
+                f"accept a lower accuracy, {self.name}:min_accuracy={accuracy:.2f}"
             )

@@ -1,4 +1,4 @@
-"""Features of a small network that learns, without labels, by how much an image was rotated; and is then frozen."""
+"""Features of a small network that learns the rotation of images, without labels, and is then frozen."""
 
 import dataclasses
 from typing import ClassVar
@@ -10,8 +10,8 @@ from debiasctl.builtin.features.local import Local
 class LocalSSL(Local):
     """Penultimate activations of a small network trained to tell rotations apart (arXiv 1803.07728): fd_local-ssl.
 
-    For data without classes: each image in its four rotations is a class of its own. Training, caching and features
-    are those of `local`. Images that look alike whichever way they are turned teach it nothing, and it is refused.
+    It is for data without classes: the four rotations of an image are the classes. Training, caching and features are
+    as for `local`. It is refused for images that look alike in all rotations, which teach it nothing.
     """
 
     labelled = False
@@ -19,7 +19,7 @@ class LocalSSL(Local):
     otherwise: ClassVar[str] = "`features=pixels`"
 
     def task(self, data: LoadedDataset) -> LoadedDataset:
-        """The images in four rotations, and which of them it is as the class."""
+        """The images in four rotations, with the rotation as the class."""
         from debiasctl.builtin.features._support.rotated import ROTATIONS, Rotated
 
         info = dataclasses.replace(data.info, classes=ROTATIONS)

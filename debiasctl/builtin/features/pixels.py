@@ -17,26 +17,26 @@ if TYPE_CHECKING:
 class Pixels(Features):
     """The leading principal components of the training pixels, in float64: fd_pixels, kd_pixels. No network, no labels.
 
-    Coordinates are centred at the training mean, in units of the model's space [-1, 1]. They see layout and colour,
-    not meaning. Figures compare only between equal identities, and are no FID.
+    Coordinates are centred at the training mean, in units of the model space [-1, 1]. They represent layout and colour,
+    not meaning. Figures are comparable only between equal identities, and are not FIDs.
     """
 
     class Options(PluginOptions):
-        """Options of the principal components."""
+        """The options of the principal components."""
 
         dimension: int | None = Field(
-            None, ge=1, le=2048, description="number of components; by default 32, or fewer where the data has fewer"
+            None, ge=1, le=2048, description="number of components; by default 32, or fewer if the data has fewer"
         )
         resolution: int = Field(32, ge=1, le=64, description="larger images are averaged down to this many pixels")
 
     options: Options
 
     def prepare(self, data: LoadedDataset, *, cache_dir: Path, device: "torch.device") -> "PreparedPixels":
-        """The components, from `cache_dir/features/pixels` where they are there.
+        """Prepare the components, from `cache_dir/features/pixels` if they are cached.
 
         Raises:
-            UsageError: more components are asked for than the data has.
-            EvaluationError: fewer than 2 training images.
+            UsageError: if more components are requested than the data has.
+            EvaluationError: if there are fewer than 2 training images.
         """
         from debiasctl.builtin.features._support import components
         from debiasctl.builtin.features._support.cache import cached_tensors
@@ -50,7 +50,7 @@ class Pixels(Features):
         if dimension > most:
             raise UsageError(
                 f"features 'pixels': dimension={dimension} is more than {num_images} images of {num_pixels} values "
-                f"have. At most: {most}"
+                f"have. Choose at most {most}"
             )
         settings = {"dimension": dimension, "resolution": self.options.resolution, "version": components.VERSION}
         key = content_key({"dataset": data.content_hash, **settings})

@@ -12,10 +12,10 @@ from debiasctl.diffusion.grid_sampler import GridSampler, Model, Noise, SamplerO
 
 
 class DDIM(GridSampler):
-    """Implicit sampling, deterministic at eta 0 (Song et al., 2021, arXiv 2010.02502, Eq. 12)."""
+    """Implicit sampling, deterministic at eta = 0 (Song et al., 2021, arXiv 2010.02502, Eq. 12)."""
 
     class Options(SamplerOptions):
-        """Options of DDIM."""
+        """The options of DDIM."""
 
         eta: float = Field(0.0, ge=0, le=1, description="noise added at each step, as a share of DDPM's")
 

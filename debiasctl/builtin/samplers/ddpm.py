@@ -16,11 +16,11 @@ class DDPM(GridSampler):
     """Ancestral sampling (Ho et al., 2020, arXiv 2006.11239, Alg. 2), respaced as in arXiv 2102.09672, §4."""
 
     class Options(SamplerOptions):
-        """Options of DDPM."""
+        """The options of DDPM."""
 
         variance: Literal["fixed-small", "fixed-large", "learned"] = Field(
             "fixed-small",
-            description="the posterior's variance, beta (fixed-large; worse with few steps), or the one learned",
+            description="the posterior's variance, beta (fixed-large; worse with few steps), or the learned variance",
         )
 
     options: Options
@@ -42,7 +42,7 @@ class DDPM(GridSampler):
             yield Step(x, estimate.x0)
 
     def _deviation(self, small: float, large: float, fraction: Tensor | None) -> Tensor | float:
-        """Of the noise added: a number, or [N, C, H, W] where it is learned (2102.09672, Eq. 15)."""
+        """The standard deviation of the added noise: a number, or [N, C, H, W] if learned (2102.09672, Eq. 15)."""
         if self.options.variance == "learned":
             assert fraction is not None
             return (0.5 * (math.log(small) + fraction * (math.log(large) - math.log(small)))).exp()

@@ -1,4 +1,4 @@
-"""DPM-Solver in its multistep form, and what it shares with DPM-Solver++."""
+"""DPM-Solver in its multistep form, and the parts it shares with DPM-Solver++."""
 
 import math
 from collections.abc import Iterator, Sequence
@@ -16,14 +16,14 @@ FEW_STEPS = 15  # below this, third order is lowered to second before the last s
 
 
 class MultistepOptions(SamplerOptions):
-    """Options of DPM-Solver and DPM-Solver++."""
+    """The options of DPM-Solver and DPM-Solver++."""
 
     spacing: Spacing = Field("log-snr", description="how the steps are spread over the noise levels")
-    order: int = Field(2, ge=1, le=3, description="of the solver; 1 is DDIM")
+    order: int = Field(2, ge=1, le=3, description="order of the solver; 1 is DDIM")
     curvature: Literal["half", "full"] = Field(
         "half",
         description="order=3, weight of the second difference: half as in the authors' code and diffusers, or full as "
-        "in Taylor's formula, which alone is of third order",
+        "in Taylor's formula, which is the only one of third order",
     )
 
     @model_validator(mode="after")
@@ -34,23 +34,23 @@ class MultistepOptions(SamplerOptions):
 
 
 class Past(NamedTuple):
-    """A noise level that was visited, and the model's estimate there: of eps or, in DPM-Solver++, of x0."""
+    """A visited noise level, and the model's estimate there: of eps or, in DPM-Solver++, of x0."""
 
     level: Level
     estimate: Tensor
 
 
 def remember(history: Sequence[Past], now: Level, estimate: Tensor, *, order: int) -> list[Past]:
-    """The last `order` estimates, the newest first.
+    """Keep the last `order` estimates, the newest first.
 
-    One made where the SNR is 0 is soon forgotten: it lies infinitely far away in log-SNR, so no difference tells
-    anything of the derivative.
+    An estimate made where the SNR is 0 is dropped: it lies infinitely far away in log-SNR, so that differences with it
+    say nothing about the derivative.
     """
     return [Past(now, estimate), *(past for past in history if past.level.alpha > 0)][:order]
 
 
 def order_of_step(order: int, history: Sequence[Past], grid: Sequence[Level], k: int) -> int:
-    """Of the k-th step: what the estimates so far allow, and 1 from or to an infinite log-SNR."""
+    """The order of the k-th step, as high as the estimates so far allow, but 1 from or to an infinite log-SNR."""
     after, steps_left = grid[k], len(grid) - k
     if after.sigma == 0 or history[0].level.alpha == 0:
         return 1
@@ -62,11 +62,11 @@ def order_of_step(order: int, history: Sequence[Past], grid: Sequence[Level], k:
 def beyond_first_order(
     history: Sequence[Past], after: Level, *, order: int, curvature: Literal["half", "full"], data: bool
 ) -> Tensor:
-    """What orders 2 and 3 add to (e^h - 1) times the newest estimate, [N, C, H, W]; h < 0 where it is of x0 (`data`).
+    """The terms [N, C, H, W] that orders 2 and 3 add to (e^h - 1) times the newest estimate; h < 0 for x0 (`data`).
 
     Order 2 is the multistep solver of arXiv 2211.01095, Alg. 2; order 3 is that of its authors' code. Taylor's formula
-    for the exponential integral has d1 and 2 d2 as the first two derivatives. The authors, and diffusers, take d2 for
-    2 d2, which leaves an error of second order, though a smaller one.
+    for the exponential integral has d1 and 2 d2 as the first two derivatives. The authors' code and diffusers use d2
+    instead of 2 d2, which leaves an error of second order, though a smaller one.
     """
     now, m0 = history[0]
     step = after.half_log_snr - now.half_log_snr
@@ -84,15 +84,15 @@ def beyond_first_order(
 
 
 class DPMSolver(GridSampler):
-    """DPM-Solver, multistep, over the estimates of eps (Lu et al., 2022, arXiv 2206.00927)."""
+    """Multistep DPM-Solver on estimates of eps (Lu et al., 2022, arXiv 2206.00927)."""
 
     class Options(MultistepOptions):
-        """Options of DPM-Solver."""
+        """The options of DPM-Solver."""
 
     options: Options
 
     def steps(self, model: Model, x: Tensor, grid: Sequence[Level], noise: Noise) -> Iterator[Step]:
-        """See `GridSampler.steps`. The first steps, and the last to the clean image, are of lower order."""
+        """Yield steps (see `GridSampler.steps`); the first ones, and the last to the clean image, have lower order."""
         history: list[Past] = []
         for k, (now, after) in enumerate(pairwise(grid), start=1):
             estimate = model(x, now)

@@ -14,10 +14,10 @@ from debiasctl.diffusion.grid_sampler import GridSampler, Model, Noise, Step
 
 
 class DPMSolverPP(GridSampler):
-    """DPM-Solver++, multistep, over the estimates of x0 (Lu et al., 2022, arXiv 2211.01095, Alg. 2)."""
+    """Multistep DPM-Solver++ on estimates of x0 (Lu et al., 2022, arXiv 2211.01095, Alg. 2)."""
 
     class Options(MultistepOptions):
-        """Options of DPM-Solver++."""
+        """The options of DPM-Solver++."""
 
         stochastic: bool = Field(False, description="solve the SDE instead of the ODE (order 1, which is DDPM, or 2)")
 
@@ -30,7 +30,7 @@ class DPMSolverPP(GridSampler):
     options: Options
 
     def steps(self, model: Model, x: Tensor, grid: Sequence[Level], noise: Noise) -> Iterator[Step]:
-        """See `GridSampler.steps`. The first steps, and the last to the clean image, are of lower order."""
+        """Yield steps (see `GridSampler.steps`); the first ones, and the last to the clean image, have lower order."""
         history: list[Past] = []
         for k, (now, after) in enumerate(pairwise(grid), start=1):
             x0 = model(x, now).x0
@@ -48,7 +48,7 @@ class DPMSolverPP(GridSampler):
             yield Step(x, x0)
 
     def _stochastic(self, x: Tensor, history: Sequence[Past], after: Level, order: int) -> Tensor:
-        """The mean of SDE-DPM-Solver++, of first order or, multistep, of second (arXiv 2211.01095)."""
+        """The mean of a step of SDE-DPM-Solver++ of first order or, multistep, of second (arXiv 2211.01095)."""
         now, x0 = history[0]
         h = _step(now, after)
         if order == 2:
@@ -58,5 +58,5 @@ class DPMSolverPP(GridSampler):
 
 
 def _step(now: Level, after: Level) -> float:
-    """h = lambda_after - lambda_now; infinite from a level without image and to the clean one."""
+    """The step h = lambda_after - lambda_now, which is infinite from pure noise and to the clean image."""
     return after.half_log_snr - now.half_log_snr

@@ -1,4 +1,4 @@
-"""Euler's method in EDM's formulation, and the churn that it shares with Heun's."""
+"""Euler's method in EDM's formulation, and the churn that it shares with Heun's method."""
 
 import math
 from collections.abc import Iterator, Sequence
@@ -12,23 +12,23 @@ from debiasctl.api import Level
 from debiasctl.diffusion.grid import Spacing, level_at_ratio
 from debiasctl.diffusion.grid_sampler import GridSampler, Model, Noise, SamplerOptions, Step, beta
 
-MAX_CHURN = math.sqrt(2) - 1  # arXiv 2206.00364, Alg. 2: never more new noise than there is already
+MAX_CHURN = math.sqrt(2) - 1  # arXiv 2206.00364, Alg. 2: never add more noise than there is already
 
 
 class ChurnOptions(SamplerOptions):
-    """Options of EDM's samplers; noise levels are EDM's, sigma/alpha."""
+    """The options of EDM's samplers; noise levels are EDM's, sigma/alpha."""
 
     spacing: Spacing = Field("karras", description="how the steps are spread over the noise levels")
-    s_churn: float = Field(0.0, ge=0, description="raise the noise before a step, by this over the number of steps")
-    s_tmin: float = Field(0.0, ge=0, description="raise it only where sigma/alpha is at least this")
-    s_tmax: float | None = Field(None, gt=0, description="raise it only where sigma/alpha is at most this")
-    s_noise: float = Field(1.0, gt=0, description="standard deviation of the noise added, as 1.003")
+    s_churn: float = Field(0.0, ge=0, description="churn: noise added before a step, by this over the number of steps")
+    s_tmin: float = Field(0.0, ge=0, description="churn only where sigma/alpha is at least this")
+    s_tmax: float | None = Field(None, gt=0, description="churn only where sigma/alpha is at most this")
+    s_noise: float = Field(1.0, gt=0, description="standard deviation of the added noise, e.g. 1.003")
 
     @model_validator(mode="after")
     def _churn_where_it_is_tuned(self) -> Self:
         tuned = [name for name in ("s_tmin", "s_tmax", "s_noise") if getattr(self, name) != _DEFAULTS[name]]
         if tuned and self.s_churn == 0:
-            raise ValueError(f"{', '.join(tuned)}: no effect with s_churn=0. Choose a greater s_churn, as 40")
+            raise ValueError(f"{', '.join(tuned)}: no effect with s_churn=0. Choose a larger s_churn, such as 40")
         if self.s_tmax is not None and self.s_tmax < self.s_tmin:
             raise ValueError(f"s_tmax ({self.s_tmax:g}) must not be less than s_tmin ({self.s_tmin:g})")
         return self
@@ -40,9 +40,9 @@ _DEFAULTS = {name: field.default for name, field in ChurnOptions.model_fields.it
 def churn(
     model: Model, x: Tensor, now: Level, *, options: ChurnOptions, num_steps: int, k: int, noise: Noise
 ) -> tuple[Tensor, Level]:
-    """Images and level after noise was added before the k-th step (arXiv 2206.00364, Alg. 2).
+    """Add noise before the k-th step, and return the images and their level (arXiv 2206.00364, Alg. 2).
 
-    No level is noisier than the schedule's last, and the network may be asked between two timesteps.
+    The level is never noisier than the schedule's last, and may lie between two timesteps.
     """
     gamma = min(options.s_churn / num_steps, MAX_CHURN)
     ratio = now.sigma / now.alpha if now.alpha > 0 else math.inf
@@ -57,10 +57,10 @@ def churn(
 
 
 class Euler(GridSampler):
-    """Euler steps in sigma/alpha, which are DDIM's, with churn (Karras et al., 2022, arXiv 2206.00364, Alg. 2)."""
+    """Euler steps in sigma/alpha, equal to DDIM's, with churn (Karras et al., 2022, arXiv 2206.00364, Alg. 2)."""
 
     class Options(ChurnOptions):
-        """Options of Euler's method."""
+        """The options of Euler's method."""
 
     options: Options
 

@@ -13,14 +13,15 @@ LARGEST_RATIO = 1000.0  # sigma/alpha from which a Heun step is taken
 
 
 class Heun(GridSampler):
-    """Heun steps in sigma/alpha, two forwards each, with churn (Karras et al., 2022, arXiv 2206.00364, Alg. 1, 2).
+    """Heun steps in sigma/alpha, two evaluations each, with churn (Karras et al., 2022, arXiv 2206.00364, Alg. 1, 2).
 
-    The step to the clean image is Euler's, as in the paper, and so is one from a sigma/alpha above 1,000, as the cosine
-    schedule's last, or infinite: over so long a step in sigma the mean of two slopes is mostly the error of the first.
+    The step to the clean image is Euler's, as in the paper, and so is a step from a sigma/alpha above 1,000 (such as
+    the cosine schedule's last) or infinite: over such a long step in sigma the mean of two slopes is dominated by the
+    error of the first.
     """
 
     class Options(ChurnOptions):
-        """Options of Heun's method."""
+        """The options of Heun's method."""
 
     options: Options
 

@@ -16,30 +16,30 @@ from debiasctl.diffusion.grid_sampler import GridSampler, Model, Noise, SamplerO
 
 
 class UniPC(GridSampler):
-    """UniPC, multistep, over the estimates of x0 (Zhao et al., 2023, arXiv 2302.04867, Alg. 1 and 2).
+    """Multistep UniPC on estimates of x0 (Zhao et al., 2023, arXiv 2302.04867, Alg. 1 and 2).
 
     The estimate at a new level first corrects the images there and then predicts those at the next, so that a step
-    takes one forward. The last level's images are not corrected.
+    takes one network evaluation. The last level's images are not corrected.
     """
 
     class Options(SamplerOptions):
-        """Options of UniPC."""
+        """The options of UniPC."""
 
         spacing: Spacing = Field("log-snr", description="how the steps are spread over the noise levels")
-        order: int = Field(3, ge=1, le=3, description="of the predictor; the corrector raises it by one")
+        order: int = Field(3, ge=1, le=3, description="order of the predictor; the corrector raises it by one")
         variant: Literal["bh1", "bh2"] = Field(
-            "bh2", description="B(h) = h, said to suit few steps without guidance, or e^h - 1"
+            "bh2", description="bh1: B(h) = h, recommended for few steps without guidance; bh2: B(h) = e^h - 1"
         )
 
     options: Options
 
     def steps(self, model: Model, x: Tensor, grid: Sequence[Level], noise: Noise) -> Iterator[Step]:
-        """See `GridSampler.steps`. The first steps, and the last ones to the clean image, are of lower order."""
+        """Yield steps (see `GridSampler.steps`); the first and the last ones have lower order."""
         history: list[Past] = []
         before, order = x, 1
         for k, (now, after) in enumerate(pairwise(grid), start=1):
             x0 = model(x, now).x0
-            if history and history[0].level.alpha > 0:  # a step over an infinite log-SNR has no order to raise
+            if history and history[0].level.alpha > 0:  # a step over an infinite log-SNR cannot be corrected
                 x = self._update(before, history[:order], now, corrected_by=x0)
             history = remember(history, now, x0, order=self.options.order)
             order = len(history)
@@ -50,7 +50,7 @@ class UniPC(GridSampler):
             yield Step(x, x0)
 
     def _update(self, x: Tensor, past: Sequence[Past], after: Level, *, corrected_by: Tensor | None = None) -> Tensor:
-        """UniP or, given the estimate of x0 at `after`, UniC, from x at the newest level of `past`."""
+        """Apply UniP or, given the estimate of x0 at `after`, UniC to x at the newest level of `past`."""
         now, m0 = past[0]
         step = after.half_log_snr - now.half_log_snr
         x_next = after.sigma / now.sigma * x - after.alpha * math.expm1(-step) * m0
@@ -63,9 +63,9 @@ class UniPC(GridSampler):
         return x_next
 
     def _weights(self, ratios: Sequence[float], h: float) -> list[float]:
-        """a_m B(h), from sum_m a_m r_m^(n-1) B(h) = n! h phi_(n+1)(h) for n = 1, 2, ... (arXiv 2302.04867, Thm. 3.1).
+        """Solve sum_m a_m r_m^(n-1) B(h) = n! h phi_(n+1)(h), n = 1, 2, ..., for a_m B(h) (arXiv 2302.04867, Thm. 3.1).
 
-        B(h) cancels, but for a single difference: there a_1 = 1/2 is of the order wanted, whatever r_1 and B(h) are.
+        B(h) cancels except for a single difference, for which a_1 = 1/2 gives the desired order for all r_1 and B(h).
         """
         if not ratios:
             return []

@@ -1,1 +1,1 @@
-"""Noise schedules, one a file."""
+"""Noise schedules, one per file."""

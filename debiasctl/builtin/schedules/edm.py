@@ -12,16 +12,16 @@ from debiasctl.api import Schedule, ScheduleOptions
 class EDM(Schedule):
     """EDM's noise levels, ln sigma linear in t from sigma_min to sigma_max (Karras et al., 2022, arXiv 2206.00364).
 
-    The process is written variance-preserving: x_t = alpha x0 + sigma' eps with alpha² + sigma'² = 1 and
-    sigma'/alpha = sigma is EDM's x0 + sigma eps divided by √(1 + sigma²), and with edm-prediction the network sees the
-    very same input. log SNR = -2 ln sigma is uniform in t, so that `uniform` timesteps are log-uniform in sigma and
-    `lognormal` ones EDM's.
+    The process is written as variance-preserving: x_t = alpha x0 + sigma' eps with alpha² + sigma'² = 1 and
+    sigma'/alpha = sigma is EDM's x0 + sigma eps divided by √(1 + sigma²), and with edm-prediction the network gets
+    exactly the same input. log SNR = -2 ln sigma is linear in t, so that `uniform` timesteps are log-uniform in sigma
+    and `lognormal` ones are EDM's.
     """
 
     class Options(ScheduleOptions):
-        """Options of EDM's noise levels."""
+        """The options of EDM's noise levels."""
 
-        continuous: bool = Field(True, description="train between the levels too, as EDM does, ln sigma linear in t")
+        continuous: bool = Field(True, description="also train between timesteps, as EDM does, ln sigma linear in t")
         sigma_min: float = Field(0.002, gt=0, description="noise-to-signal ratio at t = 0")
         sigma_max: float = Field(80.0, gt=0, description="noise-to-signal ratio at t = T - 1")
 
@@ -31,7 +31,7 @@ class EDM(Schedule):
                 raise ValueError(f"sigma_max ({self.sigma_max}) must be greater than sigma_min ({self.sigma_min})")
             if self.zero_terminal_snr:
                 raise ValueError(
-                    "zero_terminal_snr cannot be had with EDM's noise levels, whose last is sigma_max. "
+                    "zero_terminal_snr is not possible with EDM's noise levels, whose last is sigma_max. "
                     "Raise sigma_max, or use another schedule"
                 )
             return self
@@ -39,6 +39,6 @@ class EDM(Schedule):
     options: Options
 
     def alphas_cumprod(self) -> Tensor:
-        """1/(1 + sigma²), float64 [num_timesteps]."""
+        """Return 1/(1 + sigma²), float64 [num_timesteps]."""
         first, last = math.log(self.options.sigma_min), math.log(self.options.sigma_max)
         return torch.sigmoid(-2 * torch.linspace(first, last, self.options.num_timesteps, dtype=torch.float64))

@@ -1,1 +1,1 @@
-"""Distributions of t in training, one a file."""
+"""Distributions of t in training, one per file."""

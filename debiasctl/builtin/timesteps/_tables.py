@@ -1,4 +1,4 @@
-"""What the distributions share: densities of the noise level on a table of timesteps, and drawing under a base."""
+"""Shared parts of distributions of t: densities over noise levels on a table, and importance sampling of a base."""
 
 import torch
 from pydantic import Field
@@ -6,25 +6,26 @@ from torch import Tensor
 
 from debiasctl.api import NestedTimesteps, PluginOptions, TimestepContext, TimestepDistribution, UsageError
 
-_ZERO_SNR = 1e-19  # the core hands out 1e-20 where the SNR is 0
-_NEVER = 1e-200  # probabilities that no training ever draws, and that would underflow in products with weights
+_ZERO_SNR = 1e-19  # where the SNR is 0, tables contain 1e-20
+_NEVER = 1e-200  # lower probabilities are never drawn, and would underflow in products with weights
 
 
 def normalised(table: Tensor) -> Tensor:
-    """`table` over its sum, float64 [T]."""
+    """Divide `table` by its sum, float64 [T]."""
     table = table.to(torch.float64)
     return table / table.sum()
 
 
 def log_snr_of(context: TimestepContext) -> Tensor:
-    """λ = log SNR, float64 [T]; -inf where the SNR is 0."""
+    """Return λ = log SNR, float64 [T], which is -inf where the SNR is 0."""
     return context.snr.log().masked_fill(context.snr <= _ZERO_SNR, -torch.inf)
 
 
 def from_log_snr_density(log_density: Tensor, context: TimestepContext) -> Tensor:
-    """q(t) ∝ p(λ_t) · -dλ/dt from log p, float64 [T] with sum 1; where the SNR is 0, λ has no density and q is 0.
+    """Compute q(t) ∝ p(λ_t) · -dλ/dt from log p, float64 [T] with sum 1; q is 0 where the SNR is 0.
 
-    In logarithms, so that a density far from all of the schedule's noise levels is still one on its nearest.
+    Logarithms keep a density that is far from all noise levels of the schedule from underflowing: its nearest one gets
+    probability 1.
     """
     log_density = log_density.masked_fill(torch.isinf(log_snr_of(context)), -torch.inf)
     density = torch.softmax(log_density + context.slope.log(), dim=0)
@@ -32,15 +33,15 @@ def from_log_snr_density(log_density: Tensor, context: TimestepContext) -> Tenso
 
 
 class BaseOptions(PluginOptions):
-    """Options of a way of drawing: the distribution under which the loss is meant."""
+    """The options of importance sampling: the distribution under which the loss is defined."""
 
     base: NestedTimesteps = Field(
-        "uniform", validate_default=True, description="distribution that the objective is meant under"
+        "uniform", validate_default=True, description="distribution under which the objective is defined"
     )
 
 
 class DrawnUnderBase(TimestepDistribution):
-    """A way of drawing t that leaves the objective the weighted loss under `base`."""
+    """A distribution for importance sampling, for which the objective remains the weighted loss under `base`."""
 
     corrected = True
     options: BaseOptions
@@ -50,14 +51,14 @@ class DrawnUnderBase(TimestepDistribution):
         base, name = options.base.create(), options.base.name
         if base.corrected or base.observes:
             raise UsageError(
-                f"base={name}: '{name}' is itself a way of drawing under a base, and no objective. "
-                "Choose as base a distribution that is part of the objective, such as uniform or lognormal"
+                f"base={name}: '{name}' is itself for importance sampling under a base, so it defines no objective. "
+                "Choose a base that is part of the objective, such as uniform or lognormal"
             )
         self._base = base
 
     @property
     def varies(self) -> bool:
-        """Whether q changes in the course of training."""
+        """Whether q changes during training."""
         return self._base.varies
 
     def base(self, context: TimestepContext) -> Tensor:

@@ -7,21 +7,21 @@ from debiasctl.builtin.timesteps._tables import BaseOptions, DrawnUnderBase, nor
 
 
 class Importance(DrawnUnderBase):
-    """t in proportion to base times effective weight, the loss then corrected by base/q (importance sampling).
+    """t in proportion to base times effective weight, with the loss corrected by base/q (importance sampling).
 
-    The expected gradient stays that of the weighted loss under the base, while every drawn error counts alike. That
-    need not lower the gradient's variance: it does where the unweighted gradients are of one size over t, and can
-    raise it where the weight makes up for gradients that are not.
+    The expected gradient remains that of the weighted loss under the base, while every drawn error has the same weight.
+    This lowers the gradient's variance if unweighted gradients have similar sizes over t, but can raise it if the
+    weight compensates for different sizes.
     """
 
     class Options(BaseOptions):
-        """Options of importance-sampled timesteps."""
+        """The options of importance-sampled timesteps."""
 
     def probabilities(self, context: TimestepContext) -> Tensor:
-        """q ∝ base · weight, float64 [T] with sum 1; 0 where the weight is 0, since nothing is learned there.
+        """Return q ∝ base · weight, float64 [T] with sum 1, which is 0 where the weight is 0.
 
         Raises:
-            UsageError: the weight is 0 at every t that the base draws.
+            UsageError: if the weight is 0 at every t that the base draws.
         """
         product = self.base(context) * context.weight
         if not bool(product.sum() > 0):

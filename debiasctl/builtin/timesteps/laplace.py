@@ -8,20 +8,20 @@ from debiasctl.builtin.timesteps._tables import from_log_snr_density, log_snr_of
 
 
 class Laplace(TimestepDistribution):
-    """log SNR ~ Laplace(location, scale): most training around SNR 1 (Hang et al., 2024, arXiv 2407.03297).
+    """log SNR ~ Laplace(location, scale), concentrated around SNR 1 (Hang et al., 2024, arXiv 2407.03297).
 
     The density is cut off at the schedule's first and last noise level, and is part of the objective.
     """
 
     class Options(PluginOptions):
-        """Options of Laplace-distributed log-SNR."""
+        """The options of Laplace-distributed log-SNR."""
 
         location: float = Field(0.0, description="log SNR that is drawn most often")
-        scale: float = Field(0.5, gt=0, description="mean distance of log SNR from it")
+        scale: float = Field(0.5, gt=0, description="mean distance of log SNR from location")
 
     options: Options
 
     def probabilities(self, context: TimestepContext) -> Tensor:
-        """q(t) ∝ exp(-|λ - location|/scale) · -dλ/dt with λ = log SNR, float64 [T]; 0 where the SNR is 0."""
+        """Return q(t) ∝ exp(-|λ - location|/scale) · -dλ/dt with λ = log SNR, float64 [T]; 0 where the SNR is 0."""
         distance = (log_snr_of(context) - self.options.location).abs()
         return from_log_snr_density(-distance / self.options.scale, context)

@@ -15,7 +15,7 @@ class LogNormal(TimestepDistribution):
     """
 
     class Options(PluginOptions):
-        """Options of log-normal noise levels."""
+        """The options of log-normal noise levels."""
 
         mean: float = Field(-1.2, description="mean of ln sigma, sigma = 1/√SNR")
         std: float = Field(1.2, gt=0, description="standard deviation of ln sigma")
@@ -23,6 +23,6 @@ class LogNormal(TimestepDistribution):
     options: Options
 
     def probabilities(self, context: TimestepContext) -> Tensor:
-        """q(t) ∝ N(-λ/2; mean, std²) · -dλ/dt with λ = log SNR, float64 [T]; 0 where the SNR is 0."""
+        """Return q(t) ∝ N(-λ/2; mean, std²) · -dλ/dt with λ = log SNR, float64 [T]; 0 where the SNR is 0."""
         z = (-log_snr_of(context) / 2 - self.options.mean) / self.options.std
         return from_log_snr_density(-(z**2) / 2, context)

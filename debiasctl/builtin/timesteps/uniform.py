@@ -7,8 +7,8 @@ from debiasctl.api import TimestepContext, TimestepDistribution
 
 
 class Uniform(TimestepDistribution):
-    """Every t equally often (Ho et al., 2020, arXiv 2006.11239, Alg. 1)."""
+    """Uniform t (Ho et al., 2020, arXiv 2006.11239, Alg. 1)."""
 
     def probabilities(self, context: TimestepContext) -> Tensor:
-        """1/T for each of the T timesteps, float64."""
+        """Return 1/T for each of the T timesteps, float64 [T]."""
         return torch.full_like(context.snr, 1 / len(context.snr), dtype=torch.float64)

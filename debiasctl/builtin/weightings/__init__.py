@@ -1,1 +1,1 @@
-"""Loss weightings, one a file."""
+"""Loss weightings, one per file."""

@@ -1,4 +1,4 @@
-"""Curves given at some SNRs; no weighting by itself."""
+"""Interpolation of curves given at some SNRs, for weightings."""
 
 import numpy as np
 import torch
@@ -8,9 +8,9 @@ from debiasctl.diffusion.weighting import bounded_snr
 
 
 def at_snr(snr: Tensor, *, levels: Tensor, values: Tensor) -> Tensor:
-    """A curve with `values` [K] at the SNRs `levels` [K], linear in log SNR between them, its end values held beyond.
+    """Interpolate `values` [K] at the SNRs `levels` [K] linearly in log SNR, with constant extrapolation.
 
-    `levels` are distinct and in any order; the result is float64 of snr's shape.
+    `levels` are distinct and in any order; the result is float64 with snr's shape.
     """
     order = levels.argsort()
     known, wanted = (bounded_snr(given).log().cpu().numpy() for given in (levels[order], snr))

@@ -12,5 +12,5 @@ class Constant(Weighting):
     space = "eps"
 
     def __call__(self, snr: Tensor) -> Tensor:
-        """w_eps = 1."""
+        """Return w_eps = 1."""
         return torch.ones_like(snr)

@@ -12,5 +12,5 @@ class ConstantV(Weighting):
     space = "v"
 
     def __call__(self, snr: Tensor) -> Tensor:
-        """w_v = 1."""
+        """Return w_v = 1."""
         return torch.ones_like(snr)

@@ -12,5 +12,5 @@ class ConstantX0(Weighting):
     space = "x0"
 
     def __call__(self, snr: Tensor) -> Tensor:
-        """w_x0 = 1."""
+        """Return w_x0 = 1."""
         return torch.ones_like(snr)

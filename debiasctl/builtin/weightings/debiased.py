@@ -11,5 +11,5 @@ class Debiased(Weighting):
     space = "eps"
 
     def __call__(self, snr: Tensor) -> Tensor:
-        """w_eps = 1/√SNR."""
+        """Return w_eps = 1/√SNR."""
         return snr.rsqrt()

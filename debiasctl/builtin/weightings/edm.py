@@ -15,12 +15,12 @@ class EDM(Weighting):
     space = "x0"
 
     class Options(PluginOptions):
-        """Options of EDM's weighting."""
+        """The options of EDM's weighting."""
 
         sigma_data: float = Field(0.5, gt=0, description="standard deviation of the data")
 
     options: Options
 
     def __call__(self, snr: Tensor) -> Tensor:
-        """w_x0 = SNR + 1/sigma_data²."""
+        """Return w_x0 = SNR + 1/sigma_data²."""
         return snr + self.options.sigma_data**-2

@@ -9,16 +9,16 @@ from debiasctl.api import PluginOptions, Weighting, WeightingContext
 class Interpolate(Weighting):
     """SNR^-p on the error of eps: constant at p = 0, debiased (arXiv 2310.08442) at 0.5, inverse-snr at 1.
 
-    With p_end, p moves linearly in the course of training, and stays at p_end from the fraction `until` on.
+    With p_end, p changes linearly during training, and stays at p_end from the fraction `until` on.
     """
 
     space = "eps"
 
     class Options(PluginOptions):
-        """Options of the interpolation."""
+        """The options of the interpolation."""
 
         p: float = Field(0.5, ge=0, le=1, description="the power; with p_end, the power when training starts")
-        p_end: float | None = Field(None, ge=0, le=1, description="the power that p moves to (default: p stays)")
+        p_end: float | None = Field(None, ge=0, le=1, description="the power that p changes to (default: p stays)")
         until: float = Field(1.0, gt=0, le=1, description="fraction of training at which p_end is reached")
 
         @model_validator(mode="after")
@@ -31,16 +31,16 @@ class Interpolate(Weighting):
 
     @property
     def varies(self) -> bool:
-        """Whether p moves in the course of training."""
+        """Whether p changes during training."""
         return self.options.p_end not in (None, self.options.p)
 
     def at(self, context: WeightingContext) -> "Interpolate":
-        """The weighting with the p of `context.progress`."""
+        """Return the weighting with p at `context.progress`."""
         if self.options.p_end is None:
             return self
         moved = min(context.progress / self.options.until, 1.0)
         return Interpolate(self.Options(p=(1 - moved) * self.options.p + moved * self.options.p_end))
 
     def __call__(self, snr: Tensor) -> Tensor:
-        """w_eps = SNR^-p, with the p that training starts with."""
+        """Return w_eps = SNR^-p, with the p of this weighting."""
         return snr**-self.options.p

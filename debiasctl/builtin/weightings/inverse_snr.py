@@ -6,10 +6,10 @@ from debiasctl.api import Weighting
 
 
 class InverseSNR(Weighting):
-    """1/SNR on the error of eps, so that every t's error of x0 counts alike; constant-x0 is the same weighting."""
+    """1/SNR on the error of eps, which weights the error of x0 equally at every t; the same as constant-x0."""
 
     space = "eps"
 
     def __call__(self, snr: Tensor) -> Tensor:
-        """w_eps = 1/SNR."""
+        """Return w_eps = 1/SNR."""
         return snr.reciprocal()

@@ -12,12 +12,12 @@ class MinSNR(Weighting):
     space = "x0"
 
     class Options(PluginOptions):
-        """Options of Min-SNR."""
+        """The options of Min-SNR."""
 
         gamma: float = Field(5.0, gt=0, description="SNR above which the weight on x0 stops growing")
 
     options: Options
 
     def __call__(self, snr: Tensor) -> Tensor:
-        """w_x0 = min(SNR, gamma)."""
+        """Return w_x0 = min(SNR, gamma)."""
         return snr.clamp(max=self.options.gamma)

@@ -12,7 +12,7 @@ class P2(Weighting):
     space = "eps"
 
     class Options(PluginOptions):
-        """Options of P2."""
+        """The options of P2."""
 
         k: float = Field(1.0, gt=0, description="keeps the weight finite as SNR goes to 0")
         gamma: float = Field(1.0, ge=0, description="strength; 0 is the constant weighting")
@@ -20,5 +20,5 @@ class P2(Weighting):
     options: Options
 
     def __call__(self, snr: Tensor) -> Tensor:
-        """w_eps = (k + SNR)^-gamma."""
+        """Return w_eps = (k + SNR)^-gamma."""
         return (self.options.k + snr) ** -self.options.gamma

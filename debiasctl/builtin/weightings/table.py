@@ -16,14 +16,14 @@ from debiasctl.diffusion.weighting import SNR_MAX, SNR_MIN, bounded_snr
 
 HEADERS = "'snr,weight' or 't,weight'"
 MAX_ROWS = 100_000
-SLACK = 1e-3  # in log SNR: a table written with four digits still reaches its schedule's ends
+SLACK = 1e-3  # in log SNR, so that a table written with four digits still covers its schedule
 
 
 def read_table(path: Path) -> tuple[str, list[tuple[float, float]]]:
-    """The axis, `snr` or `t`, and the rows of a CSV file with the header `snr,weight` or `t,weight`.
+    """Read the axis, `snr` or `t`, and the rows of a CSV file with the header `snr,weight` or `t,weight`.
 
     Raises:
-        ValueError: it cannot be read, has another header, or a row that is not two finite numbers.
+        ValueError: if it cannot be read, has another header, or a row that is not two finite numbers.
     """
     try:
         with open(path.expanduser(), newline="", encoding="utf-8-sig") as stream:
@@ -33,7 +33,7 @@ def read_table(path: Path) -> tuple[str, list[tuple[float, float]]]:
     except OSError as error:
         raise ValueError(f"table {path} cannot be read ({error.strerror or error})") from error
     except (UnicodeDecodeError, csv.Error) as error:
-        raise ValueError(f"table {path} is no CSV text ({error}). Give one with the header {HEADERS}") from error
+        raise ValueError(f"table {path} is not CSV text ({error}). Give one with the header {HEADERS}") from error
     lines = [(number, row) for number, row in lines if any(row)]
     header = ",".join(lines[0][1]) if lines else ""
     if header not in ("snr,weight", "t,weight"):
@@ -52,15 +52,16 @@ def read_table(path: Path) -> tuple[str, list[tuple[float, float]]]:
 
 
 def check_points(axis: str, points: tuple[tuple[float, float], ...], *, where: str) -> None:
-    """Judge a table's rows (x, weight); `where` is for messages.
+    """Check a table's rows (x, weight); `where` is for messages.
 
     Raises:
-        ValueError: fewer than 2 rows, a negative x or weight, a t that is no whole number, or an x given twice.
+        ValueError: if there are fewer than 2 rows or too many, an x or weight is negative, a t is not a whole number,
+            or an x is given twice.
     """
     if len(points) < 2:
         raise ValueError(f"{where} has {len(points)} row{'s' * (len(points) != 1)}. It needs at least 2")
     if len(points) > MAX_ROWS:
-        raise ValueError(f"{where} has {len(points):,} rows. It may have {MAX_ROWS:,}: the run's spec holds them all")
+        raise ValueError(f"{where} has {len(points):,} rows. At most {MAX_ROWS:,} are allowed: a spec stores them all")
     seen = set()
     for x, weight in points:
         if x < 0 or (axis == "t" and x != int(x)):
@@ -75,18 +76,18 @@ def check_points(axis: str, points: tuple[tuple[float, float], ...], *, where: s
 
 
 class Table(Weighting):
-    """Weights from a CSV file with the header `snr,weight` or `t,weight`, in any order of rows.
+    """Weights from a CSV file with the header `snr,weight` or `t,weight`, with rows in any order.
 
-    Between rows the weight is linear in log SNR (snr 0 stands for 1e-20, the least SNR that a weighting sees), or in t.
-    The file is read when the option is given, and the run's spec holds its rows, so that the file is not needed again.
+    Between rows the weight is linear in log SNR (snr 0 stands for 1e-20, the lowest SNR that a weighting gets) or in t.
+    The file is read when the option is given, and the run's spec stores its rows, so that the file is not needed again.
     """
 
     class Options(PluginOptions):
-        """Options of the table."""
+        """The options of the table."""
 
         path: Path | None = Field(description="the CSV file, with the header snr,weight or t,weight")
-        space: Space = Field("eps", description="whose squared error the weights are for: eps, x0 or v")
-        axis: Literal["snr", "t"] | None = Field(None, description="what the rows go by (default: as the header says)")
+        space: Space = Field("eps", description="the quantity whose squared error the weights are for: eps, x0 or v")
+        axis: Literal["snr", "t"] | None = Field(None, description="the rows' variable (default: as the header says)")
         points: tuple[tuple[float, float], ...] | None = Field(
             None, description="the rows; with them the file is not read (default: the file's)"
         )
@@ -103,7 +104,7 @@ class Table(Weighting):
                 return data
             found, points = read_table(Path(path))
             if axis not in (None, found):
-                raise ValueError(f"table {path} goes by {found}, as its header says, not by {axis}. Leave axis out")
+                raise ValueError(f"table {path} has the axis {found} in its header, not {axis}. Leave axis out")
             return {**data, "axis": found, "points": points}
 
         @model_validator(mode="after")
@@ -118,21 +119,21 @@ class Table(Weighting):
     options: Options
 
     def __init__(self, options: Options) -> None:
-        assert options.points is not None  # the options' validator saw to it
+        assert options.points is not None  # checked by the options' validator
         super().__init__(options)
         self._x, self._weights = torch.tensor(sorted(options.points), dtype=torch.float64).unbind(dim=1)
         self._curve: tuple[Tensor, Tensor] | None = None  # SNRs and weights, each float64 [K]
 
     @property
     def space(self) -> Space:
-        """As the options say."""
+        """The space given in the options."""
         return self.options.space
 
     def at(self, context: WeightingContext) -> "Table":
-        """The table on a schedule; half a step beyond the schedule's ends, the end values hold.
+        """Return the table for a schedule; up to half a step beyond the schedule's ends, the end values are used.
 
         Raises:
-            UsageError: the schedule reaches beyond the table.
+            UsageError: if the table does not cover the schedule.
         """
         settled = Table(self.options)
         if self.options.axis == "snr":
@@ -142,7 +143,7 @@ class Table(Weighting):
         else:
             t = torch.arange(len(context.snr), dtype=torch.float64)
             self._check_covers(t[0], t[-1])
-            # its rows stand at whole t's, and the process is linear in log SNR between these: so is the table
+            # rows are at whole timesteps, between which the process is linear in log SNR, and so is the table
             weights = np.interp(t.numpy(), self._x.numpy(), self._weights.numpy())
             settled._curve = context.snr, torch.from_numpy(weights)
         return settled
@@ -152,29 +153,29 @@ class Table(Weighting):
         where = f" of {self.options.path}" if self.options.path else ""
         if self.options.axis == "t" and high < last:
             raise UsageError(
-                f"weighting table{where} goes on to t = {last:g}, and the schedule ends at t = {high:g}: it is another "
-                "schedule's. Choose the one that it was made for, or give the table by SNR"
+                f"weighting table{where} extends to t = {last:g}, but the schedule ends at t = {high:g}: it was made "
+                "for another schedule. Choose that schedule, or give the table by SNR"
             )
         if low * slack < first or high > last * slack:
             name = "SNR" if self.options.axis == "snr" else "t"
             hint = " (snr 0 is allowed)" if self.options.axis == "snr" else ""
             raise UsageError(
                 f"weighting table{where} covers {name} "
-                f"{self._x[0]:.4g} to {self._x[-1]:.4g}, and the schedule {name} {low:.4g} to {high:.4g}. "
+                f"{self._x[0]:.4g} to {self._x[-1]:.4g}, but the schedule {name} {low:.4g} to {high:.4g}. "
                 f"Add rows for the rest{hint}, or choose another schedule"
             )
 
     def __call__(self, snr: Tensor) -> Tensor:
-        """w_space, by interpolation.
+        """Return w_space by interpolation.
 
         Raises:
-            UsageError: no schedule is known, and an SNR lies beyond the table.
-            DebiasctlError: no schedule is known, and the table goes by t.
+            UsageError: if no schedule is known and an SNR lies beyond the table.
+            DebiasctlError: if no schedule is known and the table is given by t.
         """
         if self._curve is None:
             if self.options.axis == "t":
                 raise DebiasctlError(
-                    "weighting table goes by t, and so depends on the schedule. Settle it on one by at(context) first"
+                    "weighting table is given by t, and so depends on the schedule. Call at(context) first to set it"
                 )
             return self.at(WeightingContext(snr))(snr)
         levels, weights = self._curve

@@ -11,5 +11,5 @@ class TruncatedSNR(Weighting):
     space = "x0"
 
     def __call__(self, snr: Tensor) -> Tensor:
-        """w_x0 = max(SNR, 1)."""
+        """Return w_x0 = max(SNR, 1)."""
         return snr.clamp(min=1)

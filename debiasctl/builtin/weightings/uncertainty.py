@@ -12,10 +12,10 @@ from debiasctl.diffusion.weighting import SNR_MAX, SNR_MIN
 
 
 class LogVariance(nn.Module):
-    """u(c_noise): Fourier features and one linear layer without bias, 0 at the start (EDM2, arXiv 2312.02696, Eq. 21).
+    """The network u(c_noise): Fourier features and a linear layer without bias, initially 0 (EDM2, 2312.02696, Eq. 21).
 
     Frequencies ~ N(0, 1) and phases ~ U(0, 1) are drawn from torch's global generator. The sum over the features is
-    divided by √channels, as in EDM2's layers, so that a learning rate means the same whatever their number.
+    divided by √channels, as in EDM2's layers, so that the learning rate does not depend on their number.
     """
 
     frequencies: Tensor
@@ -28,26 +28,26 @@ class LogVariance(nn.Module):
         self.weight = nn.Parameter(torch.zeros(channels))
 
     def forward(self, log_snr: Tensor) -> Tensor:
-        """u [N] in the weights' dtype, for log-SNR [N], -inf included; c_noise = ln(σ)/4 = -log SNR/8."""
+        """Compute u [N] in the weights' dtype for log-SNR [N], which may be -inf; c_noise = ln(σ)/4 = -log SNR/8."""
         c_noise = -log_snr.to(self.weight.dtype).clamp(math.log(SNR_MIN), math.log(SNR_MAX)) / 8
         features = math.sqrt(2) * torch.cos(2 * math.pi * (c_noise[:, None] * self.frequencies + self.phases))
-        # a product and a sum, and no matrix product, which autocast would take to half precision
+        # a product and a sum instead of a matrix product, which autocast would compute in half precision
         return (features * self.weight).sum(dim=1) / math.sqrt(len(self.weight))
 
 
 class Uncertainty(Weighting):
     """A weighting over a learned variance of its loss, w e^-u error + u (EDM2, arXiv 2312.02696, Eq. 21).
 
-    u(SNR) is trained beside the network and learns the log of the weighted error at each SNR, so that each SNR comes to
-    have the same share in the loss. While u is 0, as at the start, training is that of the base.
+    u(SNR) is trained together with the network and learns the log of the weighted error at each SNR, so that all SNRs
+    eventually contribute equally to the loss. As long as u is 0, as at the start, training is that of the base.
     """
 
     class Options(PluginOptions):
-        """Options of the uncertainty weighting."""
+        """The options of the uncertainty weighting."""
 
-        base: NestedWeighting = Field("edm", validate_default=True, description="the weighting w; EDM2 has EDM's")
-        channels: int = Field(128, ge=1, description="Fourier features of u")
-        learning_rate: float = Field(1e-2, gt=0, description="of Adam, for u")
+        base: NestedWeighting = Field("edm", validate_default=True, description="the weighting w; EDM2 uses EDM's")
+        channels: int = Field(128, ge=1, description="number of Fourier features of u")
+        learning_rate: float = Field(1e-2, gt=0, description="learning rate of Adam for u")
 
     options: Options
 
@@ -56,44 +56,44 @@ class Uncertainty(Weighting):
         self._base = options.base.create()
         if self._base.build() is not None:
             raise UsageError(
-                f"weighting uncertainty: its base '{options.base.name}' is learned itself. Give one that is not"
+                f"weighting uncertainty: its base '{options.base.name}' is learned itself. Choose one that is not"
             )
 
     @property
     def space(self) -> Space:
-        """The base's."""
+        """The base's space."""
         return self._base.space
 
     @property
     def learning_rate(self) -> float:
-        """As the options say."""
+        """The learning rate given in the options."""
         return self.options.learning_rate
 
     @property
     def varies(self) -> bool:
-        """Whether the base changes in the course of training."""
+        """Whether the base changes during training."""
         return self._base.varies
 
     def at(self, context: WeightingContext) -> "Uncertainty":
-        """The same over the settled base."""
+        """Return this weighting over the base at this point of training."""
         settled = copy.copy(self)
         settled._base = self._base.at(context)
         return settled
 
     def __call__(self, snr: Tensor) -> Tensor:
-        """w, the base's.
+        """Return w, the base's weight.
 
         Raises:
-            DebiasctlError: somewhere it is 0, where u would fall without end.
+            DebiasctlError: if it is 0 somewhere, where u would decrease without bound.
         """
         weight = self._base(snr)
         if bool((weight == 0).any()):
             raise DebiasctlError(
                 f"weighting uncertainty: its base '{self.options.base.name}' is 0 at SNR {snr[weight == 0][0]:.4g}, "
-                "where a learned variance would fall without end. Give a base that is positive everywhere"
+                "where a learned variance would decrease without bound. Choose a base that is positive everywhere"
             )
         return weight
 
     def build(self) -> nn.Module:
-        """u: log-SNR, float32 [N], to u, float32 [N]."""
+        """Build u, which maps log-SNR, float32 [N], to u, float32 [N]."""
         return LogVariance(self.options.channels)

@@ -143,7 +143,7 @@ def _why_unknown(name: str, known: Sequence[str], channels: Sequence[int], space
     owner = _owner(name)
     if owner is not None:
         here = " or ".join(f"'{_own(names)[_own(owner).index(name)]}'" for names in spaces)
-        return f"metric '{name}' needs `features={owner.features}`; with features {features} it is called {here}."
+        return f"metric '{name}' needs `features={owner.features}`; in features {features} it is {here}."
     return f"unknown metric '{name}' with features {features}.{did_you_mean(name, known)}"
 
 

@@ -176,5 +176,5 @@ def _read(path: Path, names: Collection[str]) -> Arrays | None:
         with np.load(path, allow_pickle=False) as archive:  # each member's CRC-32 is checked as it is read
             return {name: torch.from_numpy(archive[name]) for name in names}
     except (OSError, ValueError, TypeError, KeyError, EOFError, zipfile.BadZipFile, zlib.error) as error:
-        _LOG.warning("the cached statistics of real images in %s are damaged (%s); computing them again", path, error)
+        _LOG.warning("%s, a cached file of real images' statistics, is damaged (%s); making it again", path, error)
         return None

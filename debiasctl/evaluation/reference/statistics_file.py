@@ -112,7 +112,7 @@ def _opened(path: Path) -> Any:
     try:
         archive = np.load(path, allow_pickle=False)
     except ValueError as error:  # numpy takes any unknown format for a pickle
-        raise EvaluationError(f"{path} is not an npz file, or is damaged. Fetch or make it again") from error
+        raise EvaluationError(f"{path} cannot be read as an npz: it is not one. Fetch or make it again") from error
     except (OSError, EOFError, zipfile.BadZipFile) as error:
         raise EvaluationError(f"{path} cannot be read as an npz ({error}). Fetch or make it again") from error
     if not isinstance(archive, np.lib.npyio.NpzFile):

@@ -30,7 +30,7 @@ class _Unlabelled:
         return len(self.split)
 
     def images(self, indices: Tensor) -> Tensor:
-        """uint8 [N, C, H, W]."""
+        """The images at `indices`, uint8 [N, C, H, W]."""
         return self.split.images(indices)
 
     def labels(self, indices: Tensor) -> None:

@@ -55,7 +55,7 @@ def test_the_dimension_is_what_the_data_allows(digits, tmp_path):
     assert prepared(digits, tmp_path).dimension == 32
     assert prepared(digits, tmp_path, resolution=4).dimension == 16
     assert prepared(few, tmp_path).dimension == 9
-    with pytest.raises(UsageError, match="At most: 9"):
+    with pytest.raises(UsageError, match="Choose at most 9"):
         prepared(few, tmp_path, dimension=10)
     with pytest.raises(EvaluationError, match="at least 2"):
         prepared(dataclasses.replace(few, train=ArraySplit(digits.train.array[:1])), tmp_path)

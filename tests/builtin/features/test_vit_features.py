@@ -226,5 +226,5 @@ def test_clips_address_holds_its_checksum():
 @pytest.mark.parametrize("features", [Clip, DinoV2])
 def test_images_of_four_channels(features, digits, tmp_path):
     data = dataclasses.replace(digits, info=dataclasses.replace(digits.info, channels=4))
-    with pytest.raises(EvaluationError, match="sees grey or RGB images; these have 4 channels"):
+    with pytest.raises(EvaluationError, match="accepts grey or RGB images; these have 4 channels"):
         features(features.Options()).prepare(data, cache_dir=tmp_path, device=torch.device("cpu"))

@@ -109,7 +109,7 @@ def test_edms_network_sees_what_it_sees_in_the_papers_process(sigma_data: float)
     [
         ("edm:sigma_min=0", "sigma_min: input should be greater than 0"),
         ("edm:sigma_min=80", "sigma_max (80.0) must be greater than sigma_min (80.0)"),
-        ("edm:zero_terminal_snr=true", "zero_terminal_snr cannot be had with EDM's noise levels"),
+        ("edm:zero_terminal_snr=true", "zero_terminal_snr is not possible with EDM's noise levels"),
         ("linear:num_timesteps=1", "num_timesteps: input should be greater than or equal to 2"),
         ("linear:beta_end=1", "beta_end: input should be less than 1"),
         ("linear:zero_terminal_snr=perhaps", "zero_terminal_snr: input should be a valid boolean"),

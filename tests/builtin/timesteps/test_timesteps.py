@@ -73,7 +73,7 @@ def test_the_base_is_the_distribution_that_is_named(
 @pytest.mark.parametrize("name", DRAWINGS)
 @pytest.mark.parametrize("base", DRAWINGS)
 def test_a_way_of_drawing_is_no_base(name: str, base: str) -> None:
-    with pytest.raises(UsageError, match=f"'{base}' is itself a way of drawing under a base") as caught:
+    with pytest.raises(UsageError, match=f"'{base}' is itself for importance sampling under a base") as caught:
         registry.create("timesteps", f"{name}:base={base}")
     assert "such as uniform or lognormal" in str(caught.value)
 

@@ -90,5 +90,7 @@ def test_it_is_its_bases_weight_and_space() -> None:
 def test_a_weight_of_zero_has_no_variance() -> None:
     weighting = settled("uncertainty:base='table:axis=t,points=[[0,0],[999,1]]'")
     assert bool((weighting(process("linear").snr[1:]) > 0).all())
-    with pytest.raises(DebiasctlError, match="its base 'table' is 0 at SNR 9999, where a learned variance would fall"):
+    with pytest.raises(
+        DebiasctlError, match="its base 'table' is 0 at SNR 9999, where a learned variance would decrease"
+    ):
         weighting(process("linear").snr)

@@ -54,7 +54,7 @@ def test_options_that_cannot_be_meant(ref: str) -> None:
         ("product:factors=[debiased,debias]", "unknown weighting 'debias'. Did you mean 'debiased'?"),
         ("uncertainty:base='p2:k=-1'", "weighting 'p2': k: input should be greater than 0 (given: -1)"),
         ("uncertainty:base=uncertainty", "its base 'uncertainty' is learned itself"),
-        ("product:factors=[debiased,uncertainty]", "its factor 'uncertainty' is learned, and a product is not"),
+        ("product:factors=[debiased,uncertainty]", "its factor 'uncertainty' is learned, but a product cannot be"),
         ("product:factors=['product:factors=[uncertainty]']", "its factor 'uncertainty' is learned"),
     ],
 )

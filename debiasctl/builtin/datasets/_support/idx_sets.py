@@ -107,7 +107,7 @@ class IdxDataset(Dataset):
         for folder in self._folders(location):
             names = [path.name for part in (_TRAIN, _HELDOUT) for path in _part_files(folder, part)]
             if names:
-                notes.append(f"{folder} holds {', '.join(names)} alone")
+                notes.append(f"{folder} holds only {', '.join(names)}")
         if self.system_folders:
             notes.append(f"Debian and Ubuntu: apt install dataset-{self.name}")
         return not_found(

@@ -1,4 +1,4 @@
-"""The image files of a folder or a zip: their names, and their bytes."""
+"""Listing and reading the image files of a folder or a zip."""
 
 import io
 import os
@@ -18,28 +18,28 @@ from debiasctl.builtin.datasets._support.image_table import ImageFiles, Names, T
 
 EXTENSIONS = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".webp", ".gif", ".tif", ".tiff"})
 SPLIT_FOLDERS = ("train", "val", "test")
-_EMPTY = b"PK\x05\x06" + bytes(18)  # how a zip without members ends
+_EMPTY = b"PK\x05\x06" + bytes(18)  # the end of a zip without members
 _ENCRYPTED = 0x1  # bit of a zip member's flags
 _FOLDERS_LOOKED_INTO = 100
 
 
 class ImageSource(Protocol):
-    """Where image files are read from; any number of threads may read at once."""
+    """A source of image files, from which any number of threads may read at once."""
 
     path: Path
     files: Sequence[ImageFile]  # sorted by name
 
     def open(self, name: str) -> IO[bytes]:
-        """A file, to be read from its start."""
+        """Open a file at its start."""
         ...
 
 
 def open_source(path: Path) -> ImageSource:
-    """The images of a folder or a zip.
+    """Open the images of a folder or a zip.
 
     Raises:
-        UsageError: there is no such folder or zip.
-        DataError: it cannot be read, or holds no images.
+        UsageError: if there is no such folder or zip.
+        DataError: if it cannot be read, or holds no images.
     """
     if path.is_dir():
         source: ImageSource = FolderSource(path)
@@ -55,15 +55,15 @@ def open_source(path: Path) -> ImageSource:
 
 
 def is_image_name(name: str) -> bool:
-    """Whether a path (with '/') is taken for an image's: by its ending, and unless a part of it is hidden."""
+    """Whether a path (with '/') counts as an image: it has an image's ending, and no part of it is hidden."""
     if posixpath.splitext(name)[1].lower() not in EXTENSIONS:
         return False
-    # not by pathlib, which interns each name: Python's table of those never shrinks
+    # without pathlib, which interns each name in a table that never shrinks
     return not any((part.startswith(".") and part != ".") or part == "__MACOSX" for part in name.split("/"))
 
 
 def holds_images(folder: Path) -> bool:
-    """Whether images lie in a folder or below it, as far as a quick look shows."""
+    """Whether a quick search finds images in a folder or below it."""
     for count, (_, _, names) in enumerate(os.walk(folder)):
         if any(is_image_name(name) for name in names):
             return True
@@ -88,7 +88,7 @@ class FolderSource:
 
 
 class ZipSource:
-    """The images in a zip. A single folder that everything lies in counts as the root."""
+    """The images in a zip. A single folder that holds everything counts as the root."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -114,7 +114,7 @@ class ZipSource:
             raise DataError(f"{path} holds {self.files[int(doubled[0])].name} twice. Pack it again")
 
     def open(self, name: str) -> IO[bytes]:
-        """A member, unpacked and checked as a whole, for images are read back and forth."""
+        """Open a member, which is unpacked and verified as a whole because decoders seek in images."""
         member = zipfile.ZipInfo(self._stored_names.get(self._root + name, self._root + name))
         row = self._places[bisect_left(self._names, encode_name(name))].tolist()
         member.file_size, member.CRC, member.header_offset, member.compress_size = row[:4]
@@ -123,16 +123,16 @@ class ZipSource:
 
 
 class _Members:
-    """The images among a zip's members, and what is needed to read each."""
+    """The images among a zip's members, with the information for reading them."""
 
     def __init__(self) -> None:
         self.table = Table()
-        self.stored_names: dict[str, str] = {}  # those that are not used as they stand in the zip
+        self.stored_names: dict[str, str] = {}  # names that differ from those in the zip
         self.num_encrypted, self.first_encrypted = 0, ""
-        self._tops: set[str] = set()  # two of the top-level folders, "" for none
+        self._tops: set[str] = set()  # at most two of the top-level folders, "" for none
 
     def add(self, member: zipfile.ZipInfo) -> None:
-        """Note a member, unless it is no image."""
+        """Add a member if it is an image."""
         name = member.filename
         if member.is_dir() or not is_image_name(name):
             return
@@ -155,16 +155,16 @@ class _Members:
         )
 
     def root(self) -> str:
-        """The single folder that everything lies in, with a '/', or nothing."""
+        """The single folder that holds everything, with a '/', or an empty string."""
         if len(self._tops) == 1 and not self._tops & {"", *SPLIT_FOLDERS}:
             return f"{next(iter(self._tops))}/"
         return ""
 
 
 class _WithoutDirectory(io.FileIO):
-    """A zip's file that ends as one without members does: for reading those whose places are known already.
+    """A zip's file that looks empty to `zipfile`, for reading members at known positions.
 
-    `zipfile` keeps some 570 bytes of each member in the directory that it has read.
+    `zipfile` stores about 570 bytes per member of the directory that it has read.
     """
 
     def __init__(self, path: Path) -> None:
@@ -172,19 +172,19 @@ class _WithoutDirectory(io.FileIO):
         self._size = super().seek(0, os.SEEK_END)
 
     def seek(self, offset: int, whence: int = os.SEEK_SET, /) -> int:
-        """Go to a place, which may be in the end that the file does not have."""
+        """Seek to a position, which may lie in the simulated end of the file."""
         if whence == os.SEEK_END:
             return super().seek(self._size + len(_EMPTY) + offset)
         return super().seek(offset, whence)
 
     def read(self, size: int | None = -1, /) -> bytes:
-        """Bytes of the file, or of its end."""
+        """Read bytes of the file or of its simulated end."""
         beyond = self.tell() - self._size
         return super().read(size) if beyond < 0 else io.BytesIO(_EMPTY[beyond:]).read(size)
 
 
 def _without_prefix(names: Names, length: int) -> Names:
-    """Names without their first `length` bytes."""
+    """Remove the first `length` bytes of each name."""
     if not length:
         return names
     rows = names.view(np.uint8).reshape(len(names), -1)[:, length:]

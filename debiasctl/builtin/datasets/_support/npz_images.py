@@ -50,7 +50,7 @@ def _opened(path: Path) -> Any:
     try:
         opened = np.load(path, allow_pickle=False)
     except ValueError as error:  # numpy takes any unknown format for a pickle
-        raise DataError(f"{path} is not an npz file, or is damaged. Write it again with numpy.savez") from error
+        raise DataError(f"{path} cannot be read as an npz: it is not one. Write it again with numpy.savez") from error
     except (OSError, EOFError, zipfile.BadZipFile, zlib.error) as error:
         raise DataError(
             f"{path} cannot be read as an npz: it is empty, cut short or another file ({error}). Write it again with "

@@ -1,1 +1,1 @@
-"""What several feature extractors share: preprocessing, weights files, vision transformers."""
+"""Shared parts of feature extractors: preprocessing, caching and networks."""

@@ -1,4 +1,4 @@
-"""A cache folder of tensors with a manifest, made once and checked by checksum whenever it is read."""
+"""Cache folders of tensors with a manifest, made once and verified by checksum at every read."""
 
 import hashlib
 import json
@@ -20,10 +20,10 @@ _TENSORS, _MANIFEST = "tensors.safetensors", "manifest.json"
 def cached_tensors(
     folder: Path, make: Callable[[], tuple[Mapping[str, Tensor], Mapping[str, Any]]]
 ) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    """The tensors and the manifest in `folder`, made by `make` (tensors, details for the manifest) where missing.
+    """Read the tensors and the manifest in `folder`, made by `make` (tensors, details for the manifest) if missing.
 
     The manifest holds the details and `sha256` of the tensors' file. One process makes them; others wait for it.
-    Damaged files are made again, with a warning: the cache is ours. A folder that is whole is only read.
+    Damaged files are made again, with a warning. A complete folder is only read.
     """
     whole = _read(folder, warn=False)
     if whole is not None:
@@ -54,7 +54,7 @@ def _read(folder: Path, *, warn: bool) -> tuple[dict[str, Tensor], dict[str, Any
         data = (folder / _TENSORS).read_bytes()
         if hashlib.sha256(data).hexdigest() == manifest["sha256"]:
             return load(data), manifest
-        reason = f"the checksum of {_TENSORS} is not the manifest's"
+        reason = f"{_TENSORS} does not match the manifest's checksum"
     except (OSError, ValueError, KeyError, TypeError) as error:
         reason = f"{type(error).__name__}: {error}"
     if warn:

@@ -1,15 +1,15 @@
-"""Which images networks that were trained on photographs take."""
+"""The check that images suit networks trained on photographs."""
 
 from debiasctl.api import DatasetInfo, EvaluationError
 
 
 def check_channels(info: DatasetInfo, network: str) -> None:
-    """Refuse images that are neither grey, which are shown to it as RGB, nor RGB.
+    """Check that images are RGB, or grey, which is converted to RGB for the network.
 
     Raises:
         EvaluationError: if they have another number of channels.
     """
     if info.channels not in (1, 3):
         raise EvaluationError(
-            f"{network} sees grey or RGB images; these have {info.channels} channels. Use `features=pixels`"
+            f"{network} accepts grey or RGB images; these have {info.channels} channels. Use `features=pixels`"
         )

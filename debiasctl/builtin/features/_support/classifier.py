@@ -40,7 +40,7 @@ class PreparedLocal(PreparedFeatures):
         self._network.to(device=device, dtype=torch.float64).eval().requires_grad_(False)
 
     def __call__(self, images: Tensor) -> Tensor:
-        """float64 [N, dimension] on the CPU, for uint8 [N, C, H, W]."""
+        """Compute features, float64 [N, dimension] on the CPU, for images, uint8 [N, C, H, W]."""
         with torch.no_grad():
             chunks = [self._features(chunk.to(self._device)) for chunk in torch.split(images, _CHUNK)]
         return torch.cat(chunks).cpu()
@@ -56,7 +56,7 @@ class Classifier(nn.Module):
     def __init__(self, channels: int, dimension: int, *, num_classes: int) -> None:
         super().__init__()
         widths = (channels, 16, 32, 64, 64)
-        with torch.device("meta"):  # no draw from torch's own generator; train_classifier fills in the weights
+        with torch.device("meta"):  # draws nothing from torch's global generator; train_classifier fills in the weights
             self.convolutions = nn.ModuleList(
                 nn.Conv2d(inner, outer, 3, stride=1 if position == 0 else 2, padding=1)
                 for position, (inner, outer) in enumerate(pairwise(widths))
@@ -67,7 +67,7 @@ class Classifier(nn.Module):
         self.to_empty(device="cpu")
 
     def features(self, x: Tensor) -> Tensor:
-        """[N, dimension] for x [N, C, H, W] in [-1, 1]."""
+        """Compute features [N, dimension] for x [N, C, H, W] in [-1, 1]."""
         for convolution, norm in zip(self.convolutions, self.norms, strict=True):
             x = F.silu(norm(convolution(x)))
         return F.silu(self.hidden(F.adaptive_avg_pool2d(x, 2).flatten(1)))
@@ -81,7 +81,7 @@ class Classifier(nn.Module):
 def made_classifier(
     data: LoadedDataset, task: LoadedDataset, *, dimension: int, steps: int | None, resolution: int, seed: int
 ) -> tuple[dict[str, Tensor], float | None]:
-    """What `PreparedLocal` is made of: the weights trained on `task`, `data`'s scale; and the held-out accuracy."""
+    """Train on `task`; return the tensors for `PreparedLocal`, scaled on `data`, and the held-out accuracy."""
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
@@ -97,7 +97,7 @@ def made_classifier(
 def train_classifier(
     data: LoadedDataset, *, dimension: int, steps: int | None, resolution: int, seed: int
 ) -> Classifier:
-    """Train on `data.train` with AdamW and a one-cycle learning rate; every draw comes from a generator of its own."""
+    """Train on `data.train` with AdamW and a one-cycle learning rate; all draws come from separate generators."""
     generator = torch.Generator().manual_seed(seed)
     network = Classifier(data.info.channels, dimension, num_classes=len(data.info.classes))
     for name, parameter in network.named_parameters():
@@ -124,7 +124,7 @@ def train_classifier(
 
 @torch.no_grad()
 def _accuracy(network: Classifier, split: Split, *, resolution: int) -> float | None:
-    """The fraction of a split's images that the network classifies rightly; None for an empty split."""
+    """The fraction of a split's images that the network classifies correctly; None for an empty split."""
     if not len(split):
         return None
     right = 0
@@ -135,14 +135,14 @@ def _accuracy(network: Classifier, split: Split, *, resolution: int) -> float | 
 
 
 def chance(split: Split, num_classes: int) -> float:
-    """The accuracy of always saying the class that most of a split's images are of."""
+    """The accuracy of always predicting the most common class of a split."""
     counts = torch.bincount(_labels(split, torch.arange(len(split))), minlength=num_classes)
     return counts.max().item() / len(split)
 
 
 @torch.no_grad()
 def _scale(network: Classifier, split: Split, *, resolution: int) -> Tensor:
-    """The factor that brings the features' mean variance, over up to 2,000 images spread evenly, to 1."""
+    """The factor that scales the features' mean variance, over up to 2,000 evenly spread images, to 1."""
     images = split.images(spread_indices(len(split), 2000))
     features = network.features(model_space(images, resolution=resolution, dtype=torch.float32)).to(torch.float64)
     variance = features.var(dim=0, correction=0).mean()

@@ -24,7 +24,11 @@ class PreparedClip(PreparedVit):
 
     @classmethod
     def load(cls, path: Path, *, sha256: str, device: torch.device) -> Self:
-        """From OpenAI's file; raises EvaluationError where torch cannot load it."""
+        """Load OpenAI's file.
+
+        Raises:
+            EvaluationError: if torch cannot load it.
+        """
         try:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore", FutureWarning)  # torch deprecates TorchScript, the format of this file
@@ -59,7 +63,7 @@ class PreparedClip(PreparedVit):
             )
 
     def forward(self, x: Tensor) -> Tensor:
-        """[N, dimension] for normalised x [N, 3, 224, 224]."""
+        """Compute features [N, dimension] for normalised x [N, 3, 224, 224]."""
         state = self._weights
         width = len(state["class_embedding"])
         token, positions = state["class_embedding"], state["positional_embedding"]

@@ -1,4 +1,4 @@
-"""Principal components of pixels: how they are found, and the extractor that they make."""
+"""Principal components of pixels, and the extractor based on them."""
 
 import hashlib
 import json
@@ -33,7 +33,7 @@ class PreparedPixels(PreparedFeatures):
         self._mean, self._components = tensors["mean"].to(device), tensors["components"].to(device)
 
     def __call__(self, images: Tensor) -> Tensor:
-        """float64 [N, dimension] on the CPU, for uint8 [N, C, H, W]."""
+        """Compute features, float64 [N, dimension] on the CPU, for images, uint8 [N, C, H, W]."""
         chunks = [self._features(chunk.to(self._device)) for chunk in torch.split(images, _CHUNK)]
         return torch.cat(chunks).cpu()
 
@@ -45,10 +45,10 @@ class PreparedPixels(PreparedFeatures):
 def principal_components(
     data: LoadedDataset, dimension: int, *, resolution: int
 ) -> tuple[dict[str, Tensor], float | None]:
-    """`mean` [P] and `components` [P, dimension] of up to 50,000 training images spread evenly, and the fraction of the
-    variance that they hold (None for images that are all the same).
+    """Compute `mean` [P] and `components` [P, dimension] of up to 50,000 evenly spread training images.
 
-    A component's sign is such that its entry of largest magnitude is positive.
+    Also return the fraction of the variance that they explain (None if all images are equal). A component's sign is
+    such that its entry of largest magnitude is positive.
     """
     indices = spread_indices(len(data.train), MAX_IMAGES)
     total, products = torch.zeros((), dtype=torch.float64), torch.zeros((), dtype=torch.float64)

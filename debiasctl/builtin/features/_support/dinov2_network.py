@@ -14,7 +14,7 @@ from debiasctl.builtin.features._support.vit import Block, embed, pair, run_bloc
 
 _EPS = 1e-6
 _HEAD_WIDTH = 64
-_OFFSET = 0.1  # patches, by which the authors' code enlarges the target grid when it interpolates positions
+_OFFSET = 0.1  # patches by which the authors' code enlarges the target grid when interpolating positions
 
 
 class PreparedDinoV2(PreparedVit):
@@ -25,7 +25,11 @@ class PreparedDinoV2(PreparedVit):
 
     @classmethod
     def load(cls, path: Path, *, sha256: str, url: str, device: torch.device) -> Self:
-        """From the authors' file; raises EvaluationError where it holds no such network."""
+        """Load the authors' file.
+
+        Raises:
+            EvaluationError: if it does not hold such a network.
+        """
         try:
             state = torch.load(path, map_location="cpu", weights_only=True)
             return cls(state, sha256=sha256, device=device)
@@ -39,7 +43,7 @@ class PreparedDinoV2(PreparedVit):
             pickle.PickleError,
         ) as error:
             raise EvaluationError(
-                f"{path} (SHA-256 {sha256}) is cut short, or holds no DINOv2 without registers ({error}). "
+                f"{path} (SHA-256 {sha256}) is cut short, or is not a DINOv2 without registers ({error}). "
                 f"Fetch it again: {url}"
             ) from error
 
@@ -69,7 +73,7 @@ class PreparedDinoV2(PreparedVit):
             )
 
     def forward(self, x: Tensor) -> Tensor:
-        """[N, dimension] for normalised x [N, 3, 224, 224]."""
+        """Compute features [N, dimension] for normalised x [N, 3, 224, 224]."""
         state = self._weights
         weight, bias = pair(state, "patch_embed.proj")
         x = embed(x, weight, bias, token=state["cls_token"][0, 0], positions=self._positions)
@@ -79,7 +83,7 @@ class PreparedDinoV2(PreparedVit):
 
 
 def _positions(learned: Tensor, side: int) -> Tensor:
-    """Positions [1 + side², D] from those of another grid [1 + S², D], by bicubic interpolation as the authors do."""
+    """Interpolate positions [1 + S², D] to another grid [1 + side², D], bicubically as in the authors' code."""
     trained = round((len(learned) - 1) ** 0.5)
     if trained == side:
         return learned

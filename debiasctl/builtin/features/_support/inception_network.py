@@ -1,4 +1,4 @@
-"""Inception-v3 as an extractor: how images are resized for it, and what is read off it."""
+"""Inception-v3 as an extractor: resizing images for it, and its features, logits and spatial features."""
 
 import hashlib
 import json
@@ -16,10 +16,10 @@ from debiasctl.api import EvaluationError, Part, PreparedFeatures, num_cores
 
 _CHUNKS = {"cpu": 32, "cuda": 128}  # images at once
 _SIZE = 299
-_THREADS = 16  # that resize, at most
+_THREADS = 16  # the most resizing threads
 _FEATURES, _CLASSES = 2048, 1008
-_SPATIAL_CHANNELS = 7  # of the 17x17 grid: sFID's choice (Nash et al., 2021, arXiv 2103.03841), 2023 numbers
-_MOST_IN_FLOAT32 = 256  # pixels a side: of larger images the filter's places are lost by 0.015 grey levels
+_SPATIAL_CHANNELS = 7  # of the 17x17 grid, as for sFID (Nash et al., 2021, arXiv 2103.03841): 2023 values
+_MOST_IN_FLOAT32 = 256  # pixels a side; for larger images float32 filter positions cost 0.015 grey levels
 Resize = Literal["clean", "clean-fid", "legacy-tf"]
 _PREPROCESSING: dict[Resize, dict[str, str]] = {
     "clean": {"resize": "clean-fid clean: bicubic, antialiased, float32, 299x299", "range": "(x - 128) / 128"},
@@ -29,7 +29,7 @@ _PREPROCESSING: dict[Resize, dict[str, str]] = {
 
 
 class PreparedInception(PreparedFeatures):
-    """The 2048 pool features of Inception-v3, of images of any size."""
+    """The 2048 pool features of Inception-v3 for images of any size."""
 
     offers = frozenset({"features", "logits", "spatial"})
     verified = True
@@ -53,27 +53,27 @@ class PreparedInception(PreparedFeatures):
         except RuntimeError as error:
             raise EvaluationError(f"{path} cannot be loaded by this version of torch ({error})") from error
         self._chunk = _CHUNKS.get(device.type, _CHUNKS["cpu"])
-        self._head: Tensor | None = None  # the last layer's weights; not looked for before they are needed
+        self._head: Tensor | None = None  # the last layer's weights, found when they are first needed
 
     def __call__(self, images: Tensor) -> Tensor:
-        """float64 [N, 2048] on the CPU, for uint8 [N, 1 or 3, H, W]; grey becomes RGB."""
+        """Compute features, float64 [N, 2048] on the CPU, for uint8 [N, 1 or 3, H, W]; grey becomes RGB."""
         return self.parts(images, ["features"])["features"]
 
     def logits(self, images: Tensor) -> Tensor:
-        """Log-probabilities of the 1008 classes, float64 [N, 1008], for the inception score (Salimans et al., 2016).
+        """Compute log-probabilities of the 1008 classes, float64 [N, 1008], for the inception score (Salimans et al.).
 
-        As in the original, the bias of the last layer is left out.
+        As in the original (2016, arXiv 1606.03498), the bias of the last layer is left out.
         """
         return self.parts(images, ["logits"])["logits"]
 
     def spatial(self, images: Tensor) -> Tensor:
-        """The first 7 channels of the last 17x17 grid's first convolution, float64 [N, 2023], for sFID."""
+        """Compute the first 7 channels of the last 17x17 grid's first convolution, float64 [N, 2023], for sFID."""
         return self.parts(images, ["spatial"])["spatial"]
 
     def parts(self, images: Tensor, names: Collection[Part]) -> dict[Part, Tensor]:
-        """Those of features, logits and spatial that are named, from one pass through the network."""
+        """Compute the parts in `names` (features, logits, spatial) in one pass through the network."""
         found: dict[Part, list[Tensor]] = {part: [] for part in names}
-        # TF32 would make the figures of a GPU differ from a CPU's in the third digit.
+        # TF32 would make a GPU's figures differ from a CPU's in the third digit
         with torch.no_grad(), torch.backends.cudnn.flags(enabled=True, deterministic=True, allow_tf32=False):
             for chunk in torch.split(images, self._chunk):
                 for part, rows in self._pass(self._input(chunk), names).items():
@@ -85,13 +85,13 @@ class PreparedInception(PreparedFeatures):
         found: dict[Part, Tensor] = {
             "features": features,
             "spatial": grid.permute(0, 2, 3, 1).flatten(1),
-        }  # channels last, as ADM's
+        }  # channels last, as in ADM
         if "logits" in names:
             found["logits"] = self._log_probabilities(x, features)
         return {part: found[part] for part in names}
 
     def _input(self, images: Tensor) -> Tensor:
-        """float32 [32, 3, H, W] in [0, 255] on the device; 299x299 unless the network itself resizes."""
+        """Prepare float32 [32, 3, H, W] in [0, 255] on the device, of 299x299 unless the network itself resizes."""
         rgb = images.to(self._device).expand(-1, 3, -1, -1).float()
         if self._resize == "clean":
             rgb = clean_resize(rgb)
@@ -100,7 +100,7 @@ class PreparedInception(PreparedFeatures):
         return torch.nn.functional.pad(rgb, (0, 0, 0, 0, 0, 0, 0, self._chunk - len(rgb)))
 
     def _by_clean_fid(self, images: Tensor) -> Tensor:
-        """float32 [N, 3, 299, 299] on the CPU."""
+        """Resize images with clean-fid's own code to float32 [N, 3, 299, 299] on the CPU."""
         from cleanfid.resize import build_resizer
 
         resize = build_resizer("clean")
@@ -119,7 +119,7 @@ class PreparedInception(PreparedFeatures):
         return x.reshape(len(x), _FEATURES), grid
 
     def _log_probabilities(self, x: Tensor, features: Tensor) -> Tensor:
-        """As the whole network gives them; from the features by its last layer, where that is seen to be the same."""
+        """The whole network's log-probabilities, from the features and last layer if these are verified to agree."""
         if self._head is None:
             whole: Tensor = self._network(x, no_output_bias=True).double()
             for weights in self._network.parameters():
@@ -131,7 +131,7 @@ class PreparedInception(PreparedFeatures):
         return _classes(features, self._head)
 
     def _own_resize(self, x: Tensor) -> Tensor:
-        """As the network resizes: bilinear, output pixel i at i W / 299, not antialiased."""
+        """Resize as the network itself does: bilinear, output pixel i at i W / 299, without antialiasing."""
         if self._resize != "legacy-tf":
             return x
         down, across = (
@@ -144,12 +144,12 @@ class PreparedInception(PreparedFeatures):
 
 
 def clean_resize(rgb: Tensor) -> Tensor:
-    """float32 [N, 3, H, W] in [0, 255] to 299x299: clean-fid's, which is Pillow's bicubic filter, to 0.01 levels."""
+    """Resize float32 [N, 3, H, W] in [0, 255] to 299x299 as clean-fid does (Pillow's bicubic), within 0.01 levels."""
     exact = rgb if max(rgb.shape[-2:]) <= _MOST_IN_FLOAT32 else rgb.double()
     return torch.nn.functional.interpolate(exact, (_SIZE, _SIZE), mode="bicubic", antialias=True).clamp(0, 255).float()
 
 
 def _classes(features: Tensor, weights: Tensor) -> Tensor:
-    """Log-probabilities, float64 [N, K], by a last layer without bias, `weights` [K, D]."""
+    """Compute log-probabilities, float64 [N, K], with a last layer without bias, `weights` [K, D]."""
     found: Tensor = torch.nn.functional.linear(features, weights).double().log_softmax(dim=1)
     return found

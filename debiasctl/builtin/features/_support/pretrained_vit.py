@@ -1,4 +1,4 @@
-"""What the features of pretrained vision transformers share: how images are resized, and how batches run."""
+"""The common base of pretrained vision transformers: resizing images and running batches."""
 
 import hashlib
 import json
@@ -17,13 +17,13 @@ from debiasctl.api import PreparedFeatures, num_cores
 
 SIZE = 224
 _CHUNK = 32
-_THREADS = 16  # that resize, at most
+_THREADS = 16  # the most resizing threads
 
 
 class PreparedVit(PreparedFeatures):
-    """Class-token features of a vision transformer in float32, of grey or RGB images of any size, 32 at once.
+    """Class-token features of a vision transformer in float32, for grey or RGB images of any size, 32 at once.
 
-    Images are resized to 224x224 by Pillow's antialiased bicubic filter in 8 bits, as CLIP's own code does.
+    Images are resized to 224x224 with Pillow's antialiased bicubic filter in 8 bits, as in CLIP's own code.
     """
 
     any_size = True
@@ -44,10 +44,10 @@ class PreparedVit(PreparedFeatures):
 
     @abstractmethod
     def forward(self, x: Tensor) -> Tensor:
-        """[N, dimension] for normalised x [N, 3, 224, 224]."""
+        """Compute features [N, dimension] for normalised x [N, 3, 224, 224]."""
 
     def __call__(self, images: Tensor) -> Tensor:
-        """float64 [N, dimension] on the CPU, for uint8 [N, 1 or 3, H, W]; grey becomes RGB."""
+        """Compute features, float64 [N, dimension] on the CPU, for uint8 [N, 1 or 3, H, W]; grey becomes RGB."""
         rows = []
         with (
             torch.no_grad(),

@@ -1,4 +1,4 @@
-"""Images in four rotations, each a class of its own."""
+"""Images in four rotations, each of which is a class."""
 
 from dataclasses import dataclass
 
@@ -12,7 +12,7 @@ ROTATIONS = ("0", "90", "180", "270")  # degrees
 
 @dataclass(frozen=True)
 class Rotated:
-    """Each image four times, rotated by 0, 90, 180 and 270 degrees, with that as its label."""
+    """A split of each image four times, rotated by 0, 90, 180 and 270 degrees, with the rotation as its label."""
 
     split: Split
 
@@ -20,7 +20,7 @@ class Rotated:
         return len(self.split) * len(ROTATIONS)
 
     def images(self, indices: Tensor) -> Tensor:
-        """uint8 [N, C, H, W]: image `index // 4`, rotated by `index % 4` quarters."""
+        """Return uint8 [N, C, H, W]: image `index // 4`, rotated by `index % 4` quarter turns."""
         images = self.split.images(indices // len(ROTATIONS))
         for quarters in range(1, len(ROTATIONS)):
             rows = (self.labels(indices) == quarters).nonzero().flatten()
@@ -28,5 +28,5 @@ class Rotated:
         return images
 
     def labels(self, indices: Tensor) -> Tensor:
-        """int64 [N] in [0, 4)."""
+        """The rotations at `indices`, int64 [N] in [0, 4)."""
         return indices % len(ROTATIONS)

@@ -1,4 +1,4 @@
-"""A vision transformer, as far as CLIP's and DINOv2's weights need one (Dosovitskiy et al., 2021)."""
+"""The parts of a vision transformer that CLIP and DINOv2 need (Dosovitskiy et al., 2021)."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -12,7 +12,7 @@ Weights = Mapping[str, Tensor]
 
 @dataclass(frozen=True)
 class Block:
-    """One pre-norm block. `scale1` and `scale2` [D] multiply its two branches, where it has them (LayerScale)."""
+    """A pre-norm block. If given, `scale1` and `scale2` [D] multiply its two branches (LayerScale)."""
 
     norm1: tuple[Tensor, Tensor]
     qkv: tuple[Tensor, Tensor]
@@ -25,7 +25,7 @@ class Block:
 
 
 def run_block(x: Tensor, block: Block, *, num_heads: int, eps: float, quick_gelu: bool) -> Tensor:
-    """[N, T, D] through attention and the two-layer network, each added to what it was given."""
+    """Run x [N, T, D] through attention and the two-layer network, each with a residual connection."""
     width = x.shape[-1]
     qkv = F.linear(F.layer_norm(x, (width,), *block.norm1, eps), *block.qkv)
     q, k, v = qkv.view(*x.shape[:2], 3, num_heads, width // num_heads).permute(2, 0, 3, 1, 4)
@@ -44,6 +44,6 @@ def pair(weights: Weights, name: str, *, separator: str = ".") -> tuple[Tensor, 
 
 
 def embed(x: Tensor, weight: Tensor, bias: Tensor | None, *, token: Tensor, positions: Tensor) -> Tensor:
-    """Patches of x [N, 3, H, W] as tokens behind a class token [D], with positions [T, D] added: [N, T, D]."""
+    """Embed patches of x [N, 3, H, W] as tokens after a class token [D], and add positions [T, D]: [N, T, D]."""
     patches = F.conv2d(x, weight, bias, stride=weight.shape[-1]).flatten(2).transpose(1, 2)
     return torch.cat([token.expand(len(x), 1, -1), patches], dim=1) + positions
