@@ -9,7 +9,7 @@ from torch import Tensor
 from debiasctl.api import ArraySplit, DataLocation, Dataset, DatasetInfo, LoadedDataset, hash_splits
 
 # A small U-Net, predicting v on the cosine schedule: of what was tried in about a minute on two CPU cores its samples
-# were the hardest to tell from real digits (README, "The main job").
+# were the hardest to tell from real digits (docs/concepts/results.md).
 RECOMMENDED: dict[str, Any] = {
     "data": {"horizontal_flip": False},
     "model": {
