@@ -9,7 +9,7 @@ from torch import Tensor
 from debiasctl.api import ArraySplit, DataLocation, Dataset, DatasetInfo, LoadedDataset, hash_splits
 
 # A small U-Net that predicts v on the cosine schedule. Of the setups that train in about a minute on two CPU cores, its
-# samples were the hardest to distinguish from real digits.
+# samples were the hardest to distinguish from real digits (docs/concepts/results.md).
 RECOMMENDED: dict[str, Any] = {
     "data": {"horizontal_flip": False},
     "model": {
