@@ -61,7 +61,7 @@ class BatchSource:
         self.horizontal_flip, self.conditional, self.device = horizontal_flip, conditional, device
         share = batch_size // num_processes
         self.positions = torch.arange(process_index * share, (process_index + 1) * share)
-        self.device_positions = self.positions.to(device)
+        self._device_positions = self.positions.to(device)
         self._order = lru_cache(maxsize=2)(self._epoch_order)
         self.resident = resident(split, device)
         self._reader = ReadAhead(self._read, ahead=ahead, device=device)
@@ -83,7 +83,7 @@ class BatchSource:
         images, labels, flips = self._look_up(step) if self.resident is not None else self._fetch(step)
         if flips is not None:
             images = torch.where(flips[:, None, None, None], images.flip(-1), images)
-        return Batch(to_model_space(images), labels, self.device_positions)
+        return Batch(to_model_space(images), labels, self._device_positions)
 
     def close(self) -> None:
         """End the background thread, if there is one, and drop what it has read."""

@@ -10,7 +10,7 @@ from debiasctl.compute import counter_random
 from debiasctl.compute.counter_random import Stream
 from debiasctl.data.heldout_set import HeldoutSet
 from debiasctl.diffusion.loss import squared_error
-from debiasctl.diffusion.objective import Objective
+from debiasctl.diffusion.objective import Draw, Objective
 from debiasctl.diffusion.parameterization import target
 from debiasctl.diffusion.process import per_image
 
@@ -67,3 +67,12 @@ def _bin_errors(
         pairs = ((estimate.eps, eps), (estimate.x0, x0), (estimate.v, v))
         errors.append(torch.stack([squared_error(one.double(), other.double()) for one, other in pairs]))
     return torch.cat(errors, dim=1).mean(dim=1).cpu()
+
+
+def loss_by_log_snr(draw: Draw, losses: Tensor) -> Tensor:
+    """Each log-SNR bin's contribution to the mean of the corrected losses [N], without waiting for the device."""
+    edges = torch.tensor(LOG_SNR_EDGES, dtype=torch.float64)
+    bins = torch.bucketize(draw.levels.snr.log(), edges, right=True)
+    members = torch.nn.functional.one_hot(bins, len(edges) + 1).to(losses.device, non_blocking=True)
+    corrected = losses.double() * draw.correction.to(losses.device, non_blocking=True)
+    return (members * corrected[:, None]).mean(dim=0)  # index_add_ has no fixed order of addition

@@ -9,6 +9,9 @@ from accelerate import Accelerator
 from torch import Tensor, nn
 from torch.distributed.tensor import DTensor
 
+from debiasctl.specs.sections import OptimizerSection
+from debiasctl.training.guard import Guard
+
 
 @dataclass
 class LearnedWeight:
@@ -31,11 +34,12 @@ class Optimizers:
         optimizer: torch.optim.Optimizer,
         *,
         accelerator: Accelerator,
+        guard: Guard,
         learned: LearnedWeight | None = None,
     ) -> None:
         """Take the network as it is called (`model`) and its optimizer as prepared by Accelerate."""
         self.model, self.optimizer, self.learned = model, optimizer, learned
-        self._accelerator = accelerator
+        self._accelerator, self._guard = accelerator, guard
 
     def __iter__(self) -> Iterator[torch.optim.Optimizer]:
         yield self.optimizer
@@ -59,9 +63,9 @@ class Optimizers:
             _spoil(self.learned.module, unless=norm.isfinite())
         return norm
 
-    def step(self, *, spoiled: Tensor | None) -> None:
-        """Apply the gradients; where `spoiled` (float32 [] on the device) is 1, a fused optimizer applies none."""
-        scaler = self._accelerator.scaler
+    def step(self) -> None:
+        """Apply the gradients, unless the guard has found a step whose numbers are not finite (fused optimizers)."""
+        scaler, spoiled = self._accelerator.scaler, self._guard.spoiled
         if self.learned is not None and scaler is None:
             self.learned.optimizer.step()
         elif self.learned is not None:
@@ -88,3 +92,11 @@ def _spoil(module: nn.Module, *, unless: Tensor) -> None:
     gradient = next(one.grad for one in module.parameters() if one.grad is not None)
     local = gradient.to_local() if isinstance(gradient, DTensor) else gradient
     local.masked_fill_(~unless, math.nan)
+
+
+def learning_rate(spec: OptimizerSection, step: int, num_steps: int) -> float:
+    """The learning rate at `step` (from 0): linear warm-up, then constant or decaying to 0 at `num_steps`."""
+    warmup = min(1.0, (step + 1) / spec.warmup_steps) if spec.warmup_steps else 1.0
+    progress = max(0, step - spec.warmup_steps) / max(1, num_steps - spec.warmup_steps)
+    decay = {"none": 1.0, "linear": 1 - progress, "cosine": (1 + math.cos(math.pi * progress)) / 2}[spec.decay]
+    return spec.lr * warmup * decay

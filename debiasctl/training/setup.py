@@ -109,7 +109,7 @@ def set_up(
         network.compile()
     guard = Guard(network, accelerator)
     null_label = len(info.classes) if spec.model.label_dropout else None
-    optimizers = Optimizers(model, prepared, accelerator=accelerator, learned=learned)
+    optimizers = Optimizers(model, prepared, accelerator=accelerator, guard=guard, learned=learned)
     return Training(spec, objective, model, ema, optimizers, batches, extensions, accelerator, guard, null_label)
 
 

@@ -12,8 +12,9 @@ from debiasctl.compute.counter_random import Stream
 from debiasctl.errors import TrainingError
 from debiasctl.models.build import build_network
 from debiasctl.specs.sections import OptimizerSection
+from debiasctl.training.optimizers import learning_rate
 from debiasctl.training.setup import build_objective
-from debiasctl.training.step import learning_rate, train_step
+from debiasctl.training.step import train_step
 
 ALPHAS_CUMPROD = torch.cumprod(1 - torch.linspace(1e-4, 0.02, 1000, dtype=torch.float64), dim=0)
 SNR = ALPHAS_CUMPROD / (1 - ALPHAS_CUMPROD)
