@@ -126,7 +126,7 @@ def test_a_failed_download_says_which_files_belong_where(source, tmp_path):
     for expected in (
         "data_batch_5",
         "cifar-10-python.tar.gz",
-        "--data-dir",
+        "`data_dir`",
         "DEBIASCTL_DATA",
         "no route",
         str(data_dir),

@@ -112,7 +112,7 @@ def test_a_set_of_the_same_file_names_is_not_taken_for_another(tmp_path):
         (lambda packed: b"", "not an idx file"),
         (lambda packed: b"<html>not found</html>", "not an idx file"),
         (lambda packed: gzip.compress(idx_bytes(np.zeros((12, 27, 28)))), "27, 28"),
-        (lambda packed: gzip.compress(idx_bytes(np.zeros((9, 28, 28)))), "9 images and .* 12 labels"),
+        (lambda packed: gzip.compress(idx_bytes(np.zeros((9, 28, 28)))), "9 images, but .* 12 labels"),
     ],
 )
 def test_damaged_files_are_named(damage, message, tmp_path):
@@ -176,7 +176,7 @@ def test_a_failed_download_says_which_files_belong_where(error, tmp_path, monkey
     for expected in (
         "train-images-idx3-ubyte.gz, train-labels-idx1-ubyte.gz, t10k-images-idx3-ubyte.gz, t10k-labels-idx1-ubyte.gz",
         "FashionMNIST/raw",
-        "--data-dir",
+        "`data_dir`",
         "DEBIASCTL_DATA",
         str(data / "FashionMNIST" / "raw"),
         f"{data} holds",

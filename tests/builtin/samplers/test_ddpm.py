@@ -196,7 +196,7 @@ def test_a_learned_variance_lies_between_the_two_fixed_ones(schedule: str, num_s
 
 
 def test_a_learned_variance_is_refused_where_none_was_learned() -> None:
-    with pytest.raises(UsageError, match=r"model\.learned_variance=true; for this one choose variance=fixed-small"):
+    with pytest.raises(UsageError, match=r"model\.learned_variance=true`; for this one choose variance=fixed-small"):
         make(variance="learned")(crooked(process()), random_x(1, 1, 2, 2), num_steps=2, noise=numbered_noise)
 
 
