@@ -9,7 +9,7 @@ from debiasctl.cli import options
 from debiasctl.cli.messages import with_options
 from debiasctl.cli.output import print_json, print_pairs, print_table
 from debiasctl.files import obstacle
-from debiasctl.reporting.text import format_bytes
+from debiasctl.wording import format_bytes
 
 EXAMPLES = """[bold]Examples[/bold]
 

@@ -3,7 +3,7 @@
 from typing import TYPE_CHECKING
 
 from debiasctl.cli.output import note, print_json, print_pairs
-from debiasctl.reporting.text import format_bytes
+from debiasctl.wording import format_bytes
 
 if TYPE_CHECKING:
     from debiasctl.api import DatasetInfo

@@ -17,10 +17,10 @@ from debiasctl.evaluation.record import (
     read_record,
 )
 from debiasctl.evaluation.uncertainty.intervals import SHARE_METHOD, Interval, difference_interval
-from debiasctl.registry.messages import did_you_mean
 from debiasctl.runs.store import Run
 from debiasctl.specs.files import flatten
 from debiasctl.specs.sections import MonitorSection, RunSpec
+from debiasctl.wording import did_you_mean
 
 _DESCRIPTIVE = ("provenance", "schema_version")  # sections that decide nothing of what is trained
 Measured = Conditions | HeldoutConditions

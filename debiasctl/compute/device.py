@@ -9,8 +9,8 @@ from accelerate.utils import GradientAccumulationPlugin, InitProcessGroupKwargs
 
 from debiasctl.compute import processes
 from debiasctl.errors import UsageError
-from debiasctl.registry.messages import did_you_mean
 from debiasctl.specs.sections import ComputeSection, RunSpec
+from debiasctl.wording import did_you_mean
 
 _OVERRIDES = (
     "ACCELERATE_USE_FSDP",

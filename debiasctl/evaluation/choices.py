@@ -10,7 +10,7 @@ from debiasctl.errors import UsageError
 from debiasctl.evaluation.metrics.catalogue import CHANNELS, DEFAULT_FEATURES, check_any, default_features, metric_names
 from debiasctl.evaluation.reference import clean_fid
 from debiasctl.files import check_file
-from debiasctl.registry.messages import did_you_mean
+from debiasctl.wording import did_you_mean
 
 
 @dataclass(frozen=True)

@@ -6,8 +6,9 @@ from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 from debiasctl.errors import PluginConflictError, PluginLoadError, PluginOptionsError, UnknownPluginError, UsageError
-from debiasctl.registry.messages import describe_errors, did_you_mean
+from debiasctl.registry.messages import describe_errors
 from debiasctl.registry.refs import PluginRef, parse_ref
+from debiasctl.wording import did_you_mean
 
 if TYPE_CHECKING:
     from debiasctl.api import Plugin, PluginOptions

@@ -1,17 +1,12 @@
-"""Messages for unknown names and for what pydantic refuses."""
+"""Messages for what pydantic refuses."""
 
-from collections.abc import Iterable, Sequence
-from difflib import get_close_matches
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, get_args
+
+from debiasctl.wording import did_you_mean
 
 if TYPE_CHECKING:
     from pydantic import BaseModel, ValidationError
-
-
-def did_you_mean(name: str, known: Iterable[str]) -> str:
-    """` Did you mean 'x'?` for the nearest known name, or nothing."""
-    matches = get_close_matches(name, list(known), n=1, cutoff=0.5)
-    return f" Did you mean '{matches[0]}'?" if matches else ""
 
 
 def damage(error: Exception) -> str:

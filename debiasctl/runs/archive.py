@@ -13,9 +13,9 @@ from typing import IO
 from debiasctl import paths
 from debiasctl.errors import ArchiveError, RunBusyError, RunError, UsageError
 from debiasctl.files import atomic_file, sha256_file
-from debiasctl.reporting.text import format_bytes
 from debiasctl.runs.status import parse_status
 from debiasctl.runs.store import Run, claim_folder, validate_run_name
+from debiasctl.wording import format_bytes
 
 _SAFE = "[A-Za-z0-9][A-Za-z0-9._-]{0,127}"
 _FILE = re.compile(

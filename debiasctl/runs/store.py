@@ -16,6 +16,7 @@ from debiasctl.files import atomic_folder, write_json, writing
 from debiasctl.runs import lock as run_lock
 from debiasctl.runs import metrics as metrics_file
 from debiasctl.runs.status import RunStatus, now, parse_status
+from debiasctl.wording import did_you_mean
 
 if TYPE_CHECKING:
     from debiasctl.specs.sections import RunSpec
@@ -287,8 +288,6 @@ def find_run(text: str, *, exact: bool = False) -> Run:
         shown = ", ".join(names[:10]) + (f" and {len(names) - 10} more" if len(names) > 10 else "")
         raise RunNameError(f"'{text}' is a prefix of several runs' names: {shown}. Write out one of them")
     if not names:
-        from debiasctl.registry.messages import did_you_mean
-
         path = paths.runs_dir() / text
         if os.path.lexists(path):
             raise RunNameError(f"{path} is not a run: it holds neither spec.json nor status.json. Move it away")

@@ -16,9 +16,9 @@ from debiasctl.models.build import build_parameterization
 from debiasctl.models.power_profiles import length_name
 from debiasctl.models.weights import parse_weights
 from debiasctl.registry.choices import PluginChoice
-from debiasctl.registry.messages import did_you_mean
 from debiasctl.runs.store import Run, choose_step
 from debiasctl.specs.sections import ContentSection, RunSpec
+from debiasctl.wording import did_you_mean
 
 _GOLDEN_RATIO = 0.6180339887498949
 Precision = Literal["fp32", "bf16", "fp16"]

@@ -7,8 +7,8 @@ from typing import Any, get_args
 
 from debiasctl.errors import UsageError
 from debiasctl.registry.describe import FieldDescription, describe_fields
-from debiasctl.registry.messages import did_you_mean
 from debiasctl.specs.sections import RunSpec, Section
+from debiasctl.wording import did_you_mean
 
 
 @dataclass(frozen=True)

@@ -6,9 +6,9 @@ import torch
 
 from debiasctl.api import DatasetInfo
 from debiasctl.compute.memory import available_memory
-from debiasctl.reporting.text import format_bytes
 from debiasctl.specs.sections import RunSpec
 from debiasctl.training.estimate import Estimate, estimate
+from debiasctl.wording import format_bytes
 
 if TYPE_CHECKING:
     from debiasctl.training.training import Training

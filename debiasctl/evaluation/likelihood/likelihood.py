@@ -17,10 +17,10 @@ from debiasctl.files import content_key, write_json
 from debiasctl.models.build import build_network, build_parameterization
 from debiasctl.models.power_profiles import length_name
 from debiasctl.models.weights import load_named_weights, parse_weights
-from debiasctl.registry.messages import did_you_mean
 from debiasctl.runs.store import Run, choose_step
 from debiasctl.sampling.request import content_of
 from debiasctl.specs.sections import ContentSection, RunSpec
+from debiasctl.wording import did_you_mean
 
 _IMAGES = 256
 _VERSION = 1  # of the computation: increased when the same request would give another figure

@@ -7,7 +7,7 @@ from typing import Final, Literal
 from debiasctl import registry
 from debiasctl.api import DatasetInfo, Features, MetricNames
 from debiasctl.errors import DebiasctlError, UsageError
-from debiasctl.registry.messages import did_you_mean
+from debiasctl.wording import did_you_mean
 
 Better = Literal["lower", "higher", "closer to 0"]
 LOWER: Final = "lower"

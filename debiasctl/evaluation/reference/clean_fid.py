@@ -9,8 +9,9 @@ from pydantic import Field, ValidationError
 from debiasctl.api import PluginOptions
 from debiasctl.errors import EvaluationError, UsageError
 from debiasctl.files import write_bytes, writing
-from debiasctl.registry.messages import describe_errors, did_you_mean
+from debiasctl.registry.messages import describe_errors
 from debiasctl.registry.refs import parse_ref
+from debiasctl.wording import did_you_mean
 
 NAME = "clean-fid"
 CHANNELS = 3  # all are of RGB images
