@@ -120,8 +120,8 @@ class _Watched:
 def debiasctl(config: Config, device: str, batch_size: int, watch: Stopwatch) -> Step:
     from debiasctl.api import ArraySplit, DatasetInfo, LoadedDataset
     from debiasctl.compute.allocator import prepare_process
-    from debiasctl.compute.device import choose_device, make_accelerator, resolve_compute
-    from debiasctl.training.setup import set_up
+    from debiasctl.compute.device import choose_device, make_accelerator
+    from debiasctl.training.setup import resolve_compute, set_up
     from debiasctl.training.step import train_step
 
     prepare_process()

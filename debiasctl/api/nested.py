@@ -67,16 +67,21 @@ class Resolver(Protocol):
         ...
 
 
-class NestedPlugin(BaseModel):
-    """A plugin named in another's options; a spec stores its name, every option, distribution and version."""
+class StoredPlugin(BaseModel):
+    """A plugin as a spec stores it: its name, every option, and the distribution that it came from."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
-    kind: ClassVar[str]
 
     name: str = Field(description="the plugin's name")
     options: dict[str, Any] = Field(default_factory=dict, description="its options")
     distribution: str | None = Field(None, description="the distribution that offers it")
     version: str | None = Field(None, description="that distribution's version")
+
+
+class NestedPlugin(StoredPlugin):
+    """A plugin named in another's options."""
+
+    kind: ClassVar[str]
     _resolved: Resolved = PrivateAttr()
 
     @model_validator(mode="wrap")

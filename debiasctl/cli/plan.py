@@ -17,9 +17,9 @@ def show_plan(spec: "RunSpec", info: "DatasetInfo", *, device: str, as_json: boo
     Raises:
         UsageError: if the objective would be refused.
     """
-    from debiasctl.compute.device import choose_device, resolve_compute
+    from debiasctl.compute.device import choose_device
     from debiasctl.training.estimate import estimate
-    from debiasctl.training.setup import build_objective
+    from debiasctl.training.setup import build_objective, resolve_compute
 
     spec = resolve_compute(spec, choose_device(device))
     objective = build_objective(spec)

@@ -9,7 +9,7 @@ from accelerate.utils import GradientAccumulationPlugin, InitProcessGroupKwargs
 
 from debiasctl.compute import processes
 from debiasctl.errors import UsageError
-from debiasctl.specs.sections import ComputeSection, RunSpec
+from debiasctl.specs.sections import ComputeSection
 from debiasctl.wording import did_you_mean
 
 _OVERRIDES = (
@@ -19,8 +19,6 @@ _OVERRIDES = (
     "ACCELERATE_USE_PARALLELISM_CONFIG",
 )
 _TRUE = {"1", "true", "t", "yes", "y", "on"}
-
-COMPILED_STEPS = 5000  # steps from which torch.compile's minutes of compilation pay off
 
 
 def make_accelerator(
@@ -63,17 +61,6 @@ def choose_device(device: str) -> torch.device:
     if device == "cuda" and not torch.cuda.is_available():
         raise UsageError("`device=cuda`: torch sees no CUDA GPU. Use `device=cpu`, or install a CUDA build of torch")
     return torch.device("cuda" if device != "cpu" and torch.cuda.is_available() else "cpu")
-
-
-def resolve_compute(spec: RunSpec, device: torch.device) -> RunSpec:
-    """Fill in the settings of a spec that depend on the device."""
-    compute, is_gpu = spec.compute, device.type == "cuda"
-    changes: dict[str, object] = {}
-    if compute.precision == "auto":
-        changes["precision"] = "bf16" if is_gpu and torch.cuda.is_bf16_supported() else "fp32"
-    if compute.compile is None:
-        changes["compile"] = is_gpu and spec.training.steps >= COMPILED_STEPS
-    return spec.model_copy(update={"compute": compute.model_copy(update=changes)})
 
 
 def check_environment() -> None:

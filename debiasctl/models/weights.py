@@ -8,7 +8,7 @@ from torch import nn
 from debiasctl.errors import CheckpointError, UsageError
 from debiasctl.models.checkpoint_files import load_weights
 from debiasctl.models.posthoc_ema import store_average
-from debiasctl.models.power_profiles import parse_length
+from debiasctl.models.power_profiles import length_name, parse_length
 from debiasctl.runs.store import Run
 
 
@@ -27,6 +27,16 @@ def parse_weights(text: str, *, argument: str = "weights") -> tuple[Literal["ema
             "as ema:0.1) or raw (the weights without averaging)"
         )
     return "ema", parse_length(length, argument=f"{argument}=ema:LENGTH") if colon else None
+
+
+def weights_name(text: str) -> str:
+    """The one spelling of the weights that `text` names, which keys of results contain.
+
+    Raises:
+        UsageError: if `parse_weights` raises it.
+    """
+    kind, length = parse_weights(text)
+    return kind if length is None else f"{kind}:{length_name(length)}"
 
 
 def load_named_weights(run: Run, network: nn.Module, *, step: int, weights: str) -> str:

@@ -2,22 +2,18 @@
 
 from typing import Annotated, Any
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import BeforeValidator, ConfigDict
 
 from debiasctl import registry
+from debiasctl.api.nested import StoredPlugin
 from debiasctl.errors import UsageError
 from debiasctl.registry.refs import PluginRef, parse_ref
 
 
-class PluginChoice(BaseModel):
+class PluginChoice(StoredPlugin):
     """A plugin, every option of it, and the distribution that it came from."""
 
-    model_config = ConfigDict(title="plugin", frozen=True, extra="forbid", allow_inf_nan=False)
-
-    name: str = Field(description="the plugin's name")
-    options: dict[str, Any] = Field(default_factory=dict, description="its options")
-    distribution: str | None = Field(None, description="the distribution that offers it")
-    version: str | None = Field(None, description="that distribution's version")
+    model_config = ConfigDict(title="plugin")
 
     @property
     def ref(self) -> PluginRef:
@@ -29,15 +25,15 @@ class PluginChoice(BaseModel):
         return registry.create(kind, self.ref)
 
 
-def complete(kind: str, choice: PluginChoice) -> PluginChoice:
-    """The same choice with every option resolved, and its origin.
+def complete(kind: str, ref: PluginRef) -> PluginChoice:
+    """The choice of the plugin that a reference names, with every option resolved, and its origin.
 
     Raises:
         UsageError: if there is no such plugin, or its options do not fit it.
     """
-    resolved = registry.resolve(kind, choice.ref)
+    resolved = registry.resolve(kind, ref)
     return PluginChoice(
-        name=choice.name,
+        name=ref.name,
         options=resolved.options.model_dump(mode="json"),
         distribution=resolved.record.distribution,
         version=resolved.record.version,

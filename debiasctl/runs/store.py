@@ -1,6 +1,5 @@
 """The run store: one folder a run, made and replaced atomically, read without writing."""
 
-import json
 import os
 import re
 import shutil
@@ -19,7 +18,7 @@ from debiasctl.runs.status import RunStatus, now, parse_status
 from debiasctl.wording import did_you_mean
 
 if TYPE_CHECKING:
-    from debiasctl.specs.sections import RunSpec
+    from debiasctl.specs.sections import ContentSection, RunSpec
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 _ENTRIES = (
@@ -91,15 +90,15 @@ class Run:
 
         return load_stored_spec(self._read("spec.json"), str(self.path / "spec.json"))
 
-    def spec_json(self) -> dict[str, Any]:
-        """The spec as it is stored, neither migrated nor validated."""
-        try:
-            raw = json.loads(self._read("spec.json"))
-        except (ValueError, RecursionError) as error:
-            raise RunError(f"{self.path / 'spec.json'} is damaged: {error}. Restore it from a copy") from error
-        if not isinstance(raw, dict):
-            raise RunError(f"{self.path / 'spec.json'} is damaged: it is not a JSON object. Restore it from a copy")
-        return raw
+    def content(self, spec: "RunSpec") -> "ContentSection":
+        """The run's data as its spec describes them.
+
+        Raises:
+            RunError: if the spec does not describe them.
+        """
+        if spec.content is None:
+            raise RunError(f"run '{self.name}': its spec.json does not describe its data. The run is not complete")
+        return spec.content
 
     def status(self) -> RunStatus:
         """How far the run is; one that says "training" while no process trains it is "interrupted".

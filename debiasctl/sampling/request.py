@@ -6,16 +6,15 @@ from typing import Literal, get_args
 import torch
 from torch import Tensor
 
-from debiasctl import registry
 from debiasctl.api import Sampler
 from debiasctl.compute import counter_random
 from debiasctl.compute.counter_random import Stream
 from debiasctl.diffusion.process import DiffusionProcess
-from debiasctl.errors import RunError, UsageError
+from debiasctl.errors import UsageError
 from debiasctl.models.build import build_parameterization
-from debiasctl.models.power_profiles import length_name
-from debiasctl.models.weights import parse_weights
-from debiasctl.registry.choices import PluginChoice
+from debiasctl.models.weights import weights_name
+from debiasctl.registry.choices import PluginChoice, complete
+from debiasctl.registry.refs import parse_ref
 from debiasctl.runs.store import Run, choose_step
 from debiasctl.specs.sections import ContentSection, RunSpec
 from debiasctl.wording import did_you_mean
@@ -64,16 +63,8 @@ def make_request(
         UsageError: if the sampler, precision, class or checkpoint is unknown, or the sampler cannot make these steps
         on the run's schedule; CheckpointError: if the run has no checkpoint at all.
     """
-    kind, length = parse_weights(weights)
-    weights = kind if length is None else f"{kind}:{length_name(length)}"  # one spelling, one key
-    resolved = registry.resolve("samplers", sampler)
-    record = resolved.record
-    choice = PluginChoice(
-        name=record.name,
-        options=resolved.options.model_dump(mode="json"),
-        distribution=record.distribution,
-        version=record.version,
-    )
+    weights = weights_name(weights)
+    choice = complete("samplers", parse_ref(sampler))
     label = None if class_name is None else class_index(class_name, spec)
     if num < 1:
         raise UsageError(f"`num={num}`: draw at least one image")
@@ -131,10 +122,3 @@ def class_index(text: str, spec: RunSpec) -> int:
         f"unknown class '{text}'.{did_you_mean(text, classes)} "
         f"Known: {', '.join(classes[:50])}, or 0 to {len(classes) - 1}"
     )
-
-
-def content_of(run: Run, spec: RunSpec) -> ContentSection:
-    """The run's data as its spec describes them."""
-    if spec.content is None:
-        raise RunError(f"run '{run.name}': its spec.json does not describe its data. The run is not complete")
-    return spec.content

@@ -24,7 +24,7 @@ from debiasctl.runs.store import Run
 from debiasctl.sampling.description import FILE, Description, Origin
 from debiasctl.sampling.drawing import Drawer, OnImages
 from debiasctl.sampling.image_files import UNREADABLE, StoredImages, count_images, read_array, read_blocks, save_npz
-from debiasctl.sampling.request import SampleRequest, content_of, labels_of
+from debiasctl.sampling.request import SampleRequest, labels_of
 from debiasctl.sampling.store import Parts, PartWriter, Source, assembled, missing, only_drawer, share
 from debiasctl.specs.sections import RunSpec
 
@@ -74,7 +74,7 @@ class Networks:
         key = (request.step, request.weights, request.compile)
         if key not in self._loaded:
             prepare_process()
-            content = content_of(run, spec)
+            content = run.content(spec)
             network = build_network(
                 spec, image_size=content.image_size, channels=content.channels, num_classes=len(content.classes)
             )
@@ -123,7 +123,7 @@ def sample(
         if is_first:
             sources = finished + parts.sources()
             _check_all_there(request.num, sources)
-            classes = list(content_of(run, spec).classes) if spec.model.conditional else []
+            classes = list(run.content(spec).classes) if spec.model.conditional else []
             described = Description(**vars(origin), classes=classes, run=run.name, series=series, nfe=sources[0].nfe)
             _collect(folder, described, sources, drawer.labels(torch.arange(request.num)))
             parts.remove()
@@ -148,7 +148,7 @@ def prepare(
     """
     if request.precision == "fp16" and device.type == "cpu":
         raise UsageError("`precision=fp16` needs a CUDA GPU. On a CPU choose fp32 or bf16")
-    content = content_of(run, spec)
+    content = run.content(spec)
     network, checksum = (networks or Networks()).get(run, spec, request, device=device)
     denoiser = NetworkDenoiser(
         network,

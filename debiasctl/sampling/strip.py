@@ -11,7 +11,7 @@ from debiasctl.errors import UsageError
 from debiasctl.reporting import pictures
 from debiasctl.runs.store import Run
 from debiasctl.sampling.drawing import OnImages
-from debiasctl.sampling.request import SampleRequest, content_of
+from debiasctl.sampling.request import SampleRequest
 from debiasctl.sampling.samples import Networks, Samples, sample
 from debiasctl.specs.sections import RunSpec
 
@@ -37,7 +37,7 @@ def check_rows(rows: Sequence[Row]) -> None:
     for row in rows:
         if row.run.path in (other.run.path for other in rows if other is not row):
             raise UsageError(f"run '{row.run.name}' is given twice. Give each run once")
-        content = content_of(row.run, row.spec)
+        content = row.run.content(row.spec)
         shapes[row.run.name] = f"{content.channels}x{content.image_size}x{content.image_size}"
     if len(set(shapes.values())) > 1:
         found = ", ".join(f"'{name}' {shape}" for name, shape in shapes.items())

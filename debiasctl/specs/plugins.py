@@ -20,31 +20,33 @@ def complete_plugins(spec: RunSpec, info: DatasetInfo) -> RunSpec:
     shape = image_shape(spec.model, image_size=info.image_size, channels=info.channels)
     return spec.model_copy(
         update={
-            "data": spec.data.model_copy(update={"dataset": complete("datasets", spec.data.dataset)}),
+            "data": spec.data.model_copy(update={"dataset": complete("datasets", spec.data.dataset.ref)}),
             "model": spec.model.model_copy(
                 update={"backbone": _complete_backbone(spec.model.backbone, shape), "conditional": conditional}
             ),
-            "diffusion": spec.diffusion.model_copy(update={"schedule": complete("schedules", spec.diffusion.schedule)}),
+            "diffusion": spec.diffusion.model_copy(
+                update={"schedule": complete("schedules", spec.diffusion.schedule.ref)}
+            ),
             "loss": spec.loss.model_copy(
                 update={
-                    "weighting": complete("weightings", spec.loss.weighting),
-                    "timesteps": complete("timesteps", spec.loss.timesteps),
+                    "weighting": complete("weightings", spec.loss.weighting.ref),
+                    "timesteps": complete("timesteps", spec.loss.timesteps.ref),
                 }
             ),
             "monitor": None if spec.monitor is None else complete_monitor(spec.monitor),
-            "extensions": tuple(complete("extensions", choice) for choice in spec.extensions),
+            "extensions": tuple(complete("extensions", choice.ref) for choice in spec.extensions),
         }
     )
 
 
 def complete_monitor(monitor: MonitorSection) -> MonitorSection:
     """Fill in the options and origins of the sampler and, if given, the features."""
-    features = monitor.features and complete("features", monitor.features)
-    return monitor.model_copy(update={"sampler": complete("samplers", monitor.sampler), "features": features})
+    features = monitor.features and complete("features", monitor.features.ref)
+    return monitor.model_copy(update={"sampler": complete("samplers", monitor.sampler.ref), "features": features})
 
 
 def _complete_backbone(choice: PluginChoice, shape: ImageShape) -> PluginChoice:
     resolved = registry.resolve("backbones", choice.ref)
     assert issubclass(resolved.plugin, Backbone), "checked by the registry"
     options = resolved.plugin.resolve_options(resolved.options, shape)
-    return complete("backbones", choice).model_copy(update={"options": options.model_dump(mode="json")})
+    return complete("backbones", choice.ref).model_copy(update={"options": options.model_dump(mode="json")})

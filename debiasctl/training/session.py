@@ -12,7 +12,7 @@ from torch import nn
 
 from debiasctl.api import DataLocation, LoadedDataset
 from debiasctl.compute import processes
-from debiasctl.compute.device import choose_device, make_accelerator, resolve_compute
+from debiasctl.compute.device import choose_device, make_accelerator
 from debiasctl.compute.signals import StopSignals
 from debiasctl.data.load import load_data
 from debiasctl.errors import CheckpointError, UsageError
@@ -27,7 +27,7 @@ from debiasctl.training.checks import check_sharing
 from debiasctl.training.initial import initial_weights, load_initial
 from debiasctl.training.loop import Observer, Progress, fit
 from debiasctl.training.origin import check_plugins, content_section, provenance
-from debiasctl.training.setup import set_up
+from debiasctl.training.setup import resolve_compute, set_up
 from debiasctl.training.training import Training
 
 _LOG = logging.getLogger(__name__)

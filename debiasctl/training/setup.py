@@ -21,6 +21,18 @@ from debiasctl.training.optimizers import LearnedWeight, Optimizers
 from debiasctl.training.training import Training
 
 _LOG = logging.getLogger(__name__)
+_COMPILED_STEPS = 5000  # steps from which torch.compile's minutes of compilation pay off
+
+
+def resolve_compute(spec: RunSpec, device: torch.device) -> RunSpec:
+    """Fill in the settings of a spec that depend on the device."""
+    compute, is_gpu = spec.compute, device.type == "cuda"
+    changes: dict[str, object] = {}
+    if compute.precision == "auto":
+        changes["precision"] = "bf16" if is_gpu and torch.cuda.is_bf16_supported() else "fp32"
+    if compute.compile is None:
+        changes["compile"] = is_gpu and spec.training.steps >= _COMPILED_STEPS
+    return spec.model_copy(update={"compute": compute.model_copy(update=changes)})
 
 
 def build_objective(spec: RunSpec) -> Objective:

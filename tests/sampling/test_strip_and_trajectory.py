@@ -11,7 +11,7 @@ from tiny import error_of, make_spec, succeed, train, write_distribution
 
 from debiasctl.compute.counter_random import Stream, normal
 from debiasctl.data.pixels import to_uint8
-from debiasctl.runs.store import Run, find_run
+from debiasctl.runs.store import Run
 from debiasctl.sampling import make_request, sample
 from debiasctl.sampling.trajectory import trajectory
 
@@ -174,7 +174,7 @@ def test_what_cannot_be_meant(
         for name in {"another", "colour"} & set(arguments):
             shutil.copytree(run.path, run.path.parent / name)
         if "colour" in arguments:
-            spec = find_run("colour").spec_json()
+            spec = json.loads((run.path.parent / "colour" / "spec.json").read_text())
             spec["content"]["channels"] = 3
             (run.path.parent / "colour" / "spec.json").write_text(json.dumps(spec))
     assert message in error_of("sample", "run", *arguments, code=2)

@@ -15,10 +15,8 @@ from debiasctl.evaluation.likelihood.bits_per_dim import Bound, Draws, Model, Od
 from debiasctl.evaluation.record import LIKELIHOOD_VERSION, HeldoutConditions, LikelihoodRecord, read_record
 from debiasctl.files import content_key, write_json
 from debiasctl.models.build import build_network, build_parameterization
-from debiasctl.models.power_profiles import length_name
-from debiasctl.models.weights import load_named_weights, parse_weights
+from debiasctl.models.weights import load_named_weights, weights_name
 from debiasctl.runs.store import Run, choose_step
-from debiasctl.sampling.request import content_of
 from debiasctl.specs.sections import ContentSection, RunSpec
 from debiasctl.wording import did_you_mean
 
@@ -77,16 +75,14 @@ def make_requests(
         UsageError: if the steps, weights or checkpoint are invalid, or `num` is below 2 or more than are held out.
         CheckpointError: if the run has no checkpoint.
     """
-    heldout = content_of(run, spec).num_heldout
+    heldout = run.content(spec).num_heldout
     num = min(_IMAGES, heldout) if num is None else num
     if not 2 <= num <= heldout:
         raise UsageError(f"`num={num}`: choose from 2 to {heldout}, the number of held-out images")
     for method in methods:
         if isinstance(method, Ode):
             check_num_steps(method.num_steps)
-    kind, length = parse_weights(weights)
-    weights = kind if length is None else f"{kind}:{length_name(length)}"  # one spelling, one key
-    step = choose_step(run, checkpoint)
+    weights, step = weights_name(weights), choose_step(run, checkpoint)
     return [LikelihoodRequest(method, num, draws, seed, step, weights) for method in methods]
 
 
@@ -107,7 +103,7 @@ def likelihood(
         EvaluationError: if the likelihood is not finite, or the stored record is damaged.
         DataError: if the images cannot be read.
     """
-    content = content_of(run, spec)
+    content = run.content(spec)
     network = build_network(
         spec, image_size=content.image_size, channels=content.channels, num_classes=len(content.classes)
     )
