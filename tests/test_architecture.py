@@ -184,6 +184,26 @@ def test_no_import_goes_in_a_circle() -> None:
     graphlib.TopologicalSorter(graph).prepare()  # raises CycleError
 
 
+@pytest.mark.parametrize(
+    "room, folders",
+    [
+        ("evaluation", {"likelihood", "metrics", "reference", "uncertainty"}),
+        ("builtin", {"weightings", "timesteps", "features"}),
+    ],
+)
+def test_the_folders_of_a_room_import_in_no_circle(room: str, folders: set[str]) -> None:
+    """A folder counts as one, and so does each module beside it."""
+    graph: dict[str, set[str]] = {}
+    for module in MODULES:
+        if part(module) == room and module.count(".") > 1:
+            graph[module.split(".")[2]] = set()
+    for found in OURS:
+        if part(found.module) == part(found.target) == room and found.target.count(".") > 1:
+            graph[found.module.split(".")[2]].add(found.target.split(".")[2])
+    assert folders <= graph.keys()
+    graphlib.TopologicalSorter({one: others - {one} for one, others in graph.items()}).prepare()  # raises CycleError
+
+
 @pytest.mark.parametrize("module", MODULES)
 def test_a_module_is_short_enough_to_read(module: str) -> None:
     assert len(MODULES[module].read_text(encoding="utf-8").splitlines()) <= LONGEST

@@ -9,8 +9,8 @@ from debiasctl.api import DatasetInfo, MetricNames
 from debiasctl.errors import UsageError
 from debiasctl.evaluation.metrics.catalogue import CHANNELS, DEFAULT_FEATURES, check_any, default_features, metric_names
 from debiasctl.evaluation.reference import clean_fid
+from debiasctl.evaluation.reference.names import check_reference
 from debiasctl.files import check_file
-from debiasctl.wording import did_you_mean
 
 
 @dataclass(frozen=True)
@@ -61,21 +61,3 @@ def check_images(path: Path, choices: Choices) -> None:
         raise UsageError("`samples` needs `reference`: a data set, a folder, .zip or .npz of images, or statistics")
     if not path.expanduser().exists():
         raise UsageError(f"`samples={path}` does not exist. Give a folder, .zip or .npz of images")
-
-
-def check_reference(text: str) -> None:
-    """Check that a reference is a data set, published statistics or an existing path.
-
-    Raises:
-        UsageError: if it is none of these.
-    """
-    known = [record.name for record in registry.records("datasets")]
-    name = text.partition(":")[0]
-    if clean_fid.is_named(text):
-        clean_fid.parse_statistics(text)
-    elif name not in known and not Path(text).expanduser().exists():
-        raise UsageError(
-            f"`reference` '{text}' is neither a data set nor a path that exists.{did_you_mean(name, known)} Known data "
-            f"sets: {', '.join(known)}; or give a folder, .zip or .npz of images, an .npz of statistics (mu, sigma), "
-            "or clean-fid:name=cifar10,resolution=32,split=train"
-        )

@@ -13,7 +13,8 @@ from debiasctl.compute import processes
 from debiasctl.errors import EvaluationError, UsageError
 from debiasctl.evaluation.choices import Choices
 from debiasctl.evaluation.extraction import FEATURES, SPATIAL
-from debiasctl.evaluation.measure import Measurement, OnProgress, check_fit, check_metrics, default_features
+from debiasctl.evaluation.measure import Measurement, OnProgress, check_fit
+from debiasctl.evaluation.metrics.catalogue import check_metrics, default_features
 from debiasctl.evaluation.reference import clean_fid
 from debiasctl.evaluation.reference.reference import FixedReference, fixed_reference
 from debiasctl.evaluation.reference.sources import Source

@@ -8,14 +8,13 @@ from pathlib import Path
 from debiasctl.api import DatasetInfo, LoadedDataset, MetricNames, PreparedFeatures, Split
 from debiasctl.errors import EvaluationError
 from debiasctl.evaluation.extraction import BATCH_SIZE, EXTRAS, FEATURES, PIXELS, Shape
+from debiasctl.evaluation.figures import Outcome, Real, figures, real_images, refusals
 from debiasctl.evaluation.metrics.catalogue import (
     Metric,
     available_metrics,
     check_metrics,
-    default_features,
     pixel_names,
 )
-from debiasctl.evaluation.metrics.figures import Outcome, Real, figures, real_images, refusals
 from debiasctl.evaluation.notes import notes
 from debiasctl.evaluation.observed import Observed, observe
 from debiasctl.evaluation.record import Against, Extrapolated, Findings, KeptInterval, KeptJackknife, MetricFigure
@@ -28,8 +27,6 @@ from debiasctl.evaluation.uncertainty.intervals import (
     refusal,
     share_interval,
 )
-
-__all__ = ["Measurement", "available_metrics", "check_metrics", "default_features", "measure"]
 
 OnProgress = Callable[[str, float, int], None]
 

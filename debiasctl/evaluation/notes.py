@@ -3,7 +3,7 @@
 from collections.abc import Collection, Mapping, Sequence
 
 from debiasctl.api import MetricNames
-from debiasctl.evaluation.metrics.figures import Real
+from debiasctl.evaluation.figures import Real
 from debiasctl.evaluation.observed import Observed
 from debiasctl.evaluation.record import MetricFigure
 from debiasctl.evaluation.uncertainty.intervals import images_needed

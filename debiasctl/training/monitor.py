@@ -10,7 +10,8 @@ from debiasctl import paths, registry
 from debiasctl.api import ArraySplit, Features, LoadedDataset, MetricNames, PreparedFeatures
 from debiasctl.data.pixels import as_measured
 from debiasctl.diffusion.denoiser import NetworkDenoiser
-from debiasctl.evaluation.measure import default_features, measure
+from debiasctl.evaluation.measure import measure
+from debiasctl.evaluation.metrics.catalogue import default_features
 from debiasctl.reporting.pictures import make_grid, save_grid
 from debiasctl.runs.store import Run
 from debiasctl.sampling import SampleRequest, draw, labels_of

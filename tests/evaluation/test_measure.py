@@ -9,12 +9,9 @@ from debiasctl.api import ArraySplit, LoadedDataset, MetricNames, PreparedFeatur
 from debiasctl.errors import EvaluationError, UsageError
 from debiasctl.evaluation.measure import (
     Measurement,
-    available_metrics,
-    check_metrics,
-    default_features,
     measure,
 )
-from debiasctl.evaluation.metrics.catalogue import metric_names
+from debiasctl.evaluation.metrics.catalogue import available_metrics, check_metrics, default_features, metric_names
 from debiasctl.evaluation.metrics.distances import gaussian_moments
 from debiasctl.evaluation.record import Findings
 from debiasctl.evaluation.reference.reference import fixed_reference

@@ -7,8 +7,8 @@ from debiasctl import paths, registry
 from debiasctl.api import DataLocation, LoadedDataset
 from debiasctl.data.load import load_dataset
 from debiasctl.data.pixels import as_measured
-from debiasctl.evaluation.choices import check_reference
 from debiasctl.evaluation.reference import clean_fid
+from debiasctl.evaluation.reference.names import check_reference
 from debiasctl.evaluation.reference.statistics_file import StatisticsFile, holds_statistics, read_statistics
 from debiasctl.registry.refs import PluginRef
 
