@@ -3,14 +3,18 @@
 import errno
 import hashlib
 import json
+import logging
 import os
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, TypeVar
 
 from debiasctl.errors import DebiasctlError, UsageError
+
+_LOG = logging.getLogger(__name__)
+Found = TypeVar("Found")
 
 
 @contextmanager
@@ -74,6 +78,47 @@ def _aside(path: Path) -> Iterator[None]:
         os.replace(aside, path)
         raise
     shutil.rmtree(aside)
+
+
+@contextmanager
+def file_lock(path: Path, *, waiting: str) -> Iterator[None]:
+    """Hold the lock file at `path`, which is made; while another process holds it, wait, and log `waiting` once.
+
+    Raises:
+        DebiasctlError: if the lock file cannot be written.
+    """
+    from filelock import FileLock, Timeout
+
+    lock = FileLock(path)
+    with writing(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            lock.acquire(timeout=0)
+        except Timeout:
+            _LOG.warning("%s", waiting)
+            lock.acquire(poll_interval=0.2)
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+def made_once(path: Path, *, find: Callable[[], Found | None], make: Callable[[], Found]) -> Found:
+    """What `find` finds at `path`, or what `make` makes there if it finds None, by one process while others wait.
+
+    `find` is called again once the lock file beside `path` is held, since another process may have been faster. Where
+    it finds something at once, nothing is written.
+
+    Raises:
+        DebiasctlError: if the lock file cannot be written; and the errors of `find` and `make`.
+    """
+    found = find()
+    if found is not None:
+        return found
+    waiting = f"another process is making {path}; waiting for it"
+    with file_lock(path.with_name(f".{path.name}.lock"), waiting=waiting):
+        found = find()
+        return make() if found is None else found
 
 
 class HashingFile:

@@ -2,6 +2,8 @@ import errno
 import hashlib
 import json
 import os
+import threading
+import time
 from pathlib import Path
 
 import pytest
@@ -19,6 +21,59 @@ def test_a_file_takes_its_place_whole(tmp_path: Path) -> None:
         assert path.read_bytes() == b"old"
     assert path.read_bytes() == b"new"
     assert os.listdir(path.parent) == ["file.bin"]
+
+
+def test_one_makes_while_another_waits_and_finds(tmp_path: Path) -> None:
+    path, missed, made = tmp_path / "new" / "file", threading.Event(), []
+
+    def find() -> str | None:
+        return path.read_text() if path.exists() else None
+
+    def find_late() -> str | None:
+        found = find()
+        missed.set()
+        return found
+
+    def make() -> str:
+        thread.start()
+        assert missed.wait(60)
+        made.append(1)
+        path.write_text("made")
+        return "made"
+
+    thread = threading.Thread(target=lambda: made.append(files.made_once(path, find=find_late, make=lambda: "again")))
+    assert files.made_once(path, find=find, make=make) == "made"
+    thread.join()
+    assert made == [1, "made"]
+
+
+def test_waiting_is_said_once(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    def hold_it_too() -> None:
+        with files.file_lock(tmp_path / "lock", waiting="waiting for it"):
+            pass
+
+    thread = threading.Thread(target=hold_it_too)
+    with files.file_lock(tmp_path / "lock", waiting="nobody holds it"):
+        thread.start()
+        while not caplog.messages:
+            assert thread.is_alive()
+            time.sleep(0.01)
+    thread.join()
+    assert caplog.messages == ["waiting for it"]
+
+
+def test_what_is_found_is_not_made_and_nothing_is_written(tmp_path: Path) -> None:
+    assert files.made_once(tmp_path / "new" / "file", find=lambda: 1, make=lambda: 2) == 1
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_after_a_failure_another_may_make_it(tmp_path: Path) -> None:
+    with pytest.raises(ZeroDivisionError):
+        files.made_once(tmp_path / "file", find=lambda: None, make=lambda: 1 // 0)
+    assert files.made_once(tmp_path / "file", find=lambda: None, make=lambda: 3) == 3
+    (tmp_path / "file").write_text("x")
+    with pytest.raises(DebiasctlError, match="cannot write"):
+        files.made_once(tmp_path / "file" / "below", find=lambda: None, make=lambda: 3)
 
 
 @pytest.mark.parametrize("kind", ["file", "link", "locked", "new"])

@@ -4,10 +4,20 @@ from debiasctl.files import (
     atomic_file,
     atomic_folder,
     content_key,
+    made_once,
     sha256_file,
     write_bytes,
     write_json,
     writing,
 )
 
-__all__ = ["atomic_file", "atomic_folder", "content_key", "sha256_file", "write_bytes", "write_json", "writing"]
+__all__ = [
+    "atomic_file",
+    "atomic_folder",
+    "content_key",
+    "made_once",
+    "sha256_file",
+    "write_bytes",
+    "write_json",
+    "writing",
+]

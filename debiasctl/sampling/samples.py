@@ -16,7 +16,7 @@ from debiasctl.compute.allocator import prepare_process
 from debiasctl.compute.signals import stoppable
 from debiasctl.diffusion.denoiser import NetworkDenoiser
 from debiasctl.errors import Interrupted, RunError, UsageError
-from debiasctl.files import atomic_folder, write_json
+from debiasctl.files import atomic_folder, file_lock, write_json
 from debiasctl.models.build import build_network, build_parameterization
 from debiasctl.models.weights import load_named_weights
 from debiasctl.registry.messages import damage
@@ -25,7 +25,7 @@ from debiasctl.sampling.description import FILE, Description, Origin
 from debiasctl.sampling.drawing import Drawer, OnImages
 from debiasctl.sampling.image_files import UNREADABLE, StoredImages, count_images, read_array, read_blocks, save_npz
 from debiasctl.sampling.request import SampleRequest, labels_of
-from debiasctl.sampling.store import Parts, PartWriter, Source, assembled, missing, only_drawer, share
+from debiasctl.sampling.store import Parts, PartWriter, Source, assembled, missing, share
 from debiasctl.specs.sections import RunSpec
 
 _LOG = logging.getLogger(__name__)
@@ -113,7 +113,8 @@ def sample(
             _check(folder)
         return _opened(folder, reused=True)
     parts = Parts(run.samples_dir / f".{series}.partial")
-    with only_drawer(run.samples_dir / f".{series}.lock") if is_first else nullcontext():
+    waiting = "another process is drawing these images; waiting for it"
+    with file_lock(run.samples_dir / f".{series}.lock", waiting=waiting) if is_first else nullcontext():
         if processes.agreed((folder / FILE).exists()):  # another process has drawn them in the meantime
             return _opened(folder, reused=True)
         finished = _finished(run, series, request.num) if is_first else []

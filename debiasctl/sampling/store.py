@@ -5,14 +5,12 @@ import re
 import shutil
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
-from debiasctl.files import writing
 from debiasctl.sampling.drawing import Drawn
 from debiasctl.sampling.image_files import UNREADABLE, count_images, read_array, read_blocks, save_npz
 
@@ -134,22 +132,3 @@ def assembled(num: int, sources: list[Source]) -> Iterator[Tensor]:
         stop = min(source.stop, num)
         yield from read_blocks(source.path, start=reached - source.start, stop=stop - source.start)
         reached = stop
-
-
-@contextmanager
-def only_drawer(path: Path) -> Iterator[None]:
-    """Hold the lock file at `path`; wait, and log it, while another process does."""
-    from filelock import FileLock, Timeout
-
-    lock = FileLock(path)
-    with writing(path):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            lock.acquire(timeout=0)
-        except Timeout:
-            _LOG.warning("another process is drawing these images; waiting for it")
-            lock.acquire(poll_interval=0.2)
-    try:
-        yield
-    finally:
-        lock.release()

@@ -8,7 +8,7 @@ from pydantic import Field, ValidationError
 
 from debiasctl.api import PluginOptions
 from debiasctl.errors import EvaluationError, UsageError
-from debiasctl.files import write_bytes, writing
+from debiasctl.files import made_once, write_bytes
 from debiasctl.registry.messages import describe_errors
 from debiasctl.registry.refs import parse_ref
 from debiasctl.wording import did_you_mean
@@ -123,20 +123,12 @@ def obtain(statistics: Statistics, cache_dir: Path) -> Path:
         EvaluationError: if it cannot be downloaded; DebiasctlError: if the cache cannot be written.
     """
     path = cache_dir / NAME / statistics.file_name
-    if path.is_file():
-        return path
-    from filelock import FileLock
 
-    with writing(path):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        lock = FileLock(path.with_name(f".{path.name}.lock"))
-        lock.acquire()
-    try:
-        if not path.is_file():  # another process may have fetched it in the meantime
-            write_bytes(path, _downloaded(statistics, path))
-    finally:
-        lock.release()
-    return path
+    def fetch() -> Path:
+        write_bytes(path, _downloaded(statistics, path))
+        return path
+
+    return made_once(path, find=lambda: path if path.is_file() else None, make=fetch)
 
 
 def _downloaded(statistics: Statistics, path: Path) -> bytes:

@@ -6,7 +6,7 @@ import torch
 from safetensors.torch import load_file
 
 from debiasctl.api import ArraySplit, Features, LoadedDataset
-from debiasctl.builtin.features._support import cache, classifier
+from debiasctl.builtin.features._support import classifier
 from debiasctl.builtin.features._support.classifier import Classifier
 from debiasctl.builtin.features.local import Local
 from debiasctl.errors import EvaluationError, UsageError
@@ -169,11 +169,11 @@ def test_a_classifier_that_knows_nothing_is_refused(digits, tmp_path, no_trainin
 def test_a_whole_cache_is_only_read(digits, tmp_path, no_training, monkeypatch):
     made = prepared(digits, tmp_path)
 
-    def refuse(*arguments):
+    def refuse(*arguments, **settings):
         raise AssertionError("the folder may be read-only")
 
     no_training()
-    monkeypatch.setattr(cache, "FileLock", refuse)
+    monkeypatch.setattr("debiasctl.files.file_lock", refuse)
     assert prepared(digits, tmp_path).identity == made.identity
 
 

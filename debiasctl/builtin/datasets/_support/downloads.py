@@ -1,18 +1,13 @@
 """Downloading data sets through torchvision into the cache, atomically and by one process at a time."""
 
 import errno
-import logging
 import socket
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from http.client import HTTPException
 from pathlib import Path
 
-from filelock import FileLock
-
-from debiasctl.api import DataError, DataLocation, atomic_folder, writing
-
-logger = logging.getLogger(__name__)
+from debiasctl.api import DataError, DataLocation, atomic_folder, made_once
 
 _TIMEOUT = 30.0  # seconds without a byte; torchvision itself would wait forever
 _LOCAL_ERRORS = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EACCES, errno.EPERM, errno.EROFS}
@@ -30,11 +25,8 @@ def fetch(folder: Path, fill: Callable[[Path], None], *, help_text: str) -> None
         DataError: if the download fails; the message includes `help_text`, which says what to do instead.
         DebiasctlError: if the cache cannot be written.
     """
-    with writing(folder):
-        folder.parent.mkdir(parents=True, exist_ok=True)
-    with FileLock(folder.with_name(f".{folder.name}.lock")):
-        if folder.exists():
-            return
+
+    def download() -> Path:
         with atomic_folder(folder) as temporary, _timeout():
             try:
                 fill(temporary)
@@ -42,6 +34,9 @@ def fetch(folder: Path, fill: Callable[[Path], None], *, help_text: str) -> None
                 if isinstance(error, OSError) and error.errno in _LOCAL_ERRORS:
                     raise
                 raise DataError(f"{help_text}\nThe download failed: {_one_line(error)}") from error
+        return folder
+
+    made_once(folder, find=lambda: folder if folder.exists() else None, make=download)
 
 
 def not_found(name: str, *, files: Sequence[str], searched: Sequence[Path], example: str, notes: Sequence[str]) -> str:
