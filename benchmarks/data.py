@@ -16,8 +16,8 @@ from PIL import Image
 from torch import Tensor, nn
 
 from debiasctl.api import DataLocation, ImageShape
-from debiasctl.builtin.datasets._support import decoded_images
-from debiasctl.builtin.datasets._support.decoded_images import DecodingSplit
+from debiasctl.builtin.datasets._support import decoded_images, image_reading
+from debiasctl.builtin.datasets._support.image_reading import DecodingSplit
 from debiasctl.registry.entry_points import create
 from debiasctl.registry.refs import PluginRef
 from debiasctl.training.batches import AHEAD, BatchSource
@@ -52,7 +52,7 @@ def open_split(path: Path, cache: Path, size: int) -> DecodingSplit:
 
 def decoding_rate(split: DecodingSplit, num_threads: int, num: int) -> float:
     """Images per second, in batches of 128."""
-    with patch.object(decoded_images, "num_cores", lambda at_most: num_threads):
+    with patch.object(image_reading, "num_cores", lambda at_most: num_threads):
         order = torch.randperm(len(split), generator=torch.Generator().manual_seed(0)).repeat(-(-num // len(split)))
         begun = time.perf_counter()
         for indices in order[:num].split(128):

@@ -2,7 +2,6 @@
 
 import hashlib
 import json
-import sys
 from collections.abc import Mapping
 from functools import cached_property
 from pathlib import Path
@@ -24,17 +23,11 @@ from debiasctl.api import (
     content_key,
 )
 from debiasctl.builtin.datasets._support import decoded_images, image_decoding
-from debiasctl.builtin.datasets._support.decoded_images import (
-    Contents,
-    DecodingSplit,
-    Unreadable,
-    check_readable,
-    each_file,
-)
+from debiasctl.builtin.datasets._support.decoded_images import Contents
 from debiasctl.builtin.datasets._support.folder_settings import recommended_settings
-from debiasctl.builtin.datasets._support.image_decoding import read_header
 from debiasctl.builtin.datasets._support.image_files import ImageSource, open_source
 from debiasctl.builtin.datasets._support.image_layout import Layout, read_layout
+from debiasctl.builtin.datasets._support.image_reading import DecodingSplit, check_readable, read_formats
 from debiasctl.builtin.datasets._support.image_table import without
 
 _FORMATS: dict[str, tuple[int, int]] = {}  # image size and channels, by Folder._key
@@ -117,7 +110,8 @@ class Folder(Dataset):
             labels = self._layout.labels(files)
             targets = None if labels is None else torch.tensor(labels, dtype=torch.int64)
             if array is None:
-                splits.append(DecodingSplit(self._source, files, targets, contents.image_size, contents.channels))
+                size, channels = contents.image_size, contents.channels
+                splits.append(DecodingSplit(self._source, files, targets, size, channels, skippable=True))
             else:
                 splits.append(ArraySplit(array[start : start + len(files)], targets))
             start += len(files)
@@ -151,19 +145,17 @@ class Folder(Dataset):
     def _decoded(self, location: DataLocation) -> Contents:
         folder = self._cache(location)
         contents = decoded_images.read_contents(folder)
-        if contents is None:
-            size, channels = self._format
-            decoded_images.decode_all(
-                folder,
-                self._source,
-                self._layout,
-                image_size=size,
-                channels=channels,
-                skip_unreadable=self.options.skip_unreadable,
-            )
-            contents = decoded_images.read_contents(folder)
-        assert contents is not None
-        return contents
+        if contents is not None:
+            return contents
+        size, channels = self._format
+        return decoded_images.decode_all(
+            folder,
+            self._source,
+            self._layout,
+            image_size=size,
+            channels=channels,
+            skip_unreadable=self.options.skip_unreadable,
+        )
 
     @property
     def _format(self) -> tuple[int, int]:
@@ -177,36 +169,21 @@ class Folder(Dataset):
         size, mode = self.options.image_size, self.options.mode
         if size is not None and mode != "auto":
             return size, 1 if mode == "grey" else 3
-        layout, grey, smallest = self._layout, True, sys.maxsize
-        unreadable: list[Unreadable] = []
-        shapes: dict[tuple[int, int], str] = {}  # at most two, each with a file of that width and height
-        for files in (layout.train, layout.heldout):
-            for file, header in zip(files, each_file(self._source, files, read_header), strict=True):
-                if isinstance(header, Unreadable):
-                    unreadable.append(header)
-                    continue
-                grey = grey and header.grey
-                smallest = min(smallest, header.width, header.height)
-                if len(shapes) < 2:
-                    shapes.setdefault((header.width, header.height), file.name)
+        layout = self._layout
+        found = read_formats(self._source, layout.train, layout.heldout)
         num_files = len(layout.train) + len(layout.heldout)
-        if not self.options.skip_unreadable or len(unreadable) == num_files:
-            check_readable(self._source, unreadable, num_files)
+        if not self.options.skip_unreadable or len(found.unreadable) == num_files:
+            check_readable(self._source, found.unreadable, num_files, skippable=True)
         if mode == "auto":
-            mode = "grey" if grey else "rgb"
-        return size or self._common_size(shapes, smallest), 1 if mode == "grey" else 3
-
-    def _common_size(self, shapes: Mapping[tuple[int, int], str], smallest: int) -> int:
-        """The side of all images; `shapes` holds one or two of their shapes, each with a file."""
-        path = self._source.path
-        if list(shapes) == [(smallest, smallest)]:
-            return smallest
-        examples = ", ".join(f"{name} ({width}x{height})" for (width, height), name in shapes.items())
-        what = "images have different sizes" if len(shapes) > 1 else "images are not square"
-        raise UsageError(
-            f"{path}: {what}: {examples}. Choose a size to resize them to, for example: "
-            f"debiasctl train folder:path={path},image_size={_power_of_two(smallest)}"
-        )
+            mode = "grey" if found.grey else "rgb"
+        size = size or found.common_size()
+        if size is None:
+            path = self._source.path
+            raise UsageError(
+                f"{path}: {found.differences()}. Choose a size to resize them to, for example: "
+                f"debiasctl train folder:path={path},image_size={_power_of_two(found.smallest)}"
+            )
+        return size, 1 if mode == "grey" else 3
 
 
 def _power_of_two(bound: int) -> int:

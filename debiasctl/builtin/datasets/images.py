@@ -3,8 +3,7 @@
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from functools import cached_property, partial
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -24,12 +23,9 @@ from debiasctl.api import (
     UsageError,
     sha256_file,
 )
-from debiasctl.builtin.datasets._support.decoded_images import Unreadable, each_file
-from debiasctl.builtin.datasets._support.image_decoding import decode, read_header
 from debiasctl.builtin.datasets._support.image_files import SPLIT_FOLDERS, ImageFile, ImageSource, open_source
+from debiasctl.builtin.datasets._support.image_reading import DecodingSplit, check_readable, read_formats
 from debiasctl.builtin.datasets._support.npz_images import read_npz
-
-_SHOWN = 3  # unreadable files named in a message
 
 
 class Images(Dataset):
@@ -82,7 +78,7 @@ class Images(Dataset):
         """
         split, channels, size = self._split
         empty = ArraySplit(torch.empty(0, channels, size, size, dtype=torch.uint8))
-        digest = _files_hash(split) if isinstance(split, FileSplit) else sha256_file(self._path)
+        digest = _files_hash(split) if isinstance(split, DecodingSplit) else sha256_file(self._path)
         return LoadedDataset(self.info(location), split, empty, digest)
 
     @cached_property
@@ -99,43 +95,9 @@ class Images(Dataset):
                 raise UsageError(f"{self._path} is neither a folder nor a .zip or .npz of images. Give one of these")
         source = open_source(self._path)
         channels, size = _format(source)
-        return FileSplit(source, source.files, channels, size, class_numbers(source.files)), channels, size
-
-
-@dataclass(frozen=True)
-class FileSplit:
-    """Image files that several threads decode at every read; `targets` is int64 [N] or None."""
-
-    source: ImageSource
-    files: Sequence[ImageFile]
-    channels: int
-    size: int
-    targets: Tensor | None = None
-
-    def __len__(self) -> int:
-        return len(self.files)
-
-    def images(self, indices: Tensor) -> Tensor:
-        """Decode the images at `indices`, uint8 [N, C, H, W].
-
-        Raises:
-            DataError: if a file cannot be decoded.
-        """
-        files = [self.files[index] for index in indices.tolist()]
-        pixels = torch.empty(len(files), self.channels, self.size, self.size, dtype=torch.uint8)
-        unreadable = []
-        read = partial(decode, size=self.size, channels=self.channels)
-        for row, result in zip(pixels.numpy(), each_file(self.source, files, read), strict=True):
-            if isinstance(result, Unreadable):
-                unreadable.append(result)
-            else:
-                row[...] = result
-        _check(self.source.path, unreadable)
-        return pixels
-
-    def labels(self, indices: Tensor) -> Tensor | None:
-        """The labels at `indices`, int64 [N], or None."""
-        return None if self.targets is None else self.targets[indices]
+        targets = class_numbers(source.files)
+        split = DecodingSplit(source, source.files, targets, size, channels, skippable=False)
+        return split, channels, size
 
 
 def class_numbers(files: Sequence[ImageFile]) -> Tensor | None:
@@ -156,37 +118,20 @@ def class_numbers(files: Sequence[ImageFile]) -> Tensor | None:
 
 
 def _format(source: ImageSource) -> tuple[int, int]:
-    """Read (channels, size) of all files; they are grey if all are stored as grey.
+    """Read (channels, size) of all files.
 
     Raises:
         DataError: if a file is not an image, or the images are not square and of one size.
     """
-    grey, unreadable = True, []
-    shapes: dict[tuple[int, int], str] = {}
-    for file, header in zip(source.files, each_file(source, source.files, read_header), strict=True):
-        if isinstance(header, Unreadable):
-            unreadable.append(header)
-            continue
-        grey = grey and header.grey
-        if len(shapes) < 2:
-            shapes.setdefault((header.width, header.height), file.name)
-    _check(source.path, unreadable)
-    (width, height), *others = shapes
-    if others or width != height:
-        what = "images have different sizes" if others else "images are not square"
-        examples = ", ".join(f"{name} ({width}x{height})" for (width, height), name in shapes.items())
-        raise DataError(f"{source.path}: {what}: {examples}. Resize all of them to one square size first")
-    return 1 if grey else 3, width
+    found = read_formats(source, source.files)
+    check_readable(source, found.unreadable, len(source.files), skippable=False)
+    size = found.common_size()
+    if size is None:
+        raise DataError(f"{source.path}: {found.differences()}. Resize all of them to one square size first")
+    return 1 if found.grey else 3, size
 
 
-def _check(path: Path, unreadable: Sequence[Unreadable]) -> None:
-    if unreadable:
-        named = "; ".join(f"{file.name} ({file.reason})" for file in unreadable[:_SHOWN])
-        more = f"; and {len(unreadable) - _SHOWN} more" if len(unreadable) > _SHOWN else ""
-        raise DataError(f"images in {path} cannot be read: {named}{more}. Repair or remove them")
-
-
-def _files_hash(split: FileSplit) -> str:
+def _files_hash(split: DecodingSplit) -> str:
     """Compute the SHA-256 of the files' names and bytes, in order."""
     digest = hashlib.sha256()
     for file in split.files:

@@ -346,7 +346,7 @@ def test_the_second_load_decodes_nothing(tmp_path, location, monkeypatch):
         raise AssertionError("decoded again")
 
     monkeypatch.setattr(decoded_images, "each_file", never)
-    monkeypatch.setattr("debiasctl.builtin.datasets.folder.each_file", never)
+    monkeypatch.setattr("debiasctl.builtin.datasets._support.image_reading.each_file", never)
     assert folder(root).info(location) == first.info
     second = folder(root).load(location)
     assert second.content_hash == first.content_hash
@@ -417,11 +417,17 @@ def test_recommended_settings_follow_the_size(size, backbone, tmp_path, location
 def test_whatever_byte_of_a_zip_is_flipped_it_is_read_or_refused_in_one_message(tmp_path, location):
     path = zipped(make(tmp_path / "data", numbered("{}.png", 2)), tmp_path / "data.zip")
     whole = path.read_bytes()
+    loaded = folder(path).load(location)
+    expected = values(loaded.train), values(loaded.heldout)
+    read = 0
     for position in range(0, len(whole), 13):
         data = bytearray(whole)
         data[position] ^= 0xFF
         path.write_bytes(bytes(data))
         try:
-            folder(path, skip_unreadable=False).load(location)
+            loaded = folder(path, skip_unreadable=False).load(location)
         except (DataError, UsageError):
             continue
+        assert (values(loaded.train), values(loaded.heldout)) == expected, position
+        read += 1
+    assert read

@@ -23,7 +23,7 @@ import torch
 from PIL import Image
 
 from debiasctl.api import DataLocation, LoadedDataset
-from debiasctl.builtin.datasets._support import decoded_images
+from debiasctl.builtin.datasets._support import decoded_images, image_reading
 from debiasctl.builtin.datasets._support.image_files import ImageFile, open_source
 from debiasctl.builtin.datasets._support.image_table import ImageFiles, without
 from debiasctl.registry.entry_points import create
@@ -103,7 +103,7 @@ def test_memory_grows_by_little_more_than_names(
 ) -> None:
     if not held:
         monkeypatch.setattr(decoded_images, "MAX_DECODED_BYTES", 0)
-    monkeypatch.setattr(decoded_images, "num_cores", lambda at_most: 2)
+    monkeypatch.setattr(image_reading, "num_cores", lambda at_most: 2)
     caches = (tmp_path / str(number) for number in range(3))
     peak, kept = growth(lambda size: load(made / f"{size}{name}", next(caches)))
     assert peak < BYTES_PER_IMAGE + BYTES_OPENING[name]

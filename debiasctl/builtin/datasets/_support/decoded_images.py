@@ -3,59 +3,28 @@
 import hashlib
 import json
 import logging
-import lzma
 import shutil
-import struct
-import zipfile
-import zlib
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
-from typing import IO, TypeVar
 
 import numpy as np
 import numpy.typing as npt
 import torch
-from filelock import FileLock
 from torch import Tensor
 
-from debiasctl.api import DataError, atomic_folder, num_cores, writing
-from debiasctl.builtin.datasets._support.image_decoding import UnreadableImageError, decode
+from debiasctl.api import DataError, atomic_folder, made_once, writing
+from debiasctl.builtin.datasets._support.image_decoding import decode
 from debiasctl.builtin.datasets._support.image_files import ImageFile, ImageSource
 from debiasctl.builtin.datasets._support.image_layout import Layout
+from debiasctl.builtin.datasets._support.image_reading import Unreadable, check_readable, each_file
 from debiasctl.builtin.datasets._support.image_table import without
 
 logger = logging.getLogger(__name__)
 
 MAX_DECODED_BYTES = 4 * 2**30  # larger sets are decoded at every read
-_THREADS = 16  # the most decoding threads
-_CHUNK = 256  # images decoded but not yet written
-_BATCH = 16  # images that a thread takes at once: handing over one small image costs as much as decoding it
 _LABELS = 10_000  # labels written at once
-_SHOWN = 3  # unreadable files named in a message
-
-Result = TypeVar("Result")
-# errors that a broken file, or a broken member of a zip, raises while it is read or decoded
-_UNREADABLE = (
-    OSError,
-    EOFError,
-    RuntimeError,
-    NotImplementedError,
-    struct.error,
-    zipfile.BadZipFile,
-    zlib.error,
-    lzma.LZMAError,
-)
-
-
-@dataclass(frozen=True)
-class Unreadable:
-    """A file that could not be read, with the reason."""
-
-    name: str
-    reason: str
 
 
 @dataclass(frozen=True)
@@ -68,42 +37,6 @@ class Contents:
     num_heldout: int
     skipped: tuple[str, ...]
     content_hash: str
-
-
-@dataclass(frozen=True)
-class DecodingSplit:
-    """A split whose images are decoded at every read."""
-
-    source: ImageSource
-    files: Sequence[ImageFile]
-    targets: Tensor | None
-    image_size: int
-    channels: int
-
-    def __len__(self) -> int:
-        return len(self.files)
-
-    def images(self, indices: Tensor) -> Tensor:
-        """Decode the images at `indices`, uint8 [N, C, H, W].
-
-        Raises:
-            DataError: if a file that was readable before is no longer readable.
-        """
-        files = [self.files[index] for index in indices.tolist()]
-        pixels = torch.empty(len(files), self.channels, self.image_size, self.image_size, dtype=torch.uint8)
-        unreadable = []
-        read = partial(decode, size=self.image_size, channels=self.channels)
-        for row, result in zip(pixels.numpy(), each_file(self.source, files, read), strict=True):
-            if isinstance(result, Unreadable):
-                unreadable.append(result)
-            else:
-                row[...] = result
-        check_readable(self.source, unreadable, len(files))
-        return pixels
-
-    def labels(self, indices: Tensor) -> Tensor | None:
-        """The labels at `indices`, int64 [N], or None."""
-        return None if self.targets is None else self.targets[indices]
 
 
 def read_contents(folder: Path) -> Contents | None:
@@ -144,7 +77,7 @@ def read_array(folder: Path, contents: Contents) -> Tensor | None:
 
 def decode_all(
     folder: Path, source: ImageSource, layout: Layout, *, image_size: int, channels: int, skip_unreadable: bool
-) -> None:
+) -> Contents:
     """Decode every image and write the files for `read_contents` and `read_array`, unless they exist.
 
     Folders beside `folder` that were written for earlier states of the same images are removed.
@@ -152,13 +85,10 @@ def decode_all(
     Raises:
         DataError: if files cannot be read and `skip_unreadable` is not set, or too few can be read.
     """
-    with writing(folder):
-        folder.parent.mkdir(parents=True, exist_ok=True)
-    with FileLock(folder.parent.with_name(f".{folder.parent.name}.lock")):
-        if folder.exists():
-            return
+
+    def decode_and_write() -> Contents:
         with writing(folder):
-            for earlier in folder.parent.iterdir():
+            for earlier in folder.parent.glob("*"):
                 shutil.rmtree(earlier)
         logger.info("decoding %d images of %s", len(layout.train) + len(layout.heldout), source.path)
         with atomic_folder(folder) as temporary:
@@ -166,44 +96,10 @@ def decode_all(
                 temporary, source, layout, image_size=image_size, channels=channels, skip_unreadable=skip_unreadable
             )
             (temporary / "contents.json").write_text(json.dumps(asdict(contents)))
+        return contents
 
-
-def each_file(
-    source: ImageSource, files: Sequence[ImageFile], read: Callable[[IO[bytes]], Result]
-) -> Iterator[Result | Unreadable]:
-    """Yield `read(stream)` for each file in order, computed by several threads, or Unreadable if it fails."""
-
-    def attempt(file: ImageFile) -> Result | Unreadable:
-        try:
-            with source.open(file.name) as stream:
-                return read(stream)
-        except UnreadableImageError as error:
-            return Unreadable(file.name, str(error))
-        except _UNREADABLE as error:
-            return Unreadable(file.name, getattr(error, "strerror", None) or str(error))
-
-    def attempt_all(batch: Sequence[ImageFile]) -> list[Result | Unreadable]:
-        return [attempt(file) for file in batch]
-
-    workers = num_cores(at_most=_THREADS)
-    with ThreadPoolExecutor(max_workers=workers) as pool:
-        for start in range(0, len(files), _CHUNK):
-            chunk = files[start : start + _CHUNK]
-            size = min(_BATCH, -(-len(chunk) // workers))  # small training batches should occupy all threads too
-            batches = [chunk[first : first + size] for first in range(0, len(chunk), size)]
-            for results in pool.map(attempt_all, batches):
-                yield from results
-
-
-def check_readable(source: ImageSource, unreadable: Sequence[Unreadable], num_files: int) -> None:
-    """Raise DataError, naming the first few, if there are unreadable files."""
-    if unreadable:
-        named = "; ".join(f"{file.name} ({file.reason})" for file in unreadable[:_SHOWN])
-        more = f"; and {len(unreadable) - _SHOWN} more" if len(unreadable) > _SHOWN else ""
-        raise DataError(
-            f"{len(unreadable)} of {num_files} images in {source.path} cannot be read: {named}{more}. "
-            f"Repair or remove them, or leave them out: folder:path={source.path},skip_unreadable=true"
-        )
+    # the lock is the images', not that of one state of them, because earlier states are removed
+    return made_once(folder.parent, find=partial(read_contents, folder), make=decode_and_write)
 
 
 def _write(
@@ -229,7 +125,7 @@ def _write(
             num_kept += 1
         num_readable.append(num_kept)
     if not skip_unreadable:
-        check_readable(source, unreadable, num_files)
+        check_readable(source, unreadable, num_files, skippable=True)
     skipped = tuple(file.name for file in unreadable)
     num_train = num_readable[0]
     num_heldout = num_kept - num_train

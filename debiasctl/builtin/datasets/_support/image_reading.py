@@ -1,0 +1,163 @@
+"""Reading many image files by several threads, and reporting those that cannot be read."""
+
+import lzma
+import struct
+import sys
+import zipfile
+import zlib
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import partial
+from typing import IO, TypeVar
+
+import torch
+from torch import Tensor
+
+from debiasctl.api import DataError, num_cores
+from debiasctl.builtin.datasets._support.image_decoding import UnreadableImageError, decode, read_header
+from debiasctl.builtin.datasets._support.image_files import ImageFile, ImageSource
+
+_THREADS = 16  # the most decoding threads
+_CHUNK = 256  # images decoded but not yet written
+_BATCH = 16  # images that a thread takes at once: handing over one small image costs as much as decoding it
+_SHOWN = 3  # unreadable files named in a message
+
+Result = TypeVar("Result")
+# errors that a broken file, or a broken member of a zip, raises while it is read or decoded
+_UNREADABLE = (
+    OSError,
+    EOFError,
+    RuntimeError,
+    NotImplementedError,
+    struct.error,
+    zipfile.BadZipFile,
+    zlib.error,
+    lzma.LZMAError,
+)
+
+
+@dataclass(frozen=True)
+class Unreadable:
+    """A file that could not be read, with the reason."""
+
+    name: str
+    reason: str
+
+
+@dataclass(frozen=True)
+class DecodingSplit:
+    """A split whose images several threads decode at every read.
+
+    `targets` is int64 [N] or None. `skippable` says that the data set can leave out unreadable files.
+    """
+
+    source: ImageSource
+    files: Sequence[ImageFile]
+    targets: Tensor | None
+    image_size: int
+    channels: int
+    skippable: bool
+
+    def __len__(self) -> int:
+        return len(self.files)
+
+    def images(self, indices: Tensor) -> Tensor:
+        """Decode the images at `indices`, uint8 [N, C, H, W].
+
+        Raises:
+            DataError: if a file cannot be decoded.
+        """
+        files = [self.files[index] for index in indices.tolist()]
+        pixels = torch.empty(len(files), self.channels, self.image_size, self.image_size, dtype=torch.uint8)
+        unreadable = []
+        read = partial(decode, size=self.image_size, channels=self.channels)
+        for row, result in zip(pixels.numpy(), each_file(self.source, files, read), strict=True):
+            if isinstance(result, Unreadable):
+                unreadable.append(result)
+            else:
+                row[...] = result
+        check_readable(self.source, unreadable, len(files), skippable=self.skippable)
+        return pixels
+
+    def labels(self, indices: Tensor) -> Tensor | None:
+        """The labels at `indices`, int64 [N], or None."""
+        return None if self.targets is None else self.targets[indices]
+
+
+def each_file(
+    source: ImageSource, files: Sequence[ImageFile], read: Callable[[IO[bytes]], Result]
+) -> Iterator[Result | Unreadable]:
+    """Yield `read(stream)` for each file in order, computed by several threads, or Unreadable if it fails."""
+
+    def attempt(file: ImageFile) -> Result | Unreadable:
+        try:
+            with source.open(file.name) as stream:
+                return read(stream)
+        except UnreadableImageError as error:
+            return Unreadable(file.name, str(error))
+        except _UNREADABLE as error:
+            return Unreadable(file.name, getattr(error, "strerror", None) or str(error))
+
+    def attempt_all(batch: Sequence[ImageFile]) -> list[Result | Unreadable]:
+        return [attempt(file) for file in batch]
+
+    workers = num_cores(at_most=_THREADS)
+    with ThreadPoolExecutor(max_workers=workers) as pool:
+        for start in range(0, len(files), _CHUNK):
+            chunk = files[start : start + _CHUNK]
+            size = min(_BATCH, -(-len(chunk) // workers))  # small training batches should occupy all threads too
+            batches = [chunk[first : first + size] for first in range(0, len(chunk), size)]
+            for results in pool.map(attempt_all, batches):
+                yield from results
+
+
+def check_readable(source: ImageSource, unreadable: Sequence[Unreadable], num_files: int, *, skippable: bool) -> None:
+    """Raise DataError, naming the first few, if there are unreadable files; `skippable` as in `DecodingSplit`."""
+    if unreadable:
+        named = "; ".join(f"{file.name} ({file.reason})" for file in unreadable[:_SHOWN])
+        more = f"; and {len(unreadable) - _SHOWN} more" if len(unreadable) > _SHOWN else ""
+        way_on = f", or leave them out: folder:path={source.path},skip_unreadable=true" if skippable else ""
+        raise DataError(
+            f"{len(unreadable)} of {num_files} images in {source.path} cannot be read: {named}{more}. "
+            f"Repair or remove them{way_on}"
+        )
+
+
+@dataclass(frozen=True)
+class Formats:
+    """The formats of image files, from their headers, and the files that have no readable one.
+
+    `shapes` has at most two (width, height), each with the first file of it; `smallest` is the shortest side.
+    """
+
+    grey: bool
+    smallest: int
+    shapes: dict[tuple[int, int], str]
+    unreadable: list[Unreadable]
+
+    def differences(self) -> str:
+        """Why the images have no common square size, with examples; only if they have none."""
+        examples = ", ".join(f"{name} ({width}x{height})" for (width, height), name in self.shapes.items())
+        return f"images {'have different sizes' if len(self.shapes) > 1 else 'are not square'}: {examples}"
+
+    def common_size(self) -> int | None:
+        """The side of all images, or None if they are not all square and of one size."""
+        return self.smallest if list(self.shapes) == [(self.smallest, self.smallest)] else None
+
+
+def read_formats(source: ImageSource, *parts: Sequence[ImageFile]) -> Formats:
+    """Read the headers of all files; the images are grey if all are stored as grey."""
+    grey, smallest = True, sys.maxsize
+    unreadable: list[Unreadable] = []
+    shapes: dict[tuple[int, int], str] = {}
+    for files in parts:
+        for file, header in zip(files, each_file(source, files, read_header), strict=True):
+            if isinstance(header, Unreadable):
+                unreadable.append(header)
+                continue
+            grey = grey and header.grey
+            smallest = min(smallest, header.width, header.height)
+            if len(shapes) < 2:
+                shapes.setdefault((header.width, header.height), file.name)
+    return Formats(grey, smallest, shapes, unreadable)
