@@ -17,6 +17,7 @@ from safetensors.torch import load_file
 from debiasctl.api import DataLocation, LoadedDataset
 from debiasctl.cli.app import main
 from debiasctl.compute.device import make_accelerator
+from debiasctl.models.checkpoint_files import write_checkpoint
 from debiasctl.runs.store import Run, read_metrics
 from debiasctl.specs.files import merge
 from debiasctl.specs.resolve import resolve_spec
@@ -26,6 +27,7 @@ from debiasctl.training.loop import Progress
 from debiasctl.training.meters import MACHINE_FIELDS
 from debiasctl.training.session import Conduct
 from debiasctl.training.setup import set_up
+from debiasctl.training.state import capture
 from debiasctl.training.training import Training
 
 BACKBONE = "dit:hidden_size=16,depth=1,num_heads=2"
@@ -55,6 +57,13 @@ def make_spec(**settings: Any) -> RunSpec:
 @lru_cache(maxsize=1)
 def digits() -> LoadedDataset:
     return session.load_data(make_spec(), LOCATION)
+
+
+def save_checkpoint(run: Run, training: Training, *, step: int, progress: Mapping[str, float]) -> None:
+    """Write the state after `step` steps in the foreground."""
+    state = capture(training, step=step, progress=progress)
+    assert state is not None, "this is the first process"
+    write_checkpoint(run, state)
 
 
 def set_up_tiny(spec: RunSpec) -> Training:

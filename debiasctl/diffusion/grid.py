@@ -3,7 +3,7 @@
 import math
 from collections.abc import Callable
 from itertools import accumulate, repeat
-from typing import Literal, get_args
+from typing import Literal
 
 import torch
 
@@ -12,7 +12,6 @@ from debiasctl.diffusion.process import DiffusionProcess
 from debiasctl.errors import UsageError
 
 Spacing = Literal["uniform", "quadratic", "leading", "trailing", "linspace", "karras", "log-snr"]
-SPACINGS: tuple[Spacing, ...] = get_args(Spacing)
 RHO = 7.0  # Karras et al., 2022, arXiv 2206.00364, Table 1
 
 

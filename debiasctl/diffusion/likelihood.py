@@ -102,8 +102,9 @@ def ode_log_density(
 
     With alpha = cos φ and sigma = sin φ the ODE is dx_t/dφ = v. It is solved from t = 0 by the classical Runge-Kutta
     method of order 4 in `num_steps` even steps of u = ln(sigma/alpha), where dφ/du = alpha sigma; the trace of dv/dx is
-    the mean of pᵀ(dv/dx)p over `probes` [P, N, C, H, W] (Hutchinson; `unit_probes` gives the exact trace). At t = 0
-    noise of sigma_0 remains, and no correction is made for it: the density is that of x_0/alpha_0 at the ODE's end.
+    the mean of pᵀ(dv/dx)p over `probes` [P, N, C, H, W] (Hutchinson; as probes, √D times the D unit images give the
+    exact trace). At t = 0 noise of sigma_0 remains, and no correction is made for it: the density is that of
+    x_0/alpha_0 at the ODE's end.
 
     Where the last SNR is 0, u ends at T - 2, and one Heun step in φ leads from there to T - 1, since no log-SNR lies
     between them. `discretisation` is the difference to the result with half the steps, plus Heun's step minus Euler's.
@@ -126,13 +127,6 @@ def check_num_steps(num_steps: int) -> None:
     """
     if num_steps < 2 or num_steps % 2:
         raise UsageError(f"{num_steps} steps of the ODE: give an even number, since half as many estimate the error")
-
-
-def unit_probes(x: Tensor) -> Tensor:
-    """Probes [D, N, C, H, W] that give the exact trace, at the cost of D = C H W derivatives per evaluation."""
-    size = math.prod(x.shape[1:])
-    basis = math.sqrt(size) * torch.eye(size, dtype=x.dtype, device=x.device)
-    return basis.reshape(size, 1, *x.shape[1:]).expand(size, *x.shape)
 
 
 def dequantised_bits(log_density: Tensor, *, dimension: int) -> Tensor:

@@ -81,11 +81,6 @@ def write_snapshot(run: Run, captured: CapturedSnapshot) -> Path:
     return path
 
 
-def save_snapshot(run: Run, ema: EMA, *, step: int) -> Path:
-    """Capture a snapshot after `step` steps and store it from the main process; see `write_snapshot`."""
-    return write_snapshot(run, capture_snapshot(ema, step=step))
-
-
 def write_tensors(path: Path, tensors: Mapping[str, Tensor], about: Mapping[str, Any]) -> str:
     """Write tensors and, beside them, their description with their checksum; return the checksum."""
     # one entry, because safetensors writes several in any order, and equal runs should have equal files

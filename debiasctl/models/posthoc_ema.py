@@ -52,22 +52,17 @@ class _Plan:
     residual: float
 
 
-def reconstruct(run: Run, length: float, *, step: int | None = None) -> dict[str, Tensor]:
+def store_average(run: Run, length: float, *, step: int | None = None) -> StoredAverage:
     """Reconstruct the weights' power-function average of `length` after `step` steps (default: the last checkpoint's).
 
-    Snapshots are read one by one; only their sum is held, in float64 (twice the weights' size in float32). Buffers come
-    from the last snapshot up to `step`, or from the first one.
+    It is stored in the run's folder; a stored one made from the same snapshots is reused. Snapshots are read one by
+    one; only their sum is held, in float64 (twice the weights' size in float32). Buffers come from the last snapshot up
+    to `step`, or from the first one.
 
     Raises:
         UsageError: if that average does not follow from the snapshots.
         CheckpointError: if there are no snapshots, or one is damaged.
     """
-    step = choose_average_step(run, step)
-    return _add_up(run, _plan(run, usable_snapshots(run, step), length, step), step)
-
-
-def store_average(run: Run, length: float, *, step: int | None = None) -> StoredAverage:
-    """Reconstruct an average and store it in the run's folder, or reuse a stored one made from the same snapshots."""
     step = choose_average_step(run, step)
     sources = usable_snapshots(run, step)
     path = folder_of(run) / f"length-{length_name(length)}-{step:08d}.safetensors"

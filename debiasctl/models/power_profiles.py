@@ -88,11 +88,6 @@ class ProfileBasis:
         return Fit(weights, float(square.clamp(min=0).sqrt()))
 
 
-def posthoc_weights(stored: Sequence[Profile], target: Profile) -> Tensor:
-    """The weight of each stored average in the target average, float64 [K]; see `ProfileBasis.fit`."""
-    return ProfileBasis(stored).fit(target).weights
-
-
 def length_name(length: float) -> str:
     """Format a length as in file names and messages: 0.05, 0.1."""
     return repr(float(length))

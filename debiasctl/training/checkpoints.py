@@ -111,13 +111,6 @@ class CheckpointWriter:
             self._worker.shutdown()
 
 
-def save_checkpoint(run: Run, training: Training, *, step: int, progress: Mapping[str, float]) -> None:
-    """Write the state after `step` steps in the foreground; see `capture` and `write_checkpoint`."""
-    state = capture(training, step=step, progress=progress)
-    if state is not None:
-        write_checkpoint(run, state)
-
-
 def load_last(run: Run, training: Training) -> tuple[int, dict[str, float]] | None:
     """Restore a training from its run's last whole checkpoint; return (step, running sums), or None if there is none.
 

@@ -4,10 +4,11 @@ from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import load_file
 from tiny import error_of, make_spec, set_up_tiny, succeed, train
 
-from debiasctl.models.ema_snapshots import save_snapshot
-from debiasctl.models.posthoc_ema import reconstruct
+from debiasctl.models.ema_snapshots import capture_snapshot, write_snapshot
+from debiasctl.models.posthoc_ema import store_average
 from debiasctl.models.weights import load_average, load_named_weights
 from debiasctl.runs.store import Run
 from debiasctl.training.step import train_step
@@ -27,7 +28,7 @@ def _power_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for step in range(STEPS):
         train_step(training, step)
         if (step + 1) % 2 == 0:
-            save_snapshot(run, training.ema, step=step + 1)
+            write_snapshot(run, capture_snapshot(training.ema, step=step + 1))
     return run.path
 
 
@@ -87,7 +88,7 @@ def test_a_network_takes_the_average(power_run: Run) -> None:
     for length in (0.05, 0.1, 0.08):
         checksum = load_average(power_run, training.network, length=length, step=16)
         assert len(checksum) == 64
-        expected = reconstruct(power_run, length, step=16)
+        expected = load_file(store_average(power_run, length, step=16).path)
         for name, tensor in training.network.state_dict().items():
             assert torch.equal(tensor, expected[name]), name
     stored = {path.name for path in (power_run.path / "ema").glob("length-*.safetensors")}

@@ -2,6 +2,7 @@
 
 import itertools
 import math
+from typing import get_args
 
 import numpy as np
 import pytest
@@ -10,13 +11,14 @@ from diffusers import DDIMScheduler
 
 from debiasctl import registry
 from debiasctl.api import Level
-from debiasctl.diffusion.grid import CLEAN, SPACINGS, level_at_ratio, levels_at, noise_grid
+from debiasctl.diffusion.grid import CLEAN, Spacing, level_at_ratio, levels_at, noise_grid
 from debiasctl.diffusion.process import DiffusionProcess, process_of
 from debiasctl.errors import UsageError
 
 SCHEDULES = [
     "linear", "cosine", "sigmoid", "edm", "linear:zero_terminal_snr=true", "cosine:zero_terminal_snr=true"
 ]  # fmt: skip
+SPACINGS = get_args(Spacing)
 
 
 def make(ref: str = "linear") -> DiffusionProcess:

@@ -4,7 +4,7 @@ import math
 import numpy as np
 import pytest
 import torch
-from likelihood_cases import ExactNetwork, estimator, grid, independent, ode_closed_form, process
+from likelihood_cases import ExactNetwork, estimator, grid, independent, ode_closed_form, process, unit_probes
 from scipy.integrate import quad
 from scipy.stats import norm
 from torch.distributions import Normal, kl_divergence
@@ -16,7 +16,6 @@ from debiasctl.diffusion.likelihood import (
     ode_log_density,
     prior_term,
     strata,
-    unit_probes,
 )
 from debiasctl.diffusion.parameterization import convert
 from debiasctl.diffusion.process import DiffusionProcess, per_image

@@ -17,7 +17,7 @@ import pytest
 import sharded_process
 import torch
 from safetensors.torch import load_file
-from tiny import make_spec, same_state, set_up_tiny, stored_state, train
+from tiny import make_spec, same_state, save_checkpoint, set_up_tiny, stored_state, train
 
 from debiasctl.errors import CheckpointError, DebiasctlError, Interrupted, TrainingError
 from debiasctl.models import checkpoint_files
@@ -25,7 +25,7 @@ from debiasctl.models.checkpoint_files import prune_checkpoints, verify, write_c
 from debiasctl.runs.status import new_status
 from debiasctl.runs.store import Run, create_run, find_run
 from debiasctl.training import checkpoints
-from debiasctl.training.checkpoints import CheckpointWriter, load_last, save_checkpoint
+from debiasctl.training.checkpoints import CheckpointWriter, load_last
 from debiasctl.training.state import HostMemory, capture, restore
 from debiasctl.training.step import train_step
 from debiasctl.training.training import Training

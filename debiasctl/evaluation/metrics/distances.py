@@ -140,27 +140,8 @@ def covariance_root(covariance: Tensor) -> Tensor:
     return root
 
 
-def kernel_distance(x: Tensor, y: Tensor, *, y_self: float | None = None) -> float:
-    """The unbiased MMD² of `x` [N, D] and `y` [M, D] (KID's; Bińkowski et al., 2018, arXiv 1801.01401).
-
-    The kernel is cubic, k(a, b) = (a.b / D + 1)³. All pairs are used, in blocks, whereas the usual KID averages over
-    random subsets; the expectation is the same, the variance lower, and no seed is needed. The result may be negative.
-    `y_self` is `kernel_self_mean(y)` if it is known already.
-
-    Raises:
-        EvaluationError: if a set is not two-dimensional, has fewer than 2 rows or a value that is not finite, or the
-            dimensions differ.
-    """
-    x, y = _checked(x), _checked(y)
-    if x.shape[1] != y.shape[1]:
-        raise EvaluationError(f"features of one dimension are needed, not {x.shape[1]} and {y.shape[1]}")
-    if y_self is None:
-        y_self = kernel_self_mean(y)
-    return kernel_self_mean(x) + y_self - 2 * float(kernel_row_means(x, y).mean())
-
-
 def kernel_self_mean(x: Tensor) -> float:
-    """The mean of k(x_i, x_j) over all i != j, for `x` [N, D].
+    """The mean of k(x_i, x_j) over all i != j, for `x` [N, D] and the cubic kernel k(a, b) = (a.b / D + 1)³.
 
     Raises:
         EvaluationError: if `x` is not two-dimensional, has fewer than 2 rows, or a value that is not finite.

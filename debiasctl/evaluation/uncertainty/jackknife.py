@@ -169,9 +169,10 @@ def _weighted_moments(features: Tensor, weights: Tensor) -> Moments:
 
 
 class KernelSums:
-    """The unbiased kernel distance of `x` [N, D] to a fixed `y` [M, D], from one pass over all pairs.
+    """The unbiased MMD² of `x` [N, D] and a fixed `y` [M, D] (KID's; Bińkowski et al., 2018, arXiv 1801.01401).
 
-    `y_self` is `kernel_self_mean(y)`.
+    All pairs are used, in one pass, whereas the usual KID averages over random subsets; the expectation is the same,
+    the variance lower, and no seed is needed. The distance may be negative. `y_self` is `kernel_self_mean(y)`.
     """
 
     def __init__(self, x: Tensor, y: Tensor, *, y_self: float, division: Division | None = None) -> None:
