@@ -41,7 +41,7 @@ _OF_A_RUN = (
 
 def evaluate(
     context: typer.Context,
-    run: Annotated[str | None, options.run_argument("[RUN]", "The run.")] = None,
+    run: Annotated[str | None, options.run_argument("RUN", "The run.")] = None,
     samples: Annotated[
         Path | None, option("--samples", help="Measure these images, a folder, .zip or .npz, instead of a run's.")
     ] = None,

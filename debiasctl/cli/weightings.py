@@ -19,7 +19,7 @@ app = typer.Typer(no_args_is_help=True, help="Tabulate and plot loss weightings.
 References = Annotated[
     list[str] | None,
     typer.Argument(
-        metavar="[REF...]",
+        metavar="REF",
         help="Weightings, as name or name:key=value,...",
         autocompletion=complete_plugin("weightings"),
         show_default=False,

@@ -24,7 +24,7 @@ SURFACE = {
     "ema": "RUN --help --json --length --step",
     "sample": "RUN... --batch-size --checkpoint --class --compile --device --help --json --num --out --precision "
     "--processes --same-noise --sampler --seed --steps --trajectory --weights",
-    "evaluate": "[RUN] --batch-size --checkpoint --checkpoints --data-dir --device --export-reference "
+    "evaluate": "RUN --batch-size --checkpoint --checkpoints --data-dir --device --export-reference "
     "--feature-weights --features --help --json --metrics --num --plot --precision --processes "
     "--reference --sampler --samples --seed --steps --weights",
     "doctor": "--help --json",
@@ -44,8 +44,8 @@ SURFACE = {
     "spec": "--help",
     "spec describe": "SECTION --help --json",
     "weightings": "--help",
-    "weightings table": "[REF...] --csv --help --json --normalize --prediction --schedule",
-    "weightings plot": "[REF...] --help --normalize --out --prediction --schedule --timesteps",
+    "weightings table": "REF --csv --help --json --normalize --prediction --schedule",
+    "weightings plot": "REF --help --normalize --out --prediction --schedule --timesteps",
 }
 
 
