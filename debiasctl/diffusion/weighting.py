@@ -14,11 +14,17 @@ from debiasctl.api import Prediction, Space, Weighting
 from debiasctl.errors import DebiasctlError
 
 SNR_MIN, SNR_MAX = 1e-20, 1e20
+_ZERO = 10 * SNR_MIN  # a table's SNR up to this stands for 0
 
 
 def bounded_snr(snr: Tensor) -> Tensor:
     """Clamp `snr` away from 0 and infinity, in float64, so that a zero-terminal-SNR schedule has finite weights."""
     return snr.to(torch.float64).clamp(SNR_MIN, SNR_MAX)
+
+
+def log_of_table(snr: Tensor) -> Tensor:
+    """Return log SNR of a table of bounded SNRs, which is -inf where `bounded_snr` raised an SNR of 0."""
+    return snr.log().masked_fill(snr <= _ZERO, -torch.inf)
 
 
 def convert_weight(

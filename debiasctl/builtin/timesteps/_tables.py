@@ -5,8 +5,8 @@ from pydantic import Field
 from torch import Tensor
 
 from debiasctl.api import NestedTimesteps, PluginOptions, TimestepContext, TimestepDistribution, UsageError
+from debiasctl.diffusion.weighting import log_of_table
 
-_ZERO_SNR = 1e-19  # where the SNR is 0, tables contain 1e-20
 _NEVER = 1e-200  # lower probabilities are never drawn, and would underflow in products with weights
 
 
@@ -16,18 +16,13 @@ def normalised(table: Tensor) -> Tensor:
     return table / table.sum()
 
 
-def log_snr_of(context: TimestepContext) -> Tensor:
-    """Return λ = log SNR, float64 [T], which is -inf where the SNR is 0."""
-    return context.snr.log().masked_fill(context.snr <= _ZERO_SNR, -torch.inf)
-
-
 def from_log_snr_density(log_density: Tensor, context: TimestepContext) -> Tensor:
     """Compute q(t) ∝ p(λ_t) · -dλ/dt from log p, float64 [T] with sum 1; q is 0 where the SNR is 0.
 
     Logarithms keep a density that is far from all noise levels of the schedule from underflowing: its nearest one gets
     probability 1.
     """
-    log_density = log_density.masked_fill(torch.isinf(log_snr_of(context)), -torch.inf)
+    log_density = log_density.masked_fill(torch.isinf(log_of_table(context.snr)), -torch.inf)
     density = torch.softmax(log_density + context.slope.log(), dim=0)
     return density.masked_fill(density < _NEVER, 0.0)
 

@@ -4,7 +4,8 @@ from pydantic import Field
 from torch import Tensor
 
 from debiasctl.api import PluginOptions, TimestepContext, TimestepDistribution
-from debiasctl.builtin.timesteps._tables import from_log_snr_density, log_snr_of
+from debiasctl.builtin.timesteps._tables import from_log_snr_density
+from debiasctl.diffusion.weighting import log_of_table
 
 
 class Laplace(TimestepDistribution):
@@ -23,5 +24,5 @@ class Laplace(TimestepDistribution):
 
     def probabilities(self, context: TimestepContext) -> Tensor:
         """Return q(t) ∝ exp(-|λ - location|/scale) · -dλ/dt with λ = log SNR, float64 [T]; 0 where the SNR is 0."""
-        distance = (log_snr_of(context) - self.options.location).abs()
+        distance = (log_of_table(context.snr) - self.options.location).abs()
         return from_log_snr_density(-distance / self.options.scale, context)

@@ -4,7 +4,8 @@ from pydantic import Field
 from torch import Tensor
 
 from debiasctl.api import PluginOptions, TimestepContext, TimestepDistribution
-from debiasctl.builtin.timesteps._tables import from_log_snr_density, log_snr_of
+from debiasctl.builtin.timesteps._tables import from_log_snr_density
+from debiasctl.diffusion.weighting import log_of_table
 
 
 class LogNormal(TimestepDistribution):
@@ -24,5 +25,5 @@ class LogNormal(TimestepDistribution):
 
     def probabilities(self, context: TimestepContext) -> Tensor:
         """Return q(t) ∝ N(-λ/2; mean, std²) · -dλ/dt with λ = log SNR, float64 [T]; 0 where the SNR is 0."""
-        z = (-log_snr_of(context) / 2 - self.options.mean) / self.options.std
+        z = (-log_of_table(context.snr) / 2 - self.options.mean) / self.options.std
         return from_log_snr_density(-(z**2) / 2, context)

@@ -9,9 +9,7 @@ from torch import Tensor
 
 from debiasctl.api import DebiasctlError, PluginOptions, Weighting, WeightingContext
 from debiasctl.builtin.weightings._curves import at_snr
-from debiasctl.diffusion.weighting import falling_slope
-
-ZERO_SNR = 1e-19  # a table's SNR up to this stands for 0, where log SNR has no slope
+from debiasctl.diffusion.weighting import falling_slope, log_of_table
 
 
 class SigmoidELBO(Weighting):
@@ -44,9 +42,8 @@ class SigmoidELBO(Weighting):
         if self.options.measure == "t":
             return self
         snr = context.snr
-        log_snr = torch.where(snr <= ZERO_SNR, -torch.inf, snr.log())
         settled = copy.copy(self)
-        settled._schedule = snr, falling_slope(log_snr) * len(snr)
+        settled._schedule = snr, falling_slope(log_of_table(snr)) * len(snr)
         return settled
 
     def __call__(self, snr: Tensor) -> Tensor:
