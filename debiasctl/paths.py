@@ -8,7 +8,7 @@ from debiasctl.errors import UsageError
 
 def home() -> Path:
     """The user's data folder; it need not exist."""
-    return _home_variable() or _platform_folder("user_data_dir")
+    return _home_variable() or _platform_data()
 
 
 def runs_dir() -> Path:
@@ -24,7 +24,7 @@ def evaluations_dir() -> Path:
 def cache_dir() -> Path:
     """Downloads, feature extractors and reference statistics: everything that can be made again."""
     root = _home_variable()
-    return root / "cache" if root else _platform_folder("user_cache_dir")
+    return root / "cache" if root else _platform_cache()
 
 
 def data_dir() -> Path | None:
@@ -47,7 +47,13 @@ def _home_variable() -> Path | None:
     return Path(value).expanduser().absolute() if value else None
 
 
-def _platform_folder(kind: str) -> Path:
+def _platform_data() -> Path:
     import platformdirs
 
-    return Path(getattr(platformdirs, kind)("debiasctl", appauthor=False))
+    return platformdirs.user_data_path("debiasctl", appauthor=False)
+
+
+def _platform_cache() -> Path:
+    import platformdirs
+
+    return platformdirs.user_cache_path("debiasctl", appauthor=False)

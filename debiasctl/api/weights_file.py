@@ -78,11 +78,15 @@ class WeightsFile:
             self.download(path)
         found = sha256_file(path)
         if self.sha256 not in (None, found):
-            raise EvaluationError(
-                f"{path} is not {self.name} as published: its SHA-256 is {found}, and should be {self.sha256}. It is "
-                f"truncated or another file. It was not changed; replace it with the one at {self.url}"
-            )
+            raise EvaluationError(self.mismatch(path, found))
         return path, found
+
+    def mismatch(self, path: Path, found: str) -> str:
+        """The message about a file at `path` whose SHA-256 is not the published one."""
+        return (
+            f"{path} is not {self.name} as published: its SHA-256 is {found}, and should be {self.sha256}. It is "
+            f"truncated or another file. It was not changed; replace it with the one at {self.url}"
+        )
 
     def download(self, path: Path) -> None:
         """Download to `path`, where only a complete and verified file appears.

@@ -130,11 +130,8 @@ def _weights() -> tuple[list[dict[str, Any]], list[str]]:
                     "sha256_expected": file.sha256,
                 }
             )
-            if state == "wrong":
-                problems.append(
-                    f"{path} is not {file.name} as published: its SHA-256 is {found}, and should be {file.sha256}. "
-                    f"It is cut short or another file; replace it by the one at {file.url}"
-                )
+            if state == "wrong" and found is not None:
+                problems.append(file.mismatch(path, found))
             elif state == "blocked":
                 problems.append(str(file.blocked(paths.cache_dir())))
             elif state == "unreadable":

@@ -69,7 +69,7 @@ class _Moment:
 class Objective:
     """The expectation over t of weight(t) ||F - target||².
 
-    `learned`, where the weighting has one, maps log-SNR float32 [N] to the log-variance u [N]; see
+    `learned`, where the weighting has one, maps log-SNR [N] to the log-variance u [N] in its weights' dtype; see
     `debiasctl.api.Weighting`. `variance_weight` weights the variational bound that trains a learned variance.
     """
 

@@ -1,4 +1,4 @@
-"""Moving averages of a network's weights, and the names by which users choose among them."""
+"""Moving averages of a network's weights."""
 
 import copy
 import math
@@ -84,6 +84,3 @@ def _like(own: Tensor | None, whole: Tensor) -> Tensor:
 
 def _frozen_copy(network: nn.Module) -> nn.Module:
     return copy.deepcopy(network).eval().requires_grad_(False)
-
-
-# ---------------------------------------------------------------- names that users write

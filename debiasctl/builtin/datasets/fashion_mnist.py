@@ -29,3 +29,8 @@ class FashionMNIST(IdxDataset):
     )
     first_labels = (9, 0, 0, 3, 0, 2, 7, 2, 5, 5)
     system_folders = (Path("/usr/share/datasets/fashion-mnist"),)
+
+    def _download(self, folder: Path) -> None:
+        from torchvision import datasets
+
+        datasets.FashionMNIST(str(folder), download=True)

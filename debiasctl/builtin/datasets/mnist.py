@@ -1,5 +1,7 @@
 """MNIST."""
 
+from pathlib import Path
+
 from debiasctl.builtin.datasets._support.idx_sets import IdxDataset
 
 
@@ -15,3 +17,8 @@ class MNIST(IdxDataset):
     torchvision_name = "MNIST"
     classes = tuple("0123456789")
     first_labels = (5, 0, 4, 1, 9, 2, 1, 3, 1, 4)
+
+    def _download(self, folder: Path) -> None:
+        from torchvision import datasets
+
+        datasets.MNIST(str(folder), download=True)

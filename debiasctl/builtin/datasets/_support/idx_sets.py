@@ -1,5 +1,6 @@
 """The common base of MNIST and Fashion-MNIST: four idx files, read in place or downloaded by torchvision."""
 
+from abc import abstractmethod
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, ClassVar
@@ -30,7 +31,7 @@ class IdxDataset(Dataset):
 
     title: ClassVar[str]
     name: ClassVar[str]  # the data set's name in commands and in the cache
-    torchvision_name: ClassVar[str]  # torchvision's class, and the folder of its files
+    torchvision_name: ClassVar[str]  # torchvision's folder of the files
     classes: ClassVar[tuple[str, ...]]
     # the files of MNIST, Fashion-MNIST and KMNIST have the same names, so their labels distinguish them
     first_labels: ClassVar[tuple[int, ...]]
@@ -97,10 +98,9 @@ class IdxDataset(Dataset):
             raise DataError(f"{labels_file} holds label {int(labels.max())}; {self.title}'s are 0 to 9")
         return ArraySplit(images[:, None], labels)
 
+    @abstractmethod
     def _download(self, folder: Path) -> None:
-        import torchvision
-
-        getattr(torchvision.datasets, self.torchvision_name)(str(folder), download=True)
+        """Let torchvision download the files into `folder`."""
 
     def _help(self, location: DataLocation) -> str:
         notes = []
