@@ -189,12 +189,16 @@ def export(
       debiasctl runs export digits-debiased-0
       debiasctl runs export digits-debiased-0 --out /media/stick/digits.tar
     """
-    from debiasctl.runs.archive import export_run
+    from debiasctl.runs.archive import export_run, left_behind
+    from debiasctl.runs.parts import PARTS
     from debiasctl.runs.store import find_run
 
     found = find_run(run)
     target = out or Path()
-    typer.echo(export_run(found, target / f"{found.name}.tar" if target.is_dir() else target, force=force))
+    written = export_run(found, target / f"{found.name}.tar" if target.is_dir() else target, force=force)
+    for name in left_behind(found):
+        note(f"The archive leaves out {name}/ ({PARTS[name].holds}).")
+    typer.echo(written)
 
 
 @app.command("import")

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from debiasctl.errors import CheckpointError
 from debiasctl.files import atomic_folder, hashing_file, sha256_file, writing
+from debiasctl.runs.parts import CHECKPOINTS
 from debiasctl.runs.store import Run
 from debiasctl.specs.sections import TrainingSection
 
@@ -131,7 +132,7 @@ def remove_leftovers(run: Run) -> None:
 
     The caller holds the run's lock.
     """
-    for folder in (run.path, run.path / "checkpoints"):
+    for folder in (run.path, run.path / CHECKPOINTS):
         for path in folder.glob(f".*{_LEFTOVER}"):
             with writing(path):
                 shutil.rmtree(path) if path.is_dir() else path.unlink()

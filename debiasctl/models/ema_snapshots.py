@@ -18,6 +18,7 @@ from debiasctl.errors import CheckpointError
 from debiasctl.files import atomic_file, sha256_file, write_json, writing
 from debiasctl.models.ema import EMA, whole_state
 from debiasctl.models.power_profiles import length_name
+from debiasctl.runs import parts
 from debiasctl.runs.store import Run
 
 _LENGTHS, _BUFFERS = "lengths", "buffers"
@@ -46,7 +47,7 @@ class CapturedSnapshot:
 
 def folder_of(run: Run) -> Path:
     """The folder for a run's snapshots and the averages reconstructed from them; it need not exist."""
-    return run.path / "ema"
+    return run.path / parts.EMA
 
 
 def capture_snapshot(ema: EMA, *, step: int) -> CapturedSnapshot:

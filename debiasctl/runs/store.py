@@ -15,26 +15,13 @@ from debiasctl.errors import CheckpointError, DebiasctlError, RunError, RunNameE
 from debiasctl.files import atomic_folder, write_json, writing
 from debiasctl.runs import lock as run_lock
 from debiasctl.runs import metrics as metrics_file
+from debiasctl.runs.parts import CHECKPOINTS, EVALUATIONS, GRIDS, METRICS, PARTS, SAMPLES, SPEC, STATUS
 from debiasctl.runs.status import RunStatus, now, parse_status
 
 if TYPE_CHECKING:
     from debiasctl.specs.sections import RunSpec
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
-_ENTRIES = (
-    "spec.json",
-    "status.json",
-    "metrics.jsonl",
-    "checkpoints",
-    "samples",
-    "evaluations",
-    "analyses",
-    "grids",
-    "ema",
-    "trackers",
-    run_lock.LOCK,
-    run_lock.TRAINER,
-)
 _REMOVED = ".removed"
 
 
@@ -63,22 +50,22 @@ class Run:
     @property
     def metrics_path(self) -> Path:
         """One JSON object a line; see `append_metrics`."""
-        return self.path / "metrics.jsonl"
+        return self.path / METRICS
 
     @property
     def samples_dir(self) -> Path:
         """`<key>/` of images drawn; need not exist."""
-        return self.path / "samples"
+        return self.path / SAMPLES
 
     @property
     def grids_dir(self) -> Path:
         """`<step>.png` of images drawn in the course of training; need not exist."""
-        return self.path / "grids"
+        return self.path / GRIDS
 
     @property
     def evaluations_dir(self) -> Path:
         """`<key>.json`; need not exist."""
-        return self.path / "evaluations"
+        return self.path / EVALUATIONS
 
     def spec(self) -> "RunSpec":
         """The validated spec.
@@ -88,12 +75,12 @@ class Run:
         """
         from debiasctl.specs.resolve import load_stored_spec
 
-        return load_stored_spec(self._read("spec.json"), str(self.path / "spec.json"))
+        return load_stored_spec(self._read(SPEC), str(self.path / SPEC))
 
     def spec_json(self) -> dict[str, Any]:
         """The spec as it is stored, neither migrated nor validated."""
         try:
-            raw = json.loads(self._read("spec.json"))
+            raw = json.loads(self._read(SPEC))
         except (ValueError, RecursionError) as error:
             raise RunError(f"{self.path / 'spec.json'} is damaged: {error}. Restore it from a copy") from error
         if not isinstance(raw, dict):
@@ -116,7 +103,7 @@ class Run:
 
     def write_status(self, status: RunStatus) -> None:
         """Replace the stored status."""
-        write_json(self.path / "status.json", asdict(status))
+        write_json(self.path / STATUS, asdict(status))
 
     def update_status(self, **changes: Any) -> RunStatus:
         """Replace fields of the stored status, and the time of its update; returns the new one."""
@@ -126,7 +113,7 @@ class Run:
 
     def checkpoint_steps(self) -> list[int]:
         """Steps of the complete checkpoints (those with a manifest), ascending."""
-        folder = self.path / "checkpoints"
+        folder = self.path / CHECKPOINTS
         if not folder.is_dir():
             return []
         return sorted(
@@ -137,7 +124,7 @@ class Run:
 
     def checkpoint_path(self, step: int) -> Path:
         """The folder of the checkpoint after `step` optimizer steps; need not exist."""
-        return self.path / "checkpoints" / f"{step:08d}"
+        return self.path / CHECKPOINTS / f"{step:08d}"
 
     def evaluation_keys(self) -> list[str]:
         """Keys of the stored evaluations, sorted."""
@@ -156,7 +143,7 @@ class Run:
         return run_lock.trainer_lock(self.path)
 
     def _stored_status(self) -> RunStatus:
-        return parse_status(self._read("status.json"), os.path.join(self.path, "status.json"))
+        return parse_status(self._read(STATUS), os.path.join(self.path, STATUS))
 
     def _read(self, name: str) -> str:
         file = os.path.join(self.path, name)  # a listing does this thousands of times, and pathlib is slow at it
@@ -224,8 +211,8 @@ def _ways_on(name: str) -> str:
 def _create(name: str, spec: "RunSpec", status: RunStatus) -> Run:
     path = paths.runs_dir() / name
     with claim_folder(path, taken=_ways_on(name)) as folder:
-        write_json(folder / "spec.json", spec.model_dump(mode="json"))
-        write_json(folder / "status.json", asdict(status))
+        write_json(folder / SPEC, spec.model_dump(mode="json"))
+        write_json(folder / STATUS, asdict(status))
     return Run(path)
 
 
@@ -299,7 +286,7 @@ def find_run(text: str, *, exact: bool = False) -> Run:
 def _run_at(text: str) -> Run:
     try:
         path = Path(text).expanduser().resolve()
-        found = (path / "spec.json").is_file()
+        found = (path / SPEC).is_file()
     except (OSError, RuntimeError, ValueError) as error:
         raise RunNameError(f"{text!r} cannot be read as a path: {error}") from error
     if not found:
@@ -324,7 +311,7 @@ def remove_run(run: Run) -> None:
     if run.path.is_symlink():
         raise RunError(f"{run.path} is a link to {run.path.resolve()}. Remove the link or that folder yourself")
     if run.path.resolve().parent != paths.runs_dir().resolve():
-        foreign = sorted(e.name for e in run.path.iterdir() if e.name not in _ENTRIES)
+        foreign = sorted(e.name for e in run.path.iterdir() if e.name not in PARTS)
         if foreign:
             raise RunError(
                 f"{run.path} holds '{foreign[0]}', which is not part of a run; nothing was removed. "

@@ -18,6 +18,7 @@ from debiasctl.data.load import load_data
 from debiasctl.errors import CheckpointError, UsageError
 from debiasctl.files import write_json
 from debiasctl.models.checkpoint_files import remove_leftovers, verify
+from debiasctl.runs.parts import SPEC, TRACKERS
 from debiasctl.runs.status import new_status
 from debiasctl.runs.store import Run, create_run, find_run, read_metrics
 from debiasctl.specs.files import flatten
@@ -112,7 +113,7 @@ def resume(run: Run, location: DataLocation, *, steps: int | None, conduct: Cond
             _note_lost_checkpoint(run)
             if spec.training.steps > stored.training.steps:
                 _note_changed_course(training)
-                write_json(run.path / "spec.json", spec.model_dump(mode="json"))
+                write_json(run.path / SPEC, spec.model_dump(mode="json"))
         accelerator.wait_for_everyone()
         _fit(run, training, data, conduct, observer=observer, restored=restored)
     return run
@@ -181,7 +182,7 @@ def _start_trackers(run: Run, training: Training) -> None:
     accelerator = training.accelerator
     if not accelerator.log_with:
         return
-    accelerator.project_configuration.logging_dir = str(run.path / "trackers")
+    accelerator.project_configuration.logging_dir = str(run.path / TRACKERS)
     spec = flatten(training.spec.model_dump(mode="json", exclude={"provenance"}))
     config = {
         name: value if isinstance(value, int | float | str) else json.dumps(value) for name, value in spec.items()
