@@ -19,6 +19,7 @@ from debiasctl.runs.parts import CHECKPOINTS, EVALUATIONS, GRIDS, METRICS, PARTS
 from debiasctl.runs.status import RunStatus, now, parse_status
 
 if TYPE_CHECKING:
+    from debiasctl.runs.records import MetricsRecord
     from debiasctl.specs.sections import RunSpec
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
@@ -49,7 +50,7 @@ class Run:
 
     @property
     def metrics_path(self) -> Path:
-        """One JSON object a line; see `append_metrics`."""
+        """One record a line; see `runs.records`."""
         return self.path / METRICS
 
     @property
@@ -330,12 +331,12 @@ def remove_run(run: Run) -> None:
 # ---------------------------------------------------------------- metrics
 
 
-def append_metrics(run: Run, records: Sequence[dict[str, Any]]) -> None:
-    """Append records, each with an integer "step", in one write; a last line that a kill left partial is cut off."""
+def append_metrics(run: Run, records: "Sequence[MetricsRecord]") -> None:
+    """Append records in one write; a last line that a kill left partial is cut off."""
     metrics_file.append(run.metrics_path, records)
 
 
-def read_metrics(run: Run) -> list[dict[str, Any]]:
+def read_metrics(run: Run) -> "list[MetricsRecord]":
     """All records, in the order of their writing; [] where there are none yet.
 
     Raises:

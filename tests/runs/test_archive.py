@@ -16,6 +16,7 @@ from debiasctl import paths
 from debiasctl.errors import ArchiveError, DebiasctlError, RunBusyError, RunError, RunNameError, UsageError
 from debiasctl.runs.archive import export_run, import_run, left_behind
 from debiasctl.runs.parts import PARTS, is_exported
+from debiasctl.runs.records import HeldoutRecord
 from debiasctl.runs.status import new_status
 from debiasctl.runs.store import Run, append_metrics, create_run, find_run, list_runs, remove_run
 from debiasctl.specs.resolve import validate_spec
@@ -426,7 +427,7 @@ def test_archive_of_a_run_with_a_bad_name(tmp_path: Path, top: str) -> None:
 
 
 def test_taken_name_is_refused(run: Run, tmp_path: Path) -> None:
-    append_metrics(run, [{"step": 2}])
+    append_metrics(run, [HeldoutRecord(step=2, weights="ema", bins=[])])
     archive = export_run(run, tmp_path / "a.tar")
     before = contents(run.path)
     with pytest.raises(RunNameError, match=r"'a' already exists.*`name=NAME`"):
