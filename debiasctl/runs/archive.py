@@ -1,11 +1,11 @@
 """A run as one file: a plain tar (weights hardly compress), checked member by member before anything is unpacked."""
 
-import json
 import os
 import re
 import shutil
 import tarfile
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path, PurePosixPath
 from typing import IO
@@ -14,7 +14,8 @@ from debiasctl import paths
 from debiasctl.errors import ArchiveError, RunBusyError, RunError, UsageError
 from debiasctl.files import atomic_file, sha256_file
 from debiasctl.reporting.text import format_bytes
-from debiasctl.runs.parts import PARTS, SPEC, STATUS, is_exported
+from debiasctl.runs.manifest import Manifest
+from debiasctl.runs.parts import CHECKPOINTS, MANIFEST, PARTS, SPEC, STATUS, is_exported
 from debiasctl.runs.status import parse_status
 from debiasctl.runs.store import Run, claim_folder, validate_run_name
 
@@ -133,12 +134,11 @@ def import_run(archive: Path, *, name: str | None = None) -> Run:
 
 def _check_checkpoints(run: Run, archive: Path) -> None:
     """Raise ArchiveError unless every checkpoint's files are those of its manifest."""
-    for manifest in sorted(run.path.glob("checkpoints/*/manifest.json")):
-        try:
-            stated = json.loads(manifest.read_text(encoding="utf-8"))["sha256"]
+    for manifest in sorted(run.path.glob(f"{CHECKPOINTS}/*/{MANIFEST}")):
+        stated, found = None, {}
+        with suppress(ValueError):
+            stated = Manifest.read(manifest.parent).sha256
             found = {file.name: sha256_file(file) for file in manifest.parent.iterdir() if file != manifest}
-        except (ValueError, KeyError, TypeError, RecursionError):
-            stated, found = None, {}
         if stated != found:
             raise ArchiveError(
                 f"{archive} is not imported: its checkpoint {int(manifest.parent.name)} is damaged: its files "

@@ -28,6 +28,7 @@ class Part:
 SPEC, STATUS, METRICS = "spec.json", "status.json", "metrics.jsonl"
 CHECKPOINTS, EMA, SAMPLES, GRIDS = "checkpoints", "ema", "samples", "grids"
 EVALUATIONS, ANALYSES, TRACKERS = "evaluations", "analyses", "trackers"
+MANIFEST = "manifest.json"  # in a checkpoint's folder; a folder without one is no checkpoint
 LOCK, TRAINER = ".lock", ".trainer.json"
 
 PARTS: Mapping[str, Part] = {

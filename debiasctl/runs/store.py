@@ -15,7 +15,7 @@ from debiasctl.errors import CheckpointError, DebiasctlError, RunError, RunNameE
 from debiasctl.files import atomic_folder, write_json, writing
 from debiasctl.runs import lock as run_lock
 from debiasctl.runs import metrics as metrics_file
-from debiasctl.runs.parts import CHECKPOINTS, EVALUATIONS, GRIDS, METRICS, PARTS, SAMPLES, SPEC, STATUS
+from debiasctl.runs.parts import CHECKPOINTS, EVALUATIONS, GRIDS, MANIFEST, METRICS, PARTS, SAMPLES, SPEC, STATUS
 from debiasctl.runs.status import RunStatus, now, parse_status
 
 if TYPE_CHECKING:
@@ -120,7 +120,7 @@ class Run:
         return sorted(
             int(entry.name)
             for entry in folder.iterdir()
-            if re.fullmatch("[0-9]+", entry.name) and (entry / "manifest.json").is_file()
+            if re.fullmatch("[0-9]+", entry.name) and (entry / MANIFEST).is_file()
         )
 
     def checkpoint_path(self, step: int) -> Path:

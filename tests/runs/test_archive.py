@@ -444,6 +444,7 @@ def test_taken_name_is_refused(run: Run, tmp_path: Path) -> None:
         ("extra.pt", b""),
         ("manifest.json", b"{}"),
         ("manifest.json", b"{"),
+        ("manifest.json", json.dumps({"step": "0", "sha256": SUMS}).encode()),
     ],
 )
 def test_a_checkpoint_that_differs_from_its_checksums_is_refused(run: Run, tmp_path: Path, name, content) -> None:
