@@ -84,6 +84,3 @@ def _like(own: Tensor | None, whole: Tensor) -> Tensor:
 
 def _frozen_copy(network: nn.Module) -> nn.Module:
     return copy.deepcopy(network).eval().requires_grad_(False)
-
-
-# ---------------------------------------------------------------- names that users write
