@@ -22,7 +22,7 @@ from debiasctl.runs.parts import SPEC, TRACKERS
 from debiasctl.runs.status import new_status
 from debiasctl.runs.store import Run, create_run, find_run, read_metrics
 from debiasctl.specs.files import flatten
-from debiasctl.specs.sections import InitFromSection, RunSpec
+from debiasctl.specs.sections import RunSpec
 from debiasctl.training.checkpoints import load_last
 from debiasctl.training.checks import check_sharing
 from debiasctl.training.initial import initial_weights, load_initial
@@ -129,19 +129,19 @@ def _initial(spec: RunSpec, init_from: Run | None) -> tuple[RunSpec, Callable[[n
     if init_from is None and stated is None:
         return spec, None
     if init_from is not None:
-        state, described = initial_weights(init_from)
+        state, origin = initial_weights(init_from)
     else:
         assert stated is not None, "one of the two is given"
-        state, described = initial_weights(find_run(stated.run), stated.weights, step=stated.step)
-        if described["sha256"] != stated.sha256:
+        state, origin = initial_weights(find_run(stated.run), stated.weights, step=stated.step)
+        if origin.sha256 != stated.sha256:
             raise UsageError(
                 f"the spec starts from the {stated.weights} weights of run '{stated.run}' at step {stated.step}, which "
                 "have changed since (by their SHA-256). Restore them, or choose others: `init_from=RUN`"
             )
-    training = spec.training.model_copy(update={"init_from": InitFromSection(**described)})
+    training = spec.training.model_copy(update={"init_from": origin})
 
     def initialize(network: nn.Module) -> None:
-        load_initial(network, state, source=str(described["run"]))
+        load_initial(network, state, source=origin.run)
 
     return spec.model_copy(update={"training": training}), initialize
 
