@@ -16,7 +16,8 @@ from debiasctl.cli.app import app
 DOCUMENTED: dict[str, dict[str, Any]] = yaml.safe_load(
     (Path(__file__).parents[1] / "docs" / "reference" / "json-keys.yaml").read_text(encoding="utf-8")
 )
-_TRAIN = [*OPTIONS, "--steps", "4", "--set", "ema.kind=power", "--set", "ema.snapshot_every=1"]
+_MONITOR = ["--evaluate-every", "16", "--set=monitor.features=pixels", "--set=monitor.num=16", "--set=monitor.steps=2"]
+_TRAIN = [*OPTIONS, *_MONITOR, "--steps", "4", "--set", "ema.kind=power", "--set", "ema.snapshot_every=1"]
 _SAMPLE = ["--num", "512", "--steps", "2"]
 # every command with --json, in an order in which each finds what it needs; several calls show one output's variants
 CALLS = [

@@ -108,7 +108,7 @@ def same_state(first: Mapping[str, Any], second: Mapping[str, Any]) -> bool:
 
 def metrics(run: Run) -> list[dict[str, Any]]:
     """A run's records, without what the machine did."""
-    return [{k: v for k, v in record.items() if k not in MACHINE_FIELDS} for record in read_metrics(run)]
+    return [{k: v for k, v in record.to_json().items() if k not in MACHINE_FIELDS} for record in read_metrics(run)]
 
 
 def assert_same_end(run: Run, other: Run) -> None:

@@ -3,7 +3,7 @@
 import sys
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -13,6 +13,9 @@ from debiasctl.cli.options import option
 from debiasctl.cli.output import note, print_json, print_pairs, printable
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from debiasctl.runs.records import MetricsRecord
     from debiasctl.runs.store import Run, RunSummary
 
 app = typer.Typer(help="List, show, remove, export and import runs.", no_args_is_help=True)
@@ -87,9 +90,7 @@ def show(run: Annotated[str, options.RUN], as_json: Annotated[bool, options.AS_J
     from debiasctl.runs.store import find_run, read_metrics
 
     found = find_run(run)
-    latest: dict[str, Any] = {}
-    for record in read_metrics(found):
-        latest.update(record)
+    latest: dict[str, MetricsRecord] = {record.kind: record for record in read_metrics(found)}
     if as_json:
         print_json(
             {
@@ -99,16 +100,15 @@ def show(run: Annotated[str, options.RUN], as_json: Annotated[bool, options.AS_J
                 "spec": found.spec().model_dump(mode="json"),
                 "checkpoints": found.checkpoint_steps(),
                 "evaluations": found.evaluation_keys(),
-                "metrics": latest,
+                "metrics": {kind: record.to_json() for kind, record in latest.items()},
             }
         )
         return
     print_pairs(_facts(found, latest))
 
 
-def _facts(run: "Run", latest: dict[str, Any]) -> dict[str, str]:
+def _facts(run: "Run", latest: "Mapping[str, MetricsRecord]") -> dict[str, str]:
     status, spec = run.status(), run.spec()
-    numbers = {key: value for key, value in latest.items() if key != "step" and isinstance(value, int | float)}
     return {
         "run": run.name,
         "state": status.state + (f": {with_options(status.message)}" if status.message else ""),
@@ -125,10 +125,16 @@ def _facts(run: "Run", latest: dict[str, Any]) -> dict[str, str]:
         "created": status.created,
         "updated": status.updated,
         "checkpoints": ", ".join(map(str, run.checkpoint_steps())) or "none",
-        "metrics": ", ".join(f"{key} {value:.4g}" for key, value in numbers.items()) or "none",
+        "metrics": _numbers(latest.get("train")),
+        "monitor": _numbers(latest.get("evaluation")),
         "evaluations": ", ".join(run.evaluation_keys()) or "none",
         "path": str(run.path),
     }
+
+
+def _numbers(record: "MetricsRecord | None") -> str:
+    scalars = {} if record is None else record.scalars()
+    return ", ".join(f"{name} {value:.4g}" for name, value in scalars.items() if value is not None) or "none"
 
 
 @app.command()
@@ -189,12 +195,16 @@ def export(
       debiasctl runs export digits-debiased-0
       debiasctl runs export digits-debiased-0 --out /media/stick/digits.tar
     """
-    from debiasctl.runs.archive import export_run
+    from debiasctl.runs.archive import export_run, left_behind
+    from debiasctl.runs.parts import PARTS
     from debiasctl.runs.store import find_run
 
     found = find_run(run)
     target = out or Path()
-    typer.echo(export_run(found, target / f"{found.name}.tar" if target.is_dir() else target, force=force))
+    written = export_run(found, target / f"{found.name}.tar" if target.is_dir() else target, force=force)
+    for name in left_behind(found):
+        note(f"The archive leaves out {name}/ ({PARTS[name].holds}).")
+    typer.echo(written)
 
 
 @app.command("import")

@@ -271,7 +271,7 @@ def _report(run: Any, *, as_json: bool) -> None:
     if rank() > 0:
         return
     status = run.status()
-    losses = [record["loss"] for record in read_metrics(run) if record["kind"] == "train"]
+    losses = [record.loss for record in read_metrics(run) if record.kind == "train"]
     if as_json:
         print_json(
             {"name": run.name, "path": str(run.path), "state": status.state, "step": status.step, "loss": losses[-1]}

@@ -1,6 +1,5 @@
 """Checkpoint files: folders written atomically, with the checksum of every file in them."""
 
-import json
 import os
 import re
 import shutil
@@ -16,15 +15,16 @@ from torch import Tensor, nn
 
 from debiasctl.errors import CheckpointError
 from debiasctl.files import atomic_folder, hashing_file, sha256_file, writing
+from debiasctl.runs.manifest import Manifest
+from debiasctl.runs.parts import CHECKPOINTS, MANIFEST
 from debiasctl.runs.store import Run
 from debiasctl.specs.sections import TrainingSection
 
-MANIFEST = "manifest.json"
 RAW, EMA = "model", "ema"  # names of the weights and of their primary average
 Weights = Literal["ema", "raw"]
-_WEIGHTS = ".safetensors"
-WEIGHT_FILES: Mapping[Weights, str] = {"ema": f"{EMA}{_WEIGHTS}", "raw": f"{RAW}{_WEIGHTS}"}
-_STATE = "state.pt"
+WEIGHTS_SUFFIX = ".safetensors"
+WEIGHT_FILES: Mapping[Weights, str] = {"ema": f"{EMA}{WEIGHTS_SUFFIX}", "raw": f"{RAW}{WEIGHTS_SUFFIX}"}
+STATE_FILE = "state.pt"
 _FURTHER = re.compile(r"ema-[0-9]{1,6}(\.[0-9]{1,6})?\.safetensors")  # further averages
 _LEFTOVER = ".tmp"  # the suffix of a folder being written or removed; see files.atomic_folder
 
@@ -55,14 +55,14 @@ def write_checkpoint(run: Run, state: CheckpointState) -> Path:
     with atomic_folder(path, replace=True) as folder:
         for name, tensors in state.weights.items():
             # serialised in memory first: safetensors' own writer hides the system's error, such as a full disk
-            with hashing_file(folder / f"{name}{_WEIGHTS}") as file:
+            with hashing_file(folder / f"{name}{WEIGHTS_SUFFIX}") as file:
                 file.write(safetensors_bytes({key: tensor.contiguous() for key, tensor in tensors.items()}))
-            sums[f"{name}{_WEIGHTS}"] = file.sha256()
-        with hashing_file(folder / _STATE) as file:
+            sums[f"{name}{WEIGHTS_SUFFIX}"] = file.sha256()
+        with hashing_file(folder / STATE_FILE) as file:
             torch.save(dict(state.rest), file)  # type: ignore[arg-type]  # it needs `write` and `flush` only
-        sums[_STATE] = file.sha256()
+        sums[STATE_FILE] = file.sha256()
         with hashing_file(folder / MANIFEST) as file:
-            file.write((json.dumps({"step": state.step, "sha256": sums}, indent=2) + "\n").encode())
+            file.write(Manifest(step=state.step, sha256=sums).to_bytes())
     return path
 
 
@@ -93,17 +93,17 @@ def verify(path: Path, run: Run, only: str | None = None) -> dict[str, str]:
         CheckpointError: if a file is missing, truncated or changed; the message names it.
     """
     try:
-        manifest = json.loads((path / MANIFEST).read_text(encoding="utf-8"))
-        sums: dict[str, str] = manifest["sha256"]
+        manifest = Manifest.read(path)
+        sums = manifest.sha256
         # an imported manifest could name any file
-        if {*WEIGHT_FILES.values(), _STATE} != {name for name in sums if not _FURTHER.fullmatch(name)}:
+        if {*WEIGHT_FILES.values(), STATE_FILE} != {name for name in sums if not _FURTHER.fullmatch(name)}:
             raise ValueError(f"{MANIFEST} does not name the files of a checkpoint")
-        if manifest["step"] != int(path.name):
-            raise ValueError(f"{MANIFEST} states step {manifest['step']}")
+        if manifest.step != int(path.name):
+            raise ValueError(f"{MANIFEST} states step {manifest.step}")
         damaged = [
             name for name, expected in sums.items() if only in (None, name) and sha256_file(path / name) != expected
         ]
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+    except (OSError, ValueError) as error:
         raise CheckpointError(_damaged(path, run, f"{type(error).__name__}: {error}")) from error
     if damaged:
         raise CheckpointError(_damaged(path, run, f"{', '.join(damaged)} differs from its checksum"))
@@ -131,7 +131,7 @@ def remove_leftovers(run: Run) -> None:
 
     The caller holds the run's lock.
     """
-    for folder in (run.path, run.path / "checkpoints"):
+    for folder in (run.path, run.path / CHECKPOINTS):
         for path in folder.glob(f".*{_LEFTOVER}"):
             with writing(path):
                 shutil.rmtree(path) if path.is_dir() else path.unlink()

@@ -7,22 +7,56 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
+from pydantic import BaseModel, ConfigDict, Field
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save as safetensors_bytes
 from torch import Tensor
 
 from debiasctl.errors import CheckpointError
-from debiasctl.files import atomic_file, sha256_file, write_json, writing
+from debiasctl.files import atomic_file, read_json, sha256_file, write_json, writing
 from debiasctl.models.ema import EMA, whole_state
 from debiasctl.models.power_profiles import length_name
+from debiasctl.registry.messages import damage
+from debiasctl.runs import parts
 from debiasctl.runs.store import Run
 
-_LENGTHS, _BUFFERS = "lengths", "buffers"
+_BUFFERS = "buffers"
 _WEIGHTS, _DESCRIPTION = ".safetensors", ".json"
+_CHECKSUM = "sha256"  # of the file of averages, the last key of its description
 _STEP = re.compile("[0-9]{8,12}")  # the stem of a snapshot's file name
+
+
+class _Description(BaseModel):
+    """What a file of averages holds; it is stored beside the file, with the file's checksum."""
+
+    model_config = ConfigDict(frozen=True, strict=True)
+
+
+D = TypeVar("D", bound=_Description)
+
+
+class SnapshotDescription(_Description):
+    """The step and the lengths of a snapshot's averages."""
+
+    step: int
+    lengths: list[float] = Field(min_length=1)
+
+
+class AverageDescription(_Description):
+    """An average that was reconstructed from snapshots, the last of them of step `last_snapshot`.
+
+    `key` is the same for averages of one length and step from the same snapshots.
+    """
+
+    length: float
+    step: int
+    last_snapshot: int
+    num_snapshots: int
+    residual: float
+    key: str
 
 
 @dataclass(frozen=True)
@@ -46,7 +80,7 @@ class CapturedSnapshot:
 
 def folder_of(run: Run) -> Path:
     """The folder for a run's snapshots and the averages reconstructed from them; it need not exist."""
-    return run.path / "ema"
+    return run.path / parts.EMA
 
 
 def capture_snapshot(ema: EMA, *, step: int) -> CapturedSnapshot:
@@ -76,19 +110,20 @@ def write_snapshot(run: Run, captured: CapturedSnapshot) -> Path:
         DebiasctlError: if it cannot be written.
     """
     path = folder_of(run) / f"{captured.step:08d}{_WEIGHTS}"
-    about = {"step": captured.step, _LENGTHS: list(captured.lengths)}
+    about = SnapshotDescription(step=captured.step, lengths=list(captured.lengths))
     write_tensors(path, captured.tensors, about)
     return path
 
 
-def write_tensors(path: Path, tensors: Mapping[str, Tensor], about: Mapping[str, Any]) -> str:
+def write_tensors(path: Path, tensors: Mapping[str, Tensor], about: SnapshotDescription | AverageDescription) -> str:
     """Write tensors and, beside them, their description with their checksum; return the checksum."""
+    described = about.model_dump(mode="json")
     # one entry, because safetensors writes several in any order, and equal runs should have equal files
-    data = safetensors_bytes(dict(tensors), metadata={"debiasctl": json.dumps(about, sort_keys=True)})
+    data = safetensors_bytes(dict(tensors), metadata={"debiasctl": json.dumps(described, sort_keys=True)})
     with atomic_file(path) as stream:
         stream.write(data)
     checksum = hashlib.sha256(data).hexdigest()
-    write_json(path.with_suffix(_DESCRIPTION), {**about, "sha256": checksum})
+    write_json(path.with_suffix(_DESCRIPTION), {**described, _CHECKSUM: checksum})
     return checksum
 
 
@@ -102,30 +137,27 @@ def snapshots(run: Run) -> list[Snapshot]:
     for path in _files(run):
         if not path.with_suffix(_DESCRIPTION).exists():
             continue
-        about = read_description(path, run)
-        try:
-            lengths = tuple(map(float, about[_LENGTHS]))
-            if about["step"] != int(path.stem) or not lengths:
-                raise ValueError(f"it describes step {about['step']}, lengths {list(lengths)}")
-            found.append(Snapshot(path, int(path.stem), lengths, str(about["sha256"])))
-        except (KeyError, TypeError, ValueError) as error:
-            raise CheckpointError(_damaged(path, run, f"{type(error).__name__}: {error}")) from error
+        about, checksum = read_description(path, run, SnapshotDescription)
+        if about.step != int(path.stem):
+            raise CheckpointError(_damaged(path, run, f"it describes step {about.step}"))
+        found.append(Snapshot(path, about.step, tuple(about.lengths), checksum))
     return found
 
 
-def read_description(path: Path, run: Run) -> dict[str, Any]:
-    """Read the description beside a file of averages.
+def read_description(path: Path, run: Run, kind: type[D]) -> tuple[D, str]:
+    """Read the description beside a file of averages, and the file's checksum.
 
     Raises:
         CheckpointError: if it cannot be read.
     """
     try:
-        about = json.loads(path.with_suffix(_DESCRIPTION).read_text(encoding="utf-8"))
-        if not isinstance(about, dict):
-            raise ValueError("it is not a JSON object")
-    except (OSError, ValueError, RecursionError) as error:
-        raise CheckpointError(_damaged(path.with_suffix(_DESCRIPTION), run, str(error))) from error
-    return about
+        raw = read_json(path.with_suffix(_DESCRIPTION))
+        checksum = raw.pop(_CHECKSUM, None)
+        if not isinstance(checksum, str):
+            raise ValueError(f"{_CHECKSUM} is missing or not text")
+        return kind.model_validate(raw), checksum
+    except (OSError, ValueError) as error:
+        raise CheckpointError(_damaged(path.with_suffix(_DESCRIPTION), run, damage(error))) from error
 
 
 class SnapshotReader:
@@ -185,9 +217,9 @@ def discard_snapshots_after(run: Run, step: int) -> None:
         if int(path.stem) > step or not path.with_suffix(_DESCRIPTION).exists():
             _remove(path)
     for path in folder.glob(f"length-*{_DESCRIPTION}"):
-        with suppress(CheckpointError, TypeError, ValueError):  # a damaged file is reported when it is read
-            about = read_description(path, run)
-            if int(about.get("last_snapshot", 0)) > step:
+        with suppress(CheckpointError):  # a damaged file is reported when it is read
+            about, _ = read_description(path, run, AverageDescription)
+            if about.last_snapshot > step:
                 _remove(path)
     for path in folder.glob(".[0-9]*.tmp"):
         with writing(path):

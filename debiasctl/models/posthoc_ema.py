@@ -11,6 +11,7 @@ from torch import Tensor
 from debiasctl.errors import CheckpointError, UsageError
 from debiasctl.files import content_key
 from debiasctl.models.ema_snapshots import (
+    AverageDescription,
     Snapshot,
     folder_of,
     open_snapshot,
@@ -24,7 +25,7 @@ from debiasctl.runs.store import Run
 
 # The largest residual of the profile's fit. Up to it, the reconstructed weights are off by less than 1 % of the
 # distance between the average and the raw weights; at twice as much they no longer are (measured on the trajectory of
-# tests/training/test_posthoc_ema.py).
+# tests/models/test_posthoc_ema.py).
 MAX_RESIDUAL = 0.02
 _VERSION = 1  # of the reconstruction: increased when the same snapshots would give other weights
 _TRIED = [number / 1000 for number in range(1, 281)]  # lengths that are tried, to report which can be reconstructed
@@ -69,19 +70,19 @@ def store_average(run: Run, length: float, *, step: int | None = None) -> Stored
     identity = {"snapshots": [[source.step, source.sha256] for source in sources], "version": _VERSION}
     key = content_key(identity | {"length": length, "step": step})
     if path.is_file() and path.with_suffix(".json").is_file():
-        about = read_description(path, run)
-        if about.get("key") == key:
-            verify_file(path, run, sha256=str(about["sha256"]))
-            return StoredAverage(path, length, step, len(sources), float(about["residual"]), about["sha256"], True)
+        stored, checksum = read_description(path, run, AverageDescription)
+        if stored.key == key:
+            verify_file(path, run, sha256=checksum)
+            return StoredAverage(path, length, step, len(sources), stored.residual, checksum, True)
     plan = _plan(run, sources, length, step)
-    about = {
-        "length": length,
-        "step": step,
-        "last_snapshot": sources[-1].step,
-        "num_snapshots": len(sources),
-        "residual": plan.residual,
-        "key": key,
-    }
+    about = AverageDescription(
+        length=length,
+        step=step,
+        last_snapshot=sources[-1].step,
+        num_snapshots=len(sources),
+        residual=plan.residual,
+        key=key,
+    )
     checksum = write_tensors(path, _add_up(run, plan, step), about)
     return StoredAverage(path, length, step, len(sources), plan.residual, checksum, False)
 

@@ -1,11 +1,11 @@
 """A run as one file: a plain tar (weights hardly compress), checked member by member before anything is unpacked."""
 
-import json
 import os
 import re
 import shutil
 import tarfile
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path, PurePosixPath
 from typing import IO
@@ -13,19 +13,12 @@ from typing import IO
 from debiasctl import paths
 from debiasctl.errors import ArchiveError, RunBusyError, RunError, UsageError
 from debiasctl.files import atomic_file, sha256_file
+from debiasctl.runs.manifest import Manifest
+from debiasctl.runs.parts import CHECKPOINTS, MANIFEST, PARTS, SPEC, STATUS, is_exported
 from debiasctl.runs.status import parse_status
 from debiasctl.runs.store import Run, claim_folder, validate_run_name
 from debiasctl.wording import format_bytes
 
-_SAFE = "[A-Za-z0-9][A-Za-z0-9._-]{0,127}"
-_FILE = re.compile(
-    r"(spec|status)\.json|metrics\.jsonl"
-    rf"|checkpoints/[0-9]{{1,12}}/{_SAFE}\.(safetensors|pt|json)"
-    rf"|samples/{_SAFE}/{_SAFE}\.(png|npz|json)"
-    rf"|(evaluations|analyses)/{_SAFE}\.json|evaluations/{_SAFE}\.features\.npz"
-    rf"|ema/{_SAFE}\.(safetensors|json)"
-)
-_FOLDER = re.compile(rf"checkpoints(/[0-9]{{1,12}})?|samples(/{_SAFE})?|evaluations|analyses|ema")
 _BLOCK = 512  # a tar's unit; two blocks of zeros end it
 _JSON_LIMIT = 16 * 2**20  # bytes of spec.json or status.json, which are read whole
 _CHUNK = 2**20
@@ -33,6 +26,8 @@ _CHUNK = 2**20
 
 def export_run(run: Run, out: Path, *, force: bool = False) -> Path:
     """Write a run to `out`, a `.tar` file that `import_run` takes anywhere; returns its absolute path.
+
+    The parts that `left_behind` names are not in it.
 
     Raises:
         UsageError: if `out` exists (without `force`), is inside the run, or does not end in .tar.
@@ -59,6 +54,12 @@ def export_run(run: Run, out: Path, *, force: bool = False) -> Path:
     return out
 
 
+def left_behind(run: Run) -> list[str]:
+    """The parts of a run's folder that an archive leaves out, but for hidden ones."""
+    unexported = [name for name, part in PARTS.items() if not part.exported and not name.startswith(".")]
+    return [name for name in unexported if os.path.lexists(run.path / name)]
+
+
 def _refuse_training(run: Run) -> None:
     if run.is_training():
         raise RunBusyError(
@@ -68,14 +69,17 @@ def _refuse_training(run: Run) -> None:
 
 
 def _run_files(run: Run) -> Iterator[Path]:
-    """The files of a run, sorted; hidden ones are locks and unfinished writes, and no part of it."""
+    """The files of a run that an archive takes, sorted; hidden ones are locks and unfinished writes."""
+    left = {run.path / name for name in left_behind(run)}
     for folder, subfolders, names in os.walk(run.path, onerror=_raise):
-        subfolders[:] = sorted(name for name in subfolders if not name.startswith("."))
+        subfolders[:] = sorted(
+            name for name in subfolders if not name.startswith(".") and Path(folder, name) not in left
+        )
         for name in sorted([*subfolders, *(name for name in names if not name.startswith("."))]):
             path = Path(folder, name)
             relative = path.relative_to(run.path).as_posix()
             is_folder = name in subfolders
-            if path.is_symlink() or not (_FOLDER if is_folder else _FILE).fullmatch(relative):
+            if path.is_symlink() or not is_exported(relative, folder=is_folder):
                 what = "a link" if path.is_symlink() else "not part of a run"
                 raise ArchiveError(f"{path} is {what}, so the archive could not be imported. Move it away first")
             if not is_folder:
@@ -130,12 +134,11 @@ def import_run(archive: Path, *, name: str | None = None) -> Run:
 
 def _check_checkpoints(run: Run, archive: Path) -> None:
     """Raise ArchiveError unless every checkpoint's files are those of its manifest."""
-    for manifest in sorted(run.path.glob("checkpoints/*/manifest.json")):
-        try:
-            stated = json.loads(manifest.read_text(encoding="utf-8"))["sha256"]
+    for manifest in sorted(run.path.glob(f"{CHECKPOINTS}/*/{MANIFEST}")):
+        stated, found = None, {}
+        with suppress(ValueError):
+            stated = Manifest.read(manifest.parent).sha256
             found = {file.name: sha256_file(file) for file in manifest.parent.iterdir() if file != manifest}
-        except (ValueError, KeyError, TypeError, RecursionError):
-            stated, found = None, {}
         if stated != found:
             raise ArchiveError(
                 f"{archive} is not imported: its checkpoint {int(manifest.parent.name)} is damaged: its files "
@@ -169,7 +172,7 @@ def _checked_members(stream: IO[bytes], archive: Path) -> tuple[str, dict[str, t
     stream.seek(end)
     if stream.read(2 * _BLOCK) != bytes(2 * _BLOCK):
         raise ArchiveError(f"{archive} is cut short or damaged: the mark of its end is missing. Copy it again")
-    for required in ("spec.json", "status.json"):
+    for required in (SPEC, STATUS):
         if required not in files:
             raise ArchiveError(f"{refuse}holds no {required}, so it is not a run's")
         if files[required].size > _JSON_LIMIT:
@@ -199,8 +202,8 @@ def _safe_path(member: tarfile.TarInfo, refuse: str) -> tuple[str, str]:
     if not (member.isdir() or member.isreg()) or member.issparse():
         raise ArchiveError(f"{refuse}holds a device, pipe or other special file ({name!r})")
     relative = "/".join(parts[1:])
-    known = _FILE.fullmatch(relative) if member.isreg() else not relative or _FOLDER.fullmatch(relative)
-    if not known:
+    is_top = not relative and member.isdir()
+    if not is_top and not is_exported(relative, folder=member.isdir()):
         raise ArchiveError(f"{refuse}holds {name!r}, which is not part of a run")
     return parts[0], relative
 
@@ -233,8 +236,8 @@ def _check_run(run: Run, archive: Path) -> None:
     from debiasctl.specs.resolve import load_stored_spec
 
     try:
-        load_stored_spec((run.path / "spec.json").read_text(encoding="utf-8"), "its spec.json")
-        status = parse_status((run.path / "status.json").read_text(encoding="utf-8"), "its status.json")
+        load_stored_spec((run.path / SPEC).read_text(encoding="utf-8"), "its spec.json")
+        status = parse_status((run.path / STATUS).read_text(encoding="utf-8"), "its status.json")
     except (RunError, UnicodeDecodeError, RecursionError) as error:
         raise ArchiveError(f"{archive} is not imported: {error}") from error
     if status.state == "training":

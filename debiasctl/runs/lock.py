@@ -9,9 +9,8 @@ from pathlib import Path
 
 from debiasctl.errors import RunBusyError, RunNameError
 from debiasctl.files import write_json, writing
+from debiasctl.runs.parts import LOCK, TRAINER
 
-LOCK = ".lock"
-TRAINER = ".trainer.json"
 # A reader that checks the lock holds it for an instant, and must not be taken for a trainer.
 _GRACE_SECONDS = 1.0
 

@@ -4,20 +4,24 @@ import json
 import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, TYPE_CHECKING, Any
 
 from debiasctl.errors import RunError
 from debiasctl.files import write_bytes, writing
+from debiasctl.registry.messages import damage
+
+if TYPE_CHECKING:
+    from debiasctl.runs.records import MetricsRecord
 
 
-def append(path: Path, records: Sequence[dict[str, Any]]) -> None:
-    """Append records, each with an integer "step", in one write; a partial last line is cut off first.
+def append(path: Path, records: "Sequence[MetricsRecord]") -> None:
+    """Append records in one write; a partial last line is cut off first.
 
     Raises:
         DebiasctlError: if the disk is full or the file cannot be written.
         ValueError: if a record holds a number that is not finite, which JSON cannot represent.
     """
-    data = "".join(json.dumps(record, allow_nan=False) + "\n" for record in records).encode()
+    data = "".join(json.dumps(record.to_json(), allow_nan=False) + "\n" for record in records).encode()
     with writing(path), open(path, "a+b", buffering=0) as stream:
         _cut_partial_line(stream)
         while data:
@@ -25,17 +29,29 @@ def append(path: Path, records: Sequence[dict[str, Any]]) -> None:
         os.fsync(stream.fileno())
 
 
-def read(path: Path) -> list[dict[str, Any]]:
+def read(path: Path) -> "list[MetricsRecord]":
     """All records, in the order of their writing; [] where there is no file.
 
     Raises:
         RunError: if a line other than a partial last one cannot be read.
     """
-    return [record for record, _ in _lines(path)]
+    from debiasctl.runs.records import parse_record  # late, because a listing does without pydantic
+
+    records = []
+    for number, (raw, _) in enumerate(_lines(path), start=1):
+        try:
+            records.append(parse_record(raw))
+        except ValueError as error:
+            raise RunError(_damaged(path, number, damage(error))) from error
+    return records
 
 
 def truncate(path: Path, step: int) -> None:
-    """Drop, atomically, the records of steps after `step`. Raises as `read` does, and then changes nothing."""
+    """Drop, atomically, the records of steps after `step`; the others stay as they are, byte for byte.
+
+    Raises:
+        RunError: if a line other than a partial last one is not an object with a step; nothing is changed then.
+    """
     lines = list(_lines(path))
     kept = [line for record, line in lines if record["step"] <= step]
     if len(kept) < len(lines):
@@ -56,10 +72,12 @@ def _lines(path: Path) -> Iterator[tuple[dict[str, Any], bytes]]:
             if not isinstance(record, dict) or type(record.get("step")) is not int:
                 raise ValueError("it is not an object with an integer step")
         except (ValueError, RecursionError) as error:
-            raise RunError(
-                f"{path} is damaged in line {number}: {error}. Restore it from a copy, or delete the line"
-            ) from error
+            raise RunError(_damaged(path, number, str(error))) from error
         yield record, line + b"\n"
+
+
+def _damaged(path: Path, number: int, cause: str) -> str:
+    return f"{path} is damaged in line {number}: {cause}. Restore it from a copy, or delete the line"
 
 
 def _refuse(constant: str) -> None:

@@ -14,27 +14,15 @@ from debiasctl.errors import CheckpointError, DebiasctlError, RunError, RunNameE
 from debiasctl.files import atomic_folder, write_json, writing
 from debiasctl.runs import lock as run_lock
 from debiasctl.runs import metrics as metrics_file
+from debiasctl.runs.parts import CHECKPOINTS, EVALUATIONS, GRIDS, MANIFEST, METRICS, PARTS, SAMPLES, SPEC, STATUS
 from debiasctl.runs.status import RunStatus, now, parse_status
 from debiasctl.wording import did_you_mean
 
 if TYPE_CHECKING:
+    from debiasctl.runs.records import MetricsRecord
     from debiasctl.specs.sections import ContentSection, RunSpec
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
-_ENTRIES = (
-    "spec.json",
-    "status.json",
-    "metrics.jsonl",
-    "checkpoints",
-    "samples",
-    "evaluations",
-    "analyses",
-    "grids",
-    "ema",
-    "trackers",
-    run_lock.LOCK,
-    run_lock.TRAINER,
-)
 _REMOVED = ".removed"
 
 
@@ -62,23 +50,23 @@ class Run:
 
     @property
     def metrics_path(self) -> Path:
-        """One JSON object a line; see `append_metrics`."""
-        return self.path / "metrics.jsonl"
+        """One record a line; see `runs.records`."""
+        return self.path / METRICS
 
     @property
     def samples_dir(self) -> Path:
         """`<key>/` of images drawn; need not exist."""
-        return self.path / "samples"
+        return self.path / SAMPLES
 
     @property
     def grids_dir(self) -> Path:
         """`<step>.png` of images drawn in the course of training; need not exist."""
-        return self.path / "grids"
+        return self.path / GRIDS
 
     @property
     def evaluations_dir(self) -> Path:
         """`<key>.json`; need not exist."""
-        return self.path / "evaluations"
+        return self.path / EVALUATIONS
 
     def spec(self) -> "RunSpec":
         """The validated spec.
@@ -88,7 +76,7 @@ class Run:
         """
         from debiasctl.specs.resolve import load_stored_spec
 
-        return load_stored_spec(self._read("spec.json"), str(self.path / "spec.json"))
+        return load_stored_spec(self._read(SPEC), str(self.path / SPEC))
 
     def content(self, spec: "RunSpec") -> "ContentSection":
         """The run's data as its spec describes them.
@@ -116,7 +104,7 @@ class Run:
 
     def write_status(self, status: RunStatus) -> None:
         """Replace the stored status."""
-        write_json(self.path / "status.json", asdict(status))
+        write_json(self.path / STATUS, asdict(status))
 
     def update_status(self, **changes: Any) -> RunStatus:
         """Replace fields of the stored status, and the time of its update; returns the new one."""
@@ -126,18 +114,18 @@ class Run:
 
     def checkpoint_steps(self) -> list[int]:
         """Steps of the complete checkpoints (those with a manifest), ascending."""
-        folder = self.path / "checkpoints"
+        folder = self.path / CHECKPOINTS
         if not folder.is_dir():
             return []
         return sorted(
             int(entry.name)
             for entry in folder.iterdir()
-            if re.fullmatch("[0-9]+", entry.name) and (entry / "manifest.json").is_file()
+            if re.fullmatch("[0-9]+", entry.name) and (entry / MANIFEST).is_file()
         )
 
     def checkpoint_path(self, step: int) -> Path:
         """The folder of the checkpoint after `step` optimizer steps; need not exist."""
-        return self.path / "checkpoints" / f"{step:08d}"
+        return self.path / CHECKPOINTS / f"{step:08d}"
 
     def evaluation_keys(self) -> list[str]:
         """Keys of the stored evaluations, sorted."""
@@ -156,7 +144,7 @@ class Run:
         return run_lock.trainer_lock(self.path)
 
     def _stored_status(self) -> RunStatus:
-        return parse_status(self._read("status.json"), os.path.join(self.path, "status.json"))
+        return parse_status(self._read(STATUS), os.path.join(self.path, STATUS))
 
     def _read(self, name: str) -> str:
         file = os.path.join(self.path, name)  # a listing does this thousands of times, and pathlib is slow at it
@@ -224,8 +212,8 @@ def _ways_on(name: str) -> str:
 def _create(name: str, spec: "RunSpec", status: RunStatus) -> Run:
     path = paths.runs_dir() / name
     with claim_folder(path, taken=_ways_on(name)) as folder:
-        write_json(folder / "spec.json", spec.model_dump(mode="json"))
-        write_json(folder / "status.json", asdict(status))
+        write_json(folder / SPEC, spec.model_dump(mode="json"))
+        write_json(folder / STATUS, asdict(status))
     return Run(path)
 
 
@@ -297,7 +285,7 @@ def find_run(text: str, *, exact: bool = False) -> Run:
 def _run_at(text: str) -> Run:
     try:
         path = Path(text).expanduser().resolve()
-        found = (path / "spec.json").is_file()
+        found = (path / SPEC).is_file()
     except (OSError, RuntimeError, ValueError) as error:
         raise RunNameError(f"{text!r} cannot be read as a path: {error}") from error
     if not found:
@@ -322,7 +310,7 @@ def remove_run(run: Run) -> None:
     if run.path.is_symlink():
         raise RunError(f"{run.path} is a link to {run.path.resolve()}. Remove the link or that folder yourself")
     if run.path.resolve().parent != paths.runs_dir().resolve():
-        foreign = sorted(e.name for e in run.path.iterdir() if e.name not in _ENTRIES)
+        foreign = sorted(e.name for e in run.path.iterdir() if e.name not in PARTS)
         if foreign:
             raise RunError(
                 f"{run.path} holds '{foreign[0]}', which is not part of a run; nothing was removed. "
@@ -341,12 +329,12 @@ def remove_run(run: Run) -> None:
 # ---------------------------------------------------------------- metrics
 
 
-def append_metrics(run: Run, records: Sequence[dict[str, Any]]) -> None:
-    """Append records, each with an integer "step", in one write; a last line that a kill left partial is cut off."""
+def append_metrics(run: Run, records: "Sequence[MetricsRecord]") -> None:
+    """Append records in one write; a last line that a kill left partial is cut off."""
     metrics_file.append(run.metrics_path, records)
 
 
-def read_metrics(run: Run) -> list[dict[str, Any]]:
+def read_metrics(run: Run) -> "list[MetricsRecord]":
     """All records, in the order of their writing; [] where there are none yet.
 
     Raises:

@@ -63,6 +63,11 @@ class Description(Origin):
         """Read the description in a folder of images.
 
         Raises:
-            OSError, ValueError: if it does not exist or is damaged.
+            OSError, ValueError: if it does not exist, is damaged, or is of images drawn by another version.
         """
-        return cls.model_validate(read_json(folder / FILE))
+        found = cls.model_validate(read_json(folder / FILE))
+        if found.version != VERSION:
+            raise ValueError(
+                f"version: they were drawn by version {found.version} of the drawing, and this is {VERSION}"
+            )
+        return found

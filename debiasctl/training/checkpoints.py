@@ -11,8 +11,8 @@ from safetensors.torch import load_file
 
 from debiasctl.errors import CheckpointError
 from debiasctl.models.checkpoint_files import (
-    _STATE,
-    _WEIGHTS,
+    STATE_FILE,
+    WEIGHTS_SUFFIX,
     CheckpointState,
     prune_checkpoints,
     verify,
@@ -142,8 +142,10 @@ def _load(run: Run, training: Training, *, step: int, names: Mapping[str, str]) 
     """Load the files `names` of a verified checkpoint."""
     path = run.checkpoint_path(step)
     try:
-        weights = {name.removesuffix(_WEIGHTS): load_file(path / name) for name in names if name.endswith(_WEIGHTS)}
-        rest: dict[str, Any] = torch.load(path / _STATE, weights_only=True, map_location="cpu")
+        weights = {
+            name.removesuffix(WEIGHTS_SUFFIX): load_file(path / name) for name in names if name.endswith(WEIGHTS_SUFFIX)
+        }
+        rest: dict[str, Any] = torch.load(path / STATE_FILE, weights_only=True, map_location="cpu")
         return restore(training, CheckpointState(step, weights, rest))
     except (RuntimeError, ValueError, KeyError) as error:
         raise CheckpointError(f"checkpoint {step} of run '{run.name}' does not fit its spec: {error}") from error

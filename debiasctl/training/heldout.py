@@ -1,7 +1,6 @@
 """Held-out, unweighted errors per log-SNR bin, measured in the same way for every weighting."""
 
 from itertools import pairwise
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -13,24 +12,24 @@ from debiasctl.diffusion.loss import squared_error
 from debiasctl.diffusion.objective import Draw, Objective
 from debiasctl.diffusion.parameterization import target
 from debiasctl.diffusion.process import per_image
+from debiasctl.runs.records import BinErrors, Edge
 
 LOG_SNR_EDGES = (-8.0, -6.0, -4.0, -2.0, 0.0, 2.0, 4.0, 6.0, 8.0)
 _SEED = 0  # for t and noise here: the same for every run, so that runs of different seeds are comparable
 _BATCH = 256
 
 
-def bin_edges() -> list[tuple[float | None, float | None]]:
+def bin_edges() -> list[tuple[Edge, Edge]]:
     """The edges of the log-SNR bins, from noise to image; the outer bins are open (None)."""
     edges = [None, *LOG_SNR_EDGES, None]
     return list(pairwise(edges))
 
 
 @torch.no_grad()
-def heldout_errors(network: nn.Module, objective: Objective, heldout: HeldoutSet) -> list[dict[str, Any]]:
+def heldout_errors(network: nn.Module, objective: Objective, heldout: HeldoutSet) -> list[BinErrors]:
     """Measure the mean squared errors of eps, x0 and v in each log-SNR bin that the schedule covers.
 
-    Each image is measured at one t per bin and with one noise, the same for every run. A bin is
-    `{"log_snr": [low, high], "num": N, "eps": ..., "x0": ..., "v": ...}`; the outer bins are open (null).
+    Each image is measured at one t per bin and with one noise, the same for every run.
     """
     edges = bin_edges()
     bin_of_t = torch.bucketize(objective.process.log_snr, torch.tensor(LOG_SNR_EDGES, dtype=torch.float64), right=True)
@@ -39,7 +38,7 @@ def heldout_errors(network: nn.Module, objective: Objective, heldout: HeldoutSet
         timesteps = (bin_of_t == number).nonzero().flatten()
         if len(timesteps):
             eps, x0, v = _bin_errors(network, objective, heldout, timesteps=timesteps, number=number).tolist()
-            results.append({"log_snr": list(bounds), "num": len(heldout.x0), "eps": eps, "x0": x0, "v": v})
+            results.append(BinErrors(log_snr=bounds, num=len(heldout.x0), eps=eps, x0=x0, v=v))
     return results
 
 

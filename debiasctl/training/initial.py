@@ -1,7 +1,6 @@
 """Starting a run from another run's weights."""
 
 from collections.abc import Mapping
-from typing import Any
 
 from safetensors.torch import load_file
 from torch import Tensor, nn
@@ -13,14 +12,15 @@ from debiasctl.models.ema_snapshots import verify_file
 from debiasctl.models.posthoc_ema import StoredAverage, store_average
 from debiasctl.models.weights import parse_weights
 from debiasctl.runs.store import Run, choose_step
+from debiasctl.specs.sections import InitFromSection
 
 _SHOWN = 3  # differences that a message names
 
 
 def initial_weights(
     run: Run, weights: str = "ema", *, step: int | None = None
-) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    """The weights of a run's checkpoint (default: the last), and their origin: run, step, weights and sha256.
+) -> tuple[dict[str, Tensor], InitFromSection]:
+    """The weights of a run's checkpoint (default: the last), and their origin.
 
     `weights` is "ema", "ema:LENGTH" or "raw". If several processes train, each of them calls this; only the first
     reconstructs an average of another length and stores it in that run's folder.
@@ -37,7 +37,7 @@ def initial_weights(
     else:
         stored = _store_once(run, length, step=step)
         chosen, path, checksum = stored.step, stored.path, stored.sha256
-    return load_file(path), {"run": run.name, "step": chosen, "weights": weights, "sha256": checksum}
+    return load_file(path), InitFromSection(run=run.name, step=chosen, weights=weights, sha256=checksum)
 
 
 def _store_once(run: Run, length: float, *, step: int | None) -> StoredAverage:

@@ -5,10 +5,10 @@ import logging
 import math
 import signal
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, Protocol
+from typing import Protocol
 
 import torch
 
@@ -19,6 +19,7 @@ from debiasctl.data.heldout_set import HeldoutSet
 from debiasctl.errors import DebiasctlError, Interrupted, TrainingError
 from debiasctl.models.build import build_network
 from debiasctl.models.ema_snapshots import capture_snapshot, discard_snapshots_after, write_snapshot
+from debiasctl.runs.records import HeldoutRecord, MetricsRecord, TrainRecord
 from debiasctl.runs.store import Run, append_metrics, truncate_metrics
 from debiasctl.specs.sections import RunSpec
 from debiasctl.training.checkpoints import CheckpointWriter
@@ -61,8 +62,8 @@ class Observer(Protocol):
         """Whether to observe after `step` steps; the answer is the same in every process."""
         ...
 
-    def __call__(self, run: Run, step: int) -> list[dict[str, Any]]:
-        """Observe, and return records with `step` and `metrics`.
+    def __call__(self, run: Run, step: int) -> Sequence[MetricsRecord]:
+        """Observe, and return records of this step.
 
         This is called in the first process, or in all if the network is sharded.
         """
@@ -262,16 +263,20 @@ class _Loop:
 
     def _log(self, speed: float) -> None:
         self.meter.count(self.training.guard.settle())
-        record = {
-            "kind": "train",
-            "step": self.step,
-            "images": self.step * self.spec.batch_size,
-            **self.meter.read(),
-            "images_per_second": speed,
-            "flops_per_image": self.flops,
-            "flops_per_second": speed * self.flops,
-            "peak_memory": peak_memory(self.training.accelerator.device),
-        }
+        means = self.meter.read()
+        record = TrainRecord(
+            step=self.step,
+            images=self.step * self.spec.batch_size,
+            loss=means.loss,
+            grad_norm=means.grad_norm,
+            lr=means.lr,
+            skipped_steps=means.skipped_steps,
+            loss_shares=means.loss_shares,
+            images_per_second=speed,
+            flops_per_image=self.flops,
+            flops_per_second=speed * self.flops,
+            peak_memory=peak_memory(self.training.accelerator.device),
+        )
         self._record(record)
         self.meter.clear()
 
@@ -279,7 +284,7 @@ class _Loop:
         self.meter.count(self.training.guard.settle())
         if self.looks:
             bins = heldout_errors(self.training.ema.network, self.training.objective, self.heldout)
-            self._record({"kind": "heldout", "step": self.step, "weights": "ema", "bins": bins})
+            self._record(HeldoutRecord(step=self.step, weights="ema", bins=bins))
 
     def _observe(self, observer: Observer) -> None:
         self.meter.count(self.training.guard.settle())
@@ -288,12 +293,12 @@ class _Loop:
                 records = observer(self.run, self.step)
             except DebiasctlError as error:  # not worth ending a training of days
                 _LOG.warning("the evaluation at step %d failed: %s", self.step, error)
-                records = []
+                records = ()
             for record in records:
                 self._record(record)
         self.training.accelerator.wait_for_everyone()
 
-    def _record(self, record: dict[str, Any]) -> None:
+    def _record(self, record: MetricsRecord) -> None:
         """Append a record to the run's metrics, and pass it to the trackers."""
         if self.is_main:
             append_metrics(self.run, [record])

@@ -4,11 +4,12 @@ import math
 import sys
 import time
 from collections.abc import Mapping
-from typing import Any
+from dataclasses import dataclass
 
 import torch
 from torch import nn
 
+from debiasctl.runs.records import LossShare
 from debiasctl.specs.sections import RunSpec
 from debiasctl.training.guard import Settled
 from debiasctl.training.heldout import LOG_SNR_EDGES, bin_edges
@@ -20,6 +21,17 @@ MACHINE_FIELDS = (
 )  # fields of a record that depend on the machine, not on the training
 _SCALARS = ("loss", "grad_norm", "num", "skipped")
 _PARTS = tuple(f"loss_part_{number}" for number in range(len(LOG_SNR_EDGES) + 1))
+
+
+@dataclass(frozen=True)
+class Means:
+    """The means since the last logged step; see the fields of `TrainRecord`."""
+
+    loss: float
+    grad_norm: float | None
+    lr: float
+    skipped_steps: int
+    loss_shares: list[LossShare]
 
 
 class Meter:
@@ -58,23 +70,23 @@ class Meter:
         """Restore the sums from a checkpoint."""
         self._sums = {name: sums.get(name, 0.0) for name in self._sums}
 
-    def read(self) -> dict[str, Any]:
-        """Return a record of the means and each log-SNR bin's share of the loss (null if losses are not positive)."""
+    def read(self) -> Means:
+        """Return the means, and each log-SNR bin's share of the loss (None if losses are not positive)."""
         sums = self._sums
         self.loss = sums["loss"] / sums["num"]
         whole = sum(sums[name] for name in _PARTS)
         shares = [
-            {"log_snr": list(edges), "share": sums[name] / whole if whole > 0 else None}
+            LossShare(log_snr=edges, share=sums[name] / whole if whole > 0 else None)
             for edges, name in zip(bin_edges(), _PARTS, strict=True)
         ]
         made = sums["num"] - sums["skipped"]
-        return {
-            "loss": self.loss,
-            "grad_norm": sums["grad_norm"] / made if made else None,
-            "lr": self.lr,
-            "skipped_steps": round(sums["skipped"]),
-            "loss_shares": shares,
-        }
+        return Means(
+            loss=self.loss,
+            grad_norm=sums["grad_norm"] / made if made else None,
+            lr=self.lr,
+            skipped_steps=round(sums["skipped"]),
+            loss_shares=shares,
+        )
 
 
 class Speed:

@@ -1,10 +1,8 @@
 """Monitoring a model during training: grids from fixed noise, and metrics of a few samples."""
 
 import copy
-from dataclasses import asdict, dataclass
 
 import torch
-from pydantic import JsonValue
 
 from debiasctl import paths, registry
 from debiasctl.api import ArraySplit, Features, LoadedDataset, MetricNames, PreparedFeatures
@@ -13,6 +11,7 @@ from debiasctl.diffusion.denoiser import NetworkDenoiser
 from debiasctl.evaluation.measure import measure
 from debiasctl.evaluation.metrics.catalogue import default_features
 from debiasctl.reporting.pictures import make_grid, save_grid
+from debiasctl.runs.records import MonitorRecord
 from debiasctl.runs.store import Run
 from debiasctl.sampling import SampleRequest, draw, labels_of
 from debiasctl.sampling.request import check_steps
@@ -21,25 +20,6 @@ from debiasctl.training.training import Training
 
 _SEED = 0  # for the noise: the same for every run, so that grids of any two are comparable
 _BATCH = 256  # fixed, because processes with sharded weights draw in lockstep
-
-
-@dataclass(frozen=True)
-class Watched:
-    """The record in the metrics file of `num` samples measured after `step` steps (`images` images)."""
-
-    step: int
-    images: int
-    num: int
-    sampler: str
-    steps: int
-    nfe: int
-    weights: str
-    metrics: dict[str, float]
-    floors: dict[str, float | None]
-
-    def to_json(self) -> dict[str, JsonValue]:
-        """The record as a line of the file."""
-        return {"kind": "evaluation", **asdict(self)}
 
 
 class Monitor:
@@ -65,7 +45,7 @@ class Monitor:
         size = self.training.spec.training.batch_size
         return step * size // self.spec.every > (step - 1) * size // self.spec.every
 
-    def __call__(self, run: Run, step: int) -> list[dict[str, JsonValue]]:
+    def __call__(self, run: Run, step: int) -> list[MonitorRecord]:
         """Return records for the metrics file; write the grid to the run's folder and pass it to trackers.
 
         Raises:
@@ -103,7 +83,7 @@ class Monitor:
             metrics=None,
             cache_dir=paths.cache_dir(),
         )
-        watched = Watched(
+        record = MonitorRecord(
             step=step,
             images=step * spec.training.batch_size,
             num=self.spec.num,
@@ -114,7 +94,7 @@ class Monitor:
             metrics={name: figure.value for name, figure in found.metrics.items()},
             floors={name: figure.floor for name, figure in found.metrics.items()},
         )
-        return [watched.to_json()]
+        return [record]
 
     def _prepared(self) -> tuple[MetricNames, PreparedFeatures]:
         if self._features is None:

@@ -18,10 +18,11 @@ from debiasctl.data.load import load_data
 from debiasctl.errors import CheckpointError, UsageError
 from debiasctl.files import write_json
 from debiasctl.models.checkpoint_files import remove_leftovers, verify
+from debiasctl.runs.parts import SPEC, TRACKERS
 from debiasctl.runs.status import new_status
 from debiasctl.runs.store import Run, create_run, find_run, read_metrics
 from debiasctl.specs.files import flatten
-from debiasctl.specs.sections import InitFromSection, RunSpec
+from debiasctl.specs.sections import RunSpec
 from debiasctl.training.checkpoints import load_last
 from debiasctl.training.checks import check_sharing
 from debiasctl.training.initial import initial_weights, load_initial
@@ -112,7 +113,7 @@ def resume(run: Run, location: DataLocation, *, steps: int | None, conduct: Cond
             _note_lost_checkpoint(run)
             if spec.training.steps > stored.training.steps:
                 _note_changed_course(training)
-                write_json(run.path / "spec.json", spec.model_dump(mode="json"))
+                write_json(run.path / SPEC, spec.model_dump(mode="json"))
         accelerator.wait_for_everyone()
         _fit(run, training, data, conduct, observer=observer, restored=restored)
     return run
@@ -128,19 +129,19 @@ def _initial(spec: RunSpec, init_from: Run | None) -> tuple[RunSpec, Callable[[n
     if init_from is None and stated is None:
         return spec, None
     if init_from is not None:
-        state, described = initial_weights(init_from)
+        state, origin = initial_weights(init_from)
     else:
         assert stated is not None, "one of the two is given"
-        state, described = initial_weights(find_run(stated.run), stated.weights, step=stated.step)
-        if described["sha256"] != stated.sha256:
+        state, origin = initial_weights(find_run(stated.run), stated.weights, step=stated.step)
+        if origin.sha256 != stated.sha256:
             raise UsageError(
                 f"the spec starts from the {stated.weights} weights of run '{stated.run}' at step {stated.step}, which "
                 "have changed since (by their SHA-256). Restore them, or choose others: `init_from=RUN`"
             )
-    training = spec.training.model_copy(update={"init_from": InitFromSection(**described)})
+    training = spec.training.model_copy(update={"init_from": origin})
 
     def initialize(network: nn.Module) -> None:
-        load_initial(network, state, source=str(described["run"]))
+        load_initial(network, state, source=origin.run)
 
     return spec.model_copy(update={"training": training}), initialize
 
@@ -181,7 +182,7 @@ def _start_trackers(run: Run, training: Training) -> None:
     accelerator = training.accelerator
     if not accelerator.log_with:
         return
-    accelerator.project_configuration.logging_dir = str(run.path / "trackers")
+    accelerator.project_configuration.logging_dir = str(run.path / TRACKERS)
     spec = flatten(training.spec.model_dump(mode="json", exclude={"provenance"}))
     config = {
         name: value if isinstance(value, int | float | str) else json.dumps(value) for name, value in spec.items()

@@ -1,34 +1,32 @@
 """Passing a training's metrics and images to trackers (TensorBoard, Weights & Biases, ...)."""
 
-from collections.abc import Mapping, Sequence
-from typing import Any
-
 from accelerate import Accelerator
 from torch import Tensor
 
-_BIN = "log_snr"
+from debiasctl.runs.records import Edge, MetricsRecord
 
 
-def scalars(record: Mapping[str, Any]) -> dict[str, int | float]:
+def scalars(record: MetricsRecord) -> dict[str, int | float]:
     """Flatten a metrics record into numbers by name, for trackers without nested values.
 
-    An evaluation gives its metrics. Log-SNR bins are named `loss_share/log_snr_-2_to_0`, `heldout_eps/log_snr_below_-8`
-    and so on. The step, which trackers get separately, and null values are left out.
+    Log-SNR bins are named `loss_share/log_snr_-2_to_0`, `heldout_eps/log_snr_below_-8` and so on. The step, which
+    trackers get separately, and values that are None are left out; so is everything of an evaluation but its metrics.
     """
-    found = dict(record.get("metrics", record))
-    found.pop("step", None)
-    for one in record.get("loss_shares", ()):
-        found[f"loss_share/{_name(one[_BIN])}"] = one["share"]
-    for one in record.get("bins", ()):
-        found |= {f"heldout_{error}/{_name(one[_BIN])}": one[error] for error in ("eps", "x0", "v")}
-    return {name: value for name, value in found.items() if type(value) in (int, float)}
+    found = record.scalars()
+    if record.kind == "train":
+        found |= {f"loss_share/{_name(one.log_snr)}": one.share for one in record.loss_shares}
+    elif record.kind == "heldout":
+        for one in record.bins:
+            name = _name(one.log_snr)
+            found |= {f"heldout_eps/{name}": one.eps, f"heldout_x0/{name}": one.x0, f"heldout_v/{name}": one.v}
+    return {name: value for name, value in found.items() if value is not None}
 
 
-def _name(bounds: Sequence[float | None]) -> str:
+def _name(bounds: tuple[Edge, Edge]) -> str:
     low, high = bounds
     if low is None:
-        return f"{_BIN}_below_{high:g}"
-    return f"{_BIN}_above_{low:g}" if high is None else f"{_BIN}_{low:g}_to_{high:g}"
+        return f"log_snr_below_{high:g}"
+    return f"log_snr_above_{low:g}" if high is None else f"log_snr_{low:g}_to_{high:g}"
 
 
 def track_image(accelerator: Accelerator, name: str, image: Tensor, *, step: int) -> None:

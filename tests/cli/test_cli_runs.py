@@ -8,6 +8,7 @@ from typer.testing import CliRunner
 from debiasctl import paths
 from debiasctl.cli import runs as cli
 from debiasctl.errors import DebiasctlError, RunNameError, UsageError
+from debiasctl.runs.records import HeldoutRecord, MonitorRecord, TrainRecord
 from debiasctl.runs.status import new_status
 from debiasctl.runs.store import Run, append_metrics, create_run, run_names
 from debiasctl.specs.resolve import validate_spec
@@ -55,13 +56,18 @@ def test_list_of_nothing() -> None:
 
 def test_show_tells_what_and_how_far() -> None:
     run = make_run("a", step=4, state="failed", message="loss is nan")
-    append_metrics(run, [{"step": 3, "loss": 0.5}, {"step": 4, "heldout": 0.25}])
+    train = TrainRecord(step=3, images=24, loss=0.5, grad_norm=1.5, lr=0.1, images_per_second=2.0)
+    heldout = HeldoutRecord(step=4, weights="ema", bins=[])
+    monitor = MonitorRecord(
+        step=4, images=32, num=16, sampler="ddim", steps=9, nfe=9, weights="ema", metrics={"fd": 2.25}, floors={}
+    )
+    append_metrics(run, [train.model_copy(update={"step": 2, "loss": 0.7}), train, heldout, monitor])
     for folder in ("checkpoints/00000004", "evaluations"):
         (run.path / folder).mkdir(parents=True)
     (run.path / "checkpoints/00000004/manifest.json").write_text("{}")
     (run.path / "evaluations/abc.json").write_text("{}")
     text = call("show", "a").stdout
-    for part in ("failed: loss is nan", "4 of 10", "digits", "debiased", "linear", "eps", "unet", "loss 0.5", "heldout",
+    for part in ("failed: loss is nan", "4 of 10", "digits", "debiased", "linear", "eps", "unet", "loss 0.5", "fd 2.25",
                  "abc", str(run.path)):  # fmt: skip
         assert part in text
     shown = json.loads(call("show", "a", "--json").stdout)
@@ -70,7 +76,8 @@ def test_show_tells_what_and_how_far() -> None:
     assert shown["status"]["message"] == "loss is nan"
     assert shown["spec"] == json.loads((run.path / "spec.json").read_text())
     assert (shown["checkpoints"], shown["evaluations"]) == ([4], ["abc"])
-    assert shown["metrics"] == {"step": 4, "loss": 0.5, "heldout": 0.25}
+    last = {record.kind: record.to_json() for record in (train, heldout, monitor)}
+    assert shown["metrics"] == last
 
 
 def test_path_prints_the_path_only() -> None:

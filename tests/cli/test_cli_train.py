@@ -43,14 +43,14 @@ def test_a_run_from_the_command_line() -> None:
     assert outcome.out == f"run 'run' is finished at step 4: {run.path}\n"
     assert "from the start to step 4" in outcome.err
     assert "step 4/4  loss " in outcome.err
-    assert [record["kind"] for record in read_metrics(run)][-2:] == ["train", "heldout"]
+    assert [record.kind for record in read_metrics(run)][-2:] == ["train", "heldout"]
 
 
 def test_the_result_as_json_stands_alone_on_stdout() -> None:
     outcome = succeed("train", "digits", *OPTIONS, "--steps", "2", "--json")
     found = json.loads(outcome.out)
     run = find_run("digits-debiased-0")
-    loss = [record for record in read_metrics(run) if record["kind"] == "train"][-1]["loss"]
+    loss = [record for record in read_metrics(run) if record.kind == "train"][-1].loss
     assert found == {"name": run.name, "path": str(run.path), "state": "finished", "step": 2, "loss": loss}
 
 

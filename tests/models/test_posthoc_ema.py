@@ -203,6 +203,26 @@ def test_a_damaged_description_is_told_of(run: Run, text: str) -> None:
         reconstruct(run, 0.15, step=STEPS)
 
 
+@pytest.mark.parametrize(
+    ("change", "cause"),
+    [({"residual": "small"}, "residual: Input should be a valid number"), ({"sha256": None}, "sha256 is missing")],
+)
+def test_a_damaged_description_of_a_kept_average_is_told_of(run: Run, change: dict, cause: str) -> None:
+    file = store_average(run, 0.07, step=1000).path.with_suffix(".json")
+    file.write_text(json.dumps(json.loads(file.read_text()) | change))
+    with pytest.raises(CheckpointError, match=rf"length-0\.07-00001000\.json of run 'power' is damaged \({cause}"):
+        store_average(run, 0.07, step=1000)
+
+
+def test_descriptions_are_stored_as_they_always_were(run: Run) -> None:
+    average = store_average(run, 0.07, step=1000).path.with_suffix(".json")
+    names = ["length", "step", "last_snapshot", "num_snapshots", "residual", "key", "sha256"]
+    assert list(json.loads(average.read_text())) == names
+    snapshot = json.loads((run.path / "ema" / "00001000.json").read_text())
+    assert list(snapshot.items())[:2] == [("step", 1000), ("lengths", [0.05, 0.1])]
+    assert list(snapshot)[2:] == ["sha256"]
+
+
 def test_a_resume_discards_what_comes_after_it(run: Run) -> None:
     kept = store_average(run, 0.07, step=1000).path
     late = [store_average(run, 0.07, step=step).path for step in (1125, STEPS)]

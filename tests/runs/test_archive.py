@@ -8,13 +8,15 @@ import zipfile
 from collections import namedtuple
 from collections.abc import Callable
 from dataclasses import asdict, replace
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 import pytest
 
 from debiasctl import paths
 from debiasctl.errors import ArchiveError, DebiasctlError, RunBusyError, RunError, RunNameError, UsageError
-from debiasctl.runs.archive import export_run, import_run
+from debiasctl.runs.archive import export_run, import_run, left_behind
+from debiasctl.runs.parts import PARTS, is_exported
+from debiasctl.runs.records import HeldoutRecord
 from debiasctl.runs.status import new_status
 from debiasctl.runs.store import Run, append_metrics, create_run, find_run, list_runs, remove_run
 from debiasctl.specs.resolve import validate_spec
@@ -86,6 +88,30 @@ def test_export_then_import_gives_the_same_run(run: Run, tmp_path: Path, name: s
     assert contents(imported.path) == before
     assert imported.path.stat().st_mode & 0o777 == 0o777 & ~current_umask()
     assert {file.stat().st_mode & 0o777 for file in imported.path.rglob("*.*")} == {0o666 & ~current_umask()}
+
+
+def test_a_monitored_and_tracked_run_goes_there_and_back_without_its_trackers_files(run: Run, tmp_path: Path) -> None:
+    run.grids_dir.mkdir()
+    for step in (2, 4):
+        (run.grids_dir / f"{step:08d}.png").write_bytes(b"grid")
+    before = contents(run.path)
+    logs = run.path / "trackers" / "debiasctl" / "1764400000.5"
+    logs.mkdir(parents=True)
+    (logs / "events.out.tfevents.1764400000.host.1.0").write_bytes(b"events")
+    (logs.parent / "latest").symlink_to(logs)  # as wandb makes
+    imported = import_run(export_run(run, tmp_path / "a.tar"), name="b")
+    assert contents(imported.path) == before
+    assert left_behind(run) == ["trackers"]
+    assert left_behind(imported) == []
+
+
+def test_every_part_that_an_archive_takes_can_be_named_in_one() -> None:
+    examples = {**FILES, "spec.json": b"", "status.json": b"", "ema/00000004.json": b"", "grids/00000004.png": b""}
+    assert {name.partition("/")[0] for name in examples} == {name for name, part in PARTS.items() if part.exported}
+    for name in examples:
+        assert is_exported(name, folder=False)
+        folders = PurePosixPath(name).parents
+        assert all(is_exported(str(folder), folder=True) for folder in folders if str(folder) != ".")
 
 
 def current_umask() -> int:
@@ -401,7 +427,7 @@ def test_archive_of_a_run_with_a_bad_name(tmp_path: Path, top: str) -> None:
 
 
 def test_taken_name_is_refused(run: Run, tmp_path: Path) -> None:
-    append_metrics(run, [{"step": 2}])
+    append_metrics(run, [HeldoutRecord(step=2, weights="ema", bins=[])])
     archive = export_run(run, tmp_path / "a.tar")
     before = contents(run.path)
     with pytest.raises(RunNameError, match=r"'a' already exists.*`name=NAME`"):
@@ -418,6 +444,7 @@ def test_taken_name_is_refused(run: Run, tmp_path: Path) -> None:
         ("extra.pt", b""),
         ("manifest.json", b"{}"),
         ("manifest.json", b"{"),
+        ("manifest.json", json.dumps({"step": "0", "sha256": SUMS}).encode()),
     ],
 )
 def test_a_checkpoint_that_differs_from_its_checksums_is_refused(run: Run, tmp_path: Path, name, content) -> None:

@@ -12,6 +12,7 @@ import pytest
 
 from debiasctl import paths
 from debiasctl.errors import DebiasctlError, RunBusyError, RunError, RunNameError
+from debiasctl.runs.records import BinErrors, HeldoutRecord, TrainRecord
 from debiasctl.runs.status import RunStatus, new_status
 from debiasctl.runs.store import (
     Run,
@@ -454,33 +455,72 @@ def test_linked_run_is_not_removed(tmp_path: Path) -> None:
 # ---------------------------------------------------------------- metrics
 
 
+def logged(step: int, loss: float = 0.5) -> TrainRecord:
+    return TrainRecord(step=step, images=8 * step, loss=loss, grad_norm=None, lr=0.1, images_per_second=2.0)
+
+
+def logged_line(step: int, loss: float = 0.5) -> bytes:
+    line = f'{{"kind": "train", "step": {step}, "images": {8 * step}, "loss": {loss}, "grad_norm": null, "lr": 0.1, '
+    return (line + '"images_per_second": 2.0}\n').encode()
+
+
 def test_metrics_append_and_read() -> None:
     run = make_run("a")
     assert read_metrics(run) == []
-    append_metrics(run, [{"step": 1, "loss": 0.5}, {"step": 2, "loss": 0.25}])
+    append_metrics(run, [logged(1), logged(2, 0.25)])
     append_metrics(run, [])
-    append_metrics(run, [{"step": 3, "text": "a\nb"}])
-    assert read_metrics(run) == [{"step": 1, "loss": 0.5}, {"step": 2, "loss": 0.25}, {"step": 3, "text": "a\nb"}]
-    assert run.metrics_path.read_text().count("\n") == 3
+    bins = [BinErrors(log_snr=(None, -8.0), num=3, eps=0.5, x0=1.0, v=2.0)]
+    last = HeldoutRecord(step=3, weights="e\nm", bins=bins)
+    append_metrics(run, [last])
+    assert read_metrics(run) == [logged(1), logged(2, 0.25), last]
+    assert run.metrics_path.read_bytes() == logged_line(1) + logged_line(2, 0.25) + (
+        b'{"kind": "heldout", "step": 3, "weights": "e\\nm", '
+        b'"bins": [{"log_snr": [null, -8.0], "num": 3, "eps": 0.5, "x0": 1.0, "v": 2.0}]}\n'
+    )
 
 
-@pytest.mark.parametrize("partial", [b'{"st', b'{"step": 2}', b"x" * 10_000, b"x" * 4096])
-@pytest.mark.parametrize("first", [[], [{"step": 1}]])
-def test_partial_last_line_is_ignored_then_cut_off(first: list[dict[str, int]], partial: bytes) -> None:
+STORED = (
+    '{"kind": "train", "step": 4, "images": 32, "loss": 0.5, "grad_norm": null, "lr": 0.1, "images_per_second": 2.5}',
+    '{"kind": "train", "step": 4, "images": 32, "loss": 0.5, "grad_norm": 1.5, "lr": 0.1, "skipped_steps": 0, '
+    '"loss_shares": [{"log_snr": [null, -8.0], "share": null}, {"log_snr": [-8.0, -6.0], "share": 0.25}], '
+    '"images_per_second": 2.5, "flops_per_image": 1000, "flops_per_second": 2500.0, "peak_memory": 123456}',
+    '{"kind": "heldout", "step": 4, "weights": "ema", "bins": [{"log_snr": [8.0, null], "num": 3, "eps": 1.5, '
+    '"x0": 2.5, "v": 0.5}]}',
+    '{"kind": "evaluation", "step": 4, "images": 32, "num": 16, "sampler": "ddim", "steps": 2, "nfe": 2, '
+    '"weights": "ema", "metrics": {"fd": 1.5, "mmd": 0.5}, "floors": {"fd": 0.5, "mmd": null}}',
+)
+
+
+@pytest.mark.parametrize("line", STORED)
+def test_a_stored_record_is_written_again_as_it_was(line: str) -> None:
+    run = make_run("a")
+    run.metrics_path.write_text(f"{line}\n")
+    records = read_metrics(run)
+    run.metrics_path.unlink()
+    append_metrics(run, records)
+    assert run.metrics_path.read_text() == f"{line}\n"
+
+
+@pytest.mark.parametrize("partial", [b'{"st', logged_line(2).rstrip(), b"x" * 10_000, b"x" * 4096])
+@pytest.mark.parametrize("first", [[], [logged(1)]])
+def test_partial_last_line_is_ignored_then_cut_off(first: list[TrainRecord], partial: bytes) -> None:
     run = make_run("a")
     append_metrics(run, first)
     before = run.metrics_path.read_bytes()
     run.metrics_path.write_bytes(before + partial)
     assert read_metrics(run) == first
     assert run.metrics_path.read_bytes() == before + partial
-    append_metrics(run, [{"step": 2, "loss": 1.0}])
-    assert run.metrics_path.read_bytes() == before + b'{"step": 2, "loss": 1.0}\n'
+    append_metrics(run, [logged(2, 1.0)])
+    assert run.metrics_path.read_bytes() == before + logged_line(2, 1.0)
 
 
-@pytest.mark.parametrize("line", [b"{", b"", b"3", b'{"loss": 1}', b'{"step": "1"}', b'{"step": 1, "x": NaN}', b"\xff"])
+@pytest.mark.parametrize(
+    "line",
+    [b"{", b"", b"3", b'{"loss": 1}', b'{"step": "1"}', logged_line(1)[:-2] + b', "x": NaN}', b"\xff"],
+)
 def test_damaged_middle_line_is_reported_and_left_alone(line: bytes) -> None:
     run = make_run("a")
-    content = b'{"step": 1}\n' + line + b'\n{"step": 2}\n'
+    content = logged_line(1) + line + b"\n" + logged_line(2)
     run.metrics_path.write_bytes(content)
     with pytest.raises(RunError, match=r"metrics\.jsonl is damaged in line 2"):
         read_metrics(run)
@@ -489,10 +529,27 @@ def test_damaged_middle_line_is_reported_and_left_alone(line: bytes) -> None:
     assert run.metrics_path.read_bytes() == content
 
 
+@pytest.mark.parametrize(
+    ("line", "cause"),
+    [
+        (b'{"step": 1}', "Unable to extract tag using discriminator 'kind'"),
+        (b'{"kind": "dream", "step": 1}', "Input tag 'dream' .* 'train', 'heldout', 'evaluation'"),
+        (logged_line(1).replace(b'"lr": 0.1, ', b""), r"train\.lr: Field required"),
+        (logged_line(1).replace(b"0.5", b'"low"'), r"train\.loss: Input should be a valid number"),
+        (logged_line(1)[:-2] + b', "luck": 7}', r"train\.luck: Extra inputs are not permitted"),
+    ],
+)
+def test_a_line_that_is_no_record_is_damage(line: bytes, cause: str) -> None:
+    run = make_run("a")
+    run.metrics_path.write_bytes(logged_line(1) + line.rstrip() + b"\n")
+    with pytest.raises(RunError, match=rf"metrics\.jsonl is damaged in line 2: {cause}.*\. Restore it from a copy"):
+        read_metrics(run)
+
+
 def test_numbers_that_json_cannot_say_are_refused_before_writing() -> None:
     run = make_run("a")
     with pytest.raises(ValueError, match="JSON"):
-        append_metrics(run, [{"step": 1}, {"step": 2, "loss": float("nan")}])
+        append_metrics(run, [logged(1), logged(2, float("nan"))])
     assert read_metrics(run) == []
 
 
@@ -500,7 +557,7 @@ def test_truncate_drops_later_steps_only() -> None:
     run = make_run("a")
     truncate_metrics(run, 0)
     assert not run.metrics_path.exists()
-    records = [{"step": step, "loss": step / 3} for step in (0, 5, 10, 10, 15)]
+    records = [logged(step, step / 3) for step in (0, 5, 10, 10, 15)]
     append_metrics(run, records)
     truncate_metrics(run, 15)
     assert read_metrics(run) == records

@@ -169,14 +169,15 @@ def test_progress_counts_every_step_of_every_image(run: Run) -> None:
     assert {total for _, total in seen} == {5}
 
 
-@pytest.mark.parametrize("harm", ["cut", "garbage", "flip", "description", "keys", "nested", "types"])
+@pytest.mark.parametrize("harm", ["cut", "garbage", "flip", "description", "keys", "nested", "types", "version"])
 def test_damaged_samples_are_reported_and_not_overwritten(run: Run, harm: str) -> None:
     folder = draw(run).folder
-    file = folder / ("samples.json" if harm in ("description", "keys", "nested", "types") else "images.npz")
+    file = folder / ("samples.json" if harm in ("description", "keys", "nested", "types", "version") else "images.npz")
     data = file.read_bytes()
     middle = len(data) // 3
     file.write_bytes(
         {"cut": data[:middle], "garbage": b"x" * 100, "description": b"{", "keys": b"{}",
+         "version": data.replace(b'"version": 2,', b'"version": 1,'),
          "nested": b"[" * 100_000, "types": data.replace(b'"nfe": 3', b'"nfe": "3"'),
          "flip": data[:middle] + bytes([data[middle] ^ 0xFF]) + data[middle + 1 :]}[harm]
     )  # fmt: skip

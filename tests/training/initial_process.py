@@ -26,7 +26,7 @@ def main(rank: int, path: Path, meeting: Path) -> None:
     except UsageError as error:
         message = str(error)
     total = sum(float(tensor.double().sum()) for tensor in state.values())
-    print(json.dumps({"about": about, "sum": total, "message": message}))
+    print(json.dumps({"about": about.model_dump(), "sum": total, "message": message}))
     torch.distributed.destroy_process_group()
 
 

@@ -76,7 +76,7 @@ def test_a_missing_file_is_damage_and_a_missing_manifest_is_no_checkpoint(caplog
     assert resume(run, steps=9) == [4, 5, 6, 7, 8, 9]
     assert run.checkpoint_steps() == [6, 9]  # and 6 is whole again
     assert stored_state(run, 6)["state/step"] == 6
-    assert [record["step"] for record in read_metrics(run) if record["kind"] == "train"] == list(range(1, 10))
+    assert [record.step for record in read_metrics(run) if record.kind == "train"] == list(range(1, 10))
 
 
 def test_weights_of_a_damaged_checkpoint_are_refused_with_the_way_on() -> None:

@@ -42,11 +42,9 @@ def test_a_network_that_gives_0_errs_by_its_target(prediction: str, schedule: st
     spec = make_spec(model__prediction=prediction, diffusion__schedule=schedule)
     objective, network, heldout = build_objective(spec), Zero(), heldout_set()
     bins = heldout_errors(network, objective, heldout)
-    assert [one["log_snr"] for one in bins] == [
-        list(pair) for pair in zip([None, *LOG_SNR_EDGES], [*LOG_SNR_EDGES, None], strict=True)
-    ]
+    assert [one.log_snr for one in bins] == list(zip([None, *LOG_SNR_EDGES], [*LOG_SNR_EDGES, None], strict=True))
     for number, (one, (_, noise_level, labels)) in enumerate(zip(bins, network.seen, strict=True)):
-        low, high = one["log_snr"]
+        low, high = one.log_snr
         t = noise_level.long()
         if prediction == "edm":  # which is told ln(sigma/alpha)/4
             t = (objective.process.log_snr + 8 * noise_level.double()[:, None]).abs().argmin(dim=1)
@@ -67,12 +65,12 @@ def test_a_network_that_gives_0_errs_by_its_target(prediction: str, schedule: st
             "edm": (x0 - skipped) ** 2,
         }[prediction]
         # one error in three units
-        assert one["x0"] == pytest.approx(of_x0.mean().item(), rel=1e-4)
-        assert one["eps"] == pytest.approx((of_x0 * snr).mean().item(), rel=1e-4)
-        assert one["v"] == pytest.approx((of_x0 * (snr + 1)).mean().item(), rel=1e-4)
-        assert one["num"] == NUM
+        assert one.x0 == pytest.approx(of_x0.mean().item(), rel=1e-4)
+        assert one.eps == pytest.approx((of_x0 * snr).mean().item(), rel=1e-4)
+        assert one.v == pytest.approx((of_x0 * (snr + 1)).mean().item(), rel=1e-4)
+        assert one.num == NUM
         if prediction == "eps":
-            assert one["eps"] == pytest.approx((eps**2).mean().item(), rel=1e-5)
+            assert one.eps == pytest.approx((eps**2).mean().item(), rel=1e-5)
 
 
 def test_a_network_that_knows_the_noise_has_no_error() -> None:
@@ -87,7 +85,7 @@ def test_a_network_that_knows_the_noise_has_no_error() -> None:
             return (alpha * eps - sigma * heldout.x0).float()
 
     for one in heldout_errors(Knowing(), objective, heldout):
-        assert max(one["eps"], one["v"]) < 1e-6
+        assert max(one.eps, one.v) < 1e-6
 
 
 def test_the_numbers_do_not_depend_on_the_runs_seed_or_weighting() -> None:
@@ -104,12 +102,12 @@ def test_a_learned_variance_does_not_enter_the_numbers() -> None:
 
 def test_bins_that_the_schedule_does_not_enter_are_left_out_and_zero_snr_is_in_the_lowest() -> None:
     few = build_objective(make_spec(diffusion__schedule="linear:num_timesteps=4,beta_start=0.0016,beta_end=0.002"))
-    bins = [tuple(one["log_snr"]) for one in heldout_errors(Zero(), few, heldout_set())]
+    bins = [one.log_snr for one in heldout_errors(Zero(), few, heldout_set())]
     assert bins == [(-4.0, -2.0), (-2.0, 0.0), (0.0, 2.0)]
     zero = build_objective(make_spec(diffusion__schedule="linear:zero_terminal_snr=true", model__prediction="v"))
     lowest = heldout_errors(Zero(), zero, heldout_set())[0]
-    assert lowest["log_snr"] == [None, -8.0]
-    assert all(math.isfinite(lowest[unit]) for unit in ("eps", "x0", "v"))
+    assert lowest.log_snr == (None, -8.0)
+    assert all(map(math.isfinite, (lowest.eps, lowest.x0, lowest.v)))
 
 
 def test_images_are_spread_over_the_split() -> None:

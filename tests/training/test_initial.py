@@ -11,6 +11,7 @@ from torch import nn
 from debiasctl.errors import CheckpointError, UsageError
 from debiasctl.models.checkpoint_files import load_weights
 from debiasctl.runs.store import Run
+from debiasctl.specs.sections import InitFromSection
 from debiasctl.training.initial import initial_weights, load_initial
 
 
@@ -31,7 +32,7 @@ def test_a_network_starts_from_another_runs_weights(run: Run, weights: str, step
     expected, network = new_network(), new_network()
     checksum = load_weights(run, expected, step=chosen, weights=weights)
     state, about = initial_weights(run, weights, step=step)
-    assert about == {"run": "source", "step": chosen, "weights": weights, "sha256": checksum}
+    assert about == InitFromSection(run="source", step=chosen, weights=weights, sha256=checksum)
     load_initial(network, state, source=run.name)
     for one, other in zip(network.parameters(), expected.parameters(), strict=True):
         assert torch.equal(one, other)
@@ -86,5 +87,5 @@ def test_of_several_processes_the_first_reconstructs_and_the_others_read(tmp_pat
     assert one == other
     assert "gives the average of length 0.28" in one["message"]
     state, about = initial_weights(source, "ema:0.08")
-    assert about == one["about"]
+    assert about.model_dump() == one["about"]
     assert sum(float(tensor.double().sum()) for tensor in state.values()) == one["sum"]

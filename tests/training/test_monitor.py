@@ -34,7 +34,7 @@ def test_it_looks_whenever_so_many_images_more_have_been_seen(every: int, size: 
 
 def test_without_every_it_never_looks() -> None:
     run = watch("run", make_spec())
-    assert "evaluation" not in {record["kind"] for record in read_metrics(run)}
+    assert "evaluation" not in {record.kind for record in read_metrics(run)}
     assert not run.grids_dir.exists()
 
 
@@ -46,9 +46,9 @@ def test_a_watched_training_is_the_same_training() -> None:
 
 def test_its_figures_are_those_of_the_same_samples_drawn_later() -> None:
     run = watch("run", make_spec(**WATCHED, training__checkpoint_every=5, training__keep_last=9))
-    records = [record for record in read_metrics(run) if record["kind"] == "evaluation"]
-    assert [record["step"] for record in records] == [3, 5, 8, 10]
-    assert [record["images"] for record in records] == [24, 40, 64, 80]
+    records = [record for record in read_metrics(run) if record.kind == "evaluation"]
+    assert [record.step for record in records] == [3, 5, 8, 10]
+    assert [record.images for record in records] == [24, 40, 64, 80]
     assert sorted(file.name for file in run.grids_dir.iterdir()) == [f"{step:08d}.png" for step in (3, 5, 8, 10)]
     assert Image.open(run.grids_dir / "00000003.png").size == Image.open(run.grids_dir / "00000010.png").size
     spec, features = run.spec(), registry.create("features", "pixels")
@@ -63,8 +63,8 @@ def test_its_figures_are_those_of_the_same_samples_drawn_later() -> None:
         metrics=None,
         cache_dir=paths.cache_dir(),
     )
-    assert records[1]["metrics"] == {name: figure.value for name, figure in found.metrics.items()}
-    assert records[1]["nfe"] == 3
+    assert records[1].metrics == {name: figure.value for name, figure in found.metrics.items()}
+    assert records[1].nfe == 3
 
 
 def test_it_is_asked_for_on_the_command_line() -> None:
@@ -72,7 +72,7 @@ def test_it_is_asked_for_on_the_command_line() -> None:
                "--set", "monitor.features=pixels", "--set", "monitor.steps=2", "--set", "monitor.num=16")  # fmt: skip
     succeed("train", "digits", *options, "--evaluate-every", "16", "--name", "run", "--track", "tensorboard")
     run = find_run("run")
-    assert [record["step"] for record in read_metrics(run) if record["kind"] == "evaluation"] == [2, 4]
+    assert [record.step for record in read_metrics(run) if record.kind == "evaluation"] == [2, 4]
     assert list((run.path / "trackers").rglob("events*"))
 
 

@@ -10,6 +10,7 @@ from PIL import Image
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from tiny import LOCATION, make_spec
 
+from debiasctl.runs.records import LossShare, MetricsRecord, TrainRecord
 from debiasctl.runs.store import Run, read_metrics
 from debiasctl.training.monitor import Monitor
 from debiasctl.training.session import Conduct, start
@@ -30,11 +31,12 @@ def tracked(tmp_path_factory: pytest.TempPathFactory) -> tuple[Run, EventAccumul
     return run, events.Reload()
 
 
-def numbers(record: dict[str, Any]) -> list[float]:
+def numbers(record: MetricsRecord) -> list[float]:
     """Every number that a training's or held-out record holds, but for its step, bins' bounds and their images."""
-    values = [record[name] for name in record if name not in ("step", "loss_shares", "bins", "metrics")]
-    values += [one["share"] for one in record.get("loss_shares", ())]
-    values += [one[error] for one in record.get("bins", ()) for error in ("eps", "x0", "v")]
+    stored: dict[str, Any] = record.to_json()
+    values = [stored[name] for name in stored if name not in ("step", "loss_shares", "bins", "metrics")]
+    values += [one["share"] for one in stored.get("loss_shares", ())]
+    values += [one[error] for one in stored.get("bins", ()) for error in ("eps", "x0", "v")]
     return [value for value in values if isinstance(value, int | float)]
 
 
@@ -42,21 +44,21 @@ def numbers(record: dict[str, Any]) -> list[float]:
 def test_a_tracker_has_every_number_of_the_metrics_file(tracked: tuple[Run, EventAccumulator], kind: str) -> None:
     run, events = tracked
     stored = {(name, one.step): one.value for name in events.Tags()["scalars"] for one in events.Scalars(name)}
-    records = [record for record in read_metrics(run) if record["kind"] == kind]
+    records = [record for record in read_metrics(run) if record.kind == kind]
     assert records
     for record in records:
         found = scalars(record)
-        assert sorted(found.values()) == sorted(record["metrics"].values() if kind == "evaluation" else numbers(record))
+        assert sorted(found.values()) == sorted(record.metrics.values() if kind == "evaluation" else numbers(record))
         for name, value in found.items():
-            assert stored[name, record["step"]] == pytest.approx(value, rel=1e-6)
+            assert stored[name, record.step] == pytest.approx(value, rel=1e-6)
 
 
 def test_names_say_the_bin(tracked: tuple[Run, EventAccumulator]) -> None:
     run, events = tracked
-    last = [record for record in read_metrics(run) if record["kind"] == "heldout"][-1]
-    bins = {tuple(one["log_snr"]): one for one in last["bins"]}
+    last = [record for record in read_metrics(run) if record.kind == "heldout"][-1]
+    bins = {one.log_snr: one for one in last.bins}
     for bounds, name in [((None, -8), "below_-8"), ((-2, 0), "-2_to_0"), ((8, None), "above_8")]:
-        assert events.Scalars(f"heldout_v/log_snr_{name}")[-1].value == pytest.approx(bins[bounds]["v"], rel=1e-6)
+        assert events.Scalars(f"heldout_v/log_snr_{name}")[-1].value == pytest.approx(bins[bounds].v, rel=1e-6)
     assert {"loss_share/log_snr_-2_to_0", "peak_memory", "flops_per_second", "grad_norm"} <= set(
         events.Tags()["scalars"]
     )
@@ -89,7 +91,8 @@ def test_each_tracker_gets_an_image_in_its_own_form(channels: int) -> None:
 
 
 def test_what_is_null_is_left_out() -> None:
-    record = {"kind": "train", "step": 1, "loss": -1.0, "grad_norm": None,
-              "loss_shares": [{"log_snr": [None, 1.5], "share": None},
-                              {"log_snr": [1.5, None], "share": 0.5}]}  # fmt: skip
-    assert scalars(record) == {"loss": -1.0, "loss_share/log_snr_above_1.5": 0.5}
+    shares = [LossShare(log_snr=(None, 1.5), share=None), LossShare(log_snr=(1.5, None), share=0.5)]
+    record = TrainRecord(step=1, images=8, loss=-1.0, grad_norm=None, lr=0.1, images_per_second=2.0, loss_shares=shares)
+    assert scalars(record) == {
+        "images": 8, "loss": -1.0, "lr": 0.1, "images_per_second": 2.0, "loss_share/log_snr_above_1.5": 0.5
+    }  # fmt: skip

@@ -1,0 +1,104 @@
+"""The records of training, one a line of metrics.jsonl: typed when they are written and when they are read."""
+
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, JsonValue, TypeAdapter
+
+Edge = float | None  # None is an open end
+LogSNR = Annotated[tuple[Edge, Edge], Field(strict=False)]  # a list in JSON
+
+
+class _Record(BaseModel):
+    model_config = ConfigDict(frozen=True, strict=True, extra="forbid")
+
+
+class LossShare(_Record):
+    """A log-SNR bin's share of the loss; None if losses are not positive."""
+
+    log_snr: LogSNR
+    share: float | None
+
+
+class BinErrors(_Record):
+    """The mean squared errors of eps, x0 and v in a log-SNR bin, over `num` held-out images."""
+
+    log_snr: LogSNR
+    num: int
+    eps: float
+    x0: float
+    v: float
+
+
+class _Line(_Record):
+    kind: str
+    step: int
+
+    def to_json(self) -> dict[str, JsonValue]:
+        """The record as it is stored: fields that it was made without are left out."""
+        return {"kind": self.kind, **self.model_dump(mode="json", exclude_unset=True)}
+
+    def scalars(self) -> dict[str, int | float | None]:
+        """The numbers of the record as a whole, by name, without its step: none of single bins."""
+        return {}
+
+
+class TrainRecord(_Line):
+    """The means since the last logged step, and the machine's speed; the earliest runs lack the fields with defaults.
+
+    `grad_norm` is None if fp16's scaling skipped all steps, and `skipped_steps` says how many it skipped.
+    """
+
+    kind: Literal["train"] = "train"
+    images: int
+    loss: float
+    grad_norm: float | None
+    lr: float
+    skipped_steps: int | None = None
+    loss_shares: list[LossShare] = []
+    images_per_second: float
+    flops_per_image: int | None = None
+    flops_per_second: float | None = None
+    peak_memory: int | None = None
+
+    def scalars(self) -> dict[str, int | float | None]:
+        """The means and the speed."""
+        return self.model_dump(exclude={"kind", "step", "loss_shares"})
+
+
+class HeldoutRecord(_Line):
+    """The held-out errors of `weights` in each log-SNR bin that the schedule covers."""
+
+    kind: Literal["heldout"] = "heldout"
+    weights: str
+    bins: list[BinErrors]
+
+
+class MonitorRecord(_Line):
+    """The metrics of `num` samples of `weights`, drawn by a run's monitor after `step` steps (`images` images)."""
+
+    kind: Literal["evaluation"] = "evaluation"
+    images: int
+    num: int
+    sampler: str
+    steps: int
+    nfe: int
+    weights: str
+    metrics: dict[str, float]
+    floors: dict[str, float | None]
+
+    def scalars(self) -> dict[str, int | float | None]:
+        """The metrics alone."""
+        return dict(self.metrics)
+
+
+MetricsRecord = TrainRecord | HeldoutRecord | MonitorRecord
+_ANY: TypeAdapter[MetricsRecord] = TypeAdapter(Annotated[MetricsRecord, Field(discriminator="kind")])
+
+
+def parse_record(raw: dict[str, Any]) -> MetricsRecord:
+    """The record that a line's object is.
+
+    Raises:
+        ValueError: if its kind is unknown, or a field is missing, unknown or of another type.
+    """
+    return _ANY.validate_python(raw)
