@@ -143,12 +143,11 @@ def set_layout(network: nn.Module, backbone: Backbone, *, channels_last: bool | 
     """Set the memory layout that the backbone's network computes in; None keeps the network's own.
 
     Raises:
-        UsageError: if the network states no layout, so that the choice would have no effect.
+        UsageError: if the backbone has no choice of layouts, so that the setting would have no effect.
     """
     if channels_last is None:
         return
-    if not backbone.has_memory_format:
+    if not backbone.set_memory_format(network, torch.channels_last if channels_last else torch.contiguous_format):
         raise UsageError(
-            "compute.channels_last has no effect on this backbone: it states no memory layout. Leave the setting out"
+            "compute.channels_last has no effect on this backbone, which has no choice of memory layouts. Leave it out"
         )
-    network.memory_format = torch.channels_last if channels_last else torch.contiguous_format  # type: ignore[assignment]

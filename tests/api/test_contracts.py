@@ -67,7 +67,7 @@ def test_a_backbones_options_are_by_default_what_was_given() -> None:
 
     options = Linear.Options()
     assert Linear.resolve_options(options, ImageShape(8, 1, 1)) is options
-    assert Linear(options).has_memory_format is False
+    assert Linear(options).set_memory_format(nn.Identity(), torch.channels_last) is False
 
 
 def test_a_sampler_need_not_say_where_it_looks() -> None:
