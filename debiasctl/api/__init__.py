@@ -28,7 +28,7 @@ from debiasctl.api.plugin import Plugin
 from debiasctl.api.samplers import Denoiser, Estimate, Level, Process, Sampler
 from debiasctl.api.schedules import Schedule, ScheduleOptions
 from debiasctl.api.timesteps import TimestepContext, TimestepDistribution
-from debiasctl.api.weightings import Weighting, WeightingContext
+from debiasctl.api.weightings import Learned, Weighting, WeightingContext
 from debiasctl.api.weights_file import WeightsFile
 
 __all__ = [
@@ -45,6 +45,7 @@ __all__ = [
     "Extension",
     "Features",
     "ImageShape",
+    "Learned",
     "Level",
     "LoadedDataset",
     "MetricNames",
