@@ -14,6 +14,7 @@ from debiasctl.errors import EvaluationError, UsageError
 from debiasctl.evaluation.choices import Choices
 from debiasctl.evaluation.extraction import FEATURES, SPATIAL
 from debiasctl.evaluation.measure import Measurement, OnProgress, check_fit, check_metrics, default_features
+from debiasctl.evaluation.metrics.catalogue import features_class
 from debiasctl.evaluation.reference import clean_fid
 from debiasctl.evaluation.reference.reference import FixedReference, fixed_reference
 from debiasctl.evaluation.reference.sources import Source
@@ -61,15 +62,17 @@ def make_ground(
     if isinstance(content, StatisticsFile):
         _check_identity(content, prepared, name)
         notes = _notes(content, source.published, images, name)
-    if "heldout_accuracy" in prepared.details:
-        accuracy = prepared.details["heldout_accuracy"]
-        text = (
-            f"their classifier is right on {accuracy:.1%} of the held-out images"
-            if accuracy is not None
-            else ("no images are held out, so their classifier's accuracy is unknown")
-        )
-        notes.append(f"features '{name}': {text}")
-    measurement = Measurement(data, prepared, names, metrics, paths.cache_dir(), shared=True, on_progress=on_progress)
+    notes += [f"features '{name}': {text}" for text in prepared.notes()]
+    measurement = Measurement(
+        data,
+        prepared,
+        names,
+        metrics,
+        paths.cache_dir(),
+        any_size=plugin.any_size,
+        shared=True,
+        on_progress=on_progress,
+    )
     ground = Ground(source.name, source.split, measurement, notes)
     if choices.export is not None:
         _export(choices.export, ground)
@@ -83,14 +86,15 @@ def _features(choices: Choices, base: LoadedDataset | None, source: Source) -> t
         default = source.published.features
     ref = registry.as_ref(choices.features or default)
     if choices.feature_weights is not None:
-        if "weights" in ref.options:
-            raise UsageError("`feature_weights` and the features' own option weights=... are the same. Give only one")
-        if "weights" not in registry.load("features", ref.name).Options.model_fields:
+        option = features_class(ref.name).weights_option
+        if option is None:
             raise UsageError(
                 f"`feature_weights`: features '{ref.name}' have no weights from a file. Leave it out, or choose "
                 "`features=inception`, clip or dinov2"
             )
-        ref = dataclasses.replace(ref, options={**ref.options, "weights": str(choices.feature_weights)})
+        if option in ref.options:
+            raise UsageError(f"`feature_weights` and the features' own option {option}=... are the same. Give only one")
+        ref = dataclasses.replace(ref, options={**ref.options, option: str(choices.feature_weights)})
     plugin: Features = registry.create("features", ref)
     if source.published is not None:
         _check_published(source.published, plugin, ref.name)

@@ -55,6 +55,7 @@ class Measurement:
     names: MetricNames
     metrics: Sequence[str]
     cache_dir: Path
+    any_size: bool = False  # whether the features accept other sizes than the data set's
     batch_size: int = BATCH_SIZE
     max_reference: int = MAX_IMAGES
     shared: bool = False
@@ -82,7 +83,7 @@ class Measurement:
             check_shape=partial(
                 check_fit,
                 info=self.data.info,
-                any_size=self.features.any_size,
+                any_size=self.any_size,
                 feature_name=self.names.features,
             ),
             shared=self.shared,
@@ -163,6 +164,7 @@ def measure(
     names: MetricNames,
     metrics: Sequence[str] | None,
     cache_dir: Path,
+    any_size: bool = False,
     batch_size: int = BATCH_SIZE,
     max_reference: int = MAX_IMAGES,
 ) -> Findings:
@@ -182,7 +184,14 @@ def measure(
     """
     wanted = check_metrics(metrics, data.info, names)
     measurement = Measurement(
-        data, features, names, wanted, cache_dir, batch_size=batch_size, max_reference=max_reference
+        data,
+        features,
+        names,
+        wanted,
+        cache_dir,
+        any_size=any_size,
+        batch_size=batch_size,
+        max_reference=max_reference,
     )
     seen = measurement.see(images)
     assert seen is not None, "a single process gets the rows"

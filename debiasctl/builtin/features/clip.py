@@ -32,6 +32,7 @@ class Clip(Features):
     pretrained = True
     any_size = True
     weights_files = (WEIGHTS,)
+    weights_option = "weights"
 
     class Options(PluginOptions):
         """The options of CLIP."""

@@ -33,6 +33,7 @@ class DinoV2(Features):
     pretrained = True
     any_size = True
     weights_files = (WEIGHTS,)
+    weights_option = "weights"
 
     class Options(PluginOptions):
         """The options of DINOv2."""

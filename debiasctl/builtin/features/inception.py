@@ -35,6 +35,7 @@ class Inception(Features):
     pretrained = True
     any_size = True
     weights_files = (WEIGHTS,)
+    weights_option = "weights"
 
     class Options(PluginOptions):
         """The options of Inception-v3."""
