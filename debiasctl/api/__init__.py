@@ -11,7 +11,7 @@ from debiasctl.api.data import hash_contents, hash_splits, spread_indices
 from debiasctl.api.datasets import ArraySplit, DataLocation, Dataset, DatasetInfo, LoadedDataset, Split
 from debiasctl.api.errors import DataError, DebiasctlError, EvaluationError, UsageError
 from debiasctl.api.extensions import Extension, StepContext
-from debiasctl.api.features import Features, MetricNames, Part, PreparedFeatures
+from debiasctl.api.features import Features, MetricNames, Part, PreparedFeatures, PublishedStatistics
 from debiasctl.api.files import (
     atomic_file,
     atomic_folder,
@@ -58,6 +58,7 @@ __all__ = [
     "Prediction",
     "PreparedFeatures",
     "Process",
+    "PublishedStatistics",
     "Sampler",
     "Schedule",
     "ScheduleOptions",

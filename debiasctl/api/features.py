@@ -37,6 +37,18 @@ class MetricNames:
         return cls(features, f"fd_{features}", f"kd_{features}", f"is_{features}", f"sfd_{features}")
 
 
+@dataclass(frozen=True)
+class PublishedStatistics:
+    """Published reference statistics, by publisher and mode, and the options of the features that they were made with.
+
+    Options left out of `options` do not matter.
+    """
+
+    publisher: str
+    mode: str
+    options: Mapping[str, Any]
+
+
 class PreparedFeatures(ABC):
     """A frozen feature extractor.
 
@@ -93,6 +105,7 @@ class Features(Plugin):
 
     weights_files: ClassVar[Sequence[WeightsFile]] = ()  # the files that it loads; `debiasctl doctor` checks them
     weights_option: ClassVar[str | None] = None  # the option that names such a file, if the user may give one
+    published_statistics: ClassVar[Sequence[PublishedStatistics]] = ()  # those made with exactly these features
     labelled: ClassVar[bool] = False  # whether it needs a data set with classes
     pretrained: ClassVar[bool] = False  # whether it needs no data set
     any_size: ClassVar[bool] = False  # whether its extractor accepts images of any size, not only of the data set's
@@ -112,8 +125,3 @@ class Features(Plugin):
         Raises:
             EvaluationError: if the extractor is not available, for example because its weights are missing.
         """
-
-    @property
-    def published_statistics(self) -> frozenset[str]:
-        """The published statistics made with exactly these features, such as "clean-fid:clean"."""
-        return frozenset()

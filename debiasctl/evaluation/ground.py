@@ -19,6 +19,7 @@ from debiasctl.evaluation.reference import clean_fid
 from debiasctl.evaluation.reference.reference import FixedReference, fixed_reference
 from debiasctl.evaluation.reference.sources import Source
 from debiasctl.evaluation.reference.statistics_file import StatisticsFile, write_statistics
+from debiasctl.evaluation.suggestions import features_by_mode, features_where, modes_of
 
 _LOG = logging.getLogger(__name__)
 
@@ -90,7 +91,7 @@ def _features(choices: Choices, base: LoadedDataset | None, source: Source) -> t
         if option is None:
             raise UsageError(
                 f"`feature_weights`: features '{ref.name}' have no weights from a file. Leave it out, or choose "
-                "`features=inception`, clip or dinov2"
+                + features_where(lambda plugin: plugin.weights_option is not None)
             )
         if option in ref.options:
             raise UsageError(f"`feature_weights` and the features' own option {option}=... are the same. Give only one")
@@ -101,12 +102,13 @@ def _features(choices: Choices, base: LoadedDataset | None, source: Source) -> t
     if base is None and not plugin.pretrained:
         raise UsageError(
             f"features '{ref.name}' are made from a data set's own images, but {source.name} holds no images. "
-            "Use `features=inception`, clip or dinov2; or measure a run; or name the data set: `reference=DATASET`"
+            f"Use {features_where(lambda plugin: plugin.pretrained)}; or measure a run; or name the data set: "
+            "`reference=DATASET`"
         )
     if base is not None and plugin.labelled and not base.info.classes:
         raise UsageError(
             f"features '{ref.name}' need a data set with classes, and '{source.name}' has none. "
-            "Use `features=local-ssl` or pixels"
+            f"Use {features_where(lambda plugin: not plugin.labelled and not plugin.pretrained)}"
         )
     return ref.name, plugin
 
@@ -117,9 +119,9 @@ def _check_published(statistics: clean_fid.Statistics, plugin: Features, name: s
     Raises:
         UsageError: if they were made with others.
     """
-    if statistics.kind in plugin.published_statistics:
+    others = modes_of(plugin, clean_fid.NAME)
+    if statistics.mode in others:
         return
-    others = [kind.partition(":")[2] for kind in sorted(plugin.published_statistics)]
     raise UsageError(
         f"clean-fid's statistics of mode={statistics.mode} were not made with features '{name}' as chosen: distances "
         f"between them are meaningless. Use `features={statistics.features}`"
@@ -155,9 +157,11 @@ def _notes(
         ]
     if statistics.metadata.get("features_identity") is not None:
         return []
+    older = features_by_mode(clean_fid.NAME).get("legacy_tensorflow")
+    hint = "" if older is None else f" (statistics of guided-diffusion and EDM: `features={older}`)"
     return [
         f"{statistics.path.name} does not say how it was made: the figures are valid only if it was with '{name}' and "
-        "the same resizing (statistics of guided-diffusion and EDM: `features=inception:resize=legacy-tf`)"
+        f"the same resizing{hint}"
     ]
 
 

@@ -20,6 +20,7 @@ from debiasctl.evaluation.notes import notes
 from debiasctl.evaluation.observed import Observed, observe
 from debiasctl.evaluation.record import Against, Extrapolated, Findings, KeptInterval, KeptJackknife, MetricFigure
 from debiasctl.evaluation.reference.real import MAX_IMAGES, RealImages, RealRows
+from debiasctl.evaluation.suggestions import features_where
 from debiasctl.evaluation.uncertainty.intervals import (
     METHOD,
     SHARE_METHOD,
@@ -274,7 +275,7 @@ def check_fit(shape: Shape, info: DatasetInfo, *, any_size: bool, feature_name: 
         given = f"{height} pixels a side" if height == width else f"{height}x{width} pixels"
         raise EvaluationError(
             f"the images have {given} and the reference's {info.image_size}: features '{feature_name}' do not resize. "
-            "Resize the images to the reference's size, or use `features=inception`"
+            f"Resize the images to the reference's size, or use {features_where(lambda plugin: plugin.any_size)}"
         )
 
 
