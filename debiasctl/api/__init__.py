@@ -11,7 +11,7 @@ from debiasctl.api.data import hash_contents, hash_splits, spread_indices
 from debiasctl.api.datasets import ArraySplit, DataLocation, Dataset, DatasetInfo, LoadedDataset, Split
 from debiasctl.api.errors import DataError, DebiasctlError, EvaluationError, UsageError
 from debiasctl.api.extensions import Extension, StepContext
-from debiasctl.api.features import Features, MetricNames, Part, PreparedFeatures
+from debiasctl.api.features import Features, MetricNames, Part, PreparedFeatures, PublishedStatistics
 from debiasctl.api.files import (
     atomic_file,
     atomic_folder,
@@ -29,7 +29,7 @@ from debiasctl.api.plugin import Plugin
 from debiasctl.api.samplers import Denoiser, Estimate, Level, Process, Sampler
 from debiasctl.api.schedules import Schedule, ScheduleOptions
 from debiasctl.api.timesteps import TimestepContext, TimestepDistribution
-from debiasctl.api.weightings import Weighting, WeightingContext
+from debiasctl.api.weightings import Learned, Weighting, WeightingContext
 from debiasctl.api.weights_file import WeightsFile
 
 __all__ = [
@@ -46,6 +46,7 @@ __all__ = [
     "Extension",
     "Features",
     "ImageShape",
+    "Learned",
     "Level",
     "LoadedDataset",
     "MetricNames",
@@ -58,6 +59,7 @@ __all__ = [
     "Prediction",
     "PreparedFeatures",
     "Process",
+    "PublishedStatistics",
     "Sampler",
     "Schedule",
     "ScheduleOptions",

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 from debiasctl.api.plugin import Plugin
 
 if TYPE_CHECKING:
+    import torch
     from torch import nn
 
 
@@ -38,10 +39,9 @@ class Backbone(Plugin):
         """Fill in the options that depend on the image size; the run's spec stores the result."""
         return options
 
-    @property
-    def has_memory_format(self) -> bool:
-        """Whether its networks have an attribute `memory_format`: the layout that they compute in, which can be set.
+    def set_memory_format(self, network: "nn.Module", memory_format: "torch.memory_format") -> bool:
+        """Make a network that it built compute in a layout, `torch.channels_last` or `torch.contiguous_format`.
 
-        Such a network converts its input to that layout (`torch.channels_last` or `torch.contiguous_format`).
+        Returns whether it did; by default a backbone has no choice of layouts.
         """
         return False

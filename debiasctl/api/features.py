@@ -37,14 +37,24 @@ class MetricNames:
         return cls(features, f"fd_{features}", f"kd_{features}", f"is_{features}", f"sfd_{features}")
 
 
+@dataclass(frozen=True)
+class PublishedStatistics:
+    """Published reference statistics, by publisher and mode, and the options of the features that they were made with.
+
+    Options left out of `options` do not matter.
+    """
+
+    publisher: str
+    mode: str
+    options: Mapping[str, Any]
+
+
 class PreparedFeatures(ABC):
     """A frozen feature extractor.
 
     `identity` is a SHA-256 of everything that determines its output, `dimension` is the length of a feature vector,
-    and `details` are for people to read.
+    and `details` are for people to read. An extractor that overrides `logits` or `spatial` has more metrics.
     """
-
-    offers: ClassVar[frozenset[Part]] = frozenset({"features"})  # with "logits" and "spatial" for more metrics
 
     def __init__(self, *, identity: str, dimension: int, details: Mapping[str, Any]) -> None:
         self.identity, self.dimension, self.details = identity, dimension, details
@@ -54,12 +64,12 @@ class PreparedFeatures(ABC):
         """Compute features, float64 [N, dimension], for images, uint8 [N, C, H, W]."""
 
     def logits(self, images: "Tensor") -> "Tensor":
-        """Compute a classifier's logits, float64 [N, K], for the inception score, if it `offers` them."""
-        raise NotImplementedError
+        """Compute a classifier's logits, float64 [N, K], for the inception score."""
+        raise NotImplementedError("this extractor does not offer logits")
 
     def spatial(self, images: "Tensor") -> "Tensor":
-        """Compute features of an earlier layer, float64 [N, D'], for sFID, if it `offers` them."""
-        raise NotImplementedError
+        """Compute features of an earlier layer, float64 [N, D'], for sFID."""
+        raise NotImplementedError("this extractor does not offer spatial features")
 
     def parts(self, images: "Tensor", names: Collection[Part]) -> Mapping[Part, "Tensor"]:
         """Compute several of the parts that it `offers`, by name; override this if one pass gives them all."""
@@ -71,9 +81,18 @@ class PreparedFeatures(ABC):
         return {name: methods[name](images) for name in names}
 
     @property
-    def any_size(self) -> bool:
-        """Whether it accepts images of any size, not only of the data set's."""
-        return False
+    def offers(self) -> frozenset[Part]:
+        """The parts that it can compute: the features, and those of `logits` and `spatial` that it overrides."""
+        parts: set[Part] = {"features"}
+        if type(self).logits is not PreparedFeatures.logits:
+            parts.add("logits")
+        if type(self).spatial is not PreparedFeatures.spatial:
+            parts.add("spatial")
+        return frozenset(parts)
+
+    def notes(self) -> Sequence[str]:
+        """Return what an evaluation should note about these features, such as how well they were trained."""
+        return ()
 
     @property
     def verified(self) -> bool:
@@ -85,6 +104,11 @@ class Features(Plugin):
     """A way to extract features for evaluation."""
 
     weights_files: ClassVar[Sequence[WeightsFile]] = ()  # the files that it loads; `debiasctl doctor` checks them
+    weights_option: ClassVar[str | None] = None  # the option that names such a file, if the user may give one
+    published_statistics: ClassVar[Sequence[PublishedStatistics]] = ()  # those made with exactly these features
+    labelled: ClassVar[bool] = False  # whether it needs a data set with classes
+    pretrained: ClassVar[bool] = False  # whether it needs no data set
+    any_size: ClassVar[bool] = False  # whether its extractor accepts images of any size, not only of the data set's
 
     @classmethod
     def metric_names(cls, name: str) -> MetricNames:
@@ -101,23 +125,3 @@ class Features(Plugin):
         Raises:
             EvaluationError: if the extractor is not available, for example because its weights are missing.
         """
-
-    @property
-    def published_statistics(self) -> frozenset[str]:
-        """The published statistics made with exactly these features, such as "clean-fid:clean"."""
-        return frozenset()
-
-    @property
-    def labelled(self) -> bool:
-        """Whether it needs a data set with classes."""
-        return False
-
-    @property
-    def pretrained(self) -> bool:
-        """Whether it needs no data set."""
-        return False
-
-    @property
-    def any_size(self) -> bool:
-        """Whether its extractor accepts images of any size."""
-        return False

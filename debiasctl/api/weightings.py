@@ -22,6 +22,17 @@ class WeightingContext:
     progress: float = 0.0
 
 
+@dataclass(frozen=True)
+class Learned:
+    """What a learned weighting trains beside the network: a module for u, by Adam at its own learning rate.
+
+    `module` maps log-SNR [N] to u [N] in its weights' dtype.
+    """
+
+    module: "nn.Module"
+    learning_rate: float
+
+
 class Weighting(Plugin):
     """A loss weight as a function of SNR, written in the space that its paper uses.
 
@@ -49,11 +60,14 @@ class Weighting(Plugin):
         """Whether the weights change during training."""
         return False
 
-    def build(self) -> "nn.Module | None":
-        """Build a learned weighting's u, a module that maps log-SNR [N] to u [N] in its weights' dtype; else None."""
+    def learned(self) -> Learned | None:
+        """Build a learned weighting's u, whose initial values come from torch's global generator, which is seeded.
+
+        Only a learned weighting overrides this.
+        """
         return None
 
     @property
-    def learning_rate(self) -> float | None:
-        """The learning rate of Adam, which trains the module that `build` returns."""
-        return None
+    def is_learned(self) -> bool:
+        """Whether it is learned, which it is if it overrides `learned`; nothing is built to tell."""
+        return type(self).learned is not Weighting.learned

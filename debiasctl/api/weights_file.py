@@ -23,6 +23,7 @@ class WeightsFile:
     name: str
     url: str
     sha256: str | None
+    otherwise: str | None = None  # what to use where the file is not available, for messages
 
     def cached(self, cache_dir: Path) -> Path:
         """The path of the cached file, which need not exist."""
@@ -125,7 +126,8 @@ class WeightsFile:
         return EvaluationError(f"the weights of {self.network} cannot be downloaded ({reason}).\n{self._ways_on(path)}")
 
     def _ways_on(self, path: Path) -> str:
+        other = "" if self.otherwise is None else f": {self.otherwise}"
         return (
             f"Put the file {self.name} from {self.url}\nat {path}\nor name it: `feature_weights=FILE`; or use other "
-            "features: `features=local` (data with classes), local-ssl or pixels"
+            f"features{other}"
         )

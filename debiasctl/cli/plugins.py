@@ -86,7 +86,7 @@ def describe(
         print_json(description)
         return
     print_pairs(
-        {"plugin": f"{kind.removesuffix('s')} {name}", "from": f"{record.distribution} {record.version}"}
+        {"plugin": f"{registry.KINDS[kind].singular} {name}", "from": f"{record.distribution} {record.version}"}
         | ({"written for": f"the error of {description['space']}"} if "weights" in description else {})
     )
     print(f"\n{documentation}\n")

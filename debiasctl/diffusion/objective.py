@@ -4,9 +4,9 @@ from dataclasses import dataclass
 from typing import Literal
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from debiasctl.api import TimestepContext, TimestepDistribution, Weighting, WeightingContext
+from debiasctl.api import Learned, TimestepContext, TimestepDistribution, Weighting, WeightingContext
 from debiasctl.diffusion.parameterization import Parameterization
 from debiasctl.diffusion.process import NoiseLevels
 from debiasctl.diffusion.weighting import bounded_snr, falling_slope, weight_in
@@ -69,8 +69,8 @@ class _Moment:
 class Objective:
     """The expectation over t of weight(t) ||F - target||².
 
-    `learned`, where the weighting has one, maps log-SNR [N] to the log-variance u [N] in its weights' dtype; see
-    `debiasctl.api.Weighting`. `variance_weight` weights the variational bound that trains a learned variance.
+    `learned` is what the weighting's method of that name built, whose module gives the log-variance u.
+    `variance_weight` weights the variational bound that trains a learned variance.
     """
 
     def __init__(
@@ -81,7 +81,7 @@ class Objective:
         *,
         normalize: Literal["mean", "none"] = "mean",
         variance_weight: float = 1e-3,
-        learned: nn.Module | None = None,
+        learned: Learned | None = None,
     ) -> None:
         self.parameterization, self.process = parameterization, parameterization.process
         self.weighting, self.distribution = weighting, distribution

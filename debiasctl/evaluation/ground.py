@@ -14,11 +14,12 @@ from debiasctl.errors import EvaluationError, UsageError
 from debiasctl.evaluation.choices import Choices
 from debiasctl.evaluation.extraction import FEATURES, SPATIAL
 from debiasctl.evaluation.measure import Measurement, OnProgress, check_fit
-from debiasctl.evaluation.metrics.catalogue import check_metrics, default_features
+from debiasctl.evaluation.metrics.catalogue import check_metrics, default_features, features_class
 from debiasctl.evaluation.reference import clean_fid
 from debiasctl.evaluation.reference.reference import FixedReference, fixed_reference
 from debiasctl.evaluation.reference.sources import Source
 from debiasctl.evaluation.reference.statistics_file import StatisticsFile, write_statistics
+from debiasctl.evaluation.suggestions import features_by_mode, features_where, modes_of
 
 _LOG = logging.getLogger(__name__)
 
@@ -62,15 +63,17 @@ def make_ground(
     if isinstance(content, StatisticsFile):
         _check_identity(content, prepared, name)
         notes = _notes(content, source.published, images, name)
-    if "heldout_accuracy" in prepared.details:
-        accuracy = prepared.details["heldout_accuracy"]
-        text = (
-            f"their classifier is right on {accuracy:.1%} of the held-out images"
-            if accuracy is not None
-            else ("no images are held out, so their classifier's accuracy is unknown")
-        )
-        notes.append(f"features '{name}': {text}")
-    measurement = Measurement(data, prepared, names, metrics, paths.cache_dir(), shared=True, on_progress=on_progress)
+    notes += [f"features '{name}': {text}" for text in prepared.notes()]
+    measurement = Measurement(
+        data,
+        prepared,
+        names,
+        metrics,
+        paths.cache_dir(),
+        any_size=plugin.any_size,
+        shared=True,
+        on_progress=on_progress,
+    )
     ground = Ground(source.name, source.split, measurement, notes)
     if choices.export is not None:
         _export(choices.export, ground)
@@ -84,26 +87,28 @@ def _features(choices: Choices, base: LoadedDataset | None, source: Source) -> t
         default = source.published.features
     ref = registry.as_ref(choices.features or default)
     if choices.feature_weights is not None:
-        if "weights" in ref.options:
-            raise UsageError("`feature_weights` and the features' own option weights=... are the same. Give only one")
-        if "weights" not in registry.load("features", ref.name).Options.model_fields:
+        option = features_class(ref.name).weights_option
+        if option is None:
             raise UsageError(
                 f"`feature_weights`: features '{ref.name}' have no weights from a file. Leave it out, or choose "
-                "`features=inception`, clip or dinov2"
+                + features_where(lambda plugin: plugin.weights_option is not None)
             )
-        ref = dataclasses.replace(ref, options={**ref.options, "weights": str(choices.feature_weights)})
+        if option in ref.options:
+            raise UsageError(f"`feature_weights` and the features' own option {option}=... are the same. Give only one")
+        ref = dataclasses.replace(ref, options={**ref.options, option: str(choices.feature_weights)})
     plugin: Features = registry.create("features", ref)
     if source.published is not None:
         _check_published(source.published, plugin, ref.name)
     if base is None and not plugin.pretrained:
         raise UsageError(
             f"features '{ref.name}' are made from a data set's own images, but {source.name} holds no images. "
-            "Use `features=inception`, clip or dinov2; or measure a run; or name the data set: `reference=DATASET`"
+            f"Use {features_where(lambda plugin: plugin.pretrained)}; or measure a run; or name the data set: "
+            "`reference=DATASET`"
         )
     if base is not None and plugin.labelled and not base.info.classes:
         raise UsageError(
             f"features '{ref.name}' need a data set with classes, and '{source.name}' has none. "
-            "Use `features=local-ssl` or pixels"
+            f"Use {features_where(lambda plugin: not plugin.labelled and not plugin.pretrained)}"
         )
     return ref.name, plugin
 
@@ -114,9 +119,9 @@ def _check_published(statistics: clean_fid.Statistics, plugin: Features, name: s
     Raises:
         UsageError: if they were made with others.
     """
-    if statistics.kind in plugin.published_statistics:
+    others = modes_of(plugin, clean_fid.NAME)
+    if statistics.mode in others:
         return
-    others = [kind.partition(":")[2] for kind in sorted(plugin.published_statistics)]
     raise UsageError(
         f"clean-fid's statistics of mode={statistics.mode} were not made with features '{name}' as chosen: distances "
         f"between them are meaningless. Use `features={statistics.features}`"
@@ -152,9 +157,11 @@ def _notes(
         ]
     if statistics.metadata.get("features_identity") is not None:
         return []
+    older = features_by_mode(clean_fid.NAME).get("legacy_tensorflow")
+    hint = "" if older is None else f" (statistics of guided-diffusion and EDM: `features={older}`)"
     return [
         f"{statistics.path.name} does not say how it was made: the figures are valid only if it was with '{name}' and "
-        "the same resizing (statistics of guided-diffusion and EDM: `features=inception:resize=legacy-tf`)"
+        f"the same resizing{hint}"
     ]
 
 

@@ -19,6 +19,7 @@ from debiasctl.evaluation.notes import notes
 from debiasctl.evaluation.observed import Observed, observe
 from debiasctl.evaluation.record import Against, Extrapolated, Findings, KeptInterval, KeptJackknife, MetricFigure
 from debiasctl.evaluation.reference.real import MAX_IMAGES, RealImages, RealRows
+from debiasctl.evaluation.suggestions import features_where
 from debiasctl.evaluation.uncertainty.intervals import (
     METHOD,
     SHARE_METHOD,
@@ -52,6 +53,7 @@ class Measurement:
     names: MetricNames
     metrics: Sequence[str]
     cache_dir: Path
+    any_size: bool = False  # whether the features accept other sizes than the data set's
     batch_size: int = BATCH_SIZE
     max_reference: int = MAX_IMAGES
     shared: bool = False
@@ -79,7 +81,7 @@ class Measurement:
             check_shape=partial(
                 check_fit,
                 info=self.data.info,
-                any_size=self.features.any_size,
+                any_size=self.any_size,
                 feature_name=self.names.features,
             ),
             shared=self.shared,
@@ -160,6 +162,7 @@ def measure(
     names: MetricNames,
     metrics: Sequence[str] | None,
     cache_dir: Path,
+    any_size: bool = False,
     batch_size: int = BATCH_SIZE,
     max_reference: int = MAX_IMAGES,
 ) -> Findings:
@@ -179,7 +182,14 @@ def measure(
     """
     wanted = check_metrics(metrics, data.info, names)
     measurement = Measurement(
-        data, features, names, wanted, cache_dir, batch_size=batch_size, max_reference=max_reference
+        data,
+        features,
+        names,
+        wanted,
+        cache_dir,
+        any_size=any_size,
+        batch_size=batch_size,
+        max_reference=max_reference,
     )
     seen = measurement.see(images)
     assert seen is not None, "a single process gets the rows"
@@ -262,7 +272,7 @@ def check_fit(shape: Shape, info: DatasetInfo, *, any_size: bool, feature_name: 
         given = f"{height} pixels a side" if height == width else f"{height}x{width} pixels"
         raise EvaluationError(
             f"the images have {given} and the reference's {info.image_size}: features '{feature_name}' do not resize. "
-            "Resize the images to the reference's size, or use `features=inception`"
+            f"Resize the images to the reference's size, or use {features_where(lambda plugin: plugin.any_size)}"
         )
 
 

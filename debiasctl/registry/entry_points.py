@@ -5,25 +5,14 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
-from debiasctl.errors import PluginConflictError, PluginLoadError, PluginOptionsError, UnknownPluginError, UsageError
+from debiasctl.errors import PluginConflictError, PluginLoadError, PluginOptionsError, UnknownPluginError
+from debiasctl.registry.kinds import KINDS, base_of
 from debiasctl.registry.messages import describe_errors
 from debiasctl.registry.refs import PluginRef, parse_ref
 from debiasctl.wording import did_you_mean
 
 if TYPE_CHECKING:
     from debiasctl.api import Plugin, PluginOptions
-
-KINDS = {
-    "datasets": "images to train on",
-    "backbones": "networks",
-    "schedules": "noise schedules",
-    "weightings": "loss weights as functions of the signal-to-noise ratio",
-    "timesteps": "how training draws t",
-    "samplers": "how images are drawn from a trained model",
-    "features": "feature extractors for evaluation",
-    "extensions": "objects called at fixed points of training",
-    "commands": "subcommands of debiasctl",
-}
 
 
 @dataclass(frozen=True)
@@ -48,18 +37,6 @@ class ResolvedPlugin:
     def create(self) -> Any:
         """The plugin itself, made from its options."""
         return self.plugin(self.options)
-
-
-def kind_named(text: str) -> str:
-    """The plugin kind that `text` names, singular or plural.
-
-    Raises:
-        UsageError: if there is no such kind.
-    """
-    for kind in KINDS:
-        if text in (kind, kind.removesuffix("s")):
-            return kind
-    raise UsageError(f"unknown plugin kind '{text}'.{did_you_mean(text, KINDS)} Known: {', '.join(KINDS)}")
 
 
 def records(kind: str) -> list[PluginRecord]:
@@ -93,7 +70,7 @@ def find(kind: str, name: str) -> PluginRecord:
     """
     known = records(kind)
     matches = [record for record in known if record.name == name]
-    singular = kind.removesuffix("s")
+    singular = KINDS[kind].singular
     if not matches:
         names = sorted({record.name for record in known})
         raise UnknownPluginError(
@@ -121,27 +98,10 @@ def load_object(record: PluginRecord) -> Any:
         return EntryPoint(record.name, record.target, f"debiasctl.{record.kind}").load()
     except (Exception, SystemExit) as error:  # whatever a third party's import raises is that plugin's fault alone
         raise PluginLoadError(
-            f"{record.kind.removesuffix('s')} '{record.name}' of {record.distribution} {record.version} "
+            f"{KINDS[record.kind].singular} '{record.name}' of {record.distribution} {record.version} "
             f"cannot be imported ({type(error).__name__}: {error}). Other plugins are not affected; "
             f"repair it or remove it: pip uninstall {record.distribution}"
         ) from error
-
-
-def base_of(kind: str) -> "type[Plugin]":
-    """The class that every plugin of a kind derives from; commands have none."""
-    from debiasctl import api
-
-    bases: dict[str, type[Plugin]] = {
-        "datasets": api.Dataset,
-        "backbones": api.Backbone,
-        "schedules": api.Schedule,
-        "weightings": api.Weighting,
-        "timesteps": api.TimestepDistribution,
-        "samplers": api.Sampler,
-        "features": api.Features,
-        "extensions": api.Extension,
-    }
-    return bases[kind]
 
 
 def load(kind: str, name: str) -> "type[Plugin]":
@@ -154,7 +114,7 @@ def load(kind: str, name: str) -> "type[Plugin]":
     """
     record, base = find(kind, name), base_of(kind)
     plugin = load_object(record)
-    where = f"{kind.removesuffix('s')} '{name}' of {record.distribution} {record.version}: {record.target}"
+    where = f"{KINDS[kind].singular} '{name}' of {record.distribution} {record.version}: {record.target}"
     if not isinstance(plugin, type):
         raise PluginLoadError(f"{where} is not a class. {_how_it_begins(base, 'MyPlugin')}")
     if not issubclass(plugin, base):
@@ -195,7 +155,7 @@ def resolve(kind: str, value: "str | PluginRef | dict[str, Any]") -> ResolvedPlu
         options = model.model_validate(dict(ref.options), context=resolve)  # who finds the plugins that options name
     except ValidationError as error:
         raise PluginOptionsError(
-            f"{kind.removesuffix('s')} '{ref.name}': {describe_errors(error, model)}\n"
+            f"{KINDS[kind].singular} '{ref.name}': {describe_errors(error, model)}\n"
             f"See: debiasctl plugins describe {kind} {ref.name}"
         ) from error
     return ResolvedPlugin(find(kind, ref.name), plugin, options)

@@ -9,6 +9,8 @@ from torch import Tensor, nn
 from debiasctl.api import DatasetInfo
 from debiasctl.specs.sections import RunSpec, embedded_classes, image_shape
 
+_VALUE_BYTES = {"uint8": 1, "float32": 4}
+
 
 @dataclass(frozen=True)
 class Estimate:
@@ -40,7 +42,7 @@ def estimate(spec: RunSpec, info: DatasetInfo) -> Estimate:
         labels = torch.empty(spec.training.batch_size, dtype=torch.int64) if num_classes else None
     parameters = sum(parameter.numel() for parameter in network.parameters())
     weights = 4 * parameters
-    pixels = info.channels * info.image_size**2
+    image_bytes = _VALUE_BYTES[info.value_type] * info.channels * info.image_size**2
     images = spec.training.steps * spec.training.batch_size
     averages = len(spec.ema.lengths) if spec.ema.kind == "power" else 1
     memory = {
@@ -50,7 +52,7 @@ def estimate(spec: RunSpec, info: DatasetInfo) -> Estimate:
         "ema": averages * weights,
         "checkpoint": (3 + averages) * weights,  # weights, averages and optimizer state, copied for writing
         "activations": _saved_bytes(network, x, t, labels),
-        "data": (info.num_train + info.num_heldout) * pixels,
+        "data": (info.num_train + info.num_heldout) * image_bytes,
         "process": _process_bytes(),
     }
     return Estimate(parameters, spec.training.steps, images, images / max(1, info.num_train), memory)

@@ -75,18 +75,19 @@ def check_plugins(run: Run, spec: RunSpec) -> None:
         choices["samplers"] = [spec.monitor.sampler]
         choices["features"] = [spec.monitor.features] if spec.monitor.features else []
     for kind, chosen in choices.items():
+        singular = registry.KINDS[kind].singular
         for choice in chain.from_iterable(map(with_nested, chosen)):
             record = _installed(run, kind, choice)
             begun, now = f"{choice.distribution} {choice.version}", f"{record.distribution} {record.version}"
             if choice.distribution not in (None, record.distribution):
                 raise RunError(
-                    f"run '{run.name}' was trained with {kind.removesuffix('s')} '{choice.name}' of {begun}, and here "
+                    f"run '{run.name}' was trained with {singular} '{choice.name}' of {begun}, and here "
                     f"it is {now}'s. Install {choice.distribution} instead to resume the run"
                 )
             if choice.version not in (None, record.version):
                 _LOG.warning(
                     "%s '%s' came from %s when run '%s' began and comes from %s now",
-                    kind.removesuffix("s"), choice.name, begun, run.name, now,
+                    singular, choice.name, begun, run.name, now,
                 )  # fmt: skip
 
 
@@ -94,7 +95,7 @@ def _installed(run: Run, kind: str, choice: PluginChoice) -> registry.PluginReco
     try:
         return registry.find(kind, choice.name)
     except UnknownPluginError as error:
-        plugin = f"{kind.removesuffix('s')} '{choice.name}'"
+        plugin = f"{registry.KINDS[kind].singular} '{choice.name}'"
         if choice.distribution is None:
             raise RunError(
                 f"run '{run.name}' was trained with {plugin}, which is not installed here. Install it"

@@ -11,7 +11,7 @@ from debiasctl.api import Backbone, LoadedDataset, Weighting
 from debiasctl.compute.allocator import prepare_process
 from debiasctl.compute.counter_random import derived_seed
 from debiasctl.diffusion.objective import Objective
-from debiasctl.errors import DebiasctlError, UsageError
+from debiasctl.errors import UsageError
 from debiasctl.models.build import build_network, build_parameterization
 from debiasctl.models.ema import EMA
 from debiasctl.specs.sections import RunSpec
@@ -39,18 +39,13 @@ def build_objective(spec: RunSpec) -> Objective:
     """Build the objective of a spec; warn if training almost ignores the noise level where sampling starts.
 
     Raises:
-        UsageError: if `build_parameterization` raises it, or a learned weighting has no learning rate.
+        UsageError: if `build_parameterization` raises it.
         DebiasctlError: if the weighting gives invalid weights, or the distribution of t invalid probabilities.
     """
     weighting: Weighting = spec.loss.weighting.create("weightings")
     with torch.random.fork_rng():
         torch.manual_seed(derived_seed(spec.training.seed, "weighting"))
-        learned = weighting.build()
-    if learned is not None and weighting.learning_rate is None:
-        raise DebiasctlError(
-            f"weighting '{spec.loss.weighting.name}' is learned, since it builds a module, but has no learning_rate. "
-            "See debiasctl.api.Weighting"
-        )
+        learned = weighting.learned()
     objective = Objective(
         build_parameterization(spec),
         weighting,
@@ -142,11 +137,9 @@ def shard(network: nn.Module, accelerator: Accelerator) -> None:
 def _learned_weight(objective: Objective, accelerator: Accelerator, dtype: torch.dtype) -> LearnedWeight | None:
     if objective.learned is None:
         return None
-    learning_rate = objective.weighting.learning_rate
-    assert learning_rate is not None, "checked by build_objective"
-    module = objective.learned.to(accelerator.device, dtype)
+    module = objective.learned.module.to(accelerator.device, dtype)
     # fused, because fp16's scaler otherwise waits for the device at every step
-    optimizer = torch.optim.Adam(module.parameters(), lr=learning_rate, betas=(0.9, 0.99), fused=True)
+    optimizer = torch.optim.Adam(module.parameters(), lr=objective.learned.learning_rate, betas=(0.9, 0.99), fused=True)
     # not prepared, because each prepared optimizer updates fp16's scaler, which has to be updated once per step
     return LearnedWeight(accelerator.prepare_model(module), optimizer)
 
@@ -155,12 +148,11 @@ def set_layout(network: nn.Module, backbone: Backbone, *, channels_last: bool | 
     """Set the memory layout that the backbone's network computes in; None keeps the network's own.
 
     Raises:
-        UsageError: if the network states no layout, so that the choice would have no effect.
+        UsageError: if the backbone has no choice of layouts, so that the setting would have no effect.
     """
     if channels_last is None:
         return
-    if not backbone.has_memory_format:
+    if not backbone.set_memory_format(network, torch.channels_last if channels_last else torch.contiguous_format):
         raise UsageError(
-            "compute.channels_last has no effect on this backbone: it states no memory layout. Leave the setting out"
+            "compute.channels_last has no effect on this backbone, which has no choice of memory layouts. Leave it out"
         )
-    network.memory_format = torch.channels_last if channels_last else torch.contiguous_format  # type: ignore[assignment]

@@ -67,7 +67,7 @@ def test_a_backbones_options_are_by_default_what_was_given() -> None:
 
     options = Linear.Options()
     assert Linear.resolve_options(options, ImageShape(8, 1, 1)) is options
-    assert Linear(options).has_memory_format is False
+    assert Linear(options).set_memory_format(nn.Identity(), torch.channels_last) is False
 
 
 def test_a_sampler_need_not_say_where_it_looks() -> None:
@@ -119,10 +119,29 @@ def test_features_are_by_default_made_from_images_of_one_size() -> None:
     assert (rows.labelled, rows.pretrained, rows.any_size, rows.weights_files) == (False, False, False, ())
     means, images = Means(), torch.ones(2, 1, 8, 8, dtype=torch.uint8)
     assert (means.identity, means.dimension, means.details) == ("means", 8, {"of": "rows"})
-    assert (means.offers, means.any_size, means.verified) == ({"features"}, False, False)
+    assert (means.offers, means.verified, means.notes()) == ({"features", "spatial"}, False, ())
+    assert rows.weights_option is None
     parts = means.parts(images, ["spatial", "features"])
     assert {name: rows.shape for name, rows in parts.items()} == {"spatial": (2, 8), "features": (2, 8)}
     assert torch.equal(parts["spatial"], means(images) + 1)
+
+
+def test_features_offer_what_they_override() -> None:
+    class Only(Means):
+        """Without spatial features."""
+
+        spatial = PreparedFeatures.spatial
+
+    class Classified(Only):
+        """With classes."""
+
+        def logits(self, images):
+            return self(images)
+
+    assert Only().offers == {"features"}
+    assert Classified().offers == {"features", "logits"}
+    with pytest.raises(NotImplementedError, match="does not offer spatial features"):
+        Classified().spatial(torch.ones(1, 1, 8, 8))
 
 
 def test_a_method_that_is_missing_is_named() -> None:

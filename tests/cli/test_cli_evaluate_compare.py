@@ -96,8 +96,8 @@ def test_the_table_shows_the_interval_behind_what_it_is_of(evaluated: Path) -> N
         (["--reference", "nothere"], "--reference 'nothere' is neither a data set nor a path"),
         (["--export-reference", "x.pt"], "choose one of .npz"),
         (["--metrics", ","], "no metric is requested"),
-        (["--features", "locl"], "unknown feature 'locl'. Did you mean 'local'?"),
-        (["--features", "local:dim=3"], "features 'local': unknown option 'dim'|feature 'local': unknown option 'dim'"),
+        (["--features", "locl"], "unknown feature extractor 'locl'. Did you mean 'local'?"),
+        (["--features", "local:dim=3"], "feature extractor 'local': unknown option 'dim'"),
         (["--num", "1"], "'--num'"),
     ],
 )

@@ -36,6 +36,7 @@ class Coarse(Features):
 
     pretrained = True
     any_size = True
+    weights_option = "salt"
 
     class Options(PluginOptions):
         """None but a name of its own."""
@@ -47,8 +48,6 @@ class Coarse(Features):
 
 
 class Prepared(PreparedFeatures):
-    any_size = True
-
     def __init__(self, salt):
         super().__init__(identity=hashlib.sha256(salt.encode()).hexdigest(), dimension=24, details={})
 
@@ -445,6 +444,14 @@ def test_grey_against_colour_and_other_sizes_are_seen_before_any_work(images: Pa
 def test_what_cannot_be_meant(images: Path, arguments: list[str], message: str) -> None:
     given = [text.format(grey=images / "grey") for text in arguments]
     assert message in error_of("evaluate", *given, code=2)
+
+
+def test_weights_go_to_the_option_that_the_features_declare(images: Path, tmp_path: Path) -> None:
+    given = ("--samples", images / "colour", "--reference", images / "real", "--feature-weights", tmp_path / "w")
+    (record,) = json.loads(succeed("evaluate", *given, "--features", "coarse", "--metrics", "fd_coarse", "--json").out)
+    assert record["measured"]["features_identity"] == hashlib.sha256(str(tmp_path / "w").encode()).hexdigest()
+    message = error_of("evaluate", *given, "--features", "coarse:salt=other", code=2)
+    assert "the features' own option salt=... are the same. Give only one" in message
 
 
 @pytest.mark.parametrize("weights", ["absent", "other", "given and other"])

@@ -101,8 +101,18 @@ def test_a_weighting_that_says_no_more_is_fixed_and_not_learned() -> None:
     plain = Scheme(torch.ones_like)
     assert plain.at(WeightingContext(SNR, progress=0.5)) is plain
     assert plain.varies is False
-    assert plain.build() is None
-    assert plain.learning_rate is None
+    assert plain.is_learned is False
+    assert plain.learned() is None
+
+
+def test_a_weighting_that_builds_something_is_learned() -> None:
+    class Levelled(Scheme):
+        """Learned, without saying so a second time."""
+
+        def learned(self):
+            raise AssertionError("nothing is built to tell")
+
+    assert Levelled(torch.ones_like).is_learned is True
 
 
 def test_the_slope_of_log_snr() -> None:

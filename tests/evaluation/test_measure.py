@@ -347,9 +347,6 @@ def test_statistics_from_a_file_have_no_neighbours(digits, digit_features, tmp_p
 class Wide(PreparedFeatures):
     """Pixels as features, with class probabilities and spatial features; takes any size."""
 
-    any_size = True
-    offers = frozenset({"features", "logits", "spatial"})
-
     def __init__(self):
         super().__init__(identity="wide", dimension=4, details={})
 
@@ -420,7 +417,7 @@ def test_spatial_statistics_from_a_file(digits, tmp_path, kept):
 
 def test_another_size_where_the_features_take_any(digits, tmp_path):
     larger = torch.nn.functional.interpolate(digits.heldout.array.float(), size=16).to(torch.uint8)
-    found = measured(larger, digits, Wide(), tmp_path, "wide")
+    found = measured(larger, digits, Wide(), tmp_path, "wide", any_size=True)
     assert found.metrics["fd_wide"].value == pytest.approx(found.metrics["fd_wide"].floor, rel=1e-9)
     assert "other frequencies" in found.unavailable["spectrum_distance"]
 

@@ -227,6 +227,8 @@ def test_one_distribution_seen_twice_is_no_conflict(
     [
         ("weightings", "debias", ["unknown weighting 'debias'", "Did you mean 'debiased'?", "plugins list weightings"]),
         ("datasets", "cifar", ["unknown dataset 'cifar'", "Did you mean 'cifar10'?"]),
+        ("timesteps", "unifrom", ["unknown timestep distribution 'unifrom'. Did you mean 'uniform'?"]),
+        ("features", "zzz", ["unknown feature extractor 'zzz'"]),
         ("samplers", "zzz", ["unknown sampler 'zzz'. Known: ddim, ddpm"]),
         ("extensions", "rigl", ["unknown extension 'rigl'. Known: none"]),
     ],
@@ -241,7 +243,8 @@ def test_unknown_names(kind: str, name: str, parts: list[str]) -> None:
 def test_kinds_are_named_in_singular_or_plural() -> None:
     assert {registry.kind_named(kind) for kind in registry.KINDS} == set(registry.KINDS)
     assert registry.kind_named("weighting") == "weightings"
-    assert registry.kind_named("features") == "features"
+    assert registry.kind_named("features") == registry.kind_named("feature") == "features"
+    assert registry.kind_named("timestep distribution") == "timesteps"
     with pytest.raises(UsageError, match=r"unknown plugin kind 'wieghting'\. Did you mean 'weightings'"):
         registry.kind_named("wieghting")
 

@@ -1,3 +1,5 @@
+import dataclasses
+
 import pytest
 import torch
 from tiny import BACKBONE, LOCATION, digits, make_spec, set_up_tiny
@@ -22,6 +24,12 @@ def test_counts_are_those_of_what_is_trained(backbone: str, conditional: bool, l
     assert found.memory["optimizer"] == 8 * found.parameters  # two moments
     assert found.memory["data"] == 1797 * 64
     assert found.total == sum(found.memory.values())
+
+
+def test_a_value_of_a_float32_data_set_takes_four_bytes() -> None:
+    info = dataclasses.replace(digits().info, value_type="float32")
+    images = torch.zeros(1797, 1, 8, 8, dtype=torch.float32)
+    assert estimate(make_spec(), info).memory["data"] == images.nbytes
 
 
 def test_a_learned_variance_doubles_the_output() -> None:

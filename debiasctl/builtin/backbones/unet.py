@@ -37,8 +37,6 @@ HEAD_CHANNELS = 64
 class UNet(Backbone):
     """The ADM U-Net, by default as the paper trains it (Dhariwal & Nichol, 2021, arXiv 2105.05233)."""
 
-    has_memory_format = True
-
     class Options(PluginOptions):
         """The U-Net's options; those left unset depend on the image size."""
 
@@ -116,6 +114,12 @@ class UNet(Backbone):
             UsageError: if `resolve_options` raises it.
         """
         return UNetModel(self.resolve_options(self.options, shape), shape, num_classes=num_classes)
+
+    def set_memory_format(self, network: nn.Module, memory_format: torch.memory_format) -> bool:
+        """Make the network compute in this layout."""
+        assert isinstance(network, UNetModel), "it built the network"
+        network.memory_format = memory_format
+        return True
 
 
 def _listed(values: Sequence[float]) -> str:
@@ -206,7 +210,7 @@ class UNetModel(nn.Module):
         mult = options.channel_mult
         assert mult is not None
         self.options, self.shape, self.num_classes = options, shape, num_classes
-        self.memory_format = torch.channels_last
+        self.memory_format: torch.memory_format = torch.channels_last
         widths, resolutions = _widths(options, mult), _resolutions(shape.image_size, mult)
         embedding_width = 4 * options.channels
         self.time_embed = nn.Sequential(

@@ -5,8 +5,8 @@ from typing import TYPE_CHECKING, Literal
 
 from pydantic import Field
 
-from debiasctl.api import Features, LoadedDataset, MetricNames, PluginOptions, WeightsFile
-from debiasctl.builtin.features._support.channels import check_channels
+from debiasctl.api import Features, LoadedDataset, MetricNames, PluginOptions, PublishedStatistics, WeightsFile
+from debiasctl.builtin.features._support.channels import OWN_FEATURES, check_channels
 
 if TYPE_CHECKING:
     import torch
@@ -20,6 +20,7 @@ WEIGHTS = WeightsFile(
     name=FILE_NAME,
     url=f"https://nvlabs-fi-cdn.nvidia.com/stylegan2-ada-pytorch/pretrained/metrics/{FILE_NAME}",  # clean-fid's
     sha256="f58cb9b6ec323ed63459aa4fb441fe750cfe39fafad6da5cb504a16f19e958f4",
+    otherwise=OWN_FEATURES,
 )
 
 
@@ -35,6 +36,12 @@ class Inception(Features):
     pretrained = True
     any_size = True
     weights_files = (WEIGHTS,)
+    weights_option = "weights"
+    published_statistics = (
+        PublishedStatistics("clean-fid", "clean", {"resize": "clean"}),
+        PublishedStatistics("clean-fid", "clean", {"resize": "clean-fid"}),
+        PublishedStatistics("clean-fid", "legacy_tensorflow", {"resize": "legacy-tf"}),
+    )
 
     class Options(PluginOptions):
         """The options of Inception-v3."""
@@ -50,12 +57,6 @@ class Inception(Features):
         )
 
     options: Options
-
-    @property
-    def published_statistics(self) -> frozenset[str]:
-        """clean-fid's statistics for the mode that resizes as these features do."""
-        mode = "legacy_tensorflow" if self.options.resize == "legacy-tf" else "clean"
-        return frozenset({f"clean-fid:{mode}"})
 
     @classmethod
     def metric_names(cls, name: str) -> MetricNames:

@@ -30,7 +30,7 @@ class Product(Weighting):
         super().__init__(options)
         self._factors = [choice.create() for choice in options.factors]
         for choice, factor in zip(options.factors, self._factors, strict=True):
-            if factor.build() is not None:
+            if factor.is_learned:
                 raise UsageError(
                     f"weighting product: its factor '{choice.name}' is learned, but a product cannot be. "
                     f"Use the product as its base instead: {choice.name}:base='product:...'"

@@ -7,7 +7,16 @@ import torch
 from pydantic import Field
 from torch import Tensor, nn
 
-from debiasctl.api import DebiasctlError, NestedWeighting, PluginOptions, Space, UsageError, Weighting, WeightingContext
+from debiasctl.api import (
+    DebiasctlError,
+    Learned,
+    NestedWeighting,
+    PluginOptions,
+    Space,
+    UsageError,
+    Weighting,
+    WeightingContext,
+)
 from debiasctl.diffusion.weighting import SNR_MAX, SNR_MIN
 
 
@@ -54,7 +63,7 @@ class Uncertainty(Weighting):
     def __init__(self, options: Options) -> None:
         super().__init__(options)
         self._base = options.base.create()
-        if self._base.build() is not None:
+        if self._base.is_learned:
             raise UsageError(
                 f"weighting uncertainty: its base '{options.base.name}' is learned itself. Choose one that is not"
             )
@@ -63,11 +72,6 @@ class Uncertainty(Weighting):
     def space(self) -> Space:
         """The base's space."""
         return self._base.space
-
-    @property
-    def learning_rate(self) -> float:
-        """The learning rate given in the options."""
-        return self.options.learning_rate
 
     @property
     def varies(self) -> bool:
@@ -94,6 +98,6 @@ class Uncertainty(Weighting):
             )
         return weight
 
-    def build(self) -> nn.Module:
+    def learned(self) -> Learned:
         """Build u, which maps log-SNR, float32 [N], to u, float32 [N]."""
-        return LogVariance(self.options.channels)
+        return Learned(LogVariance(self.options.channels), self.options.learning_rate)

@@ -42,9 +42,18 @@ def metric_names(features: str) -> MetricNames:
     Raises:
         UnknownPluginError, PluginLoadError: if there is no such plugin, or it cannot be loaded.
     """
+    return features_class(features).metric_names(registry.find("features", features).name)
+
+
+def features_class(features: str) -> type[Features]:
+    """The class of a feature extractor's plugin.
+
+    Raises:
+        UnknownPluginError, PluginLoadError: if there is no such plugin, or it cannot be loaded.
+    """
     plugin = registry.load("features", features)
     assert issubclass(plugin, Features), "the registry checks a plugin's base"
-    return plugin.metric_names(registry.find("features", features).name)
+    return plugin
 
 
 def not_given(features: str) -> dict[str, str]:

@@ -8,6 +8,7 @@ from pydantic import Field, ValidationError
 
 from debiasctl.api import PluginOptions
 from debiasctl.errors import EvaluationError, UsageError
+from debiasctl.evaluation.suggestions import features_by_mode
 from debiasctl.files import made_once, write_bytes
 from debiasctl.registry.messages import describe_errors
 from debiasctl.registry.refs import parse_ref
@@ -17,7 +18,6 @@ NAME = "clean-fid"
 CHANNELS = 3  # all are of RGB images
 _SITE = "https://www.cs.cmu.edu/~clean-fid/stats"
 _TIMEOUT = 30.0  # seconds without a response
-_FEATURES = {"clean": "inception", "legacy_tensorflow": "inception:resize=legacy-tf"}
 
 
 @dataclass(frozen=True)
@@ -67,12 +67,7 @@ class Statistics(PluginOptions):
     @property
     def features(self) -> str:
         """The reference of the extractor that the statistics were made with."""
-        return _FEATURES[self.mode]
-
-    @property
-    def kind(self) -> str:
-        """The name of these statistics in an extractor's `published_statistics`."""
-        return f"{NAME}:{self.mode}"
+        return features_by_mode(NAME)[self.mode]
 
 
 def is_named(text: str) -> bool:
@@ -104,10 +99,11 @@ def parse_statistics(text: str) -> Statistics:
             f"`reference` '{text}': no statistics of {found.name}'s split '{found.split}' at {found.resolution} pixels "
             f"are published. {_known()}"
         )
-    if found.mode not in _FEATURES:
+    modes = features_by_mode(NAME)
+    if found.mode not in modes:
         raise UsageError(
             f"`reference` '{text}': mode={found.mode} belongs to another network, which no features here use. "
-            f"Choose mode={' or mode='.join(_FEATURES)}"
+            f"Choose mode={' or mode='.join(modes)}"
         )
     if found.split in known.clean_alone and found.mode != "clean":
         raise UsageError(

@@ -97,8 +97,6 @@ def _meaning(name: str, metric: Metric) -> str:
 class _Means(PreparedFeatures):
     """An extractor with all that one can have, made of the means of an image's halves."""
 
-    offers = frozenset({"features", "logits", "spatial"})
-
     def __call__(self, images: Tensor) -> Tensor:
         top, bottom = images.to(torch.float64).chunk(2, dim=2)
         return torch.stack([top.mean(dim=(1, 2, 3)), bottom.mean(dim=(1, 2, 3))], dim=1)

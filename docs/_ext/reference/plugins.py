@@ -12,10 +12,10 @@ from .markdown import anchored, docstring, fields, text
 def page() -> str:
     """The body of the page."""
     parts = []
-    for kind, what in registry.KINDS.items():
+    for kind, about in registry.KINDS.items():
         names = [record.name for record in registry.records(kind) if record.distribution == "debiasctl"]
         listed = "" if names else "debiasctl has none of its own."
-        parts += [anchored(kind, f"## {kind}"), f"{text(what[0].upper() + what[1:])}. {listed}"]
+        parts += [anchored(kind, f"## {kind}"), f"{text(about.what[0].upper() + about.what[1:])}. {listed}"]
         parts += [_plugin(kind, name) for name in names]
     return "\n\n".join(parts)
 

@@ -100,8 +100,8 @@ def test_a_scheme_keeps_shape_and_dtype_and_changes_nothing(ref: str) -> None:
 def test_the_protocols_are_met(ref: str) -> None:
     for weighting in (make(ref), settled(ref)):
         assert isinstance(weighting, Weighting)
-        assert (weighting.build() is not None) == ref.startswith("uncertainty")
-        assert (weighting.learning_rate is not None) == ref.startswith("uncertainty")
+        assert weighting.is_learned == ref.startswith("uncertainty")
+        assert (weighting.learned() is not None) == weighting.is_learned
         assert isinstance(weighting.varies, bool)
 
 

@@ -10,7 +10,7 @@ from debiasctl.errors import DebiasctlError
 def build(ref: str = "uncertainty", seed: int = 0) -> torch.nn.Module:
     with torch.random.fork_rng():
         torch.manual_seed(seed)
-        return make(ref).build()
+        return make(ref).learned().module
 
 
 def test_the_log_variance_starts_at_zero() -> None:
@@ -66,7 +66,7 @@ def test_it_learns_the_loss_of_every_snr() -> None:
     log_snr = torch.linspace(-10, 9, 100)
     error = torch.exp(2 * torch.sin(log_snr / 3)) / (1 + torch.exp(log_snr))
     u = build()
-    optimizer = torch.optim.Adam(u.parameters(), lr=weighting.learning_rate)
+    optimizer = torch.optim.Adam(u.parameters(), lr=weighting.learned().learning_rate)
     for _ in range(1200):
         optimizer.zero_grad()
         value = u(log_snr)
@@ -80,11 +80,11 @@ def test_it_learns_the_loss_of_every_snr() -> None:
 def test_it_is_its_bases_weight_and_space() -> None:
     assert make("uncertainty").space == "x0"
     assert make("uncertainty:base=debiased").space == "eps"
-    assert make("uncertainty:base='debiased-clamped:form=v',learning_rate=0.1").learning_rate == 0.1
+    assert make("uncertainty:base='debiased-clamped:form=v',learning_rate=0.1").learned().learning_rate == 0.1
     on_schedule = settled("uncertainty:base=sigmoid", "cosine")
     snr = process("cosine").snr
     assert torch.equal(on_schedule(snr), settled("sigmoid", "cosine")(snr))
-    assert len(list(on_schedule.build().parameters())) == 1
+    assert len(list(on_schedule.learned().module.parameters())) == 1
 
 
 def test_a_weight_of_zero_has_no_variance() -> None:

@@ -17,7 +17,6 @@ from debiasctl.evaluation.reference.statistics_file import read_statistics, writ
 class Means(PreparedFeatures):
     """Row means as features; counts the images that it sees."""
 
-    offers = frozenset({"features", "logits", "spatial"})
     seen = 0
 
     def __init__(self, identity="means"):

@@ -1,6 +1,8 @@
-"""The check that images suit networks trained on photographs."""
+"""What networks trained on photographs share: the check that images suit them, and what else to use."""
 
 from debiasctl.api import DatasetInfo, EvaluationError
+
+OWN_FEATURES = "`features=local` (data with classes), local-ssl or pixels"  # made from a data set's own images
 
 
 def check_channels(info: DatasetInfo, network: str) -> None:

@@ -45,6 +45,13 @@ class PreparedLocal(PreparedFeatures):
             chunks = [self._features(chunk.to(self._device)) for chunk in torch.split(images, _CHUNK)]
         return torch.cat(chunks).cpu()
 
+    def notes(self) -> list[str]:
+        """How well the classifier recognises the held-out images."""
+        accuracy = self.details["heldout_accuracy"]
+        if accuracy is None:
+            return ["no images are held out, so their classifier's accuracy is unknown"]
+        return [f"their classifier is right on {accuracy:.1%} of the held-out images"]
+
     def _features(self, images: Tensor) -> Tensor:
         x = model_space(images, resolution=self._resolution, dtype=torch.float64)
         return self._network.features(x) * self._scale

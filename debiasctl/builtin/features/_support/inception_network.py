@@ -31,9 +31,7 @@ _PREPROCESSING: dict[Resize, dict[str, str]] = {
 class PreparedInception(PreparedFeatures):
     """The 2048 pool features of Inception-v3 for images of any size."""
 
-    offers = frozenset({"features", "logits", "spatial"})
     verified = True
-    any_size = True
 
     def __init__(self, path: Path, *, sha256: str, resize: Resize, device: torch.device) -> None:
         preprocessing = _PREPROCESSING[resize]

@@ -26,7 +26,6 @@ class PreparedVit(PreparedFeatures):
     Images are resized to 224x224 with Pillow's antialiased bicubic filter in 8 bits, as in CLIP's own code.
     """
 
-    any_size = True
     mean: ClassVar[tuple[float, float, float]]
     std: ClassVar[tuple[float, float, float]]
 
