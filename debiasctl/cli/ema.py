@@ -53,4 +53,4 @@ def ema(
     print_table(["length", "step", "snapshots", "residual"], rows)
     for average in made:
         print(average.path)
-    note(f"next: debiasctl sample {found.name} --weights ema:{length_name(made[-1].length)}")
+    note(f"next: debiasctl sample {found.typed} --weights ema:{length_name(made[-1].length)}")

@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import shlex
 import shutil
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, suppress
@@ -59,6 +60,11 @@ class Run:
     def name(self) -> str:
         """The folder's name."""
         return self.path.name
+
+    @property
+    def typed(self) -> str:
+        """What names the run in a command: its name in the store, and its path elsewhere."""
+        return self.name if self.path.parent == paths.runs_dir() else shlex.quote(str(self.path))
 
     @property
     def metrics_path(self) -> Path:
@@ -167,7 +173,7 @@ class Run:
             reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8 text"
             raise RunError(
                 f"{file} cannot be read: {reason}. Restore it from a copy, or remove the run: "
-                f"debiasctl runs rm {self.name}"
+                f"debiasctl runs rm {self.typed}"
             ) from error
 
 
@@ -218,7 +224,7 @@ def _taken(path: Path, advice: str) -> str:
 
 
 def _ways_on(name: str) -> str:
-    return f"Resume it: `resume({name!r})`; or choose another `name`"
+    return f"Resume it: debiasctl train --resume {name}; or choose another `name`"
 
 
 def _create(name: str, spec: "RunSpec", status: RunStatus) -> Run:
@@ -370,7 +376,9 @@ def choose_step(run: Run, text: str | None) -> int:
     """
     steps = run.checkpoint_steps()
     if not steps:
-        raise CheckpointError(f"run '{run.name}' has no checkpoint. Train it first: `resume({run.name!r})`")
+        raise CheckpointError(
+            f"run '{run.name}' has no checkpoint. Train it first: debiasctl train --resume {run.typed}"
+        )
     if text is None or text == "last":
         return steps[-1]
     if not text.isdecimal() or int(text) not in steps:
