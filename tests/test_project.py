@@ -101,6 +101,13 @@ def test_hooks_are_the_versions_that_are_installed_for_development(package: str,
     assert rev == f"v{pinned(package)}"
 
 
+def test_hooks_that_run_what_is_installed_for_development_have_its_version_pinned() -> None:
+    hooks = yaml.safe_load((ROOT / ".pre-commit-config.yaml").read_text(encoding="utf-8"))["repos"]
+    commands = [hook["entry"] for entry in hooks if entry["repo"] == "local" for hook in entry["hooks"]]
+    assert "mypy" in commands
+    assert all(re.fullmatch(r"\d+\.\d+\.\d+", pinned(command)) for command in commands)
+
+
 def test_the_citation_is_of_this_version() -> None:
     citation = yaml.load((ROOT / "CITATION.cff").read_text(encoding="utf-8"), Loader=yaml.BaseLoader)
     assert citation["version"] == __version__
