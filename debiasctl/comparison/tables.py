@@ -22,7 +22,7 @@ from debiasctl.runs.store import Run
 from debiasctl.specs.files import flatten
 from debiasctl.specs.sections import MonitorSection, RunSpec
 
-_DESCRIPTIVE = ("provenance", "schema_version")  # sections that decide nothing of what is trained
+_DESCRIPTIVE = ("provenance", "schema_version")  # sections that do not affect training
 Measured = Conditions | HeldoutConditions
 
 
@@ -153,7 +153,7 @@ def _evaluations(run: Run) -> list[_Evaluation]:
         except EvaluationError as error:
             raise ComparisonError(str(error)) from error
         if record.checkpoint is None:
-            raise ComparisonError(f"{path} is damaged (checkpoint: it is none of a run's). {way_on}")
+            raise ComparisonError(f"{path} is damaged (checkpoint: the record does not belong to a run). {way_on}")
         found.append(_Evaluation(record.checkpoint, record))
     if not found:
         raise ComparisonError(f"run '{run.name}' has not been evaluated. Do that first: debiasctl evaluate {run.typed}")

@@ -68,22 +68,22 @@ class Run:
 
     @property
     def metrics_path(self) -> Path:
-        """One JSON object a line; see `append_metrics`."""
+        """The file of metrics, one JSON object per line; see `append_metrics`."""
         return self.path / "metrics.jsonl"
 
     @property
     def samples_dir(self) -> Path:
-        """`<key>/` of images drawn; need not exist."""
+        """The folder of samples, one subfolder per key; it need not exist."""
         return self.path / "samples"
 
     @property
     def grids_dir(self) -> Path:
-        """`<step>.png` of images drawn in the course of training; need not exist."""
+        """The folder of grids drawn during training, one `<step>.png` per step; it need not exist."""
         return self.path / "grids"
 
     @property
     def evaluations_dir(self) -> Path:
-        """`<key>.json`; need not exist."""
+        """The folder of evaluations, one `<key>.json` per key; it need not exist."""
         return self.path / "evaluations"
 
     def spec(self) -> "RunSpec":
@@ -181,7 +181,7 @@ class Run:
 
 
 def validate_run_name(name: str) -> None:
-    """Raise RunNameError where `name` may not name a run."""
+    """Raise RunNameError if `name` may not name a run."""
     if not _NAME.fullmatch(name):
         raise RunNameError(
             f"{name!r} is not a run's name: use 1 to 100 letters (a-z, A-Z), digits, '.', '_' and '-', "
@@ -210,7 +210,7 @@ def create_run(name: str | None, spec: "RunSpec", *, status: RunStatus) -> Run:
 
 
 def refuse_taken_name(name: str) -> None:
-    """Raise RunNameError where `create_run` would: early, before the work that comes before it."""
+    """Raise RunNameError early if `create_run` would refuse the name."""
     validate_run_name(name)
     path = paths.runs_dir() / name
     if os.path.lexists(path):
