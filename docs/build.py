@@ -234,7 +234,7 @@ def main() -> int:
     """Write the page, or check it."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--check", action="store_true", help="write nothing; fail where a number is out of date")
-    parser.add_argument("--measure", action="store_true", help="measure the variance of gradients anew, too")
+    parser.add_argument("--measure", action="store_true", help="measure the variance of gradients again, too")
     options = parser.parse_args()
     functions = {**COMPUTED, **({MEASURED: measured} if options.measure else {})}
     bodies = {name: function() for name, function in functions.items()}

@@ -101,12 +101,37 @@ def test_hooks_are_the_versions_that_are_installed_for_development(package: str,
     assert rev == f"v{pinned(package)}"
 
 
+def test_hooks_that_run_what_is_installed_for_development_have_its_version_pinned() -> None:
+    hooks = yaml.safe_load((ROOT / ".pre-commit-config.yaml").read_text(encoding="utf-8"))["repos"]
+    commands = [hook["entry"] for entry in hooks if entry["repo"] == "local" for hook in entry["hooks"]]
+    assert "mypy" in commands
+    assert all(re.fullmatch(r"\d+\.\d+\.\d+", pinned(command)) for command in commands)
+
+
 def test_the_citation_is_of_this_version() -> None:
     citation = yaml.load((ROOT / "CITATION.cff").read_text(encoding="utf-8"), Loader=yaml.BaseLoader)
     assert citation["version"] == __version__
     assert citation["license"] == PROJECT["license"]
     assert citation["repository-code"] == PROJECT["urls"]["Source"]
     assert citation["references"][0]["identifiers"][0]["value"] == "arXiv:2310.08442"
+
+
+PAGES = [
+    path.relative_to(ROOT).as_posix()
+    for path in (*ROOT.glob("*.md"), *(ROOT / "benchmarks").glob("*.md"), *(ROOT / "docs").rglob("*.md"))
+    if "_build" not in path.parts
+]
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_every_path_that_a_page_names_is_there(page: str) -> None:
+    text = (ROOT / page).read_text(encoding="utf-8")
+    links = [link for link in re.findall(r"\]\(([^)#\s]+)[^)]*\)", text) if "://" not in link]
+    missing = [link for link in links if not (ROOT / page).parent.joinpath(link).exists()]
+    folders = r"\.ci|\.github|benchmarks|builtin|completions|debiasctl|docs(?!/_build)|plugins|tests"
+    named = re.findall(rf"(?<![\w/.$~-])((?:{folders})/[\w./-]*\w)", text)
+    missing += [name for name in named if not any((root / name).exists() for root in (ROOT, ROOT / "debiasctl"))]
+    assert missing == []
 
 
 @pytest.mark.parametrize("page", ["SECURITY.md", "CITATION.cff", "pyproject.toml"])

@@ -138,7 +138,7 @@ def _fail(error: BaseException, message: str, code: int) -> NoReturn:
 
 
 def _plugin_commands() -> dict[str, str]:
-    """Name and distribution of each."""
+    """Map each plugin command's name to its distribution."""
     if not _any_distribution_offers("debiasctl.commands"):
         return {}
     from debiasctl import registry

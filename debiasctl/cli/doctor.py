@@ -20,11 +20,14 @@ _PACKAGES = ("debiasctl", "torch", "torchvision", "accelerate", "numpy", "pillow
 
 
 def doctor(as_json: Annotated[bool, options.AS_JSON] = False) -> None:
-    """Report versions, devices, folders, and the weights of feature extractors.
+    """Report versions, devices, folders, the weights of feature extractors, and the published statistics in the cache.
 
     Exit code 1 if something is broken (weights that differ from the published ones or are no file, a plugin that cannot
     be loaded, a folder that cannot be written); what is only missing is listed with the place to put it.
     """
+    from debiasctl import paths
+    from debiasctl.evaluation.reference import clean_fid
+
     weights, problems = _weights()
     folders = _folders()
     problems += [
@@ -35,6 +38,7 @@ def doctor(as_json: Annotated[bool, options.AS_JSON] = False) -> None:
         "devices": _devices(),
         "folders": folders,
         "weights": weights,
+        "statistics": clean_fid.in_cache(paths.cache_dir()),
         "problems": problems,
     }
     if as_json:
@@ -73,9 +77,12 @@ def _devices() -> list[dict[str, Any]]:
 
 def _folders() -> list[dict[str, Any]]:
     from debiasctl import paths
+    from debiasctl.evaluation.reference import clean_fid
 
     found = {"runs": paths.runs_dir(), "evaluations": paths.evaluations_dir(), "cache": paths.cache_dir()}
-    found |= {f"cache: {name}": paths.cache_dir() / name for name in ("datasets", "features", "references")}
+    found |= {
+        f"cache: {name}": paths.cache_dir() / name for name in ("datasets", "features", "references", clean_fid.NAME)
+    }
     return [
         {
             "what": what,
@@ -169,6 +176,8 @@ def _print(report: dict[str, Any]) -> None:
             print(f"{one['features']}: {how}: {one['url']}\n  -> {one['path']}")
         elif one["state"] == "unverified":
             print(f"{one['features']}: {one['path']} has SHA-256 {one['sha256']}; none is published to check it by")
+    if report["statistics"]:
+        print_table(["statistics, as --reference names them"], [[name] for name in report["statistics"]])
     for problem in report["problems"]:
         print(f"broken: {with_options(problem)}")
     if not report["problems"]:

@@ -21,7 +21,8 @@ def ema(
         str,
         option(
             "--length",
-            help="Standard deviation of the average in time, over the time of training; several, separated by commas.",
+            help="Length of the average: its profile's standard deviation relative to the training time; several, "
+            "separated by commas.",
         ),
     ],
     step: Annotated[
@@ -32,8 +33,8 @@ def ema(
 ) -> None:
     """Reconstruct averages of the weights, of any length, from the snapshots that training kept.
 
-    For runs trained with --set ema.kind=power (EDM2, arXiv 2312.02696). What is made is kept in the run's folder;
-    `sample` and `evaluate` take it by --weights ema:LENGTH.
+    For runs trained with --set ema.kind=power (EDM2, arXiv 2312.02696). The averages are stored in the run's folder;
+    use one with --weights ema:LENGTH.
     """
     from debiasctl.runs.store import find_run
 
@@ -53,4 +54,4 @@ def ema(
     print_table(["length", "step", "snapshots", "residual"], rows)
     for average in made:
         print(average.path)
-    note(f"next: debiasctl sample {found.name} --weights ema:{length_name(made[-1].length)}")
+    note(f"next: debiasctl sample {found.typed} --weights ema:{length_name(made[-1].length)}")

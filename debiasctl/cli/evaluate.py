@@ -12,7 +12,7 @@ from debiasctl.cli import options
 from debiasctl.cli.completion import complete_plugin
 from debiasctl.cli.evaluation_table import print_records
 from debiasctl.cli.launch import launch_all, rank
-from debiasctl.cli.options import option, parse_batch_size, parse_steps
+from debiasctl.cli.options import SAMPLING, option, parse_batch_size, parse_steps
 from debiasctl.cli.output import note, print_json, show_log
 from debiasctl.errors import Interrupted, UsageError
 from debiasctl.files import check_place
@@ -33,10 +33,6 @@ debiasctl evaluate digits-minsnr --steps 10,20,50 --num 2000 --json
 debiasctl evaluate digits-minsnr --checkpoints all --plot curve.png
 
 debiasctl evaluate --samples images/ --reference cifar10 --features inception"""
-_OF_A_RUN = (
-    "--num", "--steps", "--sampler", "--seed", "--checkpoint", "--checkpoints", "--weights", "--batch-size",
-    "--precision", "--plot",
-)  # fmt: skip
 
 
 def evaluate(
@@ -71,13 +67,14 @@ def evaluate(
     metrics: Annotated[
         str | None, option("--metrics", help="Only these metrics, separated by commas (default: all).")
     ] = None,
-    num: Annotated[int, option("--num", min=2, help="Images to draw.")] = 1000,
+    num: Annotated[int, option("--num", group=SAMPLING, min=2, help="Images to draw.")] = 1000,
     steps: Annotated[str, options.SAMPLING_STEPS] = "50",
     sampler: Annotated[str, options.SAMPLER] = "ddim",
     seed: Annotated[int, options.SAMPLING_SEED] = 0,
     checkpoint: Annotated[str | None, options.CHECKPOINT] = None,
     checkpoints: Annotated[
-        str | None, option("--checkpoints", help="Several checkpoints' steps, separated by commas, or all.")
+        str | None,
+        option("--checkpoints", group=SAMPLING, help="Several checkpoints' steps, separated by commas, or all."),
     ] = None,
     weights: Annotated[str, options.WEIGHTS] = "ema",
     batch_size: Annotated[str, options.SAMPLING_BATCH] = "auto",
@@ -89,7 +86,9 @@ def evaluate(
     ] = None,
     plot: Annotated[
         Path | None,
-        option("--plot", help="FILE.png or .svg: figures against NFE, or against images seen in training."),
+        option(
+            "--plot", group=SAMPLING, help="FILE.png or .svg: figures against NFE, or against images seen in training."
+        ),
     ] = None,
     data_dir: Annotated[Path | None, options.DATA_DIR] = None,
     device: Annotated[str, options.DEVICE] = "auto",
@@ -251,7 +250,7 @@ def split_names(text: str | None) -> list[str] | None:
 
 
 def _refuse_options_of_a_run(context: typer.Context) -> None:
-    """An option that would have no effect is refused."""
-    names = ", ".join(name for name, _ in options.given(context) if name in _OF_A_RUN)
+    """Refuse options that have no effect on given images."""
+    names = ", ".join(name for name, _ in options.given(context) if name in options.GROUPS[SAMPLING])
     if names:
         raise UsageError(f"{names} say how a run is sampled, and --samples measures images that are there already")

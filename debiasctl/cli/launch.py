@@ -9,6 +9,7 @@ from collections.abc import Iterator, Sequence
 from types import FrameType
 from typing import TYPE_CHECKING, NoReturn
 
+from debiasctl.cli.options import FLAGS
 from debiasctl.compute.signals import handling
 from debiasctl.errors import UsageError
 
@@ -40,6 +41,11 @@ def without_option(arguments: Sequence[str], option: str) -> list[str]:
         elif not argument.startswith(f"{option}="):
             kept.append(argument)
     return kept
+
+
+def this_command() -> list[str]:
+    """The command line for each of the processes that take the place of this one."""
+    return without_option(sys.argv[1:], FLAGS["processes"])
 
 
 def check_devices(processes: int, *, device: str) -> "torch.device":
@@ -84,7 +90,10 @@ def check_launch(
 
 @contextlib.contextmanager
 def sigterm_reported() -> Iterator[None]:
-    """Exit with one line and 128 + the number on SIGTERM until torchrun handles it: the process would end silently."""
+    """Exit with one line and 128 + the number on SIGTERM until torchrun handles it.
+
+    Otherwise the process would end silently.
+    """
 
     def stop(number: int, frame: FrameType | None) -> NoReturn:
         print("error: stopped by SIGTERM before training began; nothing was written", file=sys.stderr, flush=True)
@@ -97,7 +106,7 @@ def sigterm_reported() -> Iterator[None]:
 def launch_all(processes: int, *, device: str) -> NoReturn:
     """Run this very command in several processes, and exit as they do; raises what `check_devices` raises."""
     check_devices(processes, device=device)
-    sys.exit(launch(without_option(sys.argv[1:], "--processes"), processes=processes, advice=_KEPT))
+    sys.exit(launch(this_command(), processes=processes, advice=_KEPT))
 
 
 def launch(arguments: Sequence[str], *, processes: int, advice: str = _RESUME) -> int:

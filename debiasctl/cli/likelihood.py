@@ -3,8 +3,10 @@
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
+import typer
+
 from debiasctl.cli import options
-from debiasctl.cli.options import option
+from debiasctl.cli.options import GROUPS, given, option
 from debiasctl.cli.output import note, print_json, print_table, show_log
 from debiasctl.errors import UsageError
 from debiasctl.files import check_file, check_place
@@ -22,11 +24,13 @@ debiasctl likelihood digits-minsnr --method bound --terms all --plot terms.png
 debiasctl likelihood digits-minsnr --method ode --num 64 --steps 100 --json"""
 
 _METHODS = ("bound", "ode", "both")
+_BOUND, _ODE = "of the bound", "of the ODE"  # groups of options
 _TERMS, _STEPS = "100", 50
 _ROWS = 20  # of a table of terms
 
 
 def likelihood(
+    context: typer.Context,
     run: Annotated[str, options.RUN],
     method: Annotated[
         str, option("--method", help="bound (variational), ode (probability flow) or both.", metavar="METHOD")
@@ -36,19 +40,28 @@ def likelihood(
     ] = None,
     terms: Annotated[
         str | None,
-        option("--terms", help=f"bound: timesteps an image, all or a number (default: {_TERMS}).", show_default=False),
+        option(
+            "--terms",
+            group=_BOUND,
+            help=f"bound: timesteps an image, all or a number (default: {_TERMS}).",
+            show_default=False,
+        ),
     ] = None,
     variance: Annotated[
         str | None,
         option(
             "--variance",
-            help="bound: learned, fixed-small or fixed-large (default: learned where it is, else fixed-small).",
+            group=_BOUND,
+            help="bound: learned, fixed-small or fixed-large (default: learned if the model has one, else "
+            "fixed-small).",
             show_default=False,
         ),
     ] = None,
     steps: Annotated[
         int | None,
-        option("--steps", min=2, help=f"ode: steps, an even number (default: {_STEPS}).", show_default=False),
+        option(
+            "--steps", group=_ODE, min=2, help=f"ode: steps, an even number (default: {_STEPS}).", show_default=False
+        ),
     ] = None,
     draws: Annotated[
         int, option("--draws", min=1, help="Independent noises, dequantisations and trace probes for each image.")
@@ -60,16 +73,17 @@ def likelihood(
     data_dir: Annotated[Path | None, options.DATA_DIR] = None,
     device: Annotated[str, options.DEVICE] = "auto",
     plot: Annotated[
-        Path | None, option("--plot", help="Draw the bound's terms against t: FILE.png or FILE.svg.", metavar="FILE")
+        Path | None,
+        option("--plot", group=_BOUND, help="Draw the bound's terms against t: FILE.png or FILE.svg.", metavar="FILE"),
     ] = None,
     as_json: Annotated[bool, options.AS_JSON] = False,
 ) -> None:
     """Measure a run's likelihood of held-out images, in bits/dim: the variational bound and the ODE's.
 
-    Each comes with its standard error over images, the part of it that is the draws', and, for the ODE, an estimate
-    of what its steps cost.
+    Each comes with its standard error over images, the part of it due to the noise draws, and for the ODE an
+    estimate of the discretisation error.
     """
-    _check(method, terms=terms, variance=variance, steps=steps, plot=plot)
+    _check(context, method, plot=plot)
     from debiasctl.cli.locations import data_location
     from debiasctl.runs.store import choose_step, find_run
 
@@ -117,13 +131,13 @@ def likelihood(
         _print(records)
 
 
-def _check(method: str, *, terms: str | None, variance: str | None, steps: int | None, plot: Path | None) -> None:
+def _check(context: typer.Context, method: str, *, plot: Path | None) -> None:
     """Refuse an unknown method, options that would have no effect, and a plot that could not be written."""
     if method not in _METHODS:
         raise UsageError(f"unknown method '{method}'. Known: {', '.join(_METHODS)}")
-    useless = {"--terms": terms, "--variance": variance, "--plot": plot} if method == "ode" else {"--steps": steps}
-    for name, value in useless.items():
-        if method != "both" and value is not None:
+    useless = {"bound": GROUPS[_ODE], "ode": GROUPS[_BOUND], "both": set()}[method]
+    for name, _ in given(context):
+        if name in useless:
             raise UsageError(f"{name} has no effect with --method {method}. Leave it out, or use --method both")
     if plot is not None:
         check_file(plot, argument="plot", endings=FORMATS)
@@ -149,7 +163,7 @@ def _print(records: "list[LikelihoodRecord]") -> None:
                 "-" if figure.discretisation is None else f"{figure.discretisation:.2g}",
             ]
         )
-    print_table(["method", "steps", "bits/dim", "standard error", "of it, draws", "discretisation"], rows)
+    print_table(["method", "steps", "bits/dim", "standard error", "from draws", "discretisation"], rows)
     for record in records:
         if record.prior is not None:
             _print_terms(record, prior=record.prior.bits)

@@ -10,13 +10,24 @@ from debiasctl.errors import UsageError
 
 FLAGS: dict[str, str] = {}  # a setting of a spec, or a function's argument -> the option that gives it
 SETTINGS: dict[str, str] = {}  # an option of `train` -> the setting of a spec that it stands for
+GROUPS: dict[str, set[str]] = {}  # a group of options that are allowed or refused together -> their names
 
 
-def option(name: str, *more: str, setting: str | None = None, argument: str | None = None, **details: Any) -> Any:
-    """`typer.Option`, known to messages by the functions' argument that it gives: its name's words if not stated.
+def option(
+    name: str,
+    *more: str,
+    setting: str | None = None,
+    argument: str | None = None,
+    group: str | None = None,
+    **details: Any,
+) -> Any:
+    """Make a `typer.Option`, and register it in FLAGS under the argument that it sets.
 
-    `setting` is the one of a run spec, as `training.batch_size`, that `train` sets by it.
+    By default that is its name in snake case. `setting` is the one of a run spec, such as `training.batch_size`, that
+    `train` sets by it; `group` is its key in GROUPS.
     """
+    if group is not None:
+        GROUPS.setdefault(group, set()).add(name)
     FLAGS[argument or name.removeprefix("--").replace("-", "_")] = name
     if setting is not None:
         FLAGS[setting] = name
@@ -29,20 +40,28 @@ def run_argument(metavar: str = "RUN", help: str = "A run: its name, the beginni
     return typer.Argument(metavar=metavar, help=help, autocompletion=complete_run, show_default=False)
 
 
+# groups
+RESUME = "allowed beside --resume"
+SAMPLING = "of a run's samples"
+
 RUN = run_argument()
-AS_JSON = option("--json", help="Print the result as JSON.")
-DATA_DIR = option("--data-dir", help="Where data sets lie (default: DEBIASCTL_DATA).", show_default=False)
-DEVICE = option("--device", help="auto, cpu or cuda.")
-PROCESSES = option("--processes", min=1, help="Processes to work in, on this machine.")
+AS_JSON = option("--json", group=RESUME, help="Print the result as JSON.")
+DATA_DIR = option("--data-dir", group=RESUME, help="Where data sets lie (default: DEBIASCTL_DATA).", show_default=False)
+DEVICE = option("--device", group=RESUME, help="auto, cpu or cuda.")
+PROCESSES = option("--processes", group=RESUME, min=1, help="Processes to work in, on this machine.")
 
 # how a run is sampled, and of which weights
-CHECKPOINT = option("--checkpoint", help="The checkpoint's step (default: the last).", show_default=False)
-WEIGHTS = option("--weights", help="ema, ema:LENGTH (see the command ema) or raw.")
-SAMPLER = option("--sampler", help="Sampler.", autocompletion=complete_plugin("samplers"))
-SAMPLING_STEPS = option("--steps", help="Sampling steps; several, separated by commas.")
-SAMPLING_SEED = option("--seed", min=0, max=2**63 - 1, help="Seed of the samples: image i depends on (seed, i) alone.")
-SAMPLING_BATCH = option("--batch-size", metavar="N", help="Images drawn at a time; auto: what fits.")
-SAMPLING_PRECISION = option("--precision", help="The network's: fp32, bf16 or (on a GPU) fp16.")
+CHECKPOINT = option(
+    "--checkpoint", group=SAMPLING, help="The checkpoint's step (default: the last).", show_default=False
+)
+WEIGHTS = option("--weights", group=SAMPLING, help="ema, ema:LENGTH (see the command ema) or raw.")
+SAMPLER = option("--sampler", group=SAMPLING, help="Sampler.", autocompletion=complete_plugin("samplers"))
+SAMPLING_STEPS = option("--steps", group=SAMPLING, help="Sampling steps; several, separated by commas.")
+SAMPLING_SEED = option(
+    "--seed", group=SAMPLING, min=0, max=2**63 - 1, help="Seed of the samples: image i depends on (seed, i) alone."
+)
+SAMPLING_BATCH = option("--batch-size", group=SAMPLING, metavar="N", help="Images drawn at a time; auto: what fits.")
+SAMPLING_PRECISION = option("--precision", group=SAMPLING, help="The network's: fp32, bf16 or (on a GPU) fp16.")
 
 # settings of a run spec
 WEIGHTING = option(
@@ -65,7 +84,9 @@ PREDICTION = option(
 SCHEDULE = option(
     "--schedule", setting="diffusion.schedule", help="Noise schedule.", autocompletion=complete_plugin("schedules")
 )
-STEPS = option("--steps", setting="training.steps", min=1, help="Training budget in steps.", show_default=False)
+STEPS = option(
+    "--steps", setting="training.steps", group=RESUME, min=1, help="Training budget in steps.", show_default=False
+)
 BATCH_SIZE = option("--batch-size", setting="training.batch_size", min=1, help="Images per step.", show_default=False)
 LR = option("--lr", setting="optimizer.lr", help="Learning rate.", show_default=False)
 SEED = option("--seed", setting="training.seed", min=0, help="Seed of everything random (default: 0).")
@@ -88,6 +109,11 @@ ACCUMULATION = option(
 DETERMINISTIC = option(
     "--deterministic", setting="compute.deterministic", help="On a GPU: the same bits every time, if slower."
 )
+
+
+def in_group(context: typer.Context, group: str) -> list[str]:
+    """The command's options of a group, in the order of declaration."""
+    return [parameter.opts[0] for parameter in context.command.params if parameter.opts[0] in GROUPS[group]]
 
 
 def given(context: typer.Context) -> Iterator[tuple[str, Any]]:

@@ -66,7 +66,7 @@ def _plain(progress: "Progress") -> None:
 
 
 def _say(text: str) -> None:
-    """A line on stderr; where its reader is gone, training continues in silence."""
+    """Print a line to stderr; if the pipe is closed, training continues without output."""
     try:
         note(text)
     except BrokenPipeError:

@@ -8,9 +8,9 @@ import typer
 
 from debiasctl.cli import options
 from debiasctl.cli.completion import complete_plugin, complete_run
-from debiasctl.cli.launch import check_launch, launch, rank, sigterm_reported, without_option
+from debiasctl.cli.launch import check_launch, launch, rank, sigterm_reported, this_command
 from debiasctl.cli.locations import data_location
-from debiasctl.cli.options import option
+from debiasctl.cli.options import RESUME, option
 from debiasctl.cli.output import note, print_json, show_log
 from debiasctl.cli.plan import show_plan
 from debiasctl.errors import UsageError
@@ -28,10 +28,6 @@ debiasctl train digits --weighting min-snr:gamma=5 --name digits-minsnr --seed 1
 debiasctl train ./my-images --set optimizer.lr=0.0002 --dry-run
 
 debiasctl train --resume digits-minsnr --steps 4000"""
-
-_BESIDE_RESUME = (
-    "--steps", "--images", "--data-dir", "--device", "--processes", "--max-hours", "--track", "--json",
-)  # fmt: skip
 
 
 def train(
@@ -55,7 +51,9 @@ def train(
     steps: Annotated[int | None, options.STEPS] = None,
     images: Annotated[
         int | None,
-        option("--images", min=1, help="Training budget in images, instead of --steps.", show_default=False),
+        option(
+            "--images", group=RESUME, min=1, help="Training budget in images, instead of --steps.", show_default=False
+        ),
     ] = None,
     batch_size: Annotated[int | None, options.BATCH_SIZE] = None,
     lr: Annotated[float | None, options.LR] = None,
@@ -80,12 +78,14 @@ def train(
     processes: Annotated[int, options.PROCESSES] = 1,
     deterministic: Annotated[bool | None, options.DETERMINISTIC] = None,
     max_hours: Annotated[
-        float | None, option("--max-hours", help="Stop with a checkpoint after so many hours.", show_default=False)
+        float | None,
+        option("--max-hours", group=RESUME, help="Stop with a checkpoint after so many hours.", show_default=False),
     ] = None,
     track: Annotated[
         str | None,
         option(
             "--track",
+            group=RESUME,
             argument="trackers",
             metavar="TRACKER,...",
             help="Also log to tensorboard, wandb, mlflow, ...",
@@ -148,11 +148,12 @@ def train(
 
 
 def _refuse_beside_resume(context: typer.Context) -> None:
-    refused = [name for name, _ in options.given(context) if name not in ("--resume", *_BESIDE_RESUME)]
+    allowed = options.in_group(context, RESUME)
+    refused = [name for name, _ in options.given(context) if name not in ("--resume", *allowed)]
     if refused:
         raise UsageError(
             f"--resume trains a run further as it is; it does not take {', '.join(refused)}. "
-            f"Allowed beside it: {', '.join(_BESIDE_RESUME)}"
+            f"Allowed beside it: {', '.join(allowed)}"
         )
 
 
@@ -160,7 +161,7 @@ def _launch(spec: "RunSpec", processes: int, conduct: dict[str, Any], *, resumed
     import sys
 
     check_launch(spec, processes=processes, device=conduct["device"], trackers=conduct["trackers"], resumed=resumed)
-    sys.exit(launch(without_option(sys.argv[1:], "--processes"), processes=processes))
+    sys.exit(launch(this_command(), processes=processes))
 
 
 def _trackers(text: str | None) -> tuple[str, ...]:
@@ -278,4 +279,4 @@ def _report(run: Any, *, as_json: bool) -> None:
         )
         return
     print(f"run '{run.name}' is {status.state} at step {status.step}: {run.path}")
-    note(f"next: debiasctl sample {run.name} --out {run.name}.png   debiasctl evaluate {run.name}")
+    note(f"next: debiasctl sample {run.typed} --out {run.name}.png   debiasctl evaluate {run.typed}")

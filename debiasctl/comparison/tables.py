@@ -22,7 +22,7 @@ from debiasctl.specs.files import flatten
 from debiasctl.specs.sections import MonitorSection, RunSpec
 from debiasctl.wording import did_you_mean
 
-_DESCRIPTIVE = ("provenance", "schema_version")  # sections that decide nothing of what is trained
+_DESCRIPTIVE = ("provenance", "schema_version")  # sections that do not affect training
 Measured = Conditions | HeldoutConditions
 
 
@@ -99,7 +99,7 @@ def compare(runs: Sequence[Run], *, metric: str | None = None) -> Comparison:
         if metric is not None and not any(metric in one.record.metrics for one in of_run):
             raise ComparisonError(
                 f"run '{run.name}' was not measured by '{metric}'. Do that first, with the options of the other runs, "
-                f"for example: `evaluate({run.name!r}, metrics={metric!r})`"
+                f"for example: debiasctl evaluate {run.typed} --metrics {metric}"
             )
     tables = [_by_measurement(of_run, metric) for of_run in records]
     shared = [key for key in tables[0] if all(key in table for table in tables[1:])]
@@ -119,7 +119,7 @@ def compare(runs: Sequence[Run], *, metric: str | None = None) -> Comparison:
 def _notes(runs: Sequence[Run], checkpoints: Sequence[Sequence[int]]) -> list[str]:
     notes = [
         f"'{run.name}' was measured at step {', '.join(map(str, steps))} and has since been "
-        f"trained to step {run.checkpoint_steps()[-1]}: debiasctl evaluate {run.name}"
+        f"trained to step {run.checkpoint_steps()[-1]}: debiasctl evaluate {run.typed}"
         for run, steps in zip(runs, checkpoints, strict=True)
         if run.checkpoint_steps() and run.checkpoint_steps()[-1] > steps[0]
     ]
@@ -145,7 +145,7 @@ def spec_differences(specs: Sequence[RunSpec]) -> dict[str, list[Any]]:
 def _evaluations(run: Run) -> list[_Evaluation]:
     """A run's stored evaluations, oldest first; later ones replace earlier ones of the same measurement."""
     files = sorted(run.evaluations_dir.glob("[!.]*.json"), key=lambda path: path.stat().st_mtime_ns)
-    way_on = f"Remove it and measure again: debiasctl evaluate {run.name}"
+    way_on = f"Remove it and measure again: debiasctl evaluate {run.typed}"
     found = []
     for path in files:
         try:
@@ -153,10 +153,10 @@ def _evaluations(run: Run) -> list[_Evaluation]:
         except EvaluationError as error:
             raise ComparisonError(str(error)) from error
         if record.checkpoint is None:
-            raise ComparisonError(f"{path} is damaged (checkpoint: it is none of a run's). {way_on}")
+            raise ComparisonError(f"{path} is damaged (checkpoint: the record does not belong to a run). {way_on}")
         found.append(_Evaluation(record.checkpoint, record))
     if not found:
-        raise ComparisonError(f"run '{run.name}' has not been evaluated. Do that first: debiasctl evaluate {run.name}")
+        raise ComparisonError(f"run '{run.name}' has not been evaluated. Do that first: debiasctl evaluate {run.typed}")
     return found
 
 
@@ -216,7 +216,7 @@ def _not_comparable(runs: Sequence[Run], records: Sequence[Sequence[_Evaluation]
     if not apart:
         return (
             f"no {metric or 'figure'} of these runs was measured in the same way for all of them. "
-            f"Evaluate each with the same options, for example: `evaluate({runs[-1].name!r}, steps=50)`"
+            f"Evaluate each with the same options, for example: debiasctl evaluate {runs[-1].typed} --steps 50"
         )
     details = "; ".join(
         f"{field}: " + ", ".join(f"{run.name} {_some(of_run)}" for run, of_run in zip(runs, sets, strict=True))

@@ -51,8 +51,8 @@ def _of_classes(observed: Observed, measured: Collection[str], names: MetricName
         return []
     return [
         f"{names.kernel}: the value is unbiased for independently drawn images, but too low if their class counts were "
-        "chosen, as here; the corrected value and its interval allow for that, but not for balanced classes of the "
-        "training images"
+        "chosen, as here; 'corrected' and its interval allow for that, but not for balanced classes of the training "
+        "images"
     ]
 
 

@@ -175,7 +175,7 @@ def _without_snapshots(run: Run) -> str:
         when = f"every {spec.snapshot_every} steps" if spec.snapshot_every else "with each checkpoint"
         return (
             f"run '{run.name}' has no snapshot of its averages yet; they are written {when}. "
-            f"Train it further: `resume({run.name!r})`"
+            f"Train it further: debiasctl train --resume {run.typed}"
         )
     return (
         f"run '{run.name}' keeps one average (ema.kind={spec.kind}) and no snapshots to reconstruct others from. Train "

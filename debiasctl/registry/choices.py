@@ -41,7 +41,7 @@ def complete(kind: str, ref: PluginRef) -> PluginChoice:
 
 
 def _plugin_parts(value: Any) -> Any:
-    """`name:key=value` as the parts that a spec stores; anything else is left for pydantic to judge."""
+    """`name:key=value` as the parts that a spec stores; anything else is validated by pydantic."""
     if isinstance(value, str):
         try:
             ref = parse_ref(value)

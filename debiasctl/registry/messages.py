@@ -10,7 +10,7 @@ if TYPE_CHECKING:
 
 
 def damage(error: Exception) -> str:
-    """What is wrong with a file that we wrote, in one line: the first problem of a model, or the error itself."""
+    """Describe in one line what is wrong with a stored file: the first problem of a model, or the error itself."""
     from pydantic import ValidationError
 
     if not isinstance(error, ValidationError):

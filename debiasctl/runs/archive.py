@@ -114,7 +114,7 @@ def import_run(archive: Path, *, name: str | None = None) -> Run:
     if name is not None:
         validate_run_name(name)
     if not archive.exists() or archive.is_dir():
-        raise UsageError(f"there is no file {archive}. Name a file that was exported")
+        raise UsageError(f"there is no file {archive}. Give a .tar file written by 'debiasctl runs export'")
     try:
         with open(archive, "rb") as stream:
             top, members = _checked_members(stream, archive)
@@ -128,7 +128,9 @@ def import_run(archive: Path, *, name: str | None = None) -> Run:
                 _check_run(Run(folder), archive)
                 _check_checkpoints(Run(folder), archive)
     except OSError as error:  # of the archive: claim_folder reports the store's
-        raise ArchiveError(f"{archive} cannot be read: {error.strerror}. Name a file that was exported") from error
+        raise ArchiveError(
+            f"{archive} cannot be read: {error.strerror}. Give a .tar file written by 'debiasctl runs export'"
+        ) from error
     return Run(path)
 
 

@@ -2,6 +2,7 @@
 
 import os
 import re
+import shlex
 import shutil
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, suppress
@@ -49,23 +50,28 @@ class Run:
         return self.path.name
 
     @property
+    def typed(self) -> str:
+        """What names the run in a command: its name in the store, and its path elsewhere."""
+        return self.name if self.path.parent == paths.runs_dir() else shlex.quote(str(self.path))
+
+    @property
     def metrics_path(self) -> Path:
-        """One record a line; see `runs.records`."""
+        """The file of metrics, one record per line; see `runs.records`."""
         return self.path / METRICS
 
     @property
     def samples_dir(self) -> Path:
-        """`<key>/` of images drawn; need not exist."""
+        """The folder of samples, one subfolder per key; it need not exist."""
         return self.path / SAMPLES
 
     @property
     def grids_dir(self) -> Path:
-        """`<step>.png` of images drawn in the course of training; need not exist."""
+        """The folder of grids drawn during training, one `<step>.png` per step; it need not exist."""
         return self.path / GRIDS
 
     @property
     def evaluations_dir(self) -> Path:
-        """`<key>.json`; need not exist."""
+        """The folder of evaluations, one `<key>.json` per key; it need not exist."""
         return self.path / EVALUATIONS
 
     def spec(self) -> "RunSpec":
@@ -155,7 +161,7 @@ class Run:
             reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8 text"
             raise RunError(
                 f"{file} cannot be read: {reason}. Restore it from a copy, or remove the run: "
-                f"debiasctl runs rm {self.name}"
+                f"debiasctl runs rm {self.typed}"
             ) from error
 
 
@@ -163,7 +169,7 @@ class Run:
 
 
 def validate_run_name(name: str) -> None:
-    """Raise RunNameError where `name` may not name a run."""
+    """Raise RunNameError if `name` may not name a run."""
     if not _NAME.fullmatch(name):
         raise RunNameError(
             f"{name!r} is not a run's name: use 1 to 100 letters (a-z, A-Z), digits, '.', '_' and '-', "
@@ -192,7 +198,7 @@ def create_run(name: str | None, spec: "RunSpec", *, status: RunStatus) -> Run:
 
 
 def refuse_taken_name(name: str) -> None:
-    """Raise RunNameError where `create_run` would: early, before the work that comes before it."""
+    """Raise RunNameError early if `create_run` would refuse the name."""
     validate_run_name(name)
     path = paths.runs_dir() / name
     if os.path.lexists(path):
@@ -206,7 +212,7 @@ def _taken(path: Path, advice: str) -> str:
 
 
 def _ways_on(name: str) -> str:
-    return f"Resume it: `resume({name!r})`; or choose another `name`"
+    return f"Resume it: debiasctl train --resume {name}; or choose another `name`"
 
 
 def _create(name: str, spec: "RunSpec", status: RunStatus) -> Run:
@@ -356,7 +362,9 @@ def choose_step(run: Run, text: str | None) -> int:
     """
     steps = run.checkpoint_steps()
     if not steps:
-        raise CheckpointError(f"run '{run.name}' has no checkpoint. Train it first: `resume({run.name!r})`")
+        raise CheckpointError(
+            f"run '{run.name}' has no checkpoint. Train it first: debiasctl train --resume {run.typed}"
+        )
     if text is None or text == "last":
         return steps[-1]
     if not text.isdecimal() or int(text) not in steps:

@@ -34,7 +34,7 @@ class Drawn(NamedTuple):
 
 
 def group_size(height: int, width: int) -> int:
-    """The least number of images that the network is shown; it gets whole multiples of it.
+    """The number of images per group; the network runs on whole groups only.
 
     Matrix products and convolutions of a few small images sum in another order than those of many, and an early
     step multiplies that difference by up to 1/√SNR. From these numbers on, results were found to be the same bits on
@@ -72,7 +72,7 @@ class Drawer:
         self.sampler = request.sampler.create("samplers")
 
     def __call__(self, ranges: Iterable[range], *, on_progress: OnImages | None = None) -> Iterator[Drawn]:
-        """The images of all ranges, batch by batch; `on_progress(done, all)` counts images, those begun in part.
+        """Draw all ranges, batch by batch; `on_progress(done, all)` counts images, unfinished ones as fractions.
 
         Raises:
             RunError: if an image is not finite, or not even one image at a time fits into memory.

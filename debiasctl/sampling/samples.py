@@ -195,7 +195,7 @@ def _draw_parts(drawer: Drawer, gaps: list[range], parts: Parts, *, num: int, on
     except KeyboardInterrupt as stop:
         done = num - left + parts.count(gaps)
         raise Interrupted(
-            f"interrupted: drawn {done} of {num}; repeat it to resume",
+            f"interrupted: drawn {done} of {num}; repeat the command to resume",
             signal_number=int(stop.args[0]) if stop.args else signal.SIGINT,
         ) from stop
 
@@ -203,7 +203,7 @@ def _draw_parts(drawer: Drawer, gaps: list[range], parts: Parts, *, num: int, on
 def _check_all_there(num: int, sources: list[Source]) -> None:
     """Raise RunError if drawn images cannot be read back."""
     if missing(num, sources):
-        raise RunError("some of the images that were drawn cannot be read back. Repeat it to draw them again")
+        raise RunError("some of the images that were drawn cannot be read back. Repeat the command to draw them again")
 
 
 def _collect(folder: Path, described: Description, sources: list[Source], labels: Tensor | None) -> None:

@@ -14,8 +14,8 @@ _KINDS = (DecayEMA(), HalfLifeEMA(), PowerEMA())
 _MONITOR = MonitorSection(every=1)
 NO_MONITOR = _MONITOR.model_dump() | {"every": None}  # the settings of a spec without a monitor
 _WITHOUT_EVERY = (
-    "without monitor.every, the images from one evaluation to the next. Give that too (`monitor.every=IMAGES`), "
-    "or leave it out"
+    "without monitor.every (training images between evaluations). Set that too (`monitor.every=IMAGES`), or leave it "
+    "out"
 )
 
 

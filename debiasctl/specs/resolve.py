@@ -38,7 +38,8 @@ def resolve_spec(
     dataset = given.get("data", {}).get("dataset") if isinstance(given.get("data"), Mapping) else None
     if not dataset:
         raise SpecError(
-            "no data set is named. Give one: `train('digits')`, `train(PATH)`, or data.dataset in a spec\n"
+            "no data set is named. Give one: debiasctl train digits, debiasctl train PATH, or data.dataset in a "
+            "spec\n"
             "See: debiasctl plugins list datasets"
         )
     # the recommendations depend on the data set's own options, so the data set is made first

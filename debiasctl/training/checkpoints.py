@@ -134,7 +134,7 @@ def load_last(run: Run, training: Training) -> tuple[int, dict[str, float]] | No
         return None
     raise CheckpointError(
         "\n".join(causes) + f"\nNo checkpoint of run '{run.name}' is whole. Restore one from a copy, or start again: "
-        f"debiasctl runs rm {run.name}"
+        f"debiasctl runs rm {run.typed}"
     )
 
 

@@ -130,7 +130,7 @@ def _interrupted(run: Run, loop: "_Loop", reason: int) -> Interrupted:
     why = signal.Signals(reason).name if reason > 0 else "the end of `max_hours`"
     return Interrupted(
         f"stopped at step {loop.step} of {loop.num_steps} by {why}; a checkpoint was written. "
-        f"Resume it: `resume({run.name!r})`",
+        f"Resume it: debiasctl train --resume {run.typed}",
         signal_number=reason if reason > 0 else None,
     )
 

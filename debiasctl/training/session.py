@@ -215,7 +215,7 @@ def _extended(run: Run, spec: RunSpec, steps: int | None) -> RunSpec:
         raise UsageError(
             f"run '{run.name}' is at step {reached} of {spec.training.steps}: there is nothing to do for "
             f"{budget} steps. Give a larger budget, for example: "
-            f"`resume({run.name!r}, steps={2 * reached or 1000})`"
+            f"debiasctl train --resume {run.typed} --steps {2 * reached or 1000}"
         )
     if budget < spec.training.steps:
         raise UsageError(

@@ -11,6 +11,7 @@ from debiasctl.builtin.features import inception
 from debiasctl.builtin.features.dinov2 import DinoV2
 from debiasctl.builtin.features.inception import Inception
 from debiasctl.errors import EvaluationError
+from debiasctl.evaluation.reference.clean_fid import parse_statistics
 
 
 def report(code: int = 0) -> dict:
@@ -51,8 +52,26 @@ def test_versions_devices_and_sizes(debiasctl_home: Path) -> None:
     sizes = {one["what"]: one["bytes"] for one in found["folders"]}
     assert sizes == {
         "runs": 0, "evaluations": 0, "cache": 1234, "cache: datasets": 0, "cache: features": 0,
-        "cache: references": 1234,
+        "cache: references": 1234, "cache: clean-fid": 0,
     }  # fmt: skip
+
+
+def test_the_published_statistics_that_are_there_are_named_as_references(debiasctl_home: Path) -> None:
+    assert (report()["statistics"], "--reference" in succeed("doctor").out) == ([], False)
+    folder = debiasctl_home / "cache" / "clean-fid"
+    folder.mkdir(parents=True)
+    for name in ("cifar10_clean_train_32", "lsun_cat_legacy_tensorflow_trainfull_256", "other"):
+        (folder / f"{name}.npz").write_bytes(b"x")
+    named = [
+        "clean-fid:name=cifar10,resolution=32,split=train",
+        "clean-fid:name=lsun_cat,resolution=256,split=trainfull,mode=legacy_tensorflow",
+    ]
+    found = report()
+    assert found["statistics"] == named
+    assert {one["what"]: one["bytes"] for one in found["folders"]}["cache: clean-fid"] == 3
+    assert all(parse_statistics(reference).reference == reference for reference in named)
+    out = succeed("doctor").out
+    assert all(reference in out for reference in named)
 
 
 @pytest.mark.parametrize("count, text", [(1, "1 thread"), (3, "3 threads")])
@@ -102,7 +121,7 @@ def test_a_cache_that_is_no_folder(debiasctl_home: Path, link: bool) -> None:
     assert f"{path} cannot be written (cache): {reason}" in found["problems"]
     assert {one["what"]: one["writable"] for one in found["folders"]} == {
         "runs": True, "evaluations": True, "cache": False, "cache: datasets": False, "cache: features": False,
-        "cache: references": False,
+        "cache: references": False, "cache: clean-fid": False,
     }  # fmt: skip
 
 
@@ -138,7 +157,7 @@ def test_a_folder_that_cannot_be_written(debiasctl_home: Path, monkeypatch: pyte
     real = os.access
     monkeypatch.setattr(os, "access", lambda path, mode: Path(path) != debiasctl_home and real(path, mode))
     found = report(code=1)
-    assert len(found["problems"]) == len(found["folders"]) == 6
+    assert len(found["problems"]) == len(found["folders"]) == 7
     assert f"{debiasctl_home / 'runs'} cannot be written" in found["problems"][0]
 
 

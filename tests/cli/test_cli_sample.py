@@ -157,7 +157,7 @@ def test_ctrl_c_while_sampling_is_exit_code_130(evaluated: Path, monkeypatch: py
         raise KeyboardInterrupt
 
     monkeypatch.setattr("debiasctl.sampling.drawing.Drawer.batch", interrupt)
-    assert error_of("sample", "a", *DRAW, code=130) == "interrupted: drawn 0 of 5; repeat it to resume\n"
+    assert error_of("sample", "a", *DRAW, code=130) == "interrupted: drawn 0 of 5; repeat the command to resume\n"
 
 
 def test_learning_shows_in_the_samples() -> None:

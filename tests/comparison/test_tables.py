@@ -145,7 +145,9 @@ def test_a_metric_that_one_run_lacks() -> None:
     a, b = make_run("a"), make_run("b")
     evaluated(a, {"fd_local": 1.0, "kd_local": 1.0})
     evaluated(b, {"fd_local": 1.0})
-    with pytest.raises(ComparisonError, match=r"run 'b' was not measured by 'kd_local'\. .*metrics='kd_local'"):
+    with pytest.raises(
+        ComparisonError, match=r"run 'b' was not measured by 'kd_local'\. .*evaluate b --metrics kd_local"
+    ):
         compare([a, b], metric="kd_local")
     with pytest.raises(UsageError, match=r"unknown metric 'fd_locl'. Did you mean 'fd_local'\? These .*fd_local, kd"):
         compare([a, b], metric="fd_locl")

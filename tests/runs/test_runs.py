@@ -1,5 +1,7 @@
 import json
 import os
+import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -11,12 +13,13 @@ from typing import IO
 import pytest
 
 from debiasctl import paths
-from debiasctl.errors import DebiasctlError, RunBusyError, RunError, RunNameError
+from debiasctl.errors import CheckpointError, DebiasctlError, RunBusyError, RunError, RunNameError
 from debiasctl.runs.records import BinErrors, HeldoutRecord, TrainRecord
 from debiasctl.runs.status import RunStatus, new_status
 from debiasctl.runs.store import (
     Run,
     append_metrics,
+    choose_step,
     create_run,
     find_run,
     list_runs,
@@ -141,7 +144,7 @@ def test_created_run_reads_back() -> None:
 def test_taken_name_is_refused_with_both_ways_on() -> None:
     run = make_run("a")
     before = snapshot(run.path)
-    with pytest.raises(RunNameError, match=r"'a' already exists.*`resume\('a'\)`.*`name`"):
+    with pytest.raises(RunNameError, match=r"'a' already exists.*debiasctl train --resume a; .*`name`"):
         make_run("a")
     assert snapshot(run.path) == before
 
@@ -211,6 +214,14 @@ def test_find_by_path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 def test_paths_that_hold_no_run(text: str) -> None:
     with pytest.raises(RunNameError, match=r"is not a run's folder|cannot be read as a path"):
         find_run(text)
+
+
+def test_a_run_is_named_in_a_command_so_that_it_can_be_pasted(tmp_path: Path) -> None:
+    run = make_run("a")
+    copy = shutil.copytree(run.path, tmp_path / "a copy" / "b")
+    assert [one.typed for one in (run, find_run(f"{run.path}"), find_run(f"{copy}"))] == ["a", "a", f"'{copy}'"]
+    with pytest.raises(CheckpointError, match=re.escape(f"debiasctl train --resume '{copy}'")):
+        choose_step(find_run(f"{copy}"), None)
 
 
 def test_folders_without_a_run_are_not_found() -> None:

@@ -67,7 +67,7 @@ def whole(run: Run) -> Tensor:
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_what_was_interrupted_goes_on(run: Run, whole: Tensor, drawn: list[int], number: int) -> None:
     before = signal.getsignal(number)
-    with pytest.raises(Interrupted, match="drawn 8 of 12; repeat it to resume") as stopped:
+    with pytest.raises(Interrupted, match="drawn 8 of 12; repeat the command to resume") as stopped:
         draw(run, batch_size=4, on_progress=stop_after(8, number))
     assert stopped.value.exit_code == 128 + number
     assert signal.getsignal(number) == before

@@ -55,7 +55,7 @@ def test_ctrl_c_stops_two_processes_and_one_goes_on(run: Run) -> None:
     os.killpg(process.pid, signal.SIGINT)  # as a terminal does
     err = process.communicate(timeout=120)[1]
     assert process.returncode == 130, err
-    assert err.count("of 600; repeat it to resume") == 1
+    assert err.count("of 600; repeat the command to resume") == 1
     assert "Traceback" not in err
     process = start(*options, "--json")
     out, err = process.communicate(timeout=300)

@@ -51,7 +51,7 @@ def test_a_signal_leaves_a_checkpoint_and_resuming_ends_the_same(number: int, co
     whole = train("whole", spec)
     handlers = signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)
     with pytest.raises(
-        Interrupted, match=rf"stopped at step {step} of 8 by {number.name}.*`resume\('stopped'\)`"
+        Interrupted, match=rf"stopped at step {step} of 8 by {number.name}.*debiasctl train --resume stopped"
     ) as caught:
         train("stopped", spec, stop_at(step, number))
     assert caught.value.exit_code == code

@@ -18,14 +18,16 @@ NEIGHBOURS = ("precision", "recall", "density", "coverage")
 NEAREST = ("nearest_train_gap", "memorised_share")
 DEFAULT_FEATURES = ("local", "pixels", "inception")  # for data with classes, data without, statistics alone
 _RGB = ("mean_shift_squared", "colour_fd")
+_ENOUGH = "more than 5 images, and as many reference images"
 
 
 @dataclass(frozen=True)
 class Metric:
-    """A metric's better direction, and its description in one sentence."""
+    """A metric's better direction, its description in one sentence, and what has to be there to measure it."""
 
     better: Better
     description: str
+    needs: str
 
 
 def default_features(info: DatasetInfo | None) -> str:
@@ -76,49 +78,84 @@ def available_metrics(info: DatasetInfo, names: MetricNames) -> dict[str, Metric
 
 
 def _metrics(channels: int, names: MetricNames) -> dict[str, Metric]:
+    spectrum = Metric(
+        LOWER,
+        "mean squared log-ratio of the power at each spatial frequency to that of the real images",
+        needs="reference images of the same size",
+    )
+    return {**_in_features(names), "spectrum_distance": spectrum, **_of_colours(channels)}
+
+
+def _in_features(names: MetricNames) -> dict[str, Metric]:
     within = f"in '{names.features}' features"
-    metrics: dict[str, tuple[Better, str]] = {
-        names.frechet: (LOWER, f"Fréchet distance to the training images {within}"),
-        names.kernel: (LOWER, f"kernel distance (unbiased MMD², cubic) to the training images {within}"),
-        names.spatial: (
+    return {
+        names.frechet: Metric(
+            LOWER, f"Fréchet distance to the training images {within}", needs="a reference of images or of statistics"
+        ),
+        names.kernel: Metric(
+            LOWER,
+            f"kernel distance (unbiased MMD², cubic) to the training images {within}",
+            needs="reference images",
+        ),
+        names.spatial: Metric(
             LOWER,
             f"Fréchet distance to the training images in the spatial features of '{names.features}'",
+            needs="features with spatial features (`inception`)",
         ),
-        names.score: (
+        names.score: Metric(
             HIGHER,
             f"inception score: how confident and how varied the classes predicted by '{names.features}' are",
+            needs="features with class probabilities (`inception`)",
         ),
-        "precision": (HIGHER, f"share of images in the training images' neighbourhoods (k = 3) {within}"),
-        "recall": (HIGHER, f"share of training images in the images' neighbourhoods (k = 3) {within}"),
-        "density": (
+        "precision": Metric(
+            HIGHER, f"share of images in the training images' neighbourhoods (k = 3) {within}", needs=_ENOUGH
+        ),
+        "recall": Metric(
+            HIGHER, f"share of training images in the images' neighbourhoods (k = 3) {within}", needs=_ENOUGH
+        ),
+        "density": Metric(
             HIGHER,
             f"mean number of training images' neighbourhoods (k = 5) around an image, over k, {within}",
+            needs=_ENOUGH,
         ),
-        "coverage": (HIGHER, f"share of training images with an image in their neighbourhood (k = 5) {within}"),
-        "nearest_train_gap": (
+        "coverage": Metric(
+            HIGHER,
+            f"share of training images with an image in their neighbourhood (k = 5) {within}",
+            needs=_ENOUGH,
+        ),
+        "nearest_train_gap": Metric(
             ZERO,
             f"mean distance to the nearest training image {within}, relative to held-out images' mean, minus 1; "
             "-1: copies",
+            needs="at least 100 held-out images",
         ),
-        "memorised_share": (
+        "memorised_share": Metric(
             LOWER,
             f"share of images closer to a training image than all but 1 % of held-out images are {within}",
-        ),
-        "spectrum_distance": (
-            LOWER,
-            "mean squared log-ratio of the power at each spatial frequency to that of the real images",
+            needs="at least 100 held-out images, which are not copies of training images",
         ),
     }
+
+
+def _of_colours(channels: int) -> dict[str, Metric]:
+    metrics = {}
+    coloured = "grey images" if channels == 1 else "colour images"
     for name, colour in CHANNELS.get(channels, {}).items():
-        metrics[f"mean_shift_{name}"] = (ZERO, f"mean {colour} of the images minus the real images', in [-1, 1]")
+        metrics[f"mean_shift_{name}"] = Metric(
+            ZERO, f"mean {colour} of the images minus the real images', in [-1, 1]", needs=coloured
+        )
     for name, colour in CHANNELS.get(channels, {}).items():
-        metrics[f"std_shift_{name}"] = (ZERO, f"standard deviation of {colour} minus the real images', in [-1, 1]")
+        metrics[f"std_shift_{name}"] = Metric(
+            ZERO, f"standard deviation of {colour} minus the real images', in [-1, 1]", needs=coloured
+        )
     if channels == 3:
-        metrics |= {
-            "mean_shift_squared": (LOWER, "squared mean shift, summed over red, green and blue, in units of [-1, 1]"),
-            "colour_fd": (LOWER, "Fréchet distance of the images' mean colours, in units of [-1, 1]"),
-        }
-    return {name: Metric(better, text) for name, (better, text) in metrics.items()}
+        metrics["mean_shift_squared"] = Metric(
+            LOWER, "squared mean shift, summed over red, green and blue, in units of [-1, 1]", needs=coloured
+        )
+        metrics["colour_fd"] = Metric(
+            LOWER, "Fréchet distance of the images' mean colours, in units of [-1, 1]", needs=coloured
+        )
+    return metrics
 
 
 def check_metrics(metrics: Sequence[str] | None, info: DatasetInfo, names: MetricNames) -> list[str]:

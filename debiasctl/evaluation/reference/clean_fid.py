@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Literal, get_args
 
 from pydantic import Field, ValidationError
 
@@ -15,6 +15,7 @@ from debiasctl.registry.refs import parse_ref
 from debiasctl.wording import did_you_mean
 
 NAME = "clean-fid"
+_Mode = Literal["clean", "legacy_tensorflow", "legacy_pytorch"]
 CHANNELS = 3  # all are of RGB images
 _SITE = "https://www.cs.cmu.edu/~clean-fid/stats"
 _TIMEOUT = 30.0  # seconds without a response
@@ -52,12 +53,18 @@ class Statistics(PluginOptions):
     name: str = Field(description="the data set")
     resolution: int = Field(description="pixels a side")
     split: str = Field(description="the part of the data set")
-    mode: Literal["clean", "legacy_tensorflow", "legacy_pytorch"] = Field("clean", description="how they were resized")
+    mode: _Mode = Field("clean", description="how they were resized")
 
     @property
     def file_name(self) -> str:
         """The file's name at clean-fid."""
         return f"{self.name}_{self.mode}_{self.split}_{self.resolution}.npz".lower()
+
+    @property
+    def reference(self) -> str:
+        """The text that `parse_statistics` takes."""
+        mode = "" if self.mode == "clean" else f",mode={self.mode}"
+        return f"{NAME}:name={self.name},resolution={self.resolution},split={self.split}{mode}"
 
     @property
     def url(self) -> str:
@@ -110,6 +117,18 @@ def parse_statistics(text: str) -> Statistics:
             f"`reference` '{text}': for {found.name}'s split '{found.split}' only mode=clean is published. Choose it"
         )
     return found
+
+
+def in_cache(cache_dir: Path) -> list[str]:
+    """List the statistics whose files lie in the cache, each as the reference that names it."""
+    found = [
+        Statistics(name=name, resolution=resolution, split=split, mode=mode)
+        for name, one in _PUBLISHED.items()
+        for resolution in one.resolutions
+        for split in one.splits
+        for mode in get_args(_Mode)
+    ]
+    return [one.reference for one in found if (cache_dir / NAME / one.file_name).is_file()]
 
 
 def obtain(statistics: Statistics, cache_dir: Path) -> Path:

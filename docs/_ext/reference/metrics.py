@@ -13,30 +13,6 @@ from debiasctl.evaluation.metrics.catalogue import Metric, available_metrics, me
 from .markdown import code, table, text
 
 FEATURES = "FEATURES"  # stands for an extractor's name
-# what has to be there, by the name of the metric in FEATURES; a test holds that every metric of the catalogue is here
-NEEDS = {
-    "fd_FEATURES": "a reference of images or of statistics",
-    "kd_FEATURES": "reference images",
-    "sfd_FEATURES": "features with spatial features (`inception`)",
-    "is_FEATURES": "features with class probabilities (`inception`)",
-    "precision": "more than 5 images, and as many reference images",
-    "recall": "more than 5 images, and as many reference images",
-    "density": "more than 5 images, and as many reference images",
-    "coverage": "more than 5 images, and as many reference images",
-    "nearest_train_gap": "at least 100 held-out images",
-    "memorised_share": "at least 100 held-out images, which are not copies of training images",
-    "spectrum_distance": "reference images of the same size",
-    "mean_shift_grey": "grey images",
-    "std_shift_grey": "grey images",
-    "mean_shift_r": "colour images",
-    "mean_shift_g": "colour images",
-    "mean_shift_b": "colour images",
-    "std_shift_r": "colour images",
-    "std_shift_g": "colour images",
-    "std_shift_b": "colour images",
-    "mean_shift_squared": "colour images",
-    "colour_fd": "colour images",
-}
 _NUM, _SIZE = 128, 8
 
 
@@ -77,7 +53,7 @@ def page() -> str:
     parts = []
     for heading, in_pixels in (("In features", False), ("Of the pixels", True)):
         rows = [
-            [_names(name, other), metric.better, "95 %" if name in intervals else "none", _meaning(name, metric)]
+            [_names(name, other), metric.better, "95 %" if name in intervals else "none", _meaning(metric)]
             for name, (metric, other) in known.items()
             if (name in pixels) == in_pixels
         ]
@@ -89,9 +65,9 @@ def _names(name: str, other: str) -> str:
     return code(name) if other == name else f"{code(name)}; {code(other)} in `inception`"
 
 
-def _meaning(name: str, metric: Metric) -> str:
+def _meaning(metric: Metric) -> str:
     quoted = f"'{FEATURES}'"
-    return f"{text(metric.description.replace(quoted, FEATURES))}. Needs {NEEDS[name]}"
+    return f"{text(metric.description.replace(quoted, FEATURES))}. Needs {metric.needs}"
 
 
 class _Means(PreparedFeatures):
