@@ -68,6 +68,6 @@ class Description(Origin):
         found = cls.model_validate(read_json(folder / FILE))
         if found.version != VERSION:
             raise ValueError(
-                f"version: they were drawn by version {found.version} of the drawing, and this is {VERSION}"
+                f"version: they were drawn by version {found.version} of the drawing, and this is version {VERSION}"
             )
         return found
