@@ -236,7 +236,15 @@ def test_what_a_cheap_command_reads_needs_no_heavy_module() -> None:
 
 
 @pytest.mark.parametrize(
-    "module", ["debiasctl.api", "debiasctl.specs.sections", "debiasctl.runs.store", "debiasctl.registry.entry_points"]
+    "module",
+    [
+        "debiasctl.api",
+        "debiasctl.specs.sections",
+        "debiasctl.runs.store",
+        "debiasctl.runs.records",
+        "debiasctl.registry.entry_points",
+        "debiasctl.training.conduct",
+    ],
 )
 def test_specs_and_runs_are_read_without_torch(module: str) -> None:
     heavy = HEAVY - {"pydantic"}

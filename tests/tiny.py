@@ -23,9 +23,9 @@ from debiasctl.specs.files import merge
 from debiasctl.specs.resolve import resolve_spec
 from debiasctl.specs.sections import RunSpec
 from debiasctl.training import session
+from debiasctl.training.conduct import Conduct
 from debiasctl.training.loop import Progress
 from debiasctl.training.meters import MACHINE_FIELDS
-from debiasctl.training.session import Conduct
 from debiasctl.training.setup import set_up
 from debiasctl.training.state import capture
 from debiasctl.training.training import Training

@@ -1,6 +1,7 @@
 """`debiasctl train`."""
 
 from contextlib import nullcontext
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
@@ -17,7 +18,9 @@ from debiasctl.errors import UsageError
 
 if TYPE_CHECKING:
     from debiasctl.api import DataLocation, DatasetInfo
+    from debiasctl.runs.store import Run
     from debiasctl.specs.sections import RunSpec
+    from debiasctl.training.conduct import Conduct
 
 EXAMPLES = """[bold]Examples[/bold]
 
@@ -115,6 +118,7 @@ def train(
     --set, the other options.
     """
     from debiasctl.runs.store import find_run, refuse_taken_name
+    from debiasctl.training.conduct import Conduct
 
     if steps is not None and images is not None:
         raise UsageError("--steps and --images are two ways to say one budget. Give one of them")
@@ -123,7 +127,7 @@ def train(
     location = data_location(data_dir)
     if rank() == 0:
         show_log()
-    conduct: dict[str, Any] = {"device": device, "max_hours": max_hours, "trackers": _trackers(track)}
+    conduct = Conduct(device=device, max_hours=max_hours, trackers=_trackers(track))
     with sigterm_reported() if processes > 1 else nullcontext():
         if resume is not None:
             _refuse_beside_resume(context)
@@ -138,7 +142,7 @@ def train(
         if name is not None and rank() == 0:
             refuse_taken_name(name)  # before torch and the data take their time
         if dry_run:
-            check_launch(resolved, processes=processes, device=device, trackers=conduct["trackers"])
+            check_launch(resolved, processes=processes, device=device, trackers=conduct.trackers)
             if rank() == 0:
                 show_plan(resolved, info, device=device, as_json=as_json)
             return
@@ -157,10 +161,10 @@ def _refuse_beside_resume(context: typer.Context) -> None:
         )
 
 
-def _launch(spec: "RunSpec", processes: int, conduct: dict[str, Any], *, resumed: str | None = None) -> NoReturn:
+def _launch(spec: "RunSpec", processes: int, conduct: "Conduct", *, resumed: str | None = None) -> NoReturn:
     import sys
 
-    check_launch(spec, processes=processes, device=conduct["device"], trackers=conduct["trackers"], resumed=resumed)
+    check_launch(spec, processes=processes, device=conduct.device, trackers=conduct.trackers, resumed=resumed)
     sys.exit(launch(this_command(), processes=processes))
 
 
@@ -215,16 +219,16 @@ def _start(
     *,
     name: str | None,
     init_from: str | None,
-    conduct: dict[str, Any],
+    conduct: "Conduct",
     as_json: bool,
 ) -> None:
     from debiasctl.cli.progress import training_progress
     from debiasctl.runs.store import find_run
     from debiasctl.training.monitor import Monitor
-    from debiasctl.training.session import Conduct, start
+    from debiasctl.training.session import start
 
     with training_progress() as show:
-        whole = Conduct(**conduct, on_start=_announce, on_progress=show, observer=Monitor)
+        whole = replace(conduct, on_start=_announce, on_progress=show, observer=Monitor)
         begun = None if init_from is None else find_run(init_from)
         run = start(spec, location, name=name, conduct=whole, init_from=begun)
     _report(run, as_json=as_json)
@@ -236,23 +240,23 @@ def _resume(
     *,
     steps: int | None,
     images: int | None,
-    conduct: dict[str, Any],
+    conduct: "Conduct",
     as_json: bool,
 ) -> None:
     from debiasctl.cli.progress import training_progress
     from debiasctl.runs.store import find_run
     from debiasctl.training.monitor import Monitor
-    from debiasctl.training.session import Conduct, resume
+    from debiasctl.training.session import resume
 
     run = find_run(text)
     budget = steps if images is None else _steps(images, run.spec())
     with training_progress() as show:
-        whole = Conduct(**conduct, on_start=_announce, on_progress=show, observer=Monitor)
+        whole = replace(conduct, on_start=_announce, on_progress=show, observer=Monitor)
         resume(run, location, steps=budget, conduct=whole)
     _report(run, as_json=as_json)
 
 
-def _announce(run: Any, spec: "RunSpec", parameters: int, step: int) -> None:
+def _announce(run: "Run", spec: "RunSpec", parameters: int, step: int) -> None:
     start = f"from step {step}" if step else "from the start"
     note(
         f"run '{run.name}': {spec.data.dataset.name}, {_short(str(spec.loss.weighting.ref))} weighting, "
@@ -266,7 +270,7 @@ def _short(text: str) -> str:
     return text if len(text) <= 80 else f"{text[:79]}…"
 
 
-def _report(run: Any, *, as_json: bool) -> None:
+def _report(run: "Run", *, as_json: bool) -> None:
     from debiasctl.runs.store import read_metrics
 
     if rank() > 0:

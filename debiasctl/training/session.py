@@ -4,7 +4,6 @@ import contextlib
 import json
 import logging
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 
 import torch
 from accelerate import Accelerator
@@ -25,6 +24,7 @@ from debiasctl.specs.files import flatten
 from debiasctl.specs.sections import RunSpec
 from debiasctl.training.checkpoints import load_last
 from debiasctl.training.checks import check_sharing
+from debiasctl.training.conduct import Conduct
 from debiasctl.training.initial import initial_weights, load_initial
 from debiasctl.training.loop import Observer, Progress, fit
 from debiasctl.training.origin import check_plugins, content_section, provenance
@@ -32,23 +32,6 @@ from debiasctl.training.setup import resolve_compute, set_up
 from debiasctl.training.training import Training
 
 _LOG = logging.getLogger(__name__)
-OnProgress = Callable[[Progress], None]
-
-
-@dataclass(frozen=True)
-class Conduct:
-    """The settings of how a training is conducted, which do not influence its results.
-
-    `device` is auto, cpu or cuda; `on_start(run, spec, parameters, step)` is called before the first step, which is the
-    one after `step`; callbacks are called in the first process only. `observer` is called if the spec has a monitor.
-    """
-
-    device: str = "auto"
-    max_hours: float | None = None
-    trackers: tuple[str, ...] = ()
-    on_start: Callable[[Run, RunSpec, int, int], None] = lambda run, spec, parameters, step: None
-    on_progress: OnProgress = lambda progress: None
-    observer: Callable[[Training, LoadedDataset], Observer] | None = None
 
 
 def start(

@@ -15,7 +15,7 @@ from debiasctl.errors import Interrupted, TrainingError
 from debiasctl.models.checkpoint_files import remove_leftovers
 from debiasctl.runs.store import find_run
 from debiasctl.training import session
-from debiasctl.training.session import Conduct
+from debiasctl.training.conduct import Conduct
 
 GLOO = "[../third_party/gloo/gloo/transport/tcp/pair.cc:534] Connection closed by peer [127.0.0.1]:4711"
 NCCL = "ncclRemoteError: A call failed possibly due to a network error or a remote process exited prematurely."

@@ -11,8 +11,9 @@ from debiasctl.evaluation.measure import measure
 from debiasctl.runs.store import Run, find_run, read_metrics
 from debiasctl.sampling import make_request, sample
 from debiasctl.specs.sections import RunSpec
+from debiasctl.training.conduct import Conduct
 from debiasctl.training.monitor import Monitor
-from debiasctl.training.session import Conduct, start
+from debiasctl.training.session import start
 
 WATCHED = {"monitor__every": 20, "monitor__num": 24, "monitor__grid": 9, "monitor__steps": 3,
            "monitor__features": "pixels", "training__batch_size": 8, "training__steps": 10}  # fmt: skip

@@ -21,7 +21,8 @@ from debiasctl.models.checkpoint_files import CheckpointState
 from debiasctl.runs.store import Run, find_run
 from debiasctl.specs.resolve import resolve_spec
 from debiasctl.training import checkpoints
-from debiasctl.training.session import Conduct, start
+from debiasctl.training.conduct import Conduct
+from debiasctl.training.session import start
 
 DROPOUT = "dit:hidden_size=16,depth=1,num_heads=2,dropout=0.3"  # draws from torch's own generator
 LONG = {"model__backbone": DROPOUT, "data__horizontal_flip": True, "training__steps": 120,

@@ -12,8 +12,9 @@ from tiny import LOCATION, make_spec
 
 from debiasctl.runs.records import LossShare, MetricsRecord, TrainRecord
 from debiasctl.runs.store import Run, read_metrics
+from debiasctl.training.conduct import Conduct
 from debiasctl.training.monitor import Monitor
-from debiasctl.training.session import Conduct, start
+from debiasctl.training.session import start
 from debiasctl.training.tracking import scalars, track_image
 
 WATCHED = {"monitor__every": 16, "monitor__num": 16, "monitor__grid": 4, "monitor__steps": 2,
