@@ -1,15 +1,17 @@
 """What a plugin gets from its kind's base: options, and defaults for all that it does not say."""
 
+import re
 import subprocess
 import sys
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 import torch
 from pydantic import Field
 from torch import nn
 
-from debiasctl import api, registry
+from debiasctl import api, builtin, diffusion, registry
 from debiasctl.api import (
     Backbone,
     DataLocation,
@@ -26,7 +28,7 @@ from debiasctl.api import (
     TimestepDistribution,
     Weighting,
 )
-from debiasctl.diffusion.grid_sampler import GridSampler, SamplerOptions, Step
+from debiasctl.diffusion import GridSampler, SamplerOptions, Step
 
 
 class Plain(Weighting):
@@ -242,8 +244,16 @@ def test_the_api_imports_no_torch() -> None:
     assert found == "[]\n"
 
 
-def test_all_that_is_public_is_documented() -> None:
-    assert sorted(api.__all__) == api.__all__
-    for name in api.__all__:
-        if name not in ("Part", "Prediction", "Space"):  # literals
-            assert getattr(api, name).__doc__, name
+@pytest.mark.parametrize("package", [api, diffusion])
+def test_all_that_is_public_is_documented(package: ModuleType) -> None:
+    assert sorted(set(package.__all__)) == sorted(package.__all__)
+    for name in package.__all__:
+        if name not in ("Noise", "Part", "Prediction", "Space", "Spacing", "SNR_MAX", "SNR_MIN"):  # no classes
+            assert getattr(package, name).__doc__, name
+
+
+def test_what_our_plugins_take_from_diffusion_is_exported() -> None:
+    sources = [path.read_text(encoding="utf-8") for path in Path(builtin.__file__).parent.rglob("*.py")]
+    taken = [found for text in sources for found in re.findall(r"^\s*from debiasctl\.diffusion(.*) import", text, re.M)]
+    assert taken
+    assert set(taken) == {""}

@@ -8,7 +8,7 @@ from pydantic import Field
 from torch import Tensor
 
 from debiasctl.api import Level
-from debiasctl.diffusion.grid_sampler import GridSampler, Model, Noise, SamplerOptions, Step, posterior_variance
+from debiasctl.diffusion import GridSampler, Model, Noise, SamplerOptions, Step, posterior_variance
 
 
 class DDIM(GridSampler):

@@ -9,7 +9,7 @@ from pydantic import Field
 from torch import Tensor
 
 from debiasctl.api import Level, UsageError
-from debiasctl.diffusion.grid_sampler import GridSampler, Model, Noise, SamplerOptions, Step, beta, posterior_variance
+from debiasctl.diffusion import GridSampler, Model, Noise, SamplerOptions, Step, beta, posterior_variance
 
 
 class DDPM(GridSampler):

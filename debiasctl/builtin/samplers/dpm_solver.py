@@ -9,8 +9,7 @@ from pydantic import Field, model_validator
 from torch import Tensor
 
 from debiasctl.api import Level
-from debiasctl.diffusion.grid import Spacing
-from debiasctl.diffusion.grid_sampler import GridSampler, Model, Noise, SamplerOptions, Step
+from debiasctl.diffusion import GridSampler, Model, Noise, SamplerOptions, Spacing, Step
 
 FEW_STEPS = 15  # below this, third order is lowered to second before the last step, as in diffusers
 

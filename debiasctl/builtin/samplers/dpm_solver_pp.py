@@ -10,7 +10,7 @@ from torch import Tensor
 
 from debiasctl.api import Level
 from debiasctl.builtin.samplers.dpm_solver import MultistepOptions, Past, beyond_first_order, order_of_step, remember
-from debiasctl.diffusion.grid_sampler import GridSampler, Model, Noise, Step
+from debiasctl.diffusion import GridSampler, Model, Noise, Step
 
 
 class DPMSolverPP(GridSampler):

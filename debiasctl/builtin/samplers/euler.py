@@ -9,8 +9,7 @@ from pydantic import Field, model_validator
 from torch import Tensor
 
 from debiasctl.api import Level
-from debiasctl.diffusion.grid import Spacing, level_at_ratio
-from debiasctl.diffusion.grid_sampler import GridSampler, Model, Noise, SamplerOptions, Step, beta
+from debiasctl.diffusion import GridSampler, Model, Noise, SamplerOptions, Spacing, Step, beta, level_at_ratio
 
 MAX_CHURN = math.sqrt(2) - 1  # arXiv 2206.00364, Alg. 2: never add more noise than there is already
 

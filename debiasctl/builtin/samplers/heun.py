@@ -7,7 +7,7 @@ from torch import Tensor
 
 from debiasctl.api import Level
 from debiasctl.builtin.samplers.euler import ChurnOptions, churn
-from debiasctl.diffusion.grid_sampler import GridSampler, Model, Noise, Step
+from debiasctl.diffusion import GridSampler, Model, Noise, Step
 
 LARGEST_RATIO = 1000.0  # sigma/alpha from which a Heun step is taken
 

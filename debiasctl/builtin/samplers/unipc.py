@@ -11,8 +11,7 @@ from torch import Tensor
 
 from debiasctl.api import Level
 from debiasctl.builtin.samplers.dpm_solver import Past, remember
-from debiasctl.diffusion.grid import Spacing
-from debiasctl.diffusion.grid_sampler import GridSampler, Model, Noise, SamplerOptions, Step
+from debiasctl.diffusion import GridSampler, Model, Noise, SamplerOptions, Spacing, Step
 
 
 class UniPC(GridSampler):

@@ -5,7 +5,7 @@ from pydantic import Field
 from torch import Tensor
 
 from debiasctl.api import Schedule, ScheduleOptions
-from debiasctl.diffusion.process import alphas_cumprod_from_betas
+from debiasctl.diffusion import alphas_cumprod_from_betas
 
 
 class ScaledLinear(Schedule):

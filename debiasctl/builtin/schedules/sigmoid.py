@@ -5,7 +5,7 @@ from pydantic import Field, model_validator
 from torch import Tensor
 
 from debiasctl.api import Schedule, ScheduleOptions
-from debiasctl.diffusion.process import alphas_cumprod_from_function
+from debiasctl.diffusion import alphas_cumprod_from_function
 
 
 class Sigmoid(Schedule):

@@ -5,7 +5,7 @@ from pydantic import Field
 from torch import Tensor
 
 from debiasctl.api import NestedTimesteps, PluginOptions, TimestepContext, TimestepDistribution, UsageError
-from debiasctl.diffusion.weighting import log_of_table
+from debiasctl.diffusion import log_of_table
 
 _NEVER = 1e-200  # lower probabilities are never drawn, and would underflow in products with weights
 

@@ -5,7 +5,7 @@ from torch import Tensor
 
 from debiasctl.api import PluginOptions, TimestepContext, TimestepDistribution
 from debiasctl.builtin.timesteps._tables import from_log_snr_density
-from debiasctl.diffusion.weighting import log_of_table
+from debiasctl.diffusion import log_of_table
 
 
 class Laplace(TimestepDistribution):

@@ -4,7 +4,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from debiasctl.diffusion.weighting import bounded_snr
+from debiasctl.diffusion import bounded_snr
 
 
 def at_snr(snr: Tensor, *, levels: Tensor, values: Tensor) -> Tensor:

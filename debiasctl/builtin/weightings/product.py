@@ -7,7 +7,7 @@ from pydantic import Field
 from torch import Tensor
 
 from debiasctl.api import NestedWeighting, PluginOptions, Space, UsageError, Weighting, WeightingContext
-from debiasctl.diffusion.weighting import weight_in
+from debiasctl.diffusion import weight_in
 
 
 class Product(Weighting):

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from debiasctl.api import DebiasctlError, PluginOptions, Weighting, WeightingContext
 from debiasctl.builtin.weightings._curves import at_snr
-from debiasctl.diffusion.weighting import falling_slope, log_of_table
+from debiasctl.diffusion import falling_slope, log_of_table
 
 
 class SigmoidELBO(Weighting):

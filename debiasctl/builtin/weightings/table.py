@@ -12,7 +12,7 @@ from torch import Tensor
 
 from debiasctl.api import DebiasctlError, PluginOptions, Space, UsageError, Weighting, WeightingContext
 from debiasctl.builtin.weightings._curves import at_snr
-from debiasctl.diffusion.weighting import SNR_MAX, SNR_MIN, bounded_snr
+from debiasctl.diffusion import SNR_MAX, SNR_MIN, bounded_snr
 
 HEADERS = "'snr,weight' or 't,weight'"
 MAX_ROWS = 100_000

@@ -17,7 +17,7 @@ from debiasctl.api import (
     Weighting,
     WeightingContext,
 )
-from debiasctl.diffusion.weighting import SNR_MAX, SNR_MIN
+from debiasctl.diffusion import SNR_MAX, SNR_MIN
 
 
 class LogVariance(nn.Module):

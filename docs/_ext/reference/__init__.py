@@ -9,6 +9,7 @@ from . import api, commands, json_keys, metrics, plugins, settings
 PAGES: dict[str, Callable[[], str]] = {
     "api": api.page,
     "commands": commands.page,
+    "diffusion": api.diffusion_page,
     "json-keys": json_keys.page,
     "metrics": metrics.page,
     "plugins": plugins.page,

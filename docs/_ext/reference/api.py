@@ -1,22 +1,32 @@
-"""`debiasctl.api`, name by name, for Sphinx's autodoc, in the order of the kinds of plugins."""
+"""`debiasctl.api` and `debiasctl.diffusion`, name by name, for autodoc, in the order of the kinds of plugins."""
 
 import re
 from dataclasses import is_dataclass
-from types import FunctionType
+from types import FunctionType, ModuleType
 from typing import Any
 
-from debiasctl import api
+from debiasctl import api, diffusion
 from debiasctl.registry import KINDS
 
 _PLAIN = re.compile(r"(?<![`:\w])`([^`\n]+)`(?!`)")
 
 
 def page() -> str:
-    """The body of the page: the kinds in the registry's order, then what they share."""
+    """The body of the page of `debiasctl.api`."""
+    return _page(api)
+
+
+def diffusion_page() -> str:
+    """The body of the page of `debiasctl.diffusion`."""
+    return _page(diffusion)
+
+
+def _page(package: ModuleType) -> str:
+    """The exported names: the kinds in the registry's order, then what they share."""
     parts: dict[str, list[str]] = {kind: [] for kind in KINDS}
-    for name in api.__all__:
-        parts.setdefault(_group(getattr(api, name)), []).append(name)
-    return "\n\n".join(_section(group, names) for group, names in parts.items() if names)
+    for name in package.__all__:
+        parts.setdefault(_group(getattr(package, name)), []).append(name)
+    return "\n\n".join(_section(package, group, names) for group, names in parts.items() if names)
 
 
 def prepare_docstring(app: Any, what: str, name: str, obj: Any, options: Any, lines: list[str]) -> None:
@@ -29,21 +39,23 @@ def prepare_docstring(app: Any, what: str, name: str, obj: Any, options: Any, li
 
 
 def _group(member: Any) -> str:
+    if isinstance(member, float):
+        return "constants"
     package, _, module = getattr(member, "__module__", "").rpartition(".")
     return module if package.partition(".")[0] == "debiasctl" else "types"
 
 
-def _section(group: str, names: list[str]) -> str:
+def _section(package: ModuleType, group: str, names: list[str]) -> str:
     lines = [f"## {group.replace('_', ' ')}", "", "```{eval-rst}"]
     for name in names:
-        member = getattr(api, name)
+        member = getattr(package, name)
         if isinstance(member, type):
             bases = ["   :show-inheritance:"] if member.__bases__ != (object,) else []
             fields = [] if is_dataclass(member) else ["   :undoc-members:"]  # those of a dataclass are in its signature
             calls = ["   :special-members: __call__, __len__", "   :exclude-members: model_config"]
-            lines += [f".. autoclass:: debiasctl.api.{name}", "   :members:", *calls, *fields, *bases, ""]
+            lines += [f".. autoclass:: {package.__name__}.{name}", "   :members:", *calls, *fields, *bases, ""]
         elif isinstance(member, FunctionType):
-            lines += [f".. autofunction:: debiasctl.api.{name}", ""]
+            lines += [f".. autofunction:: {package.__name__}.{name}", ""]
         else:
-            lines += [f".. autodata:: debiasctl.api.{name}", ""]
+            lines += [f".. autodata:: {package.__name__}.{name}", ""]
     return "\n".join([*lines, "```"])
