@@ -3,10 +3,9 @@ import torch
 from tiny import make_spec, set_up_tiny
 from torch import nn
 
-from debiasctl.errors import SpecError, UsageError
+from debiasctl.errors import SpecError
 from debiasctl.models.ema import EMA
 from debiasctl.models.power_profiles import gamma_of
-from debiasctl.models.weights import parse_weights
 from debiasctl.specs.resolve import validate_spec
 from debiasctl.specs.sections import DecayEMA, EMASection, HalfLifeEMA, PowerEMA
 from debiasctl.training.step import train_step
@@ -146,14 +145,3 @@ def test_what_a_spec_may_not_say(settings: dict, message: str) -> None:
 def test_a_spec_from_before_there_were_kinds() -> None:
     spec = validate_spec({"data": {"dataset": "digits"}, "ema": {"decay": 0.99, "warmup": False}}).ema
     assert (spec.kind, spec.decay, spec.warmup) == ("decay", 0.99, False)
-
-
-def test_the_weights_that_users_name() -> None:
-    assert parse_weights("raw") == ("raw", None)
-    assert parse_weights("ema") == ("ema", None)
-    assert parse_weights("ema:0.150") == ("ema", 0.15)
-    with pytest.raises(UsageError, match="`weights=mean`: choose ema"):
-        parse_weights("mean")
-    for text in ("ema:", "ema:long", "ema:nan", "ema:0.5", "ema:-0.1"):
-        with pytest.raises(UsageError, match=r"a length is a number from 0\.001 to 0\.28"):
-            parse_weights(text)

@@ -9,7 +9,7 @@ from tiny import digits, error_of, make_spec, resume, same_state, stored_state, 
 
 from debiasctl.errors import CheckpointError, DebiasctlError, TrainingError, UsageError
 from debiasctl.models.build import build_network
-from debiasctl.models.checkpoint_files import load_weights, verify
+from debiasctl.models.checkpoint_files import verify
 from debiasctl.runs.status import new_status
 from debiasctl.runs.store import Run, choose_step, create_run, find_run, read_metrics
 from debiasctl.training import checkpoints
@@ -20,11 +20,6 @@ def untrained_run(name: str = "run") -> Run:
     """A run that was killed before its first checkpoint."""
     spec = make_spec().model_copy(update={"content": content_section(digits())})
     return create_run(name, spec, status=new_status(num_steps=6, dataset="digits", weighting="x", seed=0))
-
-
-def cut(file: Path) -> None:
-    data = file.read_bytes()
-    file.write_bytes(data[: len(data) // 2])
 
 
 def test_the_first_checkpoint_holds_the_untrained_network() -> None:
@@ -77,42 +72,6 @@ def test_a_missing_file_is_damage_and_a_missing_manifest_is_no_checkpoint(caplog
     assert run.checkpoint_steps() == [6, 9]  # and 6 is whole again
     assert stored_state(run, 6)["state/step"] == 6
     assert [record.step for record in read_metrics(run) if record.kind == "train"] == list(range(1, 10))
-
-
-def test_weights_of_a_damaged_checkpoint_are_refused_with_the_way_on() -> None:
-    run = train("run", make_spec())
-    cut(run.checkpoint_path(6) / "ema.safetensors")
-    message = error_of("sample", "run", "--num", "1", "--steps", "1", code=1)
-    assert f"({'ema.safetensors'} differs from its checksum): {run.checkpoint_path(6)}" in message
-    assert "Use an earlier one: --checkpoint 3" in message
-    cut(run.checkpoint_path(3) / "ema.safetensors")
-    assert "There is no earlier checkpoint" in error_of(
-        "sample", "run", "--num", "1", "--steps", "1", "--checkpoint", "3", code=1
-    )
-
-
-def test_only_the_file_that_is_read_need_be_whole(tmp_path: Path) -> None:
-    run = train("run", make_spec())
-    cut(run.checkpoint_path(6) / "model.safetensors")
-    network = build_network(run.spec(), image_size=8, channels=1, num_classes=10)
-    load_weights(run, network, step=6, weights="ema")
-    assert torch.equal(next(network.parameters()), next(iter(stored_ema(run).values())))
-    with pytest.raises(CheckpointError, match=r"model\.safetensors differs"):
-        load_weights(run, network, step=6, weights="raw")
-
-
-def stored_ema(run: Run) -> dict:
-    loaded = load_file(run.checkpoint_path(6) / "ema.safetensors")
-    network = build_network(run.spec(), image_size=8, channels=1, num_classes=10)
-    return {name: loaded[name] for name, _ in network.named_parameters()}
-
-
-def test_weights_of_another_network_are_refused() -> None:
-    run = train("run", make_spec())
-    other = build_network(make_spec(model__backbone="dit:hidden_size=32,depth=1,num_heads=2"),
-                          image_size=8, channels=1, num_classes=10)  # fmt: skip
-    with pytest.raises(CheckpointError, match="checkpoint 6 of run 'run' does not fit its spec"):
-        load_weights(run, other, step=6, weights="ema")
 
 
 def test_which_checkpoint_is_meant() -> None:

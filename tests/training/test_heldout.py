@@ -108,10 +108,3 @@ def test_bins_that_the_schedule_does_not_enter_are_left_out_and_zero_snr_is_in_t
     lowest = heldout_errors(Zero(), zero, heldout_set())[0]
     assert lowest.log_snr == (None, -8.0)
     assert all(map(math.isfinite, (lowest.eps, lowest.x0, lowest.v)))
-
-
-def test_images_are_spread_over_the_split() -> None:
-    whole, few = heldout_set(10_000), heldout_set(37, conditional=False)
-    assert len(whole.x0) == len(digits().heldout) == 296
-    assert torch.equal(few.x0, whole.x0[torch.arange(37) * 296 // 37])
-    assert few.labels is None

@@ -10,7 +10,6 @@ from torch.distributions import Normal, kl_divergence
 from debiasctl.compute import counter_random
 from debiasctl.compute.counter_random import Stream
 from debiasctl.errors import TrainingError
-from debiasctl.models.build import build_network
 from debiasctl.specs.sections import OptimizerSection
 from debiasctl.training.optimizers import learning_rate
 from debiasctl.training.setup import build_objective
@@ -367,17 +366,3 @@ def test_the_mean_is_not_trained_through_the_bound(prediction: str) -> None:
     assert bool((without[:, :1] != 0).any())
     assert not bool((without[:, 1:] != 0).any())
     assert bool((balanced[:, 1:].flatten(1).norm(dim=1) > 0).all())
-
-
-def test_weights_are_drawn_from_the_seed_and_leave_the_global_generator_alone() -> None:
-    def weights(seed: int):
-        network = build_network(make_spec(training__seed=seed), image_size=8, channels=1, num_classes=10)
-        return torch.cat([parameter.flatten() for parameter in network.parameters()])
-
-    torch.manual_seed(9)
-    before = torch.get_rng_state()
-    first = weights(1)
-    assert torch.equal(torch.get_rng_state(), before)
-    torch.manual_seed(10)
-    assert torch.equal(weights(1), first)
-    assert not torch.equal(weights(2), first)

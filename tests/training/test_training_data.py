@@ -9,7 +9,7 @@ from debiasctl.api import ArraySplit, DataLocation
 from debiasctl.builtin.datasets._support import decoded_images
 from debiasctl.compute import counter_random
 from debiasctl.compute.counter_random import Stream
-from debiasctl.data.pixels import to_model_space, to_uint8
+from debiasctl.data.pixels import to_uint8
 from debiasctl.errors import DataError
 from debiasctl.registry.entry_points import create
 from debiasctl.registry.refs import PluginRef
@@ -85,14 +85,6 @@ def test_labels_are_the_images_own_and_only_where_asked_for() -> None:
     batches = source(40, 16)
     assert torch.equal(batches(1).labels, batches.indices(1))  # labels are numbered like the images
     assert source(40, 16, conditional=False)(1).labels is None
-
-
-def test_model_space_keeps_all_256_levels() -> None:
-    levels = torch.arange(256, dtype=torch.uint8).reshape(1, 1, 16, 16)
-    space = to_model_space(levels)
-    assert (space.min(), space.max()) == (-1, 1)
-    assert torch.equal(to_uint8(space), levels)
-    assert to_uint8(torch.tensor([-7.0, 7.0, 0.4 / 127.5 - 1, 0.6 / 127.5 - 1])).tolist() == [0, 255, 0, 1]
 
 
 # ---------------------------------------------------------------- reading ahead
