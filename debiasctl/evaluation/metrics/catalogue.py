@@ -100,12 +100,12 @@ def _in_features(names: MetricNames) -> dict[str, Metric]:
         names.spatial: Metric(
             LOWER,
             f"Fréchet distance to the training images in the spatial features of '{names.features}'",
-            needs="features with spatial features ('inception')",
+            needs="features that offer a spatial layer",
         ),
         names.score: Metric(
             HIGHER,
             f"inception score: how confident and how varied the classes predicted by '{names.features}' are",
-            needs="features with class probabilities ('inception')",
+            needs="features that offer class probabilities",
         ),
         "precision": Metric(
             HIGHER, f"share of images in the training images' neighbourhoods (k = 3) {within}", needs=_ENOUGH
