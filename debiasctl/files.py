@@ -183,12 +183,21 @@ def read_json(path: Path) -> dict[str, Any]:
         OSError: if it cannot be read; ValueError: if it is not one, or holds NaN or infinity.
     """
     try:
-        value = json.loads(path.read_text(encoding="utf-8"), parse_constant=_refuse)
+        value = parse_json(path.read_text(encoding="utf-8"))
     except RecursionError as error:
         raise ValueError("it is nested too deeply") from error
     if not isinstance(value, dict):
         raise ValueError("it is not a JSON object")
     return value
+
+
+def parse_json(text: str | bytes) -> Any:
+    """The JSON value that a text holds.
+
+    Raises:
+        ValueError: if it is not JSON, or holds NaN or infinity; RecursionError: if it is nested too deeply.
+    """
+    return json.loads(text, parse_constant=_refuse)
 
 
 def _refuse(constant: str) -> None:

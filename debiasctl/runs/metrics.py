@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
 from debiasctl.errors import RunError
-from debiasctl.files import write_bytes, writing
+from debiasctl.files import parse_json, write_bytes, writing
 from debiasctl.registry.messages import damage
 
 if TYPE_CHECKING:
@@ -68,7 +68,7 @@ def _lines(path: Path) -> Iterator[tuple[dict[str, Any], bytes]]:
     *complete, _partial = data.split(b"\n")
     for number, line in enumerate(complete, start=1):
         try:
-            record = json.loads(line, parse_constant=_refuse)
+            record = parse_json(line)
             if not isinstance(record, dict) or type(record.get("step")) is not int:
                 raise ValueError("it is not an object with an integer step")
         except (ValueError, RecursionError) as error:
@@ -78,10 +78,6 @@ def _lines(path: Path) -> Iterator[tuple[dict[str, Any], bytes]]:
 
 def _damaged(path: Path, number: int, cause: str) -> str:
     return f"{path} is damaged in line {number}: {cause}. Restore it from a copy, or delete the line"
-
-
-def _refuse(constant: str) -> None:
-    raise ValueError(f"{constant} is not JSON")
 
 
 def _cut_partial_line(stream: IO[bytes]) -> None:
