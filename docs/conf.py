@@ -16,6 +16,7 @@ extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.napoleon", "sphin
 exclude_patterns = ["_build", "_ext"]
 smartquotes = False  # two hyphens begin an option
 nitpicky = True
+nitpick_ignore = [("py:class", "debiasctl.files.Found")]  # a type variable
 nitpick_ignore_regex = [("py:.*", r"(?!debiasctl\.).*")]  # other projects' names: nothing is fetched to look them up
 
 myst_enable_extensions = ["colon_fence", "deflist"]
