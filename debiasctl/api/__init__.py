@@ -23,7 +23,7 @@ from debiasctl.api.files import (
     writing,
 )
 from debiasctl.api.machine import num_cores
-from debiasctl.api.nested import NestedPlugin, NestedTimesteps, NestedWeighting
+from debiasctl.api.nested import NestedPlugin, NestedTimesteps, NestedWeighting, StoredPlugin
 from debiasctl.api.options import PluginOptions, Prediction, Space
 from debiasctl.api.plugin import Plugin
 from debiasctl.api.samplers import Denoiser, Estimate, Level, Process, Sampler
@@ -66,6 +66,7 @@ __all__ = [
     "Space",
     "Split",
     "StepContext",
+    "StoredPlugin",
     "TimestepContext",
     "TimestepDistribution",
     "UsageError",
