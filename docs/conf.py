@@ -18,8 +18,6 @@ smartquotes = False  # two hyphens begin an option
 nitpicky = True
 nitpick_ignore = [("py:class", "debiasctl.files.Found")]  # a type variable
 nitpick_ignore_regex = [("py:.*", r"(?!debiasctl\.).*")]  # other projects' names: nothing is fetched to look them up
-# a type variable, and a base class that is no part of the API
-nitpick_ignore = [("py:class", "debiasctl.files.Found"), ("py:class", "debiasctl.api.nested.StoredPlugin")]
 
 myst_enable_extensions = ["colon_fence", "deflist"]
 myst_heading_anchors = 4
