@@ -22,7 +22,13 @@ TARGETS = (0.03, 0.05, 0.07, 0.1, 0.15, 0.2)
 
 
 def reconstruct(run: Run, length: float, *, step: int) -> dict[str, torch.Tensor]:
-    return load_file(store_average(run, length, step=step).path)
+    """The average alone: the run is left without it."""
+    stored = store_average(run, length, step=step)
+    tensors = load_file(stored.path)
+    if not stored.reused:
+        for file in (stored.path, stored.path.with_suffix(".json")):
+            file.unlink()
+    return tensors
 
 
 def make_classifier() -> nn.Module:
