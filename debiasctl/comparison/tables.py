@@ -145,7 +145,7 @@ def spec_differences(specs: Sequence[RunSpec]) -> dict[str, list[Any]]:
 def _evaluations(run: Run) -> list[_Evaluation]:
     """A run's stored evaluations, oldest first; later ones replace earlier ones of the same measurement."""
     files = sorted(run.evaluations_dir.glob("[!.]*.json"), key=lambda path: path.stat().st_mtime_ns)
-    way_on = f"Remove it and measure again: debiasctl evaluate {run.typed}"
+    way_on = f"Remove it and measure again: debiasctl evaluate {run.typed} or debiasctl likelihood {run.typed}"
     found = []
     for path in files:
         try:

@@ -31,10 +31,12 @@ def describe_errors(error: "ValidationError", model: "type[BaseModel]") -> str:
 
 
 def _describe(problem: Any, model: "type[BaseModel]") -> str:
-    path, models = _located(model, problem["loc"])
+    path, models, chosen = _located(model, problem["loc"])
     where = ".".join(path)
     if problem["type"] == "extra_forbidden":
         known = list(dict.fromkeys(name for one in models for name in one.model_fields))
+        if path[-1] in known:  # as an option of another kind
+            known = [name for one in chosen for name in one.model_fields]
         allowed = f" Known: {', '.join(known)}." if known else " It takes no options." if models else ""
         return f"unknown option '{where}'.{did_you_mean(path[-1], known)}{allowed}"
     if problem["type"] == "missing":
@@ -53,21 +55,25 @@ def _describe(problem: Any, model: "type[BaseModel]") -> str:
     return f"{where}: {message}{shown}" if where else message
 
 
-def _located(model: "type[BaseModel]", location: Sequence[str | int]) -> "tuple[list[str], list[type[BaseModel]]]":
-    """A location without the tags of unions, and the models that may hold its last part."""
+def _located(
+    model: "type[BaseModel]", location: Sequence[str | int]
+) -> "tuple[list[str], list[type[BaseModel]], list[type[BaseModel]]]":
+    """A location without the tags of unions, the models that may hold its last part, and those that its tag leaves."""
     path: list[str] = []
-    holders, inner, of_union = [model], [model], False
+    holders = left = inner = chosen = [model]
+    tag_of: str | None = None  # the field that tells the models of a union apart, where `part` is its value
     for part in map(str, location):
-        if of_union:  # its tag, as pydantic counts it
-            of_union = False
+        if tag_of is not None:
+            chosen = [one for one in inner if part in get_args(one.model_fields[tag_of].annotation)]
+            tag_of = None
             continue
         path.append(part)
-        holders = inner
+        holders, left = inner, chosen
         if not part.isdigit():  # an index into a list stays at the list's model
             field = next((one.model_fields[part] for one in holders if part in one.model_fields), None)
-            inner = _models_in(field.annotation) if field else []
-            of_union = field is not None and field.discriminator is not None
-    return path, holders
+            inner = chosen = _models_in(field.annotation) if field else []
+            tag_of = field.discriminator if field and isinstance(field.discriminator, str) else None
+    return path, holders, left
 
 
 def _models_in(annotation: Any) -> "list[type[BaseModel]]":

@@ -17,17 +17,21 @@ def migrate(raw: Mapping[str, Any]) -> dict[str, Any]:
     """Migrate settings to the current schema version; validation reports invalid ones later.
 
     Raises:
-        SpecError: if the spec was written by a newer version.
+        SpecError: if the spec was written by a newer version, or its version is no whole number from 1.
     """
     version = raw.get("schema_version", SCHEMA_VERSION)
-    if isinstance(version, int) and version > SCHEMA_VERSION:
+    if type(version) is not int or version < 1:  # True counts as 1 elsewhere
+        raise SpecError(
+            f"the spec's schema_version is {version!r:.40}, and must be a whole number from 1 to {SCHEMA_VERSION}. "
+            "Correct it, or leave it out for the newest"
+        )
+    if version > SCHEMA_VERSION:
         raise SpecError(
             f"the spec has schema version {version}; this debiasctl reads up to {SCHEMA_VERSION}. Update debiasctl"
         )
     migrated = dict(raw)
-    for old, step in enumerate(_STEPS, start=1):
-        if migrated.get("schema_version") == old:
-            migrated = step(migrated) | {"schema_version": old + 1}
+    for old in range(version, SCHEMA_VERSION):
+        migrated = _STEPS[old - 1](migrated) | {"schema_version": old + 1}
     return migrated
 
 

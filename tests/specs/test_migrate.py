@@ -7,9 +7,9 @@ from typing import Any
 import pytest
 from tiny import LOCATION, resume, succeed, train
 
-from debiasctl.errors import UsageError
+from debiasctl.errors import SpecError, UsageError
 from debiasctl.specs.files import read_spec_file
-from debiasctl.specs.resolve import load_stored_spec, resolve_spec
+from debiasctl.specs.resolve import load_stored_spec, resolve_spec, validate_spec
 from debiasctl.specs.sections import DecayEMA, MonitorSection, PowerEMA, RunSpec
 
 STORED = Path(__file__).parent / "stored"
@@ -73,3 +73,15 @@ def test_a_run_that_stored_it_can_be_resumed(tmp_path: Path) -> None:
     assert resume(run, steps=4) == [3, 4]
     assert json.loads((run.path / "spec.json").read_text())["schema_version"] == 2
     assert run.spec().ema == DecayEMA(decay=0.99)
+
+
+@pytest.mark.parametrize("version", ["2", True, 1.0, 0, -1, None])
+def test_a_version_is_a_whole_number(version: object) -> None:
+    with pytest.raises(SpecError, match=r"schema_version is .*, and must be a whole number from 1 to 2"):
+        validate_spec({"schema_version": version, "data": {"dataset": "digits"}})
+
+
+def test_an_option_of_another_kind_is_told_from_those_of_the_kind_chosen() -> None:
+    with pytest.raises(SpecError) as caught:
+        validate_spec({"data": {"dataset": "digits"}, "ema": {"kind": "power", "decay": 0.3}})
+    assert str(caught.value) == "spec: unknown option 'ema.decay'. Known: kind, lengths, snapshot_every."

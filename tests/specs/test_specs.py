@@ -634,8 +634,8 @@ def test_a_spec_cannot_be_changed(location: DataLocation) -> None:
     ("change", "message"),
     [
         (lambda raw: raw.update(schema_version=3), "schema version 3; this debiasctl reads up to 2. Update debiasctl"),
-        (lambda raw: raw.update(schema_version=0), "schema_version: input should be 2"),
-        (lambda raw: raw.update(schema_version="new"), "schema_version: input should be 2"),
+        (lambda raw: raw.update(schema_version=0), "schema_version is 0, and must be a whole number"),
+        (lambda raw: raw.update(schema_version="new"), "schema_version is 'new', and must be a whole number"),
         (lambda raw: raw["ema"].update(lengths=[0.2]), "unknown option 'ema.lengths'"),
         (lambda raw: raw.pop("data"), "option 'data' is required"),
         (lambda raw: raw["content"].pop("content_hash"), "option 'content.content_hash' is required"),
