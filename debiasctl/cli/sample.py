@@ -32,7 +32,9 @@ debiasctl sample runA runB --same-noise --steps 2,3,4,5,10,50,100,500,1000 --out
 
 _NUM, _STRIPS = 64, 1  # images, where --num does not say
 _FILES = (".png", ".npz")
-_NOT_WRITTEN = (".jpg", ".jpeg", ".bmp", ".webp", ".gif", ".tif", ".tiff", ".zip", ".tar", ".npy", ".pt", ".csv")
+_NOT_WRITTEN = (
+    ".jpg", ".jpeg", ".bmp", ".webp", ".gif", ".tif", ".tiff", ".pdf", ".svg", ".zip", ".tar", ".npy", ".pt", ".csv",
+)  # fmt: skip
 _MOMENTS = {".png": 12, ".gif": 60}  # of a trajectory, by the ending of its file
 
 

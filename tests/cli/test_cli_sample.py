@@ -82,7 +82,7 @@ def test_one_class(evaluated: Path, tmp_path: Path) -> None:
     assert "Known: 0, 1, 2" in message
 
 
-@pytest.mark.parametrize("name", ["x.jpg", "x.JPEG", "x.zip", "x.npy"])
+@pytest.mark.parametrize("name", ["x.jpg", "x.JPEG", "x.pdf", "x.svg", "x.zip", "x.npy"])
 def test_formats_that_are_not_written(name: str, evaluated: Path, tmp_path: Path) -> None:
     assert "write FILE.png (one grid), FILE.npz" in error_of("sample", "a", "--out", tmp_path / name, code=2)
 
