@@ -61,7 +61,12 @@ def _type(details: Mapping[str, Any], definitions: Mapping[str, Any]) -> str:
     if details.get("type") == "array":
         inner = details.get("items") or (details.get("prefixItems") or [{}])[0]
         return f"list of {_type(inner, definitions)}"
+    if {"minimum", "maximum"} <= details.keys():
+        return f"{details['type']} from {_bound(details['minimum'])} to {_bound(details['maximum'])}"
     marks = {"minimum": ">=", "exclusiveMinimum": ">", "maximum": "<=", "exclusiveMaximum": "<"}
-    # pydantic before 2.11 writes a whole bound of a number with its ".0"
-    bounds = " ".join(f"{mark} {details[key]}".removesuffix(".0") for key, mark in marks.items() if key in details)
+    bounds = " ".join(f"{mark} {_bound(details[key])}" for key, mark in marks.items() if key in details)
     return f"{details.get('type', 'any')} {bounds}".strip()
+
+
+def _bound(number: float) -> str:
+    return str(number).removesuffix(".0")  # pydantic before 2.11 writes a whole bound of a number with its ".0"

@@ -88,11 +88,11 @@ def test_a_third_partys_weighting_is_listed_with_its_origin_and_nothing_is_impor
 def test_it_is_described(site: Path) -> None:
     text = succeed("plugins", "describe", "weighting", "power").out
     for part in ("good-weighting 1.2.3", "SNR^-p on the error of eps.", "More about it.", "the exponent p", "0.25",
-                 "number >= 0 <= 1", "list of integer", "[1, 2]"):  # fmt: skip
+                 "number from 0 to 1", "list of integer", "[1, 2]"):  # fmt: skip
         assert part in text
     found = json.loads(succeed("plugins", "describe", "weightings", "power", "--json").out)
     assert found["options"][0] == {
-        "name": "power", "type": "number >= 0 <= 1", "required": False, "default": 0.25,
+        "name": "power", "type": "number from 0 to 1", "required": False, "default": 0.25,
         "description": "the exponent p",
     }  # fmt: skip
 

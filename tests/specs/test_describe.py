@@ -64,7 +64,11 @@ def test_the_default_is_what_a_spec_has(field: FieldDescription) -> None:
     assert given(field, field.default) == holding(field)
 
 
-BOUNDED = [(field, *bound) for field in SETTINGS for bound in re.findall(r"([<>]=?) ([\d.]+)", field.type)]
+BOUNDED = [
+    (field, *bound)
+    for field in SETTINGS
+    for bound in re.findall(r"([<>]=?) ([\d.]+)", re.sub(r"from (\S+) to (\S+)", r">= \1 <= \2", field.type))
+]
 
 
 @pytest.mark.parametrize("field, mark, bound", BOUNDED, ids=lambda value: getattr(value, "name", str(value)))
@@ -83,6 +87,7 @@ def test_the_bounds_are_there() -> None:
     assert types["loss.weighting"] == "plugin"
     assert types["monitor.features"] == "plugin or null"
     assert types["extensions"] == "list of plugin"
+    assert types["ema.lengths"] == "list of number from 0.001 to 0.28"
     assert types["training.init_from"] == "section or null"
     assert types["ema.kind"] == "decay|half-life|power"
     assert len(BOUNDED) > 30
