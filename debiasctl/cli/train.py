@@ -283,4 +283,5 @@ def _report(run: "Run", *, as_json: bool) -> None:
         )
         return
     print(f"run '{run.name}' is {status.state} at step {status.step}: {run.path}")
-    note(f"next: debiasctl sample {run.typed} --out {run.name}.png   debiasctl evaluate {run.typed}")
+    note(f"next: debiasctl sample {run.typed} --out {run.name}.png")
+    note(f"      debiasctl evaluate {run.typed}")

@@ -43,6 +43,10 @@ def test_a_run_from_the_command_line() -> None:
     assert outcome.out == f"run 'run' is finished at step 4: {run.path}\n"
     assert "from the start to step 4" in outcome.err
     assert "step 4/4  loss " in outcome.err
+    assert outcome.err.splitlines()[-2:] == [
+        "next: debiasctl sample run --out run.png",
+        "      debiasctl evaluate run",
+    ]
     assert [record.kind for record in read_metrics(run)][-2:] == ["train", "heldout"]
 
 
