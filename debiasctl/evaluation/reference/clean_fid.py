@@ -7,7 +7,7 @@ from typing import Literal, get_args
 from pydantic import Field, ValidationError
 
 from debiasctl.api import PluginOptions
-from debiasctl.errors import EvaluationError, UsageError
+from debiasctl.errors import EvaluationError, ReferenceSyntaxError, UsageError
 from debiasctl.evaluation.suggestions import features_by_mode
 from debiasctl.files import made_once, write_bytes
 from debiasctl.registry.messages import describe_errors
@@ -88,19 +88,25 @@ def parse_statistics(text: str) -> Statistics:
     Raises:
         UsageError: if it cannot be parsed, clean-fid does not publish such statistics, or no features here match them.
     """
+    form = f"Write {NAME}:name=cifar10,resolution=32,split=train. {_known()}"
     try:
-        found = Statistics.model_validate(dict(parse_ref(text).options))
+        options = dict(parse_ref(text).options)
+    except ReferenceSyntaxError as error:
+        problem = str(error).partition(". ")[0]  # what follows is about plugins
+        raise UsageError(f"`reference` {problem}. {form}") from error
+    unknown = [key for key in options if key not in Statistics.model_fields]
+    if unknown:  # said alone: one that is mistyped is missing as well
+        nearest = did_you_mean(unknown[0], Statistics.model_fields)
+        raise UsageError(f"`reference` '{text}': unknown option '{unknown[0]}'.{nearest} {form}")
+    name = options.get("name")
+    if isinstance(name, str) and name not in _PUBLISHED:
+        nearest = did_you_mean(name, _PUBLISHED)
+        raise UsageError(f"`reference` '{text}': no statistics of '{name}' are published.{nearest} {form}")
+    try:
+        found = Statistics.model_validate(options)
     except ValidationError as error:
-        raise UsageError(
-            f"`reference` '{text}': {describe_errors(error, Statistics)}. Write {NAME}:name=cifar10,resolution=32,"
-            f"split=train. {_known()}"
-        ) from error
-    known = _PUBLISHED.get(found.name)
-    if known is None:
-        raise UsageError(
-            f"`reference` '{text}': no statistics of '{found.name}' are published."
-            f"{did_you_mean(found.name, _PUBLISHED)} {_known()}"
-        )
+        raise UsageError(f"`reference` '{text}': {describe_errors(error, Statistics)}. {form}") from error
+    known = _PUBLISHED[found.name]
     if found.resolution not in known.resolutions or found.split not in known.splits:
         raise UsageError(
             f"`reference` '{text}': no statistics of {found.name}'s split '{found.split}' at {found.resolution} pixels "

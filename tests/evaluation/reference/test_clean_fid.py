@@ -108,7 +108,14 @@ def test_a_file_is_named_and_found_as_clean_fid_does(text: str, monkeypatch: pyt
     "text, message",
     [
         ("clean-fid", "option 'name' is required; option 'resolution' is required; option 'split' is required"),
-        ("clean-fid:name=cifar10", "option 'resolution' is required"),
+        ("clean-fid:", "'clean-fid:' ends in ':' with no options. Write clean-fid:name=cifar10,resolution=32,"),
+        ("clean-fid:nosuch", "'clean-fid:nosuch': 'nosuch' has no '='. Write clean-fid:name=cifar10,resolution=32,"),
+        (
+            "clean-fid:nam=cifar10",
+            "'clean-fid:nam=cifar10': unknown option 'nam'. Did you mean 'name'? Write clean-fid",
+        ),
+        ("clean-fid:name=nosuch", "'clean-fid:name=nosuch': no statistics of 'nosuch' are published. Write clean-fid"),
+        ("clean-fid:name=cifar10", "option 'resolution' is required; option 'split' is required. Write clean-fid"),
         (f"{CIFAR},mod=clean", "unknown option 'mod'. Did you mean 'mode'?"),
         (f"{CIFAR},mode=dirty", "mode: input should be 'clean'"),
         ("clean-fid:name=cifar10,resolution=big,split=train", "resolution: input should be a valid integer"),
@@ -123,6 +130,7 @@ def test_what_is_not_published_is_refused_and_the_rest_listed(text: str, message
         parse_statistics(text)
     assert message in str(caught.value)
     assert "cifar10 32 train or test; ffhq 256 or 1024 trainval or trainval70k; lsun_church" in str(caught.value)
+    assert ".." not in str(caught.value).replace(text, "").replace("../../x", "")
     assert message in refused(tmp_path, "--reference", text, code=2)
 
 
