@@ -63,7 +63,7 @@ def weight_in(weighting: Weighting, target: Prediction, *, snr: Tensor, sigma_da
     if weight.shape != snr.shape:
         raise DebiasctlError(
             f"weighting {name} gave a weight of shape {tuple(weight.shape)} for SNRs of shape {tuple(snr.shape)}. "
-            "A scheme returns one weight for each SNR"
+            "A scheme returns one weight for each SNR; a constant one, for example, torch.ones_like(snr)"
         )
     weight = convert_weight(weight, source=weighting.space, target=target, snr=snr, sigma_data=sigma_data)
     wrong = ~torch.isfinite(weight) | (weight < 0)

@@ -123,7 +123,10 @@ def load(kind: str, name: str) -> "type[Plugin]":
         raise PluginLoadError(f"{where} has no docstring. Its first line says what it is")
     missing = sorted(plugin.__abstractmethods__)
     if missing:
-        raise PluginLoadError(f"{where} lacks {', '.join(missing)}. See: debiasctl.api.{base.__name__}")
+        lines = "\n".join(f"  {_how_it_is_written(base, name)}" for name in missing)
+        raise PluginLoadError(
+            f"{where} lacks {', '.join(missing)}. It should have:\n{lines}\nSee: debiasctl.api.{base.__name__}"
+        )
     if not (isinstance(plugin.Options, type) and issubclass(plugin.Options, base.Options)):
         raise PluginLoadError(f"{where} needs its Options to begin: class Options({base.Options.__name__}):")
     return plugin
@@ -131,6 +134,20 @@ def load(kind: str, name: str) -> "type[Plugin]":
 
 def _how_it_begins(base: "type[Plugin]", name: str) -> str:
     return f"It should begin:\n  from debiasctl.api import {base.__name__}\n\n  class {name}({base.__name__}):"
+
+
+def _how_it_is_written(base: "type[Plugin]", name: str) -> str:
+    """The line that an abstract member begins with: a method's `def`, or a property as a plain class attribute."""
+    import inspect
+    from typing import get_args
+
+    member = inspect.getattr_static(base, name)
+    if isinstance(member, property) and member.fget is not None:
+        first, *others = (f'"{choice}"' for choice in get_args(inspect.signature(member.fget).return_annotation))
+        return f"{name} = {first}  # or {' or '.join(others)}"
+    parameters = inspect.signature(member).parameters.values()
+    plain = inspect.Signature([one.replace(annotation=inspect.Parameter.empty) for one in parameters])
+    return f"def {name}{plain}:"
 
 
 def as_ref(value: "str | PluginRef | dict[str, Any]") -> PluginRef:

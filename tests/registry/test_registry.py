@@ -135,8 +135,17 @@ BROKEN = {
         ":Broken is not a Weighting. It should begin:",
     ),
     "no-docstring": (f"{BEGINNING}\n    space = 'eps'{METHOD}", "Broken", ":Broken has no docstring"),
-    "no-space": (f"{BEGINNING}\n    'doc'{METHOD}", "Broken", ":Broken lacks space. See: debiasctl.api.Weighting"),
-    "nothing": (f"{BEGINNING} 'doc'", "Broken", ":Broken lacks __call__, space. See: debiasctl.api.Weighting"),
+    "no-space": (
+        f"{BEGINNING}\n    'doc'{METHOD}",
+        "Broken",
+        ':Broken lacks space. It should have:\n  space = "eps"  # or "x0" or "v"\nSee: debiasctl.api.Weighting',
+    ),
+    "nothing": (
+        f"{BEGINNING} 'doc'",
+        "Broken",
+        ":Broken lacks __call__, space. It should have:\n"
+        '  def __call__(self, snr):\n  space = "eps"  # or "x0" or "v"\nSee: debiasctl.api.Weighting',
+    ),
     "other-options": (
         f"{BEGINNING}\n    'doc'\n    space = 'eps'\n    class Options: pass{METHOD}",
         "Broken",
@@ -191,9 +200,11 @@ def test_every_kind_has_a_base_that_says_what_is_missing(site: Path, kind: str) 
     with pytest.raises(PluginLoadError) as caught:
         registry.load(kind, "bare")
     missing = ", ".join(sorted(base.__abstractmethods__))
-    assert f"'bare' of bare-package 1.0: {module}:Bare lacks {missing}. See: debiasctl.api.{base.__name__}" in str(
-        caught.value
-    )
+    message = str(caught.value)
+    assert f"'bare' of bare-package 1.0: {module}:Bare lacks {missing}. It should have:\n  " in message
+    assert message.endswith(f"\nSee: debiasctl.api.{base.__name__}")
+    if kind == "samplers":
+        assert "\n  def __call__(self, denoiser, x, *, num_steps, noise, labels=None, on_step=None):\n" in message
 
 
 def test_two_distributions_that_claim_one_name(site: Path) -> None:
