@@ -31,7 +31,12 @@ def complete_any_plugin(incomplete: str) -> list[str]:
 
 
 def complete_section(incomplete: str) -> list[str]:
-    """Sections of a run spec."""
+    """Sections of a run spec; after the dot, the settings of one."""
+    from debiasctl.specs.describe import describe_spec
     from debiasctl.specs.sections import RunSpec
 
+    section, dot, _ = incomplete.partition(".")
+    if dot and section in RunSpec.model_fields:
+        names = dict.fromkeys(setting.name for one in describe_spec(section) for setting in one.settings)
+        return [name for name in names if name.startswith(incomplete)]
     return [name for name in RunSpec.model_fields if name.startswith(incomplete)]

@@ -17,6 +17,8 @@ debiasctl spec describe
 
 debiasctl spec describe training
 
+debiasctl spec describe ema.decay
+
 debiasctl spec describe ema --json"""
 
 
@@ -28,7 +30,13 @@ def _spec() -> None:
 @app.command(epilog=EXAMPLES)
 def describe(
     section: Annotated[
-        str | None, typer.Argument(help="Only this section.", autocompletion=complete_section, show_default=False)
+        str | None,
+        typer.Argument(
+            metavar="SECTION[.SETTING]",
+            help="Only this section, or this setting.",
+            autocompletion=complete_section,
+            show_default=False,
+        ),
     ] = None,
     as_json: Annotated[bool, options.AS_JSON] = False,
 ) -> None:

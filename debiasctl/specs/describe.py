@@ -20,17 +20,30 @@ class SectionDescription:
     settings: tuple[FieldDescription, ...]
 
 
-def describe_spec(section: str | None = None) -> list[SectionDescription]:
-    """Describe every section in the order of the spec, or the named one; settings outside sections form the last one.
+def describe_spec(name: str | None = None) -> list[SectionDescription]:
+    """Describe every section in the order of the spec, with settings outside sections last; or what `name` names.
+
+    It names a section, or a setting by its full name, which is then the only one in its section.
 
     Raises:
-        UsageError: if there is no such section.
+        UsageError: if there is no such section or setting.
     """
     fields = {field.name: field for field in describe_fields(RunSpec)}
-    if section is not None and section not in fields:
+    section, dot, _ = (name or "").partition(".")
+    if name is not None and section not in fields:
         raise UsageError(f"unknown section '{section}'.{did_you_mean(section, fields)} Known: {', '.join(fields)}")
-    found = [_describe(field) for name, field in fields.items() if section in (None, name)]
+    found = [_describe(field) for known, field in fields.items() if name is None or known == section]
+    if dot:
+        found = [replace(found[0], settings=_named(str(name), found[0]))]
     return sorted(found, key=lambda one: one.settings[0].name == one.name)
+
+
+def _named(name: str, section: SectionDescription) -> tuple[FieldDescription, ...]:
+    """The setting of that name, which several kinds of a section may have, each with its own range."""
+    known = list(dict.fromkeys(field.name for field in section.settings))
+    if name not in known:
+        raise UsageError(f"unknown setting '{name}'.{did_you_mean(name, known)} Known: {', '.join(known)}")
+    return tuple(field for field in section.settings if field.name == name)
 
 
 def _describe(field: FieldDescription) -> SectionDescription:

@@ -4,6 +4,7 @@ import json
 import subprocess
 import sys
 
+import pytest
 from tiny import error_of, succeed
 
 from debiasctl.cli.completion import complete_section
@@ -49,8 +50,31 @@ def test_a_wrong_section_is_met_with_the_nearest_and_the_list() -> None:
     assert "optimizer" in message
 
 
-def test_sections_are_completed() -> None:
+def test_one_setting_by_its_full_name() -> None:
+    (section,) = json.loads(succeed("spec", "describe", "training.init_from.run", "--json").out)
+    assert section["name"] == "training"
+    assert [setting["name"] for setting in section["settings"]] == ["training.init_from.run"]
+    text = succeed("spec", "describe", "ema.decay").out
+    assert "ema.decay" in text
+    assert "ema.kind" not in text
+
+
+@pytest.mark.parametrize(
+    "name, message",
+    [
+        ("ema.decai", "unknown setting 'ema.decai'. Did you mean 'ema.decay'? Known: ema.kind, ema.decay, "),
+        ("emma.decay", "unknown section 'emma'. Did you mean 'ema'? Known: "),
+        ("ema.", "unknown setting 'ema.'. Did you mean 'ema."),
+        ("extensions.name", "unknown setting 'extensions.name'. Did you mean 'extensions'? Known: extensions"),
+    ],
+)
+def test_a_wrong_setting_is_met_with_the_nearest_and_its_section(name: str, message: str) -> None:
+    assert error_of("spec", "describe", name, code=2).startswith(message)
+
+
+def test_sections_and_settings_are_completed() -> None:
     assert complete_section("mo") == ["model", "monitor"]
+    assert complete_section("ema.de") == ["ema.decay"]
 
 
 def test_torch_is_not_imported() -> None:

@@ -42,7 +42,7 @@ SURFACE = {
     "plugins list": "KIND --help --json",
     "plugins describe": "KIND NAME --help --json",
     "spec": "--help",
-    "spec describe": "SECTION --help --json",
+    "spec describe": "SECTION[.SETTING] --help --json",
     "weightings": "--help",
     "weightings table": "REF --csv --help --json --normalize --prediction --schedule",
     "weightings plot": "REF --help --normalize --out --prediction --schedule --timesteps",
