@@ -284,4 +284,4 @@ def _report(run: "Run", *, as_json: bool) -> None:
         return
     print(f"run '{run.name}' is {status.state} at step {status.step}: {run.path}")
     note(f"next: debiasctl sample {run.typed} --out {run.name}.png")
-    note(f"      debiasctl evaluate {run.typed}")
+    note(f"next: debiasctl evaluate {run.typed}")

@@ -45,7 +45,7 @@ def test_a_run_from_the_command_line() -> None:
     assert "step 4/4  loss " in outcome.err
     assert outcome.err.splitlines()[-2:] == [
         "next: debiasctl sample run --out run.png",
-        "      debiasctl evaluate run",
+        "next: debiasctl evaluate run",
     ]
     assert [record.kind for record in read_metrics(run)][-2:] == ["train", "heldout"]
 
