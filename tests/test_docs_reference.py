@@ -110,3 +110,17 @@ def test_every_public_name_is_there(pages: dict[str, str]) -> None:
 )
 def test_plain_text_reads_the_same_as_markdown(reference: ModuleType, plain: str, expected: str) -> None:
     assert importlib.import_module("reference.markdown").text(plain) == expected
+
+
+@pytest.mark.parametrize("package", [api, diffusion], ids=lambda package: package.__name__)
+def test_no_propertys_summary_is_read_as_a_type(package: ModuleType) -> None:
+    """Napoleon takes what stands before a colon in a property's first line for its type."""
+    classes = [member for name in package.__all__ if isinstance(member := getattr(package, name), type)]
+    summaries = {
+        f"{one.__name__}.{name}": (found.__doc__ or "").splitlines()[0]
+        for one in classes
+        for name, found in vars(one).items()
+        if isinstance(found, property)
+    }
+    assert summaries
+    assert [name for name, summary in summaries.items() if ":" in summary] == []

@@ -82,7 +82,7 @@ class PreparedFeatures(ABC):
 
     @property
     def offers(self) -> frozenset[Part]:
-        """The parts that it can compute: the features, and those of `logits` and `spatial` that it overrides."""
+        """The parts that it can compute, the features and those of `logits` and `spatial` that it overrides."""
         parts: set[Part] = {"features"}
         if type(self).logits is not PreparedFeatures.logits:
             parts.add("logits")

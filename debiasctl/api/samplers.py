@@ -43,7 +43,7 @@ class Process(Protocol):
 
     @property
     def num_timesteps(self) -> int:
-        """T."""
+        """The number of timesteps T."""
         ...
 
     @property

@@ -33,7 +33,7 @@ class TimestepDistribution(Plugin):
 
     @property
     def corrected(self) -> bool:
-        """Whether q is for importance sampling only: the loss is multiplied by base/q, and the objective is unchanged.
+        """Whether q is for importance sampling only; base/q then multiplies the loss, and the objective is unchanged.
 
         Otherwise the distribution is part of the objective, whose effective weight is density times weight.
         """

@@ -52,7 +52,7 @@ def _section(package: ModuleType, group: str, names: list[str]) -> str:
         if isinstance(member, type):
             bases = ["   :show-inheritance:"] if member.__bases__ != (object,) else []
             fields = [] if is_dataclass(member) else ["   :undoc-members:"]  # those of a dataclass are in its signature
-            calls = ["   :special-members: __call__, __len__", "   :exclude-members: model_config"]
+            calls = ["   :special-members: __call__, __len__", "   :exclude-members: model_config, model_post_init"]
             lines += [f".. autoclass:: {package.__name__}.{name}", "   :members:", *calls, *fields, *bases, ""]
         elif isinstance(member, FunctionType):
             lines += [f".. autofunction:: {package.__name__}.{name}", ""]
