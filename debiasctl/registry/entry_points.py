@@ -120,7 +120,8 @@ def load(kind: str, name: str) -> "type[Plugin]":
     if not issubclass(plugin, base):
         raise PluginLoadError(f"{where} is not a {base.__name__}. {_how_it_begins(base, plugin.__name__)}")
     if not (plugin.__doc__ or "").strip():
-        raise PluginLoadError(f"{where} has no docstring. Its first line says what it is")
+        begins = f'  class {plugin.__name__}({base.__name__}):\n      """What it is, and the paper."""'
+        raise PluginLoadError(f"{where} has no docstring. Its first line says what it is:\n{begins}")
     missing = sorted(plugin.__abstractmethods__)
     if missing:
         lines = "\n".join(f"  {_how_it_is_written(base, name)}" for name in missing)

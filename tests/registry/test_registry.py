@@ -134,7 +134,11 @@ BROKEN = {
         "Broken",
         ":Broken is not a Weighting. It should begin:",
     ),
-    "no-docstring": (f"{BEGINNING}\n    space = 'eps'{METHOD}", "Broken", ":Broken has no docstring"),
+    "no-docstring": (
+        f"{BEGINNING}\n    space = 'eps'{METHOD}",
+        "Broken",
+        ":Broken has no docstring. Its first line says what it is:\n  class Broken(Weighting):\n",
+    ),
     "no-space": (
         f"{BEGINNING}\n    'doc'{METHOD}",
         "Broken",
