@@ -77,7 +77,7 @@ class DecodingSplit:
                 unreadable.append(result)
             else:
                 row[...] = result
-        check_readable(self.source, unreadable, len(files), skippable=self.skippable)
+        check_readable(self.source, unreadable, None, skippable=self.skippable)
         return pixels
 
     def labels(self, indices: Tensor) -> Tensor | None:
@@ -112,16 +112,19 @@ def each_file(
                 yield from results
 
 
-def check_readable(source: ImageSource, unreadable: Sequence[Unreadable], num_files: int, *, skippable: bool) -> None:
-    """Raise DataError, naming the first few, if there are unreadable files; `skippable` as in `DecodingSplit`."""
+def check_readable(
+    source: ImageSource, unreadable: Sequence[Unreadable], num_files: int | None, *, skippable: bool
+) -> None:
+    """Raise DataError, naming the first few, if there are unreadable files; `skippable` as in `DecodingSplit`.
+
+    `num_files` is the number of all files, or None where only some of them were read.
+    """
     if unreadable:
         named = "; ".join(f"{file.name} ({file.reason})" for file in unreadable[:_SHOWN])
         more = f"; and {len(unreadable) - _SHOWN} more" if len(unreadable) > _SHOWN else ""
         way_on = f", or leave them out: folder:path={source.path},skip_unreadable=true" if skippable else ""
-        raise DataError(
-            f"{len(unreadable)} of {num_files} images in {source.path} cannot be read: {named}{more}. "
-            f"Repair or remove them{way_on}"
-        )
+        count = "" if num_files is None else f"{len(unreadable)} of {num_files} "
+        raise DataError(f"{count}images in {source.path} cannot be read: {named}{more}. Repair or remove them{way_on}")
 
 
 @dataclass(frozen=True)
