@@ -113,7 +113,7 @@ def test_plain_text_reads_the_same_as_markdown(reference: ModuleType, plain: str
 
 
 @pytest.mark.parametrize("package", [api, diffusion], ids=lambda package: package.__name__)
-def test_no_propertys_summary_is_read_as_a_type(package: ModuleType) -> None:
+def test_no_summary_of_a_property_is_read_as_a_type(package: ModuleType) -> None:
     """Napoleon takes what stands before a colon in a property's first line for its type."""
     classes = [member for name in package.__all__ if isinstance(member := getattr(package, name), type)]
     summaries = {
