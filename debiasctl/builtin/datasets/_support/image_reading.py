@@ -77,7 +77,9 @@ class DecodingSplit:
                 unreadable.append(result)
             else:
                 row[...] = result
-        check_readable(self.source, unreadable, None, skippable=self.skippable)
+        # a part of images that are measured says nothing of their number; a batch of a training is known by its size
+        num_files = len(files) if self.skippable else None
+        check_readable(self.source, unreadable, num_files, skippable=self.skippable)
         return pixels
 
     def labels(self, indices: Tensor) -> Tensor | None:
