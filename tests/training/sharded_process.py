@@ -1,5 +1,6 @@
 """One of two processes that share out a network's weights, capture and restore them."""
 
+import os
 import sys
 from pathlib import Path
 from types import SimpleNamespace
@@ -57,8 +58,10 @@ def main(rank: int, folder: Path) -> None:
     resumed = {name: value.full_tensor() for name, value in second.network.state_dict().items()}
     if rank == 0:
         torch.save(resumed, folder / "resumed.pt")
+    torch.distributed.barrier()  # so that neither ends while the other still gathers
     torch.distributed.destroy_process_group()
 
 
 if __name__ == "__main__":
     main(int(sys.argv[1]), Path(sys.argv[2]))
+    os._exit(0)  # at the interpreter's own end, threads of torch's are now and then still alive, and abort it
