@@ -1,0 +1,249 @@
+"""Kill train, sample, evaluate and import with SIGKILL at random moments, and check that nothing is lost.
+
+    python tests/fuzz/killing.py --trials 40 --seed 1
+
+A trial starts a command, kills it at moments drawn over its duration, gives the same command again until it ends, and
+compares what is stored with what a command that was never killed stores. After every kill the store must be readable.
+Commands run in forks of this process, which has imported torch already and computed nothing.
+"""
+
+import argparse
+import hashlib
+import importlib
+import json
+import os
+import random
+import shutil
+import signal
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+BACKBONE = "dit:hidden_size=16,depth=1,num_heads=2,dropout=0.3"
+TRAIN = ("train", "digits", "--backbone", BACKBONE, "--batch-size", "8", "--steps", "40", "--name", "r",
+    "--device", "cpu", "--set", "training.heldout_images=4", "--set", "training.checkpoint_every=4", "--set",
+    "training.heldout_every=10")  # fmt: skip
+SAMPLE = ("sample", "r", "--num", "48", "--steps", "5", "--batch-size", "8", "--device", "cpu")
+EVALUATE = (
+    "evaluate",
+    "r",
+    "--num",
+    "32",
+    "--steps",
+    "4",
+    "--batch-size",
+    "8",
+    "--features",
+    "pixels:dimension=4",
+    "--device",
+    "cpu",
+)
+KINDS = ("train", "sample", "evaluate", "import")
+MOST_KILLS = 6  # in a trial; then the command is let to its end
+_TIMES = ("created", "updated")
+
+
+class Lost(Exception):
+    """A killed command lost or spoilt something."""
+
+
+@dataclass
+class House:
+    """A user folder, and how commands run in it."""
+
+    home: Path
+    log: Path
+    kills: int = 0
+    durations: dict[str, float] = field(default_factory=dict)
+
+    def start(self, *arguments: str) -> int:
+        """Start a command in a fork, and return its process number."""
+        child = os.fork()
+        if child:
+            return child
+        os.setsid()
+        os.environ["DEBIASCTL_HOME"] = str(self.home)
+        log = os.open(self.log, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
+        for stream in (1, 2):
+            os.dup2(log, stream)
+        os.chdir(self.home.parent)
+        sys.argv = ["debiasctl", *arguments]
+        from debiasctl.cli.app import main
+
+        try:
+            main()
+        except SystemExit as end:
+            sys.stdout.flush()
+            sys.stderr.flush()
+            os._exit(int(end.code or 0))
+        finally:
+            os._exit(99)
+
+    def finish(self, *arguments: str) -> int:
+        """Let a command end, and return its exit code."""
+        begun = time.monotonic()
+        _, status = os.waitpid(self.start(*arguments), 0)
+        self.durations[arguments[0]] = time.monotonic() - begun
+        return os.waitstatus_to_exitcode(status)
+
+    def succeed(self, *arguments: str) -> None:
+        """Let a command end well.
+
+        Raises:
+            Lost: if it does not.
+        """
+        if (code := self.finish(*arguments)) != 0:
+            raise Lost(f"debiasctl {' '.join(arguments)} ended with {code}: {self.log.read_text()[-2000:]}")
+
+    def kill(self, *arguments: str, after: float) -> bool:
+        """Start a command and kill it after some seconds; whether it still ran."""
+        child = self.start(*arguments)
+        time.sleep(after)
+        os.kill(child, signal.SIGKILL)
+        _, status = os.waitpid(child, 0)
+        killed = os.WIFSIGNALED(status)
+        if not killed and (code := os.waitstatus_to_exitcode(status)) != 0:
+            raise Lost(
+                f"debiasctl {' '.join(arguments)} ended with {code} after a kill: {self.log.read_text()[-2000:]}"
+            )
+        self.kills += killed
+        return killed
+
+
+def _content(folder: Path, pattern: str) -> dict[str, str]:
+    """The hashes of a run's files, without hidden ones, and without times and what the machine did."""
+    found = {}
+    for file in sorted(folder.glob(pattern)):
+        if file.is_file() and not file.name.startswith("."):
+            name = str(file.relative_to(folder))
+            found[name] = hashlib.sha256(_without_times(file)).hexdigest()
+    return found
+
+
+def _without_times(file: Path) -> bytes:
+    if file.suffix not in (".json", ".jsonl"):
+        return file.read_bytes()
+    records = (
+        [json.loads(line) for line in file.read_text().splitlines()]
+        if file.suffix == ".jsonl"
+        else [json.loads(file.read_text())]
+    )
+    return json.dumps([_strip(record) for record in records], sort_keys=True).encode()
+
+
+def _strip(value: object) -> object:
+    if isinstance(value, dict):
+        from debiasctl.training.meters import MACHINE_FIELDS
+
+        return {key: _strip(inner) for key, inner in value.items() if key not in (*MACHINE_FIELDS, *_TIMES)}
+    return [_strip(inner) for inner in value] if isinstance(value, list) else value
+
+
+def _compare(kind: str, found: dict[str, str], expected: dict[str, str]) -> None:
+    differing = sorted(name for name in found.keys() | expected.keys() if found.get(name) != expected.get(name))
+    if differing:
+        raise Lost(f"{kind}: after kills these differ from a command that was never killed: {differing[:5]}")
+
+
+def _until_done(
+    house: House, command: tuple[str, ...], again: Callable[[], tuple[str, ...]], rng: random.Random, *, duration: float
+) -> None:
+    """Kill a command again and again, looking at the store each time; then let it end."""
+    for _ in range(rng.randint(1, MOST_KILLS)):
+        if not house.kill(*command, after=rng.uniform(0, duration)):
+            return
+        house.succeed("runs", "list", "--json")
+        command = again()
+    house.succeed(*command)
+
+
+def trial(kind: str, reference: Path, rng: random.Random, *, duration: float, folder: Path) -> int:
+    """Run one trial of a kind, and return the number of kills.
+
+    Raises:
+        Lost: if something was lost, spoilt or left behind.
+    """
+    house = House(folder / "home", folder / "log")
+    runs = house.home / "runs"
+    run, whole = runs / "r", reference / kind / "runs" / "r"
+    if kind == "train":
+        _until_done(
+            house,
+            TRAIN,
+            lambda: ("train", "--resume", "r", "--device", "cpu") if run.exists() else TRAIN,
+            rng,
+            duration=duration,
+        )
+        patterns = ("checkpoints/*/*.safetensors", "metrics.jsonl", "spec.json")
+    elif kind == "import":
+        runs.mkdir(parents=True)
+        command = ("runs", "import", str(reference / "r.tar"))
+        for _ in range(rng.randint(1, MOST_KILLS)):
+            if house.kill(*command, after=rng.uniform(0, duration)) and not run.exists():
+                house.succeed("runs", "list", "--json")
+                continue
+            break
+        if not run.exists():
+            house.succeed(*command)
+        patterns = ("**/*",)
+    else:
+        shutil.copytree(reference / "train", house.home)
+        command = SAMPLE if kind == "sample" else EVALUATE
+        _until_done(house, command, lambda: command, rng, duration=duration)
+        patterns = ("samples/**/*.png", "samples/**/*.npz", "evaluations/*.json")
+    for pattern in patterns:
+        _compare(kind, _content(run, pattern), _content(whole, pattern))
+    house.succeed("runs", "show", "r")
+    house.succeed("runs", "export", "r", "--out", str(folder / "after.tar"))
+    if left := [str(path.relative_to(runs)) for path in runs.rglob("*.tmp")]:
+        raise Lost(f"{kind}: these temporary files stay: {left[:5]}")
+    return house.kills
+
+
+def prepare(folder: Path) -> dict[str, float]:
+    """Make what trials are compared with, below `folder`; returns the seconds that each command takes."""
+    house = House(folder / "train", folder / "log")
+    house.succeed(*TRAIN)
+    durations = dict(house.durations)
+    for kind, command in (("sample", SAMPLE), ("evaluate", EVALUATE)):
+        shutil.copytree(folder / "train", folder / kind)
+        house = House(folder / kind, folder / "log")
+        house.succeed(*command)
+        durations |= house.durations
+    house.succeed("runs", "export", "r", "--out", str(folder / "r.tar"))
+    house = House(folder / "import", folder / "log")
+    house.succeed("runs", "import", str(folder / "r.tar"))
+    return durations | {"import": house.durations["runs"]}
+
+
+def main() -> None:
+    """Run the trials that the command line asks for, and print their counts."""
+    importlib.import_module("debiasctl.training.session")  # imports torch, so that a fork starts at once
+
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("--trials", type=int, default=4, help="trials of each kind")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--kinds", default=",".join(KINDS))
+    asked = parser.parse_args()
+    os.environ |= {"OMP_NUM_THREADS": "1", "NO_COLOR": "1", "COLUMNS": "120"}
+    with tempfile.TemporaryDirectory() as scratch:
+        durations = prepare(Path(scratch))
+        for kind in asked.kinds.split(","):
+            kills = 0
+            for number in range(asked.trials):
+                folder = Path(scratch) / f"{kind}-{number}"
+                folder.mkdir()
+                rng = random.Random(f"{asked.seed}/{kind}/{number}")
+                try:
+                    kills += trial(kind, Path(scratch), rng, duration=durations[kind], folder=folder)
+                except Lost as error:
+                    sys.exit(f"trial {number} of {kind} with seed {asked.seed}: {error}")
+                shutil.rmtree(folder)
+            print(f"{kind}: {asked.trials} trials, {kills} kills, nothing lost", flush=True)
+
+
+if __name__ == "__main__":
+    main()
