@@ -6,7 +6,7 @@ from typing import Any
 
 from pydantic import JsonValue
 
-from debiasctl.errors import ComparisonError, EvaluationError, UsageError
+from debiasctl.errors import ComparisonError, EvaluationError, ForeignPartError, UsageError
 from debiasctl.evaluation.record import (
     BitsFigure,
     Conditions,
@@ -14,7 +14,7 @@ from debiasctl.evaluation.record import (
     HeldoutConditions,
     LikelihoodRecord,
     MetricFigure,
-    read_record,
+    read_own_record,
 )
 from debiasctl.evaluation.uncertainty.intervals import SHARE_METHOD, Interval, difference_interval
 from debiasctl.runs.store import Run
@@ -149,8 +149,8 @@ def _evaluations(run: Run) -> list[_Evaluation]:
     found = []
     for path in files:
         try:
-            record = read_record(path, way_on=way_on)
-        except EvaluationError as error:
+            record = read_own_record(path, run, way_on=way_on)
+        except (EvaluationError, ForeignPartError) as error:
             raise ComparisonError(str(error)) from error
         if record.checkpoint is None:
             raise ComparisonError(f"{path} is damaged (checkpoint: the record does not belong to a run). {way_on}")

@@ -83,7 +83,7 @@ def store_average(run: Run, length: float, *, step: int | None = None) -> Stored
         residual=plan.residual,
         key=key,
     )
-    checksum = write_tensors(path, _add_up(run, plan, step), about)
+    checksum = write_tensors(path, _add_up(run, plan, step), about, run=run)
     return StoredAverage(path, length, step, len(sources), plan.residual, checksum, False)
 
 

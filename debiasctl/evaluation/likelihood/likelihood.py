@@ -10,9 +10,9 @@ from debiasctl.data.heldout_set import HeldoutSet
 from debiasctl.data.load import load_data
 from debiasctl.data.pixels import as_measured
 from debiasctl.diffusion.likelihood import VARIANCES, check_num_steps, strata
-from debiasctl.errors import EvaluationError, UsageError
+from debiasctl.errors import EvaluationError, ForeignPartError, UsageError
 from debiasctl.evaluation.likelihood.bits_per_dim import Bound, Draws, Model, Ode, OnProgress, bound_bits, ode_bits
-from debiasctl.evaluation.record import LIKELIHOOD_VERSION, HeldoutConditions, LikelihoodRecord, read_record
+from debiasctl.evaluation.record import LIKELIHOOD_VERSION, HeldoutConditions, LikelihoodRecord, read_own_record
 from debiasctl.files import content_key, write_json
 from debiasctl.models.build import build_network, build_parameterization
 from debiasctl.models.weights import load_named_weights, weights_name
@@ -113,9 +113,11 @@ def likelihood(
     path = run.evaluations_dir / f"{key}.json"
     if path.is_file():
         way_on = "Remove it to measure again"
-        stored = read_record(path, way_on=way_on)
+        stored = read_own_record(path, run, way_on=way_on)
         if not isinstance(stored, LikelihoodRecord):
             raise EvaluationError(f"{path} is damaged (it is not the record of a likelihood). {way_on}")
+        if (stored.measured, stored.weights_sha256) != (measured, checksum):
+            raise ForeignPartError(f"the record in {path} is that of another measurement, by its content. {way_on}")
         return stored
     heldout = as_measured(load_data(spec, location)).heldout
     images = HeldoutSet.of(
@@ -133,6 +135,7 @@ def likelihood(
     record = LikelihoodRecord(
         schema_version=LIKELIHOOD_VERSION,
         run=run.name,
+        run_identity=run.identity(),
         checkpoint=request.step,
         measured=measured,
         weights_sha256=checksum,
