@@ -16,8 +16,8 @@ from debiasctl.wording import format_bytes
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from debiasctl.runs.records import MetricsRecord
     from debiasctl.runs.listing import RunSummary
+    from debiasctl.runs.records import MetricsRecord
     from debiasctl.runs.store import Run
 
 app = typer.Typer(help="List, show, remove, export and import runs.", no_args_is_help=True)

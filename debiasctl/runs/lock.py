@@ -98,7 +98,7 @@ def locked(folder: Path) -> Iterator[None]:
             try:
                 yield
             finally:
-                del _HELD[key]
+                _HELD.pop(key, None)
     finally:
         lock.release()
 
