@@ -123,6 +123,11 @@ def _notes(runs: Sequence[Run], checkpoints: Sequence[Sequence[int]]) -> list[st
         for run, steps in zip(runs, checkpoints, strict=True)
         if run.checkpoint_steps() and run.checkpoint_steps()[-1] > steps[0]
     ]
+    notes += [
+        f"'{run.name}' failed at step {run.status().step}: {run.status().message or 'no reason was stored'}"
+        for run in runs
+        if run.status().state == "failed"
+    ]
     if any(steps != checkpoints[0] for steps in checkpoints[1:]):
         notes.append("the runs were measured after different numbers of training steps; see 'checkpoint'")
     return notes

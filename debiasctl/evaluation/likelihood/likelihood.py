@@ -21,6 +21,7 @@ from debiasctl.specs.sections import ContentSection, RunSpec
 from debiasctl.wording import did_you_mean
 
 _IMAGES = 256
+_TERMS = 100
 _VERSION = 1  # of the computation: increased when the same request would give another figure
 
 
@@ -34,6 +35,11 @@ class LikelihoodRequest:
     seed: int
     step: int
     weights: str
+
+
+def default_terms(spec: RunSpec) -> str:
+    """The terms of a bound if none are given: 100, or all timesteps of a schedule that has fewer."""
+    return str(min(_TERMS, build_parameterization(spec).process.num_timesteps))
 
 
 def bound_method(spec: RunSpec, *, terms: str, variance: str | None) -> Bound:
