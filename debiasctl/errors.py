@@ -53,6 +53,10 @@ class CheckpointError(RunError):
     """A checkpoint is missing, cut short or does not fit the run."""
 
 
+class ForeignPartError(CheckpointError):
+    """A stored part, such as a checkpoint or a set of samples, belongs to another run or request."""
+
+
 class ArchiveError(DebiasctlError):
     """An archive is not a run's, or is not safe to unpack."""
 

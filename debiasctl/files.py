@@ -11,6 +11,7 @@ from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import IO, Any, TypeVar
 
+from debiasctl import temporaries
 from debiasctl.errors import DebiasctlError, UsageError
 
 _LOG = logging.getLogger(__name__)
@@ -24,18 +25,18 @@ def atomic_file(path: Path) -> Iterator[IO[bytes]]:
     Raises:
         DebiasctlError: if the disk is full or the folder cannot be written.
     """
-    temporary = _temporary(path)
     with writing(path):
         path.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            with open(temporary, "xb") as stream:
-                yield stream
-                stream.flush()
-                os.fsync(stream.fileno())
-            os.replace(temporary, path)
-            _fsync_folder(path.parent)
-        finally:
-            temporary.unlink(missing_ok=True)
+        with temporaries.claimed(path, lambda temporary: temporary.touch(exist_ok=False)) as (temporary, _):
+            try:
+                with open(temporary, "r+b") as stream:
+                    yield stream
+                    stream.flush()
+                    os.fsync(stream.fileno())
+                os.replace(temporary, path)
+                _fsync_folder(path.parent)
+            finally:
+                temporary.unlink(missing_ok=True)
 
 
 @contextmanager
@@ -47,37 +48,37 @@ def atomic_folder(path: Path, *, replace: bool = False) -> Iterator[Path]:
     Raises:
         DebiasctlError: if the disk is full, the folder cannot be written, or `path` exists; nothing is left behind.
     """
-    temporary = _temporary(path)
     with writing(path):
         path.parent.mkdir(parents=True, exist_ok=True)
-        temporary.mkdir()
-        try:
-            yield temporary
-            for file in sorted(temporary.rglob("*")):
-                if file.is_file():
-                    with open(file, "rb") as stream:
-                        os.fsync(stream.fileno())
-                else:
-                    _fsync_folder(file)
-            _fsync_folder(temporary)
-            with _aside(path) if replace and path.exists() else nullcontext():
-                os.replace(temporary, path)
-                _fsync_folder(path.parent)
-        finally:
-            shutil.rmtree(temporary, ignore_errors=True)
+        with temporaries.claimed(path, Path.mkdir) as (temporary, _):
+            try:
+                yield temporary
+                for file in sorted(temporary.rglob("*")):
+                    if file.is_file():
+                        with open(file, "rb") as stream:
+                            os.fsync(stream.fileno())
+                    else:
+                        _fsync_folder(file)
+                _fsync_folder(temporary)
+                with _aside(path) if replace and path.exists() else nullcontext():
+                    os.replace(temporary, path)
+                    _fsync_folder(path.parent)
+            finally:
+                shutil.rmtree(temporary, ignore_errors=True)
 
 
 @contextmanager
 def _aside(path: Path) -> Iterator[None]:
     """Move `path` out of the way: for good where the block ends without an error, else back."""
-    aside = _temporary(path)
+    aside = temporaries.name_beside(path)
     os.replace(path, aside)
-    try:
-        yield
-    except OSError:
-        os.replace(aside, path)
-        raise
-    shutil.rmtree(aside)
+    with temporaries.in_use(aside):
+        try:
+            yield
+        except OSError:
+            os.replace(aside, path)
+            raise
+        shutil.rmtree(aside)
 
 
 @contextmanager
@@ -117,6 +118,7 @@ def made_once(path: Path, *, find: Callable[[], Found | None], make: Callable[[]
         return found
     waiting = f"another process is making {path}; waiting for it"
     with file_lock(path.with_name(f".{path.name}.lock"), waiting=waiting):
+        temporaries.remove_stale(path.parent)
         found = find()
         return make() if found is None else found
 
@@ -274,10 +276,6 @@ def check_new_folder(path: Path, *, argument: str) -> None:
     if path.exists() and (not path.is_dir() or any(path.iterdir())):
         raise UsageError(f"`{argument}={path}` exists and is not empty. Choose another name, or remove it first")
     check_place(path)
-
-
-def _temporary(path: Path) -> Path:
-    return path.with_name(f".{path.name}.{os.getpid()}.{os.urandom(4).hex()}.tmp")
 
 
 def _fsync_folder(path: Path) -> None:

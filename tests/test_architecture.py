@@ -13,7 +13,8 @@ ROOT = Path(debiasctl.__file__).parent
 
 # rooms of the package, lowest layer first: a room imports from itself or from a lower layer
 LAYERS = (
-    {"errors"},
+    {"claims", "errors"},
+    {"temporaries"},
     {"files", "paths", "wording"},
     {"api"},
     {"diffusion", "reporting"},  # reporting is given plain data

@@ -54,4 +54,7 @@ def ema(
     print_table(["length", "step", "snapshots", "residual"], rows)
     for average in made:
         print(average.path)
-    note(f"next: debiasctl sample {found.typed} --weights ema:{length_name(made[-1].length)}")
+    last, steps = made[-1], found.checkpoint_steps()
+    if last.step in steps:  # the step of the sampler's labels and name comes from a checkpoint
+        chosen = "" if last.step == steps[-1] else f" --checkpoint {last.step}"
+        note(f"next: debiasctl sample {found.typed} --weights ema:{length_name(last.length)}{chosen}")

@@ -2,7 +2,7 @@
 
 import signal
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -68,7 +68,7 @@ def evaluate(
         str | None, option("--metrics", help="Only these metrics, separated by commas (default: all).")
     ] = None,
     num: Annotated[int, option("--num", group=SAMPLING, min=2, help="Images to draw.")] = 1000,
-    steps: Annotated[str, options.SAMPLING_STEPS] = "50",
+    steps: Annotated[str | None, options.SAMPLING_STEPS] = None,
     sampler: Annotated[str, options.SAMPLER] = "ddim",
     seed: Annotated[int, options.SAMPLING_SEED] = 0,
     checkpoint: Annotated[str | None, options.CHECKPOINT] = None,
@@ -91,6 +91,7 @@ def evaluate(
         ),
     ] = None,
     data_dir: Annotated[Path | None, options.DATA_DIR] = None,
+    data: Annotated[Path | None, options.DATA] = None,
     device: Annotated[str, options.DEVICE] = "auto",
     as_json: Annotated[bool, options.AS_JSON] = False,
 ) -> None:
@@ -99,7 +100,7 @@ def evaluate(
     Each figure stands beside the same figure for real held-out images, where there are some (the floor).
     """
     from debiasctl import paths
-    from debiasctl.cli.locations import data_location
+    from debiasctl.cli.locations import data_location, moved_spec
 
     if (run is None) == (samples is None):
         problem = "name a run, or images with --samples" if run is None else "a RUN and --samples are two measurements"
@@ -111,6 +112,8 @@ def evaluate(
     if run is None:
         assert samples is not None, "either a run or samples"
         _refuse_options_of_a_run(context)
+        if data is not None:
+            raise UsageError("--data says where a run's images are. Name what to measure against by --reference")
         check_images(samples, choices)
         check_choices(choices, None)
         check_place(paths.evaluations_dir() / "record")
@@ -119,23 +122,26 @@ def evaluate(
         _show_log()
         _report(_of_images(samples, location, choices, device), as_json=as_json)
         return
+    from debiasctl.runs.pins import pin_chosen
     from debiasctl.runs.store import find_run
 
     found = find_run(run)
-    step_counts, size = parse_steps(steps), parse_batch_size(batch_size)
-    trained = parse_checkpoints(found, checkpoint, checkpoints)
+    given_counts, size = None if steps is None else parse_steps(steps), parse_batch_size(batch_size)
+    pins = context.with_resource(ExitStack())  # training keeps what is measured until this command ends
+    trained = [pin_chosen(found, text, pins) for text in parse_checkpoints(found, checkpoint, checkpoints)]
     if plot is not None:
         from debiasctl.evaluation.curves import check_plot
 
-        check_plot(plot, num_points=len(step_counts) * len(trained))
-    spec = found.spec()
-    _check_names(found, spec, choices, sampler=sampler, checkpoints=trained)
+        check_plot(plot, num_points=len(given_counts or [0]) * len(trained))
+    spec = moved_spec(found.spec(), data, data_dir=data_dir, reference=reference)
+    _check_names(found, spec, choices, sampler=sampler)
     _show_log()
-    from debiasctl.cli.progress import images_progress, note_training
+    from debiasctl.cli.progress import images_progress
+    from debiasctl.cli.standing import note_standing
     from debiasctl.compute import processes as processes_
     from debiasctl.compute.device import make_accelerator
     from debiasctl.evaluation.evaluate import evaluate as run_evaluation
-    from debiasctl.sampling import make_request
+    from debiasctl.sampling import default_steps, make_request
 
     requests = [
         make_request(
@@ -145,18 +151,18 @@ def evaluate(
             num_steps=count,
             sampler=sampler,
             seed=seed,
-            checkpoint=step,
+            checkpoint=str(step),
             weights=weights,
             precision=precision,
         )
         for step in trained
-        for count in step_counts
+        for count in given_counts or [default_steps([spec])]
     ]
     if processes > 1:
         launch_all(processes, device=device)
     place = make_accelerator(device).device
     requests = processes_.agreed(requests)  # a run in training may write a checkpoint at any moment
-    note_training(found, requests[-1].step)
+    note_standing(found, spec, requests[-1].step)
     with _interruptible(), images_progress() as show:
         records = run_evaluation(
             found, spec, requests, location, choices=choices, device=place, batch_size=size, on_progress=show
@@ -188,17 +194,12 @@ def _show_log() -> None:
         show_log()
 
 
-def _check_names(
-    run: "Run", spec: "RunSpec", choices: "Choices", *, sampler: str, checkpoints: list[str | None]
-) -> None:
+def _check_names(run: "Run", spec: "RunSpec", choices: "Choices", *, sampler: str) -> None:
     """Refuse early what can be refused without torch and the data."""
     from debiasctl import registry
     from debiasctl.api import DatasetInfo
     from debiasctl.evaluation.choices import check_choices
-    from debiasctl.runs.store import choose_step
 
-    for step in checkpoints:
-        choose_step(run, step)
     registry.find("samplers", registry.as_ref(sampler).name)
     content = spec.content
     if content is not None:

@@ -1,5 +1,6 @@
 """`debiasctl likelihood`."""
 
+from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -25,7 +26,7 @@ debiasctl likelihood digits-minsnr --method ode --num 64 --steps 100 --json"""
 
 _METHODS = ("bound", "ode", "both")
 _BOUND, _ODE = "of the bound", "of the ODE"  # groups of options
-_TERMS, _STEPS = "100", 50
+_STEPS = 50
 _ROWS = 20  # of a table of terms
 
 
@@ -43,7 +44,7 @@ def likelihood(
         option(
             "--terms",
             group=_BOUND,
-            help=f"bound: timesteps an image, all or a number (default: {_TERMS}).",
+            help="bound: timesteps an image, all or a number (default: 100, or all if there are fewer).",
             show_default=False,
         ),
     ] = None,
@@ -71,6 +72,7 @@ def likelihood(
     weights: Annotated[str, options.WEIGHTS] = "ema",
     batch_size: Annotated[int, option("--batch-size", min=1, help="Images at a time.")] = 128,
     data_dir: Annotated[Path | None, options.DATA_DIR] = None,
+    data: Annotated[Path | None, options.DATA] = None,
     device: Annotated[str, options.DEVICE] = "auto",
     plot: Annotated[
         Path | None,
@@ -84,31 +86,34 @@ def likelihood(
     estimate of the discretisation error.
     """
     _check(context, method, plot=plot)
-    from debiasctl.cli.locations import data_location
-    from debiasctl.runs.store import choose_step, find_run
+    from debiasctl.cli.locations import data_location, moved_spec
+    from debiasctl.runs.pins import pin_chosen
+    from debiasctl.runs.store import find_run
 
     found = find_run(run)
-    choose_step(found, checkpoint)  # one that is not there is refused before torch takes its time
+    # one that is not there is refused before torch takes its time, and training keeps it until this command ends
+    step = pin_chosen(found, checkpoint, context.with_resource(ExitStack()))
     check_place(found.evaluations_dir / "record")
     location = data_location(data_dir)
     show_log()
-    spec = found.spec()
-    from debiasctl.cli.progress import counting_progress, note_training
+    spec = moved_spec(found.spec(), data, data_dir=data_dir)
+    from debiasctl.cli.progress import counting_progress
+    from debiasctl.cli.standing import note_standing
     from debiasctl.compute.device import make_accelerator
     from debiasctl.evaluation.likelihood.bits_per_dim import Bound, Ode
-    from debiasctl.evaluation.likelihood.likelihood import bound_method, make_requests
+    from debiasctl.evaluation.likelihood.likelihood import bound_method, default_terms, make_requests
     from debiasctl.evaluation.likelihood.likelihood import likelihood as measure
     from debiasctl.evaluation.likelihood.plot import plot_terms
 
     methods: list[Bound | Ode] = []
     if method != "ode":
-        methods.append(bound_method(spec, terms=terms or _TERMS, variance=variance))
+        methods.append(bound_method(spec, terms=terms or default_terms(spec), variance=variance))
     if method != "bound":
         methods.append(Ode(steps or _STEPS))
     requests = make_requests(
-        found, spec, methods, num=num, draws=draws, seed=seed, checkpoint=checkpoint, weights=weights
+        found, spec, methods, num=num, draws=draws, seed=seed, checkpoint=str(step), weights=weights
     )
-    note_training(found, requests[0].step)
+    note_standing(found, spec, step)
     records = []
     for request in requests:
         with counting_progress("bound" if isinstance(request.method, Bound) else "ode") as show:

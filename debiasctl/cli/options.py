@@ -47,6 +47,10 @@ SAMPLING = "of a run's samples"
 RUN = run_argument()
 AS_JSON = option("--json", group=RESUME, help="Print the result as JSON.")
 DATA_DIR = option("--data-dir", group=RESUME, help="Where data sets lie (default: DEBIASCTL_DATA).", show_default=False)
+DATA = option(
+    "--data", group=RESUME, argument="data_path", metavar="PATH", show_default=False,
+    help="Where the run's images are now, if they have moved since it was trained.",
+)  # fmt: skip
 DEVICE = option("--device", group=RESUME, help="auto, cpu or cuda.")
 PROCESSES = option("--processes", group=RESUME, min=1, help="Processes to work in, on this machine.")
 
@@ -56,7 +60,10 @@ CHECKPOINT = option(
 )
 WEIGHTS = option("--weights", group=SAMPLING, help="ema, ema:LENGTH (see the command ema) or raw.")
 SAMPLER = option("--sampler", group=SAMPLING, help="Sampler.", autocompletion=complete_plugin("samplers"))
-SAMPLING_STEPS = option("--steps", group=SAMPLING, help="Sampling steps; several, separated by commas.")
+SAMPLING_STEPS = option(
+    "--steps", group=SAMPLING, show_default=False,
+    help="Sampling steps; several, separated by commas (default: 50, or all timesteps of a schedule that has fewer).",
+)  # fmt: skip
 SAMPLING_SEED = option(
     "--seed", group=SAMPLING, min=0, max=2**63 - 1, help="Seed of the samples: image i depends on (seed, i) alone."
 )

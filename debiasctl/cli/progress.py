@@ -6,18 +6,10 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from debiasctl.cli.launch import rank
 from debiasctl.cli.output import note
 
 if TYPE_CHECKING:
-    from debiasctl.runs.store import Run
     from debiasctl.training.loop import Progress
-
-
-def note_training(run: "Run", step: int) -> None:
-    """Say that a run is still being trained, and which checkpoint is looked at."""
-    if rank() == 0 and run.is_training():
-        note(f"note: run '{run.name}' is being trained; this is its step {step}")
 
 
 @contextmanager

@@ -11,12 +11,14 @@ from debiasctl.cli import options
 from debiasctl.cli.messages import with_options
 from debiasctl.cli.options import option
 from debiasctl.cli.output import note, print_json, print_pairs, printable
+from debiasctl.wording import format_bytes
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from debiasctl.runs.listing import RunSummary
     from debiasctl.runs.records import MetricsRecord
-    from debiasctl.runs.store import Run, RunSummary
+    from debiasctl.runs.store import Run
 
 app = typer.Typer(help="List, show, remove, export and import runs.", no_args_is_help=True)
 
@@ -30,7 +32,7 @@ def list_(as_json: Annotated[bool, options.AS_JSON] = False) -> None:
       debiasctl runs list
       debiasctl runs list --json
     """
-    from debiasctl.runs.store import list_runs
+    from debiasctl.runs.listing import list_runs, unfinished
 
     summaries = list_runs()
     if as_json:
@@ -47,6 +49,11 @@ def list_(as_json: Annotated[bool, options.AS_JSON] = False) -> None:
             ]
         )
         return
+    for path in unfinished():
+        note(
+            f"note: {path} was left unfinished by a command that was killed. The next command that writes to the store "
+            "removes it"
+        )
     if not summaries:
         note("There are no runs yet. Make one: debiasctl train digits")
         return
@@ -87,6 +94,7 @@ def show(run: Annotated[str, options.RUN], as_json: Annotated[bool, options.AS_J
       debiasctl runs show digits-debiased-0
       debiasctl runs show digits-debiased-0 --json
     """
+    from debiasctl.runs.parts import disk_use
     from debiasctl.runs.store import find_run, read_metrics
 
     found = find_run(run)
@@ -99,6 +107,7 @@ def show(run: Annotated[str, options.RUN], as_json: Annotated[bool, options.AS_J
                 "status": asdict(found.status()),
                 "spec": found.spec().model_dump(mode="json"),
                 "checkpoints": found.checkpoint_steps(),
+                "disk": disk_use(found.path),
                 "evaluations": found.evaluation_keys(),
                 "metrics": {kind: record.to_json() for kind, record in latest.items()},
             }
@@ -108,6 +117,8 @@ def show(run: Annotated[str, options.RUN], as_json: Annotated[bool, options.AS_J
 
 
 def _facts(run: "Run", latest: "Mapping[str, MetricsRecord]") -> dict[str, str]:
+    from debiasctl.runs.parts import disk_use
+
     status, spec = run.status(), run.spec()
     return {
         "run": run.name,
@@ -128,6 +139,7 @@ def _facts(run: "Run", latest: "Mapping[str, MetricsRecord]") -> dict[str, str]:
         "metrics": _numbers(latest.get("train")),
         "monitor": _numbers(latest.get("evaluation")),
         "evaluations": ", ".join(run.evaluation_keys()) or "none",
+        "disk": ", ".join(f"{name} {format_bytes(size)}" for name, size in disk_use(run.path).items()),
         "path": str(run.path),
     }
 
@@ -150,7 +162,8 @@ def rm(
       debiasctl runs rm a b c --yes
     """
     from debiasctl.errors import UsageError
-    from debiasctl.runs.store import find_run, remove_run
+    from debiasctl.runs.removal import remove_run
+    from debiasctl.runs.store import find_run
 
     found = list(dict.fromkeys(find_run(text, exact=True) for text in runs))
     if not yes:
@@ -161,8 +174,10 @@ def rm(
             note("Nothing was removed.")
             raise typer.Exit(1)
     for run in found:
-        remove_run(run)
+        left = remove_run(run)
         note(f"Removed {run.name}.")
+        if left:
+            note(f"{run.path} stays, because of what is not part of the run: {', '.join(left)}")
 
 
 @app.command()

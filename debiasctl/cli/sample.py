@@ -1,21 +1,24 @@
 """`debiasctl sample`."""
 
+from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
+import typer
+
 from debiasctl.cli import options
 from debiasctl.cli.launch import launch_all, rank
 from debiasctl.cli.options import option, parse_batch_size, parse_steps
-from debiasctl.cli.output import print_json, show_log
+from debiasctl.cli.output import print_json, printable, show_log
 from debiasctl.errors import UsageError
 from debiasctl.files import check_file, check_new_folder
 
 if TYPE_CHECKING:
     import torch
 
-    from debiasctl.runs.store import Run
     from debiasctl.sampling import SampleRequest, Samples
+    from debiasctl.sampling.description import Description
     from debiasctl.sampling.strip import Row
 
 EXAMPLES = """[bold]Examples[/bold]
@@ -39,11 +42,12 @@ _MOMENTS = {".png": 12, ".gif": 60}  # of a trajectory, by the ending of its fil
 
 
 def sample(
+    context: typer.Context,
     runs: Annotated[list[str], options.run_argument("RUN...", "The run; or several, for a strip.")],
     num: Annotated[
         int | None, option("--num", min=1, help=f"Images to draw (default: {_NUM}; for a strip {_STRIPS}).")
     ] = None,
-    steps: Annotated[str, options.SAMPLING_STEPS] = "50",
+    steps: Annotated[str | None, options.SAMPLING_STEPS] = None,
     sampler: Annotated[str, options.SAMPLER] = "ddim",
     seed: Annotated[int, options.SAMPLING_SEED] = 0,
     class_: Annotated[
@@ -83,12 +87,14 @@ def sample(
     They are kept in the run's folder, where `evaluate` finds them, and written to --out as well. An interrupted
     command resumes where it stopped when it is given again.
     """
+    from debiasctl.runs.pins import pin_chosen
     from debiasctl.runs.store import find_run
 
     found = [find_run(run) for run in runs]
-    step_counts, size = parse_steps(steps), parse_batch_size(batch_size)
-    is_strip = len(found) > 1 or len(step_counts) > 1
-    _check_combination(len(found), len(step_counts), out=out, same_noise=same_noise, trajectory=trajectory)
+    given_counts, size = None if steps is None else parse_steps(steps), parse_batch_size(batch_size)
+    num_counts = 1 if given_counts is None else len(given_counts)
+    is_strip = len(found) > 1 or num_counts > 1
+    _check_combination(len(found), num_counts, out=out, same_noise=same_noise, trajectory=trajectory)
     if rank() == 0:
         _check_out(out)
         if trajectory is not None:
@@ -96,20 +102,23 @@ def sample(
         if out is not None and trajectory is not None and out.resolve() == trajectory.resolve():
             raise UsageError(f"--out and --trajectory both name {out}. Give each a file of its own")
         show_log()
-    _check_names(found, sampler=sampler, checkpoint=checkpoint)
-    from debiasctl.cli.progress import note_training
+    _check_sampler(sampler)
+    pins = context.with_resource(ExitStack())
+    pinned = [str(pin_chosen(run, checkpoint, pins)) for run in found]  # refused, if at all, before torch is imported
+    from debiasctl.cli.standing import note_standing
     from debiasctl.compute.device import make_accelerator
     from debiasctl.compute.processes import agreed
-    from debiasctl.sampling import make_request
+    from debiasctl.sampling import default_steps, make_request
     from debiasctl.sampling.strip import Row, check_rows
 
     rows = []
-    for run in found:
-        spec = run.spec()
+    specs = [run.spec() for run in found]
+    step_counts = given_counts or [default_steps(specs)]
+    for run, spec, chosen in zip(found, specs, pinned, strict=True):
         requests = [
             make_request(
                 run, spec, num=num or (_STRIPS if is_strip else _NUM), num_steps=count, sampler=sampler, seed=seed,
-                checkpoint=checkpoint, weights=weights, class_name=class_, precision=precision, compile=compile_,
+                checkpoint=chosen, weights=weights, class_name=class_, precision=precision, compile=compile_,
             )
             for count in step_counts
         ]  # fmt: skip
@@ -121,21 +130,18 @@ def sample(
     # a run in training may write a checkpoint at any moment
     rows = [replace(row, requests=agreed(row.requests)) for row in rows]
     for row in rows:
-        note_training(row.run, row.requests[0].step)
+        note_standing(row.run, row.spec, row.requests[0].step)
     if is_strip:
         _strip(rows, out, device=place, batch_size=size, as_json=as_json)
     else:
         _one(rows[0], out, trajectory, device=place, batch_size=size, as_json=as_json)
 
 
-def _check_names(runs: "list[Run]", *, sampler: str, checkpoint: str | None) -> None:
-    """Refuse, before torch is imported, a sampler or checkpoint that does not exist."""
+def _check_sampler(sampler: str) -> None:
+    """Refuse, before torch is imported, a sampler that does not exist."""
     from debiasctl import registry
-    from debiasctl.runs.store import choose_step
 
     registry.find("samplers", registry.as_ref(sampler).name)
-    for run in runs:
-        choose_step(run, checkpoint)
 
 
 def _check_combination(
@@ -202,7 +208,8 @@ def _strip(
     first = cells[0].description
     print(
         f"{first.num} x {len(rows)} x {len(drawn[0])} images (noise x run x steps), {first.sampler.name}, "
-        f"seed {first.seed}, {sum(cell.reused for cell in cells)} of {len(cells)} cells drawn before"
+        f"seed {first.seed}{_class_of(first)}, {sum(cell.reused for cell in cells)} of {len(cells)} sets reused "
+        "from an earlier command"
     )
     print(out.absolute())
 
@@ -244,6 +251,11 @@ def _write_trajectory(path: Path, row: "Row", request: "SampleRequest", *, devic
     pictures.save_labelled(path, picture)
 
 
+def _class_of(about: "Description") -> str:
+    """Which class was drawn, if it was one."""
+    return "" if about.label is None else f", class '{printable(about.classes[about.label])}' (index {about.label})"
+
+
 def _described(drawn: "Samples") -> dict[str, Any]:
     return {**drawn.description.to_json(), "folder": str(drawn.folder), "reused": drawn.reused}
 
@@ -257,7 +269,7 @@ def _report(drawn: "Samples", out: Path | None, way: Path | None, *, as_json: bo
     about = drawn.description
     print(
         f"{about.num} images, {about.sampler.name}, {about.num_steps} steps ({about.nfe} NFE), "
-        f"checkpoint {about.step}, {about.weights} weights{', drawn before' if drawn.reused else ''}"
+        f"checkpoint {about.step}, {about.weights} weights{_class_of(about)}{', drawn before' if drawn.reused else ''}"
     )
     print(out.absolute() if out is not None else drawn.folder / "images.npz")
     if way is not None:

@@ -1,5 +1,6 @@
 """`debiasctl train`."""
 
+import shlex
 from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
@@ -10,7 +11,7 @@ import typer
 from debiasctl.cli import options
 from debiasctl.cli.completion import complete_plugin, complete_run
 from debiasctl.cli.launch import check_launch, launch, rank, sigterm_reported, this_command
-from debiasctl.cli.locations import data_location
+from debiasctl.cli.locations import data_location, moved_spec
 from debiasctl.cli.options import RESUME, option
 from debiasctl.cli.output import note, print_json, show_log
 from debiasctl.cli.plan import show_plan
@@ -73,6 +74,7 @@ def train(
         option("--set", metavar="SECTION.FIELD=VALUE", help="One setting; may be given again.", show_default=False),
     ] = None,
     data_dir: Annotated[Path | None, options.DATA_DIR] = None,
+    data: Annotated[Path | None, options.DATA] = None,
     checkpoint_every: Annotated[int | None, options.CHECKPOINT_EVERY] = None,
     evaluate_every: Annotated[int | None, options.EVALUATE_EVERY] = None,
     device: Annotated[str, options.DEVICE] = "auto",
@@ -134,8 +136,11 @@ def train(
             if processes > 1:
                 run = find_run(resume)
                 _launch(run.spec(), processes, conduct, resumed=run.name)
-            _resume(resume, location, steps=steps, images=images, conduct=conduct, as_json=as_json)
+            moved_spec(find_run(resume).spec(), data, data_dir=data_dir)  # refuses what would have no effect
+            _resume(resume, location, steps=steps, images=images, data=data, conduct=conduct, as_json=as_json)
             return
+        if data is not None:
+            raise UsageError("--data says where the images of a run to --resume are now. Name new data without it")
         resolved, info = _resolve(dataset, spec, set_ or [], options.given_settings(context), images, location)
         if init_from is not None:
             find_run(init_from)  # one that is not there is refused before torch takes its time
@@ -240,6 +245,7 @@ def _resume(
     *,
     steps: int | None,
     images: int | None,
+    data: Path | None,
     conduct: "Conduct",
     as_json: bool,
 ) -> None:
@@ -252,7 +258,7 @@ def _resume(
     budget = steps if images is None else _steps(images, run.spec())
     with training_progress() as show:
         whole = replace(conduct, on_start=_announce, on_progress=show, observer=Monitor)
-        resume(run, location, steps=budget, conduct=whole)
+        resume(run, location, steps=budget, conduct=whole, data_path=data)
     _report(run, as_json=as_json)
 
 
@@ -283,5 +289,5 @@ def _report(run: "Run", *, as_json: bool) -> None:
         )
         return
     print(f"run '{run.name}' is {status.state} at step {status.step}: {run.path}")
-    note(f"next: debiasctl sample {run.typed} --out {run.name}.png")
+    note(f"next: debiasctl sample {run.typed} --out {shlex.quote(f'{run.name}.png')}")
     note(f"next: debiasctl evaluate {run.typed}")

@@ -6,7 +6,7 @@ from typing import Any
 
 from pydantic import JsonValue
 
-from debiasctl.errors import ComparisonError, EvaluationError, UsageError
+from debiasctl.errors import ComparisonError, EvaluationError, ForeignPartError, UsageError
 from debiasctl.evaluation.record import (
     BitsFigure,
     Conditions,
@@ -14,7 +14,7 @@ from debiasctl.evaluation.record import (
     HeldoutConditions,
     LikelihoodRecord,
     MetricFigure,
-    read_record,
+    read_own_record,
 )
 from debiasctl.evaluation.uncertainty.intervals import SHARE_METHOD, Interval, difference_interval
 from debiasctl.runs.store import Run
@@ -123,6 +123,11 @@ def _notes(runs: Sequence[Run], checkpoints: Sequence[Sequence[int]]) -> list[st
         for run, steps in zip(runs, checkpoints, strict=True)
         if run.checkpoint_steps() and run.checkpoint_steps()[-1] > steps[0]
     ]
+    notes += [
+        f"'{run.name}' failed at step {run.status().step}: {run.status().message or 'no reason was stored'}"
+        for run in runs
+        if run.status().state == "failed"
+    ]
     if any(steps != checkpoints[0] for steps in checkpoints[1:]):
         notes.append("the runs were measured after different numbers of training steps; see 'checkpoint'")
     return notes
@@ -149,8 +154,8 @@ def _evaluations(run: Run) -> list[_Evaluation]:
     found = []
     for path in files:
         try:
-            record = read_record(path, way_on=way_on)
-        except EvaluationError as error:
+            record = read_own_record(path, run, way_on=way_on)
+        except (EvaluationError, ForeignPartError) as error:
             raise ComparisonError(str(error)) from error
         if record.checkpoint is None:
             raise ComparisonError(f"{path} is damaged (checkpoint: the record does not belong to a run). {way_on}")

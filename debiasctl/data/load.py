@@ -2,6 +2,7 @@
 
 from debiasctl import registry
 from debiasctl.api import DataLocation, Dataset, DatasetInfo, LoadedDataset, Split, spread_indices
+from debiasctl.data.moved import check_there
 from debiasctl.errors import DataError
 from debiasctl.registry.refs import PluginRef
 from debiasctl.specs.sections import RunSpec
@@ -13,8 +14,10 @@ def load_data(spec: RunSpec, location: DataLocation) -> LoadedDataset:
     """Load the spec's data set.
 
     Raises:
-        DataError: if its content is not what the spec states, or its images are not what its info states.
+        DataError: if it is not where the spec says, its content is not what the spec states, or its images are not
+            what its info states.
     """
+    check_there(spec)
     data = load_dataset(spec.data.dataset.ref, location)
     if not len(data.train) or not len(data.heldout):
         empty = "training" if not len(data.train) else "held-out"

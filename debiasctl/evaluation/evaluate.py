@@ -31,7 +31,7 @@ class _Images:
     samples: str
     num: int
     sha256: str | None = None
-    run: str | None = None
+    run: Run | None = None
     images_seen: int | None = None
     nfe: int | None = None
     request: SampleRequest | None = None
@@ -80,7 +80,7 @@ def evaluate(
         images = _Images(
             drawn.folder.name,
             request.num,
-            run=run.name,
+            run=run,
             images_seen=request.step * spec.training.batch_size,
             nfe=drawn.description.nfe,
             request=request,
@@ -143,7 +143,7 @@ def _recorded(seen: Seen, ground: Ground, images: _Images, choices: Choices, fol
     )
     record = EvaluationRecord(
         schema_version=EVALUATION_VERSION,
-        run=images.run,
+        run=None if images.run is None else images.run.name,
         checkpoint=None if request is None else request.step,
         images_seen=images.images_seen,
         nfe=images.nfe,
@@ -157,6 +157,8 @@ def _recorded(seen: Seen, ground: Ground, images: _Images, choices: Choices, fol
             folder, seen.observed.features, identity=identity, images=images.sha256 or images.samples
         ),
     )
+    if images.run is not None:
+        record = record.model_copy(update={"run_identity": images.run.identity()})
     if images.sha256 is not None:
         record = record.model_copy(update={"samples_sha256": images.sha256})
     write_json(folder / f"{record.key}.json", record.to_json())

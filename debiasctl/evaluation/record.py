@@ -6,11 +6,12 @@ from typing import Any, Final, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, JsonValue, model_validator
 
-from debiasctl.errors import EvaluationError
+from debiasctl.errors import EvaluationError, ForeignPartError
 from debiasctl.evaluation.metrics.catalogue import Better
 from debiasctl.evaluation.uncertainty.intervals import Jackknife
 from debiasctl.files import content_key, read_json
 from debiasctl.registry.messages import damage
+from debiasctl.runs.store import Run
 
 EVALUATION_VERSION: Final = 2
 LIKELIHOOD_VERSION: Final = 1
@@ -133,11 +134,12 @@ class EvaluationRecord(_Part):
     """The record that `evaluate` stores for a set of images: a run's at a `checkpoint`, or given ones (`run` is None).
 
     `features_file`, beside the record, holds the images' features. `samples` is the images' name, and `samples_sha256`
-    the hash of given ones.
+    the hash of given ones. `run_identity` is None in records of older versions, and of given images.
     """
 
     schema_version: Literal[2]
     run: str | None
+    run_identity: str | None = None
     checkpoint: int | None
     images_seen: int | None
     nfe: int | None
@@ -214,6 +216,7 @@ class LikelihoodRecord(_Part):
 
     schema_version: Literal[1]
     run: str
+    run_identity: str | None = None
     checkpoint: int
     measured: HeldoutConditions
     weights_sha256: str
@@ -231,6 +234,19 @@ class LikelihoodRecord(_Part):
 
 
 Record = EvaluationRecord | LikelihoodRecord
+
+
+def read_own_record(path: Path, run: Run, *, way_on: str) -> Record:
+    """Read a record in a run's folder, as `read_record` does, and check that it is this run's and its file's.
+
+    Raises:
+        EvaluationError: if `read_record` raises it; ForeignPartError: if it is of another run or measurement.
+    """
+    record = read_record(path, way_on=way_on)
+    run.check_identity(record.run_identity, what=f"the record in {path}", way_on=way_on)
+    if record.run_identity is not None and isinstance(record, EvaluationRecord) and record.key != path.stem:
+        raise ForeignPartError(f"the record in {path} is that of another measurement, by its content. {way_on}")
+    return record
 
 
 def read_record(path: Path, *, way_on: str) -> Record:

@@ -13,10 +13,11 @@ from safetensors.torch import load_file
 from safetensors.torch import save as safetensors_bytes
 from torch import Tensor, nn
 
-from debiasctl.errors import CheckpointError
+from debiasctl.errors import CheckpointError, ForeignPartError
 from debiasctl.files import atomic_folder, hashing_file, sha256_file, writing
 from debiasctl.runs.manifest import Manifest
 from debiasctl.runs.parts import CHECKPOINTS, MANIFEST
+from debiasctl.runs.pins import unpinned
 from debiasctl.runs.store import Run
 from debiasctl.specs.sections import TrainingSection
 
@@ -48,6 +49,7 @@ def write_checkpoint(run: Run, state: CheckpointState) -> Path:
     Raises:
         DebiasctlError: if it cannot be written; no partial files remain.
     """
+    run.check_lock()
     path = run.checkpoint_path(state.step)
     if _is_whole(path, run):
         return path
@@ -62,7 +64,7 @@ def write_checkpoint(run: Run, state: CheckpointState) -> Path:
             torch.save(dict(state.rest), file)  # type: ignore[arg-type]  # it needs `write` and `flush` only
         sums[STATE_FILE] = file.sha256()
         with hashing_file(folder / MANIFEST) as file:
-            file.write(Manifest(step=state.step, sha256=sums).to_bytes())
+            file.write(Manifest(step=state.step, run=run.identity(), sha256=sums).to_bytes())
     return path
 
 
@@ -75,6 +77,8 @@ def load_weights(run: Run, network: nn.Module, *, step: int, weights: Weights) -
     path = run.checkpoint_path(step)
     try:
         sums = verify(path, run, only=WEIGHT_FILES[weights])
+    except ForeignPartError:
+        raise
     except CheckpointError as error:
         earlier = [other for other in run.checkpoint_steps() if other < step]
         way_on = f"Use an earlier one: `checkpoint={earlier[-1]}`" if earlier else "There is no earlier checkpoint"
@@ -91,6 +95,7 @@ def verify(path: Path, run: Run, only: str | None = None) -> dict[str, str]:
 
     Raises:
         CheckpointError: if a file is missing, truncated or changed; the message names it.
+        ForeignPartError: if it is another run's checkpoint.
     """
     try:
         manifest = Manifest.read(path)
@@ -100,6 +105,11 @@ def verify(path: Path, run: Run, only: str | None = None) -> dict[str, str]:
             raise ValueError(f"{MANIFEST} does not name the files of a checkpoint")
         if manifest.step != int(path.name):
             raise ValueError(f"{MANIFEST} states step {manifest.step}")
+        run.check_identity(
+            manifest.run,
+            what=f"checkpoint {int(path.name)} in {path}",
+            way_on="Move it away, to the run that it belongs to",
+        )
         damaged = [
             name for name, expected in sums.items() if only in (None, name) and sha256_file(path / name) != expected
         ]
@@ -113,17 +123,20 @@ def verify(path: Path, run: Run, only: str | None = None) -> dict[str, str]:
 def prune_checkpoints(run: Run, spec: TrainingSection, *, newest: int) -> None:
     """Remove all checkpoints up to step `newest` but the last `keep_last` and those that `keep_steps` names.
 
-    Later checkpoints, which are damaged if training resumed from an earlier one, do not count towards `keep_last`.
+    One that another process has pinned stays. Later checkpoints, which are damaged if training resumed from an earlier
+    one, do not count towards `keep_last`.
     """
+    run.check_lock()
     steps = [step for step in run.checkpoint_steps() if step <= newest]
     for step in steps[: -spec.keep_last]:
         if step not in spec.keep_steps:
             path = run.checkpoint_path(step)
             # renamed first, so that a kill in between leaves no partial checkpoint
             removed = path.with_name(f".{path.name}{_LEFTOVER}")
-            with writing(path):
-                os.replace(path, removed)
-                shutil.rmtree(removed)
+            with unpinned(path) as free, writing(path):
+                if free:  # what is being read goes when a later checkpoint is written
+                    os.replace(path, removed)
+                    shutil.rmtree(removed)
 
 
 def remove_leftovers(run: Run) -> None:
@@ -142,6 +155,8 @@ def _is_whole(path: Path, run: Run) -> bool:
         return False
     try:
         verify(path, run)
+    except ForeignPartError:
+        raise
     except CheckpointError:
         return False
     return True

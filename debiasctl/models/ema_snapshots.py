@@ -26,6 +26,7 @@ from debiasctl.runs.store import Run
 _BUFFERS = "buffers"
 _WEIGHTS, _DESCRIPTION = ".safetensors", ".json"
 _CHECKSUM = "sha256"  # of the file of averages, the last key of its description
+_RUN = "run"  # the run's identity, the key before; neither is in the file itself, so that equal runs have equal files
 _STEP = re.compile("[0-9]{8,12}")  # the stem of a snapshot's file name
 
 
@@ -111,19 +112,22 @@ def write_snapshot(run: Run, captured: CapturedSnapshot) -> Path:
     """
     path = folder_of(run) / f"{captured.step:08d}{_WEIGHTS}"
     about = SnapshotDescription(step=captured.step, lengths=list(captured.lengths))
-    write_tensors(path, captured.tensors, about)
+    write_tensors(path, captured.tensors, about, run=run)
     return path
 
 
-def write_tensors(path: Path, tensors: Mapping[str, Tensor], about: SnapshotDescription | AverageDescription) -> str:
-    """Write tensors and, beside them, their description with their checksum; return the checksum."""
+def write_tensors(
+    path: Path, tensors: Mapping[str, Tensor], about: SnapshotDescription | AverageDescription, *, run: Run
+) -> str:
+    """Write tensors and, beside them, their description, the run's identity and their checksum, which is returned."""
+    run.check_lock()
     described = about.model_dump(mode="json")
     # one entry, because safetensors writes several in any order, and equal runs should have equal files
     data = safetensors_bytes(dict(tensors), metadata={"debiasctl": json.dumps(described, sort_keys=True)})
     with atomic_file(path) as stream:
         stream.write(data)
-    checksum = hashlib.sha256(data).hexdigest()
-    write_json(path.with_suffix(_DESCRIPTION), {**described, _CHECKSUM: checksum})
+    checksum, owner = hashlib.sha256(data).hexdigest(), run.identity()
+    write_json(path.with_suffix(_DESCRIPTION), {**described, **({_RUN: owner} if owner else {}), _CHECKSUM: checksum})
     return checksum
 
 
@@ -148,13 +152,14 @@ def read_description(path: Path, run: Run, kind: type[D]) -> tuple[D, str]:
     """Read the description beside a file of averages, and the file's checksum.
 
     Raises:
-        CheckpointError: if it cannot be read.
+        CheckpointError: if it cannot be read; ForeignPartError: if it is another run's.
     """
     try:
         raw = read_json(path.with_suffix(_DESCRIPTION))
         checksum = raw.pop(_CHECKSUM, None)
         if not isinstance(checksum, str):
             raise ValueError(f"{_CHECKSUM} is missing or not text")
+        run.check_identity(raw.pop(_RUN, None), what=f"the average in {path}", way_on="Move both of its files away")
         return kind.model_validate(raw), checksum
     except (OSError, ValueError) as error:
         raise CheckpointError(_damaged(path.with_suffix(_DESCRIPTION), run, damage(error))) from error

@@ -8,7 +8,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from debiasctl.errors import CheckpointError, UsageError
+from debiasctl.errors import CheckpointError, DebiasctlError, UsageError
 from debiasctl.files import content_key
 from debiasctl.models.ema_snapshots import (
     AverageDescription,
@@ -83,7 +83,7 @@ def store_average(run: Run, length: float, *, step: int | None = None) -> Stored
         residual=plan.residual,
         key=key,
     )
-    checksum = write_tensors(path, _add_up(run, plan, step), about)
+    checksum = write_tensors(path, _add_up(run, plan, step), about, run=run)
     return StoredAverage(path, length, step, len(sources), plan.residual, checksum, False)
 
 
@@ -91,11 +91,11 @@ def choose_average_step(run: Run, step: int | None) -> int:
     """Choose the step of an average: `step`, or the last checkpoint's if it is None.
 
     Raises:
-        CheckpointError: if the run has no snapshot; UsageError: if `step` lies beyond the last one.
+        CheckpointError: if the run has no snapshot yet; UsageError: if it keeps none, or `step` is after the last one.
     """
     found = snapshots(run)
     if not found:
-        raise CheckpointError(_without_snapshots(run))
+        raise _without_snapshots(run)
     last = found[-1].step
     chosen = (run.checkpoint_steps() or [last])[-1] if step is None else step
     if not 1 <= chosen <= last:
@@ -169,15 +169,15 @@ def _unreachable(
     )
 
 
-def _without_snapshots(run: Run) -> str:
+def _without_snapshots(run: Run) -> DebiasctlError:
     spec = run.spec().ema
     if spec.kind == "power":
         when = f"every {spec.snapshot_every} steps" if spec.snapshot_every else "with each checkpoint"
-        return (
+        return CheckpointError(
             f"run '{run.name}' has no snapshot of its averages yet; they are written {when}. "
             f"Train it further: debiasctl train --resume {run.typed}"
         )
-    return (
+    return UsageError(
         f"run '{run.name}' keeps one average (ema.kind={spec.kind}) and no snapshots to reconstruct others from. Train "
         "a run with `ema.kind=power` (and ema.lengths, ema.snapshot_every)"
     )

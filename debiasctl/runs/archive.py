@@ -5,7 +5,7 @@ import re
 import shutil
 import tarfile
 from collections.abc import Iterator
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from dataclasses import replace
 from pathlib import Path, PurePosixPath
 from typing import IO
@@ -15,6 +15,7 @@ from debiasctl.errors import ArchiveError, RunBusyError, RunError, UsageError
 from debiasctl.files import atomic_file, sha256_file
 from debiasctl.runs.manifest import Manifest
 from debiasctl.runs.parts import CHECKPOINTS, MANIFEST, PARTS, SPEC, STATUS, is_exported
+from debiasctl.runs.pins import pin_all
 from debiasctl.runs.status import parse_status
 from debiasctl.runs.store import Run, claim_folder, validate_run_name
 from debiasctl.wording import format_bytes
@@ -47,7 +48,8 @@ def export_run(run: Run, out: Path, *, force: bool = False) -> Path:
     _refuse_training(run)
     run.status()
     files = list(_run_files(run))
-    with atomic_file(out) as stream, tarfile.open(fileobj=stream, mode="w") as tar:
+    with ExitStack() as pins, atomic_file(out) as stream, tarfile.open(fileobj=stream, mode="w") as tar:
+        pin_all(run, [str(step) for step in run.checkpoint_steps()], pins)  # against the run's removal
         for file in files:
             _add(tar, file, f"{run.name}/{file.relative_to(run.path).as_posix()}")
         _refuse_training(run)

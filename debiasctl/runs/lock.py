@@ -1,18 +1,37 @@
-"""The lock by which one process at a time trains or removes a run; checking it writes nothing."""
+"""The lock by which one process at a time trains or removes a run; checking it writes nothing.
+
+It is held on two things: the file `.lock`, and the run's folder itself, whose lock no removal of a file can end.
+"""
 
 import json
 import os
 import sys
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
+from debiasctl import claims
 from debiasctl.errors import RunBusyError, RunNameError
 from debiasctl.files import write_json, writing
 from debiasctl.runs.parts import LOCK, TRAINER
 
 # A reader that checks the lock holds it for an instant, and must not be taken for a trainer.
 _GRACE_SECONDS = 1.0
+_POLL_SECONDS = 0.02
+
+
+@dataclass(frozen=True)
+class _Held:
+    """The folder and the lock file that this process holds, by device and inode; `by_folder`: the folder is locked."""
+
+    folder: tuple[int, int] | None
+    file: tuple[int, int] | None
+    by_folder: bool
+
+
+_HELD: dict[str, _Held] = {}  # by the run's absolute path
 
 
 def is_locked(folder: Path) -> bool:
@@ -20,13 +39,35 @@ def is_locked(folder: Path) -> bool:
     try:
         descriptor = os.open(os.path.join(folder, LOCK), os.O_RDONLY)
     except (FileNotFoundError, NotADirectoryError):
-        return False
+        return claims.is_held(folder)
     except OSError:  # it exists and may not be opened: the run may be in use
         return True
     try:
-        return not _can_share(descriptor)
+        return not _can_share(descriptor) or claims.is_held(folder)
     finally:
         os.close(descriptor)
+
+
+def check_held(folder: Path) -> None:
+    """Check, before this process writes into a run that it has locked, that the lock still excludes all others.
+
+    Raises:
+        RunBusyError: if the folder was replaced; or if the lock file was and the folder itself cannot be locked.
+    """
+    held = _HELD.get(os.path.abspath(folder))
+    if held is None:
+        return
+    if claims.identity(folder) != held.folder:
+        problem = "its folder was moved, removed or replaced"
+    elif not held.by_folder and claims.identity(folder / LOCK) != held.file:
+        problem = f"its lock file {LOCK} was removed, so that another process may be training it too"
+    else:
+        return
+    raise RunBusyError(
+        f"run '{folder.name}' was in use by this process, and {problem}. This process writes nothing more to it. "
+        "Make sure that no other process trains it, and resume it from its last checkpoint: "
+        f"debiasctl train --resume {folder.name}"
+    )
 
 
 @contextmanager
@@ -45,18 +86,46 @@ def locked(folder: Path) -> Iterator[None]:
     lock = FileLock(folder / LOCK, timeout=_GRACE_SECONDS)
     with writing(folder):
         try:
-            lock.acquire(poll_interval=0.02)
+            lock.acquire(poll_interval=_POLL_SECONDS)
         except Timeout as error:
-            raise RunBusyError(
-                f"run '{folder.name}' is being trained by another process{_trainer(folder)}. "
-                "Wait until it ends, or stop it with Ctrl-C (it writes a checkpoint first)"
-            ) from error
+            raise _busy(folder) from error
     try:
         if not folder.is_dir():  # removed between the opening of the file and its locking
             raise gone
-        yield
+        with _locked_folder(folder) as by_folder:
+            key = os.path.abspath(folder)
+            _HELD[key] = _Held(claims.identity(folder), claims.identity(folder / LOCK), by_folder)
+            try:
+                yield
+            finally:
+                _HELD.pop(key, None)
     finally:
         lock.release()
+
+
+@contextmanager
+def _locked_folder(folder: Path) -> Iterator[bool]:
+    """Hold a lock on the folder itself, and say whether there are such locks; RunBusyError where another holds it."""
+    patient_until = time.monotonic() + _GRACE_SECONDS
+    while True:
+        try:
+            descriptor = claims.hold(folder)
+            break
+        except BlockingIOError as error:
+            if time.monotonic() > patient_until:
+                raise _busy(folder) from error
+            time.sleep(_POLL_SECONDS)
+    try:
+        yield descriptor is not None
+    finally:
+        claims.release(descriptor)
+
+
+def _busy(folder: Path) -> RunBusyError:
+    return RunBusyError(
+        f"run '{folder.name}' is being trained by another process{_trainer(folder)}. "
+        "Wait until it ends, or stop it with Ctrl-C (it writes a checkpoint first)"
+    )
 
 
 @contextmanager

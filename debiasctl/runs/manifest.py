@@ -12,11 +12,12 @@ from debiasctl.runs.parts import MANIFEST
 
 
 class Manifest(BaseModel):
-    """The contents of a manifest; `sha256` is by file name."""
+    """The contents of a manifest; `sha256` is by file name, `run` the run's identity (None in old runs)."""
 
     model_config = ConfigDict(frozen=True, strict=True)
 
     step: int
+    run: str | None = None
     sha256: dict[str, str]
 
     @classmethod

@@ -1,8 +1,9 @@
-"""The parts of a run's folder: what each holds, and which of its files an archive takes."""
+"""The parts of a run's folder: the one table that its store, archive, removal and disk use go by."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 
 _SAFE = "[A-Za-z0-9][A-Za-z0-9._-]{0,127}"
 
@@ -12,12 +13,14 @@ class Part:
     """An entry of a run's folder.
 
     `files` is the pattern of the paths in it that an archive takes ("" is the entry itself, a single file), `folders`
-    that of the folders in it. A part without `files` is not exported.
+    that of the folders in it. A part without `files` is not exported. `private` is the pattern of the paths in it that
+    only this machine's processes use, such as locks and unfinished work, besides the temporaries of any part.
     """
 
     holds: str
     files: str | None = None
     folders: str | None = None
+    private: str | None = None
 
     @property
     def exported(self) -> bool:
@@ -30,6 +33,9 @@ CHECKPOINTS, EMA, SAMPLES, GRIDS = "checkpoints", "ema", "samples", "grids"
 EVALUATIONS, ANALYSES, TRACKERS = "evaluations", "analyses", "trackers"
 MANIFEST = "manifest.json"  # in a checkpoint's folder; a folder without one is no checkpoint
 LOCK, TRAINER = ".lock", ".trainer.json"
+_ANYTHING = "(?s:.*)"
+# what atomic writes and removals leave if they are killed, with everything in it
+_TEMPORARY = re.compile(r"(.*/)?\.[^/]+\.tmp(/.*)?", re.DOTALL)
 
 PARTS: Mapping[str, Part] = {
     SPEC: Part("the settings", ""),
@@ -39,13 +45,18 @@ PARTS: Mapping[str, Part] = {
         "a folder for each checkpoint", rf"[0-9]{{1,12}}/{_SAFE}\.(safetensors|pt|json)", "([0-9]{1,12})?"
     ),
     EMA: Part("snapshots of averaged weights, and averages made from them", rf"{_SAFE}\.(safetensors|json)", ""),
-    SAMPLES: Part("a folder for each set of images drawn", rf"{_SAFE}/{_SAFE}\.(png|npz|json)", f"({_SAFE})?"),
+    SAMPLES: Part(
+        "a folder for each set of images drawn",
+        rf"{_SAFE}/{_SAFE}\.(png|npz|json)",
+        f"({_SAFE})?",
+        private=r"\.[0-9a-f]{16}\.(lock|partial(/[0-9-]+\.npz)?)",
+    ),
     GRIDS: Part("images drawn during training, by step", rf"{_SAFE}\.png", ""),
     EVALUATIONS: Part("measurements, and the features of the images", rf"{_SAFE}\.(json|features\.npz)", ""),
     ANALYSES: Part("analyses that earlier versions stored", rf"{_SAFE}\.json", ""),
-    TRACKERS: Part("what trackers write, in any form"),
-    LOCK: Part("the lock of the process that trains"),
-    TRAINER: Part("the process that trains"),
+    TRACKERS: Part("what trackers write, in any form", private=_ANYTHING),
+    LOCK: Part("the lock of the process that trains", private=""),
+    TRAINER: Part("the process that trains", private=""),
 }
 
 
@@ -55,3 +66,33 @@ def is_exported(path: str, *, folder: bool) -> bool:
     part = PARTS.get(name)
     allowed = None if part is None else part.folders if folder else part.files
     return allowed is not None and re.fullmatch(allowed, rest) is not None
+
+
+def is_part(path: str, *, folder: bool) -> bool:
+    """Whether a file, or a folder, of that path in a run's folder is the run's: exported, private or a temporary."""
+    if is_exported(path, folder=folder) or _TEMPORARY.fullmatch(path):
+        return True
+    name, _, rest = path.partition("/")
+    part = PARTS.get(name)
+    return part is not None and part.private is not None and re.fullmatch(part.private, rest) is not None
+
+
+def disk_use(folder: Path) -> dict[str, int]:
+    """The bytes that each part of the run in `folder` takes, largest first; "other" is what is no part of it."""
+    used: dict[str, int] = {}
+    for path, size in _files(folder):
+        name = path.partition("/")[0]
+        name = name if is_part(path, folder=False) and name in PARTS else "other"
+        used[name] = used.get(name, 0) + size
+    return dict(sorted(used.items(), key=lambda one: -one[1]))
+
+
+def _files(folder: Path) -> Iterator[tuple[str, int]]:
+    """The path in `folder` and the bytes of every file; links are not followed."""
+    for found in sorted(folder.rglob("*")):
+        try:
+            stat = found.lstat()
+        except OSError:  # another process has just replaced it
+            continue
+        if not found.is_dir() or found.is_symlink():
+            yield found.relative_to(folder).as_posix(), stat.st_size

@@ -3,7 +3,6 @@
 import os
 import re
 import shlex
-import shutil
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import asdict, dataclass, replace
@@ -11,12 +10,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from debiasctl import paths
-from debiasctl.errors import CheckpointError, DebiasctlError, RunError, RunNameError, UsageError
-from debiasctl.files import atomic_folder, write_json, writing
+from debiasctl.errors import CheckpointError, DebiasctlError, ForeignPartError, RunError, RunNameError, UsageError
+from debiasctl.files import atomic_folder, parse_json, write_json
 from debiasctl.runs import lock as run_lock
 from debiasctl.runs import metrics as metrics_file
-from debiasctl.runs.parts import CHECKPOINTS, EVALUATIONS, GRIDS, MANIFEST, METRICS, PARTS, SAMPLES, SPEC, STATUS
+from debiasctl.runs.parts import CHECKPOINTS, EVALUATIONS, GRIDS, MANIFEST, METRICS, SAMPLES, SPEC, STATUS
 from debiasctl.runs.status import RunStatus, now, parse_status
+from debiasctl.temporaries import remove_stale
 from debiasctl.wording import did_you_mean
 
 if TYPE_CHECKING:
@@ -24,18 +24,6 @@ if TYPE_CHECKING:
     from debiasctl.specs.sections import ContentSection, RunSpec
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
-_REMOVED = ".removed"
-
-
-@dataclass(frozen=True)
-class RunSummary:
-    """One line of a listing; where `state` is "damaged", `status` is None and `problem` says why."""
-
-    name: str
-    path: Path
-    state: str
-    status: RunStatus | None
-    problem: str | None = None
 
 
 @dataclass(frozen=True)
@@ -84,6 +72,29 @@ class Run:
 
         return load_stored_spec(self._read(SPEC), str(self.path / SPEC))
 
+    def identity(self) -> str | None:
+        """The random identity that the run was created with, which its stored parts state too.
+
+        None in runs of older versions, and if the spec cannot be read, which `spec` reports.
+        """
+        with suppress(RunError, ValueError, RecursionError, KeyError, TypeError, AttributeError):
+            found = parse_json(self._read(SPEC))["provenance"].get("run")
+            return found if isinstance(found, str) else None
+        return None
+
+    def check_identity(self, stated: str | None, *, what: str, way_on: str) -> None:
+        """Check that a stored part, which states the identity of a run, is this run's own.
+
+        Raises:
+            ForeignPartError: if it states another identity, or none where this run has one; it ends with `way_on`.
+        """
+        own = self.identity()
+        if stated != own:
+            whose = "states no run, as those of older versions" if stated is None else f"is that of run {stated}"
+            raise ForeignPartError(
+                f"{what} is not that of run '{self.name}' (identity {own or 'unknown'}): it {whose}. {way_on}"
+            )
+
     def content(self, spec: "RunSpec") -> "ContentSection":
         """The run's data as its spec describes them.
 
@@ -109,7 +120,8 @@ class Run:
         return status
 
     def write_status(self, status: RunStatus) -> None:
-        """Replace the stored status."""
+        """Replace the stored status; RunBusyError if this process trains the run and its lock was broken."""
+        self.check_lock()
         write_json(self.path / STATUS, asdict(status))
 
     def update_status(self, **changes: Any) -> RunStatus:
@@ -149,6 +161,10 @@ class Run:
         """
         return run_lock.trainer_lock(self.path)
 
+    def check_lock(self) -> None:
+        """Check that no other process can have locked the run, if this one has; see `run_lock.check_held`."""
+        run_lock.check_held(self.path)
+
     def _stored_status(self) -> RunStatus:
         return parse_status(self._read(STATUS), os.path.join(self.path, STATUS))
 
@@ -158,6 +174,8 @@ class Run:
             with open(file, encoding="utf-8") as stream:
                 return stream.read()
         except (OSError, UnicodeDecodeError) as error:
+            if isinstance(error, PermissionError):
+                raise RunError(f"{file} cannot be read: {error.strerror}. Change its permissions") from error
             reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8 text"
             raise RunError(
                 f"{file} cannot be read: {reason}. Restore it from a copy, or remove the run: "
@@ -228,6 +246,7 @@ def claim_folder(path: Path, *, taken: str) -> Iterator[Path]:
     """An `atomic_folder` for a new run; RunNameError with the advice `taken` where `path` exists, before or after."""
     if os.path.lexists(path):
         raise RunNameError(_taken(path, taken))
+    remove_stale(path.parent)
     try:
         with atomic_folder(path) as folder:
             yield folder
@@ -239,28 +258,33 @@ def claim_folder(path: Path, *, taken: str) -> Iterator[Path]:
 
 def run_names() -> list[str]:
     """Names of all folders in the store, sorted; nothing in them is read."""
+    return [entry.name for entry in store_entries() if is_folder(entry)]
+
+
+def store_entries() -> list["os.DirEntry[str]"]:
+    """Everything in the store whose name may be a run's, sorted by it.
+
+    Raises:
+        RunError: if the store cannot be read.
+    """
     try:
         with os.scandir(paths.runs_dir()) as entries:
-            return sorted(entry.name for entry in entries if _NAME.fullmatch(entry.name) and entry.is_dir())
+            return sorted((entry for entry in entries if _NAME.fullmatch(entry.name)), key=lambda entry: entry.name)
     except FileNotFoundError:
         return []
+    except OSError as error:
+        raise RunError(
+            f"the store {paths.runs_dir()} cannot be read: {error.strerror}. Change that, or set DEBIASCTL_HOME to "
+            "another folder"
+        ) from error
 
 
-def list_runs() -> list[RunSummary]:
-    """All runs in the store, oldest first; damaged ones last."""
-    store = paths.runs_dir()
-    summaries = [summary for name in run_names() if (summary := _summary(Run(store / name)))]
-    return sorted(summaries, key=lambda summary: (summary.status.created if summary.status else "~", summary.name))
-
-
-def _summary(run: Run) -> RunSummary | None:
+def is_folder(entry: "os.DirEntry[str]") -> bool:
+    """Whether an entry is a folder or a link to one; a link to nothing, or to itself, is neither."""
     try:
-        status = run.status()
-    except RunError as error:
-        if not _is_run(run.path):
-            return None
-        return RunSummary(run.name, run.path, "damaged", None, str(error))
-    return RunSummary(run.name, run.path, status.state, status)
+        return entry.is_dir()
+    except OSError:
+        return False
 
 
 def find_run(text: str, *, exact: bool = False) -> Run:
@@ -283,7 +307,7 @@ def find_run(text: str, *, exact: bool = False) -> Run:
     if not names:
         path = paths.runs_dir() / text
         if os.path.lexists(path):
-            raise RunNameError(f"{path} is not a run: it holds neither spec.json nor status.json. Move it away")
+            raise RunNameError(_not_a_run(path))
         raise RunNameError(f"there is no run '{text}'.{did_you_mean(text, run_names())} See: debiasctl runs list")
     return Run(paths.runs_dir() / names[0])
 
@@ -306,30 +330,25 @@ def _is_run(path: Path) -> bool:
     return os.path.isfile(f"{path}/status.json") or os.path.isfile(f"{path}/spec.json")
 
 
-def remove_run(run: Run) -> None:
-    """Remove a run's folder. It disappears at once, even if the deletion of its files is then interrupted.
+def _not_a_run(path: Path) -> str:
+    reason = unreadable(path)
+    if reason is not None:
+        return f"{path} cannot be read: {reason}. Correct that, or move it away"
+    return f"{path} is not a run: it holds neither spec.json nor status.json. Move it away"
 
-    Raises:
-        RunBusyError: if the run is being trained.
-        RunError: if the folder is a link, or lies outside the store and holds something that is not part of a run.
-    """
-    if run.path.is_symlink():
-        raise RunError(f"{run.path} is a link to {run.path.resolve()}. Remove the link or that folder yourself")
-    if run.path.resolve().parent != paths.runs_dir().resolve():
-        foreign = sorted(e.name for e in run.path.iterdir() if e.name not in PARTS)
-        if foreign:
-            raise RunError(
-                f"{run.path} holds '{foreign[0]}', which is not part of a run; nothing was removed. "
-                "Move it away first, or remove the folder yourself"
-            )
-    with run_lock.locked(run.path), writing(run.path):
-        os.replace(run.path, run.path.with_name(f".{run.name}.{os.urandom(4).hex()}{_REMOVED}"))
-    for rest in run.path.parent.glob(f".*{_REMOVED}"):  # this run's, and those of removals that were cut short
-        with writing(rest):
-            try:
-                shutil.rmtree(rest)
-            except FileNotFoundError:  # another removal got to it first
-                continue
+
+def unreadable(path: Path) -> str | None:
+    """Why one cannot even see whether `path`, which exists, is a run; None if one can."""
+    if path.is_symlink() and not os.path.exists(path):
+        return f"it is a link that leads nowhere ({os.readlink(path)})"
+    try:
+        os.stat(path / STATUS)
+        os.stat(path / SPEC)
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    except OSError as error:
+        return error.strerror
+    return None
 
 
 # ---------------------------------------------------------------- metrics
@@ -337,6 +356,7 @@ def remove_run(run: Run) -> None:
 
 def append_metrics(run: Run, records: "Sequence[MetricsRecord]") -> None:
     """Append records in one write; a last line that a kill left partial is cut off."""
+    run.check_lock()
     metrics_file.append(run.metrics_path, records)
 
 
@@ -351,6 +371,7 @@ def read_metrics(run: Run) -> "list[MetricsRecord]":
 
 def truncate_metrics(run: Run, step: int) -> None:
     """Drop the records of steps after `step`: a resume from that step's checkpoint writes them again."""
+    run.check_lock()
     metrics_file.truncate(run.metrics_path, step)
 
 

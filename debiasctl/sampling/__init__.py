@@ -1,7 +1,17 @@
 """Drawing images from a run: image i is a function of (seed, i) alone."""
 
 from debiasctl.sampling.drawing import draw
-from debiasctl.sampling.request import SampleRequest, class_index, labels_of, make_request
+from debiasctl.sampling.request import SampleRequest, class_index, default_steps, labels_of, make_request
 from debiasctl.sampling.samples import Networks, Samples, sample
 
-__all__ = ["Networks", "SampleRequest", "Samples", "class_index", "draw", "labels_of", "make_request", "sample"]
+__all__ = [
+    "Networks",
+    "SampleRequest",
+    "Samples",
+    "class_index",
+    "default_steps",
+    "draw",
+    "labels_of",
+    "make_request",
+    "sample",
+]

@@ -51,12 +51,26 @@ class Origin(BaseModel):
 
 
 class Description(Origin):
-    """The description of stored images, with the run's name, the model's classes and network evaluations per image."""
+    """The description of stored images: also the run's name and identity, the model's classes, and the file's checksum.
+
+    `nfe` is the number of network evaluations for each image. Sets of older versions have no identity and no checksum.
+    """
 
     classes: list[str]
     run: str
+    run_identity: str | None = None
     series: str
     nfe: int = Field(ge=0)
+    images_sha256: str | None = None
+
+    def to_json(self) -> dict[str, JsonValue]:
+        """Return the fields as they are stored and printed; those that an older version did not store are left out."""
+        return self.model_dump(mode="json", exclude_unset=True)
+
+    @property
+    def origin(self) -> Origin:
+        """What the images depend on, without the facts about them."""
+        return Origin(**{name: getattr(self, name) for name in Origin.model_fields})
 
     @classmethod
     def read(cls, folder: Path) -> Self:

@@ -19,10 +19,18 @@ _IMAGES = "images.npy"
 UNREADABLE = (OSError, ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile, zlib.error, NotImplementedError)
 
 
-def save_npz(path: Path, blocks: Iterable[Tensor], labels: Tensor | None, *, num: int, nfe: int | None = None) -> None:
+def save_npz(
+    path: Path,
+    blocks: Iterable[Tensor],
+    labels: Tensor | None,
+    *,
+    num: int,
+    nfe: int | None = None,
+    identity: str | None = None,
+) -> None:
     """Blocks of uint8 [n, C, H, W], `num` images in all, as `images` [num, H, W, C]; `labels` int64 [num]; compressed.
 
-    `nfe` is kept beside them where it is given.
+    `nfe`, and the `identity` of what they were drawn for, are kept beside them where they are given.
     """
     with atomic_file(path) as stream, zipfile.ZipFile(stream, "w", zipfile.ZIP_DEFLATED) as archive:
         written = 0
@@ -36,7 +44,9 @@ def save_npz(path: Path, blocks: Iterable[Tensor], labels: Tensor | None, *, num
                 written += len(array)
         assert written == num, "the blocks hold what was promised"
         extra = {} if labels is None else {"labels": labels.numpy()}
-        for name, value in (extra | ({} if nfe is None else {"nfe": np.array(nfe)})).items():
+        extra |= {} if nfe is None else {"nfe": np.array(nfe)}
+        extra |= {} if identity is None else {"identity": np.frombuffer(identity.encode(), np.uint8)}
+        for name, value in extra.items():
             with archive.open(f"{name}.npy", "w") as file:
                 np.lib.format.write_array(file, value)
 

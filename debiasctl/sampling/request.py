@@ -1,5 +1,6 @@
 """What to draw: a validated request, and the classes of its images."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal, get_args
 
@@ -19,7 +20,9 @@ from debiasctl.runs.store import Run, choose_step
 from debiasctl.specs.sections import ContentSection, RunSpec
 from debiasctl.wording import did_you_mean
 
+_STEPS = 50  # the usual number of sampling steps
 _GOLDEN_RATIO = 0.6180339887498949
+_INDEX = "index:"
 Precision = Literal["fp32", "bf16", "fp16"]
 PRECISIONS: tuple[Precision, ...] = get_args(Precision)
 
@@ -79,6 +82,11 @@ def make_request(
     return SampleRequest(num, num_steps, choice, seed, step, weights, label, chosen, compile)
 
 
+def default_steps(specs: Sequence[RunSpec]) -> int:
+    """The sampling steps if none are given: 50, or the timesteps of the shortest schedule that has fewer."""
+    return min(_STEPS, *(build_parameterization(spec).process.num_timesteps for spec in specs))
+
+
 def check_steps(sampler: PluginChoice, process: DiffusionProcess, num_steps: int) -> None:
     """Refuse steps that the sampler says it cannot make.
 
@@ -106,7 +114,9 @@ def labels_of(indices: Tensor, content: ContentSection, *, seed: int, label: int
 
 
 def class_index(text: str, spec: RunSpec) -> int:
-    """The class that a name, or a number from 0, stands for.
+    """The class that a name, or an index from 0, stands for.
+
+    `index:3` is always an index; `3` is one only if no class has a number as its name.
 
     Raises:
         UsageError: if the model was trained without classes, or has no such class.
@@ -116,9 +126,13 @@ def class_index(text: str, spec: RunSpec) -> int:
         raise UsageError("this run's model was trained without class labels. Leave `class_name` out")
     if text in classes:
         return classes.index(text)
-    if text.isdecimal() and int(text) < len(classes):
-        return int(text)
+    numbered = any(name.strip().lstrip("+-").isdecimal() for name in classes)
+    index = text.removeprefix(_INDEX) if text.startswith(_INDEX) or not numbered else ""
+    if index.isascii() and index.isdecimal() and len(index) < 10 and int(index) < len(classes):
+        return int(index)
+    indices = f"{_INDEX}0 to {_INDEX}{len(classes) - 1}" if numbered else f"0 to {len(classes) - 1}"
+    more = f" and {len(classes) - 50} more" if len(classes) > 50 else ""
     raise UsageError(
         f"unknown class '{text}'.{did_you_mean(text, classes)} "
-        f"Known: {', '.join(classes[:50])}, or 0 to {len(classes) - 1}"
+        f"Known: {', '.join(classes[:50])}{more}; or by index, {indices}"
     )

@@ -15,11 +15,12 @@ from debiasctl.compute import processes
 from debiasctl.compute.allocator import prepare_process
 from debiasctl.compute.signals import stoppable
 from debiasctl.diffusion.denoiser import NetworkDenoiser
-from debiasctl.errors import Interrupted, RunError, UsageError
-from debiasctl.files import atomic_folder, file_lock, write_json
+from debiasctl.errors import ForeignPartError, Interrupted, RunError, UsageError
+from debiasctl.files import atomic_folder, file_lock, sha256_file, write_json
 from debiasctl.models.build import build_network, build_parameterization
 from debiasctl.models.weights import load_named_weights
 from debiasctl.registry.messages import damage
+from debiasctl.runs.removal import tidy
 from debiasctl.runs.store import Run
 from debiasctl.sampling.description import FILE, Description, Origin
 from debiasctl.sampling.drawing import Drawer, OnImages
@@ -110,13 +111,15 @@ def sample(
     is_first = processes.rank() == 0
     if processes.agreed((folder / FILE).exists()):
         if is_first:
-            _check(folder)
-        return _opened(folder, reused=True)
-    parts = Parts(run.samples_dir / f".{series}.partial")
+            _check(run, folder)
+        return _opened(run, folder, reused=True)
+    if is_first:
+        tidy(run)
+    parts = Parts(run.samples_dir / f".{series}.partial", identity=f"{run.identity()}/{series}")
     waiting = "another process is drawing these images; waiting for it"
     with file_lock(run.samples_dir / f".{series}.lock", waiting=waiting) if is_first else nullcontext():
         if processes.agreed((folder / FILE).exists()):  # another process has drawn them in the meantime
-            return _opened(folder, reused=True)
+            return _opened(run, folder, reused=True)
         finished = _finished(run, series, request.num) if is_first else []
         gaps = processes.agreed(missing(request.num, finished + parts.sources()) if is_first else [])
         if gaps:
@@ -125,11 +128,18 @@ def sample(
             sources = finished + parts.sources()
             _check_all_there(request.num, sources)
             classes = list(run.content(spec).classes) if spec.model.conditional else []
-            described = Description(**vars(origin), classes=classes, run=run.name, series=series, nfe=sources[0].nfe)
+            described = Description(
+                **vars(origin),
+                classes=classes,
+                run=run.name,
+                run_identity=run.identity(),
+                series=series,
+                nfe=sources[0].nfe,
+            )
             _collect(folder, described, sources, drawer.labels(torch.arange(request.num)))
             parts.remove()
         processes.wait()
-    return _opened(folder, reused=not gaps)
+    return _opened(run, folder, reused=not gaps)
 
 
 def prepare(
@@ -210,7 +220,8 @@ def _collect(folder: Path, described: Description, sources: list[Source], labels
     """Put a request's images together in `folder`, which appears whole."""
     with atomic_folder(folder) as temporary:
         save_npz(temporary / "images.npz", assembled(described.num, sources), labels, num=described.num)
-        write_json(temporary / FILE, described.to_json())
+        checksum = sha256_file(temporary / "images.npz")
+        write_json(temporary / FILE, described.model_copy(update={"images_sha256": checksum}).to_json())
 
 
 def _finished(run: Run, series: str, num: int) -> list[Source]:
@@ -218,15 +229,16 @@ def _finished(run: Run, series: str, num: int) -> list[Source]:
     found = []
     for file in run.samples_dir.glob(f"[!.]*/{FILE}"):
         try:
-            described = Description.read(file.parent)
-        except (OSError, ValueError):
-            continue  # a damaged request is reported when it is asked for
-        if described.series == series:
+            described = _described(run, file.parent)
+        except (OSError, ValueError, ForeignPartError):
+            continue  # a damaged or foreign request is reported when it is asked for
+        if described.origin.series_key == series:
             found.append((described.num, described.nfe, file.parent / "images.npz"))
     for there, nfe, path in sorted(found, key=lambda one: one[0], reverse=True):
         try:
             if count_images(path) != there:
                 raise ValueError("it holds another number of images")
+            _check_sum(path, Description.read(path.parent))
         except UNREADABLE as error:
             _LOG.warning("%s is damaged (%s), and not used for this request", path, error)
             continue
@@ -234,21 +246,49 @@ def _finished(run: Run, series: str, num: int) -> list[Source]:
     return []
 
 
-def _check(folder: Path) -> None:
-    """Raise RunError where a finished request's images are damaged."""
+def _check(run: Run, folder: Path) -> None:
+    """Raise RunError where a finished request's images are damaged, or another run's or request's."""
     try:
-        if count_images(folder / "images.npz") != _opened(folder, reused=True).description.num:
+        described = _opened(run, folder, reused=True).description
+        if count_images(folder / "images.npz") != described.num:
             raise ValueError("it holds another number of images")
+        _check_sum(folder / "images.npz", described)
     except UNREADABLE as error:
         raise _damaged(folder, error) from error
 
 
-def _opened(folder: Path, *, reused: bool) -> Samples:
-    """The images in a folder; raises RunError where what is said of them is damaged."""
+def _check_sum(path: Path, described: Description) -> None:
+    """Raise ValueError if a file of images is not the one that was stored with its description."""
+    if described.images_sha256 is not None and sha256_file(path) != described.images_sha256:
+        raise ValueError(f"{path.name} is not the file that {FILE} describes")
+
+
+def _opened(run: Run, folder: Path, *, reused: bool) -> Samples:
+    """The images in a folder; raises RunError if what is said of them is damaged, or of another run or request."""
     try:
-        return Samples(folder, Description.read(folder), reused)
+        return Samples(folder, _described(run, folder), reused)
     except (OSError, ValueError) as error:
         raise _damaged(folder, error) from error
+
+
+def _described(run: Run, folder: Path) -> Description:
+    """The description in a folder of samples, once it is known to be this run's and of the request that names it.
+
+    Raises:
+        OSError, ValueError: if it is damaged; ForeignPartError: if it is of another run or request.
+    """
+    described = Description.read(folder)
+    way_on = "Move that folder away, and repeat the command to draw this run's own"
+    run.check_identity(described.run_identity, what=f"the set of samples in {folder}", way_on=way_on)
+    if described.origin.key != folder.name:
+        raise ForeignPartError(
+            f"the set of samples in {folder} was drawn for another request (checkpoint {described.step}, "
+            f"{described.weights} weights, {described.sampler.ref}, {described.num_steps} steps, seed "
+            f"{described.seed}, {described.num} images). {way_on}"
+        )
+    if described.run_identity is not None and described.images_sha256 is None:
+        raise ValueError("its images' checksum is missing")
+    return described
 
 
 def _damaged(folder: Path, error: Exception) -> RunError:

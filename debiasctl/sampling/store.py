@@ -30,13 +30,13 @@ class Source:
 
 
 class Parts:
-    """The parts in `folder`, which need not exist."""
+    """The parts in `folder`, which need not exist; `identity` is that of the run and the request that they are for."""
 
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
+    def __init__(self, folder: Path, *, identity: str) -> None:
+        self.folder, self.identity = folder, identity
 
     def sources(self) -> list[Source]:
-        """The whole ones; damaged ones are removed and logged."""
+        """The whole ones; those that are damaged, or of another run or request, are removed and logged."""
         found = []
         for path in sorted(self.folder.glob("*.npz")):
             named = _PART.fullmatch(path.name)
@@ -47,8 +47,11 @@ class Parts:
                 nfe = read_array(path, "nfe")
                 if count_images(path) != stop - start or nfe is None:
                     raise ValueError("it does not hold the images that its name says")
+                stated = read_array(path, "identity")
+                if stated is None or bytes(stated.tolist()) != self.identity.encode():
+                    raise ValueError("it is of another run or request")
             except UNREADABLE as error:
-                _LOG.warning("images %d to %d were damaged (%s) and are drawn again", start, stop - 1, error)
+                _LOG.warning("images %d to %d cannot be used (%s) and are drawn again", start, stop - 1, error)
                 path.unlink(missing_ok=True)
                 continue
             found.append(Source(path, start, stop, int(nfe)))
@@ -69,7 +72,7 @@ class PartWriter:
     """Writes drawn images, in order, some seconds' worth at a time."""
 
     def __init__(self, parts: Parts) -> None:
-        self._folder = parts.folder
+        self._folder, self._identity = parts.folder, parts.identity
         self._held: list[Drawn] = []
         self._since = time.monotonic()
 
@@ -90,7 +93,7 @@ class PartWriter:
         if self._held:
             path = self._folder / f"{self._held[0].start:09d}-{self._stop():09d}.npz"
             images = torch.cat([one.images for one in self._held])
-            save_npz(path, [images], None, num=len(images), nfe=self._held[-1].nfe)
+            save_npz(path, [images], None, num=len(images), nfe=self._held[-1].nfe, identity=self._identity)
             self._held.clear()
         self._since = time.monotonic()
 

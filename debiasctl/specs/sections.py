@@ -198,7 +198,9 @@ class ContentSection(Section):
 
 
 class ProvenanceSection(Section):
-    """The software that the run was made with, for information only."""
+    """The run's identity, and the software that it was made with."""
+
+    run: str | None = Field(None, description="random identity of the run, which all that it stores states too")
 
     packages: dict[str, str] = Field(default_factory=dict, description="versions of the packages used")
     python: str | None = Field(None, description="Python's version")

@@ -9,7 +9,7 @@ from typing import Any, Self
 import torch
 from safetensors.torch import load_file
 
-from debiasctl.errors import CheckpointError
+from debiasctl.errors import CheckpointError, ForeignPartError
 from debiasctl.models.checkpoint_files import (
     STATE_FILE,
     WEIGHTS_SUFFIX,
@@ -117,12 +117,15 @@ def load_last(run: Run, training: Training) -> tuple[int, dict[str, float]] | No
     Damaged checkpoints are reported and left in place until training reaches their step and writes them again.
 
     Raises:
-        CheckpointError: if all are damaged, or one does not fit the run's spec.
+        CheckpointError: if all are damaged, or one does not fit the run's spec; ForeignPartError: if one is another
+            run's.
     """
     causes: list[str] = []
     for step in reversed(run.checkpoint_steps()):
         try:
             names = verify(run.checkpoint_path(step), run)
+        except ForeignPartError:
+            raise  # training would write it again, and lose what may be another run's only copy
         except CheckpointError as error:
             causes.append(str(error))
             continue

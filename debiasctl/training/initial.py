@@ -11,6 +11,7 @@ from debiasctl.models.checkpoint_files import WEIGHT_FILES, verify
 from debiasctl.models.ema_snapshots import verify_file
 from debiasctl.models.posthoc_ema import StoredAverage, store_average
 from debiasctl.models.weights import parse_weights
+from debiasctl.runs.pins import pinned
 from debiasctl.runs.store import Run, choose_step
 from debiasctl.specs.sections import InitFromSection
 
@@ -33,11 +34,12 @@ def initial_weights(
     if length is None:
         chosen = choose_step(run, None if step is None else str(step))
         path = run.checkpoint_path(chosen) / WEIGHT_FILES[kind]
-        checksum = verify(path.parent, run, only=path.name)[path.name]
-    else:
-        stored = _store_once(run, length, step=step)
-        chosen, path, checksum = stored.step, stored.path, stored.sha256
-    return load_file(path), InitFromSection(run=run.name, step=chosen, weights=weights, sha256=checksum)
+        with pinned(run, chosen):
+            checksum = verify(path.parent, run, only=path.name)[path.name]
+            return load_file(path), InitFromSection(run=run.name, step=chosen, weights=weights, sha256=checksum)
+    stored = _store_once(run, length, step=step)
+    origin = InitFromSection(run=run.name, step=stored.step, weights=weights, sha256=stored.sha256)
+    return load_file(stored.path), origin
 
 
 def _store_once(run: Run, length: float, *, step: int | None) -> StoredAverage:

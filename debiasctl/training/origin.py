@@ -1,6 +1,7 @@
 """The provenance of a training: its data's content, software versions, and its plugins' distributions."""
 
 import logging
+import os
 import platform
 import subprocess
 from importlib.metadata import PackageNotFoundError, version
@@ -39,14 +40,16 @@ def content_section(data: LoadedDataset) -> ContentSection:
 
 
 def provenance() -> ProvenanceSection:
-    """The software versions and the commit that a run is made with."""
+    """A new run's identity, and the software versions and the commit that it is made with."""
     packages: dict[str, str] = {}
     for package in _PACKAGES:
         try:
             packages[package] = version(package)
         except PackageNotFoundError:
             packages[package] = "unknown"
-    return ProvenanceSection(packages=packages, python=platform.python_version(), git_commit=_git_commit())
+    return ProvenanceSection(
+        run=os.urandom(8).hex(), packages=packages, python=platform.python_version(), git_commit=_git_commit()
+    )
 
 
 def _git_commit() -> str | None:

@@ -4,6 +4,7 @@ import contextlib
 import json
 import logging
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import torch
 from accelerate import Accelerator
@@ -14,10 +15,12 @@ from debiasctl.compute import processes
 from debiasctl.compute.device import choose_device, make_accelerator
 from debiasctl.compute.signals import StopSignals
 from debiasctl.data.load import load_data
+from debiasctl.data.moved import moved_to
 from debiasctl.errors import CheckpointError, UsageError
 from debiasctl.files import write_json
 from debiasctl.models.checkpoint_files import remove_leftovers, verify
 from debiasctl.runs.parts import SPEC, TRACKERS
+from debiasctl.runs.removal import tidy
 from debiasctl.runs.status import new_status
 from debiasctl.runs.store import Run, create_run, find_run, read_metrics
 from debiasctl.specs.files import flatten
@@ -68,8 +71,12 @@ def start(
     return run
 
 
-def resume(run: Run, location: DataLocation, *, steps: int | None, conduct: Conduct) -> Run:
+def resume(
+    run: Run, location: DataLocation, *, steps: int | None, conduct: Conduct, data_path: Path | None = None
+) -> Run:
     """Resume a run from its last checkpoint, with a budget of `steps` steps if given.
+
+    `data_path` is where its images are, if they have moved; the run's spec then states the new place.
 
     Raises:
         UsageError: if the run is already at its budget, the new budget is smaller, or `make_accelerator` or
@@ -84,7 +91,7 @@ def resume(run: Run, location: DataLocation, *, steps: int | None, conduct: Cond
         stored = run.spec()
         if accelerator.is_main_process:
             check_plugins(run, stored)
-        spec = _extended(run, stored, steps)
+        spec = moved_to(_extended(run, stored, steps), data_path)
         with accelerator.main_process_first():
             data = load_data(spec, location)
         training = set_up(spec, data, accelerator=accelerator)
@@ -92,10 +99,12 @@ def resume(run: Run, location: DataLocation, *, steps: int | None, conduct: Cond
         restored = load_last(run, training)
         if accelerator.is_main_process:
             read_metrics(run)  # raises if they are damaged, before the run is changed
+            tidy(run)
             remove_leftovers(run)
             _note_lost_checkpoint(run)
             if spec.training.steps > stored.training.steps:
                 _note_changed_course(training)
+            if spec != stored:
                 write_json(run.path / SPEC, spec.model_dump(mode="json"))
         accelerator.wait_for_everyone()
         _fit(run, training, data, conduct, observer=observer, restored=restored)

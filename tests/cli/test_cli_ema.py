@@ -77,7 +77,7 @@ def test_what_cannot_be_reconstructed(arguments: list[str], code: int, message: 
 
 def test_a_run_without_snapshots_says_what_makes_them(debiasctl_home: Path) -> None:
     train("plain", make_spec())
-    message = error_of("ema", "plain", "--length", "0.1", code=1)
+    message = error_of("ema", "plain", "--length", "0.1", code=2)
     assert "keeps one average (ema.kind=decay) and no snapshots" in message
     assert "--set ema.kind=power" in message
 

@@ -17,19 +17,19 @@ from debiasctl.cli.app import app
 # Renaming or removing one of these breaks its users' scripts: CHANGELOG.md says so when it must be.
 SURFACE = {
     "": "--debug --help --install-completion --show-completion --version",
-    "train": "DATASET|PATH --accumulation --backbone --batch-size --checkpoint-every --data-dir --deterministic "
+    "train": "DATASET|PATH --accumulation --backbone --batch-size --checkpoint-every --data --data-dir --deterministic "
     "--device --dry-run --evaluate-every --help --images --init-from --json --lr --max-hours --name --normalize "
     "--precision --prediction --processes --resume --schedule --seed --set --spec --steps --timesteps --track "
     "--weighting",
     "ema": "RUN --help --json --length --step",
     "sample": "RUN... --batch-size --checkpoint --class --compile --device --help --json --num --out --precision "
     "--processes --same-noise --sampler --seed --steps --trajectory --weights",
-    "evaluate": "RUN --batch-size --checkpoint --checkpoints --data-dir --device --export-reference "
+    "evaluate": "RUN --batch-size --checkpoint --checkpoints --data --data-dir --device --export-reference "
     "--feature-weights --features --help --json --metrics --num --plot --precision --processes "
     "--reference --sampler --samples --seed --steps --weights",
     "doctor": "--help --json",
-    "likelihood": "RUN --batch-size --checkpoint --data-dir --device --draws --help --json --method --num --plot "
-    "--seed --steps --terms --variance --weights",
+    "likelihood": "RUN --batch-size --checkpoint --data --data-dir --device --draws --help --json --method "
+    "--num --plot --seed --steps --terms --variance --weights",
     "compare": "RUN RUN... --csv --help --json --metric",
     "runs": "--help",
     "runs list": "--help --json",

@@ -15,10 +15,12 @@ import pytest
 from debiasctl import paths
 from debiasctl.errors import ArchiveError, DebiasctlError, RunBusyError, RunError, RunNameError, UsageError
 from debiasctl.runs.archive import export_run, import_run, left_behind
+from debiasctl.runs.listing import list_runs
 from debiasctl.runs.parts import PARTS, is_exported
 from debiasctl.runs.records import HeldoutRecord
+from debiasctl.runs.removal import remove_run
 from debiasctl.runs.status import new_status
-from debiasctl.runs.store import Run, append_metrics, create_run, find_run, list_runs, remove_run
+from debiasctl.runs.store import Run, append_metrics, create_run, find_run
 from debiasctl.specs.resolve import validate_spec
 
 CHECKPOINT = {"weights.safetensors": bytes(range(256)) * 9, "training_state.pt": b"state"}

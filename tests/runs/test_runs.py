@@ -14,7 +14,9 @@ import pytest
 
 from debiasctl import paths
 from debiasctl.errors import CheckpointError, DebiasctlError, RunBusyError, RunError, RunNameError
+from debiasctl.runs.listing import list_runs
 from debiasctl.runs.records import BinErrors, HeldoutRecord, TrainRecord
+from debiasctl.runs.removal import remove_run
 from debiasctl.runs.status import RunStatus, new_status
 from debiasctl.runs.store import (
     Run,
@@ -22,10 +24,8 @@ from debiasctl.runs.store import (
     choose_step,
     create_run,
     find_run,
-    list_runs,
     read_metrics,
     refuse_taken_name,
-    remove_run,
     run_names,
     truncate_metrics,
     validate_run_name,
@@ -434,7 +434,7 @@ def test_removal_cut_short_hides_the_run_and_is_finished_later(monkeypatch: pyte
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr("debiasctl.runs.store.shutil.rmtree", killed)
+        patch.setattr("debiasctl.runs.removal.shutil.rmtree", killed)
         with pytest.raises(KeyboardInterrupt):
             remove_run(run)
     assert run_names() == ["b"]
@@ -443,15 +443,38 @@ def test_removal_cut_short_hides_the_run_and_is_finished_later(monkeypatch: pyte
     assert list(paths.runs_dir().iterdir()) == []
 
 
-def test_outside_the_store_only_a_runs_folder_is_removed(tmp_path: Path) -> None:
+def test_outside_the_store_only_what_is_part_of_a_run_is_removed(tmp_path: Path) -> None:
     folder = tmp_path / "project"
     make_run("a").path.rename(folder)
     (folder / "thesis.tex").write_text("years of work")
-    with pytest.raises(RunError, match=r"holds 'thesis\.tex', which is not part of a run; nothing was removed"):
-        remove_run(find_run(str(folder)))
-    assert (folder / "thesis.tex").read_text() == "years of work"
-    (folder / "thesis.tex").unlink()
-    remove_run(find_run(str(folder)))
+    checkpoint = folder / "checkpoints" / "00000004"
+    checkpoint.mkdir(parents=True)
+    for name in ("ema.safetensors", "manifest.json", "notes.txt"):
+        (checkpoint / name).write_text(name)
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "elsewhere" / "00000001.png").write_text("mine")
+    (folder / "grids").symlink_to(tmp_path / "elsewhere")
+    (folder / "evaluations" / "mine").mkdir(parents=True)
+    (folder / "samples" / ".0123456789abcdef.partial").mkdir(parents=True)
+    (folder / "samples" / ".0123456789abcdef.partial" / "000000000-000000008.npz").write_text("half")
+    (folder / ".status.json.1.0123abcd.tmp").write_text("half")
+    (folder / "trackers").mkdir()
+    (folder / "trackers" / "latest").symlink_to(tmp_path / "elsewhere")
+    left = remove_run(find_run(str(folder)))
+    assert left == ["checkpoints/00000004/notes.txt", "evaluations/mine", "grids", "thesis.tex"]
+    assert sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*")) == [
+        "checkpoints",
+        "checkpoints/00000004",
+        *["checkpoints/00000004/notes.txt", "evaluations", "evaluations/mine", "grids", "thesis.tex"],
+    ]
+    assert (tmp_path / "elsewhere" / "00000001.png").read_text() == "mine"
+
+
+def test_outside_the_store_a_run_with_nothing_else_goes_as_a_whole(tmp_path: Path) -> None:
+    folder = tmp_path / "project"
+    make_run("a").path.rename(folder)
+    (folder / "checkpoints" / ".00000004.tmp").mkdir(parents=True)
+    assert remove_run(find_run(str(folder))) == []
     assert list(tmp_path.iterdir()) == []
 
 
@@ -584,7 +607,7 @@ def test_truncate_drops_later_steps_only() -> None:
 def test_listing_imports_nothing_heavy() -> None:
     make_run("a", state="training")
     code = (
-        "import sys; from debiasctl.runs.store import list_runs; assert [r.name for r in list_runs()] == ['a']; "
+        "import sys; from debiasctl.runs.listing import list_runs; assert [r.name for r in list_runs()] == ['a']; "
         "print([m for m in ('torch', 'numpy', 'pydantic', 'filelock', 'rich') if m in sys.modules])"
     )
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "[]\n"

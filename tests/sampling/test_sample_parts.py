@@ -145,7 +145,7 @@ def test_a_damaged_part_is_drawn_again(
     drawn.clear()
     assert torch.equal(draw(run).images, whole)
     assert drawn == [0, 1, 2, 3, 8, 9, 10, 11]
-    assert f"images 0 to {2 if harm == 'renamed' else 3} were damaged" in caplog.text
+    assert f"images 0 to {2 if harm == 'renamed' else 3} cannot be used" in caplog.text
 
 
 def test_one_of_two_at_a_time_draws_and_the_other_takes_it(
@@ -283,19 +283,22 @@ def test_every_missing_image_is_drawn_by_one_process(size: int, ranges: list[ran
 def test_parts_that_overlap_are_put_together(tmp_path) -> None:
     images = torch.arange(600).reshape(600, 1, 1, 1).expand(600, 3, 2, 2).remainder(251).to(torch.uint8)
     for start, stop in ((0, 300), (290, 310), (305, 600), (20, 30)):
-        writer = PartWriter(Parts(tmp_path))
+        writer = PartWriter(Parts(tmp_path, identity="run/series"))
         writer.add(Drawn(start, images[start:stop], 1))
         writer.flush()
-    blocks: Iterator[Tensor] = assembled(500, Parts(tmp_path).sources())
+    blocks: Iterator[Tensor] = assembled(500, Parts(tmp_path, identity="run/series").sources())
     assert torch.equal(torch.cat(list(blocks)), images[:500])
 
 
 def test_a_writer_keeps_apart_what_does_not_follow(tmp_path) -> None:
-    writer = PartWriter(Parts(tmp_path))
+    writer = PartWriter(Parts(tmp_path, identity="run/series"))
     for start in (0, 2, 6):
         writer.add(Drawn(start, torch.zeros(2, 1, 2, 2, dtype=torch.uint8), 5))
     writer.flush()
-    assert [(one.start, one.stop, one.nfe) for one in Parts(tmp_path).sources()] == [(0, 4, 5), (6, 8, 5)]
+    assert [(one.start, one.stop, one.nfe) for one in Parts(tmp_path, identity="run/series").sources()] == [
+        (0, 4, 5),
+        (6, 8, 5),
+    ]
 
 
 # ---------------------------------------------------------------- files

@@ -12,7 +12,7 @@ from debiasctl.runs.store import Run
 from debiasctl.sampling import SampleRequest, Samples, class_index, labels_of, make_request, sample
 from debiasctl.sampling.description import Description, Origin
 from debiasctl.sampling.drawing import Drawer
-from debiasctl.specs.sections import ContentSection
+from debiasctl.specs.sections import ContentSection, RunSpec
 
 CPU = torch.device("cpu")
 
@@ -211,12 +211,21 @@ def test_other_weights_under_the_same_step_are_not_taken_for_the_old_ones(run: R
 
 def test_classes_by_name_and_number(run: Run) -> None:
     spec = run.spec()
-    content = spec.content.model_copy(update={"classes": ("3", "cat", "dog")})
-    named = spec.model_copy(update={"content": content})
-    assert [class_index(text, named) for text in ("cat", "dog", "3", "0", "1", "2")] == [1, 2, 0, 0, 1, 2]
-    for text in ("4", "-1", "cart", "Cat", ""):
-        with pytest.raises(UsageError, match=rf"unknown class '{text}'.*Known: 3, cat, dog, or 0 to 2"):
+
+    def with_classes(*names: str) -> RunSpec:
+        return spec.model_copy(update={"content": spec.content.model_copy(update={"classes": names})})
+
+    named = with_classes("bird", "cat", "dog")
+    assert [class_index(text, named) for text in ("cat", "dog", "0", "1", "index:2")] == [1, 2, 0, 1, 2]
+    for text in ("3", "-1", "cart", "Cat", "", "index:3", "index:", "²", "9" * 5000):
+        with pytest.raises(UsageError, match=rf"unknown class '{text}'.*Known: bird, cat, dog; or by index, 0 to 2$"):
             class_index(text, named)
+    numbered = with_classes("3", "5", "7")
+    assert [class_index(text, numbered) for text in ("3", "5", "7", "index:0", "index:1")] == [0, 1, 2, 0, 1]
+    for text in ("0", "1", "2", "03", "index:3"):  # what could be a name is never an index
+        with pytest.raises(UsageError, match=rf"unknown class '{text}'.*3, 5, 7; or by index, index:0 to index:2"):
+            class_index(text, numbered)
+    assert class_index("index:1", with_classes("index:1", "x")) == 0
     with pytest.raises(UsageError, match="Did you mean 'cat'"):
         class_index("cart", named)
     unconditional = named.model_copy(update={"model": spec.model.model_copy(update={"conditional": False})})

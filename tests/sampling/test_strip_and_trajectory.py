@@ -112,7 +112,7 @@ def test_a_strip_shows_what_each_run_draws(run: Run, tmp_path: Path) -> None:
                 assert np.array_equal(cells[2 * index + row][column], drawn(one, num=2, num_steps=steps)[index])
     assert not np.array_equal(cells[0][0], cells[1][0])
     again = succeed("sample", "run", "another", "--same-noise", "--steps", "2,3,7", "--num", "2", "--out", strip)
-    assert "6 of 6 cells drawn before" in again.out
+    assert "6 of 6 sets reused from an earlier command" in again.out
 
 
 def test_a_strip_of_one_run(run: Run, tmp_path: Path) -> None:

@@ -10,9 +10,9 @@ from debiasctl.data.heldout_set import HeldoutSet
 from debiasctl.data.load import load_data
 from debiasctl.data.pixels import as_measured
 from debiasctl.diffusion.likelihood import VARIANCES, check_num_steps, strata
-from debiasctl.errors import EvaluationError, UsageError
+from debiasctl.errors import EvaluationError, ForeignPartError, UsageError
 from debiasctl.evaluation.likelihood.bits_per_dim import Bound, Draws, Model, Ode, OnProgress, bound_bits, ode_bits
-from debiasctl.evaluation.record import LIKELIHOOD_VERSION, HeldoutConditions, LikelihoodRecord, read_record
+from debiasctl.evaluation.record import LIKELIHOOD_VERSION, HeldoutConditions, LikelihoodRecord, read_own_record
 from debiasctl.files import content_key, write_json
 from debiasctl.models.build import build_network, build_parameterization
 from debiasctl.models.weights import load_named_weights, weights_name
@@ -21,6 +21,7 @@ from debiasctl.specs.sections import ContentSection, RunSpec
 from debiasctl.wording import did_you_mean
 
 _IMAGES = 256
+_TERMS = 100
 _VERSION = 1  # of the computation: increased when the same request would give another figure
 
 
@@ -34,6 +35,11 @@ class LikelihoodRequest:
     seed: int
     step: int
     weights: str
+
+
+def default_terms(spec: RunSpec) -> str:
+    """The terms of a bound if none are given: 100, or all timesteps of a schedule that has fewer."""
+    return str(min(_TERMS, build_parameterization(spec).process.num_timesteps))
 
 
 def bound_method(spec: RunSpec, *, terms: str, variance: str | None) -> Bound:
@@ -113,9 +119,11 @@ def likelihood(
     path = run.evaluations_dir / f"{key}.json"
     if path.is_file():
         way_on = "Remove it to measure again"
-        stored = read_record(path, way_on=way_on)
+        stored = read_own_record(path, run, way_on=way_on)
         if not isinstance(stored, LikelihoodRecord):
             raise EvaluationError(f"{path} is damaged (it is not the record of a likelihood). {way_on}")
+        if (stored.measured, stored.weights_sha256) != (measured, checksum):
+            raise ForeignPartError(f"the record in {path} is that of another measurement, by its content. {way_on}")
         return stored
     heldout = as_measured(load_data(spec, location)).heldout
     images = HeldoutSet.of(
@@ -133,6 +141,7 @@ def likelihood(
     record = LikelihoodRecord(
         schema_version=LIKELIHOOD_VERSION,
         run=run.name,
+        run_identity=run.identity(),
         checkpoint=request.step,
         measured=measured,
         weights_sha256=checksum,

@@ -1,0 +1,31 @@
+"""Notes on the state of a run whose checkpoint is used: in training, failed, or never trained."""
+
+from typing import TYPE_CHECKING
+
+from debiasctl.cli.launch import rank
+from debiasctl.cli.output import note
+from debiasctl.errors import RunError
+
+if TYPE_CHECKING:
+    from debiasctl.runs.store import Run
+    from debiasctl.specs.sections import RunSpec
+
+
+def note_standing(run: "Run", spec: "RunSpec", step: int) -> None:
+    """Say which checkpoint is used where that is not the end of a training that went well."""
+    if rank() > 0:
+        return
+    if run.is_training():
+        note(f"note: run '{run.name}' is being trained; this is its step {step}")
+    else:
+        try:
+            status = run.status()
+        except RunError as error:
+            note(f"note: how far run '{run.name}' is cannot be said: {error}")
+            status = None
+        if status is not None and status.state == "failed":
+            why = f": {status.message}" if status.message else ""
+            note(f"note: run '{run.name}' failed at step {status.step}{why.rstrip('.')}. Checkpoint {step} is used")
+    if step == 0:
+        whose = "no training" if spec.training.init_from is None else "no training of its own"
+        note(f"note: checkpoint 0 of run '{run.name}' has had {whose}: it is the network before the first step")
