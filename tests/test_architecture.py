@@ -14,7 +14,9 @@ ROOT = Path(debiasctl.__file__).parent
 # rooms of the package, lowest layer first: a room imports from itself or from a lower layer
 LAYERS = (
     {"errors"},
-    {"files", "paths", "wording"},
+    {"wording"},
+    {"reading"},
+    {"files", "paths"},
     {"api"},
     {"diffusion", "reporting"},  # reporting is given plain data
     {"registry"},

@@ -13,12 +13,14 @@ from debiasctl.diffusion.process import DiffusionProcess
 from debiasctl.errors import UsageError
 from debiasctl.models.build import build_parameterization
 from debiasctl.models.weights import weights_name
+from debiasctl.reading.user_text import whole_number
 from debiasctl.registry.choices import PluginChoice, complete
 from debiasctl.registry.refs import parse_ref
 from debiasctl.runs.store import Run, choose_step
 from debiasctl.specs.sections import ContentSection, RunSpec
-from debiasctl.wording import did_you_mean
+from debiasctl.wording import did_you_mean, quoted
 
+_MOST_IMAGES, _MOST_STEPS = 10**8, 10**6
 _GOLDEN_RATIO = 0.6180339887498949
 Precision = Literal["fp32", "bf16", "fp16"]
 PRECISIONS: tuple[Precision, ...] = get_args(Precision)
@@ -68,6 +70,10 @@ def make_request(
     label = None if class_name is None else class_index(class_name, spec)
     if num < 1:
         raise UsageError(f"`num={num}`: draw at least one image")
+    if num > _MOST_IMAGES:
+        raise UsageError(f"`num={num}`: draw at most {_MOST_IMAGES:,} images")
+    if num_steps > _MOST_STEPS:
+        raise UsageError(f"{num_steps} sampling steps: choose at most {_MOST_STEPS:,}")
     chosen = next((known for known in PRECISIONS if known == precision), None)
     if chosen is None:
         raise UsageError(f"`precision={precision}`: choose {', '.join(PRECISIONS[:-1])} or {PRECISIONS[-1]}")
@@ -116,9 +122,10 @@ def class_index(text: str, spec: RunSpec) -> int:
         raise UsageError("this run's model was trained without class labels. Leave `class_name` out")
     if text in classes:
         return classes.index(text)
-    if text.isdecimal() and int(text) < len(classes):
-        return int(text)
+    number = whole_number(text)
+    if number is not None and number < len(classes):
+        return number
     raise UsageError(
-        f"unknown class '{text}'.{did_you_mean(text, classes)} "
+        f"unknown class {quoted(text)}.{did_you_mean(text, classes)} "
         f"Known: {', '.join(classes[:50])}, or 0 to {len(classes) - 1}"
     )
