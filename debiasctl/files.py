@@ -13,6 +13,7 @@ from typing import IO, Any, TypeVar
 
 from debiasctl import temporaries
 from debiasctl.errors import DebiasctlError, UsageError
+from debiasctl.reading.regular import sha256_file as sha256_file
 
 _LOG = logging.getLogger(__name__)
 Found = TypeVar("Found")
@@ -176,40 +177,6 @@ def write_bytes(path: Path, data: bytes) -> None:
 def write_json(path: Path, value: Any) -> None:
     """Replace `path` by `value` as JSON, atomically."""
     write_bytes(path, (json.dumps(value, indent=2, allow_nan=False) + "\n").encode())
-
-
-def read_json(path: Path) -> dict[str, Any]:
-    """The JSON object in a file.
-
-    Raises:
-        OSError: if it cannot be read; ValueError: if it is not one, or holds NaN or infinity.
-    """
-    try:
-        value = parse_json(path.read_text(encoding="utf-8"))
-    except RecursionError as error:
-        raise ValueError("it is nested too deeply") from error
-    if not isinstance(value, dict):
-        raise ValueError("it is not a JSON object")
-    return value
-
-
-def parse_json(text: str | bytes) -> Any:
-    """The JSON value that a text holds.
-
-    Raises:
-        ValueError: if it is not JSON, or holds NaN or infinity; RecursionError: if it is nested too deeply.
-    """
-    return json.loads(text, parse_constant=_refuse)
-
-
-def _refuse(constant: str) -> None:
-    raise ValueError(f"{constant} is not JSON")
-
-
-def sha256_file(path: Path) -> str:
-    """The SHA-256 of a file, in hexadecimal."""
-    with open(path, "rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
 def content_key(value: Any) -> str:

@@ -4,10 +4,16 @@ import os
 from pathlib import Path
 
 from debiasctl.errors import UsageError
+from debiasctl.reading.user_text import user_path
+from debiasctl.wording import quoted
 
 
 def home() -> Path:
-    """The user's data folder; it need not exist."""
+    """The user's data folder; it need not exist.
+
+    Raises:
+        UsageError: if `DEBIASCTL_HOME` cannot name a folder.
+    """
     return _home_variable() or _platform_data()
 
 
@@ -33,18 +39,19 @@ def data_dir() -> Path | None:
     Raises:
         UsageError: if the variable does not name a folder.
     """
-    value = os.environ.get("DEBIASCTL_DATA")
-    if not value:
-        return None
-    path = Path(value).expanduser().absolute()
-    if not path.is_dir():
-        raise UsageError(f"DEBIASCTL_DATA names '{value}', which is not a folder. Correct or unset it")
+    path = _variable("DEBIASCTL_DATA")
+    if path is not None and not path.is_dir():
+        raise UsageError(f"DEBIASCTL_DATA names {quoted(path)}, which is not a folder. Correct or unset it")
     return path
 
 
 def _home_variable() -> Path | None:
-    value = os.environ.get("DEBIASCTL_HOME")
-    return Path(value).expanduser().absolute() if value else None
+    return _variable("DEBIASCTL_HOME")
+
+
+def _variable(name: str) -> Path | None:
+    value = os.environ.get(name)
+    return user_path(value, argument=f"the environment variable {name}").absolute() if value else None
 
 
 def _platform_data() -> Path:

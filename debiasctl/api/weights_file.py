@@ -9,6 +9,7 @@ from typing import IO, Literal
 
 from debiasctl.errors import EvaluationError, UsageError
 from debiasctl.files import atomic_file, sha256_file
+from debiasctl.reading.user_text import user_path
 
 State = Literal["present", "missing", "wrong", "unverified", "blocked", "unreadable"]
 _TIMEOUT = 30.0  # seconds without a response
@@ -59,7 +60,7 @@ class WeightsFile:
             UsageError: if `given` does not exist.
             EvaluationError: if the file is missing and cannot be downloaded, or differs from the published one.
         """
-        path = self.cached(cache_dir) if given is None else given.expanduser().absolute()
+        path = self.cached(cache_dir) if given is None else user_path(given, argument="`feature_weights`").absolute()
         if given is not None:
             path = path / self.name if path.is_dir() else path
             if not path.is_file():

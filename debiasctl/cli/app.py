@@ -27,7 +27,8 @@ from debiasctl.cli import (
 )
 from debiasctl.cli.messages import with_options
 from debiasctl.compute.threads import wait_briefly
-from debiasctl.errors import DebiasctlError
+from debiasctl.errors import DebiasctlError, UsageError
+from debiasctl.reading.regular import read_text
 
 _DEBUG = {"on": False}
 _LATER = 3.0  # seconds
@@ -51,7 +52,10 @@ class _Group(TyperGroup):
     def resolve_command(self, ctx: Any, args: list[str]) -> Any:
         """The command that is to run; a plugin's is imported here."""
         name, command, rest = super().resolve_command(ctx, args)
-        if name is None or ctx.resilient_parsing or super().get_command(ctx, name) is not None:
+        if name is None or ctx.resilient_parsing:
+            return name, command, rest
+        if super().get_command(ctx, name) is not None:
+            _refuse_empty(rest)
             return name, command, rest
         from debiasctl import registry
 
@@ -122,12 +126,29 @@ def main() -> NoReturn:
     sys.exit(0)
 
 
+def _refuse_empty(arguments: list[str]) -> None:
+    """Refuse an empty argument, which would otherwise mean the working folder, or nothing.
+
+    Raises:
+        UsageError: if there is one.
+    """
+    for before, argument in zip(["", *arguments], arguments, strict=False):
+        option, equals, value = argument.partition("=")
+        if argument.strip() and not (option.startswith("--") and equals and not value.strip()):
+            continue
+        named = option if equals else before if before.startswith("-") and "=" not in before else "an argument"
+        raise UsageError(f"{named} is empty: is a variable of the shell unset? Give a value, or leave it out")
+
+
 def _fail(error: BaseException, message: str, code: int) -> NoReturn:
     if _DEBUG["on"]:
         import traceback
 
         traceback.print_exception(error)
-    number = launch.rank()
+    try:
+        number = launch.rank()
+    except UsageError:  # which is then what is reported
+        number = 0
     if number == 0:
         print(f"error: {message}" if code else message, file=sys.stderr, flush=True)
     else:
@@ -158,8 +179,8 @@ def _any_distribution_offers(group: str) -> bool:
             found = [entry.path for entry in entries if entry.name.endswith((".dist-info", ".egg-info"))]
         for metadata in found:
             try:
-                text = Path(metadata, "entry_points.txt").read_text(encoding="utf-8")
-            except OSError:
+                text = read_text(os.path.join(metadata, "entry_points.txt"))
+            except (OSError, ValueError):
                 continue
             if f"[{group}]" in text:
                 return True

@@ -16,6 +16,8 @@ from debiasctl.cli.options import SAMPLING, option, parse_batch_size, parse_step
 from debiasctl.cli.output import note, print_json, show_log
 from debiasctl.errors import Interrupted, UsageError
 from debiasctl.files import check_place
+from debiasctl.reading.user_text import whole_number
+from debiasctl.wording import quoted
 
 if TYPE_CHECKING:
     from debiasctl.api import DataLocation
@@ -238,9 +240,9 @@ def parse_checkpoints(run: "Run", checkpoint: str | None, checkpoints: str | Non
     if checkpoints.strip() == "all":
         return [str(step) for step in run.checkpoint_steps()] or [None]  # whose refusal says that there is none
     parts = [part.strip() for part in checkpoints.split(",")]
-    if not all(part.isdecimal() for part in parts):
+    if any(whole_number(part) is None for part in parts):
         raise UsageError(
-            f"--checkpoints '{checkpoints}': give steps, separated by commas, for example 500,1000; or all"
+            f"--checkpoints {quoted(checkpoints)}: give steps, separated by commas, for example 500,1000; or all"
         )
     return list(dict.fromkeys(parts))
 

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, NoReturn
 from debiasctl.cli.options import FLAGS
 from debiasctl.compute.signals import handling
 from debiasctl.errors import UsageError
+from debiasctl.reading.launched import launched
 
 if TYPE_CHECKING:
     import torch
@@ -25,8 +26,12 @@ _RESUME = "The last checkpoint is untouched. Resume with: debiasctl train --resu
 
 
 def rank() -> int:
-    """This process's number among those that work together; process 0 alone writes and prints."""
-    return int(os.environ.get("RANK", "0"))
+    """This process's number among those that work together; process 0 alone writes and prints.
+
+    Raises:
+        UsageError: if the environment's numbers of processes cannot be read.
+    """
+    return launched()[0]
 
 
 def without_option(arguments: Sequence[str], option: str) -> list[str]:
@@ -84,8 +89,8 @@ def check_launch(
     check_environment()
     check_precision(spec.compute, chosen, resumed=resumed)
     check_trackers(trackers)
-    launched = int(os.environ.get("WORLD_SIZE", "1"))
-    check_sharing(spec, processes if processes > 1 else launched, resumed=resumed)
+    _, num_launched = launched()
+    check_sharing(spec, processes if processes > 1 else num_launched, resumed=resumed)
 
 
 @contextlib.contextmanager

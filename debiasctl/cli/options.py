@@ -7,6 +7,8 @@ import typer
 
 from debiasctl.cli.completion import complete_plugin, complete_run
 from debiasctl.errors import UsageError
+from debiasctl.reading.user_text import whole_number
+from debiasctl.wording import quoted
 
 FLAGS: dict[str, str] = {}  # a setting of a spec, or a function's argument -> the option that gives it
 SETTINGS: dict[str, str] = {}  # an option of `train` -> the setting of a spec that it stands for
@@ -145,15 +147,19 @@ def given_settings(context: typer.Context) -> list[dict[str, dict[str, Any]]]:
 def parse_steps(text: str) -> list[int]:
     """`10,20,50` as numbers, each once, in the order given."""
     parts = [part.strip() for part in text.split(",")]
-    if not all(part.isdecimal() and int(part) > 0 for part in parts):
-        raise UsageError(f"--steps '{text}': give whole numbers from 1, separated by commas, for example 10,20,50")
-    return list(dict.fromkeys(map(int, parts)))
+    numbers = [whole_number(part) or 0 for part in parts]
+    if not all(numbers):
+        raise UsageError(
+            f"--steps {quoted(text)}: give whole numbers from 1, separated by commas, for example 10,20,50"
+        )
+    return list(dict.fromkeys(numbers))
 
 
 def parse_batch_size(text: str) -> int | None:
     """A number of images, or None for `auto`."""
     if text == "auto":
         return None
-    if not text.isdecimal() or int(text) < 1:
-        raise UsageError(f"--batch-size {text}: give a whole number from 1, or auto")
-    return int(text)
+    number = whole_number(text)
+    if not number:
+        raise UsageError(f"--batch-size {quoted(text, mark='')}: give a whole number from 1, or auto")
+    return number

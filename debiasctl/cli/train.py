@@ -16,6 +16,8 @@ from debiasctl.cli.options import RESUME, option
 from debiasctl.cli.output import note, print_json, show_log
 from debiasctl.cli.plan import show_plan
 from debiasctl.errors import UsageError
+from debiasctl.reading.user_text import user_path
+from debiasctl.wording import quoted
 
 if TYPE_CHECKING:
     from debiasctl.api import DataLocation, DatasetInfo
@@ -210,11 +212,11 @@ def _dataset(text: str) -> str | dict[str, Any]:
     known = {record.name for record in registry.records("datasets")}
     if text.partition(":")[0] in known:
         return text
-    path = Path(text).expanduser()
+    path = user_path(text, argument="DATASET")
     if path.exists():
         return {"name": "folder", "options": {"path": str(path.absolute())}}
     if any(mark in text for mark in ("/", "\\")) or text.endswith(".zip"):
-        raise UsageError(f"there is no folder or zip file '{text}'. Give the path of one that holds images")
+        raise UsageError(f"there is no folder or zip file {quoted(text)}. Give the path of one that holds images")
     return text
 
 

@@ -9,14 +9,16 @@ from accelerate.utils import GradientAccumulationPlugin, InitProcessGroupKwargs
 
 from debiasctl.compute import processes
 from debiasctl.errors import UsageError
+from debiasctl.reading.launched import launched
 from debiasctl.specs.sections import ComputeSection
-from debiasctl.wording import did_you_mean
+from debiasctl.wording import did_you_mean, quoted
 
 _OVERRIDES = (
     "ACCELERATE_USE_FSDP",
     "ACCELERATE_USE_DEEPSPEED",
     "ACCELERATE_USE_MEGATRON_LM",
     "ACCELERATE_USE_PARALLELISM_CONFIG",
+    "ACCELERATE_USE_SAGEMAKER",
 )
 _TRUE = {"1", "true", "t", "yes", "y", "on"}
 
@@ -57,7 +59,7 @@ def choose_device(device: str) -> torch.device:
         UsageError: if the name is unknown, or is cuda and there is no CUDA GPU.
     """
     if device not in ("auto", "cpu", "cuda"):
-        raise UsageError(f"unknown device '{device}'. Allowed: auto, cpu, cuda")
+        raise UsageError(f"unknown device {quoted(device)}. Allowed: auto, cpu, cuda")
     if device == "cuda" and not torch.cuda.is_available():
         raise UsageError("`device=cuda`: torch sees no CUDA GPU. Use `device=cpu`, or install a CUDA build of torch")
     return torch.device("cuda" if device != "cpu" and torch.cuda.is_available() else "cpu")
@@ -67,8 +69,9 @@ def check_environment() -> None:
     """Check that no environment variable makes Accelerate compute otherwise than the spec says.
 
     Raises:
-        UsageError: if one does; configurations of `accelerate launch` set such variables.
+        UsageError: if one does (configurations of `accelerate launch` set such variables), or `launched` raises it.
     """
+    launched()
     for name in _OVERRIDES:
         if os.environ.get(name, "").strip().lower() in _TRUE:
             raise UsageError(
@@ -108,7 +111,7 @@ def check_trackers(names: Sequence[str]) -> list[str]:
     available = list(map(str, get_available_trackers()))
     for name in names:
         if name not in known:
-            raise UsageError(f"unknown tracker '{name}'.{did_you_mean(name, known)} Known: {', '.join(known)}")
+            raise UsageError(f"unknown tracker {quoted(name)}.{did_you_mean(name, known)} Known: {', '.join(known)}")
         if name not in available:
             raise UsageError(f"`trackers={name}`: its package is not installed here. For example: pip install {name}")
     return list(names)

@@ -11,6 +11,7 @@ from debiasctl.evaluation.metrics.catalogue import CHANNELS, DEFAULT_FEATURES, c
 from debiasctl.evaluation.reference import clean_fid
 from debiasctl.evaluation.reference.names import check_reference
 from debiasctl.files import check_file
+from debiasctl.reading.user_text import user_path
 
 
 @dataclass(frozen=True)
@@ -59,5 +60,5 @@ def check_images(path: Path, choices: Choices) -> None:
     """
     if choices.reference is None:
         raise UsageError("`samples` needs `reference`: a data set, a folder, .zip or .npz of images, or statistics")
-    if not path.expanduser().exists():
+    if not user_path(path, argument="`samples`").exists():
         raise UsageError(f"`samples={path}` does not exist. Give a folder, .zip or .npz of images")

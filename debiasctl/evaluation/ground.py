@@ -20,6 +20,7 @@ from debiasctl.evaluation.reference.reference import FixedReference, fixed_refer
 from debiasctl.evaluation.reference.sources import Source
 from debiasctl.evaluation.reference.statistics_file import StatisticsFile, write_statistics
 from debiasctl.evaluation.suggestions import features_by_mode, features_where, modes_of
+from debiasctl.wording import quoted
 
 _LOG = logging.getLogger(__name__)
 
@@ -138,7 +139,7 @@ def _check_identity(statistics: StatisticsFile, features: PreparedFeatures, name
     made = statistics.metadata.get("features_identity")
     if made not in (None, features.identity):
         raise EvaluationError(
-            f"{statistics.path} was made with features '{statistics.metadata.get('features')}' of identity "
+            f"{statistics.path} was made with features {quoted(statistics.metadata.get('features'))} of identity "
             f"{str(made)[:12]}…, but these are '{name}' of identity {features.identity[:12]}…: distances between them "
             "are meaningless. Choose the same features, with the same options and weights"
         )

@@ -9,7 +9,8 @@ from pydantic import BaseModel, ConfigDict, Field, JsonValue, model_validator
 from debiasctl.errors import EvaluationError, ForeignPartError
 from debiasctl.evaluation.metrics.catalogue import Better
 from debiasctl.evaluation.uncertainty.intervals import Jackknife
-from debiasctl.files import content_key, read_json
+from debiasctl.files import content_key
+from debiasctl.reading.documents import read_json
 from debiasctl.registry.messages import damage
 from debiasctl.runs.store import Run
 

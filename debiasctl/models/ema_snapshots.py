@@ -16,9 +16,10 @@ from safetensors.torch import save as safetensors_bytes
 from torch import Tensor
 
 from debiasctl.errors import CheckpointError
-from debiasctl.files import atomic_file, read_json, sha256_file, write_json, writing
+from debiasctl.files import atomic_file, sha256_file, write_json, writing
 from debiasctl.models.ema import EMA, whole_state
 from debiasctl.models.power_profiles import length_name
+from debiasctl.reading.documents import read_json
 from debiasctl.registry.messages import damage
 from debiasctl.runs import parts
 from debiasctl.runs.store import Run

@@ -9,7 +9,7 @@ from debiasctl.errors import PluginConflictError, PluginLoadError, PluginOptions
 from debiasctl.registry.kinds import KINDS, base_of
 from debiasctl.registry.messages import describe_errors
 from debiasctl.registry.refs import PluginRef, parse_ref
-from debiasctl.wording import did_you_mean
+from debiasctl.wording import did_you_mean, quoted
 
 if TYPE_CHECKING:
     from debiasctl.api import Plugin, PluginOptions
@@ -74,7 +74,7 @@ def find(kind: str, name: str) -> PluginRecord:
     if not matches:
         names = sorted({record.name for record in known})
         raise UnknownPluginError(
-            f"unknown {singular} '{name}'.{did_you_mean(name, names)} Known: {', '.join(names) or 'none'}\n"
+            f"unknown {singular} {quoted(name)}.{did_you_mean(name, names)} Known: {', '.join(names) or 'none'}\n"
             f"See: debiasctl plugins list {kind}"
         )
     if len(matches) > 1:

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from debiasctl.errors import UsageError
-from debiasctl.wording import did_you_mean
+from debiasctl.wording import did_you_mean, quoted
 
 if TYPE_CHECKING:
     from debiasctl.api import Plugin
@@ -45,7 +45,7 @@ def kind_named(text: str) -> str:
     for kind in KINDS.values():
         if text == kind.singular or kind.name in (text, f"{text}s"):
             return kind.name
-    raise UsageError(f"unknown plugin kind '{text}'.{did_you_mean(text, KINDS)} Known: {', '.join(KINDS)}")
+    raise UsageError(f"unknown plugin kind {quoted(text)}.{did_you_mean(text, KINDS)} Known: {', '.join(KINDS)}")
 
 
 def base_of(kind: str) -> "type[Plugin]":

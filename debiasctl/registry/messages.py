@@ -1,12 +1,19 @@
 """Messages for what pydantic refuses."""
 
 from collections.abc import Sequence
+from reprlib import Repr
 from typing import TYPE_CHECKING, Any, get_args
 
-from debiasctl.wording import did_you_mean
+from debiasctl.wording import did_you_mean, one_line, quoted
 
 if TYPE_CHECKING:
     from pydantic import BaseModel, ValidationError
+
+_LONGEST = 1000  # characters of a plugin's own message about an option
+_SHOWN = 10  # problems that a message names
+_REPR = Repr()  # never writes out more than it shows, however much aliases of YAML make of a value
+_REPR.maxlevel, _REPR.maxstring, _REPR.maxother, _REPR.maxlong = 4, 120, 120, 120
+_REPR.maxlist = _REPR.maxtuple = _REPR.maxdict = 20
 
 
 def damage(error: Exception) -> str:
@@ -14,11 +21,11 @@ def damage(error: Exception) -> str:
     from pydantic import ValidationError
 
     if not isinstance(error, ValidationError):
-        return str(error)
+        return one_line(error)
     problem = error.errors(include_url=False)[0]
     message = problem["msg"].removeprefix("Value error, ")
     where = ".".join(map(str, problem["loc"]))
-    return f"{where}: {message}" if where else message
+    return one_line(f"{where}: {message}" if where else message)
 
 
 def describe_errors(error: "ValidationError", model: "type[BaseModel]") -> str:
@@ -27,7 +34,8 @@ def describe_errors(error: "ValidationError", model: "type[BaseModel]") -> str:
     within = {problem["loc"][:-1] for problem in problems}
     # a list that lost its wrong items may then be too short, which is no problem of its own
     shown = [problem for problem in problems if problem["type"] != "too_short" or problem["loc"] not in within]
-    return "; ".join(_describe(problem, model) for problem in shown)
+    more = f"; and {len(shown) - _SHOWN} more" if len(shown) > _SHOWN else ""
+    return "; ".join(_describe(problem, model) for problem in shown[:_SHOWN]) + more
 
 
 def _describe(problem: Any, model: "type[BaseModel]") -> str:
@@ -38,20 +46,21 @@ def _describe(problem: Any, model: "type[BaseModel]") -> str:
         if path[-1] in known:  # as an option of another kind
             known = [name for one in chosen for name in one.model_fields]
         allowed = f" Known: {', '.join(known)}." if known else " It takes no options." if models else ""
-        return f"unknown option '{where}'.{did_you_mean(path[-1], known)}{allowed}"
+        return f"unknown option {quoted(where)}.{did_you_mean(path[-1], known)}{allowed}"
     if problem["type"] == "missing":
         return f"option '{where}' is required"
     if problem["type"] == "union_tag_invalid":
         about = problem["ctx"]
         allowed = " or ".join(about["expected_tags"].rsplit(", ", 1))
         name = about["discriminator"].strip("'")
-        return f"{where}.{name}: input should be {allowed} (given: {about['tag']})"
+        return f"{where}.{name}: input should be {allowed} (given: {quoted(about['tag'], mark='')})"
     message = problem["msg"].removeprefix("Value error, ")
     message = message[0].lower() + message[1:]
+    message = message if len(message) <= _LONGEST else one_line(message, limit=_LONGEST)
     given = problem.get("input")
     # text and number read alike, so that a setting's message does not depend on where it was given
-    value = given if isinstance(given, str) and given.strip() else repr(given)
-    shown = f" (given: {value})" if where and not isinstance(given, dict) else ""
+    value = given if isinstance(given, str) and given.strip() else _REPR.repr(given)
+    shown = f" (given: {quoted(value, mark='')})" if where and not isinstance(given, dict) else ""
     return f"{where}: {message}{shown}" if where else message
 
 

@@ -7,6 +7,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from debiasctl.errors import ReferenceSyntaxError
+from debiasctl.reading.documents import MAX_DEPTH, parse_json
+from debiasctl.wording import quoted
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]*")
 _KEY = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
@@ -39,23 +41,27 @@ def parse_ref(text: str) -> PluginRef:
     name, colon, rest = text.strip().partition(":")
     if not _NAME.fullmatch(name):
         raise ReferenceSyntaxError(
-            f"'{text}' is not a plugin reference: the name must be letters, digits, '.', '_', '+' or '-'. "
+            f"{quoted(text)} is not a plugin reference: the name must be letters, digits, '.', '_', '+' or '-'. "
             "Write name or name:key=value,key=value"
         )
     if colon and not rest.strip():
-        raise ReferenceSyntaxError(f"'{text}' ends in ':' with no options. Write '{name}' or '{name}:key=value'")
+        raise ReferenceSyntaxError(
+            f"{quoted(text)} ends in ':' with no options. Write {quoted(name)} or {quoted(name + ':key=value')}"
+        )
     options: dict[str, Any] = {}
     for item in _split(rest, text) if colon else []:
         key, equals, value = (part.strip() for part in item.partition("="))
         if not equals:
             raise ReferenceSyntaxError(
-                f"'{text}': '{item.strip()}' has no '='. Options are written key=value, separated by commas; "
-                "protect a comma inside a value with quotes or brackets"
+                f"{quoted(text)}: {quoted(item.strip())} has no '='. Options are written key=value, separated by "
+                "commas; protect a comma inside a value with quotes or brackets"
             )
         if not _KEY.fullmatch(key):
-            raise ReferenceSyntaxError(f"'{text}': '{key}' is not an option name. Options are written key=value")
+            raise ReferenceSyntaxError(
+                f"{quoted(text)}: {quoted(key)} is not an option name. Options are written key=value"
+            )
         if key in options:
-            raise ReferenceSyntaxError(f"'{text}': option '{key}' is given twice. Give it once")
+            raise ReferenceSyntaxError(f"{quoted(text)}: option {quoted(key)} is given twice. Give it once")
         options[key] = parse_value(value, text)
     return PluginRef(name, options)
 
@@ -63,19 +69,38 @@ def parse_ref(text: str) -> PluginRef:
 def parse_value(value: str, text: str) -> Any:
     """Read one option value: quoted text, a bracketed JSON value, `null`, or plain text. `text` is for messages."""
     if value == "":
-        raise ReferenceSyntaxError(f"'{text}': an option has no value. Write key=value (key='' for empty text)")
+        raise ReferenceSyntaxError(f"{quoted(text)}: an option has no value. Write key=value (key='' for empty text)")
     if value[0] in "'\"":
         if len(value) < 2 or value[-1] != value[0]:
-            raise ReferenceSyntaxError(f"'{text}': the quotes around {value} do not match")
+            raise ReferenceSyntaxError(f"{quoted(text)}: the quotes around {quoted(value, mark='')} do not match")
         return re.sub(r"\\(.)", r"\1", value[1:-1])
     if value[0] in "[{":
-        try:
-            return json.loads(value)
-        except json.JSONDecodeError as error:
-            if value[0] == "[" and value[-1] == "]":
-                return [parse_value(item.strip(), text) for item in _split(value[1:-1], text)]
-            raise ReferenceSyntaxError(f"'{text}': {value} cannot be read as a list or mapping ({error})") from error
+        return _bracketed(value, text)
     return None if value == "null" else value
+
+
+def _bracketed(value: str, text: str) -> Any:
+    """JSON, or a list of values in brackets that are no JSON, such as references."""
+    shown = quoted(value, mark="")
+    if _depth(value) > MAX_DEPTH:
+        raise ReferenceSyntaxError(f"{quoted(text)}: {shown} is nested more than {MAX_DEPTH} levels deep")
+    try:
+        return parse_json(value)
+    except json.JSONDecodeError as error:
+        if value[0] == "[" and value[-1] == "]":
+            return [parse_value(item.strip(), text) for item in _split(value[1:-1], text)]
+        raise ReferenceSyntaxError(f"{quoted(text)}: {shown} cannot be read as a list or mapping ({error})") from error
+    except ValueError as error:  # it is JSON, but of no value that an option may have
+        raise ReferenceSyntaxError(f"{quoted(text)}: {shown} cannot be read: {error}") from error
+
+
+def _depth(text: str) -> int:
+    """The most brackets that are open at once, those in quotes included."""
+    depth = deepest = 0
+    for character in text:
+        depth += (character in "[{(") - (character in "]})")
+        deepest = max(deepest, depth)
+    return deepest
 
 
 def _split(text: str, whole: str) -> list[str]:
@@ -96,13 +121,13 @@ def _split(text: str, whole: str) -> list[str]:
         elif depth and character == depth[-1]:
             depth.pop()
         elif character in "]})":
-            raise ReferenceSyntaxError(f"'{whole}': '{character}' closes nothing")
+            raise ReferenceSyntaxError(f"{quoted(whole)}: '{character}' closes nothing")
         elif character == "," and not depth:
             items.append(text[start:position])
             start = position + 1
         position += 1
     if quote or depth:
-        raise ReferenceSyntaxError(f"'{whole}': a {'quote' if quote else 'bracket'} is left open")
+        raise ReferenceSyntaxError(f"{quoted(whole)}: a {'quote' if quote else 'bracket'} is left open")
     return [*items, text[start:]]
 
 

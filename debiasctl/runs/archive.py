@@ -13,12 +13,13 @@ from typing import IO
 from debiasctl import paths
 from debiasctl.errors import ArchiveError, RunBusyError, RunError, UsageError
 from debiasctl.files import atomic_file, sha256_file
+from debiasctl.reading.regular import open_regular, read_text
 from debiasctl.runs.manifest import Manifest
 from debiasctl.runs.parts import CHECKPOINTS, MANIFEST, PARTS, SPEC, STATUS, is_exported
 from debiasctl.runs.pins import pin_all
 from debiasctl.runs.status import parse_status
 from debiasctl.runs.store import Run, claim_folder, validate_run_name
-from debiasctl.wording import format_bytes
+from debiasctl.wording import format_bytes, one_line, quoted
 
 _BLOCK = 512  # a tar's unit; two blocks of zeros end it
 _JSON_LIMIT = 16 * 2**20  # bytes of spec.json or status.json, which are read whole
@@ -94,7 +95,7 @@ def _raise(error: OSError) -> None:
 
 def _add(tar: tarfile.TarFile, file: Path, name: str) -> None:
     try:
-        with open(file, "rb") as stream:
+        with open_regular(file) as stream:
             stat = os.fstat(stream.fileno())
             member = tarfile.TarInfo(name)
             member.size, member.mtime = stat.st_size, int(stat.st_mtime)
@@ -115,10 +116,10 @@ def import_run(archive: Path, *, name: str | None = None) -> Run:
     """
     if name is not None:
         validate_run_name(name)
-    if not archive.exists() or archive.is_dir():
+    if not os.path.exists(archive) or archive.is_dir():
         raise UsageError(f"there is no file {archive}. Give a .tar file written by 'debiasctl runs export'")
     try:
-        with open(archive, "rb") as stream:
+        with open_regular(archive) as stream:
             top, members = _checked_members(stream, archive)
             if name is None:
                 validate_run_name(top)
@@ -140,7 +141,7 @@ def _check_checkpoints(run: Run, archive: Path) -> None:
     """Raise ArchiveError unless every checkpoint's files are those of its manifest."""
     for manifest in sorted(run.path.glob(f"{CHECKPOINTS}/*/{MANIFEST}")):
         stated, found = None, {}
-        with suppress(ValueError):
+        with suppress(ValueError, OSError):
             stated = Manifest.read(manifest.parent).sha256
             found = {file.name: sha256_file(file) for file in manifest.parent.iterdir() if file != manifest}
         if stated != found:
@@ -162,14 +163,14 @@ def _checked_members(stream: IO[bytes], archive: Path) -> tuple[str, dict[str, t
         end = member.offset_data + -(-member.size // _BLOCK) * _BLOCK
         if member.size < 0 or end > size:
             raise ArchiveError(
-                f"{archive} is cut short or damaged: {member.name!r} reaches beyond its end. Copy it again"
+                f"{archive} is cut short or damaged: {quoted(member.name)} reaches beyond its end. Copy it again"
             )
         top, relative = _safe_path(member, refuse)
         tops.add(top)
         if len(tops) > 1:
-            raise ArchiveError(f"{refuse}holds more than one folder ({', '.join(sorted(map(repr, tops)))})")
+            raise ArchiveError(f"{refuse}holds more than one folder ({', '.join(sorted(map(quoted, tops)))})")
         if relative.lower() in seen:
-            raise ArchiveError(f"{refuse}holds {member.name!r} twice (names that differ in case only are one)")
+            raise ArchiveError(f"{refuse}holds {quoted(member.name)} twice (names that differ in case only are one)")
         seen.add(relative.lower())
         if member.isreg():
             files[relative] = member
@@ -186,13 +187,35 @@ def _checked_members(stream: IO[bytes], archive: Path) -> tuple[str, dict[str, t
 
 def _headers(stream: IO[bytes], archive: Path) -> Iterator[tarfile.TarInfo]:
     try:
-        with tarfile.open(fileobj=stream, mode="r:") as tar:
+        with tarfile.open(fileobj=_Headers(stream), mode="r:") as tar:  # type: ignore[call-overload]  # it only reads
             yield from tar
-    except (tarfile.TarError, ValueError, OverflowError, EOFError) as error:
+    except (tarfile.TarError, ValueError, OverflowError, EOFError, RecursionError, IndexError) as error:
         raise ArchiveError(
-            f"{archive} is not a run's archive, or is damaged ({error}). Import a .tar file that "
+            f"{archive} is not a run's archive, or is damaged ({one_line(error)}). Import a .tar file that "
             "'debiasctl runs export' wrote"
         ) from error
+
+
+class _Headers:
+    """A tar's file for reading headers alone: tarfile would allocate whatever size a header states for a name."""
+
+    def __init__(self, stream: IO[bytes]) -> None:
+        self._stream = stream
+        self.name = getattr(stream, "name", None)
+
+    def read(self, size: int = -1) -> bytes:
+        """Read at most `_CHUNK` bytes, which no header of a run's archive exceeds."""
+        if not 0 <= size <= _CHUNK:
+            raise ValueError(f"a header states {format_bytes(size)} for a name or for attributes")
+        return self._stream.read(size)
+
+    def seek(self, position: int, whence: int = os.SEEK_SET) -> int:
+        """Seek in the file."""
+        return self._stream.seek(position, whence)
+
+    def tell(self) -> int:
+        """The position in the file."""
+        return self._stream.tell()
 
 
 def _safe_path(member: tarfile.TarInfo, refuse: str) -> tuple[str, str]:
@@ -200,15 +223,15 @@ def _safe_path(member: tarfile.TarInfo, refuse: str) -> tuple[str, str]:
     name = member.name
     parts = PurePosixPath(name).parts
     if not parts or name.startswith("/") or ".." in parts or "\\" in name or re.match("[A-Za-z]:", name):
-        raise ArchiveError(f"{refuse}would write outside the run's folder ({name!r})")
+        raise ArchiveError(f"{refuse}would write outside the run's folder ({quoted(name)})")
     if member.issym() or member.islnk():
-        raise ArchiveError(f"{refuse}holds a link ({name!r})")
+        raise ArchiveError(f"{refuse}holds a link ({quoted(name)})")
     if not (member.isdir() or member.isreg()) or member.issparse():
-        raise ArchiveError(f"{refuse}holds a device, pipe or other special file ({name!r})")
+        raise ArchiveError(f"{refuse}holds a device, pipe or other special file ({quoted(name)})")
     relative = "/".join(parts[1:])
     is_top = not relative and member.isdir()
     if not is_top and not is_exported(relative, folder=member.isdir()):
-        raise ArchiveError(f"{refuse}holds {name!r}, which is not part of a run")
+        raise ArchiveError(f"{refuse}holds {quoted(name)}, which is not part of a run")
     return parts[0], relative
 
 
@@ -240,9 +263,9 @@ def _check_run(run: Run, archive: Path) -> None:
     from debiasctl.specs.resolve import load_stored_spec
 
     try:
-        load_stored_spec((run.path / SPEC).read_text(encoding="utf-8"), "its spec.json")
-        status = parse_status((run.path / STATUS).read_text(encoding="utf-8"), "its status.json")
-    except (RunError, UnicodeDecodeError, RecursionError) as error:
+        load_stored_spec(read_text(run.path / SPEC), "its spec.json")
+        status = parse_status(read_text(run.path / STATUS), "its status.json")
+    except (RunError, ValueError) as error:
         raise ArchiveError(f"{archive} is not imported: {error}") from error
     if status.state == "training":
         run.write_status(replace(status, state="interrupted"))

@@ -3,7 +3,6 @@
 It is held on two things: the file `.lock`, and the run's folder itself, whose lock no removal of a file can end.
 """
 
-import json
 import os
 import sys
 import time
@@ -15,7 +14,9 @@ from pathlib import Path
 from debiasctl import claims
 from debiasctl.errors import RunBusyError, RunNameError
 from debiasctl.files import write_json, writing
+from debiasctl.reading.documents import read_json
 from debiasctl.runs.parts import LOCK, TRAINER
+from debiasctl.wording import quoted
 
 # A reader that checks the lock holds it for an instant, and must not be taken for a trainer.
 _GRACE_SECONDS = 1.0
@@ -143,9 +144,9 @@ def trainer_lock(folder: Path) -> Iterator[None]:
 
 def _trainer(folder: Path) -> str:
     try:
-        trainer = json.loads((folder / TRAINER).read_bytes())
-        return f" (pid {int(trainer['pid'])} on {trainer['host']})"
-    except (OSError, ValueError, KeyError, TypeError):
+        trainer = read_json(folder / TRAINER, limit=1 << 16)
+        return f" (pid {int(trainer['pid'])} on {quoted(trainer['host'], mark='', limit=60)})"
+    except (OSError, ValueError, KeyError, TypeError, OverflowError):
         return ""  # only a hint in a message: the lock itself says that the run is busy
 
 

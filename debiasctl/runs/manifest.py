@@ -6,7 +6,7 @@ from typing import Self
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from debiasctl.files import read_json
+from debiasctl.reading.documents import read_json
 from debiasctl.registry.messages import damage
 from debiasctl.runs.parts import MANIFEST
 

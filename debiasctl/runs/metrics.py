@@ -7,11 +7,16 @@ from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
 from debiasctl.errors import RunError
-from debiasctl.files import parse_json, write_bytes, writing
+from debiasctl.files import write_bytes, writing
+from debiasctl.reading.documents import parse_json
+from debiasctl.reading.regular import read_bytes
 from debiasctl.registry.messages import damage
 
 if TYPE_CHECKING:
     from debiasctl.runs.records import MetricsRecord
+
+
+_LIMIT = 2**30  # bytes: a line takes a few kB, and a long training writes 10,000 of them
 
 
 def append(path: Path, records: "Sequence[MetricsRecord]") -> None:
@@ -60,18 +65,20 @@ def truncate(path: Path, step: int) -> None:
 
 def _lines(path: Path) -> Iterator[tuple[dict[str, Any], bytes]]:
     try:
-        data = path.read_bytes()
+        data = read_bytes(path, limit=_LIMIT)
     except FileNotFoundError:
         return
     except OSError as error:
         raise RunError(f"{path} cannot be read: {error.strerror}") from error
+    except ValueError as error:
+        raise RunError(f"{path} cannot be read: {error}. Restore it from a copy") from error
     *complete, _partial = data.split(b"\n")
     for number, line in enumerate(complete, start=1):
         try:
             record = parse_json(line)
             if not isinstance(record, dict) or type(record.get("step")) is not int:
                 raise ValueError("it is not an object with an integer step")
-        except (ValueError, RecursionError) as error:
+        except ValueError as error:
             raise RunError(_damaged(path, number, str(error))) from error
         yield record, line + b"\n"
 

@@ -1,11 +1,12 @@
 """A run's status: the small file that says how far the run is, and the only one that a listing reads."""
 
-import json
 from dataclasses import MISSING, dataclass, fields
 from datetime import UTC, datetime
 from typing import Literal, get_args
 
 from debiasctl.errors import RunError
+from debiasctl.reading.documents import parse_json
+from debiasctl.wording import one_line
 
 STATUS_VERSION = 1
 RunState = Literal["created", "training", "interrupted", "failed", "finished"]
@@ -45,7 +46,7 @@ def parse_status(text: str, source: str) -> RunStatus:
         RunError: if the text is damaged, or was written by a newer version.
     """
     try:
-        raw = json.loads(text)
+        raw = parse_json(text)
         if not isinstance(raw, dict):
             raise ValueError("it is not a JSON object")
         version = raw.get("schema_version")
@@ -59,8 +60,8 @@ def parse_status(text: str, source: str) -> RunStatus:
             raise ValueError(f"these are missing or unknown: {', '.join(sorted(wrong))}")
         status = RunStatus(**raw)
         _check(status)
-    except (ValueError, RecursionError) as error:
-        raise RunError(f"{source} is damaged: {error}") from error
+    except ValueError as error:
+        raise RunError(f"{source} is damaged: {one_line(error)}") from error
     return status
 
 

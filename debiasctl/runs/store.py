@@ -12,12 +12,14 @@ from typing import TYPE_CHECKING, Any
 from debiasctl import paths
 from debiasctl.errors import CheckpointError, DebiasctlError, ForeignPartError, RunError, RunNameError, UsageError
 from debiasctl.files import atomic_folder, parse_json, write_json
+from debiasctl.reading.regular import read_text
+from debiasctl.reading.user_text import expanded, whole_number
 from debiasctl.runs import lock as run_lock
 from debiasctl.runs import metrics as metrics_file
 from debiasctl.runs.parts import CHECKPOINTS, EVALUATIONS, GRIDS, MANIFEST, METRICS, SAMPLES, SPEC, STATUS
 from debiasctl.runs.status import RunStatus, now, parse_status
 from debiasctl.temporaries import remove_stale
-from debiasctl.wording import did_you_mean
+from debiasctl.wording import did_you_mean, quoted
 
 if TYPE_CHECKING:
     from debiasctl.runs.records import MetricsRecord
@@ -171,12 +173,11 @@ class Run:
     def _read(self, name: str) -> str:
         file = os.path.join(self.path, name)  # a listing does this thousands of times, and pathlib is slow at it
         try:
-            with open(file, encoding="utf-8") as stream:
-                return stream.read()
-        except (OSError, UnicodeDecodeError) as error:
-            if isinstance(error, PermissionError):
-                raise RunError(f"{file} cannot be read: {error.strerror}. Change its permissions") from error
-            reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8 text"
+            return read_text(file)
+        except PermissionError as error:
+            raise RunError(f"{file} cannot be read: {error.strerror}. Make it readable: chmod u+r {file}") from error
+        except (OSError, ValueError) as error:
+            reason = error.strerror if isinstance(error, OSError) else error
             raise RunError(
                 f"{file} cannot be read: {reason}. Restore it from a copy, or remove the run: "
                 f"debiasctl runs rm {self.typed}"
@@ -190,7 +191,7 @@ def validate_run_name(name: str) -> None:
     """Raise RunNameError if `name` may not name a run."""
     if not _NAME.fullmatch(name):
         raise RunNameError(
-            f"{name!r} is not a run's name: use 1 to 100 letters (a-z, A-Z), digits, '.', '_' and '-', "
+            f"{quoted(name)} is not a run's name: use 1 to 100 letters (a-z, A-Z), digits, '.', '_' and '-', "
             "starting with a letter or digit"
         )
 
@@ -314,13 +315,13 @@ def find_run(text: str, *, exact: bool = False) -> Run:
 
 def _run_at(text: str) -> Run:
     try:
-        path = Path(text).expanduser().resolve()
+        path = expanded(text).resolve()
         found = (path / SPEC).is_file()
     except (OSError, RuntimeError, ValueError) as error:
-        raise RunNameError(f"{text!r} cannot be read as a path: {error}") from error
+        raise RunNameError(f"{quoted(text)} cannot be read as a path: {error}") from error
     if not found:
         raise RunNameError(
-            f"{text!r} is not a run's folder (it holds no spec.json). Give a path to one, or a run's name: "
+            f"{quoted(text)} is not a run's folder (it holds no spec.json). Give a path to one, or a run's name: "
             "debiasctl runs list"
         )
     return Run(path)
@@ -388,7 +389,8 @@ def choose_step(run: Run, text: str | None) -> int:
         )
     if text is None or text == "last":
         return steps[-1]
-    if not text.isdecimal() or int(text) not in steps:
+    step = whole_number(text)
+    if step is None or step not in steps:
         known = ", ".join(map(str, steps))
-        raise UsageError(f"run '{run.name}' has no checkpoint '{text}'. It has: {known} (or 'last')")
-    return int(text)
+        raise UsageError(f"run '{run.name}' has no checkpoint {quoted(text)}. It has: {known} (or 'last')")
+    return step

@@ -5,7 +5,8 @@ from typing import Self
 
 from pydantic import BaseModel, ConfigDict, Field, JsonValue
 
-from debiasctl.files import content_key, read_json
+from debiasctl.files import content_key
+from debiasctl.reading.documents import read_json
 from debiasctl.registry.choices import PluginChoice
 from debiasctl.sampling.request import Precision, SampleRequest
 

@@ -1,22 +1,23 @@
 """Images as an .npz, written and read in blocks: they need not all be in memory at once."""
 
+import math
 import zipfile
-import zlib
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import IO
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from debiasctl.files import atomic_file
+from debiasctl.reading.arrays import UNREADABLE as UNREADABLE
+from debiasctl.reading.arrays import open_npz
+from debiasctl.reading.zips import read_exactly
 
 BLOCK = 256  # images
 _IMAGES = "images.npy"
-
-# what a damaged file makes numpy and zipfile raise
-UNREADABLE = (OSError, ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile, zlib.error, NotImplementedError)
+_LARGEST = 2**26  # bytes of an image
+_SMALL = 2**26  # bytes of the labels: 8 million images
 
 
 def save_npz(
@@ -57,16 +58,19 @@ def read_blocks(path: Path, *, start: int = 0, stop: int | None = None) -> Itera
     Raises:
         one of UNREADABLE: if the file is damaged, which only a read to its end shows for certain.
     """
-    with zipfile.ZipFile(path) as archive, archive.open(_IMAGES) as file:
-        np.lib.format.read_magic(file)
-        shape, _, dtype = np.lib.format.read_array_header_1_0(file)
-        stop = shape[0] if stop is None else stop
-        if dtype != np.uint8 or len(shape) != 4 or stop > shape[0]:
+    with (
+        open_npz(path) as archive,
+        archive.open(_IMAGES.removesuffix(".npy"), whole=False) as (file, shape, dtype, fortran),
+    ):
+        size = math.prod(shape[1:])
+        if dtype != np.uint8 or len(shape) != 4 or fortran or not 0 < size <= _LARGEST:
             raise ValueError(f"it holds {dtype} of shape {shape}")
-        size = int(np.prod(shape[1:]))
+        stop = shape[0] if stop is None else stop
+        if stop > shape[0]:
+            raise ValueError(f"it holds {shape[0]} images")
         for begin in range(0, stop, BLOCK):
             count = min(BLOCK, stop - begin)
-            array = np.frombuffer(_read(file, count * size), np.uint8).reshape(count, *shape[1:])
+            array = np.frombuffer(read_exactly(file, count * size), np.uint8).reshape(count, *shape[1:])
             if begin + count > start:
                 # a copy with the strides of drawn images, for sums over these may differ in the last bit
                 block = torch.from_numpy(array[max(0, start - begin) :].copy()).permute(0, 3, 1, 2)
@@ -107,11 +111,13 @@ class StoredImages:
 
 def read_array(path: Path, name: str) -> Tensor | None:
     """One of the small arrays beside the images, or None where there is none."""
-    with zipfile.ZipFile(path) as archive:
-        if f"{name}.npy" not in archive.namelist():
+    with open_npz(path) as archive:
+        if name not in archive:
             return None
-        with archive.open(f"{name}.npy") as file:
-            return torch.from_numpy(np.lib.format.read_array(file, allow_pickle=False))
+        array = archive.read(name, limit=_SMALL)
+        if array.dtype.kind not in "iu":
+            raise ValueError(f"its {name} are {array.dtype}")
+        return torch.from_numpy(array)
 
 
 def count_images(path: Path) -> int:
@@ -120,13 +126,10 @@ def count_images(path: Path) -> int:
     Raises:
         one of UNREADABLE: if the file is damaged.
     """
-    for name in ("labels", "nfe"):
-        read_array(path, name)
-    return sum(len(block) for block in read_blocks(path))
-
-
-def _read(file: IO[bytes], count: int) -> bytes:
-    data = file.read(count)
-    if len(data) != count:
-        raise EOFError("it ends too early")
-    return data
+    labels, nfe = (read_array(path, name) for name in ("labels", "nfe"))
+    count = sum(len(block) for block in read_blocks(path))
+    if labels is not None and (labels.shape != (count,) or labels.min() < 0):
+        raise ValueError(f"its labels {list(labels.shape)} are not those of {count} images")
+    if nfe is not None and (nfe.shape != () or nfe < 0):
+        raise ValueError("its nfe is not a number of network evaluations")
+    return count

@@ -14,13 +14,15 @@ from debiasctl.diffusion.process import DiffusionProcess
 from debiasctl.errors import UsageError
 from debiasctl.models.build import build_parameterization
 from debiasctl.models.weights import weights_name
+from debiasctl.reading.user_text import whole_number
 from debiasctl.registry.choices import PluginChoice, complete
 from debiasctl.registry.refs import parse_ref
 from debiasctl.runs.store import Run, choose_step
 from debiasctl.specs.sections import ContentSection, RunSpec
-from debiasctl.wording import did_you_mean
+from debiasctl.wording import did_you_mean, quoted
 
 _STEPS = 50  # the usual number of sampling steps
+_MOST_IMAGES, _MOST_STEPS = 10**8, 10**6
 _GOLDEN_RATIO = 0.6180339887498949
 _INDEX = "index:"
 Precision = Literal["fp32", "bf16", "fp16"]
@@ -71,6 +73,10 @@ def make_request(
     label = None if class_name is None else class_index(class_name, spec)
     if num < 1:
         raise UsageError(f"`num={num}`: draw at least one image")
+    if num > _MOST_IMAGES:
+        raise UsageError(f"`num={num}`: draw at most {_MOST_IMAGES:,} images")
+    if num_steps > _MOST_STEPS:
+        raise UsageError(f"{num_steps} sampling steps: choose at most {_MOST_STEPS:,}")
     chosen = next((known for known in PRECISIONS if known == precision), None)
     if chosen is None:
         raise UsageError(f"`precision={precision}`: choose {', '.join(PRECISIONS[:-1])} or {PRECISIONS[-1]}")
@@ -128,11 +134,12 @@ def class_index(text: str, spec: RunSpec) -> int:
         return classes.index(text)
     numbered = any(name.strip().lstrip("+-").isdecimal() for name in classes)
     index = text.removeprefix(_INDEX) if text.startswith(_INDEX) or not numbered else ""
-    if index.isascii() and index.isdecimal() and len(index) < 10 and int(index) < len(classes):
-        return int(index)
+    number = whole_number(index)
+    if number is not None and number < len(classes):
+        return number
     indices = f"{_INDEX}0 to {_INDEX}{len(classes) - 1}" if numbered else f"0 to {len(classes) - 1}"
     more = f" and {len(classes) - 50} more" if len(classes) > 50 else ""
     raise UsageError(
-        f"unknown class '{text}'.{did_you_mean(text, classes)} "
+        f"unknown class {quoted(text)}.{did_you_mean(text, classes)} "
         f"Known: {', '.join(classes[:50])}{more}; or by index, {indices}"
     )

@@ -8,7 +8,7 @@ from typing import Any, get_args
 from debiasctl.errors import UsageError
 from debiasctl.registry.describe import FieldDescription, describe_fields
 from debiasctl.specs.sections import RunSpec, Section
-from debiasctl.wording import did_you_mean
+from debiasctl.wording import did_you_mean, quoted
 
 
 @dataclass(frozen=True)
@@ -31,7 +31,9 @@ def describe_spec(name: str | None = None) -> list[SectionDescription]:
     fields = {field.name: field for field in describe_fields(RunSpec)}
     section, dot, _ = (name or "").partition(".")
     if name is not None and section not in fields:
-        raise UsageError(f"unknown section '{section}'.{did_you_mean(section, fields)} Known: {', '.join(fields)}")
+        raise UsageError(
+            f"unknown section {quoted(section)}.{did_you_mean(section, fields)} Known: {', '.join(fields)}"
+        )
     found = [_describe(field) for known, field in fields.items() if name is None or known == section]
     if dot:
         found = [replace(found[0], settings=_named(str(name), found[0]))]
@@ -42,7 +44,7 @@ def _named(name: str, section: SectionDescription) -> tuple[FieldDescription, ..
     """The setting of that name, which several kinds of a section may have, each with its own range."""
     known = list(dict.fromkeys(field.name for field in section.settings))
     if name not in known:
-        raise UsageError(f"unknown setting '{name}'.{did_you_mean(name, known)} Known: {', '.join(known)}")
+        raise UsageError(f"unknown setting {quoted(name)}.{did_you_mean(name, known)} Known: {', '.join(known)}")
     return tuple(field for field in section.settings if field.name == name)
 
 

@@ -1,13 +1,16 @@
 """Reading settings from spec files and the command line, and merging them."""
 
-import json
-import tomllib
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 from debiasctl.errors import SpecError
+from debiasctl.reading.documents import parse_json, parse_toml, parse_yaml
+from debiasctl.reading.regular import read_text
 from debiasctl.registry.refs import parse_ref
+from debiasctl.wording import one_line, quoted
+
+_MOST_PARTS = 20  # of a setting's name, and so of nested sections
 
 
 def merge(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
@@ -54,8 +57,8 @@ def parse_setting(text: str) -> dict[str, Any]:
 
     path, equals, value = text.partition("=")
     keys = [part.strip() for part in path.split(".")]
-    if not equals or not all(keys) or len(keys) < 2:
-        raise SpecError(f"setting '{text}': write section.field=value, for example `ema.decay=0.999`")
+    if not equals or not all(keys) or not 2 <= len(keys) <= _MOST_PARTS:
+        raise SpecError(f"setting {quoted(text)}: write section.field=value, for example `ema.decay=0.999`")
     stripped = value.strip()
     # a reference's quotes and brackets belong to the reference
     parsed: Any = parse_value(stripped, text) if stripped[:1] in "[{" or stripped == "null" else stripped
@@ -68,31 +71,22 @@ def read_spec_file(path: Path) -> dict[str, Any]:
     """Read settings from a JSON, YAML or TOML file, as its ending says.
 
     Raises:
-        SpecError: if the file does not exist, cannot be read, or does not hold a mapping.
+        SpecError: if the file does not exist, is not a regular file, cannot be read, or does not hold a mapping.
     """
     readers: dict[str, Callable[[str], Any]] = {
-        ".json": json.loads,
-        ".yaml": _read_yaml,
-        ".yml": _read_yaml,
-        ".toml": tomllib.loads,
+        ".json": parse_json,
+        ".yaml": parse_yaml,
+        ".yml": parse_yaml,
+        ".toml": parse_toml,
     }
     if path.suffix.lower() not in readers:
         raise SpecError(f"spec file {path}: the ending must be one of {', '.join(readers)}")
     try:
-        content = readers[path.suffix.lower()](path.read_text(encoding="utf-8"))
+        content = readers[path.suffix.lower()](read_text(path))
     except OSError as error:
         raise SpecError(f"spec file {path} cannot be read: {error.strerror}") from error
-    except (ValueError, RecursionError) as error:  # JSON's, TOML's and decoding errors are ValueErrors
-        raise SpecError(f"spec file {path} cannot be read: {error}") from error
+    except ValueError as error:
+        raise SpecError(f"spec file {path} cannot be read: {one_line(error)}") from error
     if not isinstance(content, dict):
         raise SpecError(f"spec file {path} must hold sections such as data, model and training")
     return content
-
-
-def _read_yaml(text: str) -> Any:
-    import yaml
-
-    try:
-        return yaml.safe_load(text)
-    except yaml.YAMLError as error:
-        raise ValueError(str(error)) from error

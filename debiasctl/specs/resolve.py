@@ -1,6 +1,5 @@
 """Resolving layers of settings into a full spec."""
 
-import json
 import logging
 from collections.abc import Iterable, Mapping
 from typing import Any
@@ -10,6 +9,7 @@ from pydantic import ValidationError
 from debiasctl import registry
 from debiasctl.api import DataLocation, DatasetInfo
 from debiasctl.errors import DebiasctlError, RunError, SpecError
+from debiasctl.reading.documents import parse_json
 from debiasctl.registry.messages import describe_errors
 from debiasctl.specs.effects import NO_MONITOR, Ineffective, drop_absent, reset_ineffective
 from debiasctl.specs.files import merge
@@ -84,9 +84,9 @@ def load_stored_spec(text: str, source: str) -> RunSpec:
         RunError: if it is damaged, or was written by a newer version.
     """
     try:
-        raw = json.loads(text)
+        raw = parse_json(text)
         if not isinstance(raw, dict):
             raise SpecError("it holds no sections")
         return validate_spec(raw)
-    except (ValueError, RecursionError, DebiasctlError) as error:
+    except (ValueError, DebiasctlError) as error:
         raise RunError(f"{source} cannot be used: {error}") from error

@@ -3,18 +3,19 @@
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import ConfigDict, Field, field_validator, model_validator
 
 from debiasctl.api import ImageShape, Prediction
+from debiasctl.api.options import Settings
 from debiasctl.registry.choices import Plugin
 
 SCHEMA_VERSION = 2
 
 
-class Section(BaseModel):
+class Section(Settings):
     """The base of a spec's sections, which are frozen and refuse unknown keys."""
 
-    model_config = ConfigDict(title="section", frozen=True, extra="forbid", allow_inf_nan=False)
+    model_config = ConfigDict(title="section")
 
 
 class DataSection(Section):

@@ -401,7 +401,7 @@ def test_an_array_under_the_name_of_an_npz(images: Path, tmp_path: Path) -> None
     with path.open("wb") as stream:
         np.save(stream, pixels_of(images / "grey"))
     message = error_of("evaluate", "--samples", path, "--reference", images / "real", code=1)
-    assert "samples.npz is one array (numpy.save), not an npz. Write it again with numpy.savez" in message
+    assert "samples.npz cannot be read as an npz: it is one array (numpy.save), not an npz. Write it" in message
 
 
 @pytest.mark.parametrize("damage", ["cut", "text"])

@@ -218,7 +218,7 @@ def test_export_of_a_damaged_run_is_refused(run: Run, tmp_path: Path, name: str)
 def test_file_that_shrinks_during_export_is_noticed(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     class Grown:
         def __init__(self, real: os.stat_result) -> None:
-            self.st_size, self.st_mtime = real.st_size + 1, real.st_mtime
+            self.st_size, self.st_mtime, self.st_mode = real.st_size + 1, real.st_mtime, real.st_mode
 
     real = os.fstat
     monkeypatch.setattr("debiasctl.runs.archive.os.fstat", lambda descriptor: Grown(real(descriptor)))

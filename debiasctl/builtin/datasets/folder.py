@@ -22,6 +22,7 @@ from debiasctl.api import (
     UsageError,
     content_key,
 )
+from debiasctl.api.files import expanded
 from debiasctl.builtin.datasets._support import decoded_images, image_decoding
 from debiasctl.builtin.datasets._support.decoded_images import Contents
 from debiasctl.builtin.datasets._support.folder_settings import recommended_settings
@@ -63,7 +64,7 @@ class Folder(Dataset):
         @classmethod
         def _absolute(cls, path: str) -> str:
             # a run resumed from another working directory must find its images
-            return str(Path(path).expanduser().absolute())
+            return str(expanded(path).absolute())
 
     options: Options
 

@@ -23,6 +23,7 @@ from debiasctl.api import (
     UsageError,
     sha256_file,
 )
+from debiasctl.api.files import expanded
 from debiasctl.builtin.datasets._support.image_files import SPLIT_FOLDERS, ImageFile, ImageSource, open_source
 from debiasctl.builtin.datasets._support.image_reading import DecodingSplit, check_readable, read_formats
 from debiasctl.builtin.datasets._support.npz_images import read_npz
@@ -48,7 +49,7 @@ class Images(Dataset):
         @field_validator("path")
         @classmethod
         def _absolute(cls, path: str) -> str:
-            return str(Path(path).expanduser().absolute())
+            return str(expanded(path).absolute())
 
     options: Options
 

@@ -23,7 +23,7 @@ class LossSecondMoment(DrawnUnderBase):
     class Options(BaseOptions):
         """The options of the second-moment sampler."""
 
-        history: int = Field(10, ge=1, description="losses remembered for each t")
+        history: int = Field(10, ge=1, le=10_000, description="losses remembered for each t")
         base_share: float = Field(0.001, gt=0, le=1, description="share of draws that come from the base itself")
 
     options: Options

@@ -1,6 +1,7 @@
 """A weighting read from a file."""
 
 import csv
+import io
 import math
 from pathlib import Path
 from typing import Any, Literal
@@ -11,6 +12,7 @@ from pydantic import Field, model_validator
 from torch import Tensor
 
 from debiasctl.api import DebiasctlError, PluginOptions, Space, UsageError, Weighting, WeightingContext
+from debiasctl.api.files import expanded, one_line, read_text
 from debiasctl.builtin.weightings._curves import at_snr
 from debiasctl.diffusion import SNR_MAX, SNR_MIN, bounded_snr
 
@@ -26,14 +28,17 @@ def read_table(path: Path) -> tuple[str, list[tuple[float, float]]]:
         ValueError: if it cannot be read, has another header, or a row that is not two finite numbers.
     """
     try:
-        with open(path.expanduser(), newline="", encoding="utf-8-sig") as stream:
-            lines = [(number, [cell.strip() for cell in row]) for number, row in enumerate(csv.reader(stream), start=1)]
+        text = read_text(expanded(path))
+        rows = csv.reader(io.StringIO(text, newline=""))
+        lines = [(number, [cell.strip() for cell in row]) for number, row in enumerate(rows, start=1)]
     except FileNotFoundError as error:
         raise ValueError(f"table {path}: there is no such file. Give a CSV with the header {HEADERS}") from error
     except OSError as error:
         raise ValueError(f"table {path} cannot be read ({error.strerror or error})") from error
-    except (UnicodeDecodeError, csv.Error) as error:
-        raise ValueError(f"table {path} is not CSV text ({error}). Give one with the header {HEADERS}") from error
+    except (ValueError, csv.Error) as error:
+        raise ValueError(
+            f"table {path} is not CSV text ({one_line(error)}). Give one with the header {HEADERS}"
+        ) from error
     lines = [(number, row) for number, row in lines if any(row)]
     header = ",".join(lines[0][1]) if lines else ""
     if header not in ("snr,weight", "t,weight"):

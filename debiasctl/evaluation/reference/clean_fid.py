@@ -12,13 +12,14 @@ from debiasctl.evaluation.suggestions import features_by_mode
 from debiasctl.files import made_once, write_bytes
 from debiasctl.registry.messages import describe_errors
 from debiasctl.registry.refs import parse_ref
-from debiasctl.wording import did_you_mean
+from debiasctl.wording import did_you_mean, format_bytes, one_line, quoted
 
 NAME = "clean-fid"
 _Mode = Literal["clean", "legacy_tensorflow", "legacy_pytorch"]
 CHANNELS = 3  # all are of RGB images
 _SITE = "https://www.cs.cmu.edu/~clean-fid/stats"
 _TIMEOUT = 30.0  # seconds without a response
+_LARGEST = 2**28  # bytes: a covariance of 2,048 features takes 34 MB
 
 
 @dataclass(frozen=True)
@@ -97,30 +98,31 @@ def parse_statistics(text: str) -> Statistics:
     unknown = [key for key in options if key not in Statistics.model_fields]
     if unknown:  # said alone: one that is mistyped is missing as well
         nearest = did_you_mean(unknown[0], Statistics.model_fields)
-        raise UsageError(f"`reference` '{text}': unknown option '{unknown[0]}'.{nearest} {form}")
+        raise UsageError(f"`reference` {quoted(text)}: unknown option {quoted(unknown[0])}.{nearest} {form}")
     name = options.get("name")
     if isinstance(name, str) and name not in _PUBLISHED:
         nearest = did_you_mean(name, _PUBLISHED)
-        raise UsageError(f"`reference` '{text}': no statistics of '{name}' are published.{nearest} {form}")
+        raise UsageError(f"`reference` {quoted(text)}: no statistics of {quoted(name)} are published.{nearest} {form}")
     try:
         found = Statistics.model_validate(options)
     except ValidationError as error:
-        raise UsageError(f"`reference` '{text}': {describe_errors(error, Statistics)}. {form}") from error
+        raise UsageError(f"`reference` {quoted(text)}: {describe_errors(error, Statistics)}. {form}") from error
     known = _PUBLISHED[found.name]
     if found.resolution not in known.resolutions or found.split not in known.splits:
         raise UsageError(
-            f"`reference` '{text}': no statistics of {found.name}'s split '{found.split}' at {found.resolution} pixels "
-            f"are published. {_known()}"
+            f"`reference` {quoted(text)}: no statistics of {found.name}'s split {quoted(found.split)} at "
+            f"{found.resolution} pixels are published. {_known()}"
         )
     modes = features_by_mode(NAME)
     if found.mode not in modes:
         raise UsageError(
-            f"`reference` '{text}': mode={found.mode} belongs to another network, which no features here use. "
+            f"`reference` {quoted(text)}: mode={found.mode} belongs to another network, which no features here use. "
             f"Choose mode={' or mode='.join(modes)}"
         )
     if found.split in known.clean_alone and found.mode != "clean":
         raise UsageError(
-            f"`reference` '{text}': for {found.name}'s split '{found.split}' only mode=clean is published. Choose it"
+            f"`reference` {quoted(text)}: for {found.name}'s split {quoted(found.split)} only mode=clean is "
+            "published. Choose it"
         )
     return found
 
@@ -156,21 +158,21 @@ def _downloaded(statistics: Statistics, path: Path) -> bytes:
     """Download the file and check that it is an npz with a mean and a covariance, since no checksum is published."""
     import io
     import urllib.request
-    import zipfile
-    import zlib
     from http.client import HTTPException
 
-    import numpy as np
+    from debiasctl.reading.arrays import UNREADABLE, npz_in
 
     try:
         with urllib.request.urlopen(statistics.url, timeout=_TIMEOUT) as response:
-            data: bytes = response.read()
-        with np.load(io.BytesIO(data), allow_pickle=False) as archive:
+            data: bytes = response.read(_LARGEST + 1)
+        if len(data) > _LARGEST:
+            raise ValueError(f"it has more than {format_bytes(_LARGEST)}")
+        with npz_in(io.BytesIO(data)) as archive:
             for key in ("mu", "sigma"):
-                archive[key]
-    except (OSError, HTTPException, ValueError, TypeError, KeyError, EOFError, zipfile.BadZipFile, zlib.error) as error:
+                archive.read(key, limit=_LARGEST)
+    except (HTTPException, *UNREADABLE) as error:
         raise EvaluationError(
-            f"clean-fid's statistics {statistics.file_name} cannot be downloaded ({error}).\n"
+            f"clean-fid's statistics {statistics.file_name} cannot be downloaded ({one_line(error)}).\n"
             f"Put the file from {statistics.url}\nat {path}\nor name another `reference`: a data set, a folder, .zip "
             "or .npz of images, or an .npz of statistics (mu, sigma)"
         ) from error

@@ -1,8 +1,6 @@
 """The features and statistics of real images, which are read once and cached in the user's folder."""
 
 import logging
-import zipfile
-import zlib
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,6 +18,7 @@ from debiasctl.evaluation.metrics.distances import covariance_root, gaussian_mom
 from debiasctl.evaluation.metrics.neighbours import nearest_distances
 from debiasctl.evaluation.reference.reference import FixedReference, Reference
 from debiasctl.files import atomic_file, content_key
+from debiasctl.reading.arrays import UNREADABLE, open_npz
 
 _LOG = logging.getLogger(__name__)
 VERSION = 3
@@ -173,8 +172,8 @@ def _read(path: Path, names: Collection[str]) -> Arrays | None:
     if not path.exists():
         return None
     try:
-        with np.load(path, allow_pickle=False) as archive:  # each member's CRC-32 is checked as it is read
-            return {name: torch.from_numpy(archive[name]) for name in names}
-    except (OSError, ValueError, TypeError, KeyError, EOFError, zipfile.BadZipFile, zlib.error) as error:
+        with open_npz(path) as archive:  # each member's CRC-32 is checked as it is read
+            return {name: torch.from_numpy(archive.read(name)) for name in names}
+    except UNREADABLE as error:
         _LOG.warning("%s, a cached file of real images' statistics, is damaged (%s); making it again", path, error)
         return None

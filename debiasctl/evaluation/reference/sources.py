@@ -10,6 +10,7 @@ from debiasctl.data.pixels import as_measured
 from debiasctl.evaluation.reference import clean_fid
 from debiasctl.evaluation.reference.names import check_reference
 from debiasctl.evaluation.reference.statistics_file import StatisticsFile, holds_statistics, read_statistics
+from debiasctl.reading.user_text import user_path
 from debiasctl.registry.refs import PluginRef
 
 
@@ -50,7 +51,7 @@ def open_reference(text: str, location: DataLocation) -> Source:
     if name in [record.name for record in registry.records("datasets")]:
         loaded = as_measured(load_dataset(text, location))
         return Source(name, "all" if name == "image-files" else "train", loaded)
-    path = Path(text).expanduser().absolute()
+    path = user_path(text, argument="`reference`").absolute()
     if path.suffix.lower() == ".npz" and holds_statistics(path):
         return Source(path.name, "statistics", read_statistics(path))
     return Source(path.name, "all", open_images(path, location))

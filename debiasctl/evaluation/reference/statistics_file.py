@@ -1,9 +1,8 @@
 """Files of reference statistics, in the formats of guided-diffusion (ADM) and EDM."""
 
 import json
-import zipfile
-import zlib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,10 +13,16 @@ from torch import Tensor
 
 from debiasctl.errors import EvaluationError, UsageError
 from debiasctl.files import atomic_file, sha256_file
+from debiasctl.reading.arrays import UNREADABLE, Npz, open_npz
+from debiasctl.reading.documents import parse_json
+from debiasctl.wording import one_line
 
 _KEYS = ("mu", "sigma")  # in both formats; ADM's files may hold images too
 _SPATIAL_KEYS = ("mu_s", "sigma_s")  # in ADM's format: for the spatial features of sFID
 _METADATA = "debiasctl"
+_LIMIT = 2**30  # bytes of an array: a covariance of 11,000 features
+_LARGEST = 1e15  # of a feature: squares of larger ones leave no digits for their differences
+_SLACK = 1e-3  # rounding of float32 covariances, relative to the largest eigenvalue
 
 
 @dataclass(frozen=True)
@@ -41,10 +46,10 @@ def holds_statistics(path: Path) -> bool:
     Raises:
         UsageError: if there is no such file; EvaluationError: if it cannot be read.
     """
-    if not path.is_file():
+    if not path.exists():
         raise UsageError(f"{path} does not exist. Give an .npz of statistics (mu, sigma) or of images, or a data set")
     with _opened(path) as archive:
-        return all(key in archive.files for key in _KEYS)
+        return all(key in archive for key in _KEYS)
 
 
 def read_statistics(path: Path) -> StatisticsFile:
@@ -55,16 +60,11 @@ def read_statistics(path: Path) -> StatisticsFile:
     """
     with _opened(path) as archive:
         try:
-            arrays = {
-                key: np.asarray(archive[key], dtype=np.float64)
-                for key in (*_KEYS, *_SPATIAL_KEYS)
-                if key in _KEYS or key in archive.files
-            }
-            text = str(archive[_METADATA]) if _METADATA in archive.files else "{}"
-            metadata = json.loads(text)
-        except (KeyError, ValueError, TypeError, EOFError, OSError, zipfile.BadZipFile, zlib.error) as error:
+            arrays = {key: _numbers(archive, key) for key in (*_KEYS, *_SPATIAL_KEYS) if key in _KEYS or key in archive}
+            metadata = _metadata(archive)
+        except UNREADABLE as error:
             raise EvaluationError(
-                f"the statistics in {path} are damaged ({error}). Fetch or make them again"
+                f"the statistics in {path} are damaged ({one_line(error)}). Fetch or make them again"
             ) from error
     mean, covariance = _checked(arrays, _KEYS, path)
     spatial = None
@@ -85,9 +85,41 @@ def _checked(arrays: Mapping[str, Any], keys: tuple[str, str], path: Path) -> tu
         )
     if not (np.isfinite(mean).all() and np.isfinite(covariance).all()):
         raise EvaluationError(f"{path}: {first} or {second} holds NaN or infinity")
+    largest = max(np.abs(mean).max(), np.sqrt(np.abs(covariance).max()))
+    if largest > _LARGEST:
+        raise EvaluationError(
+            f"{path}: {first} or {second} holds values of size {largest:.3g}, as no features have. Fetch or make "
+            "it again"
+        )
     if not np.allclose(covariance, covariance.T, rtol=0, atol=1e-6 * np.abs(covariance).max(initial=0)):
         raise EvaluationError(f"{path}: {second} is not symmetric, so it is not a covariance")
-    return torch.from_numpy(mean), torch.from_numpy((covariance + covariance.T) / 2)
+    symmetric = (covariance + covariance.T) / 2
+    smallest = np.linalg.eigvalsh(symmetric)[[0, -1]]
+    if smallest[0] < -_SLACK * max(smallest[1], 0.0) or smallest[1] < 0:
+        raise EvaluationError(
+            f"{path}: {second} has the eigenvalue {smallest[0]:.3g}, and a covariance has none below 0. Fetch or make "
+            "it again"
+        )
+    return torch.from_numpy(mean), torch.from_numpy(symmetric)
+
+
+def _numbers(archive: Npz, key: str) -> Any:
+    array = archive.read(key, limit=_LIMIT)
+    if array.dtype.kind not in "iuf":
+        raise ValueError(f"{key} holds {array.dtype}, not real numbers")
+    return array.astype(np.float64)
+
+
+def _metadata(archive: Npz) -> dict[str, Any]:
+    if _METADATA not in archive:
+        return {}
+    text = archive.read(_METADATA, limit=2**20)
+    if text.shape != () or text.dtype.kind != "U":
+        raise ValueError(f"{_METADATA} is {text.dtype} {list(text.shape)}, not text")
+    found = parse_json(str(text))
+    if not isinstance(found, dict):
+        raise ValueError(f"{_METADATA} is not a JSON object")
+    return found
 
 
 def write_statistics(
@@ -108,13 +140,11 @@ def write_statistics(
         np.savez(stream, **{key: tensor.numpy() for key, tensor in arrays.items()}, **text)
 
 
-def _opened(path: Path) -> Any:
+@contextmanager
+def _opened(path: Path) -> Iterator[Npz]:
     try:
-        archive = np.load(path, allow_pickle=False)
-    except ValueError as error:  # numpy takes any unknown format for a pickle
-        raise EvaluationError(f"{path} cannot be read as an npz: it is not one. Fetch or make it again") from error
-    except (OSError, EOFError, zipfile.BadZipFile) as error:
-        raise EvaluationError(f"{path} cannot be read as an npz ({error}). Fetch or make it again") from error
-    if not isinstance(archive, np.lib.npyio.NpzFile):
-        raise EvaluationError(f"{path} is not an npz file. Statistics are an npz with mu and sigma")
-    return archive
+        with open_npz(path) as archive:
+            yield archive
+    except UNREADABLE as error:
+        reason = one_line(getattr(error, "strerror", None) or error)
+        raise EvaluationError(f"{path} cannot be read as an npz: {reason}. Fetch or make it again") from error

@@ -12,9 +12,12 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 import torch
+from pydantic import TypeAdapter
 from torch import Tensor
 
 from debiasctl.api import DataError, atomic_folder, made_once, writing
+from debiasctl.api.arrays import read_header
+from debiasctl.api.files import one_line, open_regular, read_json
 from debiasctl.builtin.datasets._support.image_decoding import decode
 from debiasctl.builtin.datasets._support.image_files import ImageFile, ImageSource
 from debiasctl.builtin.datasets._support.image_layout import Layout
@@ -47,8 +50,11 @@ def read_contents(folder: Path) -> Contents | None:
     """
     path = folder / "contents.json"
     try:
-        raw = json.loads(path.read_bytes())
-        return Contents(**{**raw, "skipped": tuple(raw["skipped"])})
+        raw = read_json(path, limit=2**30)  # it names every file that was skipped
+        contents = TypeAdapter(Contents).validate_python(raw)
+        if min(contents.image_size, contents.channels, contents.num_train, contents.num_heldout) < 1:
+            raise ValueError("it states a number below 1")
+        return contents
     except FileNotFoundError:
         return None
     except (OSError, ValueError, TypeError, KeyError) as error:
@@ -67,11 +73,13 @@ def read_array(folder: Path, contents: Contents) -> Tensor | None:
     size = contents.image_size
     num_images = contents.num_train + contents.num_heldout
     try:
+        with open_regular(path) as stream:
+            shape, _, dtype, _ = read_header(stream)
+        if dtype != np.uint8 or shape[1:] != (contents.channels, size, size) or shape[0] < num_images:
+            raise ValueError(f"shape {shape} of {dtype}")
         array = np.load(path, mmap_mode="c")[:num_images]
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, EOFError) as error:
         raise _damaged(folder, error) from error
-    if array.shape != (num_images, contents.channels, size, size) or array.dtype != np.uint8:
-        raise _damaged(folder, ValueError(f"shape {array.shape} of {array.dtype}"))
     return torch.from_numpy(array)
 
 
@@ -161,4 +169,6 @@ def _labels_json(layout: Layout, *splits: Sequence[ImageFile]) -> Iterator[str]:
 
 
 def _damaged(folder: Path, error: Exception) -> DataError:
-    return DataError(f"the cached images in {folder} are damaged ({error}). Remove that folder: it is made again")
+    return DataError(
+        f"the cached images in {folder} are damaged ({one_line(error)}). Remove that folder: it is made again"
+    )

@@ -1,16 +1,20 @@
 """Reading the idx files of MNIST and similar data sets, with or without gzip."""
 
 import gzip
+import math
 import struct
 import zlib
 from pathlib import Path
+from typing import IO
 
 import numpy as np
 import numpy.typing as npt
 
 from debiasctl.api import DataError
+from debiasctl.api.files import open_regular
 
 _UNSIGNED_BYTE = 0x08
+_LARGEST = 2**30  # bytes: 20 times those of MNIST
 _GZIP = b"\x1f\x8b"
 
 
@@ -21,10 +25,11 @@ def read_idx(path: Path, *, ndim: int) -> npt.NDArray[np.uint8]:
         DataError: if the file cannot be read, is not such a file, or has another length than it states.
     """
     shape, data = _read(path, ndim=ndim, whole=True)
-    size = int(np.prod(shape, dtype=np.int64))
+    size = math.prod(shape)
     if len(data) != size:
         what = "is cut short" if len(data) < size else "is too long"
-        raise _damaged(path, f"it {what}: its header states {'x'.join(map(str, shape))} bytes, but {len(data)} follow")
+        follow = len(data) if len(data) <= size else f"more than {size}"
+        raise _damaged(path, f"it {what}: its header states {'x'.join(map(str, shape))} bytes, but {follow} follow")
     return np.frombuffer(data, dtype=np.uint8).reshape(shape)
 
 
@@ -39,16 +44,25 @@ def read_idx_shape(path: Path, *, ndim: int) -> tuple[int, ...]:
 
 def _read(path: Path, *, ndim: int, whole: bool) -> tuple[tuple[int, ...], bytes]:
     try:
-        with open(path, "rb") as plain:
-            packed = plain.read(2) == _GZIP
-        with gzip.open(path) if packed else open(path, "rb") as stream:
+        with open_regular(path) as file:
+            packed = file.read(2) == _GZIP
+            file.seek(0)
+            stream: IO[bytes] = gzip.GzipFile(fileobj=file) if packed else file  # type: ignore[assignment]
             header = stream.read(4 + 4 * ndim)
-            data = stream.read() if whole else b""
+            shape = _shape(header, ndim=ndim, path=path)
+            stated = math.prod(shape)
+            if stated > _LARGEST:
+                raise _damaged(path, f"its header states {stated:,} bytes, and at most {_LARGEST:,} are read")
+            data = stream.read(stated + 1) if whole else b""
     except (OSError, EOFError, zlib.error) as error:  # gzip raises all three on damaged files
-        raise _damaged(path, str(error)) from error
+        raise _damaged(path, getattr(error, "strerror", None) or str(error)) from error
+    return shape, data
+
+
+def _shape(header: bytes, *, ndim: int, path: Path) -> tuple[int, ...]:
     if len(header) < 4 + 4 * ndim or header[:4] != bytes([0, 0, _UNSIGNED_BYTE, ndim]):
         raise _damaged(path, f"it is not an idx file of unsigned bytes in {ndim} dimension{'s' if ndim > 1 else ''}")
-    return struct.unpack(f">{ndim}I", header[4:]), data
+    return struct.unpack(f">{ndim}I", header[4:])
 
 
 def _damaged(path: Path, reason: str) -> DataError:

@@ -1,5 +1,6 @@
 """Decoding image files of any mode to square 8-bit pixels."""
 
+import warnings
 from dataclasses import dataclass
 from typing import IO
 
@@ -11,6 +12,8 @@ VERSION = 1  # of the pixels that this module makes; part of the key of cached p
 
 _GREY_MODES = frozenset({"1", "L", "LA", "La", "I", "I;16", "I;16B", "I;16L"})
 _DEEP_MODES = frozenset({"I", "I;16", "I;16B", "I;16L"})
+_FORMATS = ("PNG", "JPEG", "BMP", "WEBP", "GIF", "TIFF", "PPM")
+MAX_PIXELS = 2**26  # of an image: 8,192 x 8,192
 _WHITE = (255, 255, 255, 255)
 
 
@@ -34,7 +37,7 @@ def read_header(stream: IO[bytes]) -> ImageHeader:
         UnreadableImageError: if the bytes are not an image.
     """
     try:
-        with Image.open(stream) as image:
+        with _opened(stream) as image:
             return ImageHeader(image.width, image.height, _is_grey(image))
     except MemoryError:
         raise
@@ -53,7 +56,7 @@ def decode(stream: IO[bytes], *, size: int, channels: int) -> npt.NDArray[np.uin
         UnreadableImageError: if the image is damaged, or its values have no known range (32-bit integers, floats).
     """
     try:
-        with Image.open(stream) as image:
+        with _opened(stream) as image:
             _check_range(image)
             ImageOps.exif_transpose(image, in_place=True)
             flat = _as_mode(_flatten(image), "L" if channels == 1 else "RGB")
@@ -63,6 +66,16 @@ def decode(stream: IO[bytes], *, size: int, channels: int) -> npt.NDArray[np.uin
     except Exception as error:  # see read_header
         raise UnreadableImageError(_reason(error)) from error
     return pixels[None] if channels == 1 else pixels.transpose(2, 0, 1)
+
+
+def _opened(stream: IO[bytes]) -> Image.Image:
+    """Open an image of a known format; Pillow's others include programs (EPS), which it would have Ghostscript run."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # it is refused here
+        image = Image.open(stream, formats=_FORMATS)
+    if image.width * image.height > MAX_PIXELS:
+        raise ValueError(f"it has {image.width:,} x {image.height:,} pixels, and at most {MAX_PIXELS:,} are decoded")
+    return image
 
 
 def _check_range(image: Image.Image) -> None:

@@ -13,12 +13,14 @@ from typing import IO, Protocol
 import numpy as np
 
 from debiasctl.api import DataError, UsageError
+from debiasctl.api.files import UNREADABLE, one_line, open_regular, quoted, read_member
 from debiasctl.builtin.datasets._support.image_table import ImageFile as ImageFile
 from debiasctl.builtin.datasets._support.image_table import ImageFiles, Names, Table, encode_name
 
 EXTENSIONS = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".webp", ".gif", ".tif", ".tiff"})
 SPLIT_FOLDERS = ("train", "val", "test")
 _EMPTY = b"PK\x05\x06" + bytes(18)  # the end of a zip without members
+_LARGEST = 2**28  # bytes of an image file in a zip
 _ENCRYPTED = 0x1  # bit of a zip member's flags
 _FOLDERS_LOOKED_INTO = 100
 
@@ -84,7 +86,7 @@ class FolderSource:
 
     def open(self, name: str) -> IO[bytes]:
         """A file, to be read from its start."""
-        return open(os.path.join(self.path, name), "rb")
+        return open_regular(os.path.join(self.path, name))
 
 
 class ZipSource:
@@ -94,16 +96,17 @@ class ZipSource:
         self.path = path
         members = _Members()
         try:
-            with zipfile.ZipFile(path) as archive:
+            with open_regular(path) as file, zipfile.ZipFile(file) as archive:
                 for member in archive.infolist():
                     members.add(member)
             self._zip = zipfile.ZipFile(_WithoutDirectory(path))
-        except (OSError, zipfile.BadZipFile, NotImplementedError, ValueError, struct.error) as error:
-            raise DataError(f"{path} cannot be read as a zip: {error}. Pack or fetch it again") from error
+        except (struct.error, *UNREADABLE) as error:
+            reason = one_line(getattr(error, "strerror", None) or error)
+            raise DataError(f"{path} cannot be read as a zip: {reason}. Pack or fetch it again") from error
         if members.num_encrypted:
             raise DataError(
-                f"{path}: {members.num_encrypted} images are encrypted, first {members.first_encrypted}. "
-                "Unpack the zip first"
+                f"{path}: {members.num_encrypted} images are encrypted, first "
+                f"{quoted(members.first_encrypted, mark='')}. Unpack the zip first"
             )
         self._root, self._stored_names = members.root(), members.stored_names
         names, self._places = members.table.by_name()
@@ -114,12 +117,16 @@ class ZipSource:
             raise DataError(f"{path} holds {self.files[int(doubled[0])].name} twice. Pack it again")
 
     def open(self, name: str) -> IO[bytes]:
-        """Open a member, which is unpacked and verified as a whole because decoders seek in images."""
+        """Open a member, which is unpacked and verified as a whole because decoders seek in images.
+
+        Raises:
+            one of UNREADABLE: if it is damaged, or larger than an image file can be.
+        """
         member = zipfile.ZipInfo(self._stored_names.get(self._root + name, self._root + name))
         row = self._places[bisect_left(self._names, encode_name(name))].tolist()
         member.file_size, member.CRC, member.header_offset, member.compress_size = row[:4]
         member.compress_type, member.flag_bits = row[4:]
-        return io.BytesIO(self._zip.read(member))
+        return io.BytesIO(read_member(self._zip, member, limit=_LARGEST))
 
 
 class _Members:

@@ -1,10 +1,7 @@
 """Reading many image files by several threads, and reporting those that cannot be read."""
 
-import lzma
 import struct
 import sys
-import zipfile
-import zlib
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -15,6 +12,7 @@ import torch
 from torch import Tensor
 
 from debiasctl.api import DataError, num_cores
+from debiasctl.api.files import UNREADABLE, one_line
 from debiasctl.builtin.datasets._support.image_decoding import UnreadableImageError, decode, read_header
 from debiasctl.builtin.datasets._support.image_files import ImageFile, ImageSource
 
@@ -25,16 +23,7 @@ _SHOWN = 3  # unreadable files named in a message
 
 Result = TypeVar("Result")
 # errors that a broken file, or a broken member of a zip, raises while it is read or decoded
-_UNREADABLE = (
-    OSError,
-    EOFError,
-    RuntimeError,
-    NotImplementedError,
-    struct.error,
-    zipfile.BadZipFile,
-    zlib.error,
-    lzma.LZMAError,
-)
+_UNREADABLE = (struct.error, *(kind for kind in UNREADABLE if kind is not MemoryError))
 
 
 @dataclass(frozen=True)
@@ -99,7 +88,7 @@ def each_file(
         except UnreadableImageError as error:
             return Unreadable(file.name, str(error))
         except _UNREADABLE as error:
-            return Unreadable(file.name, getattr(error, "strerror", None) or str(error))
+            return Unreadable(file.name, one_line(getattr(error, "strerror", None) or error))
 
     def attempt_all(batch: Sequence[ImageFile]) -> list[Result | Unreadable]:
         return [attempt(file) for file in batch]

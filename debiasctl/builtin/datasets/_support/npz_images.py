@@ -1,7 +1,5 @@
 """Reading images, and labels if there are any, from an npz in debiasctl's or guided-diffusion's format."""
 
-import zipfile
-import zlib
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +9,8 @@ import torch
 from torch import Tensor
 
 from debiasctl.api import DataError, UsageError
+from debiasctl.api.arrays import UNREADABLE, Npz, ObjectArrayError, open_npz
+from debiasctl.api.files import one_line, quoted
 
 _IMAGES = ("images", "arr_0")  # debiasctl's name, and guided-diffusion's
 _LABELS = ("labels", "arr_1")
@@ -25,12 +25,16 @@ def read_npz(path: Path) -> tuple[Tensor, Tensor | None]:
     Raises:
         UsageError: if there is no such file; DataError: if it is damaged, or holds something else.
     """
-    if not path.is_file():
+    if not path.exists():
         raise UsageError(f"{path} does not exist. Give an .npz with uint8 images [N, H, W, C]")
-    with _opened(path) as archive:
-        name, array = _first_of(_IMAGES, archive, path)
-        label_name, labels = _first_of(_LABELS, archive, path)
-        found = ", ".join(archive.files) or "nothing"
+    try:
+        with open_npz(path) as archive:
+            name, array = _first_of(_IMAGES, archive, path)
+            label_name, labels = _first_of(_LABELS, archive, path)
+            found = quoted(", ".join(archive.names) or "nothing", mark="")
+    except UNREADABLE as error:
+        reason = one_line(getattr(error, "strerror", None) or error)
+        raise DataError(f"{path} cannot be read as an npz: {reason}. Write it again with numpy.savez") from error
     if array is None:
         raise DataError(
             f"{path} holds {found}, but neither images, named {' or '.join(_IMAGES)}, nor statistics, mu and sigma"
@@ -46,35 +50,17 @@ def read_npz(path: Path) -> tuple[Tensor, Tensor | None]:
     return images, None if labels is None else _checked_labels(labels, len(array), f"{path}: '{label_name}'")
 
 
-def _opened(path: Path) -> Any:
-    try:
-        opened = np.load(path, allow_pickle=False)
-    except ValueError as error:  # numpy takes any unknown format for a pickle
-        raise DataError(f"{path} cannot be read as an npz: it is not one. Write it again with numpy.savez") from error
-    except (OSError, EOFError, zipfile.BadZipFile, zlib.error) as error:
-        raise DataError(
-            f"{path} cannot be read as an npz: it is empty, cut short or another file ({error}). Write it again with "
-            "numpy.savez"
-        ) from error
-    if not isinstance(opened, np.lib.npyio.NpzFile):
-        raise DataError(f"{path} is one array (numpy.save), not an npz. Write it again with numpy.savez")
-    return opened
-
-
-def _first_of(names: tuple[str, ...], archive: Any, path: Path) -> tuple[str, npt.NDArray[Any] | None]:
+def _first_of(names: tuple[str, ...], archive: Npz, path: Path) -> tuple[str, npt.NDArray[Any] | None]:
     """The name and the array of the first of `names` that exists; the array is None if none does."""
-    name = next((name for name in names if name in archive.files), "")
+    name = next((name for name in names if name in archive), "")
     if not name:
         return name, None
     try:
-        return name, archive[name]
-    except (OSError, ValueError, EOFError, zipfile.BadZipFile, zlib.error) as error:
-        if "allow_pickle" in str(error):  # numpy has no type of its own for this
-            raise DataError(
-                f"{path}: '{name}' is an array of Python objects, which is not read because it could run code. "
-                "Make it one array of numbers (numpy.stack) and write it again"
-            ) from error
-        raise DataError(f"{path} cannot be read as an npz: {error}. Write it again with numpy.savez") from error
+        return name, archive.read(name)
+    except ObjectArrayError as error:
+        raise DataError(
+            f"{path}: '{name}' {error}. Make it one array of numbers (numpy.stack) and write it again"
+        ) from error
 
 
 def _dtype_problem(array: npt.NDArray[Any]) -> str | None:

@@ -1,18 +1,20 @@
 """Cache folders of tensors with a manifest, made once and verified by checksum at every read."""
 
 import hashlib
-import json
 import logging
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+from safetensors import SafetensorError
 from safetensors.torch import load, save
 from torch import Tensor
 
 from debiasctl.api import made_once, write_bytes, write_json
+from debiasctl.api.files import one_line, read_bytes, read_json
 
 _LOG = logging.getLogger(__name__)
+_LARGEST = 2**31  # bytes of the tensors
 _TENSORS, _MANIFEST = "tensors.safetensors", "manifest.json"
 
 
@@ -51,10 +53,10 @@ def _read(folder: Path) -> tuple[dict[str, Tensor], dict[str, Any]] | str | None
     if not (folder / _MANIFEST).exists():
         return None
     try:
-        manifest = json.loads((folder / _MANIFEST).read_text())
-        data = (folder / _TENSORS).read_bytes()
+        manifest = read_json(folder / _MANIFEST)
+        data = read_bytes(folder / _TENSORS, limit=_LARGEST)
         if hashlib.sha256(data).hexdigest() == manifest["sha256"]:
             return load(data), manifest
         return f"{_TENSORS} does not match the manifest's checksum"
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        return f"{type(error).__name__}: {error}"
+    except (OSError, ValueError, KeyError, TypeError, SafetensorError) as error:
+        return f"{type(error).__name__}: {one_line(error)}"
