@@ -57,8 +57,9 @@ def bound_term(
 ) -> Tensor:
     """The bound's term L_t at each image's t (int64 [N]) for one noise `eps`, in bits per dimension, float64 [N].
 
-    The reverse step's variance is beta_tilde (fixed-small; at t = 0 that of t = 1), beta (fixed-large) or the
-    network's own; at t = 0 the term is the negative log-likelihood of 256 grey levels (see `variance.bound_terms`).
+    The reverse step's variance is beta_tilde (fixed-small), beta (fixed-large) or the network's own. At t = 0 the term
+    is the negative log-likelihood of 256 grey levels (see `variance.bound_terms`), and both fixed variances are
+    beta_tilde of t = 1, as in the published codes of DDPM and its successors.
 
     Raises:
         UsageError: if `variance` is "learned" and the model has no learned variance.
@@ -75,7 +76,9 @@ def bound_term(
         fraction = found.variance_fraction
     else:
         fraction = torch.full_like(x0, 1.0 if variance == "fixed-large" else 0.0)
-    return bound_terms(process, found.x0, fraction, x0=x0, x_t=x_t, t=t).double()
+        fraction[(t == 0).to(x0.device)] = 0.0  # beta_0 is not the variance of a step between two timesteps
+    x0_hat, fraction, x0 = (value.double() for value in (found.x0, fraction, x0))
+    return bound_terms(process, x0_hat, fraction, x0=x0, t=t).double()
 
 
 # ---------------------------------------------------------------- the probability-flow ODE (arXiv 2011.13456, §4.3)

@@ -74,7 +74,7 @@ def _variance_losses(objective: Objective, output: Output, draw: Draw, *, x0: Te
     process = objective.process
     assert output.variance_fraction is not None, "the network's variance is learned"
     x0_hat = objective.parameterization.estimate(output, x_t, draw.levels).x0
-    terms = bound_terms(process, x0_hat, output.variance_fraction, x0=x0, x_t=x_t, t=draw.timestep)
+    terms = bound_terms(process, x0_hat, output.variance_fraction, x0=x0, t=draw.timestep)
     return objective.variance_weight * process.num_timesteps * terms
 
 

@@ -22,7 +22,7 @@ from debiasctl.wording import did_you_mean
 
 _IMAGES = 256
 _TERMS = 100
-_VERSION = 1  # of the computation: increased when the same request would give another figure
+_VERSION = 2  # of the computation: increased when the same request would give another figure
 
 
 @dataclass(frozen=True)

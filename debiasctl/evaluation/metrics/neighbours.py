@@ -43,10 +43,10 @@ def manifolds(generated: Tensor, real: Tensor) -> Manifolds:
         squares = _squared_distances(rows, real)
         inside.append((squares <= real_radii[0]).any(dim=1))
         held = squares <= real_radii[1]
-        density.append(held.sum(dim=1) / DENSITY_K)
+        density.append(held.sum(dim=1).double() / DENSITY_K)
         covered |= held.any(dim=0)
         found |= (squares <= radii[:, None]).any(dim=0)
-    return Manifolds(torch.cat(inside).double(), found.double(), torch.cat(density).double(), covered.double())
+    return Manifolds(torch.cat(inside).double(), found.double(), torch.cat(density), covered.double())
 
 
 def nearest_distances(x: Tensor, y: Tensor) -> Tensor:

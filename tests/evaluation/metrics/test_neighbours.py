@@ -24,7 +24,7 @@ def test_manifolds_by_brute_force(sizes, shift, rows, monkeypatch):
     between = cdist(real, fake)
     np.testing.assert_array_equal(found.inside, (between <= radius(real, 3)[:, None]).any(axis=0))
     np.testing.assert_array_equal(found.found, (between <= radius(fake, 3)[None]).any(axis=1))
-    np.testing.assert_allclose(found.density, (between <= radius(real, 5)[:, None]).sum(axis=0) / 5)
+    np.testing.assert_allclose(found.density, (between <= radius(real, 5)[:, None]).sum(axis=0) / 5, rtol=1e-14)
     np.testing.assert_array_equal(found.covered, between.min(axis=1) <= radius(real, 5))
 
 
