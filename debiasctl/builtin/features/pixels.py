@@ -1,4 +1,4 @@
-"""Features that need no labels: the leading principal components of the training images' pixels."""
+"""Features that need no labels: the training pixels' leading principal components, and what these leave."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,10 +15,12 @@ if TYPE_CHECKING:
 
 
 class Pixels(Features):
-    """The leading principal components of the training pixels, in float64: fd_pixels, kd_pixels. No network, no labels.
+    """The leading principal components of the training pixels, and what these leave: fd_pixels, kd_pixels.
 
-    Coordinates are centred at the training mean, in units of the model space [-1, 1]. They represent layout and colour,
-    not meaning. Figures are comparable only between equal identities, and are not FIDs.
+    They need no network and no labels, and are computed in float64, in units of the model space [-1, 1]. Coordinates
+    are centred at the training mean. One further dimension is the length of the rest of the image, which tells noise and
+    blur, minus its mean over the training images. They represent layout, colour and detail, not meaning. Figures are
+    comparable only between equal identities, and are not FIDs.
     """
 
     class Options(PluginOptions):
