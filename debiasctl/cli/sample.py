@@ -41,7 +41,7 @@ _MOMENTS = {".png": 12, ".gif": 60}  # of a trajectory, by the ending of its fil
 def sample(
     runs: Annotated[list[str], options.run_argument("RUN...", "The run; or several, for a strip.")],
     num: Annotated[
-        int | None, option("--num", min=1, help=f"Images to draw (default: {_NUM}; for a strip {_STRIPS}).")
+        int | None, option("--num", "-n", min=1, help=f"Images to draw (default: {_NUM}; for a strip {_STRIPS}).")
     ] = None,
     steps: Annotated[str, options.SAMPLING_STEPS] = "50",
     sampler: Annotated[str, options.SAMPLER] = "ddim",
@@ -60,6 +60,7 @@ def sample(
         Path | None,
         option(
             "--out",
+            "-o",
             help="FILE.png: one grid or strip; FILE.npz: uint8 [N, H, W, C] and labels (replaced); else a new folder "
             "of PNGs.",
         ),
