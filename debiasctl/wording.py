@@ -3,12 +3,33 @@
 from collections.abc import Iterable
 from difflib import get_close_matches
 
+# what others call it, in small letters and with hyphens -> our names, of which a kind has one at most
+_SYNONYMS: dict[str, tuple[str, ...]] = {
+    "epsilon": ("eps",), "noise": ("eps",), "eps-prediction": ("eps",), "noise-prediction": ("eps",),
+    "v-prediction": ("v",), "velocity": ("v", "flow"), "v-pred": ("v",), "vpred": ("v",),
+    "sample": ("x0",), "x-start": ("x0",), "xstart": ("x0",), "start-x": ("x0",), "x0-prediction": ("x0",),
+    "image": ("x0",), "squaredcos-cap-v2": ("cosine",), "squaredcos": ("cosine",), "cos": ("cosine",),
+    "karras": ("edm",), "gpu": ("cuda",), "nvidia": ("cuda",), "bf16-mixed": ("bf16",), "bf16-true": ("bf16",),
+    "bfloat16": ("bf16",), "fp16-mixed": ("fp16",), "16-mixed": ("fp16",), "float16": ("fp16",), "half": ("fp16",),
+    "16": ("fp16",), "float32": ("fp32",), "32": ("fp32",), "32-true": ("fp32",), "full": ("fp32",),
+    "float": ("fp32",), "no": ("fp32", "none"), "off": ("none",), "raw": ("none",), "float64": ("fp64",),
+    "double": ("fp64",), "simple": ("constant",), "uniform": ("uniform", "constant"), "l2": ("constant",),
+    "min-snr-gamma": ("min-snr",), "minsnr": ("min-snr",), "debias": ("debiased",),
+    "debiased-estimation": ("debiased",), "debiased-estimation-loss": ("debiased",), "p2-weighting": ("p2",),
+    "dpmpp": ("dpm-solver++",), "dpm++": ("dpm-solver++",), "dpmsolver++": ("dpm-solver++",),
+    "dpm-solver-pp": ("dpm-solver++",), "dpmsolver": ("dpm-solver",), "dpmsolver-multistep": ("dpm-solver++",),
+    "fid": ("inception",), "inceptionv3": ("inception",), "inception-v3": ("inception",), "dino": ("dinov2",),
+    "adm": ("unet",), "ddpm-unet": ("unet",), "transformer": ("dit",), "u-net": ("unet",),
+}  # fmt: skip
+
 
 def did_you_mean(name: str, known: Iterable[str]) -> str:
-    """` Did you mean 'x'?` for the nearest known name, or nothing."""
+    """` Did you mean 'x'?` for the known name that is another's word for it, or else the nearest; or nothing."""
     if len(name) > 100:  # comparing long texts takes long, and nobody mistypes so long a name
         return ""
-    matches = get_close_matches(name, list(known), n=1, cutoff=0.5)
+    known = list(known)
+    others = _SYNONYMS.get(name.strip().lower().replace("_", "-"), ())
+    matches = [other for other in others if other in known] or get_close_matches(name, known, n=1, cutoff=0.5)
     return f" Did you mean '{matches[0]}'?" if matches else ""
 
 

@@ -38,6 +38,7 @@ CALLS = [
     ("runs show", ["runs", "show", "a"]),
     ("plugins list", ["plugins", "list"]),
     ("plugins describe", ["plugins", "describe", "weightings", "min-snr"]),
+    ("weightings list", ["weightings", "list"]),
     ("weightings table", ["weightings", "table", "debiased"]),
     ("spec describe", ["spec", "describe"]),
 ]

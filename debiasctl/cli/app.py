@@ -26,6 +26,7 @@ from debiasctl.cli import (
     weightings,
 )
 from debiasctl.cli.messages import with_options
+from debiasctl.cli.synonyms import improve
 from debiasctl.compute.threads import wait_briefly
 from debiasctl.errors import DebiasctlError, UsageError
 from debiasctl.reading.regular import read_text
@@ -61,6 +62,15 @@ class _Group(TyperGroup):
 
         loaded: Any = registry.load_object(registry.find("commands", name))
         return name, typer.main.get_command(loaded) if isinstance(loaded, typer.Typer) else loaded, rest
+
+    def invoke(self, ctx: Any) -> Any:
+        """Run the command; an option that it does not know is answered with the one that was meant."""
+        try:
+            return super().invoke(ctx)
+        except Exception as error:
+            if hasattr(error, "format_message"):  # the parser's own
+                improve(error)
+            raise
 
 
 app = typer.Typer(
@@ -110,6 +120,8 @@ def main() -> NoReturn:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")  # a terminal that knows no 'é' is no reason to fail
+    if os.environ.get("_DEBIASCTL_COMPLETE") == "complete_bash":
+        _complete_bash()
     try:
         app(prog_name="debiasctl")
     except SystemExit as end:
@@ -138,6 +150,22 @@ def _refuse_empty(arguments: list[str]) -> None:
             continue
         named = option if equals else before if before.startswith("-") and "=" not in before else "an argument"
         raise UsageError(f"{named} is empty: is a variable of the shell unset? Give a value, or leave it out")
+
+
+def _complete_bash() -> NoReturn:
+    """Answer bash, which replaces only what stands behind the last ':' or '=' of a word."""
+    from contextlib import redirect_stdout
+
+    from debiasctl.cli.completion import bash_words
+
+    left_out, answer = bash_words(), io.StringIO()
+    try:
+        with redirect_stdout(answer):
+            app(prog_name="debiasctl")
+    except SystemExit as end:
+        print("\n".join(line.removeprefix(left_out) for line in answer.getvalue().splitlines()))
+        sys.exit(end.code)
+    sys.exit(0)
 
 
 def _fail(error: BaseException, message: str, code: int) -> NoReturn:

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 from debiasctl.cli import options
+from debiasctl.cli.completion import complete_metrics
 from debiasctl.cli.options import option
 from debiasctl.cli.output import note, print_json, print_table
 from debiasctl.errors import UsageError
@@ -34,7 +35,7 @@ _LETTERS = 12  # of a condition
 
 def compare(
     runs: Annotated[list[str], options.run_argument("RUN RUN...", "The runs.")],
-    metric: Annotated[str | None, option("--metric", help="Only this metric.")] = None,
+    metric: Annotated[str | None, option("--metric", help="Only this metric.", autocompletion=complete_metrics)] = None,
     as_json: Annotated[bool, options.AS_JSON] = False,
     csv: Annotated[
         Path | None,

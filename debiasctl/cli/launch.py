@@ -66,6 +66,10 @@ def check_devices(processes: int, *, device: str) -> "torch.device":
     from debiasctl.compute.device import choose_device
 
     chosen = choose_device(device)
+    if chosen.index is not None and (processes > 1 or _LAUNCHED in os.environ):
+        raise UsageError(
+            f"--device {device} is one GPU, and each of several processes takes its own. Use --device cuda"
+        )
     if chosen.type == "cuda" and processes > torch.cuda.device_count():
         raise UsageError(
             f"--processes {processes}: this machine has {torch.cuda.device_count()} GPUs, and each process takes one. "

@@ -5,7 +5,12 @@ from typing import Any
 
 import typer
 
-from debiasctl.cli.completion import complete_plugin, complete_run
+from debiasctl.cli.completion import (
+    complete_choices,
+    complete_plugin,
+    complete_run,
+    complete_values,
+)
 from debiasctl.errors import UsageError
 from debiasctl.reading.user_text import whole_number
 from debiasctl.wording import quoted
@@ -53,14 +58,20 @@ DATA = option(
     "--data", group=RESUME, argument="data_path", metavar="PATH", show_default=False,
     help="Where the run's images are now, if they have moved since it was trained.",
 )  # fmt: skip
-DEVICE = option("--device", group=RESUME, help="auto, cpu or cuda.")
+DEVICE = option(
+    "--device", group=RESUME, help="auto, cpu, cuda, or one GPU: cuda:1.",
+    autocompletion=complete_values("auto", "cpu", "cuda"),
+)  # fmt: skip
 PROCESSES = option("--processes", group=RESUME, min=1, help="Processes to work in, on this machine.")
 
 # how a run is sampled, and of which weights
 CHECKPOINT = option(
     "--checkpoint", group=SAMPLING, help="The checkpoint's step (default: the last).", show_default=False
 )
-WEIGHTS = option("--weights", group=SAMPLING, help="ema, ema:LENGTH (see the command ema) or raw.")
+WEIGHTS = option(
+    "--weights", group=SAMPLING, help="ema, ema:LENGTH (see the command ema) or raw.",
+    autocompletion=complete_values("ema", "raw"),
+)  # fmt: skip
 SAMPLER = option("--sampler", group=SAMPLING, help="Sampler.", autocompletion=complete_plugin("samplers"))
 SAMPLING_STEPS = option(
     "--steps", group=SAMPLING, show_default=False,
@@ -70,7 +81,10 @@ SAMPLING_SEED = option(
     "--seed", group=SAMPLING, min=0, max=2**63 - 1, help="Seed of the samples: image i depends on (seed, i) alone."
 )
 SAMPLING_BATCH = option("--batch-size", group=SAMPLING, metavar="N", help="Images drawn at a time; auto: what fits.")
-SAMPLING_PRECISION = option("--precision", group=SAMPLING, help="The network's: fp32, bf16 or (on a GPU) fp16.")
+SAMPLING_PRECISION = option(
+    "--precision", group=SAMPLING, help="The network's: fp32, bf16 or (on a GPU) fp16.",
+    autocompletion=complete_values("fp32", "bf16", "fp16"),
+)  # fmt: skip
 
 # settings of a run spec
 WEIGHTING = option(
@@ -80,6 +94,7 @@ WEIGHTING = option(
 NORMALIZE = option(
     "--normalize", setting="loss.normalize",
     help="mean: effective weight of mean 1 (default); none: the weight as published.",
+    autocompletion=complete_choices("loss.normalize"),
 )  # fmt: skip
 TIMESTEPS = option(
     "--timesteps", setting="loss.timesteps", help="How t is drawn.", autocompletion=complete_plugin("timesteps")
@@ -88,7 +103,8 @@ BACKBONE = option(
     "--backbone", setting="model.backbone", help="Network.", autocompletion=complete_plugin("backbones")
 )  # fmt: skip
 PREDICTION = option(
-    "--prediction", setting="model.prediction", help="What the network predicts: eps, x0, v or edm."
+    "--prediction", setting="model.prediction", help="What the network predicts: eps, x0, v or edm.",
+    autocompletion=complete_choices("model.prediction"),
 )  # fmt: skip
 SCHEDULE = option(
     "--schedule", setting="diffusion.schedule", help="Noise schedule.", autocompletion=complete_plugin("schedules")
@@ -110,6 +126,7 @@ EVALUATE_EVERY = option(
 PRECISION = option(
     "--precision", setting="compute.precision",
     help="fp32, tf32, bf16, fp16 or fp64 (default: bf16 on a GPU that has it, else fp32).",
+    autocompletion=complete_choices("compute.precision"),
 )  # fmt: skip
 ACCUMULATION = option(
     "--accumulation", setting="compute.accumulation", min=1, show_default=False,

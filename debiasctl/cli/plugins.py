@@ -6,7 +6,7 @@ from typing import Annotated, Any
 import typer
 
 from debiasctl.cli import options
-from debiasctl.cli.completion import complete_any_plugin, complete_kind
+from debiasctl.cli.completion import complete_described, complete_kind
 from debiasctl.cli.output import print_json, print_pairs, print_table
 from debiasctl.errors import UsageError
 
@@ -54,7 +54,7 @@ def describe(
     kind: Annotated[str, typer.Argument(help="The plugin's kind.", autocompletion=complete_kind)],
     name: Annotated[
         str,
-        typer.Argument(help="The plugin's name; of a weighting, with options too.", autocompletion=complete_any_plugin),
+        typer.Argument(help="The plugin's name; of a weighting, with options too.", autocompletion=complete_described),
     ],
     as_json: Annotated[bool, options.AS_JSON] = False,
 ) -> None:

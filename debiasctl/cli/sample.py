@@ -45,7 +45,7 @@ def sample(
     context: typer.Context,
     runs: Annotated[list[str], options.run_argument("RUN...", "The run; or several, for a strip.")],
     num: Annotated[
-        int | None, option("--num", min=1, help=f"Images to draw (default: {_NUM}; for a strip {_STRIPS}).")
+        int | None, option("--num", "-n", min=1, help=f"Images to draw (default: {_NUM}; for a strip {_STRIPS}).")
     ] = None,
     steps: Annotated[str | None, options.SAMPLING_STEPS] = None,
     sampler: Annotated[str, options.SAMPLER] = "ddim",
@@ -64,6 +64,7 @@ def sample(
         Path | None,
         option(
             "--out",
+            "-o",
             help="FILE.png: one grid or strip; FILE.npz: uint8 [N, H, W, C] and labels (replaced); else a new folder "
             "of PNGs.",
         ),

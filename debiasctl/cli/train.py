@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 import typer
 
 from debiasctl.cli import options
-from debiasctl.cli.completion import complete_plugin, complete_run
+from debiasctl.cli.completion import complete_plugin, complete_run, complete_setting
 from debiasctl.cli.launch import check_launch, launch, rank, sigterm_reported, this_command
 from debiasctl.cli.locations import data_location, moved_spec
 from debiasctl.cli.options import RESUME, option
@@ -73,7 +73,13 @@ def train(
     ] = None,
     set_: Annotated[
         list[str] | None,
-        option("--set", metavar="SECTION.FIELD=VALUE", help="One setting; may be given again.", show_default=False),
+        option(
+            "--set",
+            metavar="SECTION.FIELD=VALUE",
+            help="One setting; may be given again.",
+            autocompletion=complete_setting,
+            show_default=False,
+        ),
     ] = None,
     data_dir: Annotated[Path | None, options.DATA_DIR] = None,
     data: Annotated[Path | None, options.DATA] = None,

@@ -40,6 +40,23 @@ debiasctl weightings plot --out weights.png
 debiasctl weightings plot constant debiased sigmoid --schedule cosine --prediction v --out weights.svg"""
 
 
+@app.command("list", epilog="[bold]Example[/bold]  debiasctl weightings list")
+def list_(as_json: Annotated[bool, options.AS_JSON] = False) -> None:
+    """List the installed weightings with what each is. Nothing is imported."""
+    from debiasctl import registry
+    from debiasctl.registry.source import summary
+
+    rows = [
+        {"name": record.name, "summary": summary(record), "distribution": record.distribution}
+        for record in registry.records("weightings")
+    ]
+    if as_json:
+        print_json(rows)
+        return
+    print_table(["name", "what it is", "from"], [list(row.values()) for row in rows])
+    note("next: debiasctl plugins describe weightings min-snr")
+
+
 @app.command(epilog=TABLE_EXAMPLES)
 def table(
     references: References = None,
@@ -74,7 +91,9 @@ def table(
 @app.command(epilog=PLOT_EXAMPLES)
 def plot(
     references: References = None,
-    out: Annotated[Path, option("--out", metavar="FILE", help="Picture to write: .png or .svg.")] = Path("weights.png"),
+    out: Annotated[Path, option("--out", "-o", metavar="FILE", help="Picture to write: .png or .svg.")] = Path(
+        "weights.png"
+    ),
     schedule: Annotated[str, options.SCHEDULE] = "linear",
     prediction: Annotated[str, options.PREDICTION] = "eps",
     normalize: Annotated[str, options.NORMALIZE] = "mean",

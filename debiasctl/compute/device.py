@@ -10,6 +10,7 @@ from accelerate.utils import GradientAccumulationPlugin, InitProcessGroupKwargs
 from debiasctl.compute import processes
 from debiasctl.errors import UsageError
 from debiasctl.reading.launched import launched
+from debiasctl.reading.user_text import whole_number
 from debiasctl.specs.sections import ComputeSection
 from debiasctl.wording import did_you_mean, quoted
 
@@ -53,15 +54,32 @@ def make_accelerator(
 
 
 def choose_device(device: str) -> torch.device:
-    """The torch device for `auto` (a GPU if there is one), `cpu` or `cuda`.
+    """The torch device for `auto` (a GPU if there is one), `cpu`, `cuda`, or one of several GPUs, such as `cuda:1`.
+
+    A numbered GPU becomes this process' current one.
 
     Raises:
-        UsageError: if the name is unknown, or is cuda and there is no CUDA GPU.
+        UsageError: if the name is unknown, or there is no such GPU.
     """
-    if device not in ("auto", "cpu", "cuda"):
-        raise UsageError(f"unknown device {quoted(device)}. Allowed: auto, cpu, cuda")
-    if device == "cuda" and not torch.cuda.is_available():
-        raise UsageError("`device=cuda`: torch sees no CUDA GPU. Use `device=cpu`, or install a CUDA build of torch")
+    name, colon, number = device.partition(":")
+    if device == "mps":
+        raise UsageError(
+            "`device=mps` is not supported: weights are computed in float64, which MPS lacks. Use `device=cpu`"
+        )
+    if name not in ("auto", "cpu", "cuda") or (colon and (name != "cuda" or whole_number(number) is None)):
+        allowed = ("auto", "cpu", "cuda", "cuda:0")
+        raise UsageError(
+            f"unknown device {quoted(device)}.{did_you_mean(device, allowed)} Allowed: auto, cpu, cuda, cuda:N"
+        )
+    if name == "cuda" and not torch.cuda.is_available():
+        raise UsageError(
+            f"`device={device}`: torch sees no CUDA GPU. Use `device=cpu`, or install a CUDA build of torch"
+        )
+    if number:
+        if int(number) >= torch.cuda.device_count():
+            raise UsageError(f"`device={device}`: torch sees {torch.cuda.device_count()} GPUs, numbered from 0")
+        torch.cuda.set_device(int(number))
+        return torch.device("cuda", int(number))
     return torch.device("cuda" if device != "cpu" and torch.cuda.is_available() else "cpu")
 
 

@@ -83,7 +83,9 @@ def _log_ndtr(z: Tensor) -> Tensor:
 def _tail(z: Tensor) -> Tensor:
     """Compute ln Phi(z) + min(z, 0)²/2, which changes slowly far below 0: Phi(z) = erfcx(-z/√2) e^(-z²/2)/2."""
     below, above = torch.minimum(z, z.new_zeros(())), torch.maximum(z, z.new_zeros(()))
-    return torch.special.erfcx(-below / math.sqrt(2)).log() + torch.special.log_ndtr(above)
+    scaled: Tensor = torch.special.erfcx(-below / math.sqrt(2))
+    upper: Tensor = torch.special.log_ndtr(above)
+    return scaled.log() + upper
 
 
 def _log_posterior_variance(process: DiffusionProcess) -> Tensor:

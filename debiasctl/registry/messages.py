@@ -1,5 +1,6 @@
 """Messages for what pydantic refuses."""
 
+import re
 from collections.abc import Sequence
 from reprlib import Repr
 from typing import TYPE_CHECKING, Any, get_args
@@ -61,6 +62,9 @@ def _describe(problem: Any, model: "type[BaseModel]") -> str:
     # text and number read alike, so that a setting's message does not depend on where it was given
     value = given if isinstance(given, str) and given.strip() else _REPR.repr(given)
     shown = f" (given: {quoted(value, mark='')})" if where and not isinstance(given, dict) else ""
+    if problem["type"] == "literal_error" and isinstance(given, str):
+        meant = did_you_mean(given, re.findall(r"'([^']*)'", problem["ctx"]["expected"]))
+        shown += f".{meant}" if meant else ""
     return f"{where}: {message}{shown}" if where else message
 
 

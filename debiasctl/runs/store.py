@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 from debiasctl import paths
 from debiasctl.errors import CheckpointError, DebiasctlError, ForeignPartError, RunError, RunNameError, UsageError
-from debiasctl.files import atomic_folder, parse_json, write_json
+from debiasctl.files import atomic_folder, write_json
+from debiasctl.reading.documents import parse_json
 from debiasctl.reading.regular import read_text
 from debiasctl.reading.user_text import expanded, whole_number
 from debiasctl.runs import lock as run_lock

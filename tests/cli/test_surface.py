@@ -23,10 +23,10 @@ SURFACE = {
     "--weighting",
     "ema": "RUN --help --json --length --step",
     "sample": "RUN... --batch-size --checkpoint --class --compile --device --help --json --num --out --precision "
-    "--processes --same-noise --sampler --seed --steps --trajectory --weights",
+    "--processes --same-noise --sampler --seed --steps --trajectory --weights -n -o",
     "evaluate": "RUN --batch-size --checkpoint --checkpoints --data --data-dir --device --export-reference "
     "--feature-weights --features --help --json --metrics --num --plot --precision --processes "
-    "--reference --sampler --samples --seed --steps --weights",
+    "--reference --sampler --samples --seed --steps --weights -n",
     "doctor": "--help --json",
     "likelihood": "RUN --batch-size --checkpoint --data --data-dir --device --draws --help --json --method "
     "--num --plot --seed --steps --terms --variance --weights",
@@ -44,8 +44,9 @@ SURFACE = {
     "spec": "--help",
     "spec describe": "SECTION[.SETTING] --help --json",
     "weightings": "--help",
+    "weightings list": "--help --json",
     "weightings table": "REF --csv --help --json --normalize --prediction --schedule",
-    "weightings plot": "REF --help --normalize --out --prediction --schedule --timesteps",
+    "weightings plot": "REF --help --normalize --out --prediction --schedule --timesteps -o",
 }
 
 
@@ -136,7 +137,7 @@ def test_looking_imports_nothing_heavy() -> None:
     code = """
 import json, sys
 from debiasctl.cli.app import main
-from debiasctl.cli.completion import complete_any_plugin, complete_run
+from debiasctl.cli.completion import complete_plugin, complete_run, complete_setting
 heavy, seen = ("torch", "torchvision", "sklearn", "scipy", "accelerate", "matplotlib", "plotille", "cleanfid"), {}
 for arguments in (["--help"], ["--version"], ["train", "--help"], ["weightings", "plot", "--help"], ["runs", "list"],
                   ["plugins", "list"]):
@@ -147,7 +148,7 @@ for arguments in (["--help"], ["--version"], ["train", "--help"], ["weightings",
         assert not end.code
     more = ("numpy", "pydantic") if len(seen) < 2 else ()
     seen[" ".join(arguments)] = [name for name in (*heavy, *more) if name in sys.modules]
-complete_run(""), complete_any_plugin("")
+complete_run(""), complete_plugin("weightings")("min-snr:"), complete_setting("optim")
 seen["completion"] = [name for name in heavy if name in sys.modules]
 print(json.dumps(seen), file=sys.stderr)
 """

@@ -54,7 +54,9 @@ class PreparedPixels(PreparedFeatures):
 
 def _residual_lengths(x: Tensor, coordinates: Tensor, components: Tensor) -> Tensor:
     """The length [N, 1] of what centred pixels x [N, P] have outside the components."""
-    return (x - coordinates @ components.T).norm(dim=1, keepdim=True)
+    rest: Tensor = x - coordinates @ components.T
+    lengths: Tensor = torch.linalg.vector_norm(rest, dim=1, keepdim=True)
+    return lengths
 
 
 def principal_components(
