@@ -219,6 +219,7 @@ def test_file_that_shrinks_during_export_is_noticed(run: Run, tmp_path: Path, mo
     class Grown:
         def __init__(self, real: os.stat_result) -> None:
             self.st_size, self.st_mtime, self.st_mode = real.st_size + 1, real.st_mtime, real.st_mode
+            self.st_dev, self.st_ino = real.st_dev, real.st_ino
 
     real = os.fstat
     monkeypatch.setattr("debiasctl.runs.archive.os.fstat", lambda descriptor: Grown(real(descriptor)))

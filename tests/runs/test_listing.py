@@ -76,8 +76,10 @@ def test_a_file_that_may_not_be_read_is_not_called_lost(monkeypatch: pytest.Monk
     def refuse(*_: object, **__: object) -> None:
         raise PermissionError(13, "Permission denied")
 
-    monkeypatch.setattr("builtins.open", refuse)
-    with pytest.raises(RunError, match=r"status\.json cannot be read: Permission denied\. Change its permissions$"):
+    monkeypatch.setattr("debiasctl.runs.store.read_text", refuse)
+    with pytest.raises(
+        RunError, match=r"status\.json cannot be read: Permission denied\. Make it readable: chmod u\+r \S+$"
+    ):
         run.status()
 
 
