@@ -1,4 +1,4 @@
-"""Plots of the weights of several schemes, as PNG or SVG."""
+"""Plots of the weights of several schemes, as PNG, SVG or PDF."""
 
 import textwrap
 from pathlib import Path
@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from debiasctl.errors import UsageError
 from debiasctl.files import check_file
-from debiasctl.reporting.style import COLOURS, FORMATS, finish_panel, save_figure
+from debiasctl.reporting.style import FORMATS, WIDTHS, Width, finish_panel, plot_style, save_figure, styles
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -15,18 +15,27 @@ if TYPE_CHECKING:
     from debiasctl.api import Prediction
 
 MAX_CURVES = 10
-_DASHES: tuple[Any, ...] = ((), (6, 2), (2, 1.5), (7, 2, 2, 2), (4, 1))
-_LETTERS = 55  # letters of a legend that fit the width of one panel
+_INCH = 14.5  # letters of a line, an inch
 _DECADES = 8  # the most powers of ten that a panel shows
 
 
 def plot_weights(
-    path: Path, curves: "WeightCurves", *, schedule: str, prediction: "Prediction", normalize: str, timesteps: str
+    path: Path,
+    curves: "WeightCurves",
+    *,
+    schedule: str,
+    prediction: "Prediction",
+    normalize: str,
+    timesteps: str,
+    width: Width = "page",
 ) -> None:
-    """Plot density times weight in every unit, against t and against log-SNR, from the clean image to pure noise.
+    """Plot density times weight against t and against log-SNR, from the clean image to pure noise.
+
+    A figure of a page's width shows it in every unit, one of a column's in the unit that the network predicts. A weight
+    of 0, or far below the others, is drawn at the lower edge of its panel, and the figure says so.
 
     Raises:
-        UsageError: if there are more curves than can be distinguished, or the ending is neither .png nor .svg.
+        UsageError: if there are more curves than can be distinguished, or the ending is none of FORMATS.
     """
     check_file(path, argument="out", endings=FORMATS)
     if len(curves.weights) > MAX_CURVES:
@@ -36,51 +45,57 @@ def plot_weights(
     import torch
     from matplotlib.figure import Figure
 
-    units = curves.units
-    figure = Figure(figsize=(4.6 * len(units), 8), dpi=130, layout="constrained")
-    panels = figure.subplots(2, len(units), squeeze=False)
-    last = len(curves.snr) - 1
-    shown = curves.snr > 0  # at zero terminal SNR the last weight on eps is infinite, and its log-SNR too
-    for (above, below), unit in zip(panels.T, units, strict=True):
-        finite = shown if unit == "eps" else torch.ones_like(shown)
-        _draw(above, curves, unit=unit, x=finite.nonzero().flatten(), shown=finite)
-        _draw(below, curves, unit=unit, x=curves.snr[shown].log(), shown=shown)
-        missing = "" if bool(finite.all()) else f"\n(no finite weight on eps at t = {last}, where SNR = 0)"
-        above.set_xlabel(f"timestep t    (0: clean image → {last}: noise){missing}")
-        below.set_xlabel("log SNR    (clean image → noise)")
-    for panel in panels[1]:
-        panel.invert_xaxis()
-    for panel, unit in zip(panels[0], units, strict=True):
-        own = unit == prediction
-        what = "network's output F (edm)" if unit == "edm" else f"error of {unit}"
-        panel.set_title(f"weight on the {what}" + ("\n(what the network predicts)" if own and unit != "edm" else ""),
-                        fontweight="bold" if own else "normal")  # fmt: skip
+    units = [unit for unit in curves.units if width == "page" or unit == prediction]
+    with plot_style():
+        figure = Figure(figsize=(WIDTHS[width], 4.6), layout="constrained")
+        panels = figure.subplots(2, len(units), squeeze=False)
+        last = len(curves.snr) - 1
+        shown = curves.snr > 0  # at zero terminal SNR the last weight on eps is infinite, and its log-SNR too
+        below_panels = False
+        for (above, below), unit in zip(panels.T, units, strict=True):
+            finite = shown if unit == "eps" else torch.ones_like(shown)
+            below_panels |= _draw(above, curves, unit=unit, x=finite.nonzero().flatten(), shown=finite)
+            below_panels |= _draw(below, curves, unit=unit, x=curves.snr[shown].log(), shown=shown)
+            missing = "" if bool(finite.all()) else f"\n(no finite weight on eps\nat t = {last}, where SNR = 0)"
+            above.set_xlabel(f"timestep t{missing}")
+            below.set_xlabel("log SNR")
+            below.invert_xaxis()
+            what = "F (edm)" if unit == "edm" else f"the error of {unit}"
+            above.set_title(f"weight on {what}", fontweight="bold" if unit == prediction else "normal")
+        lines = _words(curves, schedule=schedule, prediction=prediction, normalize=normalize, timesteps=timesteps)
+        if below_panels:
+            lines += "; a weight below a panel is drawn at its lower edge"
+        figure.suptitle("\n".join(textwrap.wrap(lines, int(_INCH * WIDTHS[width]))))
+        handles, labels = panels[0][0].get_legend_handles_labels()
+        columns = max(1, min(5, len(labels), int(_INCH * WIDTHS[width] / (9 + max(map(len, labels))))))
+        figure.legend(handles, labels, loc="outside lower center", ncols=columns, frameon=False)
+        save_figure(path, figure)
+
+
+def _words(curves: "WeightCurves", *, schedule: str, prediction: "Prediction", normalize: str, timesteps: str) -> str:
+    """What the figure shows, in one sentence."""
+    import torch
+
     output = "the network's output F" if prediction == "edm" else f"{prediction}, which the network predicts"
     scaled = f"scaled to mean 1 on {output}" if normalize == "mean" else "as published"
     # where t is drawn otherwise and corrected for, the density of the objective is the base's
     uniform = bool(torch.isclose(curves.density, torch.ones_like(curves.density)).all())
     drawn = "" if uniform else f", times the density of t ({timesteps})"
-    title = f"Loss weights on the {schedule} schedule (T = {last + 1}), {scaled}{drawn}"
-    figure.suptitle("\n".join(textwrap.wrap(title, 40 * len(units))), fontsize=13)
-    handles, labels = panels[0][0].get_legend_handles_labels()
-    columns = max(1, min(5, len(labels), int(_LETTERS * len(units) / (8 + max(map(len, labels))))))
-    figure.legend(handles, labels, loc="outside lower center", ncols=columns, frameon=False)
-    save_figure(path, figure)
+    return f"Loss weights on the {schedule} schedule (T = {len(curves.snr)}), {scaled}{drawn}; clean image → noise"
 
 
-def _draw(panel: Any, curves: "WeightCurves", *, unit: "Prediction", x: "Tensor", shown: "Tensor") -> None:
-    """Draw one curve per weighting, dashed so that a coinciding curve below stays visible."""
-    highest, lowest = 0.0, float("inf")
-    for number, (name, weights) in enumerate(curves.weights.items()):
-        y = (curves.density * weights[unit])[shown]
-        positive = y[y > 0]
-        if len(positive):
-            highest, lowest = max(highest, float(positive.max())), min(lowest, float(positive.min()))
+def _draw(panel: Any, curves: "WeightCurves", *, unit: "Prediction", x: "Tensor", shown: "Tensor") -> bool:
+    """Draw a curve for each weighting; returns whether one had to be drawn at the panel's lower edge."""
+    heights = {name: (curves.density * weights[unit])[shown] for name, weights in curves.weights.items()}
+    positive = [y[y > 0] for y in heights.values() if bool((y > 0).any())]
+    highest = max((float(y.max()) for y in positive), default=1.0)
+    floor = max(min((float(y.min()) for y in positive), default=1.0), highest * 10.0**-_DECADES) / 1.6
+    for number, ((name, y), (colour, dashes)) in enumerate(zip(heights.items(), styles(list(heights)), strict=True)):
         panel.plot(
-            x.numpy(), y.where(y > 0, float("nan")).numpy(),
-            label=name, color=COLOURS[number], dashes=_DASHES[number % len(_DASHES)], linewidth=2.2 - 0.1 * number,
+            x.numpy(), y.clamp(min=floor).numpy(),
+            label=name, color=colour, linestyle=dashes, linewidth=1.8 - 0.08 * number, clip_on=bool((y >= floor).any()),
         )  # fmt: skip
     panel.set_yscale("log")
-    if highest > 0:
-        panel.set_ylim(max(lowest, highest * 10.0**-_DECADES) / 1.6, highest * 1.6)
+    panel.set_ylim(floor, highest * 1.6)
     finish_panel(panel)
+    return any(bool((y < floor).any()) for y in heights.values())

@@ -12,6 +12,8 @@ from debiasctl.errors import UsageError
 
 if TYPE_CHECKING:
     from debiasctl.comparison.tables import Comparison, Figure
+    from debiasctl.reporting.style import Width
+    from debiasctl.runs.store import Run
 
 EXAMPLES = """[bold]Examples[/bold]
 
@@ -37,6 +39,13 @@ def compare(
     runs: Annotated[list[str], options.run_argument("RUN RUN...", "The runs.")],
     metric: Annotated[str | None, option("--metric", help="Only this metric.", autocompletion=complete_metrics)] = None,
     as_json: Annotated[bool, options.AS_JSON] = False,
+    plot: Annotated[
+        Path | None,
+        option(
+            "--plot", metavar="FILE", help="FILE.png, .svg or .pdf: a curve for each run, against NFE or images seen."
+        ),
+    ] = None,
+    width: Annotated[str | None, options.WIDTH] = None,
     csv: Annotated[
         Path | None,
         option("--csv", metavar="FILE", help="Write the figures as CSV too; - writes them to stdout alone."),
@@ -54,7 +63,15 @@ def compare(
         raise UsageError("--csv - and --json both write to stdout. Give one of them, or a file's name with --csv")
     if csv is not None and str(csv) != "-":
         check_file(csv, argument="csv")
-    compared = compare_runs([find_run(name) for name in runs], metric=metric)
+    wide = options.parse_width(width, plotted=plot is not None)
+    if plot is not None:
+        from debiasctl.reporting.style import FORMATS
+
+        check_file(plot, argument="plot", endings=FORMATS)
+    found = [find_run(name) for name in runs]
+    compared = compare_runs(found, metric=metric)
+    if plot is not None:
+        _plot(plot, found, metric=metric, width=wide)
     if csv is not None:
         _write_csv(csv, compared)
         if str(csv) == "-":
@@ -63,6 +80,15 @@ def compare(
         print_json(compared.to_json())
     else:
         _print(compared)
+
+
+def _plot(path: Path, runs: "list[Run]", *, metric: str | None, width: "Width") -> None:
+    from debiasctl.comparison.curves import curve_records
+    from debiasctl.evaluation.curves import plot_curves
+
+    weightings = {run.name: str(run.spec().loss.weighting.ref) for run in runs}
+    plot_curves(path, curve_records(runs, metric=metric), weightings=weightings, width=width)
+    note(f"curves: {path}")
 
 
 def _print(compared: "Comparison") -> None:

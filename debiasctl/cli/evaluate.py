@@ -94,9 +94,12 @@ def evaluate(
     plot: Annotated[
         Path | None,
         option(
-            "--plot", group=SAMPLING, help="FILE.png or .svg: figures against NFE, or against images seen in training."
+            "--plot",
+            group=SAMPLING,
+            help="FILE.png, .svg or .pdf: figures against NFE, or against images seen in training.",
         ),
     ] = None,
+    width: Annotated[str | None, options.WIDTH] = None,
     data_dir: Annotated[Path | None, options.DATA_DIR] = None,
     data: Annotated[Path | None, options.DATA] = None,
     device: Annotated[str, options.DEVICE] = "auto",
@@ -113,6 +116,7 @@ def evaluate(
         problem = "name a run, or images with --samples" if run is None else "a RUN and --samples are two measurements"
         raise UsageError(f"{problem}. Give one: debiasctl evaluate RUN, or debiasctl evaluate --samples PATH")
     location = data_location(data_dir)
+    wide = options.parse_width(width, plotted=plot is not None)
     from debiasctl.evaluation.choices import Choices, check_choices, check_images
 
     choices = Choices(features, feature_weights, split_names(metrics), reference, export_reference)
@@ -177,7 +181,7 @@ def evaluate(
     if plot is not None and rank() == 0:
         from debiasctl.evaluation.curves import plot_curves
 
-        plot_curves(plot, records)
+        plot_curves(plot, records, width=wide)
         note(f"curves: {plot}")
     _report(records, as_json=as_json)
 

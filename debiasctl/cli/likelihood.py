@@ -76,8 +76,11 @@ def likelihood(
     device: Annotated[str, options.DEVICE] = "auto",
     plot: Annotated[
         Path | None,
-        option("--plot", group=_BOUND, help="Draw the bound's terms against t: FILE.png or FILE.svg.", metavar="FILE"),
+        option(
+            "--plot", group=_BOUND, help="Draw the bound's terms against t: FILE.png, .svg or .pdf.", metavar="FILE"
+        ),
     ] = None,
+    width: Annotated[str | None, options.WIDTH] = None,
     as_json: Annotated[bool, options.AS_JSON] = False,
 ) -> None:
     """Measure a run's likelihood of held-out images, in bits/dim: the variational bound and the ODE's.
@@ -86,6 +89,7 @@ def likelihood(
     estimate of the discretisation error.
     """
     _check(context, method, plot=plot)
+    wide = options.parse_width(width, plotted=plot is not None)
     from debiasctl.cli.locations import data_location, moved_spec
     from debiasctl.runs.pins import pin_chosen
     from debiasctl.runs.store import find_run
@@ -129,7 +133,7 @@ def likelihood(
                 )
             )
     if plot is not None:
-        plot_terms(plot, records[0])
+        plot_terms(plot, records[0], width=wide)
     if as_json:
         print_json([record.to_json() for record in records])
     else:

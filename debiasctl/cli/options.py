@@ -1,7 +1,7 @@
 """Every option that commands share, or that stands for a setting, declared once: name, help, completion, setting."""
 
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, Literal
 
 import typer
 
@@ -81,6 +81,10 @@ SAMPLING_SEED = option(
     "--seed", group=SAMPLING, min=0, max=2**63 - 1, help="Seed of the samples: image i depends on (seed, i) alone."
 )
 SAMPLING_BATCH = option("--batch-size", group=SAMPLING, metavar="N", help="Images drawn at a time; auto: what fits.")
+WIDTH = option(
+    "--width", help="Of a plot: a paper's page (default) or column.", show_default=False,
+    autocompletion=complete_values("page", "column"),
+)  # fmt: skip
 SAMPLING_PRECISION = option(
     "--precision", group=SAMPLING, help="The network's: fp32, bf16 or (on a GPU) fp16.",
     autocompletion=complete_values("fp32", "bf16", "fp16"),
@@ -170,6 +174,15 @@ def parse_steps(text: str) -> list[int]:
             f"--steps {quoted(text)}: give whole numbers from 1, separated by commas, for example 10,20,50"
         )
     return list(dict.fromkeys(numbers))
+
+
+def parse_width(text: str | None, *, plotted: bool = True) -> Literal["page", "column"]:
+    """The width of a plot, which is a page's unless the text says `column`; `plotted` says whether there is a plot."""
+    if text is not None and not plotted:
+        raise UsageError("--width is for a plot. Say where to write it: --plot curve.pdf")
+    if text not in (None, "page", "column"):
+        raise UsageError(f"--width {quoted(text)}: choose page or column")
+    return "column" if text == "column" else "page"
 
 
 def parse_batch_size(text: str) -> int | None:

@@ -8,16 +8,18 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from debiasctl.cli import options
+from debiasctl.cli.completion import complete_values
 from debiasctl.cli.launch import launch_all, rank
 from debiasctl.cli.options import option, parse_batch_size, parse_steps
 from debiasctl.cli.output import print_json, printable, show_log
+from debiasctl.cli.sample_pictures import PICTURES, Look, check_look, check_out, write, write_trajectory
 from debiasctl.errors import UsageError
-from debiasctl.files import check_file, check_new_folder
+from debiasctl.files import check_file
 
 if TYPE_CHECKING:
     import torch
 
-    from debiasctl.sampling import SampleRequest, Samples
+    from debiasctl.sampling import Samples
     from debiasctl.sampling.description import Description
     from debiasctl.sampling.strip import Row
 
@@ -34,11 +36,6 @@ debiasctl sample digits-minsnr --num 4 --trajectory way.gif
 debiasctl sample runA runB --same-noise --steps 2,3,4,5,10,50,100,500,1000 --out strip.png"""
 
 _NUM, _STRIPS = 64, 1  # images, where --num does not say
-_FILES = (".png", ".npz")
-_NOT_WRITTEN = (
-    ".jpg", ".jpeg", ".bmp", ".webp", ".gif", ".tif", ".tiff", ".pdf", ".svg", ".zip", ".tar", ".npy", ".pt", ".csv",
-)  # fmt: skip
-_MOMENTS = {".png": 12, ".gif": 60}  # of a trajectory, by the ending of its file
 
 
 def sample(
@@ -65,8 +62,8 @@ def sample(
         option(
             "--out",
             "-o",
-            help="FILE.png: one grid or strip; FILE.npz: uint8 [N, H, W, C] and labels (replaced); else a new folder "
-            "of PNGs.",
+            help="FILE.png, .jpg, .svg or .pdf: one grid or strip; FILE.npz: uint8 [N, H, W, C] and labels (replaced); "
+            "else a new folder of PNGs.",
         ),
     ] = None,
     same_noise: Annotated[
@@ -76,10 +73,30 @@ def sample(
         Path | None,
         option(
             "--trajectory",
-            metavar="FILE.png|FILE.gif",
+            metavar="FILE.png|.gif|...",
             help="Also show x_t and the estimate of x0 on the way, of up to 8 images.",
         ),
     ] = None,
+    columns: Annotated[
+        str | None,
+        option(
+            "--columns",
+            help="Columns of a strip: steps (default), or noises.",
+            autocompletion=complete_values("steps", "noises"),
+            show_default=False,
+        ),
+    ] = None,
+    scale: Annotated[
+        int | None,
+        option(
+            "--scale",
+            min=1,
+            max=64,
+            help="Enlarge images of a picture so many times (default: to about 48 pixels).",
+            show_default=False,
+        ),
+    ] = None,
+    labels: Annotated[bool, option("--labels", help="Write its class below each image of a grid.")] = False,
     device: Annotated[str, options.DEVICE] = "auto",
     as_json: Annotated[bool, options.AS_JSON] = False,
 ) -> None:
@@ -96,10 +113,11 @@ def sample(
     num_counts = 1 if given_counts is None else len(given_counts)
     is_strip = len(found) > 1 or num_counts > 1
     _check_combination(len(found), num_counts, out=out, same_noise=same_noise, trajectory=trajectory)
+    check_look(out, trajectory, columns=columns, scale=scale, labels=labels, is_strip=is_strip)
     if rank() == 0:
-        _check_out(out)
+        check_out(out)
         if trajectory is not None:
-            check_file(trajectory, argument="trajectory", endings=tuple(_MOMENTS))
+            check_file(trajectory, argument="trajectory", endings=(*PICTURES, ".gif"))
         if out is not None and trajectory is not None and out.resolve() == trajectory.resolve():
             raise UsageError(f"--out and --trajectory both name {out}. Give each a file of its own")
         show_log()
@@ -125,6 +143,8 @@ def sample(
         ]  # fmt: skip
         rows.append(Row(run, spec, requests))
     check_rows(rows)
+    if labels and not specs[0].model.conditional:
+        raise UsageError("--labels names the classes, and this run's model was trained without them")
     if processes > 1:
         launch_all(processes, device=device)
     place = make_accelerator(device).device
@@ -132,10 +152,11 @@ def sample(
     rows = [replace(row, requests=agreed(row.requests)) for row in rows]
     for row in rows:
         note_standing(row.run, row.spec, row.requests[0].step)
+    look = Look(columns or "steps", scale, labels=labels)
     if is_strip:
-        _strip(rows, out, device=place, batch_size=size, as_json=as_json)
+        _strip(rows, out, look, device=place, batch_size=size, as_json=as_json)
     else:
-        _one(rows[0], out, trajectory, device=place, batch_size=size, as_json=as_json)
+        _one(rows[0], out, trajectory, look, device=place, batch_size=size, as_json=as_json)
 
 
 def _check_sampler(sampler: str) -> None:
@@ -157,24 +178,19 @@ def _check_combination(
         raise UsageError("--trajectory shows one run and one number of steps. Give one RUN and one of --steps")
     if num_runs > 1 and not same_noise:
         raise UsageError("several runs are drawn from one noise, as a strip. Say so: --same-noise --out strip.png")
-    if out is None or out.suffix.lower() != ".png":
+    if out is None or out.suffix.lower() not in PICTURES:
         raise UsageError("several runs or numbers of steps make one strip. Say where to write it: --out strip.png")
 
 
-def _check_out(out: Path | None) -> None:
-    """Refuse, before any work, an --out that could not be written."""
-    if out is None:
-        return
-    if out.suffix.lower() in _FILES:
-        check_file(out, argument="out")
-    elif out.suffix.lower() in _NOT_WRITTEN:
-        raise UsageError(f"--out {out}: write FILE.png (one grid), FILE.npz, or the name of a new folder for PNGs")
-    else:
-        check_new_folder(out, argument="out")
-
-
 def _one(
-    row: "Row", out: Path | None, way: Path | None, *, device: "torch.device", batch_size: int | None, as_json: bool
+    row: "Row",
+    out: Path | None,
+    way: Path | None,
+    look: Look,
+    *,
+    device: "torch.device",
+    batch_size: int | None,
+    as_json: bool,
 ) -> None:
     from debiasctl import sampling
     from debiasctl.cli.progress import sampling_progress
@@ -185,14 +201,14 @@ def _one(
     if rank() > 0:
         return
     if out is not None:
-        _write(out, drawn)
+        write(out, drawn, look)
     if way is not None:
-        _write_trajectory(way, row, request, device=device)
+        write_trajectory(way, row, request, look, device=device)
     _report(drawn, out, way, as_json=as_json)
 
 
 def _strip(
-    rows: "list[Row]", out: Path | None, *, device: "torch.device", batch_size: int | None, as_json: bool
+    rows: "list[Row]", out: Path | None, look: Look, *, device: "torch.device", batch_size: int | None, as_json: bool
 ) -> None:
     from debiasctl.cli.progress import sampling_progress
     from debiasctl.sampling.strip import draw_rows, save_strips
@@ -201,7 +217,7 @@ def _strip(
     drawn = draw_rows(rows, device=device, batch_size=batch_size, showing=sampling_progress)
     if rank() > 0:
         return
-    save_strips(out, rows, drawn)
+    save_strips(out, rows, drawn, columns="noises" if look.columns == "noises" else "steps", scale=look.scale)
     cells = [cell for row in drawn for cell in row]
     if as_json:
         print_json({"out": str(out.absolute()), "cells": [_described(cell) for cell in cells]})
@@ -213,43 +229,6 @@ def _strip(
         "from an earlier command"
     )
     print(out.absolute())
-
-
-def _write(out: Path, drawn: "Samples") -> None:
-    from debiasctl.reporting import pictures
-    from debiasctl.sampling.image_files import save_npz
-
-    kind, num = out.suffix.lower(), drawn.description.num
-    if kind == ".png":
-        pictures.save_grid(out, drawn.images)
-    elif kind == ".npz":
-        save_npz(out, drawn.blocks(), drawn.labels, num=num)
-    else:
-        images = (image for block in drawn.blocks() for image in block)
-        pictures.save_folder(out, images, drawn.labels, num=num, classes=tuple(drawn.description.classes))
-
-
-def _write_trajectory(path: Path, row: "Row", request: "SampleRequest", *, device: "torch.device") -> None:
-    from debiasctl.reporting import pictures
-    from debiasctl.sampling.trajectory import trajectory
-
-    kind = path.suffix.lower()
-    way = trajectory(row.run, row.spec, request, device=device, moments=_MOMENTS[kind])
-    names = ["x_t", "x0"]
-    if kind == ".gif":
-        frames = [
-            pictures.labelled_grid(
-                [list(x), list(x0)], row_names=names, caption=name if name == "end" else f"t = {name}"
-            )
-            for name, x, x0 in zip(way.names, way.x, way.x0, strict=True)
-        ]
-        pictures.save_gif(path, frames)
-        return
-    rows = [[moment[index] for moment in moments] for index in range(len(way.x[0])) for moments in (way.x, way.x0)]
-    picture = pictures.labelled_grid(
-        rows, row_names=names * (len(rows) // 2), column_names=way.names, caption="t", group=2
-    )
-    pictures.save_labelled(path, picture)
 
 
 def _class_of(about: "Description") -> str:

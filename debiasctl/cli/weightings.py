@@ -91,29 +91,33 @@ def table(
 @app.command(epilog=PLOT_EXAMPLES)
 def plot(
     references: References = None,
-    out: Annotated[Path, option("--out", "-o", metavar="FILE", help="Picture to write: .png or .svg.")] = Path(
+    out: Annotated[Path, option("--out", "-o", metavar="FILE", help="Picture to write: .png, .svg or .pdf.")] = Path(
         "weights.png"
     ),
     schedule: Annotated[str, options.SCHEDULE] = "linear",
     prediction: Annotated[str, options.PREDICTION] = "eps",
     normalize: Annotated[str, options.NORMALIZE] = "mean",
     timesteps: Annotated[str, options.TIMESTEPS] = "uniform",
+    width: Annotated[str | None, options.WIDTH] = None,
 ) -> None:
     """Plot effective weights, times the density of t, against t and against log-SNR, on the errors of eps, x0 and v.
 
-    Without REF: constant, p2, min-snr and debiased.
+    Of a column's width, it is the plot on the error of what the network predicts. Without REF: constant, p2, min-snr
+    and debiased.
     """
     from debiasctl.analysis.weight_plot import plot_weights
     from debiasctl.files import check_file
     from debiasctl.reporting.style import FORMATS
 
     check_file(out, argument="out", endings=FORMATS)
+    wide = options.parse_width(width)
     curves = _curves(
         references or PLOTTED, schedule=schedule, prediction=prediction, normalize=normalize, timesteps=timesteps
     )
     plot_weights(
-        out, curves, schedule=schedule, prediction=_prediction(prediction), normalize=normalize, timesteps=timesteps
-    )
+        out, curves, schedule=schedule, prediction=_prediction(prediction), normalize=normalize, timesteps=timesteps,
+        width=wide,
+    )  # fmt: skip
     print(out)
 
 

@@ -89,7 +89,7 @@ def compare(runs: Sequence[Run], *, metric: str | None = None) -> Comparison:
     if len(runs) < 2 or len({run.path.resolve() for run in runs}) < len(runs):
         raise UsageError("name two or more different runs: debiasctl compare RUN RUN")
     specs = [run.spec() for run in runs]
-    records = [_evaluations(run) for run in runs]
+    records = [evaluations_of(run) for run in runs]
     known = sorted({name for of_run in records for one in of_run for name in one.record.metrics})
     if metric is not None and metric not in known:
         raise UsageError(
@@ -147,7 +147,7 @@ def spec_differences(specs: Sequence[RunSpec]) -> dict[str, list[Any]]:
     }
 
 
-def _evaluations(run: Run) -> list[_Evaluation]:
+def evaluations_of(run: Run) -> list[_Evaluation]:
     """A run's stored evaluations, oldest first; later ones replace earlier ones of the same measurement."""
     files = sorted(run.evaluations_dir.glob("[!.]*.json"), key=lambda path: path.stat().st_mtime_ns)
     way_on = f"Remove it and measure again: debiasctl evaluate {run.typed} or debiasctl likelihood {run.typed}"

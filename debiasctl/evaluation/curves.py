@@ -2,7 +2,7 @@
 
 import math
 import textwrap
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,22 +11,32 @@ from debiasctl.errors import UsageError
 from debiasctl.evaluation.metrics.catalogue import ZERO
 from debiasctl.evaluation.record import EvaluationRecord, MetricFigure
 from debiasctl.files import check_file
-from debiasctl.reporting.style import COLOURS, FORMATS, finish_panel, save_figure
+from debiasctl.reporting.style import (
+    COLOURS,
+    FORMATS,
+    WIDTHS,
+    Width,
+    finish_panel,
+    plot_style,
+    save_figure,
+    styles,
+)
 
-_COLUMNS = 3
-_TITLE, _LETTERS = 52, 68  # letters of the title and of a description that fit the width of one panel
-_WIDE = 10  # the axis is logarithmic if its largest value is more than this many times its smallest
-_TICKS = 12  # the most ticks on an axis
+_PANEL = 2.2  # inches, at least
+_HEIGHT = 1.75  # inches of a row of panels
+_INCH = 14.5  # letters of a line of the title, an inch
+_TICKS = 7  # the most ticks on an axis
+_FLAT = 1e-9  # the height of data that is drawn as a level line
 _SPREAD = 0.018  # the distance between intervals at one place, relative to the axis' length
 _CORRECTED, _REAL = "corrected, 95 %", "real images (floor)"
 
 
 @dataclass(frozen=True)
 class _Point:
-    """A figure and its position along the axis; `steps` is given if each number of steps has its own curve."""
+    """A figure, its position along the axis, and the curve that it belongs to."""
 
     x: int
-    steps: int | None
+    curve: str
     figure: MetricFigure
 
 
@@ -34,7 +44,7 @@ def check_plot(path: Path, *, num_points: int) -> None:
     """Check before any work that a plot can be drawn and written.
 
     Raises:
-        UsageError: if the ending is neither .png nor .svg, or there would be only one point.
+        UsageError: if the ending is none of FORMATS, or there would be only one point.
         DebiasctlError: if it cannot be written there.
     """
     check_file(path, argument="plot", endings=FORMATS)
@@ -42,35 +52,76 @@ def check_plot(path: Path, *, num_points: int) -> None:
         raise UsageError("`plot` draws curves: give several `steps`, for example 5,10,20, or several `checkpoints`")
 
 
-def plot_curves(path: Path, records: Sequence[EvaluationRecord]) -> None:
+def plot_curves(
+    path: Path,
+    records: Sequence[EvaluationRecord],
+    *,
+    weightings: Mapping[str, str] | None = None,
+    width: Width = "page",
+) -> None:
     """Plot one panel per metric, with its floor and, if available, the intervals of the corrected figures.
 
-    With several checkpoints the horizontal axis is the images seen in training, with a curve for each number of steps;
-    otherwise it is the network's forward passes per sample. If the floor has fewer images than were measured, the
-    curve shows the figure for as many images as the floor.
+    With several checkpoints of a run the horizontal axis is the images seen in training, with a curve for each number
+    of steps; otherwise it is the network's forward passes per sample, on a logarithmic scale. Several runs have a curve
+    each, in the colour of their weighting; `weightings` gives its reference by the run's name. If the floor has fewer
+    images than were measured, the curve shows the figure for as many images as the floor.
     """
     from matplotlib.figure import Figure
 
-    training = len({record.checkpoint for record in records}) > 1
+    training = _against_training(records)
     names = list(dict.fromkeys(name for record in records for name in record.metrics))
-    columns = min(_COLUMNS, len(names))
+    columns = min(max(1, int(WIDTHS[width] / _PANEL)), len(names))
     rows = -(-len(names) // columns)
-    figure = Figure(figsize=(4.8 * columns, 3.6 * rows + 0.8), dpi=130, layout="constrained")
-    panels = list(figure.subplots(rows, columns, squeeze=False).flat)
-    for panel, name in zip(panels, names, strict=False):
-        _draw_panel(panel, _points(records, name, training=training), name, ticks=not training)
-        panel.set_xlabel("images seen in training" if training else "network evaluations per sample (NFE)")
-    for panel in panels[len(names) :]:
-        panel.remove()
+    with plot_style():
+        figure = Figure(figsize=(WIDTHS[width], _HEIGHT * rows + 0.8), layout="constrained")
+        panels = list(figure.subplots(rows, columns, squeeze=False).flat)
+        drawn = _styles(records, weightings or {}, training=training)
+        for panel, name in zip(panels, names, strict=False):
+            _draw_panel(panel, _points(records, name, training=training), name, drawn, ticks=not training)
+            panel.set_xlabel("images seen in training" if training else "network evaluations (NFE)")
+        for panel in panels[len(names) :]:
+            panel.remove()
+        figure.suptitle("\n".join(textwrap.wrap(_title(records), int(_INCH * WIDTHS[width]))))
+        _add_legend(figure, panels[: len(names)], columns=max(1, int(WIDTHS[width] / 1.6)))
+        save_figure(path, figure)
+
+
+def _against_training(records: Sequence[EvaluationRecord]) -> bool:
+    """Whether some run was measured at several checkpoints."""
+    checkpoints: dict[str | None, set[int | None]] = {}
+    for record in records:
+        checkpoints.setdefault(record.run, set()).add(record.checkpoint)
+    return any(len(steps) > 1 for steps in checkpoints.values())
+
+
+def _title(records: Sequence[EvaluationRecord]) -> str:
     measured = records[0].measured
+    runs = list(dict.fromkeys(str(record.run) for record in records))
     sampler = str(measured.sampler).partition(":")[0]
-    title = (
-        f"run '{records[0].run}': {measured.num} images by {sampler} against {measured.dataset}, "
-        f"in '{measured.features}' features"
-    )
-    figure.suptitle("\n".join(textwrap.wrap(title, _TITLE * columns)))
-    _add_legend(figure, panels[: len(names)], columns=2 * columns)
-    save_figure(path, figure)
+    of = f"run '{runs[0]}': " if len(runs) == 1 else ""
+    return f"{of}{measured.num} images by {sampler} against {measured.dataset}, in '{measured.features}' features"
+
+
+def _curve(record: EvaluationRecord, records: Sequence[EvaluationRecord], *, training: bool) -> str:
+    """The name of the curve that a record belongs to."""
+    several = len({one.run for one in records}) > 1
+    steps = training and (not several or len({one.measured.steps for one in records}) > 1)
+    parts = [*([str(record.run)] if several else []), *([f"{record.measured.steps} steps"] if steps else [])]
+    return ", ".join(parts) or "the run's images"
+
+
+def _styles(
+    records: Sequence[EvaluationRecord], weightings: Mapping[str, str], *, training: bool
+) -> dict[str, tuple[str, Any]]:
+    """The colour and line style of every curve: of its run's weighting where there are several runs."""
+    curves = {_curve(record, records, training=training): record for record in records}
+    if len({record.run for record in records}) == 1:
+        ordered = sorted(curves, key=lambda name: curves[name].measured.steps or 0)
+        return {name: (COLOURS[number % len(COLOURS)], "-") for number, name in enumerate(ordered)}
+    schemes = [weightings.get(str(record.run), str(record.run)) for record in curves.values()]
+    colours = [colour for colour, _ in styles(schemes)]
+    dashes = [dash for _, dash in styles([f"constant:{name}" for name in curves])]  # one for each curve
+    return {name: (colours[number], dashes[number]) for number, name in enumerate(curves)}
 
 
 def _points(records: Sequence[EvaluationRecord], name: str, *, training: bool) -> list[_Point]:
@@ -80,7 +131,7 @@ def _points(records: Sequence[EvaluationRecord], name: str, *, training: bool) -
         x = record.images_seen if training else record.nfe
         assert x is not None, "curves are drawn for a run"
         if name in record.metrics:
-            points.append(_Point(x, record.measured.steps if training else None, record.metrics[name]))
+            points.append(_Point(x, _curve(record, records, training=training), record.metrics[name]))
     return sorted(points, key=lambda point: point.x)
 
 
@@ -94,34 +145,34 @@ def _add_legend(figure: Any, panels: Sequence[Any], *, columns: int) -> None:
     figure.legend([found[text] for text in order], order, loc="outside lower center", ncols=columns, frameon=False)
 
 
-def _draw_panel(panel: Any, points: Sequence[_Point], name: str, *, ticks: bool) -> None:
+def _draw_panel(
+    panel: Any, points: Sequence[_Point], name: str, drawn: Mapping[str, tuple[str, Any]], *, ticks: bool
+) -> None:
     """Draw the curves of one metric, its floor, and a line at 0 if closer to 0 is better."""
     first = points[0].figure
     if ticks:
         _ticks(panel, [point.x for point in points])
     if first.better == ZERO:
-        panel.axhline(0, color="#BBBBBB", linewidth=1, zorder=1)
-    kinds = sorted({point.steps for point in points}, key=lambda steps: steps or 0)
-    for number, steps in enumerate(kinds):
-        curve = [point for point in points if point.steps == steps]
-        x, shown = [point.x for point in curve], [point.figure for point in curve]
-        colour = COLOURS[number % len(COLOURS)]
+        panel.axhline(0, color="#BBBBBB", linewidth=0.8, zorder=1)
+    curves = [curve for curve in drawn if any(point.curve == curve for point in points)]
+    for number, curve in enumerate(curves):
+        own = [point for point in points if point.curve == curve]
+        x, shown = [point.x for point in own], [point.figure for point in own]
+        colour, dashes = drawn[curve]
         values = [figure.value_at_floor_num if _at_floor(figure) else figure.value for figure in shown]
-        label = "the run's images" if steps is None else f"{steps} steps"
-        panel.plot(x, values, color=colour, marker="o", markersize=4, linewidth=1.4, label=label)
-        shift = _SPREAD * (number - (len(kinds) - 1) / 2 + (0 if len(kinds) > 1 else 0.5))
+        panel.plot(x, values, color=colour, linestyle=dashes, marker="o", markersize=2.5, linewidth=1.1, label=curve)
+        shift = _SPREAD * (number - (len(curves) - 1) / 2 + (0 if len(curves) > 1 else 0.5))
         _draw_intervals(panel, x, shown, colour=colour, shift=shift)
     floors = [point.figure.floor for point in points if point.figure.floor is not None]
     if floors:
-        panel.axhline(floors[0], color="#666666", linestyle=":", linewidth=1.4, label=_REAL)
+        panel.axhline(floors[0], color="#666666", linestyle=":", linewidth=1.1, label=_REAL)
     panel.autoscale_view()
-    description = textwrap.wrap(first.description, _LETTERS, break_on_hyphens=False)
-    panel.set_title(name, fontweight="bold", loc="left", fontsize=11, pad=6 + 9.5 * len(description))
-    panel.annotate(
-        "\n".join(description), (0, 1), (0, 4), xycoords="axes fraction", textcoords="offset points", fontsize=7.5,
-        color="#444444",
-    )  # fmt: skip
-    panel.set_ylabel(f"N {first.floor_num if _at_floor(first) else first.num}    better: {first.better}")
+    panel.set_title(name, fontweight="bold", loc="left")
+    low, high = panel.dataLim.intervaly
+    if high - low < _FLAT:  # an axis of nothing but rounding
+        panel.set_ylim(low - 0.05, high + 0.05)
+    aim = "0 is best" if first.better == ZERO else f"{first.better} is better"
+    panel.set_ylabel(f"N {first.floor_num if _at_floor(first) else first.num}; {aim}")
     finish_panel(panel)
 
 
@@ -138,13 +189,13 @@ def _draw_intervals(
     panel.update_datalim([(at, end) for (at, _, _), pair in zip(known, ends, strict=True) for end in pair])
     inches = panel.get_window_extent().width / panel.figure.dpi
     beside = panel.transData + ScaledTranslation(shift * inches, 0, panel.figure.dpi_scale_trans)
-    panel.vlines([at for at, _, _ in known], *zip(*ends, strict=True), color=colour, linewidth=0.9, transform=beside)
+    panel.vlines([at for at, _, _ in known], *zip(*ends, strict=True), color=colour, linewidth=0.8, transform=beside)
     of_all = f" (of all {figures[0].num})" if any(map(_at_floor, figures)) else ""
     panel.plot(
-        [at for at, _, _ in known], [corrected for _, _, corrected in known], color=colour, marker="_", markersize=5,
+        [at for at, _, _ in known], [corrected for _, _, corrected in known], color=colour, marker="_", markersize=4,
         linestyle="none", transform=beside,
     )  # fmt: skip
-    panel.plot([], [], color="#444444", marker="|", markersize=10, linestyle="none", label=f"{_CORRECTED}{of_all}")
+    panel.plot([], [], color="#444444", marker="|", markersize=7, linestyle="none", label=f"{_CORRECTED}{of_all}")
 
 
 def _at_floor(figure: MetricFigure) -> bool:
@@ -153,16 +204,12 @@ def _at_floor(figure: MetricFigure) -> bool:
 
 
 def _ticks(panel: Any, numbers: Sequence[int]) -> None:
-    """Set ticks at the measured numbers, leaving out those too close to others."""
+    """Set a logarithmic axis with ticks at the measured numbers, leaving out those too close to others."""
     numbers = sorted(set(numbers))
-    logarithmic = numbers[-1] > _WIDE * numbers[0]
     shown: list[int] = []
     for number in numbers:
-        length = math.log(numbers[-1] / numbers[0]) if logarithmic else numbers[-1] - numbers[0]
-        gap = 0.0 if not shown else math.log(number / shown[-1]) if logarithmic else number - shown[-1]
-        if not shown or gap >= length / _TICKS:
+        if not shown or math.log(number / shown[-1]) >= math.log(numbers[-1] / numbers[0]) / _TICKS:
             shown.append(number)
-    if logarithmic:
-        panel.set_xscale("log")
+    panel.set_xscale("log")
     panel.set_xticks(shown, labels=[str(number) for number in shown])
     panel.set_xticks([], minor=True)

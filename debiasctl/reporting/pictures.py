@@ -4,11 +4,14 @@ import math
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from PIL import Image, ImageDraw, ImageFont
+import numpy as np
+from PIL import Image
 from torch import Tensor
 from torch.nn.functional import pad
 
 from debiasctl.files import atomic_file, atomic_folder, check_new_folder
+from debiasctl.reporting.labelled import PICTURES as PICTURES
+from debiasctl.reporting.labelled import LabelledGrid, Tile, is_vector, save_picture
 
 _TILE = 48  # px: small images are enlarged by a whole factor to about this size in a grid
 _MARGIN = 2  # px
@@ -16,36 +19,46 @@ _TEXT = 13  # px
 _FRAME_MS, _LAST_FRAME_MS = 120, 2000
 
 
-def save_grid(path: Path, images: Tensor, *, columns: int | None = None) -> None:
-    """Write uint8 [N, C, H, W] row by row as one PNG, small images enlarged by a whole factor without smoothing."""
-    grid = make_grid(images, columns=columns)
-    with atomic_file(path) as stream:
-        _image(grid).save(stream, format="PNG")
+def save_grid(
+    path: Path,
+    images: Tensor,
+    *,
+    columns: int | None = None,
+    labels: Sequence[str] | None = None,
+    scale: int | None = None,
+) -> None:
+    """Write uint8 [N, C, H, W] row by row as one picture in the format of the path's ending, one of PICTURES.
+
+    Images are enlarged by the whole factor `scale`, or by default to about 48 pixels, without smoothing; `labels` gives
+    a name below each image.
+    """
+    if labels is None and not is_vector(path):
+        save_picture(path, _image(make_grid(images, columns=columns, scale=scale)))
+        return
+    count = columns or math.ceil(math.sqrt(len(images)))
+    rows = [list(images[start : start + count]) for start in range(0, len(images), count)]
+    names = None if labels is None else [labels[start : start + count] for start in range(0, len(images), count)]
+    labelled_grid(rows, row_names=[""] * len(rows), below=names, scale=scale).save(path)
 
 
-def make_grid(images: Tensor, *, columns: int | None = None) -> Tensor:
+def make_grid(images: Tensor, *, columns: int | None = None, scale: int | None = None) -> Tensor:
     """Arrange all images with a white margin between them, as uint8 [C, H', W']."""
     from torchvision.utils import make_grid as tile  # takes seconds to import
 
     channels = images.shape[1]
-    tiles = _enlarged(images)
+    tiles = _enlarged(images, scale)
     if len(tiles) == 1:  # make_grid returns a single image without a margin
         return pad(tiles[0], [_MARGIN] * 4, value=255)
     grid: Tensor = tile(tiles, nrow=columns or math.ceil(math.sqrt(len(tiles))), padding=_MARGIN, pad_value=255)
     return grid[:channels]  # make_grid turns grey into RGB
 
 
-def save_labelled(path: Path, picture: Image.Image) -> None:
-    """Write a `labelled_grid` as a PNG."""
-    with atomic_file(path) as stream:
-        picture.save(stream, format="PNG")
-
-
-def save_gif(path: Path, frames: Sequence[Image.Image]) -> None:
+def save_gif(path: Path, frames: Sequence[LabelledGrid]) -> None:
     """Write `labelled_grid`s as a looping GIF that pauses on the last frame."""
     durations = [_FRAME_MS] * (len(frames) - 1) + [_LAST_FRAME_MS]
+    first, *others = (frame.drawn() for frame in frames)
     with atomic_file(path) as stream:
-        frames[0].save(stream, format="GIF", save_all=True, append_images=frames[1:], duration=durations, loop=0)
+        first.save(stream, format="GIF", save_all=True, append_images=others, duration=durations, loop=0)
 
 
 def labelled_grid(
@@ -55,35 +68,44 @@ def labelled_grid(
     column_names: Sequence[str] = (),
     caption: str = "",
     group: int = 0,
-) -> Image.Image:
-    """Draw rows of uint8 images [C, H, W] of one shape on white, with a name left of each row and above each column.
+    below: Sequence[Sequence[str]] | None = None,
+    scale: int | None = None,
+) -> LabelledGrid:
+    """Lay out rows of uint8 images [C, H, W] of one shape on white, with a name left of each row and above each column.
 
-    A wider gap follows every `group` rows; `caption` stands above the row names.
+    A wider gap follows every `group` rows; `caption` stands above the row names; `below` gives a name for each image.
+    Images are enlarged by the whole factor `scale`, by default to about 48 pixels.
     """
+    from PIL import ImageFont
+
     channels, height, width = rows[0][0].shape
-    factor, font = _factor(height), ImageFont.load_default(size=_TEXT)
-    step_x, step_y = width * factor + _MARGIN, height * factor + _MARGIN
+    factor, font = scale or _factor(height), ImageFont.load_default(size=_TEXT)
     line = _TEXT + 2 * _MARGIN
+    step_x, step_y = width * factor + _MARGIN, height * factor + _MARGIN + line * bool(below)
     beside = [*row_names, caption] if column_names else row_names
-    left = math.ceil(max(map(font.getlength, beside))) + 4 * _MARGIN
-    # a column is at least as wide as its name, so that neighbouring names do not overlap
-    step_x = max([step_x, *(math.ceil(font.getlength(name)) + 3 * _MARGIN for name in column_names)])
+    widest = math.ceil(max(map(font.getlength, beside)))
+    left = widest + 4 * _MARGIN if widest else _MARGIN
+    # a column is at least as wide as its names, so that neighbouring names do not overlap
+    names = [*column_names, *(name for row in below or () for name in row)]
+    step_x = max([step_x, *(math.ceil(font.getlength(name)) + 3 * _MARGIN for name in names)])
     top = _MARGIN + line * bool(caption or column_names)
     tops = [top + row * step_y + (row // group * 4 * _MARGIN if group else 0) for row in range(len(rows))]
     size = (max(left + step_x * len(rows[0]), math.ceil(font.getlength(caption)) + 2 * _MARGIN), tops[-1] + step_y)
-    picture = Image.new("L" if channels == 1 else "RGB", size, "white")
-    pen = ImageDraw.Draw(picture)
+    grid = LabelledGrid(size, grey=channels == 1, letter=_TEXT)
     if caption:
         x, anchor = (left - 2 * _MARGIN, "ra") if column_names else (_MARGIN, "la")
-        pen.text((x, top - line), caption, fill="black", font=font, anchor=anchor)
+        grid.write(x, top - line, caption, anchor)
     for column, name in enumerate(column_names):
-        middle = left + column * step_x + width * factor // 2
-        pen.text((middle, top - line), name, fill="black", font=font, anchor="ma")
-    for row, name, y in zip(rows, row_names, tops, strict=True):
-        pen.text((left - 2 * _MARGIN, y + height * factor // 2), name, fill="black", font=font, anchor="rm")
+        grid.write(left + column * step_x + width * factor // 2, top - line, name, "ma")
+    for number, (row, name, y) in enumerate(zip(rows, row_names, tops, strict=True)):
+        if name:
+            grid.write(left - 2 * _MARGIN, y + height * factor // 2, name, "rm")
         for column, image in enumerate(row):
-            picture.paste(_image(_enlarged(image)), (left + column * step_x, y))
-    return picture
+            x = left + column * step_x
+            grid.tiles.append(Tile(x, y, factor, _array(image)))
+            if below is not None:
+                grid.write(x + width * factor // 2, y + height * factor, below[number][column], "ma")
+    return grid
 
 
 def save_folder(
@@ -110,15 +132,20 @@ def _factor(height: int) -> int:
     return max(1, round(_TILE / height))
 
 
-def _enlarged(images: Tensor) -> Tensor:
+def _enlarged(images: Tensor, scale: int | None = None) -> Tensor:
     """Enlarge images to [..., H', W'] without smoothing."""
-    factor = _factor(images.shape[-2])
+    factor = scale or _factor(images.shape[-2])
     return images.repeat_interleave(factor, dim=-2).repeat_interleave(factor, dim=-1)
 
 
 def _image(image: Tensor) -> Image.Image:
-    array = image.permute(1, 2, 0).numpy()
-    return Image.fromarray(array[:, :, 0] if array.shape[2] == 1 else array)
+    return Image.fromarray(_array(image))
+
+
+def _array(image: Tensor) -> "np.ndarray[tuple[int, ...], np.dtype[np.uint8]]":
+    """[H, W] or [H, W, 3], as PIL has images."""
+    array: np.ndarray[tuple[int, ...], np.dtype[np.uint8]] = image.permute(1, 2, 0).numpy()
+    return array[:, :, 0] if array.shape[2] == 1 else array
 
 
 def _safe(name: str) -> str:

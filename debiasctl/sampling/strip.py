@@ -4,6 +4,7 @@ from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 import torch
 
@@ -15,6 +16,7 @@ from debiasctl.sampling.request import SampleRequest
 from debiasctl.sampling.samples import Networks, Samples, sample
 from debiasctl.specs.sections import RunSpec
 
+Columns = Literal["steps", "noises"]
 Shown = Callable[[str], AbstractContextManager[OnImages]]
 
 
@@ -66,16 +68,36 @@ def draw_rows(
     return drawn
 
 
-def save_strips(path: Path, rows: Sequence[Row], drawn: Sequence[Sequence[Samples]]) -> None:
-    """One PNG: the strips of all images below one another, a row for each run and a column for each number of steps."""
+def save_strips(
+    path: Path,
+    rows: Sequence[Row],
+    drawn: Sequence[Sequence[Samples]],
+    *,
+    columns: Columns = "steps",
+    scale: int | None = None,
+) -> None:
+    """Write one picture of all strips, in the format of the path's ending.
+
+    With `columns="steps"` there is a strip for each noise, with a row for each run and a column for each number of
+    steps; with "noises" a strip for each number of steps, with a row for each run and a column for each noise. `scale`
+    is the whole factor by which images are enlarged.
+    """
     requests = rows[0].requests
-    pictures.save_labelled(
-        path,
-        pictures.labelled_grid(
-            [[cell.images[index] for cell in cells] for index in range(requests[0].num) for cells in drawn],
-            row_names=[row.run.name for row in rows] * requests[0].num,
-            column_names=[str(request.num_steps) for request in requests],
+    counts = [str(request.num_steps) for request in requests]
+    names = [row.run.name for row in rows]
+    if columns == "steps":
+        images = [[cell.images[index] for cell in cells] for index in range(requests[0].num) for cells in drawn]
+        grid = pictures.labelled_grid(
+            images,
+            row_names=names * requests[0].num,
+            column_names=counts,
             caption="steps",
             group=len(rows),
-        ),
-    )
+            scale=scale,
+        )
+    else:
+        images = [list(cells[number].images) for number in range(len(counts)) for cells in drawn]
+        row_names = [f"{name}, {count}" if len(names) > 1 else count for count in counts for name in names]
+        caption = "run, steps" if len(names) > 1 else "steps"
+        grid = pictures.labelled_grid(images, row_names=row_names, caption=caption, group=len(rows), scale=scale)
+    grid.save(path)

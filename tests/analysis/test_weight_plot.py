@@ -15,7 +15,7 @@ from debiasctl.analysis.weight_curves import WeightCurves, weight_curves
 from debiasctl.analysis.weight_plot import MAX_CURVES, plot_weights
 from debiasctl.errors import DebiasctlError, UsageError
 from debiasctl.files import check_file
-from debiasctl.reporting.style import FORMATS
+from debiasctl.reporting.style import FORMATS, styles
 
 ZERO = "linear:zero_terminal_snr=true"
 NAMES = ("constant", "debiased", "min-snr:gamma=2")
@@ -72,7 +72,7 @@ def test_every_panel_shows_density_times_weight(case: str, figures: list[Figure]
         for name, line in zip(NAMES, panel.lines, strict=True):
             np.testing.assert_allclose(line.get_xdata(), x)
             y = (curves.density * curves.weights[name][unit]).numpy()[shown]  # type: ignore[index]
-            np.testing.assert_allclose(line.get_ydata(), y)
+            np.testing.assert_allclose(line.get_ydata(), np.maximum(y, panel.get_ylim()[0]))
         assert panel.get_yscale() == "log"
         # both rows run from the clean image on the left to noise on the right
         left, right = panel.get_xlim()
@@ -96,10 +96,13 @@ def test_the_words_say_what_is_drawn(case: str, figures: list[Figure], tmp_path:
     for unit, panel in zip(("eps", "x0", "v", "edm"), top, strict=False):
         assert unit in panel.get_title()
         assert (panel.title.get_fontweight() == "bold") == (unit == prediction)
-    words = " ".join(panel.get_xlabel() for panel in figure.axes)
+    words = " ".join(panel.get_xlabel() for panel in figure.axes).replace("\n", " ")
     assert "timestep t" in words
     assert "log SNR" in words
-    assert "clean image → noise" in words
+    assert "clean image → noise" in title
+    below = any(line.get_ydata()[0] == panel.get_ylim()[0] or line.get_ydata()[-1] == panel.get_ylim()[0]
+                for panel in figure.axes for line in panel.lines)  # fmt: skip
+    assert ("a weight below a panel is drawn at its lower edge" in title) == below
     assert ("no finite weight on eps at t = 999, where SNR = 0" in words) == (case == "zero terminal")
     assert [text.get_text() for text in figure.legends[0].get_texts()] == list(NAMES)
 
@@ -128,7 +131,7 @@ def test_all_words_can_be_read(case: str, names: tuple[str, ...], figures: list[
     assert over == []
 
 
-def test_weights_of_0_leave_a_gap(figures: list[Figure], tmp_path: Path) -> None:
+def test_weights_of_0_are_drawn_at_the_lower_edge(figures: list[Figure], tmp_path: Path) -> None:
     snr = torch.logspace(2, -2, 5, dtype=torch.float64)
     one = torch.tensor([1.0, 0.0, 2.0, 0.0, 1.0], dtype=torch.float64)
     nothing = torch.zeros_like(snr)
@@ -136,21 +139,26 @@ def test_weights_of_0_leave_a_gap(figures: list[Figure], tmp_path: Path) -> None
         ("eps", "x0", "v"), nothing)}, torch.ones_like(snr))  # type: ignore[arg-type]  # fmt: skip
     plot_weights(tmp_path / "a.svg", curves, schedule="linear", prediction="eps", normalize="none", timesteps="uniform")
     gaps, none = figures[-1].axes[0].lines
-    assert np.isnan(gaps.get_ydata()).tolist() == [False, True, False, True, False]
-    assert np.isnan(none.get_ydata()).all()
+    floor = figures[-1].axes[0].get_ylim()[0]
+    assert gaps.get_ydata().tolist() == [1, floor, 2, floor, 1]
+    assert none.get_ydata().tolist() == [floor] * 5
+    assert not none.get_clip_on()
+    assert "drawn at its lower edge" in figures[-1]._suptitle.get_text().replace("\n", " ")  # type: ignore[attr-defined]
 
 
 def test_ten_curves_can_be_told_apart_and_no_more(figures: list[Figure], tmp_path: Path) -> None:
     names = tuple(f"min-snr:gamma={number}" for number in range(1, MAX_CURVES + 1))
     lines = figure_of("linear", figures, tmp_path, names).axes[0].lines
-    assert len({line.get_color() for line in lines}) == MAX_CURVES == 10
+    assert (
+        len({(line.get_color(), str(line._dash_pattern)) for line in lines}) == MAX_CURVES == 10
+    )
     curves, settings = curves_of("linear", (*names, "constant"))
     with pytest.raises(UsageError, match=r"11 weightings cannot be told apart in one plot\. Give at most 10"):
         plot_weights(tmp_path / "many.png", curves, **settings)
     assert not (tmp_path / "many.png").exists()
 
 
-@pytest.mark.parametrize("name", ["a.jpg", "a.pdf", "a", ".png", "a.png.txt"])
+@pytest.mark.parametrize("name", ["a.jpg", "a", ".png", "a.png.txt"])
 def test_other_endings_are_refused(name: str) -> None:
     with pytest.raises(
         UsageError, match=re.escape(f"`out={name}`: the ending says what is written; choose one of .png")
@@ -166,8 +174,10 @@ def test_a_picture_is_one_file_whenever_it_is_drawn(ending: str, tmp_path: Path)
         plot_weights(path, curves, **settings)
     if ending == ".png":
         check_png(first)
-    else:
+    elif ending == ".svg":
         check_svg(first)
+    else:
+        assert first.read_bytes().startswith(b"%PDF-")
     assert first.read_bytes() == second.read_bytes()
 
 
@@ -177,7 +187,7 @@ def check_png(path: Path) -> None:
 
     with Image.open(path) as picture:
         assert picture.format == "PNG"
-        assert picture.width > 1000
+        assert picture.width == 2025  # 6.75 inches of 300 dots
         pixels = np.asarray(picture.convert("RGB")).reshape(-1, 3)
     assert (pixels == 255).all(axis=1).mean() > 0.5
     for colour in ((0x00, 0x72, 0xB2), (0xD5, 0x5E, 0x00), (0x00, 0x9E, 0x73)):
@@ -208,3 +218,34 @@ def test_a_plot_that_fails_leaves_what_was_there(tmp_path: Path, monkeypatch: py
         plot_weights(path, curves, **settings)
     assert path.read_bytes() == b"the last one"
     assert list(tmp_path.iterdir()) == [path]
+
+
+@pytest.mark.parametrize("width, units", [("page", ["eps", "x0", "v"]), ("column", ["v"])])
+def test_a_column_shows_the_unit_that_the_network_predicts(
+    width: Any, units: list[str], figures: list[Figure], tmp_path: Path
+) -> None:
+    curves, settings = curves_of("zero terminal")
+    plot_weights(tmp_path / "a.png", curves, width=width, **settings)
+    figure = figures[-1]
+    assert [panel.get_title() for panel in figure.axes if panel.get_title()] == [
+        f"weight on the error of {u}" for u in units
+    ]
+    assert figure.get_figwidth() == {"page": 6.75, "column": 3.25}[width]
+    FigureCanvasAgg(figure).draw()
+    for text in (figure._suptitle, *figure.legends[0].get_texts()):  # type: ignore[attr-defined]
+        box = text.get_window_extent()
+        assert figure.bbox.x0 <= box.x0 < box.x1 <= figure.bbox.x1
+
+
+def test_a_weighting_has_one_colour_everywhere() -> None:
+    alone = {name: styles([name])[0][0] for name in ("constant", "debiased", "min-snr:gamma=5", "p2")}
+    together = styles(["p2", "debiased", "constant", "min-snr:gamma=5", "min-snr:gamma=1", "own", "other"])
+    assert [colour for colour, _ in together[:4]] == [
+        alone["p2"],
+        alone["debiased"],
+        alone["constant"],
+        alone["min-snr:gamma=5"],
+    ]
+    assert together[4][0] == together[3][0] != together[5][0]
+    assert len({str(pair) for pair in together}) == 7
+    assert styles(["debiased", "debiased"])[0] == styles(["debiased", "debiased"])[1]

@@ -22,15 +22,15 @@ SURFACE = {
     "--precision --prediction --processes --resume --schedule --seed --set --spec --steps --timesteps --track "
     "--weighting",
     "ema": "RUN --help --json --length --step",
-    "sample": "RUN... --batch-size --checkpoint --class --compile --device --help --json --num --out --precision "
-    "--processes --same-noise --sampler --seed --steps --trajectory --weights -n -o",
+    "sample": "RUN... --batch-size --checkpoint --class --columns --compile --device --help --json --labels --num --out "
+    "--precision --processes --same-noise --sampler --scale --seed --steps --trajectory --weights -n -o",
     "evaluate": "RUN --batch-size --checkpoint --checkpoints --data --data-dir --device --export-reference "
     "--feature-weights --features --help --json --metrics --num --plot --precision --processes "
-    "--reference --sampler --samples --seed --steps --weights -n",
+    "--reference --sampler --samples --seed --steps --weights --width -n",
     "doctor": "--help --json",
     "likelihood": "RUN --batch-size --checkpoint --data --data-dir --device --draws --help --json --method "
-    "--num --plot --seed --steps --terms --variance --weights",
-    "compare": "RUN RUN... --csv --help --json --metric",
+    "--num --plot --seed --steps --terms --variance --weights --width",
+    "compare": "RUN RUN... --csv --help --json --metric --plot --width",
     "runs": "--help",
     "runs list": "--help --json",
     "runs show": "RUN --help --json",
@@ -46,7 +46,7 @@ SURFACE = {
     "weightings": "--help",
     "weightings list": "--help --json",
     "weightings table": "REF --csv --help --json --normalize --prediction --schedule",
-    "weightings plot": "REF --help --normalize --out --prediction --schedule --timesteps -o",
+    "weightings plot": "REF --help --normalize --out --prediction --schedule --timesteps --width -o",
 }
 
 

@@ -1,4 +1,7 @@
+import base64
+import io
 from pathlib import Path
+from xml.etree import ElementTree
 
 import numpy as np
 import pytest
@@ -6,7 +9,7 @@ import torch
 from PIL import Image
 
 from debiasctl.errors import UsageError
-from debiasctl.reporting.pictures import labelled_grid, make_grid, save_folder, save_grid
+from debiasctl.reporting.pictures import PICTURES, labelled_grid, make_grid, save_folder, save_grid
 
 
 def random_images(count: int, channels: int, size: int) -> torch.Tensor:
@@ -85,7 +88,7 @@ def test_an_empty_folder_may_be_filled_and_no_other(tmp_path: Path) -> None:
 def test_a_labelled_grid_has_names_left_and_above_and_gaps_between_groups(channels: int, mode: str) -> None:
     images = random_images(8, channels, 16)
     rows = [list(images[2 * row : 2 * row + 2]) for row in range(4)]
-    grid = labelled_grid(rows, row_names=["a", "b"] * 2, column_names=["5", "10"], caption="steps", group=2)
+    grid = labelled_grid(rows, row_names=["a", "b"] * 2, column_names=["5", "10"], caption="steps", group=2).drawn()
     pixels = np.asarray(grid).reshape(grid.height, grid.width, channels)
     assert grid.mode == mode
     left, tops = grid.width - 100, [19, 69, 127, 177]
@@ -97,3 +100,44 @@ def test_a_labelled_grid_has_names_left_and_above_and_gaps_between_groups(channe
     assert bool((pixels[:19, :left] < 128).any())
     assert bool((pixels[:19, left:] < 128).any())
     assert bool((pixels[117:127, left:] == 255).all())
+
+
+def test_a_grid_with_labels_has_one_below_each_image_and_is_enlarged_as_asked(tmp_path: Path) -> None:
+    images = random_images(3, 1, 8)
+    save_grid(tmp_path / "grid.png", images, labels=["zero", "one", "two"], scale=10)
+    pixels = np.asarray(Image.open(tmp_path / "grid.png"))
+    for index in range(3):
+        top, left = 2 + index // 2 * 99, 2 + index % 2 * 82
+        assert np.array_equal(pixels[top : top + 80 : 10, left : left + 80 : 10], images[index, 0])
+        assert (pixels[top + 80 : top + 96, left : left + 80] < 128).any()  # its name
+    assert (pixels[101 + 80 :, 84:] == 255).all()
+
+
+@pytest.mark.parametrize("ending", PICTURES)
+def test_a_grid_is_written_in_the_format_of_its_ending(ending: str, tmp_path: Path) -> None:
+    images, path = random_images(4, 3, 16), tmp_path / f"grid{ending}"
+    save_grid(path, images, labels=["a", "b", "c", "d"])
+    content = path.read_bytes()
+    save_grid(path, images, labels=["a", "b", "c", "d"])
+    assert path.read_bytes() == content  # no time stands in it
+    signs = {".png": b"\x89PNG", ".jpg": b"\xff\xd8", ".jpeg": b"\xff\xd8", ".svg": b"<?xml", ".pdf": b"%PDF"}
+    assert content.startswith(signs[ending])
+    if ending == ".svg":
+        root = ElementTree.fromstring(content)
+        assert {"a", "b", "c", "d"} <= set("".join(root.itertext()).split())
+        assert content.count(b"<image") == 4
+
+
+def test_a_jpeg_is_near_the_grid_and_a_vector_picture_holds_the_very_pixels(tmp_path: Path) -> None:
+    images = torch.arange(0, 256, 4, dtype=torch.uint8).reshape(1, 1, 8, 8).repeat(4, 1, 1, 1)
+    save_grid(tmp_path / "grid.jpg", images)
+    pixels = np.asarray(Image.open(tmp_path / "grid.jpg")).astype(int)
+    assert np.abs(pixels[2:50, 2:50] - make_grid(images)[0, 2:50, 2:50].numpy()).mean() < 4
+    save_grid(tmp_path / "grid.svg", images)
+    first = ElementTree.parse(tmp_path / "grid.svg").getroot().find(".//{http://www.w3.org/2000/svg}image")
+    assert first is not None
+    data = first.attrib["{http://www.w3.org/1999/xlink}href"].partition(",")[2]
+    tile = np.asarray(Image.open(io.BytesIO(base64.b64decode(data))).convert("L"))
+    assert set(np.unique(tile)) <= set(range(0, 256, 4))
+    assert tile.min() == 0
+    assert tile.max() == 252

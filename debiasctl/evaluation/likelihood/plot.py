@@ -3,10 +3,10 @@
 from pathlib import Path
 
 from debiasctl.evaluation.record import LikelihoodRecord
-from debiasctl.reporting.style import finish_panel, save_figure
+from debiasctl.reporting.style import WIDTHS, Width, finish_panel, plot_style, save_figure
 
 
-def plot_terms(path: Path, record: LikelihoodRecord) -> None:
+def plot_terms(path: Path, record: LikelihoodRecord, *, width: Width = "page") -> None:
     """Plot each timestep's contribution to a bound against t, with two standard errors, and the cumulative sum."""
     from matplotlib.figure import Figure
 
@@ -19,17 +19,20 @@ def plot_terms(path: Path, record: LikelihoodRecord) -> None:
         heights.append(term.bits / length)
         errors.append(2 * term.se / length)
         sums.append(sums[-1] + term.bits)
-    figure = Figure(figsize=(7, 7), dpi=130, layout="constrained")
-    above, below = figure.subplots(2, 1, sharex=True)
-    above.stairs(heights, edges, color="#0072B2")
-    above.errorbar(middles, heights, yerr=errors, fmt="none", color="#0072B2", linewidth=0.8)
-    above.set(yscale="log", ylabel="bits/dim of one timestep (±2 standard errors)")
-    below.plot(edges, sums, color="#0072B2")
-    total = sums[-1] + record.prior.bits
-    below.axhline(total, color="#D55E00", linewidth=1, label=f"with the prior's {record.prior.bits:.2g}: {total:.4g}")
-    below.legend(frameon=False, loc="lower right")
-    below.set(xscale="log", ylabel="bits/dim up to t", xlabel="t + 1    (1: clean image → noise)")
-    for panel in (above, below):
-        finish_panel(panel)
-    figure.suptitle(f"Variational bound of run '{record.run}', checkpoint {record.checkpoint}")
-    save_figure(path, figure)
+    with plot_style():
+        figure = Figure(figsize=(WIDTHS[width], 4.6), layout="constrained")
+        above, below = figure.subplots(2, 1, sharex=True)
+        above.stairs(heights, edges, color="#0072B2")
+        above.errorbar(middles, heights, yerr=errors, fmt="none", color="#0072B2", linewidth=0.8)
+        above.set(yscale="log", ylabel="bits/dim of one timestep (±2 SE)")
+        below.plot(edges, sums, color="#0072B2")
+        total = sums[-1] + record.prior.bits
+        below.axhline(
+            total, color="#D55E00", linewidth=1, label=f"with the prior's {record.prior.bits:.2g}: {total:.4g}"
+        )
+        below.legend(frameon=False, loc="lower right")
+        below.set(xscale="log", ylabel="bits/dim up to t", xlabel="t + 1    (1: clean image → noise)")
+        for panel in (above, below):
+            finish_panel(panel)
+        figure.suptitle(f"Variational bound of run '{record.run}', checkpoint {record.checkpoint}")
+        save_figure(path, figure)
