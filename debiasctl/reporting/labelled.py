@@ -89,7 +89,9 @@ class LabelledGrid:
         for tile in self.tiles:
             rows, columns = tile.pixels.shape[:2]
             area = (tile.x, tile.x + columns * tile.factor, tile.y + rows * tile.factor, tile.y)
-            panel.imshow(tile.pixels, extent=area, interpolation="none", cmap="gray", vmin=0, vmax=255, aspect="auto")
+            # as colours, for a colour map would move grey levels by one
+            colours = tile.pixels if tile.pixels.ndim == 3 else tile.pixels[:, :, None].repeat(3, axis=2)
+            panel.imshow(colours, extent=area, interpolation="none", aspect="auto")
         panel.set_xlim(0, width)
         panel.set_ylim(height, 0)
         save_figure(path, figure)

@@ -149,9 +149,7 @@ def test_weights_of_0_are_drawn_at_the_lower_edge(figures: list[Figure], tmp_pat
 def test_ten_curves_can_be_told_apart_and_no_more(figures: list[Figure], tmp_path: Path) -> None:
     names = tuple(f"min-snr:gamma={number}" for number in range(1, MAX_CURVES + 1))
     lines = figure_of("linear", figures, tmp_path, names).axes[0].lines
-    assert (
-        len({(line.get_color(), str(line._dash_pattern)) for line in lines}) == MAX_CURVES == 10
-    )
+    assert len({(line.get_color(), str(line._dash_pattern)) for line in lines}) == MAX_CURVES == 10
     curves, settings = curves_of("linear", (*names, "constant"))
     with pytest.raises(UsageError, match=r"11 weightings cannot be told apart in one plot\. Give at most 10"):
         plot_weights(tmp_path / "many.png", curves, **settings)

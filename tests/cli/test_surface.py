@@ -22,8 +22,8 @@ SURFACE = {
     "--precision --prediction --processes --resume --schedule --seed --set --spec --steps --timesteps --track "
     "--weighting",
     "ema": "RUN --help --json --length --step",
-    "sample": "RUN... --batch-size --checkpoint --class --columns --compile --device --help --json --labels --num --out "
-    "--precision --processes --same-noise --sampler --scale --seed --steps --trajectory --weights -n -o",
+    "sample": "RUN... --batch-size --checkpoint --class --columns --compile --device --help --json --labels --num "
+    "--out --precision --processes --same-noise --sampler --scale --seed --steps --trajectory --weights -n -o",
     "evaluate": "RUN --batch-size --checkpoint --checkpoints --data --data-dir --device --export-reference "
     "--feature-weights --features --help --json --metrics --num --plot --precision --processes "
     "--reference --sampler --samples --seed --steps --weights --width -n",

@@ -157,7 +157,7 @@ def test_a_trajectory_is_written(run: Run, tmp_path: Path) -> None:
         (["colour", "--same-noise", "--out", "x.png"], "these runs' differ: 'run' 1x8x8, 'colour' 3x8x8"),
         (["nothing", "--same-noise", "--out", "x.png"], "there is no run 'nothing'"),
         (["--steps", "2,3", "--out", "x.png", "--trajectory", "y.gif"], "--trajectory shows one run"),
-        (["--trajectory", "y.jpg"], "y.jpg: the ending says what is written; choose one of .png, .gif"),
+        (["--trajectory", "y.bmp"], "y.bmp: the ending says what is written; choose one of .png, .jpg"),
         (["--batch-size", "0"], "--batch-size 0: give a whole number from 1, or auto"),
         (["--batch-size", "many"], "--batch-size many"),
         (["--precision", "fp8"], "--precision fp8: choose fp32, bf16 or fp16"),
