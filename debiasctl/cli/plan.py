@@ -45,8 +45,8 @@ def show_plan(spec: "RunSpec", info: "DatasetInfo", *, device: str, as_json: boo
                     "weight": tables.weight.tolist(),
                     "correction": tables.correction.tolist(),
                     "effective_weight": tables.effective.tolist(),
-                    "mean_weight": objective.mean_weight(),
                 },
+                "mean_weight": objective.mean_weight(),
                 "ema_initial_share": initial_share(spec.ema, plan.steps, batch_size=spec.training.batch_size),
                 "notes": [with_options(text) for text in notes],
             }

@@ -65,7 +65,7 @@ def test_a_plan_says_what_normalisation_does_to_the_bounds_balance(weighting: st
     settings = ["--weighting", weighting, "--prediction", "eps", "--schedule", "linear"]
     learned = [*settings, "--set", "model.learned_variance=true"]
     found, _ = plan(*learned)
-    assert found["objective"]["mean_weight"] == pytest.approx(mean, rel=3e-3)
+    assert found["mean_weight"] == pytest.approx(mean, rel=3e-3)
     said = [text for text in found["notes"] if f"counts {mean:.3g} times as much" in text]
     assert len(said) == (weighting == "debiased")
     assert not said or "--normalize none" in said[0]
