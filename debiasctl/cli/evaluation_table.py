@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from debiasctl.cli.messages import with_options
 from debiasctl.cli.output import note, print_table
 
 if TYPE_CHECKING:
@@ -45,7 +46,7 @@ def print_records(records: "Sequence[EvaluationRecord]") -> None:
     figures = [f"value, N {measured.num}", "corrected", "95 % interval", "at floor's N", "floor"]
     print_table([*conditions, "metric", *figures, "better"], rows)
     for text in dict.fromkeys(text for record in records for text in [*record.notes, *_missing(record)]):
-        note(f"note: {text}")
+        note(f"note: {with_options(text)}")
 
 
 def _missing(record: "EvaluationRecord") -> list[str]:

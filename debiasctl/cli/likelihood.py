@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from debiasctl.cli import options
+from debiasctl.cli.messages import with_options
 from debiasctl.cli.options import GROUPS, given, option
 from debiasctl.cli.output import note, print_json, print_table, show_log
 from debiasctl.errors import UsageError
@@ -177,7 +178,7 @@ def _print(records: "list[LikelihoodRecord]") -> None:
         if record.prior is not None:
             _print_terms(record, prior=record.prior.bits)
         for text in record.notes:
-            note(f"note: {text}")
+            note(f"note: {with_options(text)}")
 
 
 def _print_terms(record: "LikelihoodRecord", *, prior: float) -> None:

@@ -2,6 +2,7 @@
 
 from typing import TYPE_CHECKING
 
+from debiasctl.cli.messages import with_options
 from debiasctl.cli.output import note, print_json, print_pairs
 from debiasctl.wording import format_bytes
 
@@ -18,13 +19,16 @@ def show_plan(spec: "RunSpec", info: "DatasetInfo", *, device: str, as_json: boo
         UsageError: if the objective would be refused.
     """
     from debiasctl.compute.device import choose_device
+    from debiasctl.models.initial_share import initial_share
     from debiasctl.training.estimate import estimate
+    from debiasctl.training.notes import plan_notes
     from debiasctl.training.setup import build_objective, resolve_compute
 
     spec = resolve_compute(spec, choose_device(device))
     objective = build_objective(spec)
     tables = objective.tables()
     plan = estimate(spec, info)
+    notes = plan_notes(spec, objective)
     if as_json:
         print_json(
             {
@@ -42,6 +46,9 @@ def show_plan(spec: "RunSpec", info: "DatasetInfo", *, device: str, as_json: boo
                     "correction": tables.correction.tolist(),
                     "effective_weight": tables.effective.tolist(),
                 },
+                "mean_weight": objective.mean_weight(),
+                "ema_initial_share": initial_share(spec.ema, plan.steps, batch_size=spec.training.batch_size),
+                "notes": [with_options(text) for text in notes],
             }
         )
         return
@@ -61,6 +68,8 @@ def show_plan(spec: "RunSpec", info: "DatasetInfo", *, device: str, as_json: boo
     _show_objective(
         spec, objective.process.snr.tolist(), tables, moves=objective.varies or objective.learned is not None
     )
+    for text in notes:
+        note(f"note: {with_options(text)}")
     note("dry run: nothing was trained")
 
 

@@ -10,8 +10,9 @@ import typer
 from debiasctl.cli import options
 from debiasctl.cli.completion import complete_values
 from debiasctl.cli.launch import launch_all, rank
+from debiasctl.cli.messages import with_options
 from debiasctl.cli.options import option, parse_batch_size, parse_steps
-from debiasctl.cli.output import print_json, printable, show_log
+from debiasctl.cli.output import note, print_json, printable, show_log
 from debiasctl.cli.sample_pictures import PICTURES, Look, check_look, check_out, write, write_trajectory
 from debiasctl.errors import UsageError
 from debiasctl.files import check_file
@@ -152,11 +153,20 @@ def sample(
     rows = [replace(row, requests=agreed(row.requests)) for row in rows]
     for row in rows:
         note_standing(row.run, row.spec, row.requests[0].step)
+        if rank() == 0 and (text := _average_note(row)):
+            note(f"note: run '{row.run.name}': {with_options(text)}")
     look = Look(columns or "steps", scale, labels=labels)
     if is_strip:
         _strip(rows, out, look, device=place, batch_size=size, as_json=as_json)
     else:
         _one(rows[0], out, trajectory, look, device=place, batch_size=size, as_json=as_json)
+
+
+def _average_note(row: "Row") -> str | None:
+    from debiasctl.models.initial_share import reached_note
+
+    request, spec = row.requests[0], row.spec
+    return reached_note(request.weights, spec.ema, request.step, batch_size=spec.training.batch_size)
 
 
 def _check_sampler(sampler: str) -> None:
@@ -204,7 +214,7 @@ def _one(
         write(out, drawn, look)
     if way is not None:
         write_trajectory(way, row, request, look, device=device)
-    _report(drawn, out, way, as_json=as_json)
+    _report(drawn, row, out, way, as_json=as_json)
 
 
 def _strip(
@@ -220,7 +230,8 @@ def _strip(
     save_strips(out, rows, drawn, columns="noises" if look.columns == "noises" else "steps", scale=look.scale)
     cells = [cell for row in drawn for cell in row]
     if as_json:
-        print_json({"out": str(out.absolute()), "cells": [_described(cell) for cell in cells]})
+        described = [_described(cell, row) for row, line in zip(rows, drawn, strict=True) for cell in line]
+        print_json({"out": str(out.absolute()), "cells": described})
         return
     first = cells[0].description
     print(
@@ -236,15 +247,19 @@ def _class_of(about: "Description") -> str:
     return "" if about.label is None else f", class '{printable(about.classes[about.label])}' (index {about.label})"
 
 
-def _described(drawn: "Samples") -> dict[str, Any]:
-    return {**drawn.description.to_json(), "folder": str(drawn.folder), "reused": drawn.reused}
+def _described(drawn: "Samples", row: "Row") -> dict[str, Any]:
+    from debiasctl.models.initial_share import share_in
+
+    about = drawn.description
+    share = share_in(about.weights, row.spec.ema, about.step, batch_size=row.spec.training.batch_size)
+    return {**about.to_json(), "folder": str(drawn.folder), "reused": drawn.reused, "ema_initial_share": share}
 
 
-def _report(drawn: "Samples", out: Path | None, way: Path | None, *, as_json: bool) -> None:
+def _report(drawn: "Samples", row: "Row", out: Path | None, way: Path | None, *, as_json: bool) -> None:
     if as_json:
         places = {"out": out, "trajectory": way}
         written = {name: None if path is None else str(path.absolute()) for name, path in places.items()}
-        print_json(_described(drawn) | written)
+        print_json(_described(drawn, row) | written)
         return
     about = drawn.description
     print(

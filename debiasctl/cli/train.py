@@ -285,15 +285,23 @@ def _short(text: str) -> str:
 
 
 def _report(run: "Run", *, as_json: bool) -> None:
+    from debiasctl.models.initial_share import initial_share
     from debiasctl.runs.store import read_metrics
 
     if rank() > 0:
         return
-    status = run.status()
+    status, spec = run.status(), run.spec()
     losses = [record.loss for record in read_metrics(run) if record.kind == "train"]
     if as_json:
         print_json(
-            {"name": run.name, "path": str(run.path), "state": status.state, "step": status.step, "loss": losses[-1]}
+            {
+                "name": run.name,
+                "path": str(run.path),
+                "state": status.state,
+                "step": status.step,
+                "loss": losses[-1],
+                "ema_initial_share": initial_share(spec.ema, status.step, batch_size=spec.training.batch_size),
+            }
         )
         return
     print(f"run '{run.name}' is {status.state} at step {status.step}: {run.path}")

@@ -61,6 +61,7 @@ class _Moment:
     """An objective at one point of training: its weighting there, normalisation, tables and distribution function."""
 
     weighting: Weighting
+    mean: float  # of the weighting's weights under the base distribution
     scale: float  # multiplies the weighting's weights
     tables: ObjectiveTables
     cumulative: Tensor  # float64 [T]: the probability of drawing at most t
@@ -103,6 +104,14 @@ class Objective:
             DebiasctlError: if the weighting gives invalid weights, or the distribution invalid probabilities.
         """
         return self._at(progress).tables
+
+    def mean_weight(self) -> float:
+        """The weighting's mean at the start of training, as published: by it normalize="mean" divides.
+
+        Raises:
+            DebiasctlError: if `tables` raises it.
+        """
+        return self._at(0.0).mean
 
     def draw(self, draws: Tensor, *, shared: Tensor, positions: Tensor, batch_size: int, progress: float) -> Draw:
         """Draw t = quantile(u) for uniform numbers u (`draws`, float64 [N] on the CPU) at `positions` [N] of the batch.
@@ -172,7 +181,7 @@ class Objective:
                 raise UsageError(f"weighting {name} is zero at every timestep that is drawn; nothing would be trained")
             scale = 1 / mean if self.normalize == "mean" else 1.0
             tables = ObjectiveTables(scale * weight, base, probability)
-            self._moment = _Moment(weighting, scale, tables, probability.cumsum(0))
+            self._moment = _Moment(weighting, mean, scale, tables, probability.cumsum(0))
         return self._moment
 
     def _weights(self, weighting: Weighting, snr: Tensor) -> Tensor:

@@ -19,6 +19,7 @@ from debiasctl.evaluation.record import EVALUATION_VERSION, Conditions, Evaluati
 from debiasctl.evaluation.reference.sources import Source, open_images, open_reference
 from debiasctl.evaluation.uncertainty.class_counts import as_drawn
 from debiasctl.files import write_json
+from debiasctl.models.initial_share import reached_note
 from debiasctl.runs.store import Run
 from debiasctl.sampling import Networks, SampleRequest, sample
 from debiasctl.specs.sections import RunSpec
@@ -35,6 +36,7 @@ class _Images:
     images_seen: int | None = None
     nfe: int | None = None
     request: SampleRequest | None = None
+    note: str | None = None
 
 
 def evaluate(
@@ -84,6 +86,7 @@ def evaluate(
             images_seen=request.step * spec.training.batch_size,
             nfe=drawn.description.nfe,
             request=request,
+            note=reached_note(request.weights, spec.ema, request.step, batch_size=spec.training.batch_size),
         )
         records.append(_recorded(seen, ground, images, choices, run.evaluations_dir))
     return records
@@ -152,7 +155,7 @@ def _recorded(seen: Seen, ground: Ground, images: _Images, choices: Choices, fol
         metrics=found.metrics,
         unavailable=found.unavailable,
         reference=found.reference.model_copy(update={"split": ground.split}),
-        notes=[*ground.notes, *found.notes],
+        notes=[*([images.note] if images.note else []), *ground.notes, *found.notes],
         features_file=keep_features(
             folder, seen.observed.features, identity=identity, images=images.sha256 or images.samples
         ),

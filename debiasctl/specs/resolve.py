@@ -10,6 +10,7 @@ from debiasctl import registry
 from debiasctl.api import DataLocation, DatasetInfo
 from debiasctl.errors import DebiasctlError, RunError, SpecError
 from debiasctl.reading.documents import parse_json
+from debiasctl.registry.choices import complete
 from debiasctl.registry.messages import describe_errors
 from debiasctl.specs.effects import NO_MONITOR, Ineffective, drop_absent, reset_ineffective
 from debiasctl.specs.files import merge
@@ -49,7 +50,7 @@ def resolve_spec(
     # the defaults form the lowest layer, so that a default plugin's options can be given without its name
     settings = defaults.model_dump(exclude={"data", "content", "provenance"}) | {"monitor": NO_MONITOR}
     raw, dropped = drop_absent(merge(merge(settings, plugin.recommended(location)), given))
-    spec, reset = reset_ineffective(complete_plugins(validate_spec(raw), info))
+    spec, reset = reset_ineffective(complete_plugins(_fitted(validate_spec(raw), given), info))
     for setting in (*reset, *dropped):
         if _names(asked, setting):
             raise SpecError(setting.message)
@@ -70,6 +71,18 @@ def validate_spec(raw: Mapping[str, Any]) -> RunSpec:
         return RunSpec.model_validate(migrate(raw))
     except ValidationError as error:
         raise SpecError(f"spec: {describe_errors(error, RunSpec)}") from error
+
+
+def _fitted(spec: RunSpec, given: Mapping[str, Any]) -> RunSpec:
+    """Leave out a recommended learned variance on a continuous schedule, which has no steps to have a variance."""
+    model = given.get("model")
+    asked = isinstance(model, Mapping) and model.get("learned_variance") is not None
+    if asked or not spec.model.learned_variance:
+        return spec
+    schedule = complete("schedules", spec.diffusion.schedule.ref)
+    if not schedule.options.get("continuous"):
+        return spec
+    return spec.model_copy(update={"model": spec.model.model_copy(update={"learned_variance": False})})
 
 
 def _names(settings: Mapping[str, Any], setting: Ineffective) -> bool:

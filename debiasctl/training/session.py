@@ -30,6 +30,7 @@ from debiasctl.training.checks import check_sharing
 from debiasctl.training.conduct import Conduct
 from debiasctl.training.initial import initial_weights, load_initial
 from debiasctl.training.loop import Observer, Progress, fit
+from debiasctl.training.notes import plan_notes
 from debiasctl.training.origin import check_plugins, content_section, provenance
 from debiasctl.training.setup import resolve_compute, set_up
 from debiasctl.training.training import Training
@@ -153,6 +154,8 @@ def _fit(
     is_main = training.accelerator.is_main_process
     if is_main:
         conduct.on_start(run, training.spec, _size(training.network), restored[0] if restored else 0)
+        for text in plan_notes(training.spec, training.objective):
+            _LOG.warning("%s", text)
     _start_trackers(run, training)
     try:
         fit(

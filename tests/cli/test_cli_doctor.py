@@ -145,11 +145,15 @@ def test_the_checksum_of_what_is_there(debiasctl_home: Path, monkeypatch: pytest
 
 
 def test_a_file_that_nothing_is_published_to_check_by(debiasctl_home: Path) -> None:
-    (file,) = DinoV2.weights_files
+    file, _ = DinoV2.weights_files
     path = file.cached(debiasctl_home / "cache")
     path.parent.mkdir(parents=True)
     path.write_bytes(b"weights")
-    assert state(report(), "dinov2")["state"] == "unverified"
+    found = [one for one in report()["weights"] if one["features"] == "dinov2"]
+    assert [(one["network"], one["state"]) for one in found] == [
+        ("DINOv2 ViT-B/14", "unverified"),
+        ("DINOv2 ViT-L/14", "missing"),
+    ]
     assert hashlib.sha256(b"weights").hexdigest() in succeed("doctor").out
 
 

@@ -17,6 +17,7 @@ RECOMMENDED: dict[str, Any] = {
         "backbone": {"name": "unet", "options": {"channels": 128, "channel_mult": [1, 2, 2, 2]}},
         "prediction": "eps",
         "conditional": True,
+        "learned_variance": True,
     },
     "diffusion": {"schedule": "linear"},
     "optimizer": {"lr": 2e-5, "warmup_steps": 0, "decay": "none", "weight_decay": 0.0, "clip_grad_norm": None},

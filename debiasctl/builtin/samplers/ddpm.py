@@ -18,9 +18,10 @@ class DDPM(GridSampler):
     class Options(SamplerOptions):
         """The options of DDPM."""
 
-        variance: Literal["fixed-small", "fixed-large", "learned"] = Field(
-            "fixed-small",
-            description="the posterior's variance, beta (fixed-large; worse with few steps), or the learned variance",
+        variance: Literal["auto", "fixed-small", "fixed-large", "learned"] = Field(
+            "auto",
+            description="the posterior's variance (fixed-small), beta (fixed-large; worse with few steps), or the "
+            "learned one; auto: learned if the model has one, else fixed-small",
         )
 
     options: Options
@@ -43,7 +44,6 @@ class DDPM(GridSampler):
 
     def _deviation(self, small: float, large: float, fraction: Tensor | None) -> Tensor | float:
         """The standard deviation of the added noise: a number, or [N, C, H, W] if learned (2102.09672, Eq. 15)."""
-        if self.options.variance == "learned":
-            assert fraction is not None
+        if self.options.variance in ("auto", "learned") and fraction is not None:
             return (0.5 * (math.log(small) + fraction * (math.log(large) - math.log(small)))).exp()
-        return math.sqrt(small if self.options.variance == "fixed-small" else large)
+        return math.sqrt(large if self.options.variance == "fixed-large" else small)

@@ -11,14 +11,38 @@ from torch import Tensor
 from debiasctl.api import Level
 from debiasctl.diffusion import GridSampler, Model, Noise, SamplerOptions, Spacing, Step
 
+# Spacings whose last step in log-SNR is so long that a lower order is more exact there, on average over numbers of
+# steps, solvers, schedules and data (docs/concepts/sampling.md; benchmarks/last_step.py)
+_LOWERED: tuple[Spacing, ...] = ("uniform", "leading", "linspace", "quadratic")
 FEW_STEPS = 15  # below this, third order is lowered to second before the last step, as in diffusers
 
 
-class MultistepOptions(SamplerOptions):
+class LastStepOptions(SamplerOptions):
+    """What the multistep solvers' options have in common."""
+
+    order: int = Field(2, ge=1, le=3, description="order of the solver; 1 is DDIM")
+    lower_order_final: bool | Literal["auto"] = Field(
+        "auto",
+        description="lower the order to 1 in the step to the last level with noise, and to 2 before it, as published "
+        "codes do; auto: where that is more exact",
+    )
+
+    @model_validator(mode="after")
+    def _lowering_has_an_effect(self) -> Self:
+        if self.order == 1 and self.lower_order_final != "auto":
+            raise ValueError("lower_order_final has no effect with order=1; it belongs to order=2 and order=3")
+        return self
+
+    @property
+    def lowers(self) -> bool:
+        """Whether the order is lowered towards the last level with noise."""
+        return self.spacing in _LOWERED if self.lower_order_final == "auto" else self.lower_order_final
+
+
+class MultistepOptions(LastStepOptions):
     """The options of DPM-Solver and DPM-Solver++."""
 
     spacing: Spacing = Field("log-snr", description="how the steps are spread over the noise levels")
-    order: int = Field(2, ge=1, le=3, description="order of the solver; 1 is DDIM")
     curvature: Literal["half", "full"] = Field(
         "half",
         description="order=3, weight of the second difference: half as in the authors' code and diffusers, or full as "
@@ -48,11 +72,16 @@ def remember(history: Sequence[Past], now: Level, estimate: Tensor, *, order: in
     return [Past(now, estimate), *(past for past in history if past.level.alpha > 0)][:order]
 
 
-def order_of_step(order: int, history: Sequence[Past], grid: Sequence[Level], k: int) -> int:
-    """The order of the k-th step, as high as the estimates so far allow, but 1 from or to an infinite log-SNR."""
+def order_of_step(order: int, history: Sequence[Past], grid: Sequence[Level], k: int, *, lowers: bool) -> int:
+    """The order of the k-th step, as high as the estimates so far allow, but 1 from or to an infinite log-SNR.
+
+    With `lowers`, it also falls to 1 in the step to the last level with noise, before the clean image.
+    """
     after, steps_left = grid[k], len(grid) - k
     if after.sigma == 0 or history[0].level.alpha == 0:
         return 1
+    if lowers and grid[-1].sigma == 0:
+        return min(order, len(history), steps_left - 1)
     if steps_left == 2 and grid[-1].sigma == 0 and len(grid) - 1 < FEW_STEPS:
         return min(order, len(history), 2)
     return min(order, len(history))
@@ -93,10 +122,11 @@ class DPMSolver(GridSampler):
     def steps(self, model: Model, x: Tensor, grid: Sequence[Level], noise: Noise) -> Iterator[Step]:
         """Yield steps (see `GridSampler.steps`); the first ones, and the last to the clean image, have lower order."""
         history: list[Past] = []
+        lowers = self.options.lowers
         for k, (now, after) in enumerate(pairwise(grid), start=1):
             estimate = model(x, now)
             history = remember(history, now, estimate.eps, order=self.options.order)
-            order = order_of_step(self.options.order, history, grid, k)
+            order = order_of_step(self.options.order, history, grid, k, lowers=lowers)
             # (alpha'/alpha) x - sigma' (e^h - 1) eps (Eq. 3.7), in a form that holds at alpha = 0 and sigma' = 0
             x = after.alpha * estimate.x0 + after.sigma * estimate.eps
             if order > 1:

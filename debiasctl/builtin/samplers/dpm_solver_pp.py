@@ -27,15 +27,21 @@ class DPMSolverPP(GridSampler):
                 raise ValueError("stochastic DPM-Solver++ has order 1 or 2, not 3. Choose order=2 or stochastic=false")
             return self
 
+        @property
+        def lowers(self) -> bool:
+            """Whether the order is lowered; for the SDE's steps, nothing was measured that speaks for it."""
+            return super().lowers and not (self.stochastic and self.lower_order_final == "auto")
+
     options: Options
 
     def steps(self, model: Model, x: Tensor, grid: Sequence[Level], noise: Noise) -> Iterator[Step]:
         """Yield steps (see `GridSampler.steps`); the first ones, and the last to the clean image, have lower order."""
         history: list[Past] = []
+        lowers = self.options.lowers
         for k, (now, after) in enumerate(pairwise(grid), start=1):
             x0 = model(x, now).x0
             history = remember(history, now, x0, order=self.options.order)
-            order = order_of_step(self.options.order, history, grid, k)
+            order = order_of_step(self.options.order, history, grid, k, lowers=lowers)
             if self.options.stochastic:
                 x = self._stochastic(x, history, after, order)
                 if after.sigma > 0:

@@ -10,8 +10,8 @@ from pydantic import Field
 from torch import Tensor
 
 from debiasctl.api import Level
-from debiasctl.builtin.samplers.dpm_solver import Past, remember
-from debiasctl.diffusion import GridSampler, Model, Noise, SamplerOptions, Spacing, Step
+from debiasctl.builtin.samplers.dpm_solver import LastStepOptions, Past, remember
+from debiasctl.diffusion import GridSampler, Model, Noise, Spacing, Step
 
 
 class UniPC(GridSampler):
@@ -21,7 +21,7 @@ class UniPC(GridSampler):
     takes one network evaluation. The last level's images are not corrected.
     """
 
-    class Options(SamplerOptions):
+    class Options(LastStepOptions):
         """The options of UniPC."""
 
         spacing: Spacing = Field("log-snr", description="how the steps are spread over the noise levels")
@@ -36,6 +36,7 @@ class UniPC(GridSampler):
         """Yield steps (see `GridSampler.steps`); the first and the last ones have lower order."""
         history: list[Past] = []
         before, order = x, 1
+        lowered = self.options.lowers
         for k, (now, after) in enumerate(pairwise(grid), start=1):
             x0 = model(x, now).x0
             if history and history[0].level.alpha > 0:  # a step over an infinite log-SNR cannot be corrected
@@ -43,7 +44,7 @@ class UniPC(GridSampler):
             history = remember(history, now, x0, order=self.options.order)
             order = len(history)
             if grid[-1].sigma == 0:
-                order = min(order, len(grid) - k)
+                order = max(1, min(order, len(grid) - k - lowered))
             before = x
             x = self._update(before, history[:order], after)
             yield Step(x, x0)

@@ -48,7 +48,9 @@ class Uncertainty(Weighting):
     """A weighting over a learned variance of its loss, w e^-u error + u (EDM2, arXiv 2312.02696, Eq. 21).
 
     u(SNR) is trained together with the network and learns the log of the weighted error at each SNR, so that all SNRs
-    eventually contribute equally to the loss. As long as u is 0, as at the start, training is that of the base.
+    eventually contribute equally to the loss. As long as u is 0, as at the start, training is that of the base. It
+    differs from EDM2's in this: EDM2's last layer of u starts at random and its weight's norm is forced at every step;
+    here the weight starts at 0 and is free.
     """
 
     class Options(PluginOptions):

@@ -15,6 +15,7 @@ from debiasctl.evaluation.likelihood.bits_per_dim import Bound, Draws, Model, Od
 from debiasctl.evaluation.record import LIKELIHOOD_VERSION, HeldoutConditions, LikelihoodRecord, read_own_record
 from debiasctl.files import content_key, write_json
 from debiasctl.models.build import build_network, build_parameterization
+from debiasctl.models.initial_share import reached_note
 from debiasctl.models.weights import load_named_weights, weights_name
 from debiasctl.runs.store import Run, choose_step
 from debiasctl.specs.sections import ContentSection, RunSpec
@@ -138,6 +139,7 @@ def likelihood(
         found = bound_bits(model, method, draws=draws, on_progress=progress)
     else:
         found = ode_bits(model, method, draws=draws, on_progress=progress)
+    average = reached_note(request.weights, spec.ema, request.step, batch_size=spec.training.batch_size)
     record = LikelihoodRecord(
         schema_version=LIKELIHOOD_VERSION,
         run=run.name,
@@ -148,7 +150,7 @@ def likelihood(
         nfe=found.nfe,
         metrics={found.metric: found.figure},
         terms=list(found.terms),
-        notes=found.notes,
+        notes=[*([average] if average else []), *found.notes],
         **({} if found.prior is None else {"prior": found.prior}),
     )
     write_json(path, record.to_json())

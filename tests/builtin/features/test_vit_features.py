@@ -145,6 +145,35 @@ def test_dinov2_is_not_downloaded_for_nothing_could_verify_it(photos, tmp_path, 
     assert "cannot be downloaded" not in str(caught.value)
 
 
+@pytest.mark.parametrize("network", ["vits14", "vitb14", "vitl14"])
+def test_the_network_that_is_named_is_looked_for(photos, tmp_path, network):
+    with pytest.raises(EvaluationError) as caught:
+        DinoV2(DinoV2.Options(network=network)).prepare(photos, cache_dir=tmp_path, device=CPU)
+    assert f"dinov2_{network}/dinov2_{network}_pretrain.pth" in str(caught.value)
+    assert f"DINOv2 ViT-{network[3].upper()}/14" in str(caught.value)
+
+
+def test_another_network_than_the_one_named_is_refused(dino_state, photos, tmp_path):
+    path = tmp_path / "weights.pth"
+    torch.save(dino_state, path)
+    options = DinoV2.Options(network="vitl14", weights=path)
+    with pytest.raises(EvaluationError, match=f"features of {WIDTH} dimensions .* and network=vitl14 has 1024"):
+        DinoV2(options).prepare(photos, cache_dir=tmp_path, device=CPU)
+
+
+def test_features_of_another_network_say_which_is_published(dino_state, photos, tmp_path):
+    path = tmp_path / "weights.pth"
+    torch.save(dino_state, path)
+    (note,) = dino(photos, path, tmp_path).notes()
+    assert "the published FD_DINOv2 (arXiv 2306.04675) is of ViT-L/14" in note
+    large = {"norm.weight": torch.ones(1024), "norm.bias": torch.zeros(1024)}
+    large |= {"cls_token": torch.zeros(1, 1, 1024), "pos_embed": torch.zeros(1, 257, 1024)}
+    large |= {"patch_embed.proj.weight": torch.zeros(1024, 3, 14, 14), "patch_embed.proj.bias": torch.zeros(1024)}
+    torch.save(large, path)
+    options = DinoV2.Options(network="vitl14", weights=path)
+    assert DinoV2(options).prepare(photos, cache_dir=tmp_path, device=CPU).notes() == ()
+
+
 class QuickGELU(nn.Module):
     def forward(self, x):
         return x * torch.sigmoid(1.702 * x)

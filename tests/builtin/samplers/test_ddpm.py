@@ -204,3 +204,17 @@ def test_a_learned_variance_is_refused_where_none_was_learned() -> None:
 def test_options_out_of_range(ref: str) -> None:
     with pytest.raises(PluginOptionsError):
         registry.create("samplers", ref)
+
+
+def test_by_default_the_variance_is_the_learned_one_where_there_is_one() -> None:
+    """As the published samplers of models with a learned variance do."""
+    x = random_x(2, 1, 2, 2)
+
+    def draw(denoiser: KnownDenoiser | WithFraction, **options: object) -> torch.Tensor:
+        return make(**options)(denoiser, x, num_steps=5, noise=numbered_noise(x.shape))
+
+    forward = process()
+    plain, learned = crooked(forward), WithFraction(crooked(forward), 0.3)
+    assert torch.equal(draw(plain), draw(plain, variance="fixed-small"))
+    assert torch.equal(draw(learned), draw(learned, variance="learned"))
+    assert not torch.equal(draw(learned), draw(learned, variance="fixed-small"))

@@ -1,6 +1,7 @@
 """The network of DINOv2."""
 
 import pickle
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Self
 
@@ -14,6 +15,7 @@ from debiasctl.builtin.features._support.vit import Block, embed, pair, run_bloc
 
 _EPS = 1e-6
 _HEAD_WIDTH = 64
+_PUBLISHED = 1024  # dimensions of ViT-L/14
 _OFFSET = 0.1  # patches by which the authors' code enlarges the target grid when interpolating positions
 
 
@@ -71,6 +73,15 @@ class PreparedDinoV2(PreparedVit):
                     scale2=state[f"{layer}.ls2.gamma"],
                 )
             )
+
+    def notes(self) -> Sequence[str]:
+        """Say of a network that is not ViT-L/14 that published figures are of another."""
+        if self.dimension == _PUBLISHED:
+            return ()
+        return (
+            f"these DINOv2 features have {self.dimension} dimensions; the published FD_DINOv2 (arXiv 2306.04675) is of "
+            "ViT-L/14, with 1,024 (`features=dinov2:network=vitl14`), and its figures do not compare with these",
+        )
 
     def forward(self, x: Tensor) -> Tensor:
         """Compute features [N, dimension] for normalised x [N, 3, 224, 224]."""

@@ -1,0 +1,31 @@
+"""What is worth knowing of a training before its first step."""
+
+from debiasctl.diffusion.objective import Objective
+from debiasctl.models.initial_share import planned_note
+from debiasctl.specs.sections import RunSpec
+
+_ALIKE = 0.01  # mean weights that differ from 1 by less change no balance
+
+
+def plan_notes(spec: RunSpec, objective: Objective) -> list[str]:
+    """Notes on a training's plan: on the average of its weights, and on the balance with the variational bound."""
+    found = (
+        planned_note(spec.ema, spec.training.steps, batch_size=spec.training.batch_size),
+        _balance_note(spec, objective),
+    )
+    return [note for note in found if note is not None]
+
+
+def _balance_note(spec: RunSpec, objective: Objective) -> str | None:
+    """The published codes add the bound to the error with its raw weight, whatever the weight's mean."""
+    if not spec.model.learned_variance or spec.loss.normalize == "none" or not spec.loss.variance_weight:
+        return None
+    mean = objective.mean_weight()
+    if abs(mean - 1) < _ALIKE:
+        return None
+    return (
+        f"the weighting's mean of {mean:.3g} is divided out (`loss.normalize=mean`), and the bound that trains the "
+        f"variance is not, so that it counts {mean:.3g} times as much beside the error as in the published code. "
+        f"`loss.normalize=none` restores the published balance, as does "
+        f"`loss.variance_weight={spec.loss.variance_weight / mean:.3g}`"
+    )
