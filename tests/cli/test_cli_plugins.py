@@ -244,7 +244,8 @@ def test_a_command_is_in_the_help_and_not_imported_for_it(arguments: list[str], 
 
 
 def test_a_plugins_command_runs_as_any_other(site: Path) -> None:
-    assert succeed("greet", "you", "--loud").out == "imported\nhello you!\n"
+    outcome = succeed("greet", "you", "--loud")
+    assert (outcome.out, outcome.err) == ("hello you!\n", "imported\n")
     assert "Say hello." in succeed("greet", "--help").out
     assert error_of("greet", "nobody", code=2) == "there is nobody to greet\n"
     assert "Missing argument" in error_of("greet", code=2)
@@ -260,9 +261,9 @@ def test_two_packages_that_claim_one_name(site: Path) -> None:
     write_distribution(site, name="usurper", version="9", entry_points=points, modules={})
     from importlib import invalidate_caches
 
-    from debiasctl.registry import entry_points
+    from debiasctl.registry import metadata
 
-    entry_points._records.cache_clear()
+    metadata._scan.cache_clear()
     invalidate_caches()
     try:
         message = error_of("train", "digits", *OPTIONS, "--weighting", "debiased", code=1)
@@ -273,7 +274,7 @@ def test_two_packages_that_claim_one_name(site: Path) -> None:
         assert succeed("--help").out.count("│ train ") == 1  # nobody takes over a command of ours
         succeed("train", "digits", *OPTIONS, "--steps", "1", "--weighting", "constant")
     finally:
-        entry_points._records.cache_clear()
+        metadata._scan.cache_clear()
 
 
 @pytest.mark.parametrize(
