@@ -7,9 +7,9 @@ from types import TracebackType
 from typing import Any, Self
 
 from debiasctl.errors import DebiasctlError, Interrupted, PluginError
+from debiasctl.wording import one_line
 
 MARK = "_debiasctl_origin"
-_LONGEST = 300  # characters quoted of what a plugin raised
 
 
 @dataclass(frozen=True)
@@ -70,7 +70,7 @@ class plugin_call:
             return
         if isinstance(error, ContractError):
             raise PluginError(f"{self._origin}: its {self._what} {error}") from error
-        raise PluginError(f"{self._origin} failed in its {self._what} ({quoted(error)})") from error
+        raise PluginError(f"{self._origin} failed in its {self._what} ({summary(error)})") from error
 
 
 def is_running() -> bool:
@@ -87,10 +87,9 @@ def passes(error: BaseException) -> bool:
     return isinstance(error, GeneratorExit)
 
 
-def quoted(error: BaseException) -> str:
+def summary(error: BaseException) -> str:
     """An exception's type and text in one printable line, also where its `str()` raises."""
-    text = printable(" ".join(_text(error).split()))
-    text = text if len(text) <= _LONGEST else f"{text[: _LONGEST - 1]}…"
+    text = one_line(_text(error))
     return f"{type(error).__name__}: {text}" if text else type(error).__name__
 
 

@@ -14,8 +14,8 @@ ROOT = Path(debiasctl.__file__).parent
 # rooms of the package, lowest layer first: a room imports from itself or from a lower layer
 LAYERS = (
     {"claims", "errors"},
-    {"boundary", "temporaries", "wording"},
-    {"reading"},
+    {"temporaries", "wording"},
+    {"boundary", "reading"},
     {"files", "paths"},
     {"api"},
     {"diffusion", "reporting"},  # reporting is given plain data

@@ -11,7 +11,7 @@ import typer
 from typer.core import TyperGroup
 
 from debiasctl import __version__
-from debiasctl.boundary import printable, quoted
+from debiasctl.boundary import printable, summary
 from debiasctl.cli import (
     compare,
     doctor,
@@ -139,7 +139,7 @@ def main() -> NoReturn:
         where = f" ({error.filename})" if error.filename else ""
         _fail(error, f"{error.strerror or error}{where}", 1)
     except Exception as error:  # noqa: BLE001 - the last line of defence: a bug ends as one message too
-        _fail(error, f"{quoted(error)}\nThis looks like a bug; debiasctl --debug ... shows where", 1)
+        _fail(error, f"{summary(error)}\nThis looks like a bug; debiasctl --debug ... shows where", 1)
     sys.exit(0)
 
 

@@ -4,7 +4,7 @@ import sys
 
 import torch
 
-from debiasctl.boundary import quoted
+from debiasctl.boundary import summary
 from debiasctl.errors import PluginError
 
 
@@ -12,7 +12,7 @@ def is_out_of_memory(error: Exception) -> bool:
     """Whether an error means out of memory, in a plugin too, including the plain RuntimeError of the CPU allocator."""
     if isinstance(error, PluginError) and isinstance(error.__cause__, Exception):
         error = error.__cause__
-    return isinstance(error, torch.OutOfMemoryError | MemoryError) or "can't allocate memory" in quoted(error)
+    return isinstance(error, torch.OutOfMemoryError | MemoryError) or "can't allocate memory" in summary(error)
 
 
 def available_memory(device: torch.device) -> int:

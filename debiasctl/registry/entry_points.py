@@ -4,7 +4,7 @@ import json
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from debiasctl.boundary import ContractError, plugin_call, quoted
+from debiasctl.boundary import ContractError, plugin_call, summary
 from debiasctl.errors import (
     DebiasctlError,
     PluginConflictError,
@@ -100,7 +100,7 @@ def load_object(record: PluginRecord) -> Any:
     except DebiasctlError as error:
         cause = error.__cause__ if isinstance(error, PluginError) and error.__cause__ else error
         raise PluginLoadError(
-            f"{record.origin} cannot be imported ({quoted(cause)}). Other plugins are not affected; "
+            f"{record.origin} cannot be imported ({summary(cause)}). Other plugins are not affected; "
             f"repair it or remove it: pip uninstall {record.distribution}"
         ) from cause
 

@@ -8,7 +8,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from debiasctl.boundary import Origin, printable, quoted
+from debiasctl.boundary import Origin, printable, summary
 from debiasctl.registry.kinds import KINDS
 from debiasctl.registry.refs import NAME
 from debiasctl.wording import did_you_mean
@@ -55,7 +55,7 @@ def _scan(_search_path: tuple[str, ...]) -> tuple[tuple[PluginRecord, ...], tupl
             points = list(distribution.entry_points)
         except Exception as error:  # noqa: BLE001 - whatever lies in another package's metadata harms no plugin
             notes.append(
-                f"{_folder(distribution)}: the entry points of this distribution cannot be read ({quoted(error)}), so "
+                f"{_folder(distribution)}: the entry points of this distribution cannot be read ({summary(error)}), so "
                 "its plugins, if it has any, are not known. Reinstall it"
             )
             continue
