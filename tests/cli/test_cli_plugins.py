@@ -4,13 +4,14 @@ import json
 import sys
 import tomllib
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import torch
 from tiny import OPTIONS, debiasctl, error_of, succeed, write_distribution
 
-from debiasctl.cli.completion import complete_any_plugin, complete_plugin
+from debiasctl.cli.completion import complete_described, complete_plugin
 from debiasctl.runs.store import find_run
 
 WEIGHTING = '''
@@ -300,4 +301,4 @@ def test_an_option_that_has_no_default_or_no_options_at_all() -> None:
 def test_names_are_completed(site: Path) -> None:
     assert complete_plugin("weightings")("p") == ["p2", "power", "product"]
     assert complete_plugin("samplers")("d") == ["ddim", "ddpm", "dpm-solver", "dpm-solver++"]
-    assert complete_any_plugin("gre") == ["greet"]
+    assert complete_described(SimpleNamespace(params={}), "gre") == ["greet"]
