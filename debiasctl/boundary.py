@@ -90,7 +90,8 @@ def passes(error: BaseException) -> bool:
 def summary(error: BaseException) -> str:
     """An exception's type and text in one printable line, also where its `str()` raises."""
     text = one_line(_text(error))
-    return f"{type(error).__name__}: {text}" if text else type(error).__name__
+    name = printable(type(error).__name__)
+    return f"{name}: {text}" if text else name
 
 
 def printable(text: str) -> str:

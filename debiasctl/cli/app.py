@@ -32,6 +32,7 @@ from debiasctl.cli.synonyms import improve
 from debiasctl.compute.threads import wait_briefly
 from debiasctl.errors import DebiasctlError, PluginError, UsageError
 from debiasctl.reading.regular import read_text
+from debiasctl.registry.metadata import tolerate_broken_metadata
 
 _DEBUG = {"on": False}
 _LATER = 3.0  # seconds
@@ -101,6 +102,7 @@ def _global_options(
     debug: Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")] = False,
 ) -> None:
     _DEBUG["on"] = debug
+    tolerate_broken_metadata()  # here, because the help needs nothing of metadata
 
 
 app.command("train", epilog=train.EXAMPLES)(train.train)
@@ -119,6 +121,8 @@ app.add_typer(spec.app, name="spec")
 def main() -> NoReturn:
     """Run the command line; exit codes are 0 done, 1 failed, 2 misuse, 130 interrupted."""
     wait_briefly()
+    if "_DEBIASCTL_COMPLETE" in os.environ:  # which asks for values without the callback of global options
+        tolerate_broken_metadata()
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")  # a terminal that knows no 'é' is no reason to fail

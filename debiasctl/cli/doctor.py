@@ -60,7 +60,7 @@ def _versions() -> dict[str, str]:
     found = {"python": platform.python_version()}
     for name in _PACKAGES:
         try:
-            found[name] = version(name)
+            found[name] = version(name) or "unknown"
         except PackageNotFoundError:
             found[name] = "not installed"
     return found

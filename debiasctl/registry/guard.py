@@ -30,6 +30,7 @@ def guarded(plugin: Any, base: Any, origin: Origin) -> Any:
             _checked(base, name, lambda value=own: value, plugin)
         else:
             raise ContractError(f"is {_short(own)}, which cannot be called: define it as a method called {name}")
+    _check_class(base, plugin)
     about = {MARK: origin, "__slots__": (), "__doc__": plugin.__doc__, "__module__": plugin.__module__}
     above.append(type(plugin)(plugin.__name__, (plugin,), {**about, "__qualname__": plugin.__qualname__, **members}))
     return above[0]
@@ -73,6 +74,13 @@ def _checked(base: type, name: str, call: Any, plugin: Any, *args: Any, **kwargs
     if origin is not None and isinstance(found, PreparedFeatures | Weighting):
         _adopt(found, PreparedFeatures if isinstance(found, PreparedFeatures) else Weighting, origin)
     return found
+
+
+def _check_class(base: type, plugin: Any) -> None:
+    from debiasctl.registry.contracts import CLASSES
+
+    if base.__name__ in CLASSES:
+        CLASSES[base.__name__](plugin)
 
 
 def _adopt(made: Any, base: type, origin: Origin) -> None:

@@ -2,9 +2,9 @@
 
 import re
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import lru_cache, wraps
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -14,7 +14,7 @@ from debiasctl.registry.refs import NAME
 from debiasctl.wording import did_you_mean
 
 if TYPE_CHECKING:
-    from importlib.metadata import Distribution, EntryPoint
+    from importlib.metadata import Distribution, EntryPoint, EntryPoints
 
 _PREFIX = "debiasctl."
 _OURS = re.compile(r"debiasctl([._-]|$)", re.IGNORECASE)
@@ -46,13 +46,40 @@ def metadata_notes() -> list[str]:
     return list(_scan(tuple(sys.path))[1])
 
 
+def tolerate_broken_metadata() -> None:
+    """Let libraries that read every distribution's entry points, as pydantic and torch do, find none in broken ones.
+
+    `metadata_notes` still says which are broken.
+    """
+    from importlib.metadata import Distribution, EntryPoints
+
+    read = _read_entry_points()
+
+    @wraps(read)
+    def entry_points(self: Distribution) -> EntryPoints:
+        try:
+            return EntryPoints(read(self))
+        except Exception:  # noqa: BLE001 - the same as below
+            return EntryPoints()
+
+    Distribution.entry_points = property(entry_points)  # type: ignore[assignment]
+
+
+def _read_entry_points() -> Callable[["Distribution"], "EntryPoints"]:
+    from importlib.metadata import Distribution, EntryPoints
+
+    read = Distribution.entry_points.fget  # type: ignore[attr-defined]
+    inner: Callable[[Distribution], EntryPoints] = getattr(read, "__wrapped__", read)
+    return inner
+
+
 @lru_cache(maxsize=16)
 def _scan(_search_path: tuple[str, ...]) -> tuple[tuple[PluginRecord, ...], tuple[str, ...]]:
     found: set[PluginRecord] = set()
     notes: list[str] = []
     for distribution in _each_once():
         try:
-            points = list(distribution.entry_points)
+            points = list(_read_entry_points()(distribution))
         except Exception as error:  # noqa: BLE001 - whatever lies in another package's metadata harms no plugin
             notes.append(
                 f"{_folder(distribution)}: the entry points of this distribution cannot be read ({summary(error)}), so "

@@ -8,7 +8,8 @@ from debiasctl.boundary import ContractError, Origin, plugin_call
 if TYPE_CHECKING:
     from torch import Tensor
 
-_LOOKED_AT = 64  # float images of a split whose values are checked
+_LOOKED_AT = 64  # float images of a split that are read to be checked when it is loaded
+_CHUNK = 1024  # images of an array that are checked at once
 
 
 class CheckedSplit:
@@ -29,6 +30,7 @@ class CheckedSplit:
         with plugin_call(self._origin, f"{self._name}.images"):
             found = self.split.images(indices)
             check_images(found, self._info, len(indices))
+            check_values(found)
             return found
 
     def labels(self, indices: "Tensor") -> "Tensor | None":
@@ -56,8 +58,9 @@ def checked_split(split: Any, info: DatasetInfo, name: str, *, num: int, origin:
         indices = spread_indices(num, 1 if info.value_type == "uint8" else _LOOKED_AT)
         images = split.images(indices)
         check_images(images, info, len(indices))
-        if info.value_type == "float32" and not bool((images.abs() <= 1).all()):  # NaN compares false
-            raise ContractError("gives float32 images with values outside [-1, 1]. Scale them to it")
+        starts = range(0, num, _CHUNK) if isinstance(split, ArraySplit) else ()
+        for part in [images, *(split.array[start : start + _CHUNK] for start in starts)]:
+            check_values(part)
         check_labels(split.labels(torch.arange(num)), info, num)
     plain = all(getattr(type(split), method) is getattr(ArraySplit, method) for method in ("images", "labels"))
     return split if isinstance(split, ArraySplit) and plain else CheckedSplit(split, info, name, origin)
@@ -80,6 +83,16 @@ def check_images(images: Any, info: DatasetInfo, num: int) -> None:
         )
     if len(images) != num:
         raise ContractError(f"gives {len(images)} images for {num} indices")
+
+
+def check_values(images: "Tensor") -> None:
+    """Check the values of float32 images.
+
+    Raises:
+        ContractError: if one is outside [-1, 1].
+    """
+    if images.is_floating_point() and not bool((images.abs() <= 1).all()):  # NaN compares false
+        raise ContractError("gives float32 images with values outside [-1, 1]. Scale them to it")
 
 
 def check_labels(labels: Any, info: DatasetInfo, num: int) -> None:
