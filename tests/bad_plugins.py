@@ -115,6 +115,8 @@ class BadDataset(Dataset):
             "classes-numbers": {"classes": (1, 2)},
             "classes-twice": {"classes": ("a", "a")},
             "value-type": {"value_type": "int64"},
+            "images-late": {"value_type": "float32"},
+            "split-late": {"value_type": "float32"},
         }
         return dataclasses.replace(DatasetInfo(8, 1, ("a", "b"), 60, 20), **changes.get(self.options.how, {}))
 
@@ -126,6 +128,7 @@ class BadDataset(Dataset):
             "two": lambda: images.expand(80, 2, 8, 8),
             "large": lambda: images.repeat(1, 1, 2, 2),
             "flat": lambda: images[:, 0],
+            "late": lambda: (images / 127.5 - 1).index_fill(0, torch.tensor([45]), torch.nan),
             "numpy": lambda: images.numpy(),
         }
         return changed.get(self.options.how.removeprefix("images-"), lambda: images)()
@@ -150,7 +153,7 @@ class BadDataset(Dataset):
         told = hash_splits("bad", [train, heldout]) if isinstance(images, torch.Tensor) else "0" * 64
         if how.startswith("split-"):
             train = Odd(train, how.removeprefix("split-"))
-        info = DatasetInfo(8, 1, ("a", "b"), 60, 20)
+        info = DatasetInfo(8, 1, ("a", "b"), 60, 20, "float32" if how.endswith("-late") else "uint8")
         if how == "no-split":
             train = [1, 2]
         return LoadedDataset(None if how == "load-no-info" else info, train, heldout, told)
@@ -463,6 +466,30 @@ class Nameless(BadFeatures):
         return MetricNames(1, 2, 3, 4, 5)
 
 
+class Mislabelled(BadFeatures):
+    """Names an option that it does not have."""
+
+    weights_option = "weights"
+
+
+class Published(BadFeatures):
+    """Has statistics that are none."""
+
+    published_statistics = ("statistics",)
+
+
+class Files(BadFeatures):
+    """Has files that are none."""
+
+    weights_files = ("weights.pt",)
+
+
+class Labelled(BadFeatures):
+    """Says in words whether it needs labels."""
+
+    labelled = "no"
+
+
 class BadExtension(Extension):
     """Does nothing, badly."""
 
@@ -576,7 +603,13 @@ ENTRY_POINTS = {
     "debiasctl.schedules": {"bad": "bad_plugins:BadSchedule"},
     "debiasctl.timesteps": {"bad": "bad_plugins:BadTimesteps"},
     "debiasctl.samplers": {"bad": "bad_plugins:BadSampler"},
-    "debiasctl.features": {"bad": "bad_plugins:BadFeatures", "nameless": "bad_plugins:Nameless"},
+    "debiasctl.features": {
+        "bad": "bad_plugins:BadFeatures",
+        **{
+            kind.__name__.lower(): f"bad_plugins:{kind.__name__}"
+            for kind in (Nameless, Mislabelled, Published, Files, Labelled)
+        },
+    },
     "debiasctl.extensions": {"bad": "bad_plugins:BadExtension"},
     "debiasctl.weightings": {
         "bad": "bad_plugins:BadWeighting",

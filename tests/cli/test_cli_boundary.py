@@ -1,6 +1,8 @@
 """What the command line says and keeps where plugins break, print, or have broken metadata."""
 
 import json
+import os
+import subprocess
 import sys
 from importlib import invalidate_caches
 from pathlib import Path
@@ -286,3 +288,18 @@ def test_doctor_loads_every_plugin() -> None:
     for kind, name in (("weightings", "attribute"), ("weightings", "endless"), ("commands", "bad")):
         assert "of bad-pack 6.6" in found[kind, name]
     assert "loud at import" in outcome.err or "loud_plugins" in sys.modules
+
+
+def test_a_fresh_process_reads_past_broken_metadata(site: Path, tmp_path: Path) -> None:
+    """pydantic and torch read the entry points of every distribution when they are imported."""
+    foreign(site, "other-3.dist-info", points=b"[torch.backends]\nx = \xff:y\n")
+    environment = os.environ | {"PYTHONPATH": str(site)}
+    command = [sys.executable, "-m", "debiasctl", "train", "digits", *OPTIONS, "--dry-run", "--json", "--device", "cpu"]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300, check=False)
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)["steps"]
+    words = {"_DEBIASCTL_COMPLETE": "complete_zsh", "_TYPER_COMPLETE_ARGS": "debiasctl train digits --set ema.d"}
+    done = subprocess.run(
+        command[:3], env=environment | words, capture_output=True, text=True, timeout=300, check=False
+    )
+    assert "ema.decay" in done.stdout, done.stderr

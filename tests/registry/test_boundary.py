@@ -220,6 +220,18 @@ def test_defaults_that_a_spec_cannot_hold_are_refused_before_there_is_a_run(name
         complete("weightings", PluginRef(name))
 
 
+@pytest.mark.parametrize("name", ["mislabelled", "published", "files", "labelled"])
+def test_what_others_read_of_every_extractor_is_checked_when_it_is_loaded(name: str) -> None:
+    with pytest.raises(PluginError, match=f"^feature extractor '{name}' of bad-pack 6.6"):
+        registry.load("features", name)
+
+
+def test_every_value_of_float_images_is_looked_at() -> None:
+    """The one that is not finite is none of the 64 that are read in advance."""
+    error = refused("datasets", "images-late")
+    assert "outside [-1, 1]" in str(error)
+
+
 def test_a_nested_plugin_is_the_one_that_is_named() -> None:
     for outer in ("product:factors=[debiased,'bad:how=weight-in-place']", "uncertainty:base='bad:how=weight-nan'"):
         weighting = registry.create("weightings", outer)
