@@ -33,6 +33,10 @@ class PluginLoadError(DebiasctlError):
     """A plugin is installed but cannot be imported, or is not what its kind asks for."""
 
 
+class PluginError(DebiasctlError):
+    """A plugin's code raised something, or returned what its kind does not allow; the message names the plugin."""
+
+
 class SpecError(UsageError):
     """A run spec, or a part of one, is not valid."""
 

@@ -15,7 +15,7 @@ ROOT = Path(debiasctl.__file__).parent
 LAYERS = (
     {"claims", "errors"},
     {"temporaries", "wording"},
-    {"reading"},
+    {"boundary", "reading"},
     {"files", "paths"},
     {"api"},
     {"diffusion", "reporting"},  # reporting is given plain data

@@ -54,6 +54,10 @@ class Resolved(Protocol):
         """Make the plugin."""
         ...
 
+    def stored_options(self) -> dict[str, Any]:
+        """Return every option as JSON holds it."""
+        ...
+
 
 class Resolver(Protocol):
     """A function that finds plugins; validating options that name plugins needs one as pydantic's context."""
@@ -102,7 +106,7 @@ class NestedPlugin(StoredPlugin):
         found = check(
             {
                 "name": resolved.record.name,
-                "options": resolved.options.model_dump(mode="json"),
+                "options": resolved.stored_options(),
                 "distribution": resolved.record.distribution,
                 "version": resolved.record.version,
             }
@@ -114,6 +118,8 @@ class NestedPlugin(StoredPlugin):
 class NestedWeighting(NestedPlugin):
     """A weighting named in another plugin's options."""
 
+    model_config = ConfigDict(title="weighting reference")
+
     kind = "weightings"
 
     def create(self) -> Weighting:
@@ -124,6 +130,8 @@ class NestedWeighting(NestedPlugin):
 
 class NestedTimesteps(NestedPlugin):
     """A distribution of t named in another plugin's options."""
+
+    model_config = ConfigDict(title="timestep distribution reference")
 
     kind = "timesteps"
 

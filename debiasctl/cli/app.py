@@ -11,6 +11,7 @@ import typer
 from typer.core import TyperGroup
 
 from debiasctl import __version__
+from debiasctl.boundary import printable, summary
 from debiasctl.cli import (
     compare,
     doctor,
@@ -26,10 +27,12 @@ from debiasctl.cli import (
     weightings,
 )
 from debiasctl.cli.messages import with_options
+from debiasctl.cli.results import results_on_stdout
 from debiasctl.cli.synonyms import improve
 from debiasctl.compute.threads import wait_briefly
-from debiasctl.errors import DebiasctlError, UsageError
+from debiasctl.errors import DebiasctlError, PluginError, UsageError
 from debiasctl.reading.regular import read_text
+from debiasctl.registry.metadata import tolerate_broken_metadata
 
 _DEBUG = {"on": False}
 _LATER = 3.0  # seconds
@@ -59,9 +62,9 @@ class _Group(TyperGroup):
             _refuse_empty(rest)
             return name, command, rest
         from debiasctl import registry
+        from debiasctl.cli.plugin_command import plugin_command
 
-        loaded: Any = registry.load_object(registry.find("commands", name))
-        return name, typer.main.get_command(loaded) if isinstance(loaded, typer.Typer) else loaded, rest
+        return name, plugin_command(registry.find("commands", name)), rest
 
     def invoke(self, ctx: Any) -> Any:
         """Run the command; an option that it does not know is answered with the one that was meant."""
@@ -99,6 +102,7 @@ def _global_options(
     debug: Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")] = False,
 ) -> None:
     _DEBUG["on"] = debug
+    tolerate_broken_metadata()  # here, because the help needs nothing of metadata
 
 
 app.command("train", epilog=train.EXAMPLES)(train.train)
@@ -117,24 +121,29 @@ app.add_typer(spec.app, name="spec")
 def main() -> NoReturn:
     """Run the command line; exit codes are 0 done, 1 failed, 2 misuse, 130 interrupted."""
     wait_briefly()
+    if "_DEBIASCTL_COMPLETE" in os.environ:  # which asks for values without the callback of global options
+        tolerate_broken_metadata()
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")  # a terminal that knows no 'é' is no reason to fail
     if os.environ.get("_DEBIASCTL_COMPLETE") == "complete_bash":
         _complete_bash()
     try:
-        app(prog_name="debiasctl")
+        with results_on_stdout():
+            app(prog_name="debiasctl")
     except SystemExit as end:
         if end.code == 130:
             print("interrupted", file=sys.stderr)
         raise
+    except PluginError as error:
+        _fail(error, f"{with_options(str(error))}\ndebiasctl --debug ... shows the traceback", error.exit_code)
     except DebiasctlError as error:
         _fail(error, with_options(str(error)), error.exit_code)
     except OSError as error:
         where = f" ({error.filename})" if error.filename else ""
         _fail(error, f"{error.strerror or error}{where}", 1)
     except Exception as error:  # noqa: BLE001 - the last line of defence: a bug ends as one message too
-        _fail(error, f"{type(error).__name__}: {error}\nThis looks like a bug; debiasctl --debug ... shows where", 1)
+        _fail(error, f"{summary(error)}\nThis looks like a bug; debiasctl --debug ... shows where", 1)
     sys.exit(0)
 
 
@@ -173,6 +182,7 @@ def _fail(error: BaseException, message: str, code: int) -> NoReturn:
         import traceback
 
         traceback.print_exception(error)
+    message = printable(message)
     try:
         number = launch.rank()
     except UsageError:  # which is then what is reported
@@ -203,8 +213,11 @@ def _any_distribution_offers(group: str) -> bool:
             return True  # a zip on the path: let importlib.metadata look
         if not path.is_dir():
             continue
-        with os.scandir(path) as entries:
-            found = [entry.path for entry in entries if entry.name.endswith((".dist-info", ".egg-info"))]
+        try:
+            with os.scandir(path) as entries:
+                found = [entry.path for entry in entries if entry.name.endswith((".dist-info", ".egg-info"))]
+        except OSError:  # a folder on the path that may not be read holds no plugin for us
+            continue
         for metadata in found:
             try:
                 text = read_text(os.path.join(metadata, "entry_points.txt"))

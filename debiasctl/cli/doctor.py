@@ -5,6 +5,7 @@ from typing import Annotated, Any
 
 import typer
 
+from debiasctl.boundary import plugin_call, printable
 from debiasctl.cli import options
 from debiasctl.cli.messages import with_options
 from debiasctl.cli.output import print_json, print_pairs, print_table
@@ -20,7 +21,7 @@ _PACKAGES = ("debiasctl", "torch", "torchvision", "accelerate", "numpy", "pillow
 
 
 def doctor(as_json: Annotated[bool, options.AS_JSON] = False) -> None:
-    """Report versions, devices, folders, the weights of feature extractors, and the published statistics in the cache.
+    """Report versions, devices, folders, plugins, the weights of feature extractors, and published statistics.
 
     Exit code 1 if something is broken (weights that differ from the published ones or are no file, a plugin that cannot
     be loaded, a folder that cannot be written); what is only missing is listed with the place to put it.
@@ -28,7 +29,9 @@ def doctor(as_json: Annotated[bool, options.AS_JSON] = False) -> None:
     from debiasctl import paths
     from debiasctl.evaluation.reference import clean_fid
 
-    weights, problems = _weights()
+    plugins, problems = _plugins()
+    weights, wrong = _weights()
+    problems += wrong
     folders = _folders()
     problems += [
         f"{one['path']} cannot be written ({one['what']}): {one['problem']}" for one in folders if one["problem"]
@@ -38,6 +41,7 @@ def doctor(as_json: Annotated[bool, options.AS_JSON] = False) -> None:
         "devices": _devices(),
         "folders": folders,
         "weights": weights,
+        "plugins": plugins,
         "statistics": clean_fid.in_cache(paths.cache_dir()),
         "problems": problems,
     }
@@ -56,7 +60,7 @@ def _versions() -> dict[str, str]:
     found = {"python": platform.python_version()}
     for name in _PACKAGES:
         try:
-            found[name] = version(name)
+            found[name] = version(name) or "unknown"
         except PackageNotFoundError:
             found[name] = "not installed"
     return found
@@ -109,6 +113,30 @@ def _size(path: Path) -> int:
     return total
 
 
+def _plugins() -> tuple[list[dict[str, Any]], list[str]]:
+    """Every plugin, loaded, and what is broken in one or in the metadata of a distribution."""
+    from debiasctl import registry
+    from debiasctl.cli.plugin_command import plugin_command
+    from debiasctl.errors import DebiasctlError
+    from debiasctl.registry.describe import describe_fields
+
+    found, problems = [], registry.metadata_notes()
+    for record in (record for kind in registry.KINDS for record in registry.records(kind)):
+        problem = None
+        try:
+            if record.kind == "commands":
+                plugin_command(record)
+            else:
+                with plugin_call(record.origin, "Options"):
+                    describe_fields(registry.load(record.kind, record.name).Options)
+        except DebiasctlError as error:
+            problem = str(error)
+            problems.append(problem)
+        about = {name: getattr(record, name) for name in ("kind", "name", "distribution", "version")}
+        found.append({**about, "problem": problem})
+    return found, list(dict.fromkeys(problems))
+
+
 def _weights() -> tuple[list[dict[str, Any]], list[str]]:
     """The state of each file of weights that a feature extractor names, and what is broken."""
     from debiasctl import paths, registry
@@ -119,8 +147,7 @@ def _weights() -> tuple[list[dict[str, Any]], list[str]]:
     for record in registry.records("features"):
         try:
             plugin = registry.load("features", record.name)
-        except DebiasctlError as error:
-            problems.append(str(error))
+        except DebiasctlError:  # told among the plugins
             continue
         assert issubclass(plugin, Features), "the registry has looked"
         for file in plugin.weights_files:
@@ -170,6 +197,20 @@ def _print(report: dict[str, Any]) -> None:
     print_table(
         ["features", "weights", "state"], [[one["features"], one["network"], one["state"]] for one in report["weights"]]
     )
+    others = [one for one in report["plugins"] if one["distribution"] != "debiasctl"]
+    if others:
+        print_table(
+            ["kind", "plugin", "from", "state"],
+            [
+                [
+                    one["kind"],
+                    one["name"],
+                    f"{one['distribution']} {one['version']}",
+                    "loads" if one["problem"] is None else "broken",
+                ]
+                for one in others
+            ],
+        )
     for one in report["weights"]:
         if one["state"] == "missing":
             how = "fetched when first used, or put it there yourself" if one["sha256_expected"] else "put it there"
@@ -179,6 +220,6 @@ def _print(report: dict[str, Any]) -> None:
     if report["statistics"]:
         print_table(["statistics, as --reference names them"], [[name] for name in report["statistics"]])
     for problem in report["problems"]:
-        print(f"broken: {with_options(problem)}")
+        print(f"broken: {printable(with_options(problem))}")
     if not report["problems"]:
         print("nothing is broken")

@@ -5,9 +5,10 @@ from typing import Annotated, Any
 
 import typer
 
+from debiasctl.boundary import plugin_call, printable
 from debiasctl.cli import options
 from debiasctl.cli.completion import complete_described, complete_kind
-from debiasctl.cli.output import print_json, print_pairs, print_table
+from debiasctl.cli.output import note, print_json, print_pairs, print_table
 from debiasctl.errors import UsageError
 
 app = typer.Typer(no_args_is_help=True, help="List and describe the installed plugins.", rich_markup_mode="rich")
@@ -37,6 +38,8 @@ def list_(
         }
         for record in found
     ]
+    for text in registry.metadata_notes():
+        note(text)
     if as_json:
         print_json(rows)
         return
@@ -60,15 +63,17 @@ def describe(
 ) -> None:
     """Show what a plugin is, where it comes from, and its options with their defaults."""
     from debiasctl import registry
+    from debiasctl.cli.plugin_command import plugin_command
     from debiasctl.registry.describe import describe_fields
 
     kind = registry.kind_named(kind)
     reference = registry.as_ref(name)
     name = reference.name
     record = registry.find(kind, name)
-    plugin: Any = registry.load_object(record) if kind == "commands" else registry.load(kind, name)
+    plugin: Any = plugin_command(record) if kind == "commands" else registry.load(kind, name)
     documentation = f"See: debiasctl {name} --help" if kind == "commands" else _documentation(plugin)
-    options = [] if kind == "commands" else describe_fields(plugin.Options)
+    with plugin_call(record.origin, "Options"):
+        options = [] if kind == "commands" else describe_fields(plugin.Options)
     description: dict[str, Any] = {
         "kind": kind,
         "name": name,
@@ -89,7 +94,7 @@ def describe(
         {"plugin": f"{registry.KINDS[kind].singular} {name}", "from": f"{record.distribution} {record.version}"}
         | ({"written for": f"the error of {description['space']}"} if "weights" in description else {})
     )
-    print(f"\n{documentation}\n")
+    print(f"\n{printable(documentation)}\n")
     if options:
         cells = [[option.name, option.type, option.default_text, option.description] for option in options]
         print_table(["option", "type", "default", "meaning"], cells)

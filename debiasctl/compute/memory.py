@@ -4,10 +4,15 @@ import sys
 
 import torch
 
+from debiasctl.boundary import summary
+from debiasctl.errors import PluginError
+
 
 def is_out_of_memory(error: Exception) -> bool:
-    """Whether an error means out of memory, including the plain RuntimeError of torch's CPU allocator."""
-    return isinstance(error, torch.OutOfMemoryError | MemoryError) or "can't allocate memory" in str(error)
+    """Whether an error means out of memory, in a plugin too, including the plain RuntimeError of the CPU allocator."""
+    if isinstance(error, PluginError) and isinstance(error.__cause__, Exception):
+        error = error.__cause__
+    return isinstance(error, torch.OutOfMemoryError | MemoryError) or "can't allocate memory" in summary(error)
 
 
 def available_memory(device: torch.device) -> int:

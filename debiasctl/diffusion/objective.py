@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from debiasctl.api import Learned, TimestepContext, TimestepDistribution, Weighting, WeightingContext
+from debiasctl.boundary import name_of
 from debiasctl.diffusion.parameterization import Parameterization
 from debiasctl.diffusion.process import NoiseLevels
 from debiasctl.diffusion.weighting import bounded_snr, falling_slope, weight_in
@@ -177,10 +178,12 @@ class Objective:
                     )
             mean = float((base * weight).sum())
             if not mean > 0:
-                name = type(self.weighting).__name__
-                raise UsageError(f"weighting {name} is zero at every timestep that is drawn; nothing would be trained")
+                name = name_of(self.weighting, "weighting")
+                raise UsageError(f"{name} is zero at every timestep that is drawn; nothing would be trained")
             scale = 1 / mean if self.normalize == "mean" else 1.0
             tables = ObjectiveTables(scale * weight, base, probability)
+            if not bool(tables.correction.isfinite().all()):
+                raise UsageError(f"{self._drawn} draws some t so rarely that their loss cannot be corrected")
             self._moment = _Moment(weighting, mean, scale, tables, probability.cumsum(0))
         return self._moment
 
@@ -196,7 +199,7 @@ class Objective:
 
     @property
     def _drawn(self) -> str:
-        return f"timestep distribution {type(self.distribution).__name__}"
+        return name_of(self.distribution, "timestep distribution")
 
     @staticmethod
     def _last(tables: ObjectiveTables) -> int:

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from debiasctl.api import Estimate, Prediction, Space
+from debiasctl.diffusion.modules import run_network
 from debiasctl.diffusion.process import DiffusionProcess, NoiseLevels, per_image
 from debiasctl.errors import UsageError
 
@@ -109,7 +110,9 @@ class Parameterization:
             x_t = c_in * x_t
         else:
             noise = levels.t.to(torch.float64)
-        output: Tensor = network(x_t, per_image(noise, like=x_t)[0].flatten(), labels)
+        channels = x_t.shape[1] * (2 if self.learned_variance else 1)
+        level = per_image(noise, like=x_t)[0].flatten()
+        output = run_network(network, x_t, level, labels, out_channels=channels)
         if not self.learned_variance:
             return Output(output)
         prediction, fraction = output.chunk(2, dim=1)

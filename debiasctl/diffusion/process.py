@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
+from debiasctl.boundary import name_of
 from debiasctl.errors import UsageError
 
 if TYPE_CHECKING:
@@ -52,7 +53,10 @@ def process_of(schedule: "Schedule") -> "DiffusionProcess":
                 "timesteps, as the last one's is minus infinity. Leave out continuous or zero_terminal_snr"
             )
         table = rescale_zero_terminal_snr(table)
-    return DiffusionProcess(table, continuous=options.continuous)
+    try:
+        return DiffusionProcess(table, continuous=options.continuous)
+    except UsageError as error:
+        raise UsageError(f"{name_of(schedule, 'schedule')}: {error}") from error
 
 
 @dataclass(frozen=True)

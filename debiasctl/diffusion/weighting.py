@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from debiasctl.api import Prediction, Space, Weighting
+from debiasctl.boundary import name_of
 from debiasctl.errors import DebiasctlError
 
 SNR_MIN, SNR_MAX = 1e-20, 1e20
@@ -49,30 +50,35 @@ def weight_in(weighting: Weighting, target: Prediction, *, snr: Tensor, sigma_da
         DebiasctlError: if the weighting's space is unknown, or a weight is negative, not finite or of another shape.
     """
     snr = bounded_snr(snr)
-    name = type(weighting).__name__
+    name = name_of(weighting, "weighting")
     if weighting.space not in get_args(Space):
         raise DebiasctlError(
-            f"weighting {name} is written for the space '{weighting.space}'. Allowed: {', '.join(get_args(Space))}"
+            f"{name} is written for the space '{weighting.space}'. Allowed: {', '.join(get_args(Space))}"
         )
-    try:
-        weight = torch.as_tensor(weighting(snr), dtype=torch.float64, device=snr.device)
-    except DebiasctlError:
-        raise
-    except Exception as error:  # a third party's formula may raise anything
-        raise DebiasctlError(f"weighting {name} cannot be computed ({type(error).__name__}: {error})") from error
+    weight = torch.as_tensor(weighting(snr), dtype=torch.float64, device=snr.device)
+    fault = weight_fault(weight, snr)
+    if fault is None:
+        weight = convert_weight(weight, source=weighting.space, target=target, snr=snr, sigma_data=sigma_data)
+        fault = weight_fault(weight, snr, unit=f" (on {target})")
+    if fault is not None:
+        raise DebiasctlError(f"{name} {fault}")
+    return weight
+
+
+def weight_fault(weight: Tensor, snr: Tensor, *, unit: str = "") -> str | None:
+    """What is wrong with the weights of a scheme at `snr`, as a sentence about the scheme; None if they are allowed."""
     if weight.shape != snr.shape:
-        raise DebiasctlError(
-            f"weighting {name} gave a weight of shape {tuple(weight.shape)} for SNRs of shape {tuple(snr.shape)}. "
+        return (
+            f"gave a weight of shape {tuple(weight.shape)} for SNRs of shape {tuple(snr.shape)}. "
             "A scheme returns one weight for each SNR; a constant one, for example, torch.ones_like(snr)"
         )
-    weight = convert_weight(weight, source=weighting.space, target=target, snr=snr, sigma_data=sigma_data)
     wrong = ~torch.isfinite(weight) | (weight < 0)
-    if bool(wrong.any()):
-        raise DebiasctlError(
-            f"weighting {name} gives {weight[wrong][0].item()} at SNR {snr[wrong][0].item():.4g} "
-            f"(on {target}); weights must be finite and not negative"
-        )
-    return weight
+    if not bool(wrong.any()):
+        return None
+    return (
+        f"gives {weight[wrong][0].item()} at SNR {snr[wrong][0].item():.4g}{unit}; weights must be finite and not "
+        "negative"
+    )
 
 
 def falling_slope(log_snr: Tensor) -> Tensor:

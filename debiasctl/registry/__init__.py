@@ -1,17 +1,16 @@
 """Finds, loads and makes plugins; references and choices have modules of their own."""
 
 from debiasctl.registry.entry_points import (
-    PluginRecord,
     ResolvedPlugin,
     as_ref,
     create,
     find,
     load,
     load_object,
-    records,
     resolve,
 )
 from debiasctl.registry.kinds import KINDS, Kind, base_of, kind_named
+from debiasctl.registry.metadata import PluginRecord, metadata_notes, records
 
 __all__ = [
     "KINDS",
@@ -25,6 +24,7 @@ __all__ = [
     "kind_named",
     "load",
     "load_object",
+    "metadata_notes",
     "records",
     "resolve",
 ]

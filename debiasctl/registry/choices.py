@@ -6,7 +6,7 @@ from pydantic import BeforeValidator, ConfigDict
 
 from debiasctl import registry
 from debiasctl.api.nested import StoredPlugin
-from debiasctl.errors import UsageError
+from debiasctl.errors import PluginError, UsageError
 from debiasctl.registry.refs import PluginRef, parse_ref
 
 
@@ -32,9 +32,17 @@ def complete(kind: str, ref: PluginRef) -> PluginChoice:
         UsageError: if there is no such plugin, or its options do not fit it.
     """
     resolved = registry.resolve(kind, ref)
+    stored = resolved.stored_options()
+    try:
+        registry.resolve(kind, PluginRef(ref.name, stored))
+    except UsageError as error:
+        raise PluginError(
+            f"{resolved.record.origin}: its Options have defaults that it refuses itself, so that no run could be "
+            f"resumed: {error}"
+        ) from error
     return PluginChoice(
         name=ref.name,
-        options=resolved.options.model_dump(mode="json"),
+        options=stored,
         distribution=resolved.record.distribution,
         version=resolved.record.version,
     )

@@ -6,6 +6,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from pydantic import BaseModel
+from pydantic_core import to_jsonable_python
+
+from debiasctl.boundary import ContractError
 
 
 @dataclass(frozen=True)
@@ -45,15 +48,19 @@ def _default(model: type[BaseModel], name: str) -> Any:
     if field.is_required():
         return None
     value = field.get_default(call_default_factory=True, validated_data={})
-    if isinstance(value, BaseModel):
-        return value.model_dump(mode="json")
-    return list(value) if isinstance(value, tuple) else value
+    plain = to_jsonable_python(value)
+    try:
+        json.dumps(plain, allow_nan=False)
+    except ValueError as error:
+        raise ContractError(f"have a default that JSON cannot hold: {name}={value!r:.40}") from error
+    return plain
 
 
 def _type(details: Mapping[str, Any], definitions: Mapping[str, Any]) -> str:
     """A JSON schema's type in a few words, with its bounds."""
     if "$ref" in details:
-        return str(definitions[details["$ref"].rpartition("/")[2]]["title"])
+        referred = definitions[details["$ref"].rpartition("/")[2]]
+        return _type(referred, definitions) if "enum" in referred else str(referred["title"])
     if "anyOf" in details:
         return " or ".join(_type(choice, definitions) for choice in details["anyOf"])
     if "enum" in details or "const" in details:

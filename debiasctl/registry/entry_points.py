@@ -1,29 +1,27 @@
 """Finds, loads and makes plugins. Listing reads metadata and imports nothing; only what is asked for is imported."""
 
-import sys
+import json
 from dataclasses import dataclass
-from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
-from debiasctl.errors import PluginConflictError, PluginLoadError, PluginOptionsError, UnknownPluginError
+from debiasctl.boundary import ContractError, plugin_call, summary
+from debiasctl.errors import (
+    DebiasctlError,
+    PluginConflictError,
+    PluginError,
+    PluginLoadError,
+    PluginOptionsError,
+    UnknownPluginError,
+)
+from debiasctl.registry.guard import guarded
 from debiasctl.registry.kinds import KINDS, base_of
 from debiasctl.registry.messages import describe_errors
+from debiasctl.registry.metadata import PluginRecord, records
 from debiasctl.registry.refs import PluginRef, parse_ref
 from debiasctl.wording import did_you_mean, quoted
 
 if TYPE_CHECKING:
     from debiasctl.api import Plugin, PluginOptions
-
-
-@dataclass(frozen=True)
-class PluginRecord:
-    """One entry point, as its distribution's metadata states it."""
-
-    kind: str
-    name: str
-    target: str
-    distribution: str
-    version: str
 
 
 @dataclass(frozen=True)
@@ -35,30 +33,32 @@ class ResolvedPlugin:
     options: "PluginOptions"
 
     def create(self) -> Any:
-        """The plugin itself, made from its options."""
-        return self.plugin(self.options)
+        """The plugin itself, made from its options.
 
+        Raises:
+            PluginError: if that fails, or makes something else.
+        """
+        with plugin_call(self.record.origin, "__init__"):
+            made = self.plugin(self.options)
+            if not isinstance(made, self.plugin):
+                raise ContractError(f"made {made!r:.40} in place of a {self.plugin.__name__}")
+            if getattr(made, "options", None) is None:
+                raise ContractError("keeps no options. Begin it with super().__init__(options)")
+        return made
 
-def records(kind: str) -> list[PluginRecord]:
-    """Every installed plugin of a kind, sorted by name, read from metadata alone."""
-    return list(_records(kind, tuple(sys.path)))
+    def stored_options(self) -> dict[str, Any]:
+        """Every option as JSON holds it, which resolves to the same options again.
 
-
-@lru_cache(maxsize=64)
-def _records(kind: str, _search_path: tuple[str, ...]) -> tuple[PluginRecord, ...]:
-    from importlib.metadata import entry_points
-
-    found = {
-        PluginRecord(
-            kind,
-            point.name,
-            point.value,
-            point.dist.name if point.dist else "unknown",
-            point.dist.version if point.dist else "unknown",
-        )
-        for point in entry_points(group=f"debiasctl.{kind}")
-    }
-    return tuple(sorted(found, key=lambda record: (record.name, record.distribution)))
+        Raises:
+            PluginError: if JSON cannot hold one, or the plugin would refuse its own default.
+        """
+        with plugin_call(self.record.origin, "Options"):
+            stored: dict[str, Any] = self.options.model_dump(mode="json")
+            try:
+                json.dumps(stored, allow_nan=False)
+            except ValueError as error:
+                raise ContractError(f"hold a value that JSON cannot hold ({error}): {_where(stored)}") from error
+        return stored
 
 
 def find(kind: str, name: str) -> PluginRecord:
@@ -95,13 +95,14 @@ def load_object(record: PluginRecord) -> Any:
     from importlib.metadata import EntryPoint
 
     try:
-        return EntryPoint(record.name, record.target, f"debiasctl.{record.kind}").load()
-    except (Exception, SystemExit) as error:  # whatever a third party's import raises is that plugin's fault alone
+        with plugin_call(record.origin, "import"):
+            return EntryPoint(record.name, record.target, f"debiasctl.{record.kind}").load()
+    except DebiasctlError as error:
+        cause = error.__cause__ if isinstance(error, PluginError) and error.__cause__ else error
         raise PluginLoadError(
-            f"{KINDS[record.kind].singular} '{record.name}' of {record.distribution} {record.version} "
-            f"cannot be imported ({type(error).__name__}: {error}). Other plugins are not affected; "
+            f"{record.origin} cannot be imported ({summary(cause)}). Other plugins are not affected; "
             f"repair it or remove it: pip uninstall {record.distribution}"
-        ) from error
+        ) from cause
 
 
 def load(kind: str, name: str) -> "type[Plugin]":
@@ -109,12 +110,19 @@ def load(kind: str, name: str) -> "type[Plugin]":
 
     Raises:
         UnknownPluginError, PluginConflictError: if `find` raises it.
+        PluginError: if it breaks while it is looked at.
         PluginLoadError: if it cannot be imported, does not derive from its kind's base, lacks a docstring or a method,
             or its `Options` do not derive from the base's.
     """
     record, base = find(kind, name), base_of(kind)
     plugin = load_object(record)
-    where = f"{KINDS[kind].singular} '{name}' of {record.distribution} {record.version}: {record.target}"
+    with plugin_call(record.origin, "class"):
+        _check_class(plugin, base, f"{record.origin}: {record.target}")
+        checked: type[Plugin] = guarded(plugin, base, record.origin)
+    return checked
+
+
+def _check_class(plugin: Any, base: "type[Plugin]", where: str) -> None:
     if not isinstance(plugin, type):
         raise PluginLoadError(f"{where} is not a class. {_how_it_begins(base, 'MyPlugin')}")
     if not issubclass(plugin, base):
@@ -130,7 +138,6 @@ def load(kind: str, name: str) -> "type[Plugin]":
         )
     if not (isinstance(plugin.Options, type) and issubclass(plugin.Options, base.Options)):
         raise PluginLoadError(f"{where} needs its Options to begin: class Options({base.Options.__name__}):")
-    return plugin
 
 
 def _how_it_begins(base: "type[Plugin]", name: str) -> str:
@@ -167,18 +174,31 @@ def resolve(kind: str, value: "str | PluginRef | dict[str, Any]") -> ResolvedPlu
     from pydantic import ValidationError
 
     ref = as_ref(value)
-    plugin = load(kind, ref.name)
+    plugin, record = load(kind, ref.name), find(kind, ref.name)
     model = plugin.Options
-    try:
-        options = model.model_validate(dict(ref.options), context=resolve)  # who finds the plugins that options name
-    except ValidationError as error:
-        raise PluginOptionsError(
-            f"{KINDS[kind].singular} '{ref.name}': {describe_errors(error, model)}\n"
-            f"See: debiasctl plugins describe {kind} {ref.name}"
-        ) from error
-    return ResolvedPlugin(find(kind, ref.name), plugin, options)
+    with plugin_call(record.origin, "Options"):
+        try:
+            options = model.model_validate(
+                dict(ref.options), context=resolve
+            )  # who finds the plugins that options name
+        except ValidationError as error:
+            raise PluginOptionsError(
+                f"{KINDS[kind].singular} '{ref.name}': {describe_errors(error, model)}\n"
+                f"See: debiasctl plugins describe {kind} {ref.name}"
+            ) from error
+    return ResolvedPlugin(record, plugin, options)
 
 
 def create(kind: str, value: "str | PluginRef | dict[str, Any]") -> Any:
     """The plugin that a reference names, made from its validated options."""
     return resolve(kind, value).create()
+
+
+def _where(stored: dict[str, Any]) -> str:
+    """The first option that is no JSON value."""
+    for name, value in stored.items():
+        try:
+            json.dumps(value, allow_nan=False)
+        except ValueError:
+            return f"{name}={value!r:.40}"
+    return ""

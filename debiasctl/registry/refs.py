@@ -10,7 +10,7 @@ from debiasctl.errors import ReferenceSyntaxError
 from debiasctl.reading.documents import MAX_DEPTH, parse_json
 from debiasctl.wording import quoted
 
-_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]*")
+NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]*")
 _KEY = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _PLAIN = re.compile(r"[^\s,'\"\[\]{}()=]+")
 _CLOSING = {"[": "]", "{": "}", "(": ")"}
@@ -39,7 +39,7 @@ def parse_ref(text: str) -> PluginRef:
         ReferenceSyntaxError: if the name is bad, an `=` is missing, a key is duplicated, or a bracket or quote is open.
     """
     name, colon, rest = text.strip().partition(":")
-    if not _NAME.fullmatch(name):
+    if not NAME.fullmatch(name):
         raise ReferenceSyntaxError(
             f"{quoted(text)} is not a plugin reference: the name must be letters, digits, '.', '_', '+' or '-'. "
             "Write name or name:key=value,key=value"

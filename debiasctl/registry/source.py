@@ -7,7 +7,7 @@ from importlib.machinery import ModuleSpec, PathFinder
 from importlib.util import resolve_name
 from pathlib import Path
 
-from debiasctl.registry.entry_points import PluginRecord
+from debiasctl.registry.metadata import PluginRecord
 
 _DEEPEST = 20  # names followed from one module to the next, in case they lead in a circle
 

@@ -7,12 +7,13 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from debiasctl.boundary import name_of
 from debiasctl.compute import counter_random
 from debiasctl.compute.counter_random import Stream
 from debiasctl.compute.memory import available_memory, is_out_of_memory
 from debiasctl.data.pixels import to_uint8
 from debiasctl.diffusion.denoiser import NetworkDenoiser
-from debiasctl.errors import RunError
+from debiasctl.errors import PluginError, RunError
 from debiasctl.sampling.request import SampleRequest
 
 _LOG = logging.getLogger(__name__)
@@ -99,12 +100,15 @@ class Drawer:
 
         try:
             x = self.batch(positions, on_step=on_step)
-        except (RuntimeError, MemoryError) as error:
+        except (RuntimeError, MemoryError, PluginError) as error:
             if not is_out_of_memory(error):
                 raise
             return None
         if not bool(torch.isfinite(x).all()):
-            raise RunError("sampling gave values that are not finite. Use another checkpoint, or x0 clipping")
+            raise RunError(
+                f"sampling gave values that are not finite, by {name_of(self.sampler, 'sampler')}. Use another "
+                "checkpoint, another `sampler`, or x0 clipping"
+            )
         return to_uint8(x).cpu()
 
     def noise(self, positions: Tensor, *, step: int) -> Tensor:

@@ -1,5 +1,7 @@
 """Filling in the options and origins of the plugins that a spec names."""
 
+from dataclasses import replace
+
 from debiasctl import registry
 from debiasctl.api import Backbone, DatasetInfo, ImageShape
 from debiasctl.errors import SpecError
@@ -49,4 +51,6 @@ def _complete_backbone(choice: PluginChoice, shape: ImageShape) -> PluginChoice:
     resolved = registry.resolve("backbones", choice.ref)
     assert issubclass(resolved.plugin, Backbone), "checked by the registry"
     options = resolved.plugin.resolve_options(resolved.options, shape)
-    return complete("backbones", choice.ref).model_copy(update={"options": options.model_dump(mode="json")})
+    return complete("backbones", choice.ref).model_copy(
+        update={"options": replace(resolved, options=options).stored_options()}
+    )

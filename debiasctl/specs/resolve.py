@@ -7,8 +7,9 @@ from typing import Any
 from pydantic import ValidationError
 
 from debiasctl import registry
-from debiasctl.api import DataLocation, DatasetInfo
-from debiasctl.errors import DebiasctlError, RunError, SpecError
+from debiasctl.api import DataLocation, Dataset, DatasetInfo
+from debiasctl.boundary import ContractError, origin_of, plugin_call
+from debiasctl.errors import DebiasctlError, RunError, SpecError, UsageError
 from debiasctl.reading.documents import parse_json
 from debiasctl.registry.choices import complete
 from debiasctl.registry.messages import describe_errors
@@ -19,6 +20,7 @@ from debiasctl.specs.plugins import complete_plugins
 from debiasctl.specs.sections import RunSpec
 
 _LOG = logging.getLogger(__name__)
+_OWN_SECTIONS = ("content", "provenance", "schema_version")  # those that debiasctl writes itself
 
 
 def resolve_spec(
@@ -45,11 +47,13 @@ def resolve_spec(
         )
     # the recommendations depend on the data set's own options, so the data set is made first
     defaults = validate_spec({"data": {"dataset": dataset}})
-    plugin = registry.create("datasets", defaults.data.dataset.ref)
+    plugin: Dataset = registry.create("datasets", defaults.data.dataset.ref)
     info: DatasetInfo = plugin.info(location)
     # the defaults form the lowest layer, so that a default plugin's options can be given without its name
     settings = defaults.model_dump(exclude={"data", "content", "provenance"}) | {"monitor": NO_MONITOR}
-    raw, dropped = drop_absent(merge(merge(settings, plugin.recommended(location)), given))
+    recommended = plugin.recommended(location)
+    _check_recommended(recommended, settings | {"data": {"dataset": dataset}}, plugin)
+    raw, dropped = drop_absent(merge(merge(settings, recommended), given))
     spec, reset = reset_ineffective(complete_plugins(_fitted(validate_spec(raw), given), info))
     for setting in (*reset, *dropped):
         if _names(asked, setting):
@@ -58,6 +62,30 @@ def resolve_spec(
     if unused:
         _LOG.warning("ignored in the spec file, having no effect with the other settings: %s", ", ".join(unused))
     return spec, info
+
+
+def _check_recommended(recommended: Mapping[str, Any], settings: Mapping[str, Any], plugin: Dataset) -> None:
+    """Check the recommended settings by themselves, so that a mistake in them is not taken for the user's.
+
+    Raises:
+        PluginError: if a key is unknown or a value out of range, or they choose what is not theirs to choose.
+    """
+    with plugin_call(origin_of(plugin), "recommended"):
+        foreign = [name for name in (*_OWN_SECTIONS, "data.dataset") if name in _paths(recommended)]
+        if foreign:
+            raise ContractError(f"settings contain {', '.join(foreign)}, which a data set does not choose")
+        if isinstance(recommended.get("monitor"), Mapping):  # without `every` it would be dropped unseen
+            settings = merge(settings, {"monitor": {"every": 1}})
+        try:
+            validate_spec(drop_absent(merge(settings, recommended))[0])
+        except UsageError as error:
+            raise ContractError(f"settings are not valid: {error}") from error
+
+
+def _paths(settings: Mapping[str, Any]) -> set[str]:
+    """The names of the sections, and of the settings in them."""
+    inner = {f"{section}.{name}" for section, one in settings.items() if isinstance(one, Mapping) for name in one}
+    return {*settings, *inner}
 
 
 def validate_spec(raw: Mapping[str, Any]) -> RunSpec:

@@ -9,7 +9,7 @@ from typing import Any, Self
 import torch
 from safetensors.torch import load_file
 
-from debiasctl.errors import CheckpointError, ForeignPartError
+from debiasctl.errors import CheckpointError, ForeignPartError, PluginError
 from debiasctl.models.checkpoint_files import (
     STATE_FILE,
     WEIGHTS_SUFFIX,
@@ -150,5 +150,5 @@ def _load(run: Run, training: Training, *, step: int, names: Mapping[str, str]) 
         }
         rest: dict[str, Any] = torch.load(path / STATE_FILE, weights_only=True, map_location="cpu")
         return restore(training, CheckpointState(step, weights, rest))
-    except (RuntimeError, ValueError, KeyError) as error:
+    except (RuntimeError, ValueError, KeyError, PluginError) as error:
         raise CheckpointError(f"checkpoint {step} of run '{run.name}' does not fit its spec: {error}") from error

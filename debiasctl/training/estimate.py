@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from debiasctl.api import DatasetInfo
+from debiasctl.diffusion.modules import run_network
 from debiasctl.specs.sections import RunSpec, embedded_classes, image_shape
 
 _VALUE_BYTES = {"uint8": 1, "float32": 4}
@@ -51,7 +52,7 @@ def estimate(spec: RunSpec, info: DatasetInfo) -> Estimate:
         "optimizer": 2 * weights,
         "ema": averages * weights,
         "checkpoint": (3 + averages) * weights,  # weights, averages and optimizer state, copied for writing
-        "activations": _saved_bytes(network, x, t, labels),
+        "activations": _saved_bytes(network, x, t, labels, out_channels=shape.out_channels),
         "data": (info.num_train + info.num_heldout) * image_bytes,
         "process": _process_bytes(),
     }
@@ -66,7 +67,7 @@ def _process_bytes() -> int:
     return int(psutil.Process().memory_info().rss)
 
 
-def _saved_bytes(network: nn.Module, x: Tensor, t: Tensor, labels: Tensor | None) -> int:
+def _saved_bytes(network: nn.Module, x: Tensor, t: Tensor, labels: Tensor | None, *, out_channels: int) -> int:
     """Count the bytes that autograd saves in one forward pass, without parameters."""
     parameters = {parameter.untyped_storage()._cdata for parameter in network.parameters()}
     saved: dict[int, Any] = {}
@@ -78,5 +79,5 @@ def _saved_bytes(network: nn.Module, x: Tensor, t: Tensor, labels: Tensor | None
         return tensor
 
     with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
-        network(x, t, labels)
+        run_network(network, x, t, labels, out_channels=out_channels)
     return sum(storage.nbytes() for storage in saved.values())

@@ -16,7 +16,7 @@ from debiasctl.api import LoadedDataset, StepContext
 from debiasctl.compute.memory import is_out_of_memory
 from debiasctl.compute.signals import StopSignals
 from debiasctl.data.heldout_set import HeldoutSet
-from debiasctl.errors import DebiasctlError, Interrupted, TrainingError
+from debiasctl.errors import DebiasctlError, Interrupted, PluginError, TrainingError
 from debiasctl.models.build import build_network
 from debiasctl.models.ema_snapshots import capture_snapshot, discard_snapshots_after, write_snapshot
 from debiasctl.runs.records import HeldoutRecord, MetricsRecord, TrainRecord
@@ -122,7 +122,8 @@ def fit(
 def _is_lost_connection(error: Exception, training: Training) -> bool:
     """Whether an error only says that another process of this training has ended."""
     several = training.accelerator.num_processes > 1
-    return several and isinstance(error, RuntimeError) and any(text in str(error) for text in _LOST_CONNECTION)
+    cause = error.__cause__ if isinstance(error, PluginError) else error  # a network's forward pass communicates too
+    return several and isinstance(cause, RuntimeError) and any(text in str(cause) for text in _LOST_CONNECTION)
 
 
 def _interrupted(run: Run, loop: "_Loop", reason: int) -> Interrupted:
@@ -195,7 +196,7 @@ class _Loop:
         context = StepContext(self.step, self.training.network, self.training.optimizer)
         for extension in self.training.extensions:
             extension.on_start(context)
-        self.flops = flops_per_image(_without_memory(self.training.spec), self.training.spec)
+        self.flops = _flops(self.training)
         self.speed.start(self.step)
 
     def advance(self) -> Progress:
@@ -303,6 +304,18 @@ class _Loop:
         if self.is_main:
             append_metrics(self.run, [record])
             self.training.accelerator.log(scalars(record), step=self.step)
+
+
+def _flops(training: Training) -> int:
+    """The operations per image, counted without memory, or on the network itself if a plugin's needs real numbers."""
+    try:
+        return flops_per_image(_without_memory(training.spec), training.spec)
+    except PluginError:
+        training.network.eval()  # so that no running statistics change
+        try:
+            return flops_per_image(training.network, training.spec)
+        finally:
+            training.network.train()
 
 
 def _without_memory(spec: RunSpec) -> torch.nn.Module:

@@ -9,8 +9,9 @@ from dataclasses import dataclass
 import torch
 from torch import nn
 
+from debiasctl.diffusion.modules import run_network
 from debiasctl.runs.records import LossShare
-from debiasctl.specs.sections import RunSpec
+from debiasctl.specs.sections import RunSpec, image_shape
 from debiasctl.training.guard import Settled
 from debiasctl.training.heldout import LOG_SNR_EDGES, bin_edges
 
@@ -120,11 +121,12 @@ def flops_per_image(network: nn.Module, spec: RunSpec) -> int:
     assert spec.content is not None
     parameter = next(network.parameters())
     size, channels = spec.content.image_size, spec.content.channels
+    out_channels = image_shape(spec.model, image_size=size, channels=channels).out_channels
     x = torch.zeros(1, channels, size, size, dtype=parameter.dtype, device=parameter.device)
     noise_level = torch.zeros(1, dtype=parameter.dtype, device=parameter.device)
     labels = torch.zeros(1, dtype=torch.int64, device=parameter.device) if spec.model.conditional else None
     with torch.no_grad(), FlopCounterMode(display=False) as counter:
-        network(x, noise_level, labels)
+        run_network(network, x, noise_level, labels, out_channels=out_channels)
     return 3 * int(counter.get_total_flops())
 
 

@@ -44,8 +44,8 @@ def provenance() -> ProvenanceSection:
     packages: dict[str, str] = {}
     for package in _PACKAGES:
         try:
-            packages[package] = version(package)
-        except PackageNotFoundError:
+            packages[package] = version(package) or "unknown"
+        except (PackageNotFoundError, KeyError, ValueError):  # its metadata may be broken
             packages[package] = "unknown"
     return ProvenanceSection(
         run=os.urandom(8).hex(), packages=packages, python=platform.python_version(), git_commit=_git_commit()

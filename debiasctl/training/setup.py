@@ -8,6 +8,7 @@ from accelerate import Accelerator
 from torch import nn
 
 from debiasctl.api import Backbone, LoadedDataset, Weighting
+from debiasctl.boundary import origin_of, plugin_call
 from debiasctl.compute.allocator import prepare_process
 from debiasctl.compute.counter_random import derived_seed
 from debiasctl.diffusion.objective import Objective
@@ -85,7 +86,8 @@ def set_up(
         initialize(network)
     set_layout(network, spec.model.backbone.create("backbones"), channels_last=spec.compute.channels_last)
     network = network.to(accelerator.device)
-    ema = EMA(network, spec.ema, batch_size=spec.training.batch_size)
+    with plugin_call(origin_of(network), "network"):
+        ema = EMA(network, spec.ema, batch_size=spec.training.batch_size)  # copies it
     if spec.compute.sharding == "fsdp":
         for module in (network, ema.network, *ema.averages.values()):
             shard(module, accelerator)

@@ -15,8 +15,10 @@ from torch.distributed.checkpoint.state_dict import (
 )
 from torch.distributed.tensor import DTensor
 
+from debiasctl.boundary import origin_of
 from debiasctl.models.checkpoint_files import EMA, RAW, CheckpointState
 from debiasctl.training.optimizers import inner_optimizer
+from debiasctl.training.plain_state import plain_state
 from debiasctl.training.training import Training
 
 _FURTHER = "ema-"  # the prefix of further averages, followed by their lengths
@@ -75,7 +77,7 @@ def capture(
         "step": step,
         "progress": progress,
         "optimizer": _optimizer_state(training.network, training.optimizer),
-        "extensions": [extension.state_dict() for extension in training.extensions],
+        "extensions": [plain_state(extension.state_dict(), origin_of(extension)) for extension in training.extensions],
         "weighting": _learned_state(training),
         "timesteps": _distribution_state(training),
         "scaler": None if training.accelerator.scaler is None else training.accelerator.scaler.state_dict(),
@@ -128,7 +130,8 @@ def _distribution_state(training: Training) -> dict[str, Any] | None:
     """The state of a distribution of t that adapts to losses."""
     if not training.objective.observes:
         return None
-    return dict(training.objective.distribution.state_dict())
+    distribution = training.objective.distribution
+    return dict(plain_state(distribution.state_dict(), origin_of(distribution)))
 
 
 # ---------------------------------------------------------------- one module or optimizer, sharded or not

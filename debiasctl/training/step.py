@@ -6,8 +6,10 @@ import torch
 from torch import Tensor
 
 from debiasctl.api import StepContext
+from debiasctl.boundary import origin_of, plugin_call
 from debiasctl.compute.counter_random import derived_seed
 from debiasctl.diffusion.loss import uncertain_losses, weighted_losses
+from debiasctl.diffusion.modules import run_learned
 from debiasctl.diffusion.objective import Draw, Objective
 from debiasctl.diffusion.parameterization import Output
 from debiasctl.diffusion.process import NoiseLevels, per_image
@@ -38,12 +40,14 @@ def train_step(training: Training, step: int) -> StepResult:
 
     optimizers.begin(lr)
     losses, loss = _accumulate(training, batch, eps, levels)
-    grad_norm = optimizers.clip(spec.optimizer.clip_grad_norm)
+    with plugin_call(origin_of(training.network), "gradients"):
+        grad_norm = optimizers.clip(spec.optimizer.clip_grad_norm)
     for extension in training.extensions:
         extension.after_backward(context)
     result = StepResult(step, losses, loss, loss_by_log_snr(levels, losses), grad_norm, levels, lr)
     training.guard.check(result)
-    optimizers.step()
+    with plugin_call(origin_of(training.network), "gradients"):
+        optimizers.step()
 
     if objective.observes:
         seen = training.accelerator.gather((levels.timestep.to(losses.device), losses.double()))
@@ -63,7 +67,8 @@ def _losses(training: Training, x0: Tensor, eps: Tensor, draw: Draw, labels: Ten
     (weight,) = per_image(draw.weight, like=x0)
     losses = weighted_losses(output.prediction, target, weight.flatten())
     if training.learned is not None:
-        losses = uncertain_losses(losses, training.learned.module(_log_snr(draw.levels, like=x0)))
+        u = run_learned(training.learned.module, _log_snr(draw.levels, like=x0))
+        losses = uncertain_losses(losses, u)
     if objective.parameterization.learned_variance:
         losses = losses + _variance_losses(objective, output, draw, x0=x0, x_t=x_t)
     return losses
@@ -93,7 +98,8 @@ def _accumulate(training: Training, batch: Batch, eps: Tensor, draw: Draw) -> tu
             losses = _losses(training, batch.x0[part], eps[part], draw[part], labels)
             (correction,) = per_image(draw[part].correction, like=losses)
             loss = (correction * losses).sum() / share
-            training.accelerator.backward(loss)
+            with plugin_call(origin_of(training.network), "backward pass"):
+                training.accelerator.backward(loss)
         found.append(losses.detach())
         total = total + loss.detach()
     return torch.cat(found), total

@@ -4,13 +4,14 @@ import json
 import sys
 import tomllib
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import torch
 from tiny import OPTIONS, debiasctl, error_of, succeed, write_distribution
 
-from debiasctl.cli.completion import complete_any_plugin, complete_plugin
+from debiasctl.cli.completion import complete_described, complete_plugin
 from debiasctl.runs.store import find_run
 
 WEIGHTING = '''
@@ -244,7 +245,8 @@ def test_a_command_is_in_the_help_and_not_imported_for_it(arguments: list[str], 
 
 
 def test_a_plugins_command_runs_as_any_other(site: Path) -> None:
-    assert succeed("greet", "you", "--loud").out == "imported\nhello you!\n"
+    outcome = succeed("greet", "you", "--loud")
+    assert (outcome.out, outcome.err) == ("hello you!\n", "imported\n")
     assert "Say hello." in succeed("greet", "--help").out
     assert error_of("greet", "nobody", code=2) == "there is nobody to greet\n"
     assert "Missing argument" in error_of("greet", code=2)
@@ -260,9 +262,9 @@ def test_two_packages_that_claim_one_name(site: Path) -> None:
     write_distribution(site, name="usurper", version="9", entry_points=points, modules={})
     from importlib import invalidate_caches
 
-    from debiasctl.registry import entry_points
+    from debiasctl.registry import metadata
 
-    entry_points._records.cache_clear()
+    metadata._scan.cache_clear()
     invalidate_caches()
     try:
         message = error_of("train", "digits", *OPTIONS, "--weighting", "debiased", code=1)
@@ -273,7 +275,7 @@ def test_two_packages_that_claim_one_name(site: Path) -> None:
         assert succeed("--help").out.count("│ train ") == 1  # nobody takes over a command of ours
         succeed("train", "digits", *OPTIONS, "--steps", "1", "--weighting", "constant")
     finally:
-        entry_points._records.cache_clear()
+        metadata._scan.cache_clear()
 
 
 @pytest.mark.parametrize(
@@ -299,4 +301,4 @@ def test_an_option_that_has_no_default_or_no_options_at_all() -> None:
 def test_names_are_completed(site: Path) -> None:
     assert complete_plugin("weightings")("p") == ["p2", "power", "product"]
     assert complete_plugin("samplers")("d") == ["ddim", "ddpm", "dpm-solver", "dpm-solver++"]
-    assert complete_any_plugin("gre") == ["greet"]
+    assert complete_described(SimpleNamespace(params={}), "gre") == ["greet"]

@@ -12,7 +12,7 @@ from debiasctl.api import ArraySplit, LoadedDataset, hash_splits
 from debiasctl.data.heldout_set import HeldoutSet
 from debiasctl.data.load import load_data
 from debiasctl.data.pixels import as_measured, to_model_space, to_uint8
-from debiasctl.errors import DataError
+from debiasctl.errors import PluginError
 from debiasctl.runs.store import find_run
 from debiasctl.training.batches import BatchSource
 
@@ -132,6 +132,8 @@ def test_a_run_from_training_to_a_figure(tmp_path: Path) -> None:
     ],
 )
 def test_images_that_are_not_as_stated_are_refused(options: str, message: str) -> None:
-    assert f"data set 'waves' {message}" in error_of("train", f"waves:{options}", *OPTIONS, "--steps", "1", code=1)
-    with pytest.raises(DataError, match="data set 'waves' gives"):
+    assert f"dataset 'waves' of waves 1: its load {message}" in error_of(
+        "train", f"waves:{options}", *OPTIONS, "--steps", "1", code=1
+    )
+    with pytest.raises(PluginError, match="dataset 'waves' of waves 1: its load gives"):
         load(f"waves:{options}")

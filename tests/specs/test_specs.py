@@ -8,6 +8,7 @@ import pytest
 from debiasctl import registry
 from debiasctl.api import DataLocation, DatasetInfo
 from debiasctl.errors import (
+    PluginError,
     PluginOptionsError,
     ReferenceSyntaxError,
     RunError,
@@ -448,7 +449,12 @@ def test_everything_wrong_is_said_at_once(location: DataLocation) -> None:
         ({"data": {"dataset": "plain:size=2"}}, PluginOptionsError, "size: input should be greater than or equal to 4"),
         ({"extensions": ["rigl"]}, UnknownPluginError, "unknown extension 'rigl'"),
         ({"extensions": [{"name": "rigl", "opts": {}}]}, SpecError, "unknown option 'extensions.0.opts'. Did you mean"),
-        ({"data": {"dataset": "careless"}}, SpecError, "unknown option 'trainng'. Did you mean 'training'?"),
+        (
+            {"data": {"dataset": "careless"}},
+            PluginError,
+            "dataset 'careless' of plain-data 2.5: its recommended settings are not valid: spec: unknown option "
+            "'trainng'. Did you mean 'training'?",
+        ),
     ],
 )
 def test_plugins_that_are_refused(

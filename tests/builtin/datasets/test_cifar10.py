@@ -11,7 +11,8 @@ import torch
 from PIL import Image
 from torchvision.datasets import CIFAR10 as Source
 
-from debiasctl.api import DataLocation, Dataset
+from debiasctl.api import DataLocation, Dataset, DatasetInfo
+from debiasctl.builtin.datasets.cifar10 import CIFAR10
 from debiasctl.errors import DataError
 from debiasctl.registry.entry_points import create
 
@@ -44,6 +45,7 @@ def source(tmp_path, monkeypatch):
         raise URLError("no route to host")
 
     monkeypatch.setattr(Source, "download", no_network)
+    monkeypatch.setattr(CIFAR10, "info", lambda self, location: DatasetInfo(32, 3, tuple(CLASSES), 20, 4))
     return folder.parent
 
 

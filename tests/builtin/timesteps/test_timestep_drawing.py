@@ -9,7 +9,7 @@ from scipy import stats
 from timestep_cases import context, generator
 
 from debiasctl import registry
-from debiasctl.errors import UsageError
+from debiasctl.errors import PluginError, UsageError
 
 HISTORY = "loss-second-moment:history=3"
 
@@ -213,14 +213,14 @@ def test_loss_second_moment_refuses_what_does_not_fit() -> None:
     short, long = context("cosine:num_timesteps=50"), context("cosine:num_timesteps=60")
     sampler = registry.create("timesteps", HISTORY)
     sampler.probabilities(short)
-    with pytest.raises(ValueError, match=r"outside 0 … 49"):
+    with pytest.raises(PluginError, match=r"outside 0 … 49"):
         sampler.observe(torch.tensor([3, 50]), torch.ones(2))
-    with pytest.raises(ValueError, match=r"outside 0 … 49"):
+    with pytest.raises(PluginError, match=r"outside 0 … 49"):
         sampler.observe(torch.tensor([-1]), torch.ones(1))
-    with pytest.raises(ValueError, match="from a schedule with 50 timesteps, but this one has 60"):
+    with pytest.raises(PluginError, match="from a schedule with 50 timesteps, but this one has 60"):
         sampler.probabilities(long)
     other = registry.create("timesteps", "loss-second-moment:history=4")
-    with pytest.raises(ValueError, match="has 3 losses for each t, but history=4"):
+    with pytest.raises(PluginError, match="has 3 losses for each t, but history=4"):
         other.load_state_dict(sampler.state_dict())
     for asked_before in (True, False):
         resumed = registry.create("timesteps", HISTORY)
@@ -228,9 +228,9 @@ def test_loss_second_moment_refuses_what_does_not_fit() -> None:
             resumed.probabilities(long)
         else:
             resumed.load_state_dict(sampler.state_dict())
-        with pytest.raises(ValueError, match="from a schedule with 50 timesteps, but this one has 60"):
+        with pytest.raises(PluginError, match="from a schedule with 50 timesteps, but this one has 60"):
             resumed.load_state_dict(sampler.state_dict()) if asked_before else resumed.probabilities(long)
     eager = registry.create("timesteps", HISTORY)
     eager.observe(torch.tensor([70]), torch.ones(1))
-    with pytest.raises(ValueError, match="from a schedule with 71 timesteps, but this one has 60"):
+    with pytest.raises(PluginError, match="from a schedule with 71 timesteps, but this one has 60"):
         eager.probabilities(long)

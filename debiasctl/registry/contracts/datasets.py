@@ -1,0 +1,82 @@
+"""What data sets return."""
+
+from collections.abc import Mapping
+from dataclasses import fields, replace
+from operator import index
+from typing import Any
+
+from debiasctl.api import (
+    DatasetInfo,
+    LoadedDataset,
+)
+from debiasctl.boundary import ContractError, origin_of
+from debiasctl.registry.contracts.expected import Call, as_json, expect, short
+from debiasctl.registry.contracts.splits import checked_split
+
+
+def checked_info(value: Any) -> DatasetInfo:
+    """The facts about a data set, with plain numbers and a tuple of class names.
+
+    Raises:
+        ContractError: if a fact is not possible.
+    """
+    info: DatasetInfo = expect(value, DatasetInfo, "a DatasetInfo")
+    numbers: dict[str, Any] = {}
+    for name, lowest in (("image_size", 1), ("channels", 1), ("num_train", 0), ("num_heldout", 0)):
+        given = getattr(info, name)
+        try:
+            numbers[name] = index(given)
+        except TypeError:
+            numbers[name] = lowest - 1
+        if numbers[name] < lowest or isinstance(given, bool):
+            raise ContractError(f"states {name}={given!r}, which must be a whole number from {lowest} on")
+    if numbers["channels"] not in (1, 3):
+        raise ContractError(f"states channels={numbers['channels']}; images have 1 channel (grey) or 3 (RGB)")
+    classes = info.classes
+    if not isinstance(classes, list | tuple) or not all(isinstance(one, str) and one for one in classes):
+        raise ContractError(f"states classes={classes!r:.80}, which must be a tuple of names, empty without labels")
+    if len(set(classes)) < len(classes):
+        raise ContractError("states a class twice; each has a name of its own")
+    if info.value_type not in ("uint8", "float32"):
+        raise ContractError(f"states value_type={info.value_type!r}, which must be uint8 or float32")
+    return replace(info, classes=tuple(classes), **numbers)
+
+
+def info(call: Call, plugin: Any, location: Any) -> DatasetInfo:
+    """A DatasetInfo that is possible."""
+    return checked_info(call(location))
+
+
+def load(call: Call, plugin: Any, location: Any) -> LoadedDataset:
+    """A LoadedDataset whose splits are what its info and `Dataset.info` state."""
+    loaded: LoadedDataset = expect(call(location), LoadedDataset, "a LoadedDataset")
+    info, stated = checked_info(loaded.info), plugin.info(location)
+    for field in fields(DatasetInfo):
+        found, before = getattr(info, field.name), getattr(stated, field.name)
+        if found != before:
+            raise ContractError(f"returned data with {field.name}={found!r:.80}, and its info states {before!r:.80}")
+    if not isinstance(loaded.content_hash, str) or not loaded.content_hash:
+        raise ContractError(f"returned {short(loaded.content_hash)} as the content_hash, which must be a SHA-256")
+    origin = origin_of(plugin)
+    train = checked_split(loaded.train, info, "train", num=info.num_train, origin=origin)
+    heldout = checked_split(loaded.heldout, info, "heldout", num=info.num_heldout, origin=origin)
+    return replace(loaded, info=info, train=train, heldout=heldout)
+
+
+def recommended(call: Call, plugin: Any, location: Any) -> Mapping[str, Any]:
+    """Sections with settings that JSON can hold."""
+    found = expect(call(location), Mapping, 'a mapping of settings, such as {"training": {"steps": 1000}}')
+    for section, settings in found.items():
+        if not isinstance(section, str) or not isinstance(settings, Mapping | list | tuple | None):
+            raise ContractError(
+                f"returned {section!r:.40}: {short(settings)}, where a section has a mapping of settings"
+            )
+    plain: dict[str, Any] = as_json(_plain(found), "returned settings")
+    return plain
+
+
+def _plain(value: Any) -> Any:
+    """The mappings in a value as dictionaries."""
+    if isinstance(value, Mapping):
+        return {key: _plain(inner) for key, inner in value.items()}
+    return [_plain(inner) for inner in value] if isinstance(value, list | tuple) else value

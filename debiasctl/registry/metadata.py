@@ -1,0 +1,150 @@
+"""Reads which plugins are installed from metadata alone; what cannot be read is noted and passed over."""
+
+import re
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import lru_cache, wraps
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from debiasctl.boundary import Origin, printable, summary
+from debiasctl.registry.kinds import KINDS
+from debiasctl.registry.refs import NAME
+from debiasctl.wording import did_you_mean
+
+if TYPE_CHECKING:
+    from importlib.metadata import Distribution, EntryPoint, EntryPoints
+
+_PREFIX = "debiasctl."
+_OURS = re.compile(r"debiasctl([._-]|$)", re.IGNORECASE)
+
+
+@dataclass(frozen=True)
+class PluginRecord:
+    """One entry point, as its distribution's metadata states it."""
+
+    kind: str
+    name: str
+    target: str
+    distribution: str
+    version: str
+
+    @property
+    def origin(self) -> Origin:
+        """The plugin as messages name it."""
+        return Origin(KINDS[self.kind].singular, self.name, self.distribution, self.version)
+
+
+def records(kind: str) -> list[PluginRecord]:
+    """Every installed plugin of a kind, sorted by name, read from metadata alone."""
+    return [record for record in _scan(tuple(sys.path))[0] if record.kind == kind]
+
+
+def metadata_notes() -> list[str]:
+    """What is wrong with the metadata of installed distributions, as far as it concerns plugins, a sentence each."""
+    return list(_scan(tuple(sys.path))[1])
+
+
+def tolerate_broken_metadata() -> None:
+    """Let libraries that read every distribution's entry points, as pydantic and torch do, find none in broken ones.
+
+    `metadata_notes` still says which are broken.
+    """
+    from importlib.metadata import Distribution, EntryPoints
+
+    read = _read_entry_points()
+
+    @wraps(read)
+    def entry_points(self: Distribution) -> EntryPoints:
+        try:
+            return EntryPoints(read(self))
+        except Exception:  # noqa: BLE001 - the same as below
+            return EntryPoints()
+
+    Distribution.entry_points = property(entry_points)  # type: ignore[assignment]
+
+
+def _read_entry_points() -> Callable[["Distribution"], "EntryPoints"]:
+    from importlib.metadata import Distribution, EntryPoints
+
+    read = Distribution.entry_points.fget  # type: ignore[attr-defined]
+    inner: Callable[[Distribution], EntryPoints] = getattr(read, "__wrapped__", read)
+    return inner
+
+
+@lru_cache(maxsize=16)
+def _scan(_search_path: tuple[str, ...]) -> tuple[tuple[PluginRecord, ...], tuple[str, ...]]:
+    found: set[PluginRecord] = set()
+    notes: list[str] = []
+    for distribution in _each_once():
+        try:
+            points = list(_read_entry_points()(distribution))
+        except Exception as error:  # noqa: BLE001 - whatever lies in another package's metadata harms no plugin
+            notes.append(
+                f"{_folder(distribution)}: the entry points of this distribution cannot be read ({summary(error)}), so "
+                "its plugins, if it has any, are not known. Reinstall it"
+            )
+            continue
+        if not any(_OURS.match(point.group) for point in points):
+            continue
+        name, version = _identity(distribution)
+        for point in points:
+            note = _note(point, f"{name} {version}")
+            if note is not None:
+                notes.append(note)
+            elif point.group.startswith(_PREFIX):
+                found.add(
+                    PluginRecord(point.group.removeprefix(_PREFIX), point.name, printable(point.value), name, version)
+                )
+    order = sorted(found, key=lambda record: (record.kind, record.name, record.distribution))
+    return tuple(order), tuple(dict.fromkeys(notes))
+
+
+def _each_once() -> "Iterator[Distribution]":
+    """The distributions on the path; of two with one name, the first, which is the one that Python imports."""
+    from importlib.metadata import distributions  # it takes long to import
+
+    seen: set[str] = set()
+    for distribution in distributions():
+        path = getattr(distribution, "_path", None)
+        stem = str(getattr(path, "stem", "")) or _identity(distribution)[0]
+        key = re.sub(r"[-_.]+", "-", stem.partition("-")[0]).lower()
+        if key not in seen:
+            seen.add(key)
+            yield distribution
+
+
+def _identity(distribution: "Distribution") -> tuple[str, str]:
+    """The name and version, from the folder's name if the metadata do not state them."""
+    try:
+        name, version = distribution.metadata["Name"], distribution.version
+    except Exception:  # noqa: BLE001 - the same as above
+        name = version = ""
+    stem, _, rest = _folder(distribution).partition("-")
+    return printable(name or stem), printable(version or rest.removesuffix(".dist-info") or "unknown")
+
+
+def _folder(distribution: "Distribution") -> str:
+    path = getattr(distribution, "_path", None)
+    return printable(Path(str(path)).name) if path is not None else "a distribution"
+
+
+def _note(point: "EntryPoint", distribution: str) -> str | None:
+    """What is wrong with an entry point, if it is debiasctl's."""
+    kind = point.group.removeprefix(_PREFIX)
+    name = printable(point.name)
+    if kind in KINDS and point.group.startswith(_PREFIX):
+        if NAME.fullmatch(point.name):
+            return None
+        return (
+            f"{distribution}: the {KINDS[kind].singular} '{name}' cannot be used, because its name is not one. Names "
+            "are letters, digits, '.', '_', '+' and '-'"
+        )
+    if not _OURS.match(point.group):
+        return None
+    nearest = did_you_mean(point.group, [f"{_PREFIX}{one}" for one in KINDS])
+    return (
+        f"{distribution}: '{name}' is in the entry-point group '{printable(point.group)}', which debiasctl does not "
+        f"read.{nearest} Groups: {_PREFIX}KIND with KIND one of {', '.join(KINDS)}"
+    )
