@@ -26,6 +26,7 @@ from debiasctl.cli import (
     weightings,
 )
 from debiasctl.cli.messages import with_options
+from debiasctl.cli.output import visible
 from debiasctl.cli.synonyms import improve
 from debiasctl.compute.threads import wait_briefly
 from debiasctl.errors import DebiasctlError, UsageError
@@ -33,6 +34,7 @@ from debiasctl.reading.regular import read_text
 
 _DEBUG = {"on": False}
 _LATER = 3.0  # seconds
+_VALUE = 40  # characters of a refused value that are shown
 
 
 class _Group(TyperGroup):
@@ -49,6 +51,17 @@ class _Group(TyperGroup):
         if built_in is not None or cmd_name not in _plugin_commands():
             return built_in
         return typer.main.get_command(_placeholder(cmd_name, _plugin_commands()[cmd_name]))
+
+    def invoke(self, ctx: Any) -> Any:
+        """Run the command that is asked for; the refusal of an option's value states the value."""
+        words = [*getattr(ctx, "_protected_args", []), *ctx.args]
+        try:
+            return super().invoke(ctx)
+        except typer.BadParameter as error:
+            value = _given_value(words, getattr(error.param, "opts", []))
+            if value is not None and value not in error.message:
+                error.message = f"{value[:_VALUE]!r}: {error.message}"
+            raise
 
     def resolve_command(self, ctx: Any, args: list[str]) -> Any:
         """The command that is to run; a plugin's is imported here."""
@@ -168,6 +181,15 @@ def _complete_bash() -> NoReturn:
     sys.exit(0)
 
 
+def _given_value(words: list[str], names: list[str]) -> str | None:
+    """What was given to an option of these names on the command line; None if it cannot be said."""
+    for word, following in zip(words, [*words[1:], None], strict=True):
+        name, equals, value = word.partition("=")
+        if name in names:
+            return value if equals else following
+    return None
+
+
 def _fail(error: BaseException, message: str, code: int) -> NoReturn:
     if _DEBUG["on"]:
         import traceback
@@ -178,10 +200,10 @@ def _fail(error: BaseException, message: str, code: int) -> NoReturn:
     except UsageError:  # which is then what is reported
         number = 0
     if number == 0:
-        print(f"error: {message}" if code else message, file=sys.stderr, flush=True)
+        print(visible(f"error: {message}" if code else message), file=sys.stderr, flush=True)
     else:
         if code == 1:  # what all processes refuse alike, the first one reports
-            print(f"error in process {number}: {message}", file=sys.stderr, flush=True)
+            print(visible(f"error in process {number}: {message}"), file=sys.stderr, flush=True)
         time.sleep(_LATER)  # once one process has ended, torchrun ends the others: the first is to have spoken
     sys.exit(code)
 

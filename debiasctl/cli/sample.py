@@ -10,7 +10,7 @@ import typer
 from debiasctl.cli import options
 from debiasctl.cli.launch import launch_all, rank
 from debiasctl.cli.options import option, parse_batch_size, parse_steps
-from debiasctl.cli.output import print_json, printable, show_log
+from debiasctl.cli.output import print_json, printable, say, show_log
 from debiasctl.errors import UsageError
 from debiasctl.files import check_file, check_new_folder
 
@@ -207,12 +207,12 @@ def _strip(
         print_json({"out": str(out.absolute()), "cells": [_described(cell) for cell in cells]})
         return
     first = cells[0].description
-    print(
+    say(
         f"{first.num} x {len(rows)} x {len(drawn[0])} images (noise x run x steps), {first.sampler.name}, "
         f"seed {first.seed}{_class_of(first)}, {sum(cell.reused for cell in cells)} of {len(cells)} sets reused "
         "from an earlier command"
     )
-    print(out.absolute())
+    say(out.absolute())
 
 
 def _write(out: Path, drawn: "Samples") -> None:
@@ -268,10 +268,10 @@ def _report(drawn: "Samples", out: Path | None, way: Path | None, *, as_json: bo
         print_json(_described(drawn) | written)
         return
     about = drawn.description
-    print(
+    say(
         f"{about.num} images, {about.sampler.name}, {about.num_steps} steps ({about.nfe} NFE), "
         f"checkpoint {about.step}, {about.weights} weights{_class_of(about)}{', drawn before' if drawn.reused else ''}"
     )
-    print(out.absolute() if out is not None else drawn.folder / "images.npz")
+    say(out.absolute() if out is not None else drawn.folder / "images.npz")
     if way is not None:
-        print(way.absolute())
+        say(way.absolute())

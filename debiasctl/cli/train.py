@@ -13,7 +13,7 @@ from debiasctl.cli.completion import complete_plugin, complete_run, complete_set
 from debiasctl.cli.launch import check_launch, launch, rank, sigterm_reported, this_command
 from debiasctl.cli.locations import data_location, moved_spec
 from debiasctl.cli.options import RESUME, option
-from debiasctl.cli.output import note, print_json, show_log
+from debiasctl.cli.output import note, print_json, say, show_log
 from debiasctl.cli.plan import show_plan
 from debiasctl.errors import UsageError
 from debiasctl.reading.user_text import user_path
@@ -296,6 +296,6 @@ def _report(run: "Run", *, as_json: bool) -> None:
             {"name": run.name, "path": str(run.path), "state": status.state, "step": status.step, "loss": losses[-1]}
         )
         return
-    print(f"run '{run.name}' is {status.state} at step {status.step}: {run.path}")
+    say(f"run '{run.name}' is {status.state} at step {status.step}: {run.path}")
     note(f"next: debiasctl sample {run.typed} --out {shlex.quote(f'{run.name}.png')}")
     note(f"next: debiasctl evaluate {run.typed}")
