@@ -52,17 +52,6 @@ class _Group(TyperGroup):
             return built_in
         return typer.main.get_command(_placeholder(cmd_name, _plugin_commands()[cmd_name]))
 
-    def invoke(self, ctx: Any) -> Any:
-        """Run the command that is asked for; the refusal of an option's value states the value."""
-        words = [*getattr(ctx, "_protected_args", []), *ctx.args]
-        try:
-            return super().invoke(ctx)
-        except typer.BadParameter as error:
-            value = _given_value(words, getattr(error.param, "opts", []))
-            if value is not None and value not in error.message:
-                error.message = f"{value[:_VALUE]!r}: {error.message}"
-            raise
-
     def resolve_command(self, ctx: Any, args: list[str]) -> Any:
         """The command that is to run; a plugin's is imported here."""
         name, command, rest = super().resolve_command(ctx, args)
@@ -77,10 +66,15 @@ class _Group(TyperGroup):
         return name, typer.main.get_command(loaded) if isinstance(loaded, typer.Typer) else loaded, rest
 
     def invoke(self, ctx: Any) -> Any:
-        """Run the command; an option that it does not know is answered with the one that was meant."""
+        """Run the command; unknown options are answered with the one that was meant, refused values are quoted."""
+        words = [*getattr(ctx, "_protected_args", []), *ctx.args]
         try:
             return super().invoke(ctx)
         except Exception as error:
+            if isinstance(error, typer.BadParameter):
+                value = _given_value(words, getattr(error.param, "opts", []))
+                if value is not None and value not in error.message:
+                    error.message = f"{value[:_VALUE]!r}: {error.message}"
             if hasattr(error, "format_message"):  # the parser's own
                 improve(error)
             raise
