@@ -52,7 +52,11 @@ def sample(
     seed: Annotated[int, options.SAMPLING_SEED] = 0,
     class_: Annotated[
         str | None,
-        option("--class", argument="class_name", help="Draw this class only (default: the data's mixture)."),
+        option(
+            "--class",
+            argument="class_name",
+            help="Draw this class only, by its name or as index:N (default: the data's mixture).",
+        ),
     ] = None,
     checkpoint: Annotated[str | None, options.CHECKPOINT] = None,
     weights: Annotated[str, options.WEIGHTS] = "ema",

@@ -114,6 +114,10 @@ def verify(path: Path, run: Run, only: str | None = None) -> dict[str, str]:
             name for name, expected in sums.items() if only in (None, name) and sha256_file(path / name) != expected
         ]
     except (OSError, ValueError) as error:
+        if not path.exists():
+            raise CheckpointError(
+                f"checkpoint {int(path.name)} of run '{run.name}' is not there any more: {path} was removed"
+            ) from error
         raise CheckpointError(_damaged(path, run, f"{type(error).__name__}: {error}")) from error
     if damaged:
         raise CheckpointError(_damaged(path, run, f"{', '.join(damaged)} differs from its checksum"))
