@@ -1,6 +1,5 @@
 """Checkpoint files: folders written atomically, with the checksum of every file in them."""
 
-import os
 import re
 import shutil
 from collections.abc import Mapping
@@ -13,6 +12,7 @@ from safetensors.torch import load_file
 from safetensors.torch import save as safetensors_bytes
 from torch import Tensor, nn
 
+from debiasctl import temporaries
 from debiasctl.errors import CheckpointError, ForeignPartError
 from debiasctl.files import atomic_folder, hashing_file, sha256_file, writing
 from debiasctl.runs.manifest import Manifest
@@ -135,12 +135,9 @@ def prune_checkpoints(run: Run, spec: TrainingSection, *, newest: int) -> None:
     for step in steps[: -spec.keep_last]:
         if step not in spec.keep_steps:
             path = run.checkpoint_path(step)
-            # renamed first, so that a kill in between leaves no partial checkpoint
-            removed = path.with_name(f".{path.name}{_LEFTOVER}")
             with unpinned(path) as free, writing(path):
                 if free:  # what is being read goes when a later checkpoint is written
-                    os.replace(path, removed)
-                    shutil.rmtree(removed)
+                    temporaries.discard(path)
 
 
 def remove_leftovers(run: Run) -> None:
