@@ -131,14 +131,15 @@ def test_what_is_drawn_of_a_failed_or_untrained_run_is_said(here: Path) -> None:
     assert "failed" not in succeed(*draw).err
     assert "checkpoint 0 of run 'r' has had no training" in succeed(*draw, "--checkpoint", "0").err
     shutil.rmtree(run.checkpoint_path(2))
-    run.write_status(replace(run.status(), state="failed", step=1, message="the loss of step 2 is nan"))
+    run.write_status(replace(run.status(), state="failed", step=1, message="the loss of step 2 is nan. Lower it"))
     for command in (
         draw,
         ["evaluate", "r", "--num", "4", "--steps", "2", *FEATURES],
         ["likelihood", "r", "--method", "bound", "--num", "2", "--terms", "2"],
     ):
         notes = succeed(*command).err
-        assert "note: run 'r' failed at step 1: the loss of step 2 is nan. Checkpoint 0 is used" in notes
+        assert "note: run 'r' failed at step 1: the loss of step 2 is nan (see debiasctl runs show r)" in notes
+        assert "Checkpoint 0 is used" in notes
         assert "checkpoint 0 of run 'r' has had no training" in notes
 
 
