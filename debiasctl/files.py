@@ -79,7 +79,7 @@ def _aside(path: Path) -> Iterator[None]:
         except OSError:
             os.replace(aside, path)
             raise
-        shutil.rmtree(aside)
+        shutil.rmtree(aside, ignore_errors=True)
 
 
 @contextmanager

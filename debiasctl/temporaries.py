@@ -46,6 +46,21 @@ def in_use(temporary: Path) -> Iterator[None]:
         claims.release(descriptor)
 
 
+def discard(folder: Path) -> None:
+    """Remove a folder, which disappears as a whole and at once, even if the deletion of its files is interrupted.
+
+    Raises:
+        OSError: if it cannot be removed.
+    """
+    hidden = name_beside(folder)
+    os.replace(folder, hidden)
+    with in_use(hidden):
+        try:
+            shutil.rmtree(hidden)
+        except FileNotFoundError:  # another process took it for stale, and removes it
+            shutil.rmtree(hidden, ignore_errors=True)
+
+
 def _claim(path: Path, make: Callable[[Path], Made]) -> tuple[Path, Made, int | None]:
     while True:
         temporary = name_beside(path)

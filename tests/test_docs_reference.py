@@ -58,7 +58,7 @@ def test_every_option_of_every_command_is_there(pages: dict[str, str]) -> None:
                     assert not parameter.required or "| required |" in row
                     found += 1
     assert found > 100
-    assert rows(pages["commands"], "## sample")["--steps TEXT"].startswith("| `--steps TEXT` | `50` | Sampling steps;")
+    assert rows(pages["commands"], "## sample")["--sampler TEXT"].startswith("| `--sampler TEXT` | `ddim` | Sampler.")
 
 
 def test_every_setting_is_there(pages: dict[str, str]) -> None:

@@ -27,6 +27,7 @@ from debiasctl.cli import (
     weightings,
 )
 from debiasctl.cli.messages import with_options
+from debiasctl.cli.output import visible
 from debiasctl.cli.results import results_on_stdout
 from debiasctl.cli.synonyms import improve
 from debiasctl.compute.threads import wait_briefly
@@ -36,6 +37,7 @@ from debiasctl.registry.metadata import tolerate_broken_metadata
 
 _DEBUG = {"on": False}
 _LATER = 3.0  # seconds
+_VALUE = 40  # characters of a refused value that are shown
 
 
 class _Group(TyperGroup):
@@ -67,10 +69,15 @@ class _Group(TyperGroup):
         return name, plugin_command(registry.find("commands", name)), rest
 
     def invoke(self, ctx: Any) -> Any:
-        """Run the command; an option that it does not know is answered with the one that was meant."""
+        """Run the command; unknown options are answered with the one that was meant, refused values are quoted."""
+        words = [*getattr(ctx, "_protected_args", []), *ctx.args]
         try:
             return super().invoke(ctx)
         except Exception as error:
+            if isinstance(error, typer.BadParameter):
+                value = _given_value(words, getattr(error.param, "opts", []))
+                if value is not None and value not in error.message:
+                    error.message = f"{value[:_VALUE]!r}: {error.message}"
             if hasattr(error, "format_message"):  # the parser's own
                 improve(error)
             raise
@@ -177,6 +184,15 @@ def _complete_bash() -> NoReturn:
     sys.exit(0)
 
 
+def _given_value(words: list[str], names: list[str]) -> str | None:
+    """What was given to an option of these names on the command line; None if it cannot be said."""
+    for word, following in zip(words, [*words[1:], None], strict=True):
+        name, equals, value = word.partition("=")
+        if name in names:
+            return value if equals else following
+    return None
+
+
 def _fail(error: BaseException, message: str, code: int) -> NoReturn:
     if _DEBUG["on"]:
         import traceback
@@ -188,10 +204,10 @@ def _fail(error: BaseException, message: str, code: int) -> NoReturn:
     except UsageError:  # which is then what is reported
         number = 0
     if number == 0:
-        print(f"error: {message}" if code else message, file=sys.stderr, flush=True)
+        print(visible(f"error: {message}" if code else message), file=sys.stderr, flush=True)
     else:
         if code == 1:  # what all processes refuse alike, the first one reports
-            print(f"error in process {number}: {message}", file=sys.stderr, flush=True)
+            print(visible(f"error in process {number}: {message}"), file=sys.stderr, flush=True)
         time.sleep(_LATER)  # once one process has ended, torchrun ends the others: the first is to have spoken
     sys.exit(code)
 

@@ -5,10 +5,10 @@ from typing import Annotated, Any
 
 import typer
 
-from debiasctl.boundary import plugin_call, printable
+from debiasctl.boundary import plugin_call
 from debiasctl.cli import options
 from debiasctl.cli.messages import with_options
-from debiasctl.cli.output import print_json, print_pairs, print_table
+from debiasctl.cli.output import print_json, print_pairs, print_table, say
 from debiasctl.files import obstacle
 from debiasctl.wording import format_bytes
 
@@ -43,6 +43,7 @@ def doctor(as_json: Annotated[bool, options.AS_JSON] = False) -> None:
         "weights": weights,
         "plugins": plugins,
         "statistics": clean_fid.in_cache(paths.cache_dir()),
+        "unfinished": _unfinished(),
         "problems": problems,
     }
     if as_json:
@@ -137,6 +138,21 @@ def _plugins() -> tuple[list[dict[str, Any]], list[str]]:
     return found, list(dict.fromkeys(problems))
 
 
+def _unfinished() -> list[dict[str, Any]]:
+    """What commands that were killed left in the store and the cache, and nobody has removed."""
+    import os
+
+    from debiasctl import paths, temporaries
+
+    found: list[Path] = []
+    for root in (paths.runs_dir(), paths.evaluations_dir(), paths.cache_dir()):
+        for folder, inner, _ in os.walk(root):
+            left = temporaries.stale(Path(folder))
+            inner[:] = [name for name in inner if Path(folder, name) not in left]
+            found += left
+    return [{"path": str(path), "bytes": _size(path) if path.is_dir() else path.lstat().st_size} for path in found]
+
+
 def _weights() -> tuple[list[dict[str, Any]], list[str]]:
     """The state of each file of weights that a feature extractor names, and what is broken."""
     from debiasctl import paths, registry
@@ -214,12 +230,16 @@ def _print(report: dict[str, Any]) -> None:
     for one in report["weights"]:
         if one["state"] == "missing":
             how = "fetched when first used, or put it there yourself" if one["sha256_expected"] else "put it there"
-            print(f"{one['features']}: {how}: {one['url']}\n  -> {one['path']}")
+            say(f"{one['features']}: {how}: {one['url']}\n  -> {one['path']}")
         elif one["state"] == "unverified":
-            print(f"{one['features']}: {one['path']} has SHA-256 {one['sha256']}; none is published to check it by")
+            say(f"{one['features']}: {one['path']} has SHA-256 {one['sha256']}; none is published to check it by")
     if report["statistics"]:
         print_table(["statistics, as --reference names them"], [[name] for name in report["statistics"]])
+    for one in report["unfinished"]:
+        say(f"left unfinished by a command that was killed: {one['path']} ({format_bytes(one['bytes'])})")
+    if report["unfinished"]:
+        print("  the next command that writes there removes it; or remove it yourself")
     for problem in report["problems"]:
-        print(f"broken: {printable(with_options(problem))}")
+        say(f"broken: {with_options(problem)}")
     if not report["problems"]:
         print("nothing is broken")

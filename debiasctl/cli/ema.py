@@ -4,7 +4,7 @@ from typing import Annotated
 
 from debiasctl.cli import options
 from debiasctl.cli.options import option
-from debiasctl.cli.output import note, print_json, print_table
+from debiasctl.cli.output import note, print_json, print_table, say
 
 EXAMPLES = """[bold]Examples[/bold]
 
@@ -53,7 +53,7 @@ def ema(
     ]
     print_table(["length", "step", "snapshots", "residual"], rows)
     for average in made:
-        print(average.path)
+        say(average.path)
     last, steps = made[-1], found.checkpoint_steps()
     if last.step in steps:  # the step of the sampler's labels and name comes from a checkpoint
         chosen = "" if last.step == steps[-1] else f" --checkpoint {last.step}"

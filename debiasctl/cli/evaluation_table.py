@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from debiasctl.cli.messages import with_options
-from debiasctl.cli.output import note, print_table
+from debiasctl.cli.output import note, print_table, say
 
 if TYPE_CHECKING:
     from debiasctl.evaluation.record import Conditions, EvaluationRecord
@@ -23,7 +23,7 @@ def print_records(records: "Sequence[EvaluationRecord]") -> None:
             f"run '{first.run}', {checkpoint} ({measured.weights} weights): "
             f"{measured.num} images by {measured.sampler.partition(':')[0]}"
         )
-    print(f"{what} against {_reference(measured)}")
+    say(f"{what} against {_reference(measured)}")
     rows = []
     for record in records:
         for name, figure in record.metrics.items():

@@ -9,7 +9,7 @@ import typer
 from debiasctl.cli import options
 from debiasctl.cli.messages import with_options
 from debiasctl.cli.options import GROUPS, given, option
-from debiasctl.cli.output import note, print_json, print_table, show_log
+from debiasctl.cli.output import note, print_json, print_table, say, show_log
 from debiasctl.errors import UsageError
 from debiasctl.files import check_file, check_place
 from debiasctl.reporting.style import FORMATS
@@ -156,7 +156,7 @@ def _check(context: typer.Context, method: str, *, plot: Path | None) -> None:
 def _print(records: "list[LikelihoodRecord]") -> None:
     first = records[0]
     measured = first.measured
-    print(
+    say(
         f"run '{first.run}', checkpoint {first.checkpoint} ({measured.weights} weights): {measured.num} "
         f"held-out images of {measured.dataset}, {measured.draws} draws each"
     )

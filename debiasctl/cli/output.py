@@ -2,6 +2,7 @@
 
 import json
 import sys
+import unicodedata
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -9,6 +10,9 @@ from debiasctl.cli.messages import with_options
 
 if TYPE_CHECKING:
     from rich.console import Console
+
+
+_UNSEEN = ("Cc", "Cf", "Cs", "Co", "Cn")  # Unicode's categories of control, format and unassigned characters
 
 
 def print_json(value: Any) -> None:
@@ -26,7 +30,22 @@ def console() -> "Console":
 
 def note(text: str) -> None:
     """A line on stderr; settings that it names are given their options."""
-    print(with_options(text), file=sys.stderr, flush=True)
+    print(visible(with_options(text)), file=sys.stderr, flush=True)
+
+
+def say(text: object) -> None:
+    """A line of results on stdout; a name in it that could steer a terminal is escaped there, and whole in a pipe."""
+    print(visible(str(text)) if sys.stdout.isatty() else text)
+
+
+def visible(text: str) -> str:
+    """Text for a terminal, with escapes in place of control characters but for the ends of lines and tabs.
+
+    A file's or a run's name may hold any, and would otherwise move the cursor or hide what follows.
+    """
+    return "".join(
+        one if one in "\n\t" or unicodedata.category(one) not in _UNSEEN else ascii(one)[1:-1] for one in text
+    )
 
 
 def show_log() -> None:
@@ -36,7 +55,8 @@ def show_log() -> None:
     class Formatter(logging.Formatter):
         def format(self, record: logging.LogRecord) -> str:
             is_note = record.name.startswith("debiasctl") and record.levelno >= logging.WARNING
-            return with_options(f"note: {super().format(record)}" if is_note else super().format(record))
+            text = super().format(record)
+            return visible(with_options(f"note: {text}" if is_note else text))
 
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(Formatter())

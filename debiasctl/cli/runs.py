@@ -10,7 +10,7 @@ import typer
 from debiasctl.cli import options
 from debiasctl.cli.messages import with_options
 from debiasctl.cli.options import option
-from debiasctl.cli.output import note, print_json, print_pairs, printable
+from debiasctl.cli.output import note, print_json, print_pairs, printable, say
 from debiasctl.wording import format_bytes
 
 if TYPE_CHECKING:
@@ -191,7 +191,7 @@ def path(run: Annotated[str, options.RUN]) -> None:
     """
     from debiasctl.runs.store import find_run
 
-    typer.echo(find_run(run).path)
+    say(find_run(run).path)
 
 
 @app.command()
@@ -219,7 +219,7 @@ def export(
     written = export_run(found, target / f"{found.name}.tar" if target.is_dir() else target, force=force)
     for name in left_behind(found):
         note(f"The archive leaves out {name}/ ({PARTS[name].holds}).")
-    typer.echo(written)
+    say(written)
 
 
 @app.command("import")

@@ -12,7 +12,7 @@ from debiasctl.cli.completion import complete_values
 from debiasctl.cli.launch import launch_all, rank
 from debiasctl.cli.messages import with_options
 from debiasctl.cli.options import option, parse_batch_size, parse_steps
-from debiasctl.cli.output import note, print_json, printable, show_log
+from debiasctl.cli.output import note, print_json, printable, say, show_log
 from debiasctl.cli.sample_pictures import PICTURES, Look, check_look, check_out, write, write_trajectory
 from debiasctl.errors import UsageError
 from debiasctl.files import check_file
@@ -50,7 +50,11 @@ def sample(
     seed: Annotated[int, options.SAMPLING_SEED] = 0,
     class_: Annotated[
         str | None,
-        option("--class", argument="class_name", help="Draw this class only (default: the data's mixture)."),
+        option(
+            "--class",
+            argument="class_name",
+            help="Draw this class only, by its name or as index:N (default: the data's mixture).",
+        ),
     ] = None,
     checkpoint: Annotated[str | None, options.CHECKPOINT] = None,
     weights: Annotated[str, options.WEIGHTS] = "ema",
@@ -234,12 +238,12 @@ def _strip(
         print_json({"out": str(out.absolute()), "cells": described})
         return
     first = cells[0].description
-    print(
+    say(
         f"{first.num} x {len(rows)} x {len(drawn[0])} images (noise x run x steps), {first.sampler.name}, "
         f"seed {first.seed}{_class_of(first)}, {sum(cell.reused for cell in cells)} of {len(cells)} sets reused "
         "from an earlier command"
     )
-    print(out.absolute())
+    say(out.absolute())
 
 
 def _class_of(about: "Description") -> str:
@@ -262,10 +266,10 @@ def _report(drawn: "Samples", row: "Row", out: Path | None, way: Path | None, *,
         print_json(_described(drawn, row) | written)
         return
     about = drawn.description
-    print(
+    say(
         f"{about.num} images, {about.sampler.name}, {about.num_steps} steps ({about.nfe} NFE), "
         f"checkpoint {about.step}, {about.weights} weights{_class_of(about)}{', drawn before' if drawn.reused else ''}"
     )
-    print(out.absolute() if out is not None else drawn.folder / "images.npz")
+    say(out.absolute() if out is not None else drawn.folder / "images.npz")
     if way is not None:
-        print(way.absolute())
+        say(way.absolute())

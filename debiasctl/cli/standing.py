@@ -6,6 +6,8 @@ from debiasctl.cli.launch import rank
 from debiasctl.cli.output import note
 from debiasctl.errors import RunError
 
+_LETTERS = 100  # of a reason that is told in full
+
 if TYPE_CHECKING:
     from debiasctl.runs.store import Run
     from debiasctl.specs.sections import RunSpec
@@ -24,8 +26,16 @@ def note_standing(run: "Run", spec: "RunSpec", step: int) -> None:
             note(f"note: how far run '{run.name}' is cannot be said: {error}")
             status = None
         if status is not None and status.state == "failed":
-            why = f": {status.message}" if status.message else ""
-            note(f"note: run '{run.name}' failed at step {status.step}{why.rstrip('.')}. Checkpoint {step} is used")
+            note(
+                f"note: run '{run.name}' failed at step {status.step}: {_short(status.message)} "
+                f"(see debiasctl runs show {run.typed}). Checkpoint {step} is used"
+            )
     if step == 0:
         whose = "no training" if spec.training.init_from is None else "no training of its own"
         note(f"note: checkpoint 0 of run '{run.name}' has had {whose}: it is the network before the first step")
+
+
+def _short(message: str | None) -> str:
+    """The first sentence of a failure's message, without its figures if it is long."""
+    sentence = (message or "no reason was stored").partition(". ")[0].rstrip(".")
+    return sentence if len(sentence) <= _LETTERS else sentence.partition(" (")[0]

@@ -13,8 +13,9 @@ from debiasctl.cli.completion import complete_plugin, complete_run, complete_set
 from debiasctl.cli.launch import check_launch, launch, rank, sigterm_reported, this_command
 from debiasctl.cli.locations import data_location, moved_spec
 from debiasctl.cli.options import RESUME, option
-from debiasctl.cli.output import note, print_json, show_log
+from debiasctl.cli.output import note, print_json, say, show_log
 from debiasctl.cli.plan import show_plan
+from debiasctl.cli.standing import note_standing
 from debiasctl.errors import UsageError
 from debiasctl.reading.user_text import user_path
 from debiasctl.wording import quoted
@@ -127,7 +128,7 @@ def train(
     Settings are resolved in this order, later over earlier: defaults, the data set's recommended settings, --spec,
     --set, the other options.
     """
-    from debiasctl.runs.store import find_run, refuse_taken_name
+    from debiasctl.runs.store import choose_step, find_run, refuse_taken_name
     from debiasctl.training.conduct import Conduct
 
     if steps is not None and images is not None:
@@ -151,7 +152,8 @@ def train(
             raise UsageError("--data says where the images of a run to --resume are now. Name new data without it")
         resolved, info = _resolve(dataset, spec, set_ or [], options.given_settings(context), images, location)
         if init_from is not None:
-            find_run(init_from)  # one that is not there is refused before torch takes its time
+            begun = find_run(init_from)  # one that is not there is refused before torch takes its time
+            note_standing(begun, begun.spec(), choose_step(begun, None))
         if name is not None and rank() == 0:
             refuse_taken_name(name)  # before torch and the data take their time
         if dry_run:
@@ -304,6 +306,6 @@ def _report(run: "Run", *, as_json: bool) -> None:
             }
         )
         return
-    print(f"run '{run.name}' is {status.state} at step {status.step}: {run.path}")
+    say(f"run '{run.name}' is {status.state} at step {status.step}: {run.path}")
     note(f"next: debiasctl sample {run.typed} --out {shlex.quote(f'{run.name}.png')}")
     note(f"next: debiasctl evaluate {run.typed}")

@@ -8,7 +8,7 @@ import typer
 from debiasctl.cli import options
 from debiasctl.cli.completion import complete_plugin
 from debiasctl.cli.options import option
-from debiasctl.cli.output import note, print_json, print_table
+from debiasctl.cli.output import note, print_json, print_table, say
 from debiasctl.errors import UsageError
 
 if TYPE_CHECKING:
@@ -118,7 +118,7 @@ def plot(
         out, curves, schedule=schedule, prediction=_prediction(prediction), normalize=normalize, timesteps=timesteps,
         width=wide,
     )  # fmt: skip
-    print(out)
+    say(out)
 
 
 def _curves(references: list[str], *, timesteps: str = "uniform", **settings: str) -> "WeightCurves":
@@ -185,7 +185,7 @@ def _print_tables(curves: "WeightCurves", *, schedule: str, prediction: str, nor
     scaled = f"mean 1 on {prediction}" if normalize == "mean" else "as published"
     for unit in curves.units:
         what = "the network's output F" if unit == "edm" else f"the error of {unit}"
-        print(f"Weight on {what} ({schedule} schedule, {scaled})")
+        say(f"Weight on {what} ({schedule} schedule, {scaled})")
         rows = [["SNR", *[f"{curves.snr[t]:.2g}" for t in chosen]]]
         rows += [[name, *[f"{weights[unit][t]:.2g}" for t in chosen]] for name, weights in curves.weights.items()]
         print_table(["t", *map(str, chosen)], rows)

@@ -1,5 +1,6 @@
 """Runs side by side: what differs in their specs, and those figures that were measured in the same way."""
 
+import shlex
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -99,7 +100,7 @@ def compare(runs: Sequence[Run], *, metric: str | None = None) -> Comparison:
         if metric is not None and not any(metric in one.record.metrics for one in of_run):
             raise ComparisonError(
                 f"run '{run.name}' was not measured by '{metric}'. Do that first, with the options of the other runs, "
-                f"for example: debiasctl evaluate {run.typed} --metrics {metric}"
+                "for example: " + _command(run, metric, records)
             )
     tables = [_by_measurement(of_run, metric) for of_run in records]
     shared = [key for key in tables[0] if all(key in table for table in tables[1:])]
@@ -149,7 +150,7 @@ def spec_differences(specs: Sequence[RunSpec]) -> dict[str, list[Any]]:
 
 def evaluations_of(run: Run) -> list[_Evaluation]:
     """A run's stored evaluations, oldest first; later ones replace earlier ones of the same measurement."""
-    files = sorted(run.evaluations_dir.glob("[!.]*.json"), key=lambda path: path.stat().st_mtime_ns)
+    files = sorted(run.evaluations_dir.glob("[!.]*.json"), key=lambda path: path.lstat().st_mtime_ns)
     way_on = f"Remove it and measure again: debiasctl evaluate {run.typed} or debiasctl likelihood {run.typed}"
     found = []
     for path in files:
@@ -198,6 +199,19 @@ def _figure(metric: str, evaluations: Sequence[_Evaluation]) -> Figure:
     )
 
 
+def _command(run: Run, metric: str, records: Sequence[Sequence[_Evaluation]]) -> str:
+    """The command that measures a run by a metric as some other run was measured."""
+    record = next(one.record for of_run in records for one in of_run if metric in one.record.metrics)
+    measured = record.measured
+    common = f"--num {measured.num} --seed {measured.seed} --weights {measured.weights}"
+    if isinstance(measured, HeldoutConditions):
+        method, _, variance = measured.sampler.partition(":variance=")
+        how = f" --terms {measured.steps} --variance {variance}" if variance else f" --steps {measured.steps}"
+        return f"debiasctl likelihood {run.typed} --method {method}{how} --draws {measured.draws} {common}"
+    chosen = [f"--sampler {shlex.quote(str(measured.sampler))}", f"--features {measured.features}"]
+    return f"debiasctl evaluate {run.typed} --steps {measured.steps} {' '.join(chosen)} --metrics {metric} {common}"
+
+
 def _interval(first: MetricFigure | BitsFigure, second: MetricFigure | BitsFigure) -> Interval | None:
     """The interval of two figures' difference; None where one has no interval, or both are shares of 0 or 1."""
     if first.interval is None or second.interval is None:
@@ -221,7 +235,7 @@ def _not_comparable(runs: Sequence[Run], records: Sequence[Sequence[_Evaluation]
     if not apart:
         return (
             f"no {metric or 'figure'} of these runs was measured in the same way for all of them. "
-            f"Evaluate each with the same options, for example: debiasctl evaluate {runs[-1].typed} --steps 50"
+            "Evaluate each with the same options"
         )
     details = "; ".join(
         f"{field}: " + ", ".join(f"{run.name} {_some(of_run)}" for run, of_run in zip(runs, sets, strict=True))

@@ -1,6 +1,5 @@
 """Checkpoint files: folders written atomically, with the checksum of every file in them."""
 
-import os
 import re
 import shutil
 from collections.abc import Mapping
@@ -13,6 +12,7 @@ from safetensors.torch import load_file
 from safetensors.torch import save as safetensors_bytes
 from torch import Tensor, nn
 
+from debiasctl import temporaries
 from debiasctl.errors import CheckpointError, ForeignPartError
 from debiasctl.files import atomic_folder, hashing_file, sha256_file, writing
 from debiasctl.runs.manifest import Manifest
@@ -114,6 +114,10 @@ def verify(path: Path, run: Run, only: str | None = None) -> dict[str, str]:
             name for name, expected in sums.items() if only in (None, name) and sha256_file(path / name) != expected
         ]
     except (OSError, ValueError) as error:
+        if not path.exists():
+            raise CheckpointError(
+                f"checkpoint {int(path.name)} of run '{run.name}' is not there any more: {path} was removed"
+            ) from error
         raise CheckpointError(_damaged(path, run, f"{type(error).__name__}: {error}")) from error
     if damaged:
         raise CheckpointError(_damaged(path, run, f"{', '.join(damaged)} differs from its checksum"))
@@ -131,12 +135,9 @@ def prune_checkpoints(run: Run, spec: TrainingSection, *, newest: int) -> None:
     for step in steps[: -spec.keep_last]:
         if step not in spec.keep_steps:
             path = run.checkpoint_path(step)
-            # renamed first, so that a kill in between leaves no partial checkpoint
-            removed = path.with_name(f".{path.name}{_LEFTOVER}")
             with unpinned(path) as free, writing(path):
                 if free:  # what is being read goes when a later checkpoint is written
-                    os.replace(path, removed)
-                    shutil.rmtree(removed)
+                    temporaries.discard(path)
 
 
 def remove_leftovers(run: Run) -> None:

@@ -140,10 +140,16 @@ def import_run(archive: Path, *, name: str | None = None) -> Run:
 def _check_checkpoints(run: Run, archive: Path) -> None:
     """Raise ArchiveError unless every checkpoint's files are those of its manifest."""
     for manifest in sorted(run.path.glob(f"{CHECKPOINTS}/*/{MANIFEST}")):
-        stated, found = None, {}
+        stated, found, owner = None, {}, run.identity()
         with suppress(ValueError, OSError):
-            stated = Manifest.read(manifest.parent).sha256
+            read = Manifest.read(manifest.parent)
+            stated, owner = read.sha256, read.run
             found = {file.name: sha256_file(file) for file in manifest.parent.iterdir() if file != manifest}
+        if stated == found and owner != run.identity():
+            raise ArchiveError(
+                f"{archive} is not imported: its checkpoint {int(manifest.parent.name)} is that of another run. Export "
+                "the run again, without it"
+            )
         if stated != found:
             raise ArchiveError(
                 f"{archive} is not imported: its checkpoint {int(manifest.parent.name)} is damaged: its files "

@@ -4,6 +4,7 @@ It is held on two things: the file `.lock`, and the run's folder itself, whose l
 """
 
 import os
+import shlex
 import sys
 import time
 from collections.abc import Iterator
@@ -11,7 +12,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from debiasctl import claims
+from debiasctl import claims, paths
 from debiasctl.errors import RunBusyError, RunNameError
 from debiasctl.files import write_json, writing
 from debiasctl.reading.documents import read_json
@@ -67,7 +68,7 @@ def check_held(folder: Path) -> None:
     raise RunBusyError(
         f"run '{folder.name}' was in use by this process, and {problem}. This process writes nothing more to it. "
         "Make sure that no other process trains it, and resume it from its last checkpoint: "
-        f"debiasctl train --resume {folder.name}"
+        f"debiasctl train --resume {folder.name if folder.parent == paths.runs_dir() else shlex.quote(str(folder))}"
     )
 
 

@@ -1,7 +1,6 @@
 """Removing a run (in the store its whole folder, elsewhere what the table of parts names), and unfinished writes."""
 
 import os
-import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -34,10 +33,7 @@ def remove_run(run: Run) -> list[str]:
             )
         foreign = []
         if run.path.resolve().parent == paths.runs_dir().resolve():
-            hidden = temporaries.name_beside(run.path)
-            os.replace(run.path, hidden)
-            with temporaries.in_use(hidden):
-                shutil.rmtree(hidden)
+            temporaries.discard(run.path)
         else:
             foreign = _remove_parts(run.path)
     temporaries.remove_stale(run.path.parent)

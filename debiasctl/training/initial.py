@@ -1,6 +1,7 @@
 """Starting a run from another run's weights."""
 
 from collections.abc import Mapping
+from contextlib import ExitStack
 
 from safetensors.torch import load_file
 from torch import Tensor, nn
@@ -11,8 +12,8 @@ from debiasctl.models.checkpoint_files import WEIGHT_FILES, verify
 from debiasctl.models.ema_snapshots import verify_file
 from debiasctl.models.posthoc_ema import StoredAverage, store_average
 from debiasctl.models.weights import parse_weights
-from debiasctl.runs.pins import pinned
-from debiasctl.runs.store import Run, choose_step
+from debiasctl.runs.pins import pin_chosen
+from debiasctl.runs.store import Run
 from debiasctl.specs.sections import InitFromSection
 
 _SHOWN = 3  # differences that a message names
@@ -32,9 +33,9 @@ def initial_weights(
     """
     kind, length = parse_weights(weights, argument="training.init_from.weights")
     if length is None:
-        chosen = choose_step(run, None if step is None else str(step))
-        path = run.checkpoint_path(chosen) / WEIGHT_FILES[kind]
-        with pinned(run, chosen):
+        with ExitStack() as pins:
+            chosen = pin_chosen(run, None if step is None else str(step), pins)
+            path = run.checkpoint_path(chosen) / WEIGHT_FILES[kind]
             checksum = verify(path.parent, run, only=path.name)[path.name]
             return load_file(path), InitFromSection(run=run.name, step=chosen, weights=weights, sha256=checksum)
     stored = _store_once(run, length, step=step)

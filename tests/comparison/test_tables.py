@@ -146,7 +146,8 @@ def test_a_metric_that_one_run_lacks() -> None:
     evaluated(a, {"fd_local": 1.0, "kd_local": 1.0})
     evaluated(b, {"fd_local": 1.0})
     with pytest.raises(
-        ComparisonError, match=r"run 'b' was not measured by 'kd_local'\. .*evaluate b --metrics kd_local"
+        ComparisonError,
+        match=r"run 'b' was not measured by 'kd_local'\. .*evaluate b --steps 50 .*--metrics kd_local --num 100",
     ):
         compare([a, b], metric="kd_local")
     with pytest.raises(UsageError, match=r"unknown metric 'fd_locl'. Did you mean 'fd_local'\? These .*fd_local, kd"):

@@ -2,6 +2,7 @@
 
 import json
 import re
+import shlex
 import shutil
 from collections.abc import Callable
 from contextlib import ExitStack
@@ -12,7 +13,7 @@ import pytest
 import torch
 from tiny import error_of, make_spec, resume, succeed, train
 
-from debiasctl.errors import CheckpointError, ForeignPartError, RunError
+from debiasctl.errors import ArchiveError, CheckpointError, ForeignPartError, RunError
 from debiasctl.models.checkpoint_files import prune_checkpoints, verify
 from debiasctl.models.ema_snapshots import snapshots
 from debiasctl.models.posthoc_ema import store_average
@@ -244,3 +245,29 @@ def test_what_is_measured_stays_until_the_command_ends(two: Two, monkeypatch: py
     measure = ["likelihood", "one", "--checkpoint", "2", "--method", "bound", "--terms", "2", "--num", "2"]
     assert "checkpoint 2" in succeed(*measure, "--device", "cpu").out
     assert two.one.checkpoint_steps() == [2, 4]
+
+
+def test_a_checkpoint_that_was_removed_by_hand_is_not_called_damaged(two: Two) -> None:
+    shutil.rmtree(two.one.checkpoint_path(4))
+    with pytest.raises(CheckpointError, match="checkpoint 4 of run 'one' is not there any more"):
+        verify(two.one.checkpoint_path(4), two.one)
+
+
+def test_an_archive_with_a_checkpoint_of_another_run_is_refused(two: Two, tmp_path: Path) -> None:
+    replace(two.one.checkpoint_path(4), by=two.other.checkpoint_path(4))
+    archive = export_run(two.one, tmp_path / "one.tar")
+    with pytest.raises(ArchiveError, match="its checkpoint 4 is that of another run"):
+        import_run(archive, name="imported")
+
+
+@pytest.mark.parametrize("likelihood", [False, True])
+def test_the_command_that_is_printed_for_a_missing_measurement_makes_it(two: Two, likelihood: bool) -> None:
+    records = two.one.evaluations_dir.glob("*.json")
+    (missing,) = [path for path in records if ('"terms"' in path.read_text()) == likelihood]
+    (name,) = json.loads(missing.read_text())["metrics"]
+    missing.unlink()
+    message = error_of("compare", "other", "one", "--metric", name, code=1)
+    succeed(*shlex.split(message.partition("for example: debiasctl ")[2]))
+    if likelihood:  # a record does not say the options of its features
+        assert missing.exists()
+        succeed("compare", "other", "one", "--metric", name)

@@ -1,6 +1,9 @@
 """What cannot be read in a store is named, and the rest of it is listed, found and cleaned."""
 
 import os
+import signal
+import subprocess
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -10,7 +13,8 @@ from tiny import error_of, succeed
 
 from debiasctl import paths
 from debiasctl.errors import RunError, RunNameError
-from debiasctl.runs.listing import list_runs
+from debiasctl.runs.archive import export_run, import_run
+from debiasctl.runs.listing import list_runs, unfinished
 from debiasctl.runs.removal import remove_run
 from debiasctl.runs.status import new_status
 from debiasctl.runs.store import Run, create_run, find_run, run_names
@@ -98,3 +102,22 @@ def test_what_a_killed_import_left_is_mentioned_and_goes_with_the_next_write() -
     assert not left.exists()
     assert "left unfinished" not in succeed("runs", "list").err
     assert "there is no run 'b'" in error_of("runs", "show", "b", code=2)
+
+
+_KILLED = """
+import os, signal, sys
+from pathlib import Path
+from debiasctl.runs import archive
+archive._check_run = lambda *_: os.kill(os.getpid(), signal.SIGKILL)
+archive.import_run(Path(sys.argv[1]), name="b")
+"""
+
+
+def test_an_import_that_is_killed_leaves_nothing_for_long(tmp_path: Path) -> None:
+    archive = export_run(make_run("a"), tmp_path / "a.tar")
+    killed = subprocess.run([sys.executable, "-c", _KILLED, str(archive)], check=False)
+    assert killed.returncode == -signal.SIGKILL
+    assert len(unfinished()) == 1
+    assert run_names() == ["a"]
+    import_run(archive, name="b")
+    assert sorted(path.name for path in paths.runs_dir().iterdir()) == ["a", "b"]

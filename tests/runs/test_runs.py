@@ -434,7 +434,7 @@ def test_removal_cut_short_hides_the_run_and_is_finished_later(monkeypatch: pyte
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr("debiasctl.runs.removal.shutil.rmtree", killed)
+        patch.setattr("debiasctl.temporaries.shutil.rmtree", killed)
         with pytest.raises(KeyboardInterrupt):
             remove_run(run)
     assert run_names() == ["b"]

@@ -8,7 +8,7 @@ import torch
 from tiny import BACKBONE, make_spec, set_up_tiny, train
 from torch import nn
 
-from debiasctl.errors import CheckpointError, UsageError
+from debiasctl.errors import UsageError
 from debiasctl.models.checkpoint_files import load_weights
 from debiasctl.runs.store import Run
 from debiasctl.specs.sections import InitFromSection
@@ -43,7 +43,7 @@ def test_a_network_starts_from_another_runs_weights(run: Run, weights: str, step
     [
         ("mean", None, UsageError, "`training.init_from.weights=mean`: choose ema"),
         ("ema:2", None, UsageError, "a length is a number from 0.001 to 0.28"),
-        ("ema:0.1", None, CheckpointError, "keeps one average"),
+        ("ema:0.1", None, UsageError, "keeps one average"),
         ("raw", 4, UsageError, "no checkpoint '4'. It has: 0, 3, 6"),
     ],
 )
