@@ -25,7 +25,7 @@ def read(content: dict[str, Any]) -> RunSpec:
 
 def test_version_1_wrote_out_what_had_no_effect() -> None:
     decay, power = read(raw("decay")), read(raw("power"))
-    assert (decay.schema_version, decay.ema, decay.monitor) == (2, DecayEMA(decay=0.99), None)
+    assert (decay.schema_version, decay.ema, decay.monitor) == (3, DecayEMA(decay=0.99), None)
     assert power.ema == PowerEMA(lengths=(0.05, 0.1))
     assert isinstance(power.monitor, MonitorSection)
     stored = power.monitor.model_dump(mode="json")
@@ -74,16 +74,16 @@ def test_a_run_that_stored_it_can_be_resumed(tmp_path: Path) -> None:
     (run.checkpoint_path(2) / "manifest.json").unlink()
     run.update_status(state="interrupted")
     assert resume(run) == [1, 2]
-    assert json.loads(succeed("runs", "show", "run", "--json").out)["spec"]["schema_version"] == 2
+    assert json.loads(succeed("runs", "show", "run", "--json").out)["spec"]["schema_version"] == 3
     assert (run.path / "spec.json").read_text() == text  # reading writes nothing
     assert resume(run, steps=4) == [3, 4]
-    assert json.loads((run.path / "spec.json").read_text())["schema_version"] == 2
+    assert json.loads((run.path / "spec.json").read_text())["schema_version"] == 3
     assert run.spec().ema == DecayEMA(decay=0.99)
 
 
 @pytest.mark.parametrize("version", ["2", True, 1.0, 0, -1, None])
 def test_a_version_is_a_whole_number(version: object) -> None:
-    with pytest.raises(SpecError, match=r"schema_version is .*, and must be a whole number from 1 to 2"):
+    with pytest.raises(SpecError, match=r"schema_version is .*, and must be a whole number from 1 to 3"):
         validate_spec({"schema_version": version, "data": {"dataset": "digits"}})
 
 

@@ -23,8 +23,13 @@ from debiasctl.api import (
     UsageError,
     sha256_file,
 )
-from debiasctl.api.files import expanded
-from debiasctl.builtin.datasets._support.image_files import SPLIT_FOLDERS, ImageFile, ImageSource, open_source
+from debiasctl.builtin.datasets._support.image_files import (
+    SPLIT_FOLDERS,
+    ImageFile,
+    ImageSource,
+    absolute_path,
+    open_source,
+)
 from debiasctl.builtin.datasets._support.image_reading import DecodingSplit, check_readable, read_formats
 from debiasctl.builtin.datasets._support.npz_images import read_npz
 
@@ -49,7 +54,7 @@ class Images(Dataset):
         @field_validator("path")
         @classmethod
         def _absolute(cls, path: str) -> str:
-            return str(expanded(path).absolute())
+            return str(absolute_path(path))
 
     options: Options
 
@@ -95,6 +100,8 @@ class Images(Dataset):
             if kind != ".zip":
                 raise UsageError(f"{self._path} is neither a folder nor a .zip or .npz of images. Give one of these")
         source = open_source(self._path)
+        for name, reason in source.unreadable:
+            raise DataError(f"{self._path}: the folder {name} cannot be read ({reason}). Make it readable")
         channels, size = _format(source)
         targets = class_numbers(source.files)
         split = DecodingSplit(source, source.files, targets, size, channels, skippable=False)
