@@ -26,6 +26,7 @@ from debiasctl.cli import (
     weightings,
 )
 from debiasctl.cli.messages import with_options
+from debiasctl.cli.output import show_warnings
 from debiasctl.cli.synonyms import improve
 from debiasctl.compute.threads import wait_briefly
 from debiasctl.errors import DebiasctlError, UsageError
@@ -117,6 +118,7 @@ app.add_typer(spec.app, name="spec")
 def main() -> NoReturn:
     """Run the command line; exit codes are 0 done, 1 failed, 2 misuse, 130 interrupted."""
     wait_briefly()
+    show_warnings(first_process=launch.rank() == 0)
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")  # a terminal that knows no 'é' is no reason to fail

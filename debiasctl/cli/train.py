@@ -3,6 +3,7 @@
 import shlex
 from contextlib import nullcontext
 from dataclasses import replace
+from functools import reduce
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
@@ -10,6 +11,7 @@ import typer
 
 from debiasctl.cli import options
 from debiasctl.cli.completion import complete_plugin, complete_run, complete_setting
+from debiasctl.cli.dataset import check_image_size, describe_images, hinted
 from debiasctl.cli.launch import check_launch, launch, rank, sigterm_reported, this_command
 from debiasctl.cli.locations import data_location, moved_spec
 from debiasctl.cli.options import RESUME, option
@@ -61,6 +63,7 @@ def train(
             "--images", group=RESUME, min=1, help="Training budget in images, instead of --steps.", show_default=False
         ),
     ] = None,
+    image_size: Annotated[int | None, options.IMAGE_SIZE] = None,
     batch_size: Annotated[int | None, options.BATCH_SIZE] = None,
     lr: Annotated[float | None, options.LR] = None,
     seed: Annotated[int | None, options.SEED] = None,
@@ -149,7 +152,9 @@ def train(
             return
         if data is not None:
             raise UsageError("--data says where the images of a run to --resume are now. Name new data without it")
-        resolved, info = _resolve(dataset, spec, set_ or [], options.given_settings(context), images, location)
+        given = options.given_settings(context)
+        with hinted():
+            resolved, info = _resolve(dataset, spec, set_ or [], given, images, location, sized=image_size is not None)
         if init_from is not None:
             find_run(init_from)  # one that is not there is refused before torch takes its time
         if name is not None and rank() == 0:
@@ -161,7 +166,8 @@ def train(
             return
         if processes > 1:
             _launch(resolved, processes, conduct)
-        _start(resolved, location, name=name, init_from=init_from, conduct=conduct, as_json=as_json)
+        with hinted():
+            _start(resolved, location, name=name, init_from=init_from, conduct=conduct, as_json=as_json)
 
 
 def _refuse_beside_resume(context: typer.Context) -> None:
@@ -189,9 +195,11 @@ def _resolve(
     dataset: str | None,
     spec: Path | None,
     settings: list[str],
-    given: list[dict[str, dict[str, Any]]],
+    given: list[dict[str, Any]],
     images: int | None,
     location: "DataLocation",
+    *,
+    sized: bool,
 ) -> "tuple[RunSpec, DatasetInfo]":
     from debiasctl.specs.files import merge, parse_setting, read_spec_file
     from debiasctl.specs.resolve import resolve_spec, validate_spec
@@ -199,7 +207,10 @@ def _resolve(
     layers = [*map(parse_setting, settings), *given]
     if dataset is not None:
         layers.append({"data": {"dataset": _dataset(dataset)}})
-    resolved, info = resolve_spec(layers, location, file=None if spec is None else read_spec_file(spec))
+    file = None if spec is None else read_spec_file(spec)
+    if sized:
+        check_image_size(reduce(merge, layers, file or {}))
+    resolved, info = resolve_spec(layers, location, file=file)
     if images is not None:
         training = {"training": {"steps": _steps(images, resolved)}}
         resolved = validate_spec(merge(resolved.model_dump(mode="json"), training))
@@ -215,6 +226,8 @@ def _dataset(text: str) -> str | dict[str, Any]:
     """A data set's reference; or the folder data set, where `text` is a path and names no data set."""
     from debiasctl import registry
 
+    if not text.strip():
+        raise UsageError("DATASET is empty. Give a data set's name, or the path of a folder or zip of images")
     known = {record.name for record in registry.records("datasets")}
     if text.partition(":")[0] in known:
         return text
@@ -277,6 +290,17 @@ def _announce(run: "Run", spec: "RunSpec", parameters: int, step: int) -> None:
         f"{spec.model.backbone.name} of {parameters:,} parameters, {spec.model.prediction}-prediction, "
         f"{start} to step {spec.training.steps}"
     )
+    if spec.content is not None:
+        content = spec.content
+        images = describe_images(
+            num_train=content.num_train,
+            num_heldout=content.num_heldout,
+            channels=content.channels,
+            image_size=content.image_size,
+            classes=content.classes,
+            counts=content.class_counts,
+        )
+        note(f"data: {images}")
 
 
 def _short(text: str) -> str:

@@ -89,11 +89,11 @@ class Folder(Dataset):
             "alone, as versions before 0.2 did",
         )
 
-        @field_validator("path")
+        @field_validator("path", mode="before")
         @classmethod
-        def _absolute(cls, path: str) -> str:
+        def _absolute(cls, path: Any) -> Any:
             # a run resumed from another working directory must find its images
-            return str(absolute_path(path))
+            return str(absolute_path(path)) if isinstance(path, str) else path
 
     options: Options
     _noted = False  # whether the notes on the images were logged

@@ -67,7 +67,7 @@ def open_source(path: Path) -> ImageSource:
     elif path.is_file() and path.suffix.lower() == ".zip":
         source = ZipSource(path)
     elif path.exists():
-        raise UsageError(f"{path} is neither a folder nor a .zip of images. Unpack it, and give the folder")
+        raise UsageError(f"{path} is neither a folder nor a .zip of images. {_what_to_do(path)}")
     else:
         raise UsageError(f"{path} does not exist. Give a folder or a .zip of images")
     if not len(source.files):
@@ -75,6 +75,14 @@ def open_source(path: Path) -> ImageSource:
         gone = "".join(f" {name} cannot be read: {reason}." for name, reason in source.unreadable[:1])
         raise DataError(f"{path} holds no images.{others}{gone} Image files end in {', '.join(sorted(EXTENSIONS))}")
     return source
+
+
+def _what_to_do(path: Path) -> str:
+    if is_image_name(path.name):
+        return "Give the folder that holds it"
+    if path.suffix.lower() == ".npz":
+        return "An .npz can be measured, not trained on: write its images as files into a folder"
+    return "Unpack it, and give the folder"
 
 
 def count_endings(passed_over: Counter[str]) -> str:
@@ -87,10 +95,16 @@ def absolute_path(path: str) -> Path:
     """The absolute path that an option states.
 
     Raises:
-        ValueError: if it is blank, or `~name` names no user.
+        ValueError: if it is blank or not UTF-8, or `~name` names no user.
     """
     if not path.strip():
         raise ValueError("the path is empty. Give the path of a folder or zip of images")
+    try:
+        path.encode()
+    except UnicodeEncodeError as error:
+        raise ValueError(
+            "the path is not UTF-8, so no spec can hold it. Rename the folder, or make a link to it with another name"
+        ) from error
     try:
         return Path(path).expanduser().absolute()
     except RuntimeError as error:
