@@ -49,8 +49,8 @@ def _merge_plugin(setting: str, below: Any, value: Any) -> Any:
     for option in given.keys() & before.keys():
         if str(given[option]) != str(before[option]):
             raise SpecError(
-                f"spec: {setting} is given {option}={before[option]:.40} and, with the name '{named['name']}', "
-                f"{option}={given[option]:.40}. Give {option} once"
+                f"spec: {setting} is given {option}={before[option]!s:.40} and, with the name '{named['name']}', "
+                f"{option}={given[option]!s:.40}. Give {option} once"
             )
     return {**named, "options": {**before, **given}}
 

@@ -137,6 +137,17 @@ def test_images_that_repeat_one_another_are_noted(digits, digit_features, tmp_pa
         assert [text.startswith(note) for text in notes].count(True) == expected
 
 
+def test_copies_are_counted_by_pixels_and_not_by_features(digits, digit_features, tmp_path):
+    images = digits.train.array[:200].clone()
+    images[100:] = (images[:100] > 8).to(torch.uint8) * 255  # others, however near their features are
+    images[50:100] = images[:50]
+    for batch_size in (256, 7, 1):
+        found = measured(images, digits, digit_features, tmp_path, batch_size=batch_size)
+        [note] = [text for text in found.notes if "are copies of others" in text]
+        num = len(images) - len(torch.unique(images.flatten(1), dim=0))
+        assert note.startswith(f"{num} of the 200 images")
+
+
 def test_the_kernel_distance_of_chosen_classes_is_explained(digits, digit_features, tmp_path):
     even = torch.cat([(digits.heldout.targets == label).nonzero()[:20, 0] for label in range(10)])
     images, labels = digits.heldout.array[even], digits.heldout.targets[even]

@@ -228,6 +228,11 @@ def test_classes_by_name_and_number(run: Run) -> None:
     assert class_index("index:1", with_classes("index:1", "x")) == 0
     with pytest.raises(UsageError, match="Did you mean 'cat'"):
         class_index("cart", named)
+    untrained = named.model_copy(update={"content": content.model_copy(update={"class_counts": (4, 0, 2)})})
+    assert class_index("dog", untrained) == 2
+    for text in ("cat", "1"):
+        with pytest.raises(UsageError, match=r"class 'cat' had no training image.*Learnt: 3, dog"):
+            class_index(text, untrained)
     unconditional = named.model_copy(update={"model": spec.model.model_copy(update={"conditional": False})})
     with pytest.raises(UsageError, match="trained without class labels"):
         class_index("cat", unconditional)

@@ -91,3 +91,37 @@ def test_an_option_of_another_kind_is_told_from_those_of_the_kind_chosen() -> No
     with pytest.raises(SpecError) as caught:
         validate_spec({"data": {"dataset": "digits"}, "ema": {"kind": "power", "decay": 0.3}})
     assert str(caught.value) == "spec: unknown option 'ema.decay'. Known: kind, lengths, snapshot_every."
+
+
+# ---------------------------------------------------------------- version 2
+
+
+def test_a_folder_of_version_2_keeps_its_classes_and_its_split(tmp_path: Path) -> None:
+    """What was stored before sub-folders were told from storage, and before each class kept a training image."""
+    from PIL import Image
+
+    names = [f"{number:05}/{index}.png" for number in range(3) for index in range(4)] + ["99999/0.png"]
+    for value, name in enumerate(names):
+        (tmp_path / "set" / name).parent.mkdir(parents=True, exist_ok=True)
+        Image.new("L", (8, 8), value).save(tmp_path / "set" / name)
+    before = {
+        "path": str(tmp_path / "set"),
+        "image_size": None,
+        "mode": "auto",
+        "heldout": 0.4,
+        "skip_unreadable": False,
+    }
+    rules = {"classes": "folders", "split": "by-name"}
+    for dataset in ({"name": "folder", "options": before}, f"folder:path={tmp_path}/set,heldout=0.4"):
+        old = {"schema_version": 2, "data": {"dataset": dataset}}
+        assert validate_spec(old).data.dataset.options.items() >= rules.items()
+        spec, info = resolve_spec([], LOCATION, file=old)
+        assert spec.data.dataset.options.items() >= rules.items()
+        assert info.classes == ("00000", "00001", "00002", "99999")
+    with pytest.raises(UsageError, match="may store images"):
+        resolve_spec([], LOCATION, file={"data": {"dataset": {"name": "folder", "options": before}}})
+    # another folder than the file's is read by the rules of today
+    other = [{"data": {"dataset": {"name": "folder", "options": {"path": str(tmp_path / "set")}}}}]
+    with pytest.raises(UsageError, match="may store images"):
+        resolve_spec(other, LOCATION, file=old)
+    assert validate_spec({"schema_version": 2, "data": {"dataset": "digits"}}).data.dataset.options == {}

@@ -111,7 +111,7 @@ class Folder(Dataset):
             raise self._advised(error) from error
         if not self._noted:
             self._noted = True
-            for text in folder_notes.notes(self._source, self._layout, cropped, info.image_size):
+            for text in folder_notes.notes(self._source, self._layout, info, cropped):
                 decoded_images.logger.warning("%s: %s", self._source.path, text)
         return info
 

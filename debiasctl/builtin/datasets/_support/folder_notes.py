@@ -5,6 +5,7 @@ import re
 from collections import Counter
 from collections.abc import Iterator
 
+from debiasctl.api import DatasetInfo
 from debiasctl.builtin.datasets._support.image_files import ImageSource, count_endings
 from debiasctl.builtin.datasets._support.image_layout import Layout
 from debiasctl.builtin.datasets._support.image_table import ImageFiles
@@ -14,17 +15,17 @@ _MOST_LABELS = 1000
 _SHOWN = 4
 
 
-def notes(source: ImageSource, layout: Layout, cropped: tuple[int, float] | None, image_size: int) -> Iterator[str]:
+def notes(source: ImageSource, layout: Layout, info: DatasetInfo, cropped: tuple[int, float] | None) -> Iterator[str]:
     """Yield what was passed over, cropped, held out or left unused, and labels that file names seem to hold."""
     if source.passed_over:
         yield f"passed over {count_endings(source.passed_over)}: only images are read"
     for name, reason in source.unreadable:
         yield f"the folder {name} cannot be read and is left out: {reason}"
-    num_images = len(layout.train) + len(layout.heldout)
+    num_images = info.num_train + info.num_heldout
     if cropped is not None and cropped[0]:
         yield (
-            f"{cropped[0]:,} of {num_images:,} images are not square: image_size={image_size} crops each to its middle "
-            f"square, which leaves out {cropped[1]:.0%} of their pixels (median)"
+            f"{cropped[0]:,} of {num_images:,} images are not square: image_size={info.image_size} crops each to its "
+            f"middle square, which leaves out {cropped[1]:.0%} of their pixels (median)"
         )
     if layout.heldout_folder:
         unused = f"; {layout.unused}/ is not used" if layout.unused else ""
