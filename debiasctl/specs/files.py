@@ -46,6 +46,8 @@ def _merge_plugin(setting: str, below: Any, value: Any) -> Any:
         return value
     named = _named(value) if isinstance(value, str) else value
     before, given = below.get("options") or {}, named.get("options") or {}
+    if not isinstance(before, Mapping) or not isinstance(given, Mapping):
+        return {**named, "options": before if named.get("options") is None else given}  # it is refused as no options
     for option in given.keys() & before.keys():
         if str(given[option]) != str(before[option]):
             raise SpecError(

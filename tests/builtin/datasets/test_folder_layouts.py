@@ -499,7 +499,8 @@ def test_file_names_that_are_not_utf8_are_read_and_class_names_refused(tmp_path:
     except OSError:
         pytest.skip("this file system takes only UTF-8")
     (tmp_path / "files" / "a" / f"{strange}.png").write_bytes(b"")
-    assert len(folder(tmp_path / "files", skip_unreadable=True).load(location).train) >= 2
+    for _ in range(2):  # decoded, and from the cache
+        assert len(folder(tmp_path / "files", skip_unreadable=True).load(location).train) >= 2
     make(tmp_path / "classes", [f"{strange}/{i}.png" for i in range(4)])
     with pytest.raises(DataError, match=r"has a name that is not UTF-8\. Rename it"):
         folder(tmp_path / "classes").info(location)

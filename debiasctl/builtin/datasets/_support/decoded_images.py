@@ -8,11 +8,12 @@ from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
+from typing import Annotated, Any
 
 import numpy as np
 import numpy.typing as npt
 import torch
-from pydantic import TypeAdapter
+from pydantic import PlainValidator, TypeAdapter
 from torch import Tensor
 
 from debiasctl.api import DataError, atomic_folder, made_once, writing
@@ -32,6 +33,13 @@ _LABELS = 10_000  # labels written at once
 LayoutWithout = Callable[[tuple[str, ...]], Layout]
 
 
+def _name(value: Any) -> str:
+    """A file's name, which need not be valid text, as pydantic's own would be."""
+    if not isinstance(value, str):
+        raise ValueError("not a name")
+    return value
+
+
 @dataclass(frozen=True)
 class Contents:
     """The facts about a folder's images that are known after decoding all of them.
@@ -44,7 +52,7 @@ class Contents:
     channels: int
     num_train: int
     num_heldout: int
-    skipped: tuple[str, ...]
+    skipped: tuple[Annotated[str, PlainValidator(_name)], ...]
     content_hash: str
     cropped: tuple[int, float] | None = None
 

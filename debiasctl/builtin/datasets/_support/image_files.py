@@ -6,7 +6,6 @@ import posixpath
 import stat
 import struct
 import zipfile
-import zlib
 from bisect import bisect_left
 from collections import Counter
 from collections.abc import Iterator
@@ -16,7 +15,7 @@ from typing import IO, Protocol
 import numpy as np
 
 from debiasctl.api import DataError, UsageError
-from debiasctl.api.files import UNREADABLE, one_line, open_regular, quoted, read_member
+from debiasctl.api.files import UNREADABLE, expanded, one_line, open_regular, quoted, read_bytes, read_member
 from debiasctl.builtin.datasets._support.image_table import ImageFile as ImageFile
 from debiasctl.builtin.datasets._support.image_table import ImageFiles, Names, Table, encode_name
 
@@ -91,24 +90,19 @@ def count_endings(passed_over: Counter[str]) -> str:
     return ", ".join(named) + (", ..." if len(passed_over) > _ENDINGS else "")
 
 
-def absolute_path(path: str) -> Path:
+def absolute_path(text: str) -> Path:
     """The absolute path that an option states.
 
     Raises:
         ValueError: if it is blank or not UTF-8, or `~name` names no user.
     """
-    if not path.strip():
-        raise ValueError("the path is empty. Give the path of a folder or zip of images")
     try:
-        path.encode()
+        text.encode()
     except UnicodeEncodeError as error:
         raise ValueError(
             "the path is not UTF-8, so no spec can hold it. Rename the folder, or make a link to it with another name"
         ) from error
-    try:
-        return Path(path).expanduser().absolute()
-    except RuntimeError as error:
-        raise ValueError(f"{path}: there is no such user's folder. Write ./{path} for a folder of that name") from error
+    return expanded(text).absolute()
 
 
 def is_image_name(name: str) -> bool:
@@ -129,11 +123,6 @@ def _count(passed_over: Counter[str], name: str) -> None:
     if base.lower() not in _NO_DATA and not _is_hidden(name):
         ending = posixpath.splitext(base)[1].lower()
         passed_over[ending if ending in passed_over or len(passed_over) < _DIFFERENT_ENDINGS else "..."] += 1
-
-
-def _check_size(path: str | Path, size: int) -> None:
-    if size > _MOST_LABEL_BYTES:
-        raise DataError(f"{path} has {size:,} bytes; labels of at most {_MOST_LABEL_BYTES:,} are read")
 
 
 def holds_images(folder: Path) -> bool:
@@ -168,10 +157,9 @@ class FolderSource:
         """
         path = self.path / _LABELS
         try:
-            _check_size(path, path.stat().st_size)
-            return path.read_bytes(), ""
-        except OSError as error:
-            raise DataError(f"{path} cannot be read: {error.strerror}. Make it readable") from error
+            return read_bytes(path, limit=_MOST_LABEL_BYTES), ""
+        except (OSError, ValueError) as error:
+            raise DataError(f"{path} cannot be read ({one_line(error)}). Make it readable") from error
 
     def _walk(self, prefix: str, *, ancestors: frozenset[str]) -> Iterator[ImageFile]:
         """Yield the images below a folder; one that cannot be examined has no stamp, and cannot be opened later."""
@@ -249,11 +237,10 @@ class ZipSource:
         """
         assert self._labels is not None, "labels_stamp says whether there is one"
         name = self._labels.filename
-        _check_size(f"{self.path}: {name}", self._labels.file_size)
         try:
-            return self._zip.read(self._labels), "" if "/" in name else self._root
-        except (OSError, RuntimeError, NotImplementedError, zipfile.BadZipFile, zlib.error) as error:
-            raise DataError(f"{self.path}: {name} cannot be read: {error}. Pack the zip again") from error
+            return read_member(self._zip, self._labels, limit=_MOST_LABEL_BYTES), "" if "/" in name else self._root
+        except UNREADABLE as error:
+            raise DataError(f"{self.path}: {name} cannot be read ({one_line(error)}). Pack the zip again") from error
 
     def open(self, name: str) -> IO[bytes]:
         """Open a member, which is unpacked and verified as a whole because decoders seek in images.

@@ -1,6 +1,5 @@
 """The class of each image file: from dataset.json, or from the folder that it lies in."""
 
-import json
 import re
 from array import array
 from collections.abc import Mapping, Sequence
@@ -12,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from debiasctl.api import DataError
+from debiasctl.api.files import one_line, parse_json
 from debiasctl.builtin.datasets._support.image_files import ImageSource
 from debiasctl.builtin.datasets._support.image_table import ImageFiles
 
@@ -66,9 +66,9 @@ def labels_by_file(source: ImageSource) -> Labels | None:
     content, prefix = source.labels_file()
     where = f"{source.path}: dataset.json"
     try:
-        parsed = json.loads(content)
+        parsed = parse_json(content)
     except (ValueError, RecursionError) as error:
-        raise DataError(f"{where} cannot be read as JSON ({error}). {_FORM}") from error
+        raise DataError(f"{where} cannot be read as JSON ({one_line(error)}). {_FORM}") from error
     if not isinstance(parsed, dict) or "labels" not in parsed:
         raise DataError(f"{where} has no 'labels'. {_FORM}; to read classes from sub-folders: classes=folders")
     stated = parsed.pop("labels")
