@@ -19,8 +19,8 @@ SURFACE = {
     "": "--debug --help --install-completion --show-completion --version",
     "train": "DATASET|PATH --accumulation --backbone --batch-size --checkpoint-every --data --data-dir --deterministic "
     "--device --dry-run --evaluate-every --help --image-size --images --init-from --json --lr --max-hours --name "
-    "--normalize --precision --prediction --processes --resume --schedule --seed --set --spec --steps --timesteps --track "
-    "--weighting",
+    "--normalize --precision --prediction --processes --resume --schedule --seed --set --spec --steps --timesteps "
+    "--track --weighting",
     "ema": "RUN --help --json --length --step",
     "sample": "RUN... --batch-size --checkpoint --class --compile --device --help --json --num --out --precision "
     "--processes --same-noise --sampler --seed --steps --trajectory --weights -n -o",
