@@ -226,8 +226,6 @@ def _dataset(text: str) -> str | dict[str, Any]:
     """A data set's reference; or the folder data set, where `text` is a path and names no data set."""
     from debiasctl import registry
 
-    if not text.strip():
-        raise UsageError("DATASET is empty. Give a data set's name, or the path of a folder or zip of images")
     known = {record.name for record in registry.records("datasets")}
     if text.partition(":")[0] in known:
         return text

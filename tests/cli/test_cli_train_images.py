@@ -1,6 +1,7 @@
 """`debiasctl train` on a folder: the size of its images, hints that run, and what is said of the images."""
 
 import json
+import os
 import shlex
 import warnings
 from pathlib import Path
@@ -54,7 +55,7 @@ def test_a_size_that_is_given_twice_or_has_no_effect(photos: Path) -> None:
     assert "--image-size: data set 'digits' has no option image_size" in message
     message = error_of("train", "photo-patches", "--image-size", "16", "--dry-run", code=2)
     assert "Did you mean 'size'?" in message
-    assert "DATASET is empty" in error_of("train", "", "--dry-run", code=2)
+    assert "is empty" in error_of("train", "", "--dry-run", code=2)
     for text in ("data.dataset.bogus=7", "data.dataset.image_size=7", "data.dataset.version=7"):
         assert "unknown option" in error_of("train", "digits", "--set", text, "--dry-run", code=2)
 
@@ -127,3 +128,11 @@ def test_what_libraries_warn_of_is_a_note_without_a_path(tmp_path: Path) -> None
     assert "note: Corrupt EXIF data" in outcome.err
     assert "PIL/" not in outcome.err
     assert "warnings.warn" not in outcome.err
+
+
+def test_a_home_and_a_run_whose_path_is_not_utf8_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    strange = tmp_path / os.fsdecode(b"caf\xe9")
+    assert "it is not UTF-8, and weights" in error_of("sample", f"{strange}/run", code=2)
+    monkeypatch.setenv("DEBIASCTL_HOME", str(strange))
+    for command in (["train", "digits", "--dry-run"], ["runs", "list"]):
+        assert "which is not UTF-8, and weights cannot be read from there" in error_of(*command, code=2)

@@ -15,7 +15,7 @@ from typing import IO, Protocol
 import numpy as np
 
 from debiasctl.api import DataError, UsageError
-from debiasctl.api.files import UNREADABLE, expanded, one_line, open_regular, quoted, read_bytes, read_member
+from debiasctl.api.files import UNREADABLE, expanded, is_text, one_line, open_regular, quoted, read_bytes, read_member
 from debiasctl.builtin.datasets._support.image_table import ImageFile as ImageFile
 from debiasctl.builtin.datasets._support.image_table import ImageFiles, Names, Table, encode_name
 
@@ -96,13 +96,12 @@ def absolute_path(text: str) -> Path:
     Raises:
         ValueError: if it is blank or not UTF-8, or `~name` names no user.
     """
-    try:
-        text.encode()
-    except UnicodeEncodeError as error:
+    path = expanded(text).absolute()
+    if not is_text(path):
         raise ValueError(
             "the path is not UTF-8, so no spec can hold it. Rename the folder, or make a link to it with another name"
-        ) from error
-    return expanded(text).absolute()
+        )
+    return path
 
 
 def is_image_name(name: str) -> bool:
