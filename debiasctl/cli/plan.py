@@ -54,14 +54,7 @@ def show_plan(spec: "RunSpec", info: "DatasetInfo", *, device: str, as_json: boo
     parts = ", ".join(f"{part} {format_bytes(size)}" for part, size in plan.memory.items())
     print_pairs(
         {
-            "data": describe_images(
-                num_train=info.num_train,
-                num_heldout=info.num_heldout,
-                channels=info.channels,
-                image_size=info.image_size,
-                classes=info.classes,
-                counts=info.class_counts,
-            ),
+            "data": describe_images(info),
             "model": f"{plan.parameters:,} parameters",
             "budget": f"{plan.steps:,} steps, {plan.images:,} images, {plan.epochs:,.1f} epochs",
             "memory": f"about {format_bytes(plan.total)} ({parts})",

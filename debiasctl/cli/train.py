@@ -1,6 +1,7 @@
 """`debiasctl train`."""
 
 import shlex
+from collections.abc import Mapping
 from contextlib import nullcontext
 from dataclasses import replace
 from functools import reduce
@@ -11,7 +12,7 @@ import typer
 
 from debiasctl.cli import options
 from debiasctl.cli.completion import complete_plugin, complete_run, complete_setting
-from debiasctl.cli.dataset import check_image_size, describe_images, hinted
+from debiasctl.cli.dataset import announce_images, check_image_size, hinted
 from debiasctl.cli.launch import check_launch, launch, rank, sigterm_reported, this_command
 from debiasctl.cli.locations import data_location, moved_spec
 from debiasctl.cli.options import RESUME, option
@@ -152,9 +153,14 @@ def train(
             return
         if data is not None:
             raise UsageError("--data says where the images of a run to --resume are now. Name new data without it")
-        given = options.given_settings(context)
-        with hinted():
-            resolved, info = _resolve(dataset, spec, set_ or [], given, images, location, sized=image_size is not None)
+        given, sized = options.given_settings(context), image_size is not None
+
+        def resolve(way: Mapping[str, Any]) -> "tuple[RunSpec, DatasetInfo]":
+            added = [*given, {"data": {"dataset": dict(way)}}] if way else given
+            return _resolve(dataset, spec, set_ or [], added, images, location, sized=sized)
+
+        with hinted(resolve):
+            resolved, info = resolve({})
         if init_from is not None:
             find_run(init_from)  # one that is not there is refused before torch takes its time
         if name is not None and rank() == 0:
@@ -166,7 +172,7 @@ def train(
             return
         if processes > 1:
             _launch(resolved, processes, conduct)
-        with hinted():
+        with hinted(resolve):
             _start(resolved, location, name=name, init_from=init_from, conduct=conduct, as_json=as_json)
 
 
@@ -289,16 +295,7 @@ def _announce(run: "Run", spec: "RunSpec", parameters: int, step: int) -> None:
         f"{start} to step {spec.training.steps}"
     )
     if spec.content is not None:
-        content = spec.content
-        images = describe_images(
-            num_train=content.num_train,
-            num_heldout=content.num_heldout,
-            channels=content.channels,
-            image_size=content.image_size,
-            classes=content.classes,
-            counts=content.class_counts,
-        )
-        note(f"data: {images}")
+        announce_images(spec.content, conditional=bool(spec.model.conditional))
 
 
 def _short(text: str) -> str:

@@ -5,7 +5,7 @@ from typing import Any
 
 from debiasctl import registry
 from debiasctl.api import Backbone, DatasetInfo, ImageShape
-from debiasctl.errors import SpecError, UsageError
+from debiasctl.errors import Hint, SpecError, UsageError
 from debiasctl.registry.choices import PluginChoice, complete
 from debiasctl.specs.sections import MonitorSection, RunSpec, image_shape
 
@@ -62,7 +62,10 @@ def _complete_backbone(choice: PluginChoice, shape: ImageShape, *, resizable: bo
         size = _fitting_size(resolved.plugin, resolved.options, shape) if resizable else None
         if size is None:
             raise
-        raise UsageError(f"{error}. Or resize the images: `data.dataset.image_size={size}`") from error
+        problem = f"{error}. Or resize the images: `data.dataset.image_size={size}`"
+        refused = UsageError(problem)
+        refused.hint = Hint(problem, ({"image_size": size},))
+        raise refused from error
     return complete("backbones", choice.ref).model_copy(update={"options": options.model_dump(mode="json")})
 
 

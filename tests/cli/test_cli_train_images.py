@@ -11,7 +11,9 @@ import pytest
 from PIL import Image
 from tiny import OPTIONS, debiasctl, error_of, succeed
 
-from debiasctl.cli.dataset import describe_images
+from debiasctl.api import DatasetInfo
+from debiasctl.cli.dataset import announce_images, describe_images
+from debiasctl.specs.sections import ContentSection
 
 
 @pytest.fixture
@@ -65,6 +67,15 @@ def test_a_network_that_does_not_fit_names_a_size_that_does(photos: Path) -> Non
     for backbone, size in (("dit:patch_size=4", "48"), ("unet:channels=32,channel_mult=[1,2,2]", "48")):
         assert f"Or resize the images: --image-size {size}" in error_of(*given, backbone, code=2)
         succeed(*given, backbone, "--image-size", size)
+    # the sizes differ, and the size that would suit the images does not suit the network
+    message = error_of("train", photos, "--dry-run", "--backbone", "dit:patch_size=3", code=2)
+    assert message.count("Also: ") == 1
+    command = shlex.split(message.strip().splitlines()[-1])
+    assert command[-2:] == ["--image-size", "15"]
+    assert "3x15x15" in succeed(*command[1:]).out
+    conflict = error_of("train", f'folder:path="{photos}",image_size=50', *given[4:], "dit:patch_size=4", code=2)
+    assert "patch_size 4 does not divide" in conflict
+    assert "would run" not in conflict
     refused = error_of("train", "digits", "--backbone", "dit:patch_size=3", "--dry-run", code=2)
     assert "image-size" not in refused
 
@@ -99,15 +110,28 @@ def test_storage_is_asked_about_with_both_commands(tmp_path: Path) -> None:
 
 
 def test_many_classes_are_told_by_their_range() -> None:
-    def text(*counts: int) -> str:
-        names = [str(i) for i in range(len(counts))]
-        facts = {"num_train": sum(counts), "num_heldout": 1000, "channels": 3, "image_size": 8}
-        return describe_images(**facts, classes=names, counts=counts)
+    def info(*counts: int) -> DatasetInfo:
+        names = tuple(f"c{i}" for i in range(len(counts)))
+        return DatasetInfo(8, 3, names, sum(counts), 1000, class_counts=counts)
 
-    assert text(3, 4) == "7 training and 1,000 held-out images, 3x8x8, 2 classes (0 3, 1 4)"
-    assert text(*range(1000, 1010)).endswith("10 classes (1,000 to 1,009 training images)")
-    assert text(*[5] * 10).endswith("10 classes (5 training images each)")
-    assert text().endswith("no classes")
+    assert describe_images(info(3, 4)) == "7 training and 1,000 held-out images, 3x8x8, 2 classes (c0 3, c1 4)"
+    assert describe_images(info(*range(1000, 1010))).endswith("10 classes (1,000 to 1,009 training images)")
+    assert describe_images(info(*[5] * 10)).endswith("10 classes (5 training images each)")
+    assert describe_images(info()).endswith("no classes")
+    hostile = DatasetInfo(8, 3, ("\x1b[2J" + "x" * 300,), 4, 2, class_counts=(4,))
+    assert "\x1b" not in describe_images(hostile)
+    assert len(describe_images(hostile)) < 120
+
+
+def test_classes_without_a_training_image_are_noted(capsys: pytest.CaptureFixture[str]) -> None:
+    content = ContentSection(
+        image_size=8, channels=1, classes=("a", "b", "c"), class_counts=(0, 4, 0), num_train=4, num_heldout=1,
+        content_hash="x",
+    )  # fmt: skip
+    announce_images(content, conditional=True)
+    assert "no training image shows a, c, so" in capsys.readouterr().err
+    announce_images(content, conditional=False)
+    assert "no training image" not in capsys.readouterr().err
 
 
 def test_what_libraries_warn_of_is_a_note_without_a_path(tmp_path: Path) -> None:
