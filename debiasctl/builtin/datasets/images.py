@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import logging
 from collections.abc import Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
@@ -33,6 +34,8 @@ from debiasctl.builtin.datasets._support.image_files import (
 from debiasctl.builtin.datasets._support.image_labels import labels_by_file, stored_in_shards
 from debiasctl.builtin.datasets._support.image_reading import DecodingSplit, check_readable, read_formats
 from debiasctl.builtin.datasets._support.npz_images import read_npz
+
+_LOG = logging.getLogger(__name__)
 
 
 class Images(Dataset):
@@ -130,10 +133,14 @@ def class_numbers(files: Sequence[ImageFile]) -> Tensor | None:
             return None
         if len(numbers) > 1:
             targets = torch.tensor([numbers[name] for name in folders], dtype=torch.int64)
-            no_classes = numbers.keys() & set(SPLIT_FOLDERS) or stored_in_shards(
-                list(numbers), torch.bincount(targets).tolist()
-            )
-            return None if no_classes else targets
+            if stored_in_shards(list(numbers), torch.bincount(targets).tolist()):
+                _LOG.warning(
+                    "the folders %s/, %s/, ... look like storage and are not taken for classes. If they are, state the "
+                    "labels in dataset.json or in an npz",
+                    *list(numbers)[:2],
+                )
+                return None
+            return None if numbers.keys() & set(SPLIT_FOLDERS) else targets
     return None
 
 

@@ -202,11 +202,16 @@ def test_one_storage_folder_is_no_class(tmp_path: Path, location: DataLocation) 
     ],
 )
 def test_storage_of_samples_is_not_taken_for_chosen_class_counts(
-    names: list[str], labels: list[int] | None, tmp_path: Path, location: DataLocation
+    names: list[str],
+    labels: list[int] | None,
+    tmp_path: Path,
+    location: DataLocation,
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
     data = Images(Images.Options(path=str(make(tmp_path / "samples", names)))).load(location)
     found = data.train.labels(torch.arange(len(data.train)))
     assert (None if found is None else found.tolist()) == labels
+    assert ("00000/, 00001/, ... look like storage" in caplog.text) == (labels is None)
 
 
 def test_labels_of_samples_in_dataset_json(tmp_path: Path, location: DataLocation) -> None:
