@@ -1,10 +1,26 @@
 """The errors that debiasctl raises for its users; each prints as one message, without a traceback."""
 
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+
+@dataclass(frozen=True)
+class Hint:
+    """Options of a data set with which a refused request would be served: each of `ways` was tried.
+
+    `problem` is the message without them.
+    """
+
+    problem: str
+    ways: tuple[Mapping[str, Any], ...]
+
 
 class DebiasctlError(Exception):
     """Something failed: the message says what, and what to do next. Exit code 1."""
 
     exit_code = 1
+    hint: Hint | None = None  # the command line shows it as options of the command that was given
 
 
 class UsageError(DebiasctlError):

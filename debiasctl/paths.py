@@ -4,7 +4,7 @@ import os
 from pathlib import Path
 
 from debiasctl.errors import UsageError
-from debiasctl.reading.user_text import user_path
+from debiasctl.reading.user_text import is_text, user_path
 from debiasctl.wording import quoted
 
 
@@ -46,7 +46,13 @@ def data_dir() -> Path | None:
 
 
 def _home_variable() -> Path | None:
-    return _variable("DEBIASCTL_HOME")
+    path = _variable("DEBIASCTL_HOME")
+    if path is not None and not is_text(path):
+        raise UsageError(
+            f"DEBIASCTL_HOME names {quoted(path)}, which is not UTF-8, and weights cannot be read from there. Choose "
+            "another folder, or a link to this one with another name"
+        )
+    return path
 
 
 def _variable(name: str) -> Path | None:

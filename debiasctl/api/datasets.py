@@ -25,7 +25,7 @@ class DatasetInfo:
     """The facts about a data set known before its images are read.
 
     Images are square; `classes` is empty if there are no labels. `value_type` is the dtype that `Split.images` returns:
-    uint8, or float32 in [-1, 1].
+    uint8, or float32 in [-1, 1]. `class_counts` are the training images of each class, empty if they are not known yet.
     """
 
     image_size: int
@@ -34,6 +34,7 @@ class DatasetInfo:
     num_train: int
     num_heldout: int
     value_type: Literal["uint8", "float32"] = "uint8"
+    class_counts: tuple[int, ...] = ()
 
 
 class Split(Protocol):

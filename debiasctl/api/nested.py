@@ -1,5 +1,6 @@
 """Plugins as options of other plugins: `uncertainty:base=edm`, `product:factors=[debiased,"p2:gamma=0.5"]`."""
 
+from collections.abc import Collection, Mapping
 from typing import Any, ClassVar, Protocol, Self
 
 from pydantic import (
@@ -82,6 +83,28 @@ class StoredPlugin(BaseModel):
     version: str | None = Field(None, description="that distribution's version")
 
 
+_PARTS = tuple(StoredPlugin.model_fields)
+_MISSPELT = ("option", "opts")  # left to be refused, with the right name
+
+
+def with_loose_options(value: Mapping[str, Any], *, beside: Collection[str] = _PARTS) -> Mapping[str, Any]:
+    """A plugin's parts, with what stands beside its name, except for the parts `beside`, moved into its options.
+
+    Raises:
+        UsageError: if an option stands both beside the name and among the options.
+    """
+    loose = {name: one for name, one in value.items() if name not in (*beside, *_MISSPELT)}
+    options = value.get("options") or {}
+    if not loose or not isinstance(options, Mapping):
+        return value
+    twice = sorted(map(str, loose.keys() & options.keys()))
+    if twice:
+        raise UsageError(
+            f"the option '{twice[0]}' is given both beside the plugin's name and in 'options'. Give it once"
+        )
+    return {**{name: one for name, one in value.items() if name not in loose}, "options": {**options, **loose}}
+
+
 class NestedPlugin(StoredPlugin):
     """A plugin named in another's options."""
 
@@ -96,10 +119,10 @@ class NestedPlugin(StoredPlugin):
         if info.context is None:
             raise ValueError("plugins are found by debiasctl.registry.resolve only. Validate these options through it")
         resolve: Resolver = info.context
-        if not isinstance(value, str):
-            stored = check(value)
-            value = {"name": stored.name, "options": stored.options}
         try:
+            if not isinstance(value, str):
+                stored = check(with_loose_options(value) if isinstance(value, Mapping) else value)
+                value = {"name": stored.name, "options": stored.options}
             resolved = resolve(cls.kind, value)
         except UsageError as error:
             raise ValueError(str(error).partition("\nSee: ")[0]) from error

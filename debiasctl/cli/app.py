@@ -27,7 +27,7 @@ from debiasctl.cli import (
     weightings,
 )
 from debiasctl.cli.messages import with_options
-from debiasctl.cli.output import visible
+from debiasctl.cli.output import show_warnings, visible
 from debiasctl.cli.results import results_on_stdout
 from debiasctl.cli.synonyms import improve
 from debiasctl.compute.threads import wait_briefly
@@ -130,6 +130,7 @@ def main() -> NoReturn:
     wait_briefly()
     if "_DEBIASCTL_COMPLETE" in os.environ:  # which asks for values without the callback of global options
         tolerate_broken_metadata()
+    show_warnings(first_process=launch.rank() == 0)
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")  # a terminal that knows no 'é' is no reason to fail

@@ -116,6 +116,10 @@ SCHEDULE = option(
 STEPS = option(
     "--steps", setting="training.steps", group=RESUME, min=1, help="Training budget in steps.", show_default=False
 )
+IMAGE_SIZE = option(
+    "--image-size", setting="data.dataset.image_size", min=4, max=1024, metavar="PIXELS", show_default=False,
+    help="Height and width that images are resized to, for data sets with that option.",
+)  # fmt: skip
 BATCH_SIZE = option("--batch-size", setting="training.batch_size", min=1, help="Images per step.", show_default=False)
 LR = option("--lr", setting="optimizer.lr", help="Learning rate.", show_default=False)
 SEED = option("--seed", setting="training.seed", min=0, help="Seed of everything random (default: 0).")
@@ -155,13 +159,14 @@ def given(context: typer.Context) -> Iterator[tuple[str, Any]]:
             yield parameter.name.upper() if is_argument else parameter.opts[0], context.params[parameter.name]
 
 
-def given_settings(context: typer.Context) -> list[dict[str, dict[str, Any]]]:
+def given_settings(context: typer.Context) -> list[dict[str, Any]]:
     """Layers of a run spec, one for each option given to `train` that stands for a setting."""
     layers = []
     for name, value in given(context):
         if name in SETTINGS:
-            section, field = SETTINGS[name].split(".")
-            layers.append({section: {field: value}})
+            for part in reversed(SETTINGS[name].split(".")):
+                value = {part: value}
+            layers.append(value)
     return layers
 
 

@@ -64,6 +64,17 @@ def show_log() -> None:
     logging.getLogger("debiasctl").setLevel(logging.INFO)
 
 
+def show_warnings(*, first_process: bool) -> None:
+    """Show what libraries warn of as notes of the first process, without the file and line that Python adds."""
+    import warnings
+
+    def show(message: Warning | str, category: type[Warning], *where: Any, **more: Any) -> None:
+        if first_process:
+            note(f"note: {' '.join(str(message).split())} ({category.__name__})")
+
+    warnings.showwarning = show
+
+
 def print_table(columns: Sequence[str], rows: Sequence[Sequence[str]], *, title: str | None = None) -> None:
     """A table on stdout; columns of numbers are aligned to the right."""
     from rich import box

@@ -1,7 +1,9 @@
 """What `debiasctl train --dry-run` shows: the spec, what it will need, and what is optimised."""
 
+from dataclasses import asdict
 from typing import TYPE_CHECKING
 
+from debiasctl.cli.dataset import describe_images
 from debiasctl.cli.messages import with_options
 from debiasctl.cli.output import note, print_json, print_pairs
 from debiasctl.wording import format_bytes
@@ -34,6 +36,7 @@ def show_plan(spec: "RunSpec", info: "DatasetInfo", *, device: str, as_json: boo
             {
                 "spec": spec.model_dump(mode="json"),
                 "parameters": plan.parameters,
+                "data": asdict(info),
                 "steps": plan.steps,
                 "images": plan.images,
                 "epochs": plan.epochs,
@@ -58,8 +61,7 @@ def show_plan(spec: "RunSpec", info: "DatasetInfo", *, device: str, as_json: boo
     parts = ", ".join(f"{part} {format_bytes(size)}" for part, size in plan.memory.items())
     print_pairs(
         {
-            "data": f"{info.num_train:,} training and {info.num_heldout:,} held-out images, "
-            f"{info.channels}x{info.image_size}x{info.image_size}, {len(info.classes) or 'no'} classes",
+            "data": describe_images(info),
             "model": f"{plan.parameters:,} parameters",
             "budget": f"{plan.steps:,} steps, {plan.images:,} images, {plan.epochs:,.1f} epochs",
             "memory": f"about {format_bytes(plan.total)} ({parts})",

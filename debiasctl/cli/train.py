@@ -1,8 +1,10 @@
 """`debiasctl train`."""
 
 import shlex
+from collections.abc import Mapping
 from contextlib import nullcontext
 from dataclasses import replace
+from functools import reduce
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
@@ -10,6 +12,7 @@ import typer
 
 from debiasctl.cli import options
 from debiasctl.cli.completion import complete_plugin, complete_run, complete_setting
+from debiasctl.cli.dataset import announce_images, check_image_size, hinted
 from debiasctl.cli.launch import check_launch, launch, rank, sigterm_reported, this_command
 from debiasctl.cli.locations import data_location, moved_spec
 from debiasctl.cli.options import RESUME, option
@@ -62,6 +65,7 @@ def train(
             "--images", group=RESUME, min=1, help="Training budget in images, instead of --steps.", show_default=False
         ),
     ] = None,
+    image_size: Annotated[int | None, options.IMAGE_SIZE] = None,
     batch_size: Annotated[int | None, options.BATCH_SIZE] = None,
     lr: Annotated[float | None, options.LR] = None,
     seed: Annotated[int | None, options.SEED] = None,
@@ -150,7 +154,14 @@ def train(
             return
         if data is not None:
             raise UsageError("--data says where the images of a run to --resume are now. Name new data without it")
-        resolved, info = _resolve(dataset, spec, set_ or [], options.given_settings(context), images, location)
+        given, sized = options.given_settings(context), image_size is not None
+
+        def resolve(way: Mapping[str, Any]) -> "tuple[RunSpec, DatasetInfo]":
+            added = [*given, {"data": {"dataset": dict(way)}}] if way else given
+            return _resolve(dataset, spec, set_ or [], added, images, location, sized=sized)
+
+        with hinted(resolve):
+            resolved, info = resolve({})
         if init_from is not None:
             begun = find_run(init_from)  # one that is not there is refused before torch takes its time
             note_standing(begun, begun.spec(), choose_step(begun, None))
@@ -163,7 +174,8 @@ def train(
             return
         if processes > 1:
             _launch(resolved, processes, conduct)
-        _start(resolved, location, name=name, init_from=init_from, conduct=conduct, as_json=as_json)
+        with hinted(resolve):
+            _start(resolved, location, name=name, init_from=init_from, conduct=conduct, as_json=as_json)
 
 
 def _refuse_beside_resume(context: typer.Context) -> None:
@@ -191,9 +203,11 @@ def _resolve(
     dataset: str | None,
     spec: Path | None,
     settings: list[str],
-    given: list[dict[str, dict[str, Any]]],
+    given: list[dict[str, Any]],
     images: int | None,
     location: "DataLocation",
+    *,
+    sized: bool,
 ) -> "tuple[RunSpec, DatasetInfo]":
     from debiasctl.specs.files import merge, parse_setting, read_spec_file
     from debiasctl.specs.resolve import resolve_spec, validate_spec
@@ -201,7 +215,10 @@ def _resolve(
     layers = [*map(parse_setting, settings), *given]
     if dataset is not None:
         layers.append({"data": {"dataset": _dataset(dataset)}})
-    resolved, info = resolve_spec(layers, location, file=None if spec is None else read_spec_file(spec))
+    file = None if spec is None else read_spec_file(spec)
+    if sized:
+        check_image_size(reduce(merge, layers, file or {}))
+    resolved, info = resolve_spec(layers, location, file=file)
     if images is not None:
         training = {"training": {"steps": _steps(images, resolved)}}
         resolved = validate_spec(merge(resolved.model_dump(mode="json"), training))
@@ -279,6 +296,8 @@ def _announce(run: "Run", spec: "RunSpec", parameters: int, step: int) -> None:
         f"{spec.model.backbone.name} of {parameters:,} parameters, {spec.model.prediction}-prediction, "
         f"{start} to step {spec.training.steps}"
     )
+    if spec.content is not None:
+        announce_images(spec.content, conditional=bool(spec.model.conditional))
 
 
 def _short(text: str) -> str:

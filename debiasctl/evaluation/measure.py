@@ -7,7 +7,7 @@ from pathlib import Path
 
 from debiasctl.api import DatasetInfo, LoadedDataset, MetricNames, PreparedFeatures, Split
 from debiasctl.errors import EvaluationError
-from debiasctl.evaluation.extraction import BATCH_SIZE, EXTRAS, FEATURES, PIXELS, Shape
+from debiasctl.evaluation.extraction import BATCH_SIZE, EXTRAS, FEATURES, IDENTITY, PIXELS, Shape
 from debiasctl.evaluation.figures import Outcome, Real, figures, real_images, refusals
 from debiasctl.evaluation.metrics.catalogue import (
     Metric,
@@ -76,7 +76,7 @@ class Measurement:
         observed = observe(
             images,
             self.features,
-            parts,
+            [*parts, IDENTITY],
             batch_size=self.batch_size,
             check_shape=partial(
                 check_fit,

@@ -2,7 +2,10 @@
 
 from collections.abc import Collection, Mapping, Sequence
 
+import torch
+
 from debiasctl.api import MetricNames
+from debiasctl.evaluation.extraction import IDENTITY
 from debiasctl.evaluation.figures import Real
 from debiasctl.evaluation.observed import Observed
 from debiasctl.evaluation.record import MetricFigure
@@ -18,7 +21,7 @@ def notes(
     return [
         *_of_numbers(measured, names, num=len(observed), floor_num=floor_num, real=real),
         *_of_classes(observed, measured, names),
-        *_copies(observed, names),
+        *_copies(observed),
         *_below_zero(measured, [names.frechet, names.spatial, "colour_fd"]),
     ]
 
@@ -56,13 +59,14 @@ def _of_classes(observed: Observed, measured: Collection[str], names: MetricName
     ]
 
 
-def _copies(observed: Observed, names: MetricNames) -> list[str]:
+def _copies(observed: Observed) -> list[str]:
     """Warn of copies among the images, with which intervals would be too narrow."""
-    copies = len(observed) - len({hash(row.tobytes()) for row in observed.features.numpy()})
+    identities = observed.rows.get(IDENTITY)
+    copies = 0 if identities is None else len(observed) - len(torch.unique(identities, dim=0))
     if copies < max(1, _COPIES * len(observed)):
         return []
     return [
-        f"{copies} of the {len(observed)} images are copies of others among them, in '{names.features}' features: "
+        f"{copies} of the {len(observed)} images are copies of others among them, pixel for pixel: "
         "intervals assume independent images, and are too narrow here"
     ]
 

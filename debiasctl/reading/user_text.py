@@ -29,6 +29,15 @@ def expanded(text: str | os.PathLike[str]) -> Path:
         ) from error
 
 
+def is_text(path: str | os.PathLike[str]) -> bool:
+    """Whether a path is valid text (UTF-8), as JSON and safetensors need it; a file system takes any bytes."""
+    try:
+        os.fspath(path).encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
 def user_path(text: str | os.PathLike[str], *, argument: str) -> Path:
     """The path that a user gave, with a leading `~` expanded; `argument` names what gave it, for messages.
 

@@ -1,11 +1,12 @@
 """A plugin as a spec stores it: its name, every option of it, and the distribution that it came from."""
 
+from collections.abc import Mapping
 from typing import Annotated, Any
 
 from pydantic import BeforeValidator, ConfigDict
 
 from debiasctl import registry
-from debiasctl.api.nested import StoredPlugin
+from debiasctl.api.nested import StoredPlugin, with_loose_options
 from debiasctl.errors import PluginError, UsageError
 from debiasctl.registry.refs import PluginRef, parse_ref
 
@@ -50,13 +51,13 @@ def complete(kind: str, ref: PluginRef) -> PluginChoice:
 
 def _plugin_parts(value: Any) -> Any:
     """`name:key=value` as the parts that a spec stores; anything else is validated by pydantic."""
-    if isinstance(value, str):
-        try:
+    try:
+        if isinstance(value, str):
             ref = parse_ref(value)
-        except UsageError as error:
-            raise ValueError(str(error)) from error
-        return {"name": ref.name, "options": dict(ref.options)}
-    return value
+            return {"name": ref.name, "options": dict(ref.options)}
+        return with_loose_options(value) if isinstance(value, Mapping) else value
+    except UsageError as error:
+        raise ValueError(str(error)) from error
 
 
 def with_nested(choice: PluginChoice) -> list[PluginChoice]:

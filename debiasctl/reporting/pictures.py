@@ -1,6 +1,7 @@
 """Writing images as files: one PNG each, a grid, or a grid with names on rows and columns, still or animated."""
 
 import math
+import unicodedata
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
@@ -15,6 +16,7 @@ from debiasctl.reporting.labelled import LabelledGrid, Tile, is_vector, save_pic
 
 _TILE = 48  # px: small images are enlarged by a whole factor to about this size in a grid
 _MARGIN = 2  # px
+_LONGEST = 60  # letters of a folder's name, of at most 4 bytes each
 _TEXT = 13  # px
 _FRAME_MS, _LAST_FRAME_MS = 120, 2000
 
@@ -120,9 +122,10 @@ def save_folder(
     if path.exists():
         path.rmdir()
     width = len(str(num - 1))
+    names = _folder_names(classes)
     with atomic_folder(path) as folder:
         for index, image in enumerate(images):
-            place = folder if labels is None else folder / _safe(classes[int(labels[index])])
+            place = folder if labels is None else folder / names[int(labels[index])]
             place.mkdir(exist_ok=True)
             _image(image).save(place / f"{index:0{width}d}.png")
 
@@ -148,6 +151,26 @@ def _array(image: Tensor) -> "np.ndarray[tuple[int, ...], np.dtype[np.uint8]]":
     return array[:, :, 0] if array.shape[2] == 1 else array
 
 
+def _folder_names(classes: Sequence[str]) -> list[str]:
+    """A folder name for each class, different from all others even where upper and lower case are the same.
+
+    A class whose name needs no change keeps it; another that would share one gets a number.
+    """
+    names, taken = list(map(_safe, classes)), set[str]()
+    for index in sorted(range(len(names)), key=lambda index: (names[index] != classes[index], index)):
+        name, number = names[index], 2
+        while _folded(name) in taken:
+            name, number = f"{names[index]}_{number}", number + 1
+        names[index] = name
+        taken.add(_folded(name))
+    return names
+
+
+def _folded(name: str) -> str:
+    return unicodedata.normalize("NFC", name).casefold()
+
+
 def _safe(name: str) -> str:
-    """Turn a class name into a folder name."""
-    return "".join(mark if mark.isalnum() or mark in "-_. " else "_" for mark in name).strip(". ") or "_"
+    """Turn a class name into a folder name of at most 60 letters."""
+    safe = "".join(mark if mark.isalnum() or mark in "-_. " else "_" for mark in name)
+    return safe.strip(". ")[:_LONGEST].strip(". ") or "_"

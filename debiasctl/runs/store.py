@@ -14,7 +14,7 @@ from debiasctl.errors import CheckpointError, DebiasctlError, ForeignPartError, 
 from debiasctl.files import atomic_folder, write_json
 from debiasctl.reading.documents import parse_json
 from debiasctl.reading.regular import read_text
-from debiasctl.reading.user_text import expanded, whole_number
+from debiasctl.reading.user_text import expanded, is_text, whole_number
 from debiasctl.runs import lock as run_lock
 from debiasctl.runs import metrics as metrics_file
 from debiasctl.runs.parts import CHECKPOINTS, EVALUATIONS, GRIDS, MANIFEST, METRICS, SAMPLES, SPEC, STATUS
@@ -317,6 +317,8 @@ def find_run(text: str, *, exact: bool = False) -> Run:
 def _run_at(text: str) -> Run:
     try:
         path = expanded(text).resolve()
+        if not is_text(path):
+            raise ValueError("it is not UTF-8, and weights cannot be read from there. Rename it")
         found = (path / SPEC).is_file()
     except (OSError, RuntimeError, ValueError) as error:
         raise RunNameError(f"{quoted(text)} cannot be read as a path: {error}") from error

@@ -131,15 +131,32 @@ def class_index(text: str, spec: RunSpec) -> int:
     if not classes:
         raise UsageError("this run's model was trained without class labels. Leave `class_name` out")
     if text in classes:
-        return classes.index(text)
+        return _trained(classes.index(text), spec)
     numbered = any(name.strip().lstrip("+-").isdecimal() for name in classes)
     index = text.removeprefix(_INDEX) if text.startswith(_INDEX) or not numbered else ""
     number = whole_number(index)
     if number is not None and number < len(classes):
-        return number
+        return _trained(number, spec)
     indices = f"{_INDEX}0 to {_INDEX}{len(classes) - 1}" if numbered else f"0 to {len(classes) - 1}"
     more = f" and {len(classes) - 50} more" if len(classes) > 50 else ""
     raise UsageError(
         f"unknown class {quoted(text)}.{did_you_mean(text, classes)} "
         f"Known: {', '.join(classes[:50])}{more}; or by index, {indices}"
     )
+
+
+def _trained(index: int, spec: RunSpec) -> int:
+    """The class, which must have been trained on.
+
+    Raises:
+        UsageError: if it had no training image, so that what the network holds for it is random.
+    """
+    assert spec.content is not None, "a run's spec states its data's content"
+    classes, counts = spec.content.classes, spec.content.class_counts
+    if not counts[index]:
+        trained = [name for name, count in zip(classes, counts, strict=True) if count]
+        raise UsageError(
+            f"class '{classes[index]}' had no training image, so the model never learnt it. "
+            f"Learnt: {', '.join(trained[:50])}"
+        )
+    return index

@@ -3,11 +3,10 @@
 import inspect
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from typing import Any, get_args
 
 from debiasctl.errors import UsageError
 from debiasctl.registry.describe import FieldDescription, describe_fields
-from debiasctl.specs.sections import RunSpec, Section
+from debiasctl.specs.sections import RunSpec, Section, sections_in
 from debiasctl.wording import did_you_mean, quoted
 
 
@@ -50,7 +49,7 @@ def _named(name: str, section: SectionDescription) -> tuple[FieldDescription, ..
 
 def _describe(field: FieldDescription) -> SectionDescription:
     about = RunSpec.model_fields[field.name]
-    models = _sections_in(about.annotation)
+    models = sections_in(about.annotation)
     if not models:
         return SectionDescription(field.name, field.description, (field,))
     if isinstance(about.discriminator, str):
@@ -77,11 +76,4 @@ def _settings(path: str, models: list[type[Section]]) -> Iterator[FieldDescripti
         for field in describe_fields(model):
             name = f"{path}.{field.name}"
             yield replace(field, name=name)
-            yield from _settings(name, _sections_in(model.model_fields[field.name].annotation))
-
-
-def _sections_in(annotation: Any) -> list[type[Section]]:
-    """List the sections in an annotation such as `Section` or `Section | None`."""
-    if isinstance(annotation, type) and issubclass(annotation, Section):
-        return [annotation]
-    return [model for part in get_args(annotation) for model in _sections_in(part)]
+            yield from _settings(name, sections_in(model.model_fields[field.name].annotation))

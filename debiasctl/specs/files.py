@@ -4,38 +4,62 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+from debiasctl.api.nested import with_loose_options
 from debiasctl.errors import SpecError
 from debiasctl.reading.documents import parse_json, parse_toml, parse_yaml
 from debiasctl.reading.regular import read_text
 from debiasctl.registry.refs import parse_ref
+from debiasctl.specs.sections import plugin_settings
 from debiasctl.wording import one_line, quoted
 
 _MOST_PARTS = 20  # of a setting's name, and so of nested sections
 
 
-def merge(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
+def merge(base: Mapping[str, Any], over: Mapping[str, Any], *, within: str = "") -> dict[str, Any]:
     """Merge `over` onto `base`, section by section; a plugin with a name replaces the one in `base` and its options.
 
+    What stands beside a plugin's name counts among its options. Options without a name join those in `base`; those that
+    `base` sets without a name join the plugin that `over` names. `within` is the full name of the section.
+
     Raises:
-        SpecError: if `base` sets only options of a plugin, without its name, which would be lost.
+        SpecError: if `base` sets an option without a plugin's name, and `over` names a plugin with another value of it.
     """
     merged = dict(base)
     for key, value in over.items():
-        below = merged.get(key)
-        if isinstance(value, Mapping) and "name" not in value:
-            if isinstance(below, str):
-                ref = parse_ref(below)
-                below = {"name": ref.name, "options": dict(ref.options)}
-            merged[key] = merge(below, value) if isinstance(below, Mapping) else dict(value)
+        below, name = merged.get(key), f"{within}{key}"
+        if name in plugin_settings():
+            merged[key] = _merge_plugin(name, below, value)
+        elif isinstance(value, Mapping) and "name" not in value:
+            below = _named(below) if isinstance(below, str) else below
+            merged[key] = merge(below, value, within=f"{name}.") if isinstance(below, Mapping) else dict(value)
         else:
-            if isinstance(below, Mapping) and set(below) == {"options"}:
-                name = value if isinstance(value, str) else value.get("name") if isinstance(value, Mapping) else value
-                raise SpecError(
-                    f"spec: {key}.options are set, and then {key} is given as '{name}', which would replace them. "
-                    f"Give both at once, for example {key}=name:option=value"
-                )
             merged[key] = value
     return merged
+
+
+def _merge_plugin(setting: str, below: Any, value: Any) -> Any:
+    below, value = (with_loose_options(one) if isinstance(one, Mapping) else one for one in (below, value))
+    if isinstance(value, Mapping) and "name" not in value:  # options alone
+        below = _named(below) if isinstance(below, str) else below
+        return merge(below, value, within=f"{setting}.") if isinstance(below, Mapping) else dict(value)
+    if not isinstance(below, Mapping) or "name" in below or not isinstance(value, str | Mapping):
+        return value
+    named = _named(value) if isinstance(value, str) else value
+    before, given = below.get("options") or {}, named.get("options") or {}
+    if not isinstance(before, Mapping) or not isinstance(given, Mapping):
+        return {**named, "options": before if named.get("options") is None else given}  # it is refused as no options
+    for option in given.keys() & before.keys():
+        if str(given[option]) != str(before[option]):
+            raise SpecError(
+                f"spec: {setting} is given {option}={before[option]!s:.40} and, with the name '{named['name']}', "
+                f"{option}={given[option]!s:.40}. Give {option} once"
+            )
+    return {**named, "options": {**before, **given}}
+
+
+def _named(reference: str) -> dict[str, Any]:
+    ref = parse_ref(reference)
+    return {"name": ref.name, "options": dict(ref.options)}
 
 
 def flatten(settings: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
@@ -62,7 +86,10 @@ def parse_setting(text: str) -> dict[str, Any]:
     stripped = value.strip()
     # a reference's quotes and brackets belong to the reference
     parsed: Any = parse_value(stripped, text) if stripped[:1] in "[{" or stripped == "null" else stripped
-    for key in reversed(keys):
+    for number, key in reversed(list(enumerate(keys))):
+        # a plugin's distribution and version stand beside its name in a stored spec, and cannot be set
+        if isinstance(parsed, Mapping) and ".".join(keys[: number + 1]) in plugin_settings():
+            parsed = with_loose_options(parsed, beside=("name", "options"))
         parsed = {key: parsed}
     return dict(parsed)
 

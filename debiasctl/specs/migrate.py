@@ -4,6 +4,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from debiasctl.errors import SpecError
+from debiasctl.registry.refs import parse_ref
 from debiasctl.specs.sections import SCHEMA_VERSION
 
 _EMA_FIELDS_OF_1 = {
@@ -35,6 +36,18 @@ def migrate(raw: Mapping[str, Any]) -> dict[str, Any]:
     return migrated
 
 
+def migrate_file(raw: Mapping[str, Any]) -> dict[str, Any]:
+    """Migrate a spec file's settings without dropping those that have no effect, which are reported elsewhere.
+
+    Raises:
+        SpecError: if `migrate` raises it.
+    """
+    migrate(raw)
+    if raw.get("schema_version", SCHEMA_VERSION) == SCHEMA_VERSION:
+        return dict(raw)
+    return _to_3(dict(raw)) | {"schema_version": SCHEMA_VERSION}
+
+
 def _to_2(raw: dict[str, Any]) -> dict[str, Any]:
     """Drop what version 1 stored in addition: settings of every kind of average, and of a monitor without `every`."""
     ema, monitor = raw.get("ema"), raw.get("monitor")
@@ -47,4 +60,18 @@ def _to_2(raw: dict[str, Any]) -> dict[str, Any]:
     return raw
 
 
-_STEPS: tuple[Callable[[dict[str, Any]], dict[str, Any]], ...] = (_to_2,)
+def _to_3(raw: dict[str, Any]) -> dict[str, Any]:
+    """Keep the classes and the split that version 2 read from a folder of images."""
+    data = raw.get("data")
+    dataset = data.get("dataset") if isinstance(data, Mapping) else None
+    if isinstance(dataset, str) and dataset.partition(":")[0] == "folder":
+        ref = parse_ref(dataset)
+        dataset = {"name": ref.name, "options": dict(ref.options)}
+    if not isinstance(data, Mapping) or not isinstance(dataset, Mapping) or dataset.get("name") != "folder":
+        return raw
+    given = dataset.get("options")
+    options = {"classes": "folders", "split": "by-name", **(given if isinstance(given, Mapping) else {})}
+    return raw | {"data": {**data, "dataset": {**dataset, "options": options}}}
+
+
+_STEPS: tuple[Callable[[dict[str, Any]], dict[str, Any]], ...] = (_to_2, _to_3)

@@ -1,10 +1,11 @@
 """Filling in the options and origins of the plugins that a spec names."""
 
 from dataclasses import replace
+from typing import Any
 
 from debiasctl import registry
 from debiasctl.api import Backbone, DatasetInfo, ImageShape
-from debiasctl.errors import SpecError
+from debiasctl.errors import Hint, SpecError, UsageError
 from debiasctl.registry.choices import PluginChoice, complete
 from debiasctl.specs.sections import MonitorSection, RunSpec, image_shape
 
@@ -20,11 +21,15 @@ def complete_plugins(spec: RunSpec, info: DatasetInfo) -> RunSpec:
         raise SpecError("model.conditional=true needs a data set with classes, and this one has none. Leave it out")
     conditional = bool(info.classes) if conditional is None else conditional
     shape = image_shape(spec.model, image_size=info.image_size, channels=info.channels)
+    resizable = "image_size" in registry.load("datasets", spec.data.dataset.name).Options.model_fields
     return spec.model_copy(
         update={
             "data": spec.data.model_copy(update={"dataset": complete("datasets", spec.data.dataset.ref)}),
             "model": spec.model.model_copy(
-                update={"backbone": _complete_backbone(spec.model.backbone, shape), "conditional": conditional}
+                update={
+                    "backbone": _complete_backbone(spec.model.backbone, shape, resizable=resizable),
+                    "conditional": conditional,
+                }
             ),
             "diffusion": spec.diffusion.model_copy(
                 update={"schedule": complete("schedules", spec.diffusion.schedule.ref)}
@@ -47,10 +52,32 @@ def complete_monitor(monitor: MonitorSection) -> MonitorSection:
     return monitor.model_copy(update={"sampler": complete("samplers", monitor.sampler.ref), "features": features})
 
 
-def _complete_backbone(choice: PluginChoice, shape: ImageShape) -> PluginChoice:
+def _complete_backbone(choice: PluginChoice, shape: ImageShape, *, resizable: bool) -> PluginChoice:
+    """Fill in the network's options; where the images could be resized, a refusal names the nearest size that fits."""
     resolved = registry.resolve("backbones", choice.ref)
     assert issubclass(resolved.plugin, Backbone), "checked by the registry"
-    options = resolved.plugin.resolve_options(resolved.options, shape)
+    try:
+        options = resolved.plugin.resolve_options(resolved.options, shape)
+    except UsageError as error:
+        size = _fitting_size(resolved.plugin, resolved.options, shape) if resizable else None
+        if size is None:
+            raise
+        problem = f"{error}. Or resize the images: `data.dataset.image_size={size}`"
+        refused = UsageError(problem)
+        refused.hint = Hint(problem, ({"image_size": size},))
+        raise refused from error
     return complete("backbones", choice.ref).model_copy(
         update={"options": replace(resolved, options=options).stored_options()}
     )
+
+
+def _fitting_size(backbone: type[Backbone], options: Any, shape: ImageShape) -> int | None:
+    """The image size nearest to the given one, from half of it to twice it, that the network takes."""
+    size = shape.image_size
+    for other in sorted(range(max(4, size // 2), 2 * size + 1), key=lambda other: (abs(other - size), other)):
+        try:
+            backbone.resolve_options(options, replace(shape, image_size=other))
+        except UsageError:
+            continue
+        return other
+    return None

@@ -15,7 +15,7 @@ from debiasctl.registry.choices import complete
 from debiasctl.registry.messages import describe_errors
 from debiasctl.specs.effects import NO_MONITOR, Ineffective, drop_absent, reset_ineffective
 from debiasctl.specs.files import merge
-from debiasctl.specs.migrate import migrate
+from debiasctl.specs.migrate import migrate, migrate_file
 from debiasctl.specs.plugins import complete_plugins
 from debiasctl.specs.sections import RunSpec
 
@@ -34,6 +34,7 @@ def resolve_spec(
     Raises:
         SpecError: if no data set is named, or a setting is not valid; plugins raise their own UsageErrors.
     """
+    file = None if file is None else migrate_file(file)
     asked: dict[str, Any] = {}
     for layer in layers:
         asked = merge(asked, layer)

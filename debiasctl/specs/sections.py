@@ -1,15 +1,16 @@
 """The sections of a run spec: all settings that determine what a run trains, stored with the run."""
 
 from collections.abc import Mapping
-from typing import Annotated, Any, Literal, Self
+from functools import cache
+from typing import Annotated, Any, Literal, Self, get_args
 
 from pydantic import ConfigDict, Field, field_validator, model_validator
 
 from debiasctl.api import ImageShape, Prediction
 from debiasctl.api.options import Settings
-from debiasctl.registry.choices import Plugin
+from debiasctl.registry.choices import Plugin, PluginChoice
 
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
 
 
 class Section(Settings):
@@ -211,7 +212,7 @@ class ProvenanceSection(Section):
 class RunSpec(Section):
     """All settings that determine what a run trains."""
 
-    schema_version: Literal[2] = Field(2, description="version of this schema")
+    schema_version: Literal[3] = Field(3, description="version of this schema")
     data: DataSection
     model: ModelSection = ModelSection()
     diffusion: DiffusionSection = DiffusionSection()
@@ -229,6 +230,30 @@ class RunSpec(Section):
     @classmethod
     def _kind_by_default(cls, ema: Any) -> Any:
         return {"kind": "decay", **ema} if isinstance(ema, Mapping) else ema
+
+
+def sections_in(annotation: Any) -> list[type[Section]]:
+    """List the sections in an annotation such as `Section` or `Section | None`."""
+    if isinstance(annotation, type) and issubclass(annotation, Section):
+        return [annotation]
+    return [model for part in get_args(annotation) for model in sections_in(part)]
+
+
+@cache
+def plugin_settings() -> frozenset[str]:
+    """The settings that name one plugin, such as data.dataset."""
+    return frozenset(
+        f"{section}.{name}"
+        for section, about in RunSpec.model_fields.items()
+        for model in sections_in(about.annotation)
+        for name, field in model.model_fields.items()
+        if field.annotation is PluginChoice or PluginChoice in map(_unwrapped, get_args(field.annotation))
+    )
+
+
+def _unwrapped(annotation: Any) -> Any:
+    """The type in an annotation such as `Annotated[Type, ...]`."""
+    return get_args(annotation)[0] if get_args(annotation) else annotation
 
 
 def embedded_classes(model: ModelSection, num_classes: int) -> int:

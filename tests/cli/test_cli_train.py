@@ -297,7 +297,7 @@ def test_a_bad_setting_says_the_same_from_the_command_line_and_a_file(
         ("spec.toml", "a = ", "cannot be read"),
         ("spec.json", "[1]", "must hold sections"),
         ("spec.ini", "", "the ending must be one of .json, .yaml, .yml, .toml"),
-        ("spec.json", '{"schema_version": 3}', "schema version 3; this debiasctl reads up to 2. Update debiasctl"),
+        ("spec.json", '{"schema_version": 4}', "schema version 4; this debiasctl reads up to 3. Update debiasctl"),
         ("spec.json", '{"schema_version": "new"}', "schema_version"),
         ("spec.json", '{"trainig": {"steps": 3}}', "unknown option 'trainig'. Did you mean 'training'?"),
     ],

@@ -18,9 +18,9 @@ from debiasctl.cli.app import app
 SURFACE = {
     "": "--debug --help --install-completion --show-completion --version",
     "train": "DATASET|PATH --accumulation --backbone --batch-size --checkpoint-every --data --data-dir --deterministic "
-    "--device --dry-run --evaluate-every --help --images --init-from --json --lr --max-hours --name --normalize "
-    "--precision --prediction --processes --resume --schedule --seed --set --spec --steps --timesteps --track "
-    "--weighting",
+    "--device --dry-run --evaluate-every --help --image-size --images --init-from --json --lr --max-hours --name "
+    "--normalize --precision --prediction --processes --resume --schedule --seed --set --spec --steps --timesteps "
+    "--track --weighting",
     "ema": "RUN --help --json --length --step",
     "sample": "RUN... --batch-size --checkpoint --class --columns --compile --device --help --json --labels --num "
     "--out --precision --processes --same-noise --sampler --scale --seed --steps --trajectory --weights -n -o",

@@ -130,11 +130,22 @@ def test_images_sorted_by_class_are_those_of_all_classes_at_the_floors_number(di
 
 def test_images_that_repeat_one_another_are_noted(digits, digit_features, tmp_path):
     images = digits.train.array[:200]
-    note = "6 of the 200 images are copies of others among them, in 'local' features"
+    note = "6 of the 200 images are copies of others among them, pixel for pixel"
     few, more = (torch.cat([images[:-k], images[:1].expand(k, -1, -1, -1)]) for k in (1, 6))
     for given, expected in ((images, 0), (few, 0), (more, 1)):
         notes = measured(given, digits, digit_features, tmp_path).notes
         assert [text.startswith(note) for text in notes].count(True) == expected
+
+
+def test_copies_are_counted_by_pixels_and_not_by_features(digits, digit_features, tmp_path):
+    images = digits.train.array[:200].clone()
+    images[100:] = (images[:100] > 8).to(torch.uint8) * 255  # others, however near their features are
+    images[50:100] = images[:50]
+    for batch_size in (256, 7, 1):
+        found = measured(images, digits, digit_features, tmp_path, batch_size=batch_size)
+        [note] = [text for text in found.notes if "are copies of others" in text]
+        num = len(images) - len(torch.unique(images.flatten(1), dim=0))
+        assert note.startswith(f"{num} of the 200 images")
 
 
 def test_the_kernel_distance_of_chosen_classes_is_explained(digits, digit_features, tmp_path):

@@ -1,5 +1,6 @@
 import base64
 import io
+import unicodedata
 from pathlib import Path
 from xml.etree import ElementTree
 
@@ -71,6 +72,16 @@ def test_classes_are_sub_folders(tmp_path: Path) -> None:
     found = sorted(str(path.relative_to(tmp_path / "out")) for path in (tmp_path / "out").rglob("*.png"))
     assert found == ["_/3.png", "a_b/1.png", "été 1/0.png", "été 1/2.png"]
     assert sorted(path.name for path in tmp_path.iterdir()) == ["out"]
+
+
+def test_no_two_classes_share_a_folder(tmp_path: Path) -> None:
+    classes = ("a/b", "a_b", "A_B", "a:b", "..", "_", "x" * 300, "x" * 299 + "y", "\u00e9", "e\u0301")
+    save_folder(tmp_path / "out", random_images(10, 1, 8), torch.arange(10), num=10, classes=classes)
+    found = {int(path.stem): path.parent.name for path in (tmp_path / "out").rglob("*.png")}
+    assert sorted(found) == list(range(10))
+    assert len({unicodedata.normalize("NFC", name).casefold() for name in found.values()}) == 10
+    assert (found[1], found[5], found[8]) == ("a_b", "_", "\u00e9")  # those that need no change keep their names
+    assert max(map(len, found.values())) < 70
 
 
 def test_an_empty_folder_may_be_filled_and_no_other(tmp_path: Path) -> None:

@@ -25,7 +25,7 @@ def read(content: dict[str, Any]) -> RunSpec:
 
 def test_version_1_wrote_out_what_had_no_effect() -> None:
     decay, power = read(raw("decay")), read(raw("power"))
-    assert (decay.schema_version, decay.ema, decay.monitor) == (2, DecayEMA(decay=0.99), None)
+    assert (decay.schema_version, decay.ema, decay.monitor) == (3, DecayEMA(decay=0.99), None)
     assert power.ema == PowerEMA(lengths=(0.05, 0.1))
     assert isinstance(power.monitor, MonitorSection)
     stored = power.monitor.model_dump(mode="json")
@@ -74,16 +74,16 @@ def test_a_run_that_stored_it_can_be_resumed(tmp_path: Path) -> None:
     (run.checkpoint_path(2) / "manifest.json").unlink()
     run.update_status(state="interrupted")
     assert resume(run) == [1, 2]
-    assert json.loads(succeed("runs", "show", "run", "--json").out)["spec"]["schema_version"] == 2
+    assert json.loads(succeed("runs", "show", "run", "--json").out)["spec"]["schema_version"] == 3
     assert (run.path / "spec.json").read_text() == text  # reading writes nothing
     assert resume(run, steps=4) == [3, 4]
-    assert json.loads((run.path / "spec.json").read_text())["schema_version"] == 2
+    assert json.loads((run.path / "spec.json").read_text())["schema_version"] == 3
     assert run.spec().ema == DecayEMA(decay=0.99)
 
 
 @pytest.mark.parametrize("version", ["2", True, 1.0, 0, -1, None])
 def test_a_version_is_a_whole_number(version: object) -> None:
-    with pytest.raises(SpecError, match=r"schema_version is .*, and must be a whole number from 1 to 2"):
+    with pytest.raises(SpecError, match=r"schema_version is .*, and must be a whole number from 1 to 3"):
         validate_spec({"schema_version": version, "data": {"dataset": "digits"}})
 
 
@@ -91,3 +91,37 @@ def test_an_option_of_another_kind_is_told_from_those_of_the_kind_chosen() -> No
     with pytest.raises(SpecError) as caught:
         validate_spec({"data": {"dataset": "digits"}, "ema": {"kind": "power", "decay": 0.3}})
     assert str(caught.value) == "spec: unknown option 'ema.decay'. Known: kind, lengths, snapshot_every."
+
+
+# ---------------------------------------------------------------- version 2
+
+
+def test_a_folder_of_version_2_keeps_its_classes_and_its_split(tmp_path: Path) -> None:
+    """What was stored before sub-folders were told from storage, and before each class kept a training image."""
+    from PIL import Image
+
+    names = [f"{number:05}/{index}.png" for number in range(3) for index in range(4)] + ["99999/0.png"]
+    for value, name in enumerate(names):
+        (tmp_path / "set" / name).parent.mkdir(parents=True, exist_ok=True)
+        Image.new("L", (8, 8), value).save(tmp_path / "set" / name)
+    before = {
+        "path": str(tmp_path / "set"),
+        "image_size": None,
+        "mode": "auto",
+        "heldout": 0.4,
+        "skip_unreadable": False,
+    }
+    rules = {"classes": "folders", "split": "by-name"}
+    for dataset in ({"name": "folder", "options": before}, f"folder:path={tmp_path}/set,heldout=0.4"):
+        old = {"schema_version": 2, "data": {"dataset": dataset}}
+        assert validate_spec(old).data.dataset.options.items() >= rules.items()
+        spec, info = resolve_spec([], LOCATION, file=old)
+        assert spec.data.dataset.options.items() >= rules.items()
+        assert info.classes == ("00000", "00001", "00002", "99999")
+    with pytest.raises(UsageError, match="may store images"):
+        resolve_spec([], LOCATION, file={"data": {"dataset": {"name": "folder", "options": before}}})
+    # another folder than the file's is read by the rules of today
+    other = [{"data": {"dataset": {"name": "folder", "options": {"path": str(tmp_path / "set")}}}}]
+    with pytest.raises(UsageError, match="may store images"):
+        resolve_spec(other, LOCATION, file=old)
+    assert validate_spec({"schema_version": 2, "data": {"dataset": "digits"}}).data.dataset.options == {}

@@ -20,7 +20,15 @@ from debiasctl.registry.choices import PluginChoice, with_nested
 from debiasctl.registry.refs import PluginRef
 from debiasctl.specs.files import merge, parse_setting, read_spec_file
 from debiasctl.specs.resolve import load_stored_spec, resolve_spec, validate_spec
-from debiasctl.specs.sections import ContentSection, DecayEMA, PowerEMA, ProvenanceSection, RunSpec, Section
+from debiasctl.specs.sections import (
+    ContentSection,
+    DecayEMA,
+    PowerEMA,
+    ProvenanceSection,
+    RunSpec,
+    Section,
+    plugin_settings,
+)
 
 DIGITS = {"data": {"dataset": "digits"}}
 PLAIN_DATA = {"data": {"dataset": "plain"}}
@@ -630,7 +638,7 @@ def test_a_spec_survives_json(location: DataLocation) -> None:
     assert again.content == CONTENT
     assert again.provenance.packages == {"torch": "2.6"}
     assert again.training.keep_steps == (1, 2)
-    assert json.loads(text)["schema_version"] == 2
+    assert json.loads(text)["schema_version"] == 3
 
 
 def test_a_spec_cannot_be_changed(location: DataLocation) -> None:
@@ -643,7 +651,7 @@ def test_a_spec_cannot_be_changed(location: DataLocation) -> None:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (lambda raw: raw.update(schema_version=3), "schema version 3; this debiasctl reads up to 2. Update debiasctl"),
+        (lambda raw: raw.update(schema_version=4), "schema version 4; this debiasctl reads up to 3. Update debiasctl"),
         (lambda raw: raw.update(schema_version=0), "schema_version is 0, and must be a whole number"),
         (lambda raw: raw.update(schema_version="new"), "schema_version is 'new', and must be a whole number"),
         (lambda raw: raw["ema"].update(lengths=[0.2]), "unknown option 'ema.lengths'"),
@@ -700,3 +708,57 @@ def test_every_field_is_described() -> None:
     check(ContentSection)
     check(PluginChoice)
     assert {"PowerEMA.lengths", "MonitorSection.every", "InitFromSection.run"} <= set(checked)
+
+
+# ---------------------------------------------------------------- options beside a plugin's name
+
+
+FIELDS = {"data.dataset", "model.backbone", "diffusion.schedule", "loss.weighting", "loss.timesteps"}
+
+
+def test_the_settings_that_name_plugins() -> None:
+    assert plugin_settings() == FIELDS | {"monitor.sampler", "monitor.features"}
+
+
+@pytest.mark.parametrize("setting", sorted(plugin_settings()))
+def test_what_stands_beside_a_plugins_name_is_an_option_of_it_or_refused(setting: str, location: DataLocation) -> None:
+    watched = {"monitor": {"every": 9, "features": "pixels"}}
+    for text in (f"{setting}.bogus=7", f"{setting}.options.bogus=7", f"{setting}.version=7"):
+        for layers in ([DIGITS, watched, parse_setting(text)], [watched, parse_setting(text), DIGITS]):
+            with pytest.raises(PluginOptionsError, match=r"unknown option '(bogus|version)'"):
+                resolve(location, *layers)
+
+
+@pytest.mark.parametrize(
+    "layers",
+    [
+        [{"data": {"dataset": "plain"}}, parse_setting("data.dataset.size=16")],
+        [parse_setting("data.dataset.size=16"), {"data": {"dataset": "plain"}}],
+        [parse_setting("data.dataset.options.size=16"), {"data": {"dataset": {"name": "plain"}}}],
+        [parse_setting("data.dataset.size=16"), {"data": {"dataset": "plain:size=16"}}],
+        [{"data": {"dataset": {"name": "plain", "size": 16}}}],
+    ],
+)
+def test_an_option_reaches_the_plugin_wherever_its_name_stands(
+    layers: list[dict[str, Any]], location: DataLocation
+) -> None:
+    assert resolve(location, *layers).data.dataset.options == {"size": 16}
+    assert resolve_spec(layers[1:], location, file=layers[0])[0].data.dataset.options == {"size": 16}
+
+
+def test_an_option_that_is_given_twice_is_refused(location: DataLocation) -> None:
+    with pytest.raises(
+        SpecError, match=r"data\.dataset is given size=16 and, with the name 'plain', size=12. Give size"
+    ):
+        resolve(location, parse_setting("data.dataset.size=16"), {"data": {"dataset": "plain:size=12"}})
+    with pytest.raises(SpecError, match="'size' is given both beside the plugin's name and in 'options'"):
+        resolve(location, {"data": {"dataset": {"name": "plain", "size": 16, "options": {"size": 12}}}})
+
+
+def test_nested_options_beside_a_name(location: DataLocation) -> None:
+    spec = resolve(
+        location, DIGITS, {"loss": {"weighting": "uncertainty:base=p2"}}, parse_setting("loss.weighting.base.k=3")
+    )
+    assert spec.loss.weighting.options["base"]["options"]["k"] == 3
+    with pytest.raises(PluginOptionsError, match="unknown option 'bogus'"):
+        resolve(location, DIGITS, {"loss": {"weighting": {"name": "uncertainty", "base": {"name": "p2", "bogus": 3}}}})

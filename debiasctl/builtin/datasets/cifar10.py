@@ -40,7 +40,7 @@ class CIFAR10(Dataset):
 
     def info(self, location: DataLocation) -> DatasetInfo:
         """Return the published facts, without reading anything."""
-        return DatasetInfo(32, 3, _CLASSES, 50_000, 10_000)
+        return DatasetInfo(32, 3, _CLASSES, 50_000, 10_000, class_counts=(5_000,) * len(_CLASSES))
 
     def recommended(self, location: DataLocation) -> Mapping[str, Any]:
         """The published setup of arXiv 2310.08442."""

@@ -3,8 +3,11 @@
 import hashlib
 import json
 from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
+from statistics import median
+from tempfile import TemporaryDirectory
 from typing import Any, Literal
 
 import PIL
@@ -16,31 +19,47 @@ from debiasctl.api import (
     DataLocation,
     Dataset,
     DatasetInfo,
+    DebiasctlError,
+    Hint,
     LoadedDataset,
     PluginOptions,
     Split,
-    UsageError,
     content_key,
 )
-from debiasctl.api.files import expanded
-from debiasctl.builtin.datasets._support import decoded_images, image_decoding
+from debiasctl.builtin.datasets._support import decoded_images, folder_notes, image_decoding
 from debiasctl.builtin.datasets._support.decoded_images import Contents
+from debiasctl.builtin.datasets._support.folder_hints import FixableDataError, FixableUsageError, Settings, reference
 from debiasctl.builtin.datasets._support.folder_settings import recommended_settings
-from debiasctl.builtin.datasets._support.image_files import ImageSource, open_source
-from debiasctl.builtin.datasets._support.image_layout import Layout, read_layout
+from debiasctl.builtin.datasets._support.image_files import ImageSource, absolute_path, open_source
+from debiasctl.builtin.datasets._support.image_labels import Labels, labels_by_file
+from debiasctl.builtin.datasets._support.image_layout import Classes, Layout, SplitRule, read_layout
 from debiasctl.builtin.datasets._support.image_reading import DecodingSplit, check_readable, read_formats
-from debiasctl.builtin.datasets._support.image_table import without
+from debiasctl.builtin.datasets._support.image_table import ImageFiles, without
 
-_FORMATS: dict[str, tuple[int, int]] = {}  # image size and channels, by Folder._key
+_FORMATS: dict[str, "_Format"] = {}  # by Folder._key
+_LISTED = 5  # unreadable files named in a note
+_TRIED = 5_000  # images that are decoded to try a hint; a larger set is tried by its headers alone
+
+
+@dataclass(frozen=True)
+class _Format:
+    """The format that images are brought to, and how many of them are cropped, as `Contents` has it."""
+
+    image_size: int
+    channels: int
+    cropped: tuple[int, float] | None
 
 
 class Folder(Dataset):
     """A folder or .zip of images (png, jpg, bmp, webp, gif, tiff); class names come from its sub-folders.
 
-    Images lie directly in the folder (no classes) or in one sub-folder per class. Top-level train/, val/ and test/
-    are splits: train/ is trained on and val/ is held out; test/ is held out only if there is no val/. Without val/ and
-    test/ a share of the images is held out, chosen by a hash of each image's path, so that adding images moves no
-    other. Hidden files and __MACOSX are ignored; a single folder that holds everything in a zip counts as its root.
+    Images lie directly in the folder (no classes) or in one sub-folder per class; a dataset.json as StyleGAN's and
+    EDM's tools write it states the classes instead. Sub-folders that may be storage (00000/, 00001/, ...) are asked
+    about. Top-level train/, val/ and test/ (or training, valid, validation, testing) are splits: train/ is trained on
+    and val/ is held out; test/ is held out only if there is no val/. Without val/ and test/ a share of the images is
+    held out, chosen by a hash of each image's path, so that adding images moves no other; one image of each class is
+    trained on in any case. Hidden files and __MACOSX are ignored, and other files are counted; a single folder that
+    holds everything in a zip counts as its root.
 
     Images of any mode are converted to 8-bit RGB or grey: EXIF orientation is applied, transparency is laid over white,
     16 bits are scaled to 8, and only the first frame is used. An image of another shape is cropped to its middle square
@@ -59,30 +78,42 @@ class Folder(Dataset):
         )
         heldout: float = Field(0.1, gt=0, lt=1, description="share held out if there is neither val/ nor test/")
         skip_unreadable: bool = Field(False, description="leave out files that cannot be read, with a warning")
+        classes: Classes = Field(
+            "auto",
+            description="folders: each sub-folder is a class; none: no classes; auto: as dataset.json says, or the "
+            "sub-folders unless they may be storage, which is asked about",
+        )
+        split: SplitRule = Field(
+            "within-classes",
+            description="within-classes: hold out by each image's path, but no class as a whole; by-name: by the path "
+            "alone, as versions before 0.2 did",
+        )
 
-        @field_validator("path")
+        @field_validator("path", mode="before")
         @classmethod
-        def _absolute(cls, path: str) -> str:
+        def _absolute(cls, path: Any) -> Any:
             # a run resumed from another working directory must find its images
-            return str(expanded(path).absolute())
+            return str(absolute_path(path)) if isinstance(path, str) else path
 
     options: Options
+    _noted = False  # whether the notes on the images were logged
 
     def info(self, location: DataLocation) -> DatasetInfo:
-        """Read the file names and headers; with `skip_unreadable`, decode all images once.
+        """Read the file names and headers; with `skip_unreadable`, decode all images once. Notes are logged.
 
         Raises:
-            UsageError: if there is no such folder or zip, or `image_size` is needed.
+            UsageError: if there is no such folder or zip, or `image_size` is needed, or `classes`.
             DataError: if the layout is ambiguous, or a file cannot be read.
         """
-        contents = decoded_images.read_contents(self._cache(location))
-        if contents is None and self.options.skip_unreadable:
-            contents = self._decoded(location)
-        if contents is not None:
-            return self._info(contents)
-        size, channels = self._format
-        layout = self._layout
-        return DatasetInfo(size, channels, layout.classes, len(layout.train), len(layout.heldout))
+        try:
+            info, cropped = self._info_and_crop(location)
+        except (FixableDataError, FixableUsageError) as error:
+            raise self._advised(error) from error
+        if not self._noted:
+            self._noted = True
+            for text in folder_notes.notes(self._source, self._layout, info, cropped):
+                decoded_images.logger.warning("%s: %s", self._source.path, text)
+        return info
 
     def recommended(self, location: DataLocation) -> Mapping[str, Any]:
         """Settings that depend on the image size."""
@@ -94,21 +125,24 @@ class Folder(Dataset):
         Raises:
             UsageError, DataError: if `info` raises it.
         """
-        contents = self._decoded(location)
+        try:
+            contents = self._decoded(location)
+        except (FixableDataError, FixableUsageError) as error:
+            raise self._advised(error) from error
         if contents.skipped:
             decoded_images.logger.warning(
                 "%s: %d unreadable images are left out: %s%s",
                 self._source.path,
                 len(contents.skipped),
-                ", ".join(contents.skipped[:5]),
-                ", ..." if len(contents.skipped) > 5 else "",
+                ", ".join(contents.skipped[:_LISTED]),
+                ", ..." if len(contents.skipped) > _LISTED else "",
             )
         array = decoded_images.read_array(self._cache(location), contents)
+        layout = self._layout_without(contents.skipped)
         splits: list[Split] = []
         start = 0
-        for everything in (self._layout.train, self._layout.heldout):
-            files = without(everything, contents.skipped)
-            labels = self._layout.labels(files)
+        for files in (layout.train, layout.heldout):
+            labels = layout.labels(files)
             targets = None if labels is None else torch.tensor(labels, dtype=torch.int64)
             if array is None:
                 size, channels = contents.image_size, contents.channels
@@ -116,12 +150,69 @@ class Folder(Dataset):
             else:
                 splits.append(ArraySplit(array[start : start + len(files)], targets))
             start += len(files)
-        return LoadedDataset(self._info(contents), splits[0], splits[1], contents.content_hash)
+        return LoadedDataset(self._info_of(contents), splits[0], splits[1], contents.content_hash)
 
-    def _info(self, contents: Contents) -> DatasetInfo:
+    def _info_of(self, contents: Contents) -> DatasetInfo:
+        layout = self._layout_without(contents.skipped)
         return DatasetInfo(
-            contents.image_size, contents.channels, self._layout.classes, contents.num_train, contents.num_heldout
+            contents.image_size,
+            contents.channels,
+            layout.classes,
+            len(layout.train),
+            len(layout.heldout),
+            class_counts=layout.class_counts(),
         )
+
+    def _info_and_crop(self, location: DataLocation) -> tuple[DatasetInfo, tuple[int, float] | None]:
+        contents = decoded_images.read_contents(self._cache(location))
+        if contents is None and self.options.skip_unreadable:
+            contents = self._decoded(location)
+        if contents is not None:
+            return self._info_of(contents), contents.cropped
+        layout = self._layout
+        format = self._read_format()
+        counts = layout.class_counts()
+        info = DatasetInfo(
+            format.image_size,
+            format.channels,
+            layout.classes,
+            len(layout.train),
+            len(layout.heldout),
+            class_counts=counts,
+        )
+        return info, format.cropped
+
+    def _advised(self, error: "FixableDataError | FixableUsageError") -> DebiasctlError:
+        """The error with all problems of the images, and the options that solve them, each set of which was tried."""
+        problems = [str(error)]
+        ways = [way for fix in error.fixes if (way := self._tried(fix, problems)) is not None]
+        problem = ".\nAlso: ".join(problems)
+        given = self.options.model_dump(exclude_defaults=True)
+        written = "".join(f"\nWith these options: {reference('folder', given | dict(way))}" for way in ways)
+        advised = type(error)(problem + written)
+        advised.hint = Hint(problem, tuple(ways))
+        return advised
+
+    def _tried(self, fix: Settings, problems: list[str]) -> Settings | None:
+        """Add to a fix what it takes for the images to be read; None, with the problem, if nothing known does."""
+        way = dict(fix)
+        while True:
+            other = type(self)(self.options.model_copy(update=way))
+            try:
+                other._read_format()
+                if len(other._source.files) <= _TRIED:
+                    with TemporaryDirectory() as folder:
+                        other._decoded(DataLocation(None, Path(folder)))
+                return way
+            except (FixableDataError, FixableUsageError) as error:
+                problem, more = str(error), [fix for fix in error.fixes if not fix.keys() <= way.keys()]
+            except DebiasctlError as error:
+                problem, more = str(error), []
+            if problem not in problems:
+                problems.append(problem)
+            if not more:
+                return None
+            way |= more[0]
 
     @cached_property
     def _source(self) -> ImageSource:
@@ -129,7 +220,45 @@ class Folder(Dataset):
 
     @cached_property
     def _layout(self) -> Layout:
-        return read_layout(self._source.files, self._source.path, heldout_fraction=self.options.heldout)
+        if self._source.unreadable and not self.options.skip_unreadable:
+            name, reason = self._source.unreadable[0]
+            raise FixableDataError(
+                f"{self._source.path}: the folder {name} cannot be read ({reason}). Make it readable, or leave it out "
+                "(skip_unreadable=true)",
+                {"skip_unreadable": True},
+            )
+        return self._layout_of(self._source.files)
+
+    def _layout_of(self, files: ImageFiles) -> Layout:
+        options = self.options
+        return read_layout(
+            files,
+            self._source.path,
+            heldout_fraction=options.heldout,
+            classes="none" if self._states_no_classes else options.classes,
+            split=options.split,
+            labels=self._labels,
+        )
+
+    def _layout_without(self, skipped: tuple[str, ...]) -> Layout:
+        """The layout of the files that can be read; by the earlier rule, the others leave the split as it was."""
+        if not skipped:
+            return self._layout
+        if self.options.split == "within-classes":
+            return self._layout_of(without(self._source.files, skipped))
+        train, heldout = (without(files, skipped) for files in (self._layout.train, self._layout.heldout))
+        return replace(self._layout, train=train, heldout=heldout)
+
+    @cached_property
+    def _labels(self) -> Labels | None:
+        """The classes that dataset.json states, if it is asked for."""
+        asked = self.options.classes == "auto" and self._source.labels_stamp is not None
+        return labels_by_file(self._source) if asked else None
+
+    @property
+    def _states_no_classes(self) -> bool:
+        """Whether dataset.json says that there are no classes."""
+        return self.options.classes == "auto" and self._source.labels_stamp is not None and self._labels is None
 
     @cached_property
     def _key(self) -> str:
@@ -138,6 +267,7 @@ class Folder(Dataset):
         listing = hashlib.sha256()
         for file in self._source.files:
             listing.update(json.dumps([file.name, *file.stamp]).encode())
+        listing.update(json.dumps(self._source.labels_stamp).encode())
         return f"{content_key(self.options.model_dump())}/{content_key([*code, listing.hexdigest()])}"
 
     def _cache(self, location: DataLocation) -> Path:
@@ -148,43 +278,44 @@ class Folder(Dataset):
         contents = decoded_images.read_contents(folder)
         if contents is not None:
             return contents
-        size, channels = self._format
+        if self.options.image_size is not None and self.options.mode != "auto" and self._key not in _FORMATS:
+            # nothing but a note depends on the headers
+            format = _Format(self.options.image_size, 1 if self.options.mode == "grey" else 3, None)
+        else:
+            format = self._read_format()
         return decoded_images.decode_all(
             folder,
             self._source,
-            self._layout,
-            image_size=size,
-            channels=channels,
+            self._layout_without,
+            image_size=format.image_size,
+            channels=format.channels,
             skip_unreadable=self.options.skip_unreadable,
+            cropped=format.cropped,
         )
 
-    @property
-    def _format(self) -> tuple[int, int]:
-        """The (image size, channels), determined once per process for a state of the images."""
-        if self._key not in _FORMATS:
-            _FORMATS[self._key] = self._read_format()
-        return _FORMATS[self._key]
-
-    def _read_format(self) -> tuple[int, int]:
-        """Read (image size, channels) from the files' headers, unless the options state them."""
+    def _read_format(self) -> _Format:
+        """Read the files' headers, once per process for a state of the images."""
+        if self._key in _FORMATS:
+            return _FORMATS[self._key]
         size, mode = self.options.image_size, self.options.mode
-        if size is not None and mode != "auto":
-            return size, 1 if mode == "grey" else 3
         layout = self._layout
         found = read_formats(self._source, layout.train, layout.heldout)
         num_files = len(layout.train) + len(layout.heldout)
         if not self.options.skip_unreadable or len(found.unreadable) == num_files:
-            check_readable(self._source, found.unreadable, num_files, skippable=True)
+            check_readable(self._source, found.unreadable, num_files, skippable=not self.options.skip_unreadable)
         if mode == "auto":
             mode = "grey" if found.grey else "rgb"
         size = size or found.common_size()
         if size is None:
-            path = self._source.path
-            raise UsageError(
-                f"{path}: {found.differences()}. Choose a size to resize them to, for example: "
-                f"debiasctl train folder:path={path},image_size={_power_of_two(found.smallest)}"
+            size = _power_of_two(found.smallest)
+            raise FixableUsageError(
+                f"{self._source.path}: {found.differences()}. Choose a size to resize them to, such as "
+                f"image_size={size}",
+                {"image_size": size},
             )
-        return size, 1 if mode == "grey" else 3
+        cropped = (len(found.lost), median(found.lost) if found.lost else 0.0)
+        _FORMATS[self._key] = _Format(size, 1 if mode == "grey" else 3, cropped)
+        return _FORMATS[self._key]
 
 
 def _power_of_two(bound: int) -> int:

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import logging
 from collections.abc import Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
@@ -23,10 +24,18 @@ from debiasctl.api import (
     UsageError,
     sha256_file,
 )
-from debiasctl.api.files import expanded
-from debiasctl.builtin.datasets._support.image_files import SPLIT_FOLDERS, ImageFile, ImageSource, open_source
+from debiasctl.builtin.datasets._support.image_files import (
+    SPLIT_FOLDERS,
+    ImageFile,
+    ImageSource,
+    absolute_path,
+    open_source,
+)
+from debiasctl.builtin.datasets._support.image_labels import labels_by_file, stored_in_shards
 from debiasctl.builtin.datasets._support.image_reading import DecodingSplit, check_readable, read_formats
 from debiasctl.builtin.datasets._support.npz_images import read_npz
+
+_LOG = logging.getLogger(__name__)
 
 
 class Images(Dataset):
@@ -37,7 +46,8 @@ class Images(Dataset):
     only a batch of them is in memory.
 
     Labels are read if there are any, because they show how often each class was drawn: `labels` or `arr_1` of an npz,
-    or the sub-folders that all files lie in, if there are at least two. The data set nevertheless has no named classes,
+    dataset.json, or the sub-folders that all files lie in, if there are at least two and they do not look like storage
+    (00000/, 00001/, ...). The data set nevertheless has no named classes,
     because no classifier can be trained without held-out images.
     """
 
@@ -46,10 +56,10 @@ class Images(Dataset):
 
         path: str = Field(min_length=1, description="folder, .zip or .npz of images")
 
-        @field_validator("path")
+        @field_validator("path", mode="before")
         @classmethod
-        def _absolute(cls, path: str) -> str:
-            return str(expanded(path).absolute())
+        def _absolute(cls, path: Any) -> Any:
+            return str(absolute_path(path)) if isinstance(path, str) else path
 
     options: Options
 
@@ -95,17 +105,26 @@ class Images(Dataset):
             if kind != ".zip":
                 raise UsageError(f"{self._path} is neither a folder nor a .zip or .npz of images. Give one of these")
         source = open_source(self._path)
+        for name, reason in source.unreadable:
+            raise DataError(f"{self._path}: the folder {name} cannot be read ({reason}). Make it readable")
         channels, size = _format(source)
-        targets = class_numbers(source.files)
+        targets = _targets(source)
         split = DecodingSplit(source, source.files, targets, size, channels, skippable=False)
         return split, channels, size
+
+
+def _targets(source: ImageSource) -> Tensor | None:
+    if source.labels_stamp is not None:
+        labels = labels_by_file(source)
+        return None if labels is None else torch.from_numpy(labels.numbers)
+    return class_numbers(source.files)
 
 
 def class_numbers(files: Sequence[ImageFile]) -> Tensor | None:
     """Number the classes of files, int64 [N], if all lie in sub-folders of which there are at least two; else None.
 
-    Classes are numbered by name. A single folder that holds all files counts as the root; train/, val/ and test/ are
-    not classes.
+    Classes are numbered by name. A single folder that holds all files counts as the root; train/, val/ and test/, and
+    folders that look like storage, are not classes.
     """
     for depth in (0, 1):
         folders = [file.name.split("/")[depth] if file.name.count("/") > depth else "" for file in files]
@@ -113,8 +132,15 @@ def class_numbers(files: Sequence[ImageFile]) -> Tensor | None:
         if "" in numbers:
             return None
         if len(numbers) > 1:
-            splits = numbers.keys() & set(SPLIT_FOLDERS)
-            return None if splits else torch.tensor([numbers[name] for name in folders], dtype=torch.int64)
+            targets = torch.tensor([numbers[name] for name in folders], dtype=torch.int64)
+            if stored_in_shards(list(numbers), torch.bincount(targets).tolist()):
+                _LOG.warning(
+                    "the folders %s/, %s/, ... look like storage and are not taken for classes. If they are, state the "
+                    "labels in dataset.json or in an npz",
+                    *list(numbers)[:2],
+                )
+                return None
+            return None if numbers.keys() & set(SPLIT_FOLDERS) else targets
     return None
 
 

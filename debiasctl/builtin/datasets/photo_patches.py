@@ -76,7 +76,8 @@ class PhotoPatches(Dataset):
         counts = {False: 0, True: 0}
         for heldout, rows, columns in self._blocks():
             counts[heldout] += len(_CLASSES) * len(rows) * len(columns)
-        return DatasetInfo(self.size, 3, _CLASSES, counts[False], counts[True])
+        each = (counts[False] // len(_CLASSES),) * len(_CLASSES)
+        return DatasetInfo(self.size, 3, _CLASSES, counts[False], counts[True], class_counts=each)
 
     def recommended(self, location: DataLocation) -> Mapping[str, Any]:
         """Settings for a run of about three minutes on two CPU cores at the default size."""

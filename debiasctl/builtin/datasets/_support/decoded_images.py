@@ -4,42 +4,57 @@ import hashlib
 import json
 import logging
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
+from typing import Annotated, Any
 
 import numpy as np
 import numpy.typing as npt
 import torch
-from pydantic import TypeAdapter
+from pydantic import PlainValidator, TypeAdapter
 from torch import Tensor
 
 from debiasctl.api import DataError, atomic_folder, made_once, writing
 from debiasctl.api.arrays import read_header
 from debiasctl.api.files import one_line, open_regular, read_json
 from debiasctl.builtin.datasets._support.image_decoding import decode
-from debiasctl.builtin.datasets._support.image_files import ImageFile, ImageSource
+from debiasctl.builtin.datasets._support.image_files import ImageSource
 from debiasctl.builtin.datasets._support.image_layout import Layout
 from debiasctl.builtin.datasets._support.image_reading import Unreadable, check_readable, each_file
-from debiasctl.builtin.datasets._support.image_table import without
+from debiasctl.builtin.datasets._support.image_table import ImageFiles, without
 
 logger = logging.getLogger(__name__)
 
 MAX_DECODED_BYTES = 4 * 2**30  # larger sets are decoded at every read
 _LABELS = 10_000  # labels written at once
 
+LayoutWithout = Callable[[tuple[str, ...]], Layout]
+
+
+def _name(value: Any) -> str:
+    """A file's name, which need not be valid text, as pydantic's own would be."""
+    if not isinstance(value, str):
+        raise ValueError("not a name")
+    return value
+
 
 @dataclass(frozen=True)
 class Contents:
-    """The facts about a folder's images that are known after decoding all of them."""
+    """The facts about a folder's images that are known after decoding all of them.
+
+    `cropped` is the number of images that were not square, and the median share of their pixels that a crop left out;
+    None if their shapes were not looked at.
+    """
 
     image_size: int
     channels: int
     num_train: int
     num_heldout: int
-    skipped: tuple[str, ...]
+    skipped: tuple[Annotated[str, PlainValidator(_name)], ...]
     content_hash: str
+    cropped: tuple[int, float] | None = None
 
 
 def read_contents(folder: Path) -> Contents | None:
@@ -84,11 +99,19 @@ def read_array(folder: Path, contents: Contents) -> Tensor | None:
 
 
 def decode_all(
-    folder: Path, source: ImageSource, layout: Layout, *, image_size: int, channels: int, skip_unreadable: bool
+    folder: Path,
+    source: ImageSource,
+    layout_without: LayoutWithout,
+    *,
+    image_size: int,
+    channels: int,
+    skip_unreadable: bool,
+    cropped: tuple[int, float] | None,
 ) -> Contents:
     """Decode every image and write the files for `read_contents` and `read_array`, unless they exist.
 
-    Folders beside `folder` that were written for earlier states of the same images are removed.
+    `layout_without` gives the layout of the files without those that cannot be read. Folders beside `folder` that were
+    written for earlier states of the same images are removed.
 
     Raises:
         DataError: if files cannot be read and `skip_unreadable` is not set, or too few can be read.
@@ -98,11 +121,22 @@ def decode_all(
         with writing(folder):
             for earlier in folder.parent.glob("*"):
                 shutil.rmtree(earlier)
+        layout = layout_without(())
         logger.info("decoding %d images of %s", len(layout.train) + len(layout.heldout), source.path)
         with atomic_folder(folder) as temporary:
-            contents = _write(
-                temporary, source, layout, image_size=image_size, channels=channels, skip_unreadable=skip_unreadable
-            )
+            write = partial(_write, temporary, source, image_size=image_size, channels=channels, cropped=cropped)
+            contents = write(layout, skip_unreadable=skip_unreadable)
+            if contents.skipped and contents.num_train + contents.num_heldout > 1 and not layout.heldout_folder:
+                left = [without(files, contents.skipped) for files in (layout.train, layout.heldout)]
+                again = layout_without(contents.skipped)
+                # a class may have lost the image that it was to be trained on
+                if not all(map(_same_files, left, (again.train, again.heldout))):
+                    contents = write(again, skip_unreadable=False, already_skipped=contents.skipped)
+            if not contents.num_train or not contents.num_heldout:
+                raise DataError(
+                    f"{source.path}: without the {len(contents.skipped)} unreadable images, {contents.num_train} "
+                    f"remain to train on and {contents.num_heldout} to hold out. Repair some of them"
+                )
             (temporary / "contents.json").write_text(json.dumps(asdict(contents)))
         return contents
 
@@ -110,8 +144,20 @@ def decode_all(
     return made_once(folder.parent, find=partial(read_contents, folder), make=decode_and_write)
 
 
+def _same_files(first: ImageFiles, second: ImageFiles) -> bool:
+    return bool(np.array_equal(first.rows, second.rows))
+
+
 def _write(
-    folder: Path, source: ImageSource, layout: Layout, *, image_size: int, channels: int, skip_unreadable: bool
+    folder: Path,
+    source: ImageSource,
+    layout: Layout,
+    *,
+    image_size: int,
+    channels: int,
+    cropped: tuple[int, float] | None,
+    skip_unreadable: bool,
+    already_skipped: tuple[str, ...] = (),
 ) -> Contents:
     num_files = len(layout.train) + len(layout.heldout)
     shape = (num_files, channels, image_size, image_size)
@@ -134,14 +180,9 @@ def _write(
         num_readable.append(num_kept)
     if not skip_unreadable:
         check_readable(source, unreadable, num_files, skippable=True)
-    skipped = tuple(file.name for file in unreadable)
+    skipped = already_skipped or tuple(file.name for file in unreadable)
     num_train = num_readable[0]
     num_heldout = num_kept - num_train
-    if not num_train or not num_heldout:
-        raise DataError(
-            f"{source.path}: without the {len(skipped)} unreadable images, {num_train} remain to train on and "
-            f"{num_heldout} to hold out. Repair some of them"
-        )
     # the pixels and everything else that defines the set, without paths and file names except skipped ones
     train, heldout = (without(files, skipped) for files in (layout.train, layout.heldout))
     rest = [image_size, channels, num_train, num_heldout, skipped]
@@ -151,10 +192,10 @@ def _write(
         f", {json.dumps(rest)[1:]}",
     ):
         digest.update(text.encode())
-    return Contents(image_size, channels, num_train, num_heldout, skipped, digest.hexdigest())
+    return Contents(image_size, channels, num_train, num_heldout, skipped, digest.hexdigest(), cropped)
 
 
-def _labels_json(layout: Layout, *splits: Sequence[ImageFile]) -> Iterator[str]:
+def _labels_json(layout: Layout, *splits: ImageFiles) -> Iterator[str]:
     """Yield `json.dumps` of the list of all images' labels in parts, since there can be many millions."""
     if not layout.classes:
         yield "null"

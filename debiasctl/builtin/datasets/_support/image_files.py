@@ -3,17 +3,19 @@
 import io
 import os
 import posixpath
+import stat
 import struct
 import zipfile
 from bisect import bisect_left
-from collections.abc import Iterator, Sequence
+from collections import Counter
+from collections.abc import Iterator
 from pathlib import Path
 from typing import IO, Protocol
 
 import numpy as np
 
 from debiasctl.api import DataError, UsageError
-from debiasctl.api.files import UNREADABLE, one_line, open_regular, quoted, read_member
+from debiasctl.api.files import UNREADABLE, expanded, is_text, one_line, open_regular, quoted, read_bytes, read_member
 from debiasctl.builtin.datasets._support.image_table import ImageFile as ImageFile
 from debiasctl.builtin.datasets._support.image_table import ImageFiles, Names, Table, encode_name
 
@@ -23,13 +25,29 @@ _EMPTY = b"PK\x05\x06" + bytes(18)  # the end of a zip without members
 _LARGEST = 2**28  # bytes of an image file in a zip
 _ENCRYPTED = 0x1  # bit of a zip member's flags
 _FOLDERS_LOOKED_INTO = 100
+_ENDINGS = 5  # named in a message
+_DIFFERENT_ENDINGS = 1000  # counted apart
+_LABELS = "dataset.json"  # StyleGAN's and EDM's
+_MOST_LABEL_BYTES = 2**29  # of dataset.json: labels of some ten million images
+_NO_DATA = ("thumbs.db", "desktop.ini", _LABELS)  # not counted as passed over
 
 
 class ImageSource(Protocol):
-    """A source of image files, from which any number of threads may read at once."""
+    """A source of image files, from which any number of threads may read at once.
+
+    `passed_over` counts the other files by ending, without hidden ones; `unreadable` are folders that cannot be listed,
+    with the reason. `labels_stamp` changes with dataset.json, and is None where there is none.
+    """
 
     path: Path
-    files: Sequence[ImageFile]  # sorted by name
+    files: ImageFiles  # sorted by name
+    passed_over: Counter[str]
+    unreadable: list[tuple[str, str]]
+    labels_stamp: tuple[int, int] | None
+
+    def labels_file(self) -> tuple[bytes, str]:
+        """Read dataset.json, and the prefix that it puts before the names of `files`."""
+        ...
 
     def open(self, name: str) -> IO[bytes]:
         """Open a file at its start."""
@@ -48,12 +66,42 @@ def open_source(path: Path) -> ImageSource:
     elif path.is_file() and path.suffix.lower() == ".zip":
         source = ZipSource(path)
     elif path.exists():
-        raise UsageError(f"{path} is neither a folder nor a .zip of images. Unpack it, and give the folder")
+        raise UsageError(f"{path} is neither a folder nor a .zip of images. {_what_to_do(path)}")
     else:
         raise UsageError(f"{path} does not exist. Give a folder or a .zip of images")
-    if not source.files:
-        raise DataError(f"{path} holds no images. Image files end in {', '.join(sorted(EXTENSIONS))}")
+    if not len(source.files):
+        others = f" It holds other files: {count_endings(source.passed_over)}." if source.passed_over else ""
+        gone = "".join(f" {name} cannot be read: {reason}." for name, reason in source.unreadable[:1])
+        raise DataError(f"{path} holds no images.{others}{gone} Image files end in {', '.join(sorted(EXTENSIONS))}")
     return source
+
+
+def _what_to_do(path: Path) -> str:
+    if is_image_name(path.name):
+        return "Give the folder that holds it"
+    if path.suffix.lower() == ".npz":
+        return "An .npz can be measured, not trained on: write its images as files into a folder"
+    return "Unpack it, and give the folder"
+
+
+def count_endings(passed_over: Counter[str]) -> str:
+    """Files that are passed over, by ending: `40 .pgm, 2 .txt`."""
+    named = [f"{count:,} {ending or 'without ending'}" for ending, count in passed_over.most_common(_ENDINGS)]
+    return ", ".join(named) + (", ..." if len(passed_over) > _ENDINGS else "")
+
+
+def absolute_path(text: str) -> Path:
+    """The absolute path that an option states.
+
+    Raises:
+        ValueError: if it is blank or not UTF-8, or `~name` names no user.
+    """
+    path = expanded(text).absolute()
+    if not is_text(path):
+        raise ValueError(
+            "the path is not UTF-8, so no spec can hold it. Rename the folder, or make a link to it with another name"
+        )
+    return path
 
 
 def is_image_name(name: str) -> bool:
@@ -61,7 +109,19 @@ def is_image_name(name: str) -> bool:
     if posixpath.splitext(name)[1].lower() not in EXTENSIONS:
         return False
     # without pathlib, which interns each name in a table that never shrinks
-    return not any((part.startswith(".") and part != ".") or part == "__MACOSX" for part in name.split("/"))
+    return not _is_hidden(name)
+
+
+def _is_hidden(name: str) -> bool:
+    return any((part.startswith(".") and part != ".") or part == "__MACOSX" for part in name.split("/"))
+
+
+def _count(passed_over: Counter[str], name: str) -> None:
+    """Count a file that is no image, unless it is hidden or a system's own."""
+    base = name.rpartition("/")[2]
+    if base.lower() not in _NO_DATA and not _is_hidden(name):
+        ending = posixpath.splitext(base)[1].lower()
+        passed_over[ending if ending in passed_over or len(passed_over) < _DIFFERENT_ENDINGS else "..."] += 1
 
 
 def holds_images(folder: Path) -> bool:
@@ -79,10 +139,58 @@ class FolderSource:
 
     def __init__(self, path: Path) -> None:
         self.path = path
+        self.passed_over = Counter[str]()
+        self.unreadable: list[tuple[str, str]] = []
+        self.files = ImageFiles.of(self._walk("", ancestors=frozenset()))
         try:
-            self.files: Sequence[ImageFile] = ImageFiles.of(_walk(path, "", ancestors=frozenset()))
+            status = (path / _LABELS).stat()
+            self.labels_stamp = (status.st_size, status.st_mtime_ns) if stat.S_ISREG(status.st_mode) else None
+        except OSError:
+            self.labels_stamp = None
+
+    def labels_file(self) -> tuple[bytes, str]:
+        """Read dataset.json, which names files as `files` does.
+
+        Raises:
+            DataError: if it cannot be read.
+        """
+        path = self.path / _LABELS
+        try:
+            return read_bytes(path, limit=_MOST_LABEL_BYTES), ""
+        except (OSError, ValueError) as error:
+            raise DataError(f"{path} cannot be read ({one_line(error)}). Make it readable") from error
+
+    def _walk(self, prefix: str, *, ancestors: frozenset[str]) -> Iterator[ImageFile]:
+        """Yield the images below a folder; one that cannot be examined has no stamp, and cannot be opened later."""
+        folder = os.path.join(self.path, prefix)
+        try:
+            real = os.path.realpath(folder)
+            if real in ancestors:  # a link that leads back up
+                return
+            entries = os.scandir(folder)
         except OSError as error:
-            raise DataError(f"{error.filename or path} cannot be read: {error.strerror}. Make it readable") from error
+            if not prefix:
+                raise DataError(f"{self.path} cannot be read: {error.strerror}. Make it readable") from error
+            self.unreadable.append((prefix, error.strerror or str(error)))
+            return
+        for entry in entries:
+            name = prefix + entry.name
+            if entry.name.startswith(".") or entry.name == "__MACOSX":
+                continue
+            try:
+                is_folder = entry.is_dir()
+            except OSError:  # such as a link to itself
+                is_folder = False
+            if is_folder:
+                yield from self._walk(name + "/", ancestors=ancestors | {real})
+            elif is_image_name(entry.name):
+                try:
+                    status = entry.stat()
+                    yield ImageFile(name, (status.st_size, status.st_mtime_ns))
+                except OSError:
+                    yield ImageFile(name, (0, 0))
+            else:
+                _count(self.passed_over, entry.name)
 
     def open(self, name: str) -> IO[bytes]:
         """A file, to be read from its start."""
@@ -109,12 +217,29 @@ class ZipSource:
                 f"{quoted(members.first_encrypted, mark='')}. Unpack the zip first"
             )
         self._root, self._stored_names = members.root(), members.stored_names
+        self.passed_over = members.passed_over
+        self.unreadable: list[tuple[str, str]] = []
+        self._labels = next((members.labels[at] for at in ("", self._root) if at in members.labels), None)
+        self.labels_stamp = None if self._labels is None else (self._labels.file_size, self._labels.CRC)
         names, self._places = members.table.by_name()
         self._names = _without_prefix(names, len(encode_name(self._root)))
-        self.files: Sequence[ImageFile] = ImageFiles(self._names, self._places[:, :2])
+        self.files = ImageFiles(self._names, self._places[:, :2])
         doubled = np.flatnonzero(self._names[1:] == self._names[:-1])
         if len(doubled):
             raise DataError(f"{path} holds {self.files[int(doubled[0])].name} twice. Pack it again")
+
+    def labels_file(self) -> tuple[bytes, str]:
+        """Read dataset.json; where it lies above the root, it names files with the root before them.
+
+        Raises:
+            DataError: if it cannot be read.
+        """
+        assert self._labels is not None, "labels_stamp says whether there is one"
+        name = self._labels.filename
+        try:
+            return read_member(self._zip, self._labels, limit=_MOST_LABEL_BYTES), "" if "/" in name else self._root
+        except UNREADABLE as error:
+            raise DataError(f"{self.path}: {name} cannot be read ({one_line(error)}). Pack the zip again") from error
 
     def open(self, name: str) -> IO[bytes]:
         """Open a member, which is unpacked and verified as a whole because decoders seek in images.
@@ -135,13 +260,21 @@ class _Members:
     def __init__(self) -> None:
         self.table = Table()
         self.stored_names: dict[str, str] = {}  # names that differ from those in the zip
+        self.labels: dict[str, zipfile.ZipInfo] = {}  # each dataset.json, by the folder that it lies in
+        self.passed_over = Counter[str]()
         self.num_encrypted, self.first_encrypted = 0, ""
         self._tops: set[str] = set()  # at most two of the top-level folders, "" for none
 
     def add(self, member: zipfile.ZipInfo) -> None:
         """Add a member if it is an image."""
         name = member.filename
-        if member.is_dir() or not is_image_name(name):
+        if member.is_dir():
+            return
+        if not is_image_name(name):
+            folder, slash, base = name.rpartition("/")
+            if base == _LABELS and "/" not in folder:
+                self.labels[folder + slash] = member
+            _count(self.passed_over, name)
             return
         if member.flag_bits & _ENCRYPTED:
             self.first_encrypted = self.first_encrypted or name
@@ -196,19 +329,3 @@ def _without_prefix(names: Names, length: int) -> Names:
         return names
     rows = names.view(np.uint8).reshape(len(names), -1)[:, length:]
     return np.ascontiguousarray(rows).view(f"S{rows.shape[1]}").ravel()
-
-
-def _walk(folder: Path, prefix: str, *, ancestors: frozenset[str]) -> Iterator[ImageFile]:
-    real = os.path.realpath(folder)
-    if real in ancestors:  # a link that leads back up
-        return
-    with os.scandir(folder) as entries:
-        for entry in entries:
-            name = prefix + entry.name
-            if entry.name.startswith(".") or entry.name == "__MACOSX":
-                continue
-            if entry.is_dir():
-                yield from _walk(folder / entry.name, name + "/", ancestors=ancestors | {real})
-            elif is_image_name(entry.name):
-                status = entry.stat()
-                yield ImageFile(name, (status.st_size, status.st_mtime_ns))

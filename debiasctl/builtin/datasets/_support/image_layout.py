@@ -5,97 +5,208 @@ from array import array
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
+import numpy.typing as npt
 
 from debiasctl.api import DataError
+from debiasctl.builtin.datasets._support.folder_hints import FixableUsageError
 from debiasctl.builtin.datasets._support.image_files import SPLIT_FOLDERS, ImageFile
+from debiasctl.builtin.datasets._support.image_labels import Labels, labels_by_folder, stored_in_shards
 from debiasctl.builtin.datasets._support.image_table import ImageFiles
+
+Classes = Literal["auto", "folders", "none"]
+SplitRule = Literal["within-classes", "by-name"]
+
+# the names of top-level folders that are splits
+_SPLITS = {
+    "train": ("train", "training"),
+    "val": ("val", "valid", "validation"),
+    "test": ("test", "testing"),
+}
+_NAMES = {name: split for split, names in _SPLITS.items() for name in names}
+_SHOWN = 4  # folders named in a message
 
 
 @dataclass(frozen=True)
 class Layout:
-    """The files of each split, ordered by name, and the class names, which are empty if there are no sub-folders."""
+    """The files of each split, ordered by name, and the class names, which are empty if there are no classes.
+
+    `heldout_folder` is the folder that is held out, and `unused` one that is not read; both are empty if there is none.
+    """
 
     classes: tuple[str, ...]
-    train: Sequence[ImageFile]
-    heldout: Sequence[ImageFile]
-    depth: int  # folders above the class folder: 1 below split folders, else 0
+    train: ImageFiles
+    heldout: ImageFiles
+    numbers: npt.NDArray[np.int64] | None = None  # [N], of the classes of all files in the table
+    heldout_folder: str = ""
+    unused: str = ""
 
-    def labels(self, files: Sequence[ImageFile]) -> list[int] | None:
+    def labels(self, files: ImageFiles) -> list[int] | None:
         """The index in `classes` of each file's class; None without classes."""
-        if not self.classes:
+        if self.numbers is None:
             return None
-        numbers = {name: number for number, name in enumerate(self.classes)}
-        return [numbers[file.name.split("/")[self.depth]] for file in files]
+        labels: list[int] = self.numbers[files.rows].tolist()
+        return labels
+
+    def class_counts(self) -> tuple[int, ...]:
+        """The number of training images of each class."""
+        if self.numbers is None:
+            return ()
+        return tuple(np.bincount(self.numbers[self.train.rows], minlength=len(self.classes)).tolist())
 
 
-def read_layout(files: Sequence[ImageFile], root: Path, *, heldout_fraction: float) -> Layout:
+def read_layout(
+    files: Sequence[ImageFile],
+    root: Path,
+    *,
+    heldout_fraction: float,
+    classes: Classes = "auto",
+    split: SplitRule = "within-classes",
+    labels: Labels | None = None,
+) -> Layout:
     """Read classes from sub-folders, and splits from top-level train/, val/ and test/ or else by a hash of each name.
 
-    Without split folders a file is held out if the SHA-256 of its name, as a fraction, is below `heldout_fraction`, so
-    that adding files moves no other file; each split has at least one image.
+    `labels`, if given, are the classes of all files instead of the folders. Without split folders a file is held out if
+    the SHA-256 of its name, as a fraction, is below `heldout_fraction`, so that adding files moves no other; at least
+    one image is held out. By the rule `within-classes`, the file of each class whose fraction is highest is trained on
+    in any case, so that no class is held out as a whole; `by-name` (the rule of specs before version 3) keeps one image
+    of the whole set for training.
 
     Raises:
         DataError: if the layout is ambiguous, or there are too few images.
+        UsageError: if the sub-folders may be storage instead of classes, and `classes` does not say which they are.
     """
     table = files if isinstance(files, ImageFiles) else ImageFiles.of(files)
-    rows = {name: array("L") for name in SPLIT_FOLDERS}
-    other: str | None = None  # the first image outside the split folders
+    tops = _split_folders(table, root, names=SPLIT_FOLDERS if split == "by-name" else tuple(_NAMES))
+    depth = 1 if tops else 0
+    train = tops.pop("train", ("", table))[1]
+    heldout_folder, heldout = tops.pop("val", None) or tops.pop("test", None) or ("", None)
+    if labels is None and classes != "none":
+        labels = labels_by_folder(train, root, depth=depth)
+        beside = None if heldout is None else labels_by_folder(heldout, root, depth=depth)
+        if labels is not None and classes == "auto" and _are_storage(labels, root):
+            labels = beside = None
+        labels = _of_whole(table, train, labels, heldout, beside, root / heldout_folder)
+    if heldout is None:
+        train, heldout = _divide(train, root, fraction=heldout_fraction, labels=labels, split=split)
+    elif labels is not None:
+        _check_classes(labels, train, heldout, root / heldout_folder)
+    unused = next((folder for folder, _ in tops.values()), "")
+    if labels is None:
+        return Layout((), train, heldout, None, heldout_folder, unused)
+    return Layout(labels.classes, train, heldout, labels.numbers, heldout_folder, unused)
+
+
+def _split_folders(table: ImageFiles, root: Path, *, names: Sequence[str]) -> dict[str, tuple[str, ImageFiles]]:
+    """The top-level folders that are splits, with their files, by split; capitalised only if there is nothing else."""
+    rows: dict[str, array[int]] = {}
+    other = ""  # the first image outside the split folders
     for row, file in enumerate(table):
         top, slash, _ = file.name.partition("/")
-        if slash and top in rows:
-            rows[top].append(row)
-        elif other is None:
+        if slash and (top in names or top.casefold() in names):
+            rows.setdefault(top, array("L")).append(row)
+        elif not other:
             other = file.name
-    tops = {name: table.choose(np.array(rows[name])) for name in SPLIT_FOLDERS if rows[name]}
-    if not tops:
-        train, heldout = _divide(table, root, fraction=heldout_fraction)
-        return Layout(_classes(table, root, depth=0), train, heldout, 0)
-    if "train" not in tops:
-        top = next(iter(tops))
+    written = [top for top in rows if top in names]
+    capitalised = [top for top in rows if top not in names]
+    if capitalised and (names == SPLIT_FOLDERS or other or "train" not in {_NAMES[top.casefold()] for top in rows}):
+        other = other or next(table[rows[top][0]].name for top in capitalised)
+        rows = {top: rows[top] for top in written}
+    found = {_NAMES[top.casefold()]: (top, table.choose(np.array(at))) for top, at in rows.items()}
+    if len(found) < len(rows):
+        raise DataError(f"{root} has {'/ and '.join(sorted(rows))}/, of which two name one split. Keep one of them")
+    if found and "train" not in found:
+        top = next(iter(rows))
         raise DataError(f"{root} has {top}/ but no train/. Add a train/ folder, or rename {top}/")
-    if other is not None:
+    if found and other:
         raise DataError(
-            f"{root} has train/, but also images outside train/, val/ and test/, such as {other}. "
-            "Move them into one of the three, or rename train/"
+            f"{root} has {found['train'][0]}/, but also images outside train/, val/ and test/, such as {other}. "
+            f"Move them into one of the three, or rename {found['train'][0]}/"
         )
-    classes = _classes(tops["train"], root, depth=1)
-    heldout_top = next((name for name in ("val", "test") if name in tops), None)
-    if heldout_top is None:
-        train, heldout = _divide(tops["train"], root, fraction=heldout_fraction)
-    else:
-        train, heldout = tops["train"], tops[heldout_top]
-        _check_heldout_classes(_classes(heldout, root, depth=1), classes, root / heldout_top)
-    return Layout(classes, train, heldout, 1)
+    return found
 
 
-def _classes(files: Sequence[ImageFile], root: Path, *, depth: int) -> tuple[str, ...]:
-    directly = next((file.name for file in files if file.name.count("/") == depth), None)
-    in_folder = next((file.name for file in files if file.name.count("/") > depth), None)
-    if directly and in_folder:
-        raise DataError(
-            f"{root} holds images both directly ({directly}) and in sub-folders ({in_folder}). "
-            "Move all of them into sub-folders, one for each class, or none"
-        )
-    return tuple(sorted({file.name.split("/")[depth] for file in files})) if in_folder else ()
+def _are_storage(labels: Labels, root: Path) -> bool:
+    """Whether the folders that the labels were read from are storage: one folder that looks like it is.
+
+    Raises:
+        UsageError: if several folders look like storage.
+    """
+    counts = np.bincount(labels.numbers, minlength=len(labels.classes)).tolist()
+    found = stored_in_shards(labels.classes, counts)
+    if not found or len(labels.classes) == 1:
+        return found
+    named = ", ".join(f"{name}/ ({count:,})" for name, count in zip(labels.classes[:_SHOWN], counts, strict=False))
+    more = f", ... {len(labels.classes)} in all" if len(labels.classes) > _SHOWN else ""
+    raise FixableUsageError(
+        f"{root}: the sub-folders {named}{more} may store images in portions, or be classes. Say which: classes=none "
+        "(train without classes) or classes=folders (each folder is a class)",
+        {"classes": "none"},
+        {"classes": "folders"},
+    )
 
 
-def _check_heldout_classes(heldout: Sequence[str], train: Sequence[str], folder: Path) -> None:
-    unknown = sorted(set(heldout) - set(train))
-    if unknown:
-        raise DataError(f"{folder} has the class {unknown[0]}, but train/ does not. Both need the same class folders")
-    if bool(heldout) != bool(train):
-        raise DataError(f"{folder} has no class folders, but train/ has some. Both need the same class folders")
+def _of_whole(
+    table: ImageFiles,
+    train: ImageFiles,
+    labels: Labels | None,
+    heldout: ImageFiles | None,
+    beside: Labels | None,
+    folder: Path,
+) -> Labels | None:
+    """The labels of all files of the table, from those of the splits.
+
+    Raises:
+        DataError: if the held-out images have a class that the training images lack, or have none.
+    """
+    if heldout is not None:
+        unknown = sorted(set(beside.classes if beside else ()) - set(labels.classes if labels else ()))
+        if unknown:
+            raise DataError(
+                f"{folder} has the class {unknown[0]}, but train/ does not. Both need the same class folders"
+            )
+        if labels is not None and beside is None:
+            raise DataError(f"{folder} has no class folders, but train/ has some. Both need the same class folders")
+    if labels is None:
+        return None
+    numbers = np.full(table.num_whole, -1, dtype=np.int64)
+    numbers[train.rows] = labels.numbers
+    if heldout is not None and beside is not None:
+        places = np.array([labels.classes.index(name) for name in beside.classes], dtype=np.int64)
+        numbers[heldout.rows] = places[beside.numbers]
+    return Labels(labels.classes, numbers)
 
 
-def _divide(files: ImageFiles, root: Path, *, fraction: float) -> tuple[ImageFiles, ImageFiles]:
+def _check_classes(labels: Labels, train: ImageFiles, heldout: ImageFiles, folder: Path) -> None:
+    """Refuse held-out classes without a training image."""
+    trained = np.bincount(labels.numbers[train.rows], minlength=len(labels.classes))
+    for number in np.unique(labels.numbers[heldout.rows]).tolist():
+        if not trained[number]:
+            raise DataError(f"{folder} has the class {labels.classes[number]}, but train/ has no image of it. Add some")
+
+
+def _divide(
+    files: ImageFiles, root: Path, *, fraction: float, labels: Labels | None, split: SplitRule
+) -> tuple[ImageFiles, ImageFiles]:
     if len(files) < 2:
         raise DataError(f"{root} holds only one image. At least two are needed: one to train on and one to hold out")
     places = np.fromiter((_place(file.name) for file in files), dtype=np.float64, count=len(files))
-    # at least one image is below the bound, and at least one is not
-    bound = min(max(fraction, np.partition(places, 1)[1]), places.max())
-    return files.choose(places >= bound), files.choose(places < bound)
+    if labels is None or split == "by-name":
+        classes = np.zeros(len(files), dtype=np.int64)
+    else:
+        classes = labels.numbers[files.rows]
+    free = np.ones(len(files), dtype=np.bool_)
+    order = np.lexsort((places, classes))
+    free[order[np.append(np.diff(classes[order]) > 0, True)]] = False  # the highest place of each class is trained on
+    if not free.any():
+        raise DataError(
+            f"{root} holds one image of each class, so none can be held out without losing a class. Add images, or "
+            "train without classes (classes=none)"
+        )
+    held = free & ((places < fraction) | (places == places[free].min()))
+    return files.choose(~held), files.choose(held)
 
 
 def _place(name: str) -> float:

@@ -2,6 +2,7 @@
 
 import struct
 import sys
+from array import array
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -13,6 +14,7 @@ from torch import Tensor
 
 from debiasctl.api import DataError, num_cores
 from debiasctl.api.files import UNREADABLE, one_line
+from debiasctl.builtin.datasets._support.folder_hints import FixableDataError
 from debiasctl.builtin.datasets._support.image_decoding import UnreadableImageError, decode, read_header
 from debiasctl.builtin.datasets._support.image_files import ImageFile, ImageSource
 
@@ -113,22 +115,26 @@ def check_readable(
     if unreadable:
         named = "; ".join(f"{file.name} ({file.reason})" for file in unreadable[:_SHOWN])
         more = f"; and {len(unreadable) - _SHOWN} more" if len(unreadable) > _SHOWN else ""
-        way_on = f", or leave them out: folder:path={source.path},skip_unreadable=true" if skippable else ""
         count = "" if num_files is None else f"{len(unreadable)} of {num_files} "
-        raise DataError(f"{count}images in {source.path} cannot be read: {named}{more}. Repair or remove them{way_on}")
+        problem = f"{count}images in {source.path} cannot be read: {named}{more}. Repair or remove them"
+        if not skippable:
+            raise DataError(problem)
+        raise FixableDataError(f"{problem}, or leave them out (skip_unreadable=true)", {"skip_unreadable": True})
 
 
 @dataclass(frozen=True)
 class Formats:
     """The formats of image files, from their headers, and the files that have no readable one.
 
-    `shapes` has at most two (width, height), each with the first file of it; `smallest` is the shortest side.
+    `shapes` has at most two (width, height), each with the first file of it; `smallest` is the shortest side. `lost`
+    holds the share of each image that is not square that its middle square leaves out.
     """
 
     grey: bool
     smallest: int
     shapes: dict[tuple[int, int], str]
     unreadable: list[Unreadable]
+    lost: "array[float]"
 
     def differences(self) -> str:
         """Why the images have no common square size, with examples; only if they have none."""
@@ -145,6 +151,7 @@ def read_formats(source: ImageSource, *parts: Sequence[ImageFile]) -> Formats:
     grey, smallest = True, sys.maxsize
     unreadable: list[Unreadable] = []
     shapes: dict[tuple[int, int], str] = {}
+    lost = array("f")
     for files in parts:
         for file, header in zip(files, each_file(source, files, read_header), strict=True):
             if isinstance(header, Unreadable):
@@ -152,6 +159,8 @@ def read_formats(source: ImageSource, *parts: Sequence[ImageFile]) -> Formats:
                 continue
             grey = grey and header.grey
             smallest = min(smallest, header.width, header.height)
+            if header.width != header.height:
+                lost.append(1 - min(header.width, header.height) / max(header.width, header.height))
             if len(shapes) < 2:
                 shapes.setdefault((header.width, header.height), file.name)
-    return Formats(grey, smallest, shapes, unreadable)
+    return Formats(grey, smallest, shapes, unreadable, lost)

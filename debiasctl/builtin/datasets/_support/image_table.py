@@ -40,6 +40,16 @@ class ImageFiles(Sequence[ImageFile]):
             table.add(file.name, *file.stamp)
         return cls(*table.by_name())
 
+    @property
+    def rows(self) -> npt.NDArray[np.uint32]:
+        """The position of each file in the whole table that these files were chosen from."""
+        return self._rows
+
+    @property
+    def num_whole(self) -> int:
+        """The number of files in that whole table."""
+        return len(self._names)
+
     def choose(self, rows: npt.NDArray[Any]) -> "ImageFiles":
         """Select files by their positions, int [M] ascending, or by a mask, bool [N]."""
         return type(self)(self._names, self._stamps, rows=self._rows[rows])
@@ -65,10 +75,12 @@ class ImageFiles(Sequence[ImageFile]):
             yield from map(_file, self._names[rows].tolist(), self._stamps[rows].tolist())
 
 
-def without(files: Sequence[ImageFile], names: Sequence[str]) -> Sequence[ImageFile]:
+def without(files: ImageFiles, names: Sequence[str]) -> ImageFiles:
     """The files without those of the given names."""
+    if not names:
+        return files
     left_out = set(names)
-    return ImageFiles.of(file for file in files if file.name not in left_out) if left_out else files
+    return files.choose(np.fromiter((file.name not in left_out for file in files), dtype=np.bool_, count=len(files)))
 
 
 class Table:

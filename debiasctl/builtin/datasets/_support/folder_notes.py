@@ -1,0 +1,53 @@
+"""What is worth knowing about how a folder of images was read."""
+
+import posixpath
+import re
+from collections import Counter
+from collections.abc import Iterator
+
+from debiasctl.api import DatasetInfo
+from debiasctl.builtin.datasets._support.image_files import ImageSource, count_endings
+from debiasctl.builtin.datasets._support.image_layout import Layout
+from debiasctl.builtin.datasets._support.image_table import ImageFiles
+
+_LABELLED = re.compile(r"(?P<label>.+?)[-_ .]+\d+|\d+[-_ .]+(?P<last>.*[^\W\d].*)")  # cat_00001, 00001_cat
+_MOST_LABELS = 1000
+_SHOWN = 4
+
+
+def notes(source: ImageSource, layout: Layout, info: DatasetInfo, cropped: tuple[int, float] | None) -> Iterator[str]:
+    """Yield what was passed over, cropped, held out or left unused, and labels that file names seem to hold."""
+    if source.passed_over:
+        yield f"passed over {count_endings(source.passed_over)}: only images are read"
+    for name, reason in source.unreadable:
+        yield f"the folder {name} cannot be read and is left out: {reason}"
+    num_images = info.num_train + info.num_heldout
+    if cropped is not None and cropped[0]:
+        yield (
+            f"{cropped[0]:,} of {num_images:,} images are not square: image_size={info.image_size} crops each to its "
+            f"middle square, which leaves out {cropped[1]:.0%} of their pixels (median)"
+        )
+    if layout.heldout_folder:
+        unused = f"; {layout.unused}/ is not used" if layout.unused else ""
+        yield f"{layout.heldout_folder}/ is held out{unused}"
+    if not layout.classes:
+        labels = labels_in_names(layout.train)
+        if labels:
+            more = ", ..." if len(labels) > _SHOWN else ""
+            yield (
+                f"the file names hold {len(labels)} words that may be classes ({', '.join(labels[:_SHOWN])}{more}), "
+                "which are not read. To train on classes, move the images of each into a sub-folder of its name"
+            )
+
+
+def labels_in_names(files: ImageFiles) -> list[str]:
+    """Words beside numbers in file names (cat_00001.png), if there are several and each occurs again; sorted."""
+    counts = Counter[str]()
+    for file in files:
+        match = _LABELLED.fullmatch(posixpath.splitext(file.name.rpartition("/")[2])[0])
+        if match is None:
+            return []
+        counts[match["label"] or match["last"]] += 1
+        if len(counts) > _MOST_LABELS:
+            return []
+    return sorted(counts) if len(counts) > 1 and min(counts.values()) > 1 else []
