@@ -1,5 +1,5 @@
 """The errors that plugins raise for their users; each is printed as one message, without a traceback."""
 
-from debiasctl.errors import DataError, DebiasctlError, EvaluationError, UsageError
+from debiasctl.errors import DataError, DebiasctlError, EvaluationError, UnsuitableDataError, UsageError
 
-__all__ = ["DataError", "DebiasctlError", "EvaluationError", "UsageError"]
+__all__ = ["DataError", "DebiasctlError", "EvaluationError", "UnsuitableDataError", "UsageError"]

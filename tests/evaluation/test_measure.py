@@ -53,8 +53,8 @@ def test_names_follow_features_and_colour(digits, photos):
     inception, clip = metric_names("inception"), metric_names("clip")
     assert (inception.frechet, inception.kernel) == ("fid", "kid")
     assert (clip.frechet, clip.kernel) == ("fd_clip", "kd_clip")
-    assert default_features(digits.info) == "local"
-    assert default_features(photos.info) == "pixels"
+    assert default_features(digits.info) == ("local", "local-ssl", "pixels")
+    assert default_features(photos.info) == ("local-ssl", "pixels")
 
 
 def test_which_direction_is_better(photos):

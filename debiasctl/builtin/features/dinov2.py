@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 from pydantic import Field
 
 from debiasctl.api import Features, LoadedDataset, PluginOptions, WeightsFile
-from debiasctl.builtin.features._support.channels import OWN_FEATURES, check_channels
+from debiasctl.builtin.features._support.channels import check_channels
 
 if TYPE_CHECKING:
     import torch
@@ -19,7 +19,6 @@ WEIGHTS = WeightsFile(
     name="dinov2_vitb14_pretrain.pth",
     url="https://dl.fbaipublicfiles.com/dinov2/dinov2_vitb14/dinov2_vitb14_pretrain.pth",
     sha256=None,  # no checksum is published
-    otherwise=OWN_FEATURES,
 )
 
 
