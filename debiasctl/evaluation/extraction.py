@@ -11,6 +11,7 @@ from debiasctl.api import Part, PreparedFeatures, Split
 from debiasctl.compute import processes
 from debiasctl.data.read_ahead import ReadAhead
 from debiasctl.errors import EvaluationError
+from debiasctl.evaluation.identity import image_hashes
 from debiasctl.evaluation.metrics.colour import mean_colours, mean_squares
 from debiasctl.evaluation.metrics.spectrum import radial_power
 
@@ -18,11 +19,12 @@ FEATURES: Part = "features"
 LOGITS: Part = "logits"
 SPATIAL: Part = "spatial"
 PIXELS = "pixels"
+HASHES = "hashes"
 EXTRAS = (LOGITS, SPATIAL)  # parts that only some extractors offer
 BATCH_SIZE = 256
 _CPU = torch.device("cpu")
 Shape = tuple[int, int, int]  # channels, height, width
-Rows = dict[str, Tensor]  # [N, ...] for each requested part of FEATURES, LOGITS, SPATIAL and PIXELS; see `compact`
+Rows = dict[str, Tensor]  # [N, ...] for each requested part of FEATURES, LOGITS, SPATIAL, PIXELS and HASHES
 
 
 @dataclass(frozen=True)
@@ -99,7 +101,8 @@ def _parts_of(batch: Tensor, features: PreparedFeatures, parts: Collection[str])
         rows[part] = tensor
     if PIXELS in parts:
         rows[PIXELS] = torch.cat([mean_colours(batch), mean_squares(batch), radial_power(batch)], dim=1)
-    return {part: compact(tensor.cpu()) for part, tensor in rows.items()}
+    compacted = {part: compact(tensor.cpu()) for part, tensor in rows.items()}
+    return compacted | ({HASHES: image_hashes(batch)} if HASHES in parts else {})
 
 
 def compact(rows: Tensor) -> Tensor:

@@ -157,16 +157,17 @@ def _check_fits(candidate: Candidate, base: LoadedDataset | None, source: Source
         _check_published(source.published, plugin, name)
     if made_with not in (None, name):
         raise UsageError(
-            f"{source.name} holds statistics in features {quoted(made_with)}, and those asked for are '{name}': distances "
-            f"between them are meaningless. Use the features that it was made with, or another reference"
+            f"{source.name} holds statistics in features {quoted(made_with)}, and those asked for are '{name}': "
+            "distances between them are meaningless. Use the same features, or another reference"
         )
     if base is None and not plugin.pretrained:
         if made_with is not None:
             assert isinstance(source.content, StatisticsFile), "they say what they were made with"
             data = source.content.metadata.get("dataset")
             raise UsageError(
-                f"{source.name} holds statistics of {quoted(data)} in features '{name}', which are made from that data set's "
-                "own images, and statistics hold none. Name the data set: `reference=DATASET`; or measure a run on it"
+                f"{source.name} holds statistics of {quoted(data)} in features '{name}', which are made from that data "
+                "set's own images, and statistics hold none. Name the data set: `reference=DATASET`; or measure a run "
+                "on it"
             )
         raise UsageError(
             f"features '{name}' are made from a data set's own images, but {source.name} holds no images. "

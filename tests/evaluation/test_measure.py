@@ -130,7 +130,7 @@ def test_images_sorted_by_class_are_those_of_all_classes_at_the_floors_number(di
 
 def test_images_that_repeat_one_another_are_noted(digits, digit_features, tmp_path):
     images = digits.train.array[:200]
-    note = "6 of the 200 images are copies of others among them, in 'local' features"
+    note = "6 of the 200 images are copies, pixel for pixel, of others among them"
     few, more = (torch.cat([images[:-k], images[:1].expand(k, -1, -1, -1)]) for k in (1, 6))
     for given, expected in ((images, 0), (few, 0), (more, 1)):
         notes = measured(given, digits, digit_features, tmp_path).notes
