@@ -137,6 +137,16 @@ def test_images_that_repeat_one_another_are_noted(digits, digit_features, tmp_pa
         assert [text.startswith(note) for text in notes].count(True) == expected
 
 
+def test_one_class_alone_is_no_choice_of_counts(digits, digit_features, tmp_path):
+    ones = digits.heldout.targets == 1
+    images, labels = digits.heldout.array[ones], digits.heldout.targets[ones]
+    found, plain = (
+        measured(ArraySplit(images, targets), digits, digit_features, tmp_path) for targets in (labels, None)
+    )
+    assert found == plain
+    assert not any("class counts were chosen" in text for text in found.notes)
+
+
 def test_the_kernel_distance_of_chosen_classes_is_explained(digits, digit_features, tmp_path):
     even = torch.cat([(digits.heldout.targets == label).nonzero()[:20, 0] for label in range(10)])
     images, labels = digits.heldout.array[even], digits.heldout.targets[even]
@@ -199,7 +209,7 @@ def test_only_what_is_asked_for(photos, photo_features, tmp_path):
 def test_pixels_are_looked_at_only_for_metrics_of_pixels(digits, digit_features, tmp_path, monkeypatch):
     names = ["fd_local", "kd_local"]
     seen = Measurement(digits, digit_features, MetricNames.of("local"), names, tmp_path).see(digits.heldout)
-    assert set(seen.observed.rows) == set(seen.real.train) == set(seen.real.heldout) == {"features"}
+    assert set(seen.observed.rows) == set(seen.real.train) == set(seen.real.heldout) == {"features", "hashes"}
     result = measured(digits.heldout.array, digits, digit_features, tmp_path, metrics=names)
     assert list(result.metrics) == names
     assert all(entry.floor is not None for entry in result.metrics.values())
@@ -444,3 +454,11 @@ def test_the_curve_of_a_spectrum(digits, digit_features, tmp_path):
     assert entry.value == pytest.approx(0, abs=1e-15)
     assert entry.curve.cycles_per_image == [1, 2, 3, 4]
     assert entry.curve.power == pytest.approx(entry.curve.real_power)
+
+
+def test_an_interval_below_zero_is_explained_for_every_distance(digits, digit_features, tmp_path):
+    found = measured(digits.train.array[:400], digits, digit_features, tmp_path)
+    below = [name for name in DISTANCES if found.metrics[name].interval.high < 0]
+    assert "kd_local" in below
+    (note,) = [text for text in found.notes if "the interval lies below 0" in text]
+    assert all(name in note for name in below)
