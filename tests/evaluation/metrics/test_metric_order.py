@@ -19,8 +19,8 @@ MOVES = {
         "copies": "+fd_local +kd_local -recall -coverage",
     },
     "photographs": {
-        "noise": "+fd_pixels +kd_pixels -precision -density -coverage +nearest_train_gap +spectrum_distance",
-        "blur": "+fd_pixels +precision -recall +density -nearest_train_gap +spectrum_distance -std_shift_r "
+        "noise": "+fd_pixels +kd_pixels -precision -recall -density -coverage +nearest_train_gap +spectrum_distance",
+        "blur": "+fd_pixels +kd_pixels +precision -recall +density -nearest_train_gap +spectrum_distance -std_shift_r "
         "-std_shift_g -std_shift_b",
         "copies": "+fd_pixels +kd_pixels -recall -coverage",
         "colour cast": "+fd_pixels +kd_pixels -precision -recall -coverage +nearest_train_gap +mean_shift_r "
