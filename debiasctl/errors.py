@@ -89,6 +89,14 @@ class EvaluationError(DebiasctlError):
     """Images cannot be measured as asked."""
 
 
+class UnsuitableDataError(EvaluationError):
+    """Features cannot be made from this data well enough for distances in them to say something."""
+
+
+class MissingWeightsError(EvaluationError):
+    """A network's weights are neither there nor to be had."""
+
+
 class ComparisonError(DebiasctlError):
     """Runs cannot be compared as asked."""
 

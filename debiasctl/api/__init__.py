@@ -9,7 +9,7 @@ Tensors are torch tensors; this module itself does not import torch.
 from debiasctl.api.backbones import Backbone, ImageShape
 from debiasctl.api.data import hash_contents, hash_splits, spread_indices
 from debiasctl.api.datasets import ArraySplit, DataLocation, Dataset, DatasetInfo, LoadedDataset, Split
-from debiasctl.api.errors import DataError, DebiasctlError, EvaluationError, Hint, UsageError
+from debiasctl.api.errors import DataError, DebiasctlError, EvaluationError, Hint, UnsuitableDataError, UsageError
 from debiasctl.api.extensions import Extension, StepContext
 from debiasctl.api.features import Features, MetricNames, Part, PreparedFeatures, PublishedStatistics
 from debiasctl.api.files import (
@@ -70,6 +70,7 @@ __all__ = [
     "StoredPlugin",
     "TimestepContext",
     "TimestepDistribution",
+    "UnsuitableDataError",
     "UsageError",
     "Weighting",
     "WeightingContext",

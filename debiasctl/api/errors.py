@@ -1,5 +1,5 @@
 """The errors that plugins raise for their users; each is printed as one message, without a traceback."""
 
-from debiasctl.errors import DataError, DebiasctlError, EvaluationError, Hint, UsageError
+from debiasctl.errors import DataError, DebiasctlError, EvaluationError, Hint, UnsuitableDataError, UsageError
 
-__all__ = ["DataError", "DebiasctlError", "EvaluationError", "Hint", "UsageError"]
+__all__ = ["DataError", "DebiasctlError", "EvaluationError", "Hint", "UnsuitableDataError", "UsageError"]

@@ -123,5 +123,6 @@ class Features(Plugin):
         """Prepare the extractor, from the cache if possible. The images of `data` are uint8.
 
         Raises:
+            UnsuitableDataError: if it cannot be made well enough from this data; other features may suit them.
             EvaluationError: if the extractor is not available, for example because its weights are missing.
         """

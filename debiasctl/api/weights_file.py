@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Literal
 
-from debiasctl.errors import EvaluationError, UsageError
+from debiasctl.errors import EvaluationError, MissingWeightsError, UsageError
 from debiasctl.files import atomic_file, sha256_file
 from debiasctl.reading.user_text import user_path
 
@@ -73,7 +73,7 @@ class WeightsFile:
             if blocked is not None:
                 raise EvaluationError(blocked)
             if self.sha256 is None:
-                raise EvaluationError(
+                raise MissingWeightsError(
                     f"no checksum is published for the weights of {self.network}, so they are not downloaded and have "
                     f"to be given.\n{self._ways_on(path)}"
                 )
@@ -124,11 +124,10 @@ class WeightsFile:
             yield block
 
     def _unavailable(self, path: Path, reason: object) -> EvaluationError:
-        return EvaluationError(f"the weights of {self.network} cannot be downloaded ({reason}).\n{self._ways_on(path)}")
+        return MissingWeightsError(
+            f"the weights of {self.network} cannot be downloaded ({reason}).\n{self._ways_on(path)}"
+        )
 
     def _ways_on(self, path: Path) -> str:
-        other = "" if self.otherwise is None else f": {self.otherwise}"
-        return (
-            f"Put the file {self.name} from {self.url}\nat {path}\nor name it: `feature_weights=FILE`; or use other "
-            f"features{other}"
-        )
+        other = "" if self.otherwise is None else f"; or use other features: {self.otherwise}"
+        return f"Put the file {self.name} from {self.url}\nat {path}\nor name it: `feature_weights=FILE`{other}"

@@ -101,6 +101,8 @@ def _print(compared: "Comparison") -> None:
     others = [part for name in compared.runs[1:] for part in (f"{name} - {compared.runs[0]}", "95 % interval")]
     conditions = [_CONDITIONS[field] for field in varying]
     print_table(["metric", *conditions, "sampler", "steps", "N", *compared.runs, *others, "floor"], rows)
+    for text in compared.warnings:
+        print(f"warning: {text}")
     for text in compared.notes:
         note(f"note: {text}")
     if any(figure.floor_num not in (0, figure.measured.num) for figure in compared.figures):

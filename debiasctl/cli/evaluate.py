@@ -57,8 +57,8 @@ def evaluate(
         str | None,
         option(
             "--features",
-            help="Feature extractor (default: local for data with classes, pixels without; inception where only "
-            "statistics are known).",
+            help="Feature extractor (default: local for data with classes, local-ssl without, or the next of local, "
+            "local-ssl and pixels that the data suit; for statistics alone those that they name, or inception).",
             autocompletion=complete_plugin("features"),
         ),
     ] = None,

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
 
 def print_records(records: "Sequence[EvaluationRecord]") -> None:
-    """Print one table of all figures; notes on them go to stderr."""
+    """Print one table of all figures, with what misleads in them; notes on them go to stderr."""
     first = records[0]
     measured = first.measured
     trained = list(dict.fromkeys(record.checkpoint for record in records))
@@ -45,7 +45,13 @@ def print_records(records: "Sequence[EvaluationRecord]") -> None:
     conditions = [*(["images seen"] if many else []), *(["steps", "NFE"] if first.run is not None else [])]
     figures = [f"value, N {measured.num}", "corrected", "95 % interval", "at floor's N", "floor"]
     print_table([*conditions, "metric", *figures, "better"], rows)
-    for text in dict.fromkeys(text for record in records for text in [*record.notes, *_missing(record)]):
+    from debiasctl.evaluation.plausibility import warnings
+
+    beside = list(dict.fromkeys(text for record in records for text in warnings(record)))
+    for text in beside:
+        say(f"warning: {with_options(text)}")
+    notes = (text for record in records for text in [*record.notes, *_missing(record)])
+    for text in dict.fromkeys(text for text in notes if text not in beside):
         note(f"note: {with_options(text)}")
 
 

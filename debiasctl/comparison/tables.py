@@ -8,6 +8,7 @@ from typing import Any
 from pydantic import JsonValue
 
 from debiasctl.errors import ComparisonError, EvaluationError, ForeignPartError, UsageError
+from debiasctl.evaluation.plausibility import warnings
 from debiasctl.evaluation.record import (
     BitsFigure,
     Conditions,
@@ -66,6 +67,7 @@ class Comparison:
     """`differences`: spec field -> one value a run. `checkpoints`: for each run, the steps at which it was measured.
 
     `notes` say what a reader of the figures must know: checkpoints that are not the last, or differ between runs.
+    `warnings` name runs whose images are not near working samples, or are the reference's own.
     """
 
     runs: list[str]
@@ -73,6 +75,7 @@ class Comparison:
     checkpoints: list[list[int]]
     figures: list[Figure]
     notes: list[str]
+    warnings: list[str]
 
     def to_json(self) -> dict[str, JsonValue]:
         """As it is printed."""
@@ -114,7 +117,15 @@ def compare(runs: Sequence[Run], *, metric: str | None = None) -> Comparison:
         checkpoints=checkpoints,
         figures=[_figure(key[1], [table[key] for table in tables]) for key in shared],
         notes=_notes(runs, checkpoints),
+        warnings=[text for run, of_run in zip(runs, chosen, strict=True) for text in _warnings(run, of_run)],
     )
+
+
+def _warnings(run: Run, evaluations: Sequence[_Evaluation]) -> list[str]:
+    """The warnings of a run's records, each once."""
+    records = {id(one.record): one.record for one in evaluations}.values()
+    found = [text for record in records if isinstance(record, EvaluationRecord) for text in warnings(record)]
+    return [f"run '{run.name}': {text}" for text in dict.fromkeys(found)]
 
 
 def _notes(runs: Sequence[Run], checkpoints: Sequence[Sequence[int]]) -> list[str]:

@@ -7,7 +7,7 @@ from pathlib import Path
 from debiasctl import registry
 from debiasctl.api import DatasetInfo, MetricNames
 from debiasctl.errors import UsageError
-from debiasctl.evaluation.metrics.catalogue import CHANNELS, DEFAULT_FEATURES, check_any, default_features, metric_names
+from debiasctl.evaluation.metrics.catalogue import ALL_DEFAULTS, CHANNELS, check_any, default_features, metric_names
 from debiasctl.evaluation.reference import clean_fid
 from debiasctl.evaluation.reference.names import check_reference
 from debiasctl.files import check_file
@@ -38,13 +38,13 @@ def check_choices(choices: Choices, info: DatasetInfo | None) -> None:
     """
     if choices.reference is not None:
         check_reference(choices.reference)
-    features: Sequence[str] = DEFAULT_FEATURES
+    features: Sequence[str] = ALL_DEFAULTS
     if choices.features is not None:
         features = [registry.find("features", registry.as_ref(choices.features).name).name]
     elif choices.reference is not None and clean_fid.is_named(choices.reference):
         features = [registry.as_ref(clean_fid.parse_statistics(choices.reference).features).name]
     elif info is not None and choices.reference is None:
-        features = [default_features(info)]
+        features = default_features(info)[:1]
     if choices.metrics is not None:
         spaces: list[MetricNames] = [metric_names(name) for name in features]
         check_any(choices.metrics, channels=list(CHANNELS) if info is None else [info.channels], spaces=spaces)

@@ -162,6 +162,8 @@ def _recorded(seen: Seen, ground: Ground, images: _Images, choices: Choices, fol
     )
     if images.run is not None:
         record = record.model_copy(update={"run_identity": images.run.identity()})
+    if found.identical is not None:
+        record = record.model_copy(update={"identical": found.identical})
     if images.sha256 is not None:
         record = record.model_copy(update={"samples_sha256": images.sha256})
     write_json(folder / f"{record.key}.json", record.to_json())

@@ -1,6 +1,5 @@
 """Extracting features and pixel statistics from images, which are read once, in batches."""
 
-import hashlib
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from typing import get_args
@@ -12,6 +11,7 @@ from debiasctl.api import Part, PreparedFeatures, Split
 from debiasctl.compute import processes
 from debiasctl.data.read_ahead import ReadAhead
 from debiasctl.errors import EvaluationError
+from debiasctl.evaluation.identity import image_hashes
 from debiasctl.evaluation.metrics.colour import mean_colours, mean_squares
 from debiasctl.evaluation.metrics.spectrum import radial_power
 
@@ -19,12 +19,12 @@ FEATURES: Part = "features"
 LOGITS: Part = "logits"
 SPATIAL: Part = "spatial"
 PIXELS = "pixels"
-IDENTITY = "identity"  # int64 [N, 2], which is equal for images of equal pixels, and only for them
+HASHES = "hashes"
 EXTRAS = (LOGITS, SPATIAL)  # parts that only some extractors offer
 BATCH_SIZE = 256
 _CPU = torch.device("cpu")
 Shape = tuple[int, int, int]  # channels, height, width
-Rows = dict[str, Tensor]  # [N, ...] for each part of FEATURES, LOGITS, SPATIAL, PIXELS, IDENTITY; see `compact`
+Rows = dict[str, Tensor]  # [N, ...] for each requested part of FEATURES, LOGITS, SPATIAL, PIXELS and HASHES
 
 
 @dataclass(frozen=True)
@@ -101,14 +101,8 @@ def _parts_of(batch: Tensor, features: PreparedFeatures, parts: Collection[str])
         rows[part] = tensor
     if PIXELS in parts:
         rows[PIXELS] = torch.cat([mean_colours(batch), mean_squares(batch), radial_power(batch)], dim=1)
-    found = {part: compact(tensor.cpu()) for part, tensor in rows.items()}
-    return found | {IDENTITY: _identities(batch)} if IDENTITY in parts else found
-
-
-def _identities(batch: Tensor) -> Tensor:
-    """The first 128 bits of the SHA-256 of each image's pixels, int64 [N, 2]."""
-    digests = b"".join(hashlib.sha256(image.numpy().tobytes()).digest()[:16] for image in batch.cpu())
-    return torch.frombuffer(bytearray(digests), dtype=torch.int64).reshape(-1, 2)
+    compacted = {part: compact(tensor.cpu()) for part, tensor in rows.items()}
+    return compacted | ({HASHES: image_hashes(batch)} if HASHES in parts else {})
 
 
 def compact(rows: Tensor) -> Tensor:

@@ -7,20 +7,20 @@ from pathlib import Path
 
 import torch
 
-from debiasctl import paths, registry
-from debiasctl.api import DatasetInfo, Features, LoadedDataset, PreparedFeatures
+from debiasctl import paths
+from debiasctl.api import DatasetInfo, LoadedDataset
 from debiasctl.compute import processes
-from debiasctl.errors import EvaluationError, UsageError
+from debiasctl.errors import UsageError
 from debiasctl.evaluation.choices import Choices
 from debiasctl.evaluation.extraction import FEATURES, SPATIAL
+from debiasctl.evaluation.extractor import candidates_for, check_identity, prepare_first
 from debiasctl.evaluation.measure import Measurement, OnProgress, check_fit
-from debiasctl.evaluation.metrics.catalogue import check_metrics, default_features, features_class
+from debiasctl.evaluation.metrics.catalogue import check_metrics
 from debiasctl.evaluation.reference import clean_fid
 from debiasctl.evaluation.reference.reference import FixedReference, fixed_reference
 from debiasctl.evaluation.reference.sources import Source
 from debiasctl.evaluation.reference.statistics_file import StatisticsFile, write_statistics
-from debiasctl.evaluation.suggestions import features_by_mode, features_where, modes_of
-from debiasctl.wording import quoted
+from debiasctl.evaluation.suggestions import features_by_mode
 
 _LOG = logging.getLogger(__name__)
 
@@ -52,26 +52,27 @@ def make_ground(
     """
     content = source.content
     base = own if isinstance(content, StatisticsFile) else content  # an extractor may be made from its images
-    name, plugin = _features(choices, base, source)
     known = images if source.published is None else dataclasses.replace(images, channels=clean_fid.CHANNELS)
     data = fixed_reference(content, known) if isinstance(content, StatisticsFile) else content
     size = (images.channels, images.image_size, images.image_size)
-    check_fit(size, data.info, any_size=plugin.any_size, feature_name=name)
-    names = plugin.metric_names(name)
-    metrics = check_metrics(choices.metrics, data.info, names)
-    prepared = plugin.prepare(base or data, cache_dir=paths.cache_dir(), device=device)
-    notes = []
+    candidates = candidates_for(choices, base, source)
+    first = candidates[0]
+    check_fit(size, data.info, any_size=first.plugin.any_size, feature_name=first.name)
+    metrics = check_metrics(choices.metrics, data.info, first.names)
+    extractor = prepare_first(candidates, base or data, metrics=choices.metrics, device=device)
+    if extractor.name != first.name:
+        metrics = check_metrics(choices.metrics, data.info, extractor.names)
+    notes = list(extractor.notes)
     if isinstance(content, StatisticsFile):
-        _check_identity(content, prepared, name)
-        notes = _notes(content, source.published, images, name)
-    notes += [f"features '{name}': {text}" for text in prepared.notes()]
+        check_identity(content, extractor.prepared, extractor.name)
+        notes += _notes(content, source.published, images, extractor.name)
     measurement = Measurement(
         data,
-        prepared,
-        names,
+        extractor.prepared,
+        extractor.names,
         metrics,
         paths.cache_dir(),
-        any_size=plugin.any_size,
+        any_size=extractor.plugin.any_size,
         shared=True,
         on_progress=on_progress,
     )
@@ -79,70 +80,6 @@ def make_ground(
     if choices.export is not None:
         _export(choices.export, ground)
     return ground
-
-
-def _features(choices: Choices, base: LoadedDataset | None, source: Source) -> tuple[str, Features]:
-    """The name of the features and the plugin, with the chosen weights."""
-    default = default_features(None if base is None else base.info)
-    if source.published is not None:
-        default = source.published.features
-    ref = registry.as_ref(choices.features or default)
-    if choices.feature_weights is not None:
-        option = features_class(ref.name).weights_option
-        if option is None:
-            raise UsageError(
-                f"`feature_weights`: features '{ref.name}' have no weights from a file. Leave it out, or choose "
-                + features_where(lambda plugin: plugin.weights_option is not None)
-            )
-        if option in ref.options:
-            raise UsageError(f"`feature_weights` and the features' own option {option}=... are the same. Give only one")
-        ref = dataclasses.replace(ref, options={**ref.options, option: str(choices.feature_weights)})
-    plugin: Features = registry.create("features", ref)
-    if source.published is not None:
-        _check_published(source.published, plugin, ref.name)
-    if base is None and not plugin.pretrained:
-        raise UsageError(
-            f"features '{ref.name}' are made from a data set's own images, but {source.name} holds no images. "
-            f"Use {features_where(lambda plugin: plugin.pretrained)}; or measure a run; or name the data set: "
-            "`reference=DATASET`"
-        )
-    if base is not None and plugin.labelled and not base.info.classes:
-        raise UsageError(
-            f"features '{ref.name}' need a data set with classes, and '{source.name}' has none. "
-            f"Use {features_where(lambda plugin: not plugin.labelled and not plugin.pretrained)}"
-        )
-    return ref.name, plugin
-
-
-def _check_published(statistics: clean_fid.Statistics, plugin: Features, name: str) -> None:
-    """Check that published statistics were made with these features.
-
-    Raises:
-        UsageError: if they were made with others.
-    """
-    others = modes_of(plugin, clean_fid.NAME)
-    if statistics.mode in others:
-        return
-    raise UsageError(
-        f"clean-fid's statistics of mode={statistics.mode} were not made with features '{name}' as chosen: distances "
-        f"between them are meaningless. Use `features={statistics.features}`"
-        + (f", or statistics of mode={' or mode='.join(others)}" if others else "")
-    )
-
-
-def _check_identity(statistics: StatisticsFile, features: PreparedFeatures, name: str) -> None:
-    """Check that statistics which say how they were made were made with this extractor.
-
-    Raises:
-        EvaluationError: if they were made with another one.
-    """
-    made = statistics.metadata.get("features_identity")
-    if made not in (None, features.identity):
-        raise EvaluationError(
-            f"{statistics.path} was made with features {quoted(statistics.metadata.get('features'))} of identity "
-            f"{str(made)[:12]}…, but these are '{name}' of identity {features.identity[:12]}…: distances between them "
-            "are meaningless. Choose the same features, with the same options and weights"
-        )
 
 
 def _notes(

@@ -7,8 +7,9 @@ from pathlib import Path
 
 from debiasctl.api import DatasetInfo, LoadedDataset, MetricNames, PreparedFeatures, Split
 from debiasctl.errors import EvaluationError
-from debiasctl.evaluation.extraction import BATCH_SIZE, EXTRAS, FEATURES, IDENTITY, PIXELS, Shape
+from debiasctl.evaluation.extraction import BATCH_SIZE, EXTRAS, FEATURES, HASHES, PIXELS, Shape
 from debiasctl.evaluation.figures import Outcome, Real, figures, real_images, refusals
+from debiasctl.evaluation.identity import num_copies, num_shared
 from debiasctl.evaluation.metrics.catalogue import (
     Metric,
     available_metrics,
@@ -17,7 +18,15 @@ from debiasctl.evaluation.metrics.catalogue import (
 )
 from debiasctl.evaluation.notes import notes
 from debiasctl.evaluation.observed import Observed, observe
-from debiasctl.evaluation.record import Against, Extrapolated, Findings, KeptInterval, KeptJackknife, MetricFigure
+from debiasctl.evaluation.record import (
+    Against,
+    Extrapolated,
+    Findings,
+    Identical,
+    KeptInterval,
+    KeptJackknife,
+    MetricFigure,
+)
 from debiasctl.evaluation.reference.real import MAX_IMAGES, RealImages, RealRows
 from debiasctl.evaluation.suggestions import features_where
 from debiasctl.evaluation.uncertainty.intervals import (
@@ -76,7 +85,7 @@ class Measurement:
         observed = observe(
             images,
             self.features,
-            [*parts, IDENTITY],
+            parts,
             batch_size=self.batch_size,
             check_shape=partial(
                 check_fit,
@@ -113,11 +122,13 @@ class Measurement:
             )
             for name, outcome in outcomes.items()
         }
+        identical = _identical(observed, seen.real)
         return Findings(
             metrics=measured,
             unavailable=refused,
             reference=self._described(real),
-            notes=notes(observed, real, measured, names, floor_num=floor_num),
+            notes=notes(observed, real, measured, names, floor_num=floor_num, identical=identical),
+            identical=identical,
         )
 
     def real(self) -> RealImages:
@@ -139,7 +150,7 @@ class Measurement:
         wanted = dict(zip(EXTRAS, (self.names.score, self.names.spatial), strict=True))
         extras = [part for part, name in wanted.items() if name in self.metrics and part in self.features.offers]
         pixels = _any_of(pixel_names(self.data.info.channels), self.metrics)
-        return [FEATURES, *extras, *([PIXELS] if pixels else [])]
+        return [FEATURES, HASHES, *extras, *([PIXELS] if pixels else [])]
 
     def _described(self, real: Real) -> Against:
         return Against(
@@ -194,6 +205,18 @@ def measure(
     seen = measurement.see(images)
     assert seen is not None, "a single process gets the rows"
     return measurement.figures(seen, asked_for=metrics or ())
+
+
+def _identical(observed: Observed, real: RealRows) -> Identical | None:
+    """How many images are the same, pixel for pixel, as others among them and as the real ones."""
+    hashes = observed.hashes
+    if hashes is None:
+        return None
+    return Identical(
+        copies=num_copies(hashes),
+        reference=num_shared(hashes, real.train[HASHES]) if HASHES in real.train else None,
+        heldout=num_shared(hashes, real.heldout[HASHES]) if HASHES in real.heldout else None,
+    )
 
 
 def _floors(

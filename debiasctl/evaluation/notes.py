@@ -2,27 +2,35 @@
 
 from collections.abc import Collection, Mapping, Sequence
 
-import torch
-
 from debiasctl.api import MetricNames
-from debiasctl.evaluation.extraction import IDENTITY
 from debiasctl.evaluation.figures import Real
 from debiasctl.evaluation.observed import Observed
-from debiasctl.evaluation.record import MetricFigure
+from debiasctl.evaluation.plausibility import implausible, of_the_reference
+from debiasctl.evaluation.record import Identical, MetricFigure
 from debiasctl.evaluation.uncertainty.intervals import images_needed
 
 _COPIES = 0.01  # the share of copies among the images above which there is a note
 
 
 def notes(
-    observed: Observed, real: Real, measured: Mapping[str, MetricFigure], names: MetricNames, *, floor_num: int
+    observed: Observed,
+    real: Real,
+    measured: Mapping[str, MetricFigure],
+    names: MetricNames,
+    *,
+    floor_num: int,
+    identical: Identical | None,
 ) -> list[str]:
-    """The notes on the figures in `measured` (see `measure`), whose floors are of `floor_num` held-out images."""
+    """The notes on the figures in `measured` (see `measure`), whose floors are of `floor_num` held-out images.
+
+    `identical` counts the images that are the same as others.
+    """
     return [
+        *implausible(measured),
+        *([] if identical is None else _identical(identical, len(observed))),
         *_of_numbers(measured, names, num=len(observed), floor_num=floor_num, real=real),
         *_of_classes(observed, measured, names),
-        *_copies(observed),
-        *_below_zero(measured, [names.frechet, names.spatial, "colour_fd"]),
+        *_below_zero(measured, [names.frechet, names.kernel, names.spatial, "colour_fd"]),
     ]
 
 
@@ -59,16 +67,20 @@ def _of_classes(observed: Observed, measured: Collection[str], names: MetricName
     ]
 
 
-def _copies(observed: Observed) -> list[str]:
-    """Warn of copies among the images, with which intervals would be too narrow."""
-    identities = observed.rows.get(IDENTITY)
-    copies = 0 if identities is None else len(observed) - len(torch.unique(identities, dim=0))
-    if copies < max(1, _COPIES * len(observed)):
-        return []
-    return [
-        f"{copies} of the {len(observed)} images are copies of others among them, pixel for pixel: "
-        "intervals assume independent images, and are too narrow here"
-    ]
+def _identical(identical: Identical, num: int) -> list[str]:
+    """Warn of images that are the same, pixel for pixel, as real ones or as others among them."""
+    notes = of_the_reference(identical, num)
+    if identical.heldout:
+        notes.append(
+            f"{identical.heldout} of the {num} images are identical, pixel for pixel, to held-out images, which the "
+            "floor and the distances to the nearest training images are measured on"
+        )
+    if identical.copies >= max(1, _COPIES * num):
+        notes.append(
+            f"{identical.copies} of the {num} images are copies, pixel for pixel, of others among them: intervals "
+            "assume independent images, and are too narrow here"
+        )
+    return notes
 
 
 def _below_zero(measured: Mapping[str, MetricFigure], distances: Sequence[str]) -> list[str]:

@@ -11,6 +11,7 @@ from debiasctl.errors import EvaluationError
 from debiasctl.evaluation.extraction import (
     BATCH_SIZE,
     FEATURES,
+    HASHES,
     LOGITS,
     PIXELS,
     SPATIAL,
@@ -59,6 +60,11 @@ class Observed:
         rows = self.rows.get(PIXELS)
         return None if rows is None else PixelStatistics.of(rows, channels=self.shape[0])
 
+    @property
+    def hashes(self) -> Tensor | None:
+        """The hashes of the images' pixels, if they were extracted."""
+        return self.rows.get(HASHES)
+
     def take(self, indices: Tensor) -> "Observed":
         """The observed set with only the images at `indices`."""
         rows = {part: tensor[indices] for part, tensor in self.rows.items()}
@@ -96,4 +102,9 @@ def observe(
         shared=shared,
         on_progress=on_progress,
     )
-    return None if found is None else Observed.of(*found, images.labels(torch.arange(len(images))))
+    return None if found is None else Observed.of(*found, _strata(images.labels(torch.arange(len(images)))))
+
+
+def _strata(labels: Tensor | None) -> Tensor | None:
+    """The labels, if they tell images apart: one class alone has no counts that could have been chosen."""
+    return None if labels is None or bool((labels == labels[0]).all()) else labels

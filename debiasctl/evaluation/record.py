@@ -103,6 +103,17 @@ class Against(_Part):
     feature_details: dict[str, JsonValue]
 
 
+class Identical(_Part):
+    """How many of the images are the same, pixel for pixel, as one before them, a reference image or a held-out one.
+
+    None: there are no such images to compare with.
+    """
+
+    copies: int
+    reference: int | None
+    heldout: int | None
+
+
 class Findings(_Part):
     """The results of `measure` for a set of images; `unavailable` gives the reason for each metric without a figure."""
 
@@ -110,6 +121,7 @@ class Findings(_Part):
     unavailable: dict[str, str]
     reference: Against
     notes: list[str]
+    identical: Identical | None = None
 
 
 class Conditions(_Part):
@@ -151,6 +163,7 @@ class EvaluationRecord(_Part):
     unavailable: dict[str, str]
     reference: Against
     notes: list[str]
+    identical: Identical | None = None
     features_file: str | None
 
     @property

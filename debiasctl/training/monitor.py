@@ -8,8 +8,8 @@ from debiasctl import paths, registry
 from debiasctl.api import ArraySplit, Features, LoadedDataset, MetricNames, PreparedFeatures
 from debiasctl.data.pixels import as_measured
 from debiasctl.diffusion.denoiser import NetworkDenoiser
+from debiasctl.evaluation.extractor import defaults, prepare_first
 from debiasctl.evaluation.measure import measure
-from debiasctl.evaluation.metrics.catalogue import default_features
 from debiasctl.reporting.pictures import make_grid, save_grid
 from debiasctl.runs.records import MonitorRecord
 from debiasctl.runs.store import Run
@@ -98,11 +98,13 @@ class Monitor:
 
     def _prepared(self) -> tuple[MetricNames, PreparedFeatures]:
         if self._features is None:
-            resolved = registry.resolve(
-                "features", self.spec.features.ref if self.spec.features else default_features(self.data.info)
-            )
-            device = self.training.accelerator.device
-            plugin: Features = resolved.create()
-            prepared = plugin.prepare(self.data, cache_dir=paths.cache_dir(), device=device)
-            self._features = plugin.metric_names(resolved.record.name), prepared
+            device, cache_dir = self.training.accelerator.device, paths.cache_dir()
+            if self.spec.features is None:
+                found = prepare_first(defaults(self.data), self.data, device=device)
+                self._features = found.names, found.prepared
+            else:
+                resolved = registry.resolve("features", self.spec.features.ref)
+                plugin: Features = resolved.create()
+                prepared = plugin.prepare(self.data, cache_dir=cache_dir, device=device)
+                self._features = plugin.metric_names(resolved.record.name), prepared
         return self._features

@@ -260,3 +260,18 @@ def test_jackknives_of_other_numbers_of_groups_have_no_difference() -> None:
     evaluated(a, {"fd_local": 1.0}, interval=[0.0, 1.0, 2.0])
     evaluated(b, {"fd_local": 1.0}, interval=[0.0, 1.0])
     assert compare([a, b]).figures[0].intervals == [None, None]
+
+
+def test_runs_that_are_not_near_working_are_named() -> None:
+    runs = [make_run(name) for name in ("a", "b")]
+    for run, value in zip(runs, (0.01, 0.4), strict=True):
+        evaluated(run, {"recall": value}, better="higher")
+        (file,) = run.evaluations_dir.iterdir()
+        stored = json.loads(file.read_text())
+        stored["metrics"]["recall"]["value_at_floor_num"] = value
+        file.write_text(
+            json.dumps(stored | {"identical": {"copies": 0, "reference": int(run is runs[1]), "heldout": None}})
+        )
+    far, same = compare(runs).warnings
+    assert far.startswith("run 'a': these images are not near working samples: recall is 0.01")
+    assert same.startswith("run 'b': 1 of the 100 images are identical, pixel for pixel, to images of the reference")

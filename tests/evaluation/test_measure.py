@@ -53,8 +53,8 @@ def test_names_follow_features_and_colour(digits, photos):
     inception, clip = metric_names("inception"), metric_names("clip")
     assert (inception.frechet, inception.kernel) == ("fid", "kid")
     assert (clip.frechet, clip.kernel) == ("fd_clip", "kd_clip")
-    assert default_features(digits.info) == "local"
-    assert default_features(photos.info) == "pixels"
+    assert default_features(digits.info) == ("local", "local-ssl", "pixels")
+    assert default_features(photos.info) == ("local-ssl", "pixels")
 
 
 def test_which_direction_is_better(photos):
@@ -130,7 +130,7 @@ def test_images_sorted_by_class_are_those_of_all_classes_at_the_floors_number(di
 
 def test_images_that_repeat_one_another_are_noted(digits, digit_features, tmp_path):
     images = digits.train.array[:200]
-    note = "6 of the 200 images are copies of others among them, pixel for pixel"
+    note = "6 of the 200 images are copies, pixel for pixel, of others among them"
     few, more = (torch.cat([images[:-k], images[:1].expand(k, -1, -1, -1)]) for k in (1, 6))
     for given, expected in ((images, 0), (few, 0), (more, 1)):
         notes = measured(given, digits, digit_features, tmp_path).notes
@@ -146,6 +146,16 @@ def test_copies_are_counted_by_pixels_and_not_by_features(digits, digit_features
         [note] = [text for text in found.notes if "are copies of others" in text]
         num = len(images) - len(torch.unique(images.flatten(1), dim=0))
         assert note.startswith(f"{num} of the 200 images")
+
+
+def test_one_class_alone_is_no_choice_of_counts(digits, digit_features, tmp_path):
+    ones = digits.heldout.targets == 1
+    images, labels = digits.heldout.array[ones], digits.heldout.targets[ones]
+    found, plain = (
+        measured(ArraySplit(images, targets), digits, digit_features, tmp_path) for targets in (labels, None)
+    )
+    assert found == plain
+    assert not any("class counts were chosen" in text for text in found.notes)
 
 
 def test_the_kernel_distance_of_chosen_classes_is_explained(digits, digit_features, tmp_path):
@@ -210,7 +220,7 @@ def test_only_what_is_asked_for(photos, photo_features, tmp_path):
 def test_pixels_are_looked_at_only_for_metrics_of_pixels(digits, digit_features, tmp_path, monkeypatch):
     names = ["fd_local", "kd_local"]
     seen = Measurement(digits, digit_features, MetricNames.of("local"), names, tmp_path).see(digits.heldout)
-    assert set(seen.observed.rows) == set(seen.real.train) == set(seen.real.heldout) == {"features"}
+    assert set(seen.observed.rows) == set(seen.real.train) == set(seen.real.heldout) == {"features", "hashes"}
     result = measured(digits.heldout.array, digits, digit_features, tmp_path, metrics=names)
     assert list(result.metrics) == names
     assert all(entry.floor is not None for entry in result.metrics.values())
@@ -455,3 +465,11 @@ def test_the_curve_of_a_spectrum(digits, digit_features, tmp_path):
     assert entry.value == pytest.approx(0, abs=1e-15)
     assert entry.curve.cycles_per_image == [1, 2, 3, 4]
     assert entry.curve.power == pytest.approx(entry.curve.real_power)
+
+
+def test_an_interval_below_zero_is_explained_for_every_distance(digits, digit_features, tmp_path):
+    found = measured(digits.train.array[:400], digits, digit_features, tmp_path)
+    below = [name for name in DISTANCES if found.metrics[name].interval.high < 0]
+    assert "kd_local" in below
+    (note,) = [text for text in found.notes if "the interval lies below 0" in text]
+    assert all(name in note for name in below)

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 from pydantic import Field
 
 from debiasctl.api import Features, LoadedDataset, PluginOptions, WeightsFile
-from debiasctl.builtin.features._support.channels import OWN_FEATURES, check_channels
+from debiasctl.builtin.features._support.channels import check_channels
 
 if TYPE_CHECKING:
     import torch
@@ -20,7 +20,6 @@ WEIGHTS = WeightsFile(
     name="ViT-B-32.pt",
     url=f"https://openaipublic.azureedge.net/clip/models/{_SHA256}/ViT-B-32.pt",
     sha256=_SHA256,
-    otherwise=OWN_FEATURES,
 )
 
 

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Literal
 from pydantic import Field
 
 from debiasctl.api import EvaluationError, Features, LoadedDataset, PluginOptions, WeightsFile
-from debiasctl.builtin.features._support.channels import OWN_FEATURES, check_channels
+from debiasctl.builtin.features._support.channels import check_channels
 
 if TYPE_CHECKING:
     import torch
@@ -23,7 +23,6 @@ WEIGHTS: dict[Size, WeightsFile] = {
         name=f"dinov2_{size}_pretrain.pth",
         url=f"https://dl.fbaipublicfiles.com/dinov2/dinov2_{size}/dinov2_{size}_pretrain.pth",
         sha256=None,  # no checksum is published
-        otherwise=OWN_FEATURES,
     )
     for size in DIMENSIONS
 }

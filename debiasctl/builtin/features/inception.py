@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Literal
 from pydantic import Field
 
 from debiasctl.api import Features, LoadedDataset, MetricNames, PluginOptions, PublishedStatistics, WeightsFile
-from debiasctl.builtin.features._support.channels import OWN_FEATURES, check_channels
+from debiasctl.builtin.features._support.channels import check_channels
 
 if TYPE_CHECKING:
     import torch
@@ -20,7 +20,6 @@ WEIGHTS = WeightsFile(
     name=FILE_NAME,
     url=f"https://nvlabs-fi-cdn.nvidia.com/stylegan2-ada-pytorch/pretrained/metrics/{FILE_NAME}",  # clean-fid's
     sha256="f58cb9b6ec323ed63459aa4fb441fe750cfe39fafad6da5cb504a16f19e958f4",
-    otherwise=OWN_FEATURES,
 )
 
 

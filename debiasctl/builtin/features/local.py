@@ -6,13 +6,14 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from pydantic import Field, PositiveInt
 
-from debiasctl.api import EvaluationError, Features, LoadedDataset, PluginOptions, UsageError, content_key
+from debiasctl.api import Features, LoadedDataset, PluginOptions, UnsuitableDataError, UsageError, content_key
 
 if TYPE_CHECKING:
     import torch
     from torch import Tensor
 
     from debiasctl.builtin.features._support.classifier import PreparedLocal
+    from debiasctl.builtin.features._support.prospects import Stopped
 
 _LOG = logging.getLogger(__name__)
 
@@ -23,12 +24,15 @@ class Local(Features):
     It is trained once, always on the CPU in one thread, so that its weights depend on as little as possible, and is
     cached with its checksum. Its features are computed in float64 and scaled by one factor so that their mean variance
     over the training images is 1. Figures are comparable only between equal identities, and are not FIDs. A classifier
-    with a low accuracy on held-out images is refused, because distances in its features would say little.
+    with a low accuracy on held-out images is refused, because distances in its features would say little; its training
+    stops as soon as that is clear.
     """
 
     labelled = True
     name: ClassVar[str] = "local"
     otherwise: ClassVar[str] = "`features=local-ssl` or pixels"
+    passes: ClassVar[int] = 20  # over the images that it learns, if there are neither few nor many of them
+    training_version: ClassVar[int] = 1  # of the task and the number of steps
 
     class Options(PluginOptions):
         """The options of the local classifier."""
@@ -36,7 +40,8 @@ class Local(Features):
         dimension: int = Field(32, ge=2, le=2048, description="number of features; use several times more images")
         steps: PositiveInt | None = Field(
             None,
-            description="training steps of 64 images; by default 20 epochs, but from 300 to 1500 steps",
+            description="training steps of 64 images; by default 20 epochs (local-ssl: 2, of each image in four "
+            "rotations), but from 300 to 1500 steps",
         )
         resolution: int = Field(32, ge=4, le=256, description="larger images are averaged down to this many pixels")
         seed: int = Field(0, ge=0, lt=2**63, description="seed of initialisation and batches")
@@ -55,18 +60,27 @@ class Local(Features):
 
         Raises:
             UsageError: if the data set has no classes, or only one.
-            EvaluationError: if the classifier's held-out accuracy is below `min_accuracy`.
+            UnsuitableDataError: if the classifier's held-out accuracy is below `min_accuracy`, or cannot be expected to
+                reach it.
         """
         from debiasctl.builtin.features._support.cache import cached_tensors
-        from debiasctl.builtin.features._support.classifier import VERSION, PreparedLocal, chance, made_classifier
+        from debiasctl.builtin.features._support.classifier import BATCH, VERSION, PreparedLocal, chance
+        from debiasctl.builtin.features._support.prospects import read_stopped
 
         options = self.options.model_dump(exclude={"min_accuracy"})  # which does not change the features
-        key = content_key({"dataset": data.content_hash, "options": options, "version": VERSION})
+        version = VERSION if self.training_version == 1 else [VERSION, self.training_version]
+        folder = cache_dir / "features" / self.name
+        folder /= content_key({"dataset": data.content_hash, "options": options, "version": version})
         task = self.task(data)
+        steps = self.options.steps or min(1500, max(300, self.passes * len(task.train) // BATCH))
+        always = chance(task.train, len(task.info.classes))
+        needed = (1 + always) / 2 if self.options.min_accuracy is None else self.options.min_accuracy
 
         def make() -> "tuple[dict[str, Tensor], dict[str, Any]]":
-            _LOG.info("training the classifier whose features are '%s', on %d images", self.name, len(data.train))
-            state, accuracy = made_classifier(data, task, **options)
+            stopped = read_stopped(folder)
+            if stopped is not None and stopped.reachable < needed:
+                raise self._stopped(stopped, chance=always, needed=needed)
+            state, accuracy = self._trained(data, task, folder, steps=steps, chance=always, needed=needed)
             return state, {
                 "version": VERSION,
                 "options": options,
@@ -78,9 +92,40 @@ class Local(Features):
                 "heldout_accuracy": accuracy,
             }
 
-        tensors, manifest = cached_tensors(cache_dir / "features" / self.name / key, make)
-        self._check_accuracy(manifest["heldout_accuracy"], chance=chance(task.train, len(task.info.classes)))
+        tensors, manifest = cached_tensors(folder, make)
+        self._check_accuracy(manifest["heldout_accuracy"], chance=always, needed=needed)
         return PreparedLocal(tensors, manifest=manifest, device=device)
+
+    def _trained(
+        self, data: LoadedDataset, task: LoadedDataset, folder: Path, *, steps: int, chance: float, needed: float
+    ) -> "tuple[dict[str, Tensor], float | None]":
+        """Train the classifier, and stop when it is clear that it will be refused; `folder` then keeps that.
+
+        Raises:
+            UnsuitableDataError: if it was stopped.
+        """
+        from debiasctl.builtin.features._support.classifier import made_classifier
+        from debiasctl.builtin.features._support.prospects import StoppedTraining, Watch, write_stopped
+
+        _LOG.info(
+            "training the classifier whose features are '%s', once: %d steps on %d images",
+            self.name, steps, len(data.train),
+        )  # fmt: skip
+        options = self.options
+        watch = Watch(task.heldout, needed=needed, steps=steps, resolution=options.resolution)
+        try:
+            return made_classifier(
+                data,
+                task,
+                dimension=options.dimension,
+                steps=steps,
+                resolution=options.resolution,
+                seed=options.seed,
+                on_step=watch,
+            )
+        except StoppedTraining as stop:
+            write_stopped(folder, stop.outcome)
+            raise self._stopped(stop.outcome, chance=chance, needed=needed) from None
 
     def task(self, data: LoadedDataset) -> LoadedDataset:
         """The data set that the classifier learns, with its own classes.
@@ -95,17 +140,32 @@ class Local(Features):
             )
         return data
 
-    def _check_accuracy(self, accuracy: float | None, *, chance: float) -> None:
+    def _check_accuracy(self, accuracy: float | None, *, chance: float, needed: float) -> None:
         """Check the classifier's accuracy on held-out images.
 
         Raises:
-            EvaluationError: if it is too low.
+            UnsuitableDataError: if it is too low.
         """
-        needed = (1 + chance) / 2 if self.options.min_accuracy is None else self.options.min_accuracy
         if accuracy is not None and accuracy < needed:
-            raise EvaluationError(
+            raise UnsuitableDataError(
                 f"features '{self.name}': the classifier trained for them is right on {accuracy:.1%} of the held-out "
                 f"images (always the most common class: {chance:.1%}; needed: {needed:.1%}), so distances in its "
-                f"features would say little.\nUse {self.otherwise}; or train it longer, {self.name}:steps=...; or "
-                f"accept a lower accuracy, {self.name}:min_accuracy={accuracy:.2f}"
+                f"features would say little.\n{self._ways_on()}; or accept a lower accuracy, "
+                f"{self.name}:min_accuracy={_below(accuracy)}"
             )
+
+    def _stopped(self, stopped: "Stopped", *, chance: float, needed: float) -> UnsuitableDataError:
+        return UnsuitableDataError(
+            f"features '{self.name}': after {stopped.step} of {stopped.steps} training steps their classifier is right "
+            f"on {stopped.accuracy:.1%} of the held-out images (always the most common class: {chance:.1%}; needed: "
+            f"{needed:.1%}), which it is not expected to reach, so distances in its features would say little.\n"
+            f"{self._ways_on()}; or accept whatever it reaches, {self.name}:min_accuracy=0"
+        )
+
+    def _ways_on(self) -> str:
+        return f"Use {self.otherwise}; or train it longer, {self.name}:steps=..."
+
+
+def _below(accuracy: float) -> str:
+    """An accuracy in whole percent that this one is not below."""
+    return f"{int(accuracy * 100) / 100:.2f}"

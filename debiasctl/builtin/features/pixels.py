@@ -18,8 +18,8 @@ class Pixels(Features):
     """The leading principal components of the training pixels, and what these leave: fd_pixels, kd_pixels.
 
     They need no network and no labels, and are computed in float64, in units of the model space [-1, 1]. Coordinates
-    are centred at the training mean. One further dimension is the length of the rest of the image, which tells noise
-    and blur, minus its mean over the training images. They represent layout, colour and detail, not meaning. Figures
+    are centred at the training mean. One further dimension is the length of the rest of the image, in which noise and
+    blur show, minus its mean over the training images. They represent layout, colour and detail, not meaning. Figures
     are comparable only between equal identities, and are not FIDs.
     """
 

@@ -16,7 +16,9 @@ ZERO: Final = "closer to 0"
 CHANNELS = {1: {"grey": "grey value"}, 3: {"r": "red", "g": "green", "b": "blue"}}
 NEIGHBOURS = ("precision", "recall", "density", "coverage")
 NEAREST = ("nearest_train_gap", "memorised_share")
-DEFAULT_FEATURES = ("local", "pixels", "inception")  # for data with classes, data without, statistics alone
+# for data with classes, data without, statistics alone; each next one where the data do not suit those before it
+_DEFAULTS = (("local", "local-ssl", "pixels"), ("local-ssl", "pixels"), ("inception",))
+ALL_DEFAULTS = tuple(dict.fromkeys(name for names in _DEFAULTS for name in names))
 _RGB = ("mean_shift_squared", "colour_fd")
 _ENOUGH = "more than 5 images, and as many reference images"
 
@@ -30,9 +32,12 @@ class Metric:
     needs: str
 
 
-def default_features(info: DatasetInfo | None) -> str:
-    """The entry of DEFAULT_FEATURES that fits a data set, or statistics alone if `info` is None."""
-    with_classes, without, of_statistics = DEFAULT_FEATURES
+def default_features(info: DatasetInfo | None) -> tuple[str, ...]:
+    """The features for a data set, or for statistics alone if `info` is None, when none are asked for.
+
+    The first ones are the default; the others are for data that do not suit those before them.
+    """
+    with_classes, without, of_statistics = _DEFAULTS
     if info is None:
         return of_statistics
     return with_classes if len(info.classes) > 1 else without

@@ -13,7 +13,7 @@ from torch import Tensor
 from debiasctl.api import LoadedDataset, PreparedFeatures, Split, spread_indices
 from debiasctl.compute import processes
 from debiasctl.errors import EvaluationError
-from debiasctl.evaluation.extraction import BATCH_SIZE, FEATURES, LOGITS, PIXELS, SPATIAL, Rows, extract
+from debiasctl.evaluation.extraction import BATCH_SIZE, FEATURES, HASHES, LOGITS, PIXELS, SPATIAL, Rows, extract
 from debiasctl.evaluation.metrics.distances import covariance_root, gaussian_moments, kernel_self_mean
 from debiasctl.evaluation.metrics.neighbours import nearest_distances
 from debiasctl.evaluation.reference.reference import FixedReference, Reference
@@ -156,7 +156,7 @@ class RealImages:
             "dataset": self.data.content_hash,
             "splits": {"train": len(self.data.train), "heldout": len(self.data.heldout)},
             "max_images": self._max_images,
-            "features": None if part == PIXELS else self.features.identity,
+            "features": None if part in (PIXELS, HASHES) else self.features.identity,
             "version": VERSION,
         }
         return self._folder / f"{content_key(key | dict(what))}.npz"

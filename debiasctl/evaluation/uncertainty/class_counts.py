@@ -13,6 +13,7 @@ UNKNOWN = (
     "the images have no labels: the intervals assume that their classes were drawn at random; if the counts were "
     "chosen, give labels (class folders, or 'labels' in an npz) or measure the run itself"
 )
+ONE = "the images are of one class, so no class counts were chosen: the intervals assume that they were drawn at random"
 CHOSEN = "the images' classes are more even than by chance: the intervals assume that their counts were chosen"
 DRAWN = (
     "the images' classes are not more even than by chance: the intervals assume that they were drawn at random; if "
@@ -42,6 +43,8 @@ def as_drawn(images: Split) -> tuple[Split, str]:
     labels = images.labels(torch.arange(len(images)))
     if labels is None:
         return images, UNKNOWN
+    if bool((labels == labels[0]).all()):
+        return _Unlabelled(images), ONE
     return (images, CHOSEN) if chosen_counts(labels) else (_Unlabelled(images), DRAWN)
 
 

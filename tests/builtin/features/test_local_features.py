@@ -6,10 +6,10 @@ import torch
 from safetensors.torch import load_file
 
 from debiasctl.api import ArraySplit, Features, LoadedDataset
-from debiasctl.builtin.features._support import classifier
+from debiasctl.builtin.features._support import classifier, prospects
 from debiasctl.builtin.features._support.classifier import Classifier
 from debiasctl.builtin.features.local import Local
-from debiasctl.errors import EvaluationError, UsageError
+from debiasctl.errors import EvaluationError, UnsuitableDataError, UsageError
 
 CPU = torch.device("cpu")
 QUICK = {"steps": 30, "min_accuracy": 0}
@@ -164,6 +164,70 @@ def test_a_classifier_that_knows_nothing_is_refused(digits, tmp_path, no_trainin
     assert prepared(digits, tmp_path, steps=2, min_accuracy=accuracy).identity == features.identity
     with pytest.raises(EvaluationError):
         prepared(digits, tmp_path, steps=2, min_accuracy=accuracy + 1e-6)
+
+
+def noisy_labels(digits):
+    """Digits with labels drawn by lot, of which there is nothing to learn."""
+    generator = torch.Generator().manual_seed(0)
+    splits = {
+        name: ArraySplit(split.array, torch.randint(0, 10, split.targets.shape, generator=generator))
+        for name, split in {"train": digits.train, "heldout": digits.heldout}.items()
+    }
+    return dataclasses.replace(digits, **splits, content_hash="noisy labels")
+
+
+def test_a_hopeless_classifier_is_refused_before_it_is_trained_to_the_end(digits, tmp_path, no_training, monkeypatch):
+    steps = []
+    stops = prospects.Watch.__call__
+
+    def counted(watch, network, step):
+        steps.append(step)
+        stops(watch, network, step)
+
+    monkeypatch.setattr(prospects.Watch, "__call__", counted)
+    data = noisy_labels(digits)
+    with pytest.raises(UnsuitableDataError, match="after 75 of 300 training steps") as caught:
+        prepared(data, tmp_path, steps=300, min_accuracy=None)
+    assert steps[-1] == 75
+    for part in ("needed: 5", "not expected to reach", "`features=local-ssl` or pixels", "local:min_accuracy=0"):
+        assert part in str(caught.value)
+    no_training()
+    with pytest.raises(AssertionError, match="trained again"):
+        prepared(data, tmp_path, steps=300, min_accuracy=0.0)  # which is not out of reach
+    with pytest.raises(UnsuitableDataError, match="after 75 of 300"):  # it is known already
+        prepared(data, tmp_path, steps=300, min_accuracy=None)
+
+
+def test_a_damaged_note_on_a_stopped_training_is_not_believed(tmp_path):
+    stopped = prospects.Stopped(0.2, 500, 75, 300)
+    prospects.write_stopped(tmp_path, stopped)
+    assert prospects.read_stopped(tmp_path) == stopped
+    for text in ("{", "[]", '{"accuracy": 0.2, "num": 0, "step": 1, "steps": 4}', '{"accuracy": "x"}'):
+        (tmp_path / "stopped.json").write_text(text)
+        assert prospects.read_stopped(tmp_path) is None
+
+
+def test_what_is_within_reach():
+    assert prospects.Stopped(0.2, 1000, 10, 100).reachable == 1  # too early to say
+    reachable = [prospects.Stopped(0.4, 10**9, step, 100).reachable for step in (25, 50, 75)]
+    assert reachable == pytest.approx([0.64, 0.55, 0.46], abs=1e-3)
+    assert prospects.Stopped(0.4, 100, 50, 100).reachable > reachable[1]  # few images say little
+
+
+def test_the_time_that_it_takes_is_reported(digits, tmp_path, caplog, monkeypatch):
+    monkeypatch.setattr(prospects, "_FIRST_REPORT", 0.0)
+    monkeypatch.setattr(prospects, "_LONG", 0.0)
+    with caplog.at_level("INFO", "debiasctl"):
+        prepared(digits, tmp_path)
+    assert f"training the classifier whose features are 'local', once: 30 steps on {len(digits.train)}" in caplog.text
+    assert "step 1 of 30, about" in caplog.text
+
+
+def test_the_accuracy_that_a_refusal_names_is_enough(digits, tmp_path):
+    with pytest.raises(UnsuitableDataError) as caught:
+        prepared(digits, tmp_path, steps=2, min_accuracy=None)
+    accepted = float(str(caught.value).rpartition("min_accuracy=")[2])
+    assert prepared(digits, tmp_path, steps=2, min_accuracy=accepted)
 
 
 def test_a_whole_cache_is_only_read(digits, tmp_path, no_training, monkeypatch):

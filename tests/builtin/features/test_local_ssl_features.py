@@ -70,3 +70,11 @@ def test_images_without_an_upside_are_refused(tmp_path, digits):
     with pytest.raises(EvaluationError, match=r"always the most common class: 25\.0%; needed: 62\.5%") as caught:
         prepared(data, tmp_path, steps=20)
     assert "Use `features=pixels`" in str(caught.value)
+
+
+def test_few_steps_by_default(digits, tmp_path, caplog):
+    """Two passes over the images in four rotations, and not the 20 that a classifier of labels gets."""
+    data = dataclasses.replace(digits, train=ArraySplit(digits.train.array.repeat(3, 1, 1, 1)), content_hash="thrice")
+    with caplog.at_level("INFO", "debiasctl"):
+        prepared(data, tmp_path, min_accuracy=0)
+    assert f"{len(data.train) // 8} steps on {len(data.train)} images" in caplog.text

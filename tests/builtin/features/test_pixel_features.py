@@ -3,6 +3,7 @@ import dataclasses
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import load_file
 
 from debiasctl.api import ArraySplit, Features
 from debiasctl.builtin.features._support import components
@@ -28,7 +29,12 @@ def test_components_are_scikit_learns(digits, tmp_path):
     )
     found = features(digits.heldout.array)
     assert found.dtype == torch.float64
-    np.testing.assert_allclose(found, (heldout - pca.mean_) @ components.T, atol=1e-9)
+    coordinates = (heldout - pca.mean_) @ components.T
+    np.testing.assert_allclose(found[:, :12], coordinates, atol=1e-9)
+    rest, mean_rest = (
+        np.linalg.norm(split - pca.inverse_transform(pca.transform(split)), axis=1) for split in (heldout, train)
+    )
+    np.testing.assert_allclose(found[:, 12], rest - mean_rest.mean(), atol=1e-9)
     assert features.details["explained_variance"] == pytest.approx(pca.explained_variance_ratio_.sum())
 
 
@@ -52,9 +58,9 @@ def test_other_options_are_another_extractor(digits, tmp_path, options):
 
 def test_the_dimension_is_what_the_data_allows(digits, tmp_path):
     few = dataclasses.replace(digits, train=ArraySplit(digits.train.array[:10]), content_hash="few")
-    assert prepared(digits, tmp_path).dimension == 32
-    assert prepared(digits, tmp_path, resolution=4).dimension == 16
-    assert prepared(few, tmp_path).dimension == 9
+    assert prepared(digits, tmp_path).dimension == 32 + 1
+    assert prepared(digits, tmp_path, resolution=4).dimension == 16  # nothing is left
+    assert prepared(few, tmp_path).dimension == 9 + 1
     with pytest.raises(UsageError, match="Choose at most 9"):
         prepared(few, tmp_path, dimension=10)
     with pytest.raises(EvaluationError, match="at least 2"):
@@ -68,7 +74,7 @@ def test_larger_colour_images_are_averaged_down(photos, tmp_path):
     spectrum = np.linalg.svd(centred, compute_uv=False)[:32] ** 2 / len(centred)
     found = features(photos.train.array)
     np.testing.assert_allclose(found.mean(dim=0), 0, atol=1e-10)
-    np.testing.assert_allclose(found.var(dim=0, correction=0), spectrum, rtol=1e-8)
+    np.testing.assert_allclose(found[:, :32].var(dim=0, correction=0), spectrum, rtol=1e-8)
 
 
 def test_a_subset_is_spread_evenly(digits, tmp_path, monkeypatch):
@@ -93,3 +99,32 @@ def test_images_that_are_all_the_same(digits, tmp_path):
     features = prepared(flat, tmp_path)
     assert features.details["explained_variance"] is None
     assert features(flat.train.array).abs().max() < 1e-12
+
+
+def test_no_power_is_lost_and_no_distance_is_lengthened(digits, tmp_path):
+    """With the residual's length in place of its deviation, features are as long as the centred images."""
+    features = prepared(digits, tmp_path)
+    generator = torch.Generator().manual_seed(0)
+    noise = torch.randint(0, 256, digits.heldout.array.shape, generator=generator, dtype=torch.uint8)
+    images = torch.cat([digits.heldout.array[:100], noise[:100]])
+    x = images.flatten(1).double() / 127.5 - 1
+    found = features(images)
+    (manifest,) = (tmp_path / "features" / "pixels").glob("*/tensors.safetensors")
+    stored = load_file(manifest)
+    whole = torch.cat([found[:, :-1], found[:, -1:] + stored["residual"]], dim=1)
+    torch.testing.assert_close(whole.norm(dim=1), (x - stored["mean"]).norm(dim=1), rtol=1e-10, atol=1e-10)
+    assert (torch.cdist(found, found) <= torch.cdist(x, x) + 1e-6).all()
+
+
+def test_what_lies_outside_the_components_is_seen(digits, tmp_path):
+    """Noise that the leading components do not contain moves the last feature, and the others hardly."""
+    features = prepared(digits, tmp_path, dimension=8)
+    (path,) = (tmp_path / "features" / "pixels").glob("*/tensors.safetensors")
+    components = load_file(path)["components"]
+    noise = torch.randn(len(digits.heldout), 64, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    outside = 40 * (noise - noise @ components @ components.T).reshape(-1, 1, 8, 8)
+    real = 128 + (digits.heldout.array.double() - 128) / 2  # leaves room, so that hardly a pixel is clipped
+    plain, noisy = (features(images.round().clamp(0, 255).to(torch.uint8)) for images in (real, real + outside))
+    moved = (noisy - plain).mean(dim=0)
+    assert moved[-1] > 0.5
+    assert moved[:-1].abs().max() < 0.1

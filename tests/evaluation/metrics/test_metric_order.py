@@ -19,8 +19,8 @@ MOVES = {
         "copies": "+fd_local +kd_local -recall -coverage",
     },
     "photographs": {
-        "noise": "+fd_pixels +kd_pixels -precision -density -coverage +nearest_train_gap +spectrum_distance",
-        "blur": "+fd_pixels +precision -recall +density -nearest_train_gap +spectrum_distance -std_shift_r "
+        "noise": "+fd_pixels +kd_pixels -precision -recall -density -coverage +nearest_train_gap +spectrum_distance",
+        "blur": "+fd_pixels +kd_pixels +precision -recall +density -nearest_train_gap +spectrum_distance -std_shift_r "
         "-std_shift_g -std_shift_b",
         "copies": "+fd_pixels +kd_pixels -recall -coverage",
         "colour cast": "+fd_pixels +kd_pixels -precision -recall -coverage +nearest_train_gap +mean_shift_r "
@@ -71,3 +71,22 @@ def test_real_against_real_is_at_the_floor(tables, name):
         strongest = [abs(values[-1] - found["floor"][0]) for title, values in found.items() if title != "floor"]
         if metric not in ("memorised_share", "precision", "recall"):  # of few images, and not moved by each
             assert abs(plain - found["floor"][0]) <= 0.5 * max(strongest), metric
+
+
+@pytest.fixture(scope="module")
+def default_distances(benchmark, tmp_path_factory):
+    found = {}
+    for name, features in benchmark.DEFAULTS.items():
+        data = benchmark.dealt(name.partition(",")[0])
+        data = data if features == "local" else benchmark.without_classes(data)
+        found[name] = benchmark.distances(data, features, num=300, cache_dir=tmp_path_factory.mktemp(features))
+    return found
+
+
+@pytest.mark.parametrize("name", ["digits", "digits, without classes", "photographs"])
+@pytest.mark.parametrize("corruption", ["noise", "blur", "salt", "outliers"])
+def test_every_default_distance_grows_with_every_strength(default_distances, name, corruption):
+    """A distance that fell with noise or blur would prefer it."""
+    for metric, found in default_distances[name].items():
+        values = found[corruption]
+        assert values == sorted(set(values)), f"{metric} of {corruption}: {values}"

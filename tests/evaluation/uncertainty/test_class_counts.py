@@ -4,7 +4,7 @@ import torch
 from scipy.stats import chi2
 
 from debiasctl.api import ArraySplit
-from debiasctl.evaluation.uncertainty.class_counts import CHOSEN, DRAWN, UNKNOWN, as_drawn, chosen_counts
+from debiasctl.evaluation.uncertainty.class_counts import CHOSEN, DRAWN, ONE, UNKNOWN, as_drawn, chosen_counts
 
 
 def labels(*counts):
@@ -68,3 +68,10 @@ def test_only_chosen_counts_are_kept():
         kept = split.labels(numbers)
         assert (kept is None) == (note != CHOSEN)
         assert kept is None or torch.equal(kept, targets[numbers])
+
+
+def test_one_class_alone_has_no_counts_to_choose():
+    images = torch.zeros(40, 1, 2, 2, dtype=torch.uint8)
+    split, note = as_drawn(ArraySplit(images, torch.full((40,), 3)))
+    assert note == ONE
+    assert split.labels(torch.arange(40)) is None

@@ -1,8 +1,6 @@
-"""What networks trained on photographs share: the check that images suit them, and what else to use."""
+"""What networks trained on photographs share: the check that images suit them."""
 
 from debiasctl.api import DatasetInfo, EvaluationError
-
-OWN_FEATURES = "`features=local` (data with classes), local-ssl or pixels"  # made from a data set's own images
 
 
 def check_channels(info: DatasetInfo, network: str) -> None:

@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from itertools import pairwise
 from typing import Any
 
@@ -14,7 +14,7 @@ from debiasctl.api import LoadedDataset, PreparedFeatures, Split, spread_indices
 from debiasctl.builtin.features._support.preprocessing import model_space
 
 VERSION = 1  # of the network and its training: part of the cache's key and of the identity
-_BATCH = 64
+BATCH = 64
 _CHUNK = 500
 
 
@@ -85,16 +85,28 @@ class Classifier(nn.Module):
         return logits
 
 
+OnStep = Callable[[Classifier, int], None]  # the network, and the number of steps made
+
+
 def made_classifier(
-    data: LoadedDataset, task: LoadedDataset, *, dimension: int, steps: int | None, resolution: int, seed: int
+    data: LoadedDataset,
+    task: LoadedDataset,
+    *,
+    dimension: int,
+    steps: int,
+    resolution: int,
+    seed: int,
+    on_step: OnStep = lambda network, step: None,
 ) -> tuple[dict[str, Tensor], float | None]:
     """Train on `task`; return the tensors for `PreparedLocal`, scaled on `data`, and the held-out accuracy."""
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
         with torch.inference_mode(False), torch.enable_grad():
-            network = train_classifier(task, dimension=dimension, steps=steps, resolution=resolution, seed=seed)
-        accuracy = _accuracy(network, task.heldout, resolution=resolution)
+            network = train_classifier(
+                task, dimension=dimension, steps=steps, resolution=resolution, seed=seed, on_step=on_step
+            )
+        accuracy = heldout_accuracy(network, task.heldout, resolution=resolution)
         scale = _scale(network, data.train, resolution=resolution)
     finally:
         torch.set_num_threads(threads)
@@ -102,7 +114,13 @@ def made_classifier(
 
 
 def train_classifier(
-    data: LoadedDataset, *, dimension: int, steps: int | None, resolution: int, seed: int
+    data: LoadedDataset,
+    *,
+    dimension: int,
+    steps: int,
+    resolution: int,
+    seed: int,
+    on_step: OnStep = lambda network, step: None,
 ) -> Classifier:
     """Train on `data.train` with AdamW and a one-cycle learning rate; all draws come from separate generators."""
     generator = torch.Generator().manual_seed(seed)
@@ -114,23 +132,23 @@ def train_classifier(
             nn.init.constant_(parameter, 1.0 if name.startswith("norms") and name.endswith("weight") else 0.0)
     optimizer = torch.optim.AdamW(network.parameters(), lr=1.0, weight_decay=0.01)
     order = torch.zeros(0, dtype=torch.int64)
-    num_steps = steps or min(1500, max(300, 20 * len(data.train) // _BATCH))
-    for step in range(num_steps):
-        while len(order) < _BATCH:
+    for step in range(steps):
+        while len(order) < BATCH:
             order = torch.cat([order, torch.randperm(len(data.train), generator=generator)])
-        indices, order = order[:_BATCH], order[_BATCH:]
-        done = step / num_steps
+        indices, order = order[:BATCH], order[BATCH:]
+        done = step / steps
         optimizer.param_groups[0]["lr"] = 4e-3 * min(done / 0.2, (1 - done) / 0.8) + 1e-5
         x = model_space(data.train.images(indices), resolution=resolution, dtype=torch.float32)
         loss = F.cross_entropy(network(x), _labels(data.train, indices))
         optimizer.zero_grad()
         loss.backward()  # type: ignore[no-untyped-call]
         optimizer.step()
+        on_step(network, step + 1)
     return network.eval()
 
 
 @torch.no_grad()
-def _accuracy(network: Classifier, split: Split, *, resolution: int) -> float | None:
+def heldout_accuracy(network: Classifier, split: Split, *, resolution: int) -> float | None:
     """The fraction of a split's images that the network classifies correctly; None for an empty split."""
     if not len(split):
         return None
