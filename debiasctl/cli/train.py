@@ -154,6 +154,7 @@ def train(
             find_run(init_from)  # one that is not there is refused before torch takes its time
         if name is not None and rank() == 0:
             refuse_taken_name(name)  # before torch and the data take their time
+        _check_feasible(resolved, info, device=device, trained=not dry_run)
         if dry_run:
             check_launch(resolved, processes=processes, device=device, trackers=conduct.trackers)
             if rank() == 0:
@@ -162,6 +163,14 @@ def train(
         if processes > 1:
             _launch(resolved, processes, conduct)
         _start(resolved, location, name=name, init_from=init_from, conduct=conduct, as_json=as_json)
+
+
+def _check_feasible(spec: "RunSpec", info: "DatasetInfo", *, device: str, trained: bool) -> None:
+    from debiasctl.compute.device import choose_device
+    from debiasctl.training.feasibility import PLANNED, TRAINED, check_feasible
+
+    chosen = choose_device(device)
+    check_feasible(spec, info, device=chosen, times=TRAINED[chosen.type] if trained else PLANNED)
 
 
 def _refuse_beside_resume(context: typer.Context) -> None:

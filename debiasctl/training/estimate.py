@@ -51,7 +51,7 @@ def estimate(spec: RunSpec, info: DatasetInfo) -> Estimate:
         "optimizer": 2 * weights,
         "ema": averages * weights,
         "checkpoint": (3 + averages) * weights,  # weights, averages and optimizer state, copied for writing
-        "activations": _saved_bytes(network, x, t, labels),
+        "activations": saved_bytes(network, x, t, labels),
         "data": (info.num_train + info.num_heldout) * image_bytes,
         "process": _process_bytes(),
     }
@@ -66,7 +66,7 @@ def _process_bytes() -> int:
     return int(psutil.Process().memory_info().rss)
 
 
-def _saved_bytes(network: nn.Module, x: Tensor, t: Tensor, labels: Tensor | None) -> int:
+def saved_bytes(network: nn.Module, x: Tensor, t: Tensor, labels: Tensor | None) -> int:
     """Count the bytes that autograd saves in one forward pass, without parameters."""
     parameters = {parameter.untyped_storage()._cdata for parameter in network.parameters()}
     saved: dict[int, Any] = {}
