@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from tiny import LOCATION, resume, succeed, train
 
-from debiasctl.errors import SpecError, UsageError
+from debiasctl.errors import RunError, SpecError, UsageError
 from debiasctl.specs.files import read_spec_file
 from debiasctl.specs.resolve import load_stored_spec, resolve_spec, validate_spec
 from debiasctl.specs.sections import DecayEMA, MonitorSection, PowerEMA, RunSpec
@@ -91,3 +91,9 @@ def test_an_option_of_another_kind_is_told_from_those_of_the_kind_chosen() -> No
     with pytest.raises(SpecError) as caught:
         validate_spec({"data": {"dataset": "digits"}, "ema": {"kind": "power", "decay": 0.3}})
     assert str(caught.value) == "spec: unknown option 'ema.decay'. Known: kind, lengths, snapshot_every."
+
+
+@pytest.mark.parametrize("monitor", [{"zzz": 1}, {"every": None, "zzz": 1}, {"num": 256, "zzz": 1}])
+def test_an_unknown_setting_of_a_monitor_without_every_is_not_lost(monitor: dict[str, Any]) -> None:
+    with pytest.raises(RunError, match=r"unknown option 'monitor\.zzz'"):
+        read(raw("decay") | {"monitor": monitor})
