@@ -105,7 +105,7 @@ def test_a_pipe_among_images_is_one_unreadable_file(tmp_path: Path) -> None:
 def test_a_folder_of_a_run_with_a_pipe_for_its_status_is_listed_as_damaged(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from debiasctl.runs.store import list_runs
+    from debiasctl.runs.listing import list_runs
 
     monkeypatch.setenv("DEBIASCTL_HOME", str(tmp_path))
     (tmp_path / "runs" / "a").mkdir(parents=True)
