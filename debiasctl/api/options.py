@@ -54,8 +54,11 @@ def _refusal(model: type[BaseModel], name: str, value: Any, message: str) -> Val
     return ValidationError.from_exception_data(model.__name__, [problem])
 
 
-def _holds_truth(value: Any) -> bool:
-    return isinstance(value, bool) or (isinstance(value, list | tuple) and any(map(_holds_truth, value)))
+def _holds_truth(value: Any, levels: int = 2) -> bool:
+    """Whether a value is true or false, or is a list that holds one, or a list of such lists."""
+    if levels and isinstance(value, list | tuple):
+        return any(_holds_truth(item, levels - 1) for item in value)
+    return isinstance(value, bool)
 
 
 def _kinds(annotation: Any) -> set[Any]:

@@ -13,6 +13,8 @@ if TYPE_CHECKING:
     from debiasctl.diffusion.objective import ObjectiveTables
     from debiasctl.specs.sections import RunSpec
 
+_POINTS = 1000  # of a curve
+
 
 def show_plan(spec: "RunSpec", info: "DatasetInfo", *, device: str, as_json: bool) -> None:
     """Print what would be trained, as JSON or for people.
@@ -88,7 +90,6 @@ def _show_objective(spec: "RunSpec", snr: list[float], tables: "ObjectiveTables"
     when = " at the start of training" if moves else ""
     heads = ["t", "SNR", "drawn (x T)", f"weight on {unit}", "correction", "effective"]
     print()
-    print_curve(
-        list(range(last + 1)), tables.effective.tolist(), x_label="t", y_label=f"effective weight on {unit}, mean 1"
-    )
+    shown = sorted({round(last * part / _POINTS) for part in range(_POINTS + 1)})  # a terminal has fewer columns
+    print_curve(shown, tables.effective[shown].tolist(), x_label="t", y_label=f"effective weight on {unit}, mean 1")
     print_table(heads, cells, title=f"What is optimised{when}: density of t times weight, with mean 1 over t")

@@ -167,6 +167,7 @@ def train(
             note_standing(begun, begun.spec(), choose_step(begun, None))
         if name is not None and rank() == 0:
             refuse_taken_name(name)  # before torch and the data take their time
+        _check_feasible(resolved, info, device=device, trained=not dry_run)
         if dry_run:
             check_launch(resolved, processes=processes, device=device, trackers=conduct.trackers)
             if rank() == 0:
@@ -176,6 +177,14 @@ def train(
             _launch(resolved, processes, conduct)
         with hinted(resolve):
             _start(resolved, location, name=name, init_from=init_from, conduct=conduct, as_json=as_json)
+
+
+def _check_feasible(spec: "RunSpec", info: "DatasetInfo", *, device: str, trained: bool) -> None:
+    from debiasctl.compute.device import choose_device
+    from debiasctl.training.feasibility import PLANNED, TRAINED, check_feasible
+
+    chosen = choose_device(device)
+    check_feasible(spec, info, device=chosen, times=TRAINED[chosen.type] if trained else PLANNED)
 
 
 def _refuse_beside_resume(context: typer.Context) -> None:

@@ -1,9 +1,9 @@
 """The images of a run whose folder or file has moved since it was trained."""
 
-import os
 from pathlib import Path
 
 from debiasctl.errors import DataError, UsageError
+from debiasctl.reading.user_text import user_path
 from debiasctl.specs.sections import RunSpec
 
 _OPTION = "path"  # of the data sets that lie where their user has put them
@@ -29,7 +29,7 @@ def moved_to(spec: RunSpec, path: Path | None) -> RunSpec:
             f"`data_path={path}`: data set '{dataset.name}' is found by its name. If its files have moved, name the "
             "folder that holds them: `data_dir=DIR`"
         )
-    path = Path(os.path.expanduser(path)).absolute()
+    path = user_path(path, argument="`data_path`").absolute()
     if not path.exists():
         raise UsageError(f"`data_path={path}`: there is no such folder or file. Give the place where the images are")
     moved = dataset.model_copy(update={"options": {**dataset.options, _OPTION: str(path)}})

@@ -20,6 +20,7 @@ from debiasctl.evaluation.reference.sources import Source, open_images, open_ref
 from debiasctl.evaluation.uncertainty.class_counts import as_drawn
 from debiasctl.files import write_json
 from debiasctl.models.initial_share import reached_note
+from debiasctl.reading.user_text import user_path
 from debiasctl.runs.store import Run
 from debiasctl.sampling import Networks, SampleRequest, sample
 from debiasctl.specs.sections import RunSpec
@@ -119,7 +120,7 @@ def evaluate_images(
     seen = ground.measurement.see(measured)
     if seen is None:
         return []
-    given = _Images(str(path.expanduser().absolute()), len(measured), sha256=images.content_hash)
+    given = _Images(str(user_path(path, argument="`samples`").absolute()), len(measured), sha256=images.content_hash)
     return [_recorded(seen, ground, given, choices, paths.evaluations_dir())]
 
 

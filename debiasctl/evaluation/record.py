@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Final, Literal, Self
+from typing import Annotated, Any, Final, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, JsonValue, model_validator
 
@@ -16,6 +16,9 @@ from debiasctl.runs.store import Run
 
 EVALUATION_VERSION: Final = 2
 LIKELIHOOD_VERSION: Final = 1
+Count = Annotated[int, Field(ge=0)]
+Positive = Annotated[int, Field(ge=1)]
+Error = Annotated[float, Field(ge=0)]  # a standard error
 
 
 class _Part(BaseModel):
@@ -51,37 +54,49 @@ class KeptInterval(_Part):
 
     low: float
     high: float
-    level: float
+    level: float = Field(gt=0, lt=1)
     method: str
     jackknife: KeptJackknife
+
+    @model_validator(mode="after")
+    def _is_an_interval(self) -> Self:
+        if self.low > self.high:
+            raise ValueError("low must not lie above high")
+        return self
 
 
 class Extrapolated(_Part):
     """A fit in 1/N; see `Extrapolation`."""
 
     value: float
-    residual: float
-    nums: list[int]
+    residual: Error
+    nums: list[Positive]
 
 
 class Curve(_Part):
     """The mean power of the images and of the real ones at 1, 2, … cycles per image."""
 
-    cycles_per_image: list[int]
-    power: list[float]
-    real_power: list[float]
+    cycles_per_image: list[Positive]
+    power: list[Error]
+    real_power: list[Error]
+
+    @model_validator(mode="after")
+    def _same_frequencies(self) -> Self:
+        if not len(self.cycles_per_image) == len(self.power) == len(self.real_power):
+            raise ValueError("cycles_per_image, power and real_power must have the same length")
+        return self
 
 
 class MetricFigure(_Part):
     """One metric of `num` images; `measure` describes its parts."""
 
     value: float
-    num: int
+    num: Positive
     corrected: float | None
     interval: KeptInterval | None
     interval_reason: str | None
     floor: float | None
-    floor_num: int
+    floor_num: Count
     value_at_floor_num: float | None
     better: Better
     description: str
@@ -94,12 +109,12 @@ class Against(_Part):
     """The reference that images were measured against, and the features used."""
 
     split: str
-    num: int | None
+    num: Count | None
     floor_split: str
     dataset_hash: str
     feature_name: str
     features: str
-    feature_dimension: int
+    feature_dimension: Count
     feature_details: dict[str, JsonValue]
 
 
@@ -133,10 +148,10 @@ class Conditions(_Part):
     features_identity: str
     class_counts: Literal["drawn", "chosen"] | None
     reference: str
-    reference_num: int | None
-    num: int
+    reference_num: Count | None
+    num: Positive
     sampler: str | None
-    steps: int | None
+    steps: Positive | None
     seed: int | None
     weights: str | None
     label: int | None = Field(alias="class")
@@ -153,9 +168,9 @@ class EvaluationRecord(_Part):
     schema_version: Literal[2]
     run: str | None
     run_identity: str | None = None
-    checkpoint: int | None
-    images_seen: int | None
-    nfe: int | None
+    checkpoint: Count | None
+    images_seen: Count | None
+    nfe: Count | None
     samples: str
     samples_sha256: str | None = None
     measured: Conditions
@@ -177,16 +192,16 @@ class Bits(_Part):
     """A mean over images, in bits per dimension, and its standard error."""
 
     bits: float
-    se: float
+    se: Error
 
 
 class Term(_Part):
     """The sum of the bound's terms at the timesteps from `low` to `high`, and its standard error."""
 
-    low: int
-    high: int
+    low: Count
+    high: Count
     bits: float
-    se: float
+    se: Error
 
 
 class BitsFigure(_Part):
@@ -197,8 +212,8 @@ class BitsFigure(_Part):
     """
 
     value: float
-    se: float
-    se_draws: float | None
+    se: Error
+    se_draws: Error | None
     better: Better
     floor: None
     floor_num: int
@@ -217,10 +232,10 @@ class HeldoutConditions(_Part):
     dataset_hash: str
     features: Literal["none"]
     reference: Literal["heldout"]
-    num: int
-    draws: int
+    num: Positive
+    draws: Positive
     sampler: str
-    steps: int
+    steps: Positive
     seed: int
     weights: str
 
@@ -231,10 +246,10 @@ class LikelihoodRecord(_Part):
     schema_version: Literal[1]
     run: str
     run_identity: str | None = None
-    checkpoint: int
+    checkpoint: Count
     measured: HeldoutConditions
     weights_sha256: str
-    nfe: int
+    nfe: Count
     metrics: dict[str, BitsFigure] = Field(min_length=1, max_length=1)
     prior: Bits | None = None
     terms: list[Term]

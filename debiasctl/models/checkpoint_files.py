@@ -8,13 +8,13 @@ from pathlib import Path
 from typing import Any, Literal
 
 import torch
-from safetensors.torch import load_file
 from safetensors.torch import save as safetensors_bytes
 from torch import Tensor, nn
 
 from debiasctl import temporaries
 from debiasctl.errors import CheckpointError, ForeignPartError
 from debiasctl.files import atomic_folder, hashing_file, sha256_file, writing
+from debiasctl.models.tensor_files import misfit, read_tensors
 from debiasctl.runs.manifest import Manifest
 from debiasctl.runs.parts import CHECKPOINTS, MANIFEST
 from debiasctl.runs.pins import unpinned
@@ -84,9 +84,13 @@ def load_weights(run: Run, network: nn.Module, *, step: int, weights: Weights) -
         way_on = f"Use an earlier one: `checkpoint={earlier[-1]}`" if earlier else "There is no earlier checkpoint"
         raise CheckpointError(f"{error}. {way_on}") from error
     try:
-        network.load_state_dict(load_file(path / WEIGHT_FILES[weights]))
-    except RuntimeError as error:
-        raise CheckpointError(f"checkpoint {step} of run '{run.name}' does not fit its spec: {error}") from error
+        tensors = read_tensors(path / WEIGHT_FILES[weights])
+    except (OSError, ValueError) as error:
+        raise CheckpointError(_damaged(path, run, f"{WEIGHT_FILES[weights]}: {error}")) from error
+    problem = misfit(tensors, network.state_dict())
+    if problem:
+        raise CheckpointError(f"checkpoint {step} of run '{run.name}' does not fit its spec: {problem}")
+    network.load_state_dict(tensors)
     return sums[WEIGHT_FILES[weights]]
 
 

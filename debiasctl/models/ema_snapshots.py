@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Annotated, Any, TypeVar
 
 import torch
 from pydantic import BaseModel, ConfigDict, Field
@@ -23,6 +23,7 @@ from debiasctl.reading.documents import read_json
 from debiasctl.registry.messages import damage
 from debiasctl.runs import parts
 from debiasctl.runs.store import Run
+from debiasctl.wording import one_line
 
 _BUFFERS = "buffers"
 _WEIGHTS, _DESCRIPTION = ".safetensors", ".json"
@@ -43,8 +44,8 @@ D = TypeVar("D", bound=_Description)
 class SnapshotDescription(_Description):
     """The step and the lengths of a snapshot's averages."""
 
-    step: int
-    lengths: list[float] = Field(min_length=1)
+    step: int = Field(ge=0)
+    lengths: list[Annotated[float, Field(gt=0, lt=0.3)]] = Field(min_length=1)
 
 
 class AverageDescription(_Description):
@@ -199,8 +200,8 @@ def open_snapshot(snapshot: Snapshot, run: Run) -> Iterator[SnapshotReader]:
     try:
         with safe_open(snapshot.path, framework="pt") as tensors:
             yield SnapshotReader(tensors)
-    except SafetensorError as error:
-        raise CheckpointError(_damaged(snapshot.path, run, str(error))) from error
+    except (SafetensorError, RuntimeError, TypeError) as error:  # those of tensors that do not fit one another, too
+        raise CheckpointError(_damaged(snapshot.path, run, one_line(error))) from error
 
 
 def verify_file(path: Path, run: Run, *, sha256: str) -> None:

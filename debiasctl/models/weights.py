@@ -2,13 +2,13 @@
 
 from typing import Literal
 
-from safetensors.torch import load_file
 from torch import nn
 
 from debiasctl.errors import CheckpointError, UsageError
 from debiasctl.models.checkpoint_files import load_weights
 from debiasctl.models.posthoc_ema import store_average
 from debiasctl.models.power_profiles import length_name, parse_length
+from debiasctl.models.tensor_files import misfit, read_tensors
 from debiasctl.runs.store import Run
 
 
@@ -65,7 +65,13 @@ def load_average(run: Run, network: nn.Module, *, length: float, step: int) -> s
         return load_weights(run, network, step=step, weights="ema")
     stored = store_average(run, length, step=step)
     try:
-        network.load_state_dict(load_file(stored.path))
-    except RuntimeError as error:
-        raise CheckpointError(f"the snapshots of run '{run.name}' do not fit its spec: {error}") from error
+        tensors = read_tensors(stored.path)
+    except (OSError, ValueError) as error:
+        raise CheckpointError(
+            f"{stored.path} is damaged: {error}. Remove it and its .json: it is made again"
+        ) from error
+    problem = misfit(tensors, network.state_dict())
+    if problem:
+        raise CheckpointError(f"the snapshots of run '{run.name}' do not fit its spec: {problem}")
+    network.load_state_dict(tensors)
     return stored.sha256

@@ -11,7 +11,7 @@ from debiasctl.wording import one_line, quoted
 MAX_DEPTH = 100  # of lists and mappings in one another
 YAML_LIMIT = 4 * 2**20  # bytes; PyYAML reads half a megabyte a second
 MAX_NODES = 1_000_000  # of a YAML document, with every alias written out
-_TOO_DEEP = f"it is nested more than {MAX_DEPTH} levels deep"
+_TOO_DEEP = f"it is nested too deeply, in more than {MAX_DEPTH} levels"
 
 
 def read_json(path: Path, *, limit: int = JSON_LIMIT) -> dict[str, Any]:

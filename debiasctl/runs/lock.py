@@ -20,6 +20,7 @@ from debiasctl.runs.parts import LOCK, TRAINER
 from debiasctl.wording import quoted
 
 # A reader that checks the lock holds it for an instant, and must not be taken for a trainer.
+_NONBLOCK = getattr(os, "O_NONBLOCK", 0)  # a named pipe in its place never blocks a listing
 _GRACE_SECONDS = 1.0
 _POLL_SECONDS = 0.02
 
@@ -39,7 +40,7 @@ _HELD: dict[str, _Held] = {}  # by the run's absolute path
 def is_locked(folder: Path) -> bool:
     """Whether a living process, this one included, holds the lock of the run in `folder`."""
     try:
-        descriptor = os.open(os.path.join(folder, LOCK), os.O_RDONLY)
+        descriptor = os.open(os.path.join(folder, LOCK), os.O_RDONLY | _NONBLOCK)
     except (FileNotFoundError, NotADirectoryError):
         return claims.is_held(folder)
     except OSError:  # it exists and may not be opened: the run may be in use

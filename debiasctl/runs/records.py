@@ -4,6 +4,8 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, JsonValue, TypeAdapter
 
+Count = Annotated[int, Field(ge=0, le=2**63 - 1)]
+Size = Annotated[float, Field(ge=0)]
 Edge = float | None  # None is an open end
 LogSNR = Annotated[tuple[Edge, Edge], Field(strict=False)]  # a list in JSON
 
@@ -23,15 +25,15 @@ class BinErrors(_Record):
     """The mean squared errors of eps, x0 and v in a log-SNR bin, over `num` held-out images."""
 
     log_snr: LogSNR
-    num: int
-    eps: float
-    x0: float
-    v: float
+    num: Count
+    eps: Size
+    x0: Size
+    v: Size
 
 
 class _Line(_Record):
     kind: str
-    step: int
+    step: Count
 
     def to_json(self) -> dict[str, JsonValue]:
         """The record as it is stored: fields that it was made without are left out."""
@@ -49,16 +51,16 @@ class TrainRecord(_Line):
     """
 
     kind: Literal["train"] = "train"
-    images: int
+    images: Count
     loss: float
-    grad_norm: float | None
-    lr: float
-    skipped_steps: int | None = None
+    grad_norm: Size | None
+    lr: Size
+    skipped_steps: Count | None = None
     loss_shares: list[LossShare] = []
-    images_per_second: float
+    images_per_second: Size
     flops_per_image: int | None = None
-    flops_per_second: float | None = None
-    peak_memory: int | None = None
+    flops_per_second: Size | None = None
+    peak_memory: Count | None = None
 
     def scalars(self) -> dict[str, int | float | None]:
         """The means and the speed."""
@@ -77,11 +79,11 @@ class MonitorRecord(_Line):
     """The metrics of `num` samples of `weights`, drawn by a run's monitor after `step` steps (`images` images)."""
 
     kind: Literal["evaluation"] = "evaluation"
-    images: int
-    num: int
+    images: Count
+    num: Count
     sampler: str
-    steps: int
-    nfe: int
+    steps: Count
+    nfe: Count
     weights: str
     metrics: dict[str, float]
     floors: dict[str, float | None]

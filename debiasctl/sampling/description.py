@@ -1,7 +1,7 @@
 """The description stored beside drawn images in samples.json: everything their pixels depend on, and facts on them."""
 
 from pathlib import Path
-from typing import Self
+from typing import Annotated, Self
 
 from pydantic import BaseModel, ConfigDict, Field, JsonValue
 
@@ -17,15 +17,15 @@ VERSION = 2  # of the drawing: increased when the same request would give other 
 class Origin(BaseModel):
     """Everything that a set of images depends on; a single image depends on all of it but `num`."""
 
-    model_config = ConfigDict(frozen=True, strict=True, allow_inf_nan=False)
+    model_config = ConfigDict(frozen=True, strict=True, extra="forbid", allow_inf_nan=False)
 
     num: int = Field(ge=1)
-    num_steps: int
+    num_steps: int = Field(ge=1)
     sampler: PluginChoice
-    seed: int
-    step: int
+    seed: int = Field(ge=0)
+    step: int = Field(ge=0)
     weights: str
-    label: int | None
+    label: Annotated[int, Field(ge=0)] | None
     precision: Precision
     compile: bool
     weights_sha256: str
@@ -80,9 +80,10 @@ class Description(Origin):
         Raises:
             OSError, ValueError: if it does not exist, is damaged, or is of images drawn by another version.
         """
-        found = cls.model_validate(read_json(folder / FILE))
-        if found.version != VERSION:
+        raw = read_json(folder / FILE)
+        version = raw.get("version")
+        if type(version) is int and version != VERSION:  # which may describe them otherwise
             raise ValueError(
-                f"version: they were drawn by version {found.version} of the drawing, and this is version {VERSION}"
+                f"version: they were drawn by version {version} of the drawing, and this is version {VERSION}"
             )
-        return found
+        return cls.model_validate(raw)

@@ -5,7 +5,7 @@ from typing import Any
 
 from debiasctl.errors import SpecError
 from debiasctl.registry.refs import parse_ref
-from debiasctl.specs.sections import SCHEMA_VERSION
+from debiasctl.specs.sections import SCHEMA_VERSION, MonitorSection
 
 _EMA_FIELDS_OF_1 = {
     "decay": ("decay", "warmup"),
@@ -55,7 +55,8 @@ def _to_2(raw: dict[str, Any]) -> dict[str, Any]:
         kind = ema.get("kind", "decay")
         others = {name for other, names in _EMA_FIELDS_OF_1.items() if other != kind for name in names}
         raw = raw | {"ema": {name: value for name, value in ema.items() if name not in others}}
-    if isinstance(monitor, Mapping) and monitor.get("every") is None:
+    known = MonitorSection.model_fields.keys()  # an unknown setting is left for validation to refuse
+    if isinstance(monitor, Mapping) and monitor.get("every") is None and monitor.keys() <= known:
         raw = raw | {"monitor": None}
     return raw
 

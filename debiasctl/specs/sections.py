@@ -178,12 +178,12 @@ class MonitorSection(Section):
     """Samples drawn and measured during training with the averaged weights, without influence on the training."""
 
     every: int = Field(ge=1, description="training images between evaluations; without it there are none")
-    num: int = Field(256, ge=2, description="images drawn for the metrics")
+    num: int = Field(256, ge=2, le=1_000_000, description="images drawn for the metrics")
     grid: int = Field(
-        16, ge=0, description="number of these images in the grid (at most all), always from the same noise"
+        16, ge=0, le=10_000, description="number of these images in the grid (at most all), always from the same noise"
     )
     sampler: Plugin = Field("ddim", validate_default=True, description="sampler")
-    steps: int = Field(20, ge=1, description="sampling steps")
+    steps: int = Field(20, ge=1, le=1_000_000, description="sampling steps")
     features: Plugin | None = Field(None, description="feature extractor (default: as evaluate chooses)")
 
 

@@ -6,10 +6,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from types import TracebackType
 from typing import Any, Self
 
-import torch
-from safetensors.torch import load_file
-
-from debiasctl.errors import CheckpointError, ForeignPartError, PluginError
+from debiasctl.errors import CheckpointError, DebiasctlError, ForeignPartError, PluginError
 from debiasctl.models.checkpoint_files import (
     STATE_FILE,
     WEIGHTS_SUFFIX,
@@ -18,10 +15,13 @@ from debiasctl.models.checkpoint_files import (
     verify,
     write_checkpoint,
 )
+from debiasctl.models.tensor_files import read_state, read_tensors
 from debiasctl.runs.store import Run
 from debiasctl.specs.sections import TrainingSection
 from debiasctl.training.state import HostMemory, capture, restore
+from debiasctl.training.state_check import check_rest
 from debiasctl.training.training import Training
+from debiasctl.wording import one_line
 
 _LOG = logging.getLogger(__name__)
 
@@ -146,9 +146,17 @@ def _load(run: Run, training: Training, *, step: int, names: Mapping[str, str]) 
     path = run.checkpoint_path(step)
     try:
         weights = {
-            name.removesuffix(WEIGHTS_SUFFIX): load_file(path / name) for name in names if name.endswith(WEIGHTS_SUFFIX)
+            name.removesuffix(WEIGHTS_SUFFIX): read_tensors(path / name)
+            for name in names
+            if name.endswith(WEIGHTS_SUFFIX)
         }
-        rest: dict[str, Any] = torch.load(path / STATE_FILE, weights_only=True, map_location="cpu")
+        rest = read_state(path / STATE_FILE)
+        check_rest(training, rest, step=step)
         return restore(training, CheckpointState(step, weights, rest))
-    except (RuntimeError, ValueError, KeyError, PluginError) as error:
+    except PluginError as error:
         raise CheckpointError(f"checkpoint {step} of run '{run.name}' does not fit its spec: {error}") from error
+    except DebiasctlError:
+        raise
+    except Exception as error:  # plugins restore their own states, and raise errors of any type
+        cause = one_line(str(error) or type(error).__name__)
+        raise CheckpointError(f"checkpoint {step} of run '{run.name}' does not fit its spec: {cause}") from error

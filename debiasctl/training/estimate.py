@@ -52,7 +52,7 @@ def estimate(spec: RunSpec, info: DatasetInfo) -> Estimate:
         "optimizer": 2 * weights,
         "ema": averages * weights,
         "checkpoint": (3 + averages) * weights,  # weights, averages and optimizer state, copied for writing
-        "activations": _saved_bytes(network, x, t, labels, out_channels=shape.out_channels),
+        "activations": saved_bytes(network, x, t, labels, out_channels=shape.out_channels),
         "data": (info.num_train + info.num_heldout) * image_bytes,
         "process": _process_bytes(),
     }
@@ -67,7 +67,7 @@ def _process_bytes() -> int:
     return int(psutil.Process().memory_info().rss)
 
 
-def _saved_bytes(network: nn.Module, x: Tensor, t: Tensor, labels: Tensor | None, *, out_channels: int) -> int:
+def saved_bytes(network: nn.Module, x: Tensor, t: Tensor, labels: Tensor | None, *, out_channels: int) -> int:
     """Count the bytes that autograd saves in one forward pass, without parameters."""
     parameters = {parameter.untyped_storage()._cdata for parameter in network.parameters()}
     saved: dict[int, Any] = {}

@@ -2,21 +2,20 @@
 
 from collections.abc import Mapping
 from contextlib import ExitStack
+from pathlib import Path
 
-from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from debiasctl.compute import processes
-from debiasctl.errors import DebiasctlError, UsageError
+from debiasctl.errors import CheckpointError, DebiasctlError, UsageError
 from debiasctl.models.checkpoint_files import WEIGHT_FILES, verify
 from debiasctl.models.ema_snapshots import verify_file
 from debiasctl.models.posthoc_ema import StoredAverage, store_average
+from debiasctl.models.tensor_files import misfit, read_tensors
 from debiasctl.models.weights import parse_weights
 from debiasctl.runs.pins import pin_chosen
 from debiasctl.runs.store import Run
 from debiasctl.specs.sections import InitFromSection
-
-_SHOWN = 3  # differences that a message names
 
 
 def initial_weights(
@@ -37,10 +36,18 @@ def initial_weights(
             chosen = pin_chosen(run, None if step is None else str(step), pins)
             path = run.checkpoint_path(chosen) / WEIGHT_FILES[kind]
             checksum = verify(path.parent, run, only=path.name)[path.name]
-            return load_file(path), InitFromSection(run=run.name, step=chosen, weights=weights, sha256=checksum)
+            tensors = _read(path, run)
+        return tensors, InitFromSection(run=run.name, step=chosen, weights=weights, sha256=checksum)
     stored = _store_once(run, length, step=step)
     origin = InitFromSection(run=run.name, step=stored.step, weights=weights, sha256=stored.sha256)
-    return load_file(stored.path), origin
+    return _read(stored.path, run), origin
+
+
+def _read(path: Path, run: Run) -> dict[str, Tensor]:
+    try:
+        return read_tensors(path)
+    except (OSError, ValueError) as error:
+        raise CheckpointError(f"{path} of run '{run.name}' is damaged: {error}. Restore it from a copy") from error
 
 
 def _store_once(run: Run, length: float, *, step: int | None) -> StoredAverage:
@@ -67,22 +74,11 @@ def load_initial(network: nn.Module, state: Mapping[str, Tensor], *, source: str
     Raises:
         UsageError: if a name or shape differs; the network is then unchanged.
     """
-    own = network.state_dict()
-    differences = [
-        *(f"'{name}' is missing there" for name in own if name not in state),
-        *(f"'{name}' is missing here" for name in state if name not in own),
-        *(
-            f"'{name}' is {list(state[name].shape)} there and {list(own[name].shape)} here"
-            for name in own
-            if name in state and state[name].shape != own[name].shape
-        ),
-    ]
+    differences = misfit(state, network.state_dict())
     if differences:
-        more = len(differences) - _SHOWN
-        shown = "; ".join(differences[:_SHOWN]) + (f"; and {more} more" if more > 0 else "")
         raise UsageError(
-            f"the weights of run '{source}' do not fit this run's network: {shown}. Use the data, `model.backbone`, "
-            "`model.prediction`, model.conditional, model.label_dropout and model.learned_variance that run was "
-            f"trained with; its spec.json states them (debiasctl runs path {source})"
+            f"the weights of run '{source}' do not fit this run's network: {differences}. Use the data, "
+            "`model.backbone`, `model.prediction`, model.conditional, model.label_dropout and model.learned_variance "
+            f"that run was trained with; its spec.json states them (debiasctl runs path {source})"
         )
     network.load_state_dict(dict(state))

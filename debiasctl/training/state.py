@@ -17,6 +17,7 @@ from torch.distributed.tensor import DTensor
 
 from debiasctl.boundary import origin_of
 from debiasctl.models.checkpoint_files import EMA, RAW, CheckpointState
+from debiasctl.models.tensor_files import misfit
 from debiasctl.training.optimizers import inner_optimizer
 from debiasctl.training.plain_state import plain_state
 from debiasctl.training.training import Training
@@ -96,6 +97,10 @@ def restore(training: Training, state: CheckpointState) -> dict[str, float]:
     Raises:
         RuntimeError, ValueError, KeyError: if the state does not fit the training.
     """
+    for name in (RAW, EMA):
+        problem = misfit(state.weights[name], training.network.state_dict())
+        if problem:
+            raise ValueError(f"{name}: {problem}")
     _load_module(training.network, state.weights[RAW])
     _load_module(training.ema.network, state.weights[EMA])
     names = [name for name in state.weights if name.startswith(_FURTHER)]

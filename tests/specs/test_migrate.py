@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from tiny import LOCATION, resume, succeed, train
 
-from debiasctl.errors import SpecError, UsageError
+from debiasctl.errors import RunError, SpecError, UsageError
 from debiasctl.specs.files import read_spec_file
 from debiasctl.specs.resolve import load_stored_spec, resolve_spec, validate_spec
 from debiasctl.specs.sections import DecayEMA, MonitorSection, PowerEMA, RunSpec
@@ -125,3 +125,9 @@ def test_a_folder_of_version_2_keeps_its_classes_and_its_split(tmp_path: Path) -
     with pytest.raises(UsageError, match="may store images"):
         resolve_spec(other, LOCATION, file=old)
     assert validate_spec({"schema_version": 2, "data": {"dataset": "digits"}}).data.dataset.options == {}
+
+
+@pytest.mark.parametrize("monitor", [{"zzz": 1}, {"every": None, "zzz": 1}, {"num": 256, "zzz": 1}])
+def test_an_unknown_setting_of_a_monitor_without_every_is_not_lost(monitor: dict[str, Any]) -> None:
+    with pytest.raises(RunError, match=r"unknown option 'monitor\.zzz'"):
+        read(raw("decay") | {"monitor": monitor})

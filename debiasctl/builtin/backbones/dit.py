@@ -27,10 +27,10 @@ class DiT(Backbone):
             description="side of a patch in px, a divisor of the image size; "
             "unset: the divisor nearest to 2, or to a 16th of the image size if that is larger",
         )
-        hidden_size: int = Field(128, ge=4, description="width; a multiple of 4 and of num_heads")
+        hidden_size: int = Field(128, ge=4, le=2**20, description="width; a multiple of 4 and of num_heads")
         depth: int = Field(6, ge=1, description="number of transformer blocks")
         num_heads: int = Field(4, ge=1, description="attention heads")
-        mlp_ratio: float = Field(4.0, gt=0, description="width of a block's MLP relative to hidden_size")
+        mlp_ratio: float = Field(4.0, gt=0, le=2**20, description="width of a block's MLP relative to hidden_size")
         dropout: float = Field(0.0, ge=0, lt=1, description="dropout on the outputs of attention and MLP")
         use_checkpoint: bool = Field(False, description="recompute activations in the backward pass, to save memory")
 

@@ -2,10 +2,10 @@
 
 import math
 from collections.abc import Sequence
-from typing import Literal, Self
+from typing import Annotated, Literal, Self
 
 import torch
-from pydantic import Field, PositiveFloat, PositiveInt, model_validator
+from pydantic import Field, PositiveInt, model_validator
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
@@ -32,6 +32,7 @@ CHANNEL_MULT = {
 SMALLEST_LEVEL = 4  # px; by default no level is smaller than this
 ATTENTION_RESOLUTION = 16
 HEAD_CHANNELS = 64
+_MOST_CHANNELS = 4096  # looked through for advice
 
 
 class UNet(Backbone):
@@ -40,10 +41,11 @@ class UNet(Backbone):
     class Options(PluginOptions):
         """The U-Net's options; those left unset depend on the image size."""
 
-        channels: int = Field(128, ge=2, description="width that channel_mult multiplies")
-        channel_mult: tuple[PositiveFloat, ...] | None = Field(
+        channels: int = Field(128, ge=2, le=2**20, description="width that channel_mult multiplies")
+        channel_mult: tuple[Annotated[float, Field(gt=0, le=2**20)], ...] | None = Field(
             None,
             min_length=1,
+            max_length=16,
             description="width of each level relative to channels, each level half the size of the one before; "
             "unset: ADM's for the image size, with as many levels as halve to 4 px or more",
         )
@@ -65,7 +67,7 @@ class UNet(Backbone):
             True, description="the time embedding scales and shifts norms, else it is added"
         )
         dropout: float = Field(0.0, ge=0, lt=1, description="dropout in the residual blocks")
-        norm_groups: int = Field(32, ge=1, description="groups of the group norms, a divisor of every width")
+        norm_groups: int = Field(32, ge=1, le=2**20, description="groups of the group norms, a divisor of every width")
         use_new_attention_order: bool = Field(False, description="order of qkv: q, k, v first and heads second")
         use_checkpoint: bool = Field(False, description="recompute activations in the backward pass, to save memory")
 
@@ -165,9 +167,26 @@ def _widths(options: UNet.Options, mult: Sequence[float]) -> list[int]:
         raise UsageError(
             f"unet: channels {options.channels} with channel_mult {_listed(mult)} gives levels of {_listed(widths)} "
             f"channels; each must be a multiple of norm_groups {options.norm_groups}. "
-            f"Use such widths (channels=32, 64, 96, ... for 32 groups), or a smaller norm_groups"
+            f"{_ways_on(options, mult)}"
         )
     return widths
+
+
+def _ways_on(options: UNet.Options, mult: Sequence[float]) -> str:
+    """What to give instead, tried: channels that all levels allow, the largest norm_groups that fit, or both."""
+
+    def allows(channels: int, groups: int) -> bool:
+        return all(width and width % groups == 0 for width in (int(channels * factor) for factor in mult))
+
+    ways = []
+    tried = range(options.norm_groups, _MOST_CHANNELS + 1, options.norm_groups)
+    channels = [number for number in tried if allows(number, options.norm_groups)][:3]
+    if channels:
+        ways.append(f"channels={', '.join(map(str, channels))}, ...")
+    groups = [number for number in range(1, options.norm_groups) if allows(options.channels, number)]
+    if groups:
+        ways.append(f"norm_groups={groups[-1]}")
+    return f"Use {' or '.join(ways)}" if ways else "Use another channel_mult, such as 1,2,2,2"
 
 
 def _head_channels(options: UNet.Options, attended: Sequence[int]) -> int | None:
