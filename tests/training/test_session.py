@@ -156,7 +156,7 @@ def test_a_removal_that_the_system_refuses_is_not_silent(monkeypatch: pytest.Mon
     def refuse(path, *args, **kwargs):
         raise PermissionError(13, "Permission denied", os.fspath(path))
 
-    monkeypatch.setattr("debiasctl.models.checkpoint_files.shutil", SimpleNamespace(rmtree=refuse))
+    monkeypatch.setattr("debiasctl.temporaries.shutil", SimpleNamespace(rmtree=refuse))
     with pytest.raises(DebiasctlError, match="writing there is not allowed"):
         train("run", make_spec(training__checkpoint_every=2))
 
