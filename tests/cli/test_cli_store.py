@@ -144,7 +144,8 @@ def test_what_is_drawn_of_a_failed_or_untrained_run_is_said(here: Path) -> None:
 
 
 def test_a_number_that_is_a_name_of_a_class_is_no_index_and_what_is_drawn_is_said(here: Path) -> None:
-    succeed("train", make_folder(here / "images", "3", "5", "7"), "--name", "r", *TRAIN)
+    folder = make_folder(here / "images", "3", "5", "7")
+    succeed("train", folder, "--name", "r", *TRAIN, "--set", "data.dataset.classes=folders")
     draw = ["sample", "r", "--num", "1", "--steps", "2", "--class"]
     assert "class '5' (index 1)" in succeed(*draw, "5").out
     assert "class '5' (index 1)" in succeed(*draw, "index:1").out
