@@ -1,6 +1,5 @@
 """Following the training of a classifier: the time that it takes, and whether its accuracy can still become enough."""
 
-import json
 import logging
 import math
 import time
@@ -8,6 +7,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from debiasctl.api import ArraySplit, Split, spread_indices, write_json
+from debiasctl.api.files import read_json
 from debiasctl.builtin.features._support.classifier import Classifier, heldout_accuracy
 
 _LOG = logging.getLogger(__name__)
@@ -84,7 +84,7 @@ class Watch:
 def read_stopped(folder: Path) -> Stopped | None:
     """The outcome of an earlier training that was stopped; None if there was none, or its file is damaged."""
     try:
-        found = Stopped(**json.loads((folder / _FILE).read_text()))
+        found = Stopped(**read_json(folder / _FILE))
         return found if 0 <= found.accuracy <= 1 and found.num > 0 and 0 < found.step <= found.steps else None
     except (OSError, ValueError, TypeError):
         return None
