@@ -10,7 +10,7 @@ import argparse
 import dataclasses
 import hashlib
 import tempfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -201,8 +201,10 @@ def without_classes(data: LoadedDataset) -> LoadedDataset:
     return dataclasses.replace(data, info=info, train=train, heldout=heldout)
 
 
-def distances(data: LoadedDataset, features: str, *, num: int, cache_dir: Path) -> dict[str, dict[str, list[float]]]:
-    """Distance -> corruption -> the value of unspoilt held-out images and those at three strengths."""
+def distances(
+    data: LoadedDataset, features: str, *, num: int, cache_dir: Path, only: Collection[str] = ()
+) -> dict[str, dict[str, list[float]]]:
+    """Distance -> corruption (`only` these, or all) -> the values of unspoilt and of spoilt held-out images."""
     plugin = registry.create("features", features)
     prepared = plugin.prepare(data, cache_dir=cache_dir, device=torch.device("cpu"))
     assert isinstance(data.heldout, ArraySplit)
@@ -217,6 +219,7 @@ def distances(data: LoadedDataset, features: str, *, num: int, cache_dir: Path) 
     spoilt = {
         title: [plain, *(values(corruption, strength) for strength in strengths)]
         for title, (corruption, strengths) in OF_DISTANCES.items()
+        if not only or title in only
     }
     return {name: {title: [one[name].value for one in found] for title, found in spoilt.items()} for name in metrics}
 

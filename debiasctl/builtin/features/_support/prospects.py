@@ -16,6 +16,7 @@ _LOOKED_AT = 1000  # held-out images
 _FEWEST_STEPS = 75  # before that, an accuracy says nothing of the last one
 # share of the steps -> the least share of the errors then that were left at the end, on real data, with room to spare
 _ERRORS_LEFT = {0.25: 0.6, 0.5: 0.75, 0.75: 0.9}
+_FEW = 10  # steps that do not tell how long the others take, as the first one is slow
 _FIRST_REPORT, _REPORT_EVERY, _LONG = 1.0, 10.0, 4.0  # seconds
 
 
@@ -74,7 +75,7 @@ class Watch:
     def _report(self, step: int) -> None:
         passed = time.monotonic() - self._start
         left = passed / step * (self._steps - step)
-        if passed >= self._next:
+        if passed >= self._next and step >= _FEW:
             self._next = passed + _REPORT_EVERY
             if left >= _LONG:
                 _LOG.info("step %d of %d, about %.0f s left", step, self._steps, left)
