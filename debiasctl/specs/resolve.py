@@ -40,7 +40,7 @@ def resolve_spec(
         asked = merge(asked, layer)
     given = merge(file or {}, asked)
     dataset = given.get("data", {}).get("dataset") if isinstance(given.get("data"), Mapping) else None
-    if not dataset:
+    if not dataset or (isinstance(dataset, Mapping) and not dataset.get("name")):
         raise SpecError(
             "no data set is named. Give one: debiasctl train digits, debiasctl train PATH, or data.dataset in a "
             "spec\n"

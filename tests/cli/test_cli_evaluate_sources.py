@@ -187,7 +187,7 @@ def test_labels_say_whether_class_counts_were_chosen(tmp_path: Path, counts: lis
     sorted_tiles = sorted(tiles("flower.jpg", size=8, count=120), key=lambda tile: np.asarray(tile).mean())
     labels = np.repeat(np.arange(len(counts)), counts)
     for label in range(len(counts)):
-        save(tmp_path / "folders" / str(label), [sorted_tiles[n] for n in np.flatnonzero(labels == label)])
+        save(tmp_path / "folders" / f"class{label}", [sorted_tiles[n] for n in np.flatnonzero(labels == label)])
     pixels = np.stack([np.asarray(tile) for tile in sorted_tiles])
     names = ("images", "labels") if form == "npz" else ("arr_0", "arr_1")
     arrays = {names[0]: pixels, **({names[1]: labels} if len(counts) > 1 else {})}

@@ -235,7 +235,13 @@ def test_nested_choices_are_judged_as_the_others_are(location: DataLocation, cho
     assert ("at least 1 item" in str(caught.value)) == (choice == "product:factors=[]")
 
 
-@pytest.mark.parametrize("layers", [[], [{}], [{"training": {"steps": 3}}], [{"data": {}}], [{"data": "digits"}]])
+@pytest.mark.parametrize(
+    "layers",
+    [
+        [], [{}], [{"training": {"steps": 3}}], [{"data": {}}], [{"data": "digits"}],
+        [{"data": {"dataset": {"image_size": 8}}}], [{"data": {"dataset": {"options": {"path": "x"}}}}],
+    ],
+)  # fmt: skip
 def test_no_data_set(location: DataLocation, layers: list[dict[str, Any]]) -> None:
     with pytest.raises(SpecError, match=r"no data set is named.*\n.*plugins list datasets"):
         resolve_spec(layers, location)
