@@ -210,8 +210,7 @@ def _given_value(words: list[str], names: list[str]) -> str | None:
 def _end_interrupted() -> NoReturn:
     """End with one line, and 128 + the number of the signal that came."""
     number = interruption.received() or signal.SIGINT
-    if launch.rank() == 0:
-        print(interruption.ending(number), file=sys.stderr, flush=True)
+    interruption.say(interruption.ending(number))
     sys.exit(128 + number)
 
 

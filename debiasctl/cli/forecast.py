@@ -9,6 +9,7 @@ from debiasctl.cli.launch import rank
 from debiasctl.cli.options import FLAGS
 from debiasctl.cli.output import note
 from debiasctl.errors import UsageError
+from debiasctl.reading.launched import launched
 
 if TYPE_CHECKING:
     from debiasctl.api import DataLocation, DatasetInfo
@@ -21,9 +22,7 @@ _TRIAL_FROM = 2 * 3600  # seconds of a training from which a trial is mentioned
 
 def forecast(spec: "RunSpec", info: "DatasetInfo", *, device: str, dataset: str | None) -> None:
     """Say how long a training will take, measured on a few steps, where that may be long; one process does."""
-    import os
-
-    if int(os.environ.get("WORLD_SIZE", "1")) > 1 or spec.training.steps * spec.training.batch_size < _FEW_IMAGES:
+    if launched()[1] > 1 or spec.training.steps * spec.training.batch_size < _FEW_IMAGES:
         return
     from debiasctl.training.speed import seconds_per_step, total_flops
 
@@ -49,9 +48,7 @@ def resolve_trial(
     Raises:
         UsageError: if several processes train; SpecError: if the settings are not valid.
     """
-    import os
-
-    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+    if launched()[1] > 1:
         raise UsageError("--trial measures this machine with one process. Leave --trial out, and give its settings")
     from debiasctl import paths
     from debiasctl.specs.files import merge

@@ -35,9 +35,10 @@ def begin() -> None:
     os.set_blocking(writer, False)
     signal.set_wakeup_fd(writer, warn_on_full_buffer=False)
     threading.Thread(target=_watch, args=(reader,), daemon=True).start()
-    parent = os.environ.pop(_PARENT, None)  # popped, as it is not that of this process' own children
-    if parent is not None or _LAUNCHED in os.environ:
-        threading.Thread(target=_end_with, args=(int(parent or os.getppid()),), daemon=True).start()
+    parent = os.environ.pop(_PARENT, "")  # popped, as it is not that of this process' own children
+    if parent or _LAUNCHED in os.environ:
+        number = int(parent) if parent.isdecimal() else os.getppid()
+        threading.Thread(target=_end_with, args=(number,), daemon=True).start()
 
 
 def end() -> None:
@@ -104,10 +105,10 @@ def _acknowledge(number: int) -> None:
     again = "Ctrl-C again" if number == signal.SIGINT else "A second signal"
     stop = StopSignals.active
     if stop is not None:
-        _say(f"{signal.Signals(number).name}: stopping after {stop.work}. {again} stops at once")
+        say(f"{signal.Signals(number).name}: stopping after {stop.work}. {again} stops at once")
         return
     time.sleep(_QUIET)
-    _say(f"{signal.Signals(number).name}: stopping. {again} stops at once")
+    say(f"{signal.Signals(number).name}: stopping. {again} stops at once")
 
 
 def _end_with(parent: int) -> None:
@@ -119,12 +120,13 @@ def _end_with(parent: int) -> None:
     os._exit(128 + signal.SIGTERM)
 
 
-def _say(text: str) -> None:
+def say(text: str) -> None:
+    """Print a line in the first process; RANK may be anything here."""
     if os.environ.get("RANK", "0") == "0" and sys.stderr is not None:
         with contextlib.suppress(OSError, ValueError):
             print(text, file=sys.stderr, flush=True)
 
 
 def _leave(number: int, text: str) -> None:
-    _say(text)
+    say(text)
     os._exit(128 + number)

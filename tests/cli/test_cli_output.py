@@ -162,6 +162,7 @@ def test_of_several_processes_the_first_shows_progress(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setenv("RANK", "1")
+    monkeypatch.setenv("WORLD_SIZE", "2")
     with progress.images_progress() as show:
         show("sampling", 0, 10)
     assert capsys.readouterr().err == ""

@@ -121,7 +121,7 @@ def watched(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
         pass
 
     def leave(number: int, text: str) -> None:
-        interruption._say(f"{number} {text}")
+        interruption.say(f"{number} {text}")
         raise Ended
 
     monkeypatch.setattr(interruption, "_leave", leave)
