@@ -27,7 +27,6 @@ _SIGNS = (
 _ASKED = re.compile(r"(?:tried|[Uu]nable) to allocate ([\d.]+) ?(bytes|[KMGTPE]?i?B)")
 
 
-
 def is_out_of_memory(error: BaseException) -> bool:
     """Whether an error means out of memory, in a plugin too, with plain RuntimeErrors and what system calls report."""
     if isinstance(error, PluginError) and error.__cause__ is not None:
