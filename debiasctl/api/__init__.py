@@ -25,6 +25,7 @@ from debiasctl.api.files import (
 from debiasctl.api.machine import num_cores
 from debiasctl.api.nested import NestedPlugin, NestedTimesteps, NestedWeighting, StoredPlugin
 from debiasctl.api.options import PluginOptions, Prediction, Space
+from debiasctl.api.pace import Pace
 from debiasctl.api.plugin import Plugin
 from debiasctl.api.samplers import Denoiser, Estimate, Level, Process, Sampler
 from debiasctl.api.schedules import Schedule, ScheduleOptions
@@ -54,6 +55,7 @@ __all__ = [
     "NestedPlugin",
     "NestedTimesteps",
     "NestedWeighting",
+    "Pace",
     "Part",
     "Plugin",
     "PluginOptions",

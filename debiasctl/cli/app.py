@@ -2,6 +2,7 @@
 
 import io
 import os
+import signal
 import sys
 import time
 from pathlib import Path
@@ -17,6 +18,7 @@ from debiasctl.cli import (
     doctor,
     ema,
     evaluate,
+    interruption,
     launch,
     likelihood,
     plugins,
@@ -29,7 +31,9 @@ from debiasctl.cli import (
 from debiasctl.cli.messages import with_options
 from debiasctl.cli.output import show_warnings, visible
 from debiasctl.cli.results import results_on_stdout
+from debiasctl.cli.streams import finish
 from debiasctl.cli.synonyms import improve
+from debiasctl.compute.memory import out_of_memory
 from debiasctl.compute.threads import wait_briefly
 from debiasctl.errors import DebiasctlError, PluginError, UsageError
 from debiasctl.reading.regular import read_text
@@ -131,26 +135,35 @@ def main() -> NoReturn:
     if "_DEBIASCTL_COMPLETE" in os.environ:  # which asks for values without the callback of global options
         tolerate_broken_metadata()
     show_warnings(first_process=launch.rank() == 0)
-    for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, io.TextIOWrapper):
-            stream.reconfigure(errors="backslashreplace")  # a terminal that knows no 'é' is no reason to fail
     if os.environ.get("_DEBIASCTL_COMPLETE") == "complete_bash":
         _complete_bash()
     try:
-        with results_on_stdout():
-            app(prog_name="debiasctl")
+        try:
+            with results_on_stdout():
+                app(prog_name="debiasctl")
+        finally:
+            finish()
     except SystemExit as end:
         if end.code == 130:
-            print("interrupted", file=sys.stderr)
+            _end_interrupted()
         raise
+    except KeyboardInterrupt:
+        _end_interrupted()
     except PluginError as error:
         _fail(error, f"{with_options(str(error))}\ndebiasctl --debug ... shows the traceback", error.exit_code)
     except DebiasctlError as error:
         _fail(error, with_options(str(error)), error.exit_code)
+    except BrokenPipeError:
+        sys.exit(1)  # the reader of the results has enough, as `head` has
     except OSError as error:
         where = f" ({error.filename})" if error.filename else ""
         _fail(error, f"{error.strerror or error}{where}", 1)
     except Exception as error:  # noqa: BLE001 - the last line of defence: a bug ends as one message too
+        if interruption.received() is not None:  # a package turned the interruption into an exception of its own
+            _end_interrupted()
+        message = out_of_memory(error)
+        if message is not None:
+            _fail(error, message, 1)
         _fail(error, f"{summary(error)}\nThis looks like a bug; debiasctl --debug ... shows where", 1)
     sys.exit(0)
 
@@ -192,6 +205,13 @@ def _given_value(words: list[str], names: list[str]) -> str | None:
         if name in names:
             return value if equals else following
     return None
+
+
+def _end_interrupted() -> NoReturn:
+    """End with one line, and 128 + the number of the signal that came."""
+    number = interruption.received() or signal.SIGINT
+    interruption.say(interruption.ending(number))
+    sys.exit(128 + number)
 
 
 def _fail(error: BaseException, message: str, code: int) -> NoReturn:

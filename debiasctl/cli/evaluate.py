@@ -1,6 +1,5 @@
 """`debiasctl evaluate`."""
 
-import signal
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -14,7 +13,9 @@ from debiasctl.cli.evaluation_table import print_records
 from debiasctl.cli.launch import launch_all, rank
 from debiasctl.cli.options import SAMPLING, option, parse_batch_size, parse_steps
 from debiasctl.cli.output import note, print_json, show_log
-from debiasctl.errors import Interrupted, UsageError
+from debiasctl.compute.memory import memory_reported
+from debiasctl.compute.signals import number_of
+from debiasctl.errors import EvaluationError, Interrupted, UsageError
 from debiasctl.files import check_place
 from debiasctl.reading.user_text import whole_number
 from debiasctl.wording import quoted
@@ -25,6 +26,8 @@ if TYPE_CHECKING:
     from debiasctl.evaluation.record import EvaluationRecord
     from debiasctl.runs.store import Run
     from debiasctl.specs.sections import RunSpec
+
+_LESS = "What was drawn is kept. Choose a smaller `batch_size` or `num`, or other `features` or `metrics`"
 
 EXAMPLES = """[bold]Examples[/bold]
 
@@ -188,14 +191,15 @@ def evaluate(
 
 @contextmanager
 def _interruptible() -> Iterator[None]:
-    """Say how to resume an evaluation that is interrupted while images are measured."""
+    """Say how to resume an evaluation that is interrupted, and what to reduce where memory runs out."""
     try:
-        yield
+        with memory_reported(EvaluationError, "while evaluating", advice=_LESS):
+            yield
     except KeyboardInterrupt as stop:
         raise Interrupted(
             "interrupted: images drawn, and features of real images that were read to the end, are kept; repeat the "
             "command to resume",
-            signal_number=signal.SIGINT,
+            signal_number=number_of(stop),
         ) from stop
 
 

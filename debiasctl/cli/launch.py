@@ -9,6 +9,7 @@ from collections.abc import Iterator, Sequence
 from types import FrameType
 from typing import TYPE_CHECKING, NoReturn
 
+from debiasctl.cli.interruption import leading
 from debiasctl.cli.options import FLAGS
 from debiasctl.compute.signals import handling
 from debiasctl.errors import UsageError
@@ -149,7 +150,8 @@ def launch(arguments: Sequence[str], *, processes: int, advice: str = _RESUME) -
         if name.startswith("torch.distributed"):
             logging.getLogger(name).setLevel(logging.CRITICAL)  # the first process says what went wrong
     try:
-        elastic_launch(config, sys.executable)("-m", "debiasctl", *arguments)
+        with leading():
+            elastic_launch(config, sys.executable)("-m", "debiasctl", *arguments)
     except ChildFailedError as error:
         first = min(error.failures.values(), key=lambda failure: failure.timestamp)
         if first.exitcode >= 0:

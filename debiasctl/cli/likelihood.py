@@ -10,7 +10,8 @@ from debiasctl.cli import options
 from debiasctl.cli.messages import with_options
 from debiasctl.cli.options import GROUPS, given, option
 from debiasctl.cli.output import note, print_json, print_table, say, show_log
-from debiasctl.errors import UsageError
+from debiasctl.compute.memory import memory_reported
+from debiasctl.errors import EvaluationError, UsageError
 from debiasctl.files import check_file, check_place
 from debiasctl.reporting.style import FORMATS
 
@@ -25,6 +26,7 @@ debiasctl likelihood digits-minsnr --method bound --terms all --plot terms.png
 
 debiasctl likelihood digits-minsnr --method ode --num 64 --steps 100 --json"""
 
+_LESS = "Choose a smaller `batch_size`, or a smaller `num`"
 _METHODS = ("bound", "ode", "both")
 _BOUND, _ODE = "of the bound", "of the ODE"  # groups of options
 _STEPS = 50
@@ -121,7 +123,8 @@ def likelihood(
     note_standing(found, spec, step)
     records = []
     for request in requests:
-        with counting_progress("bound" if isinstance(request.method, Bound) else "ode") as show:
+        what = "bound" if isinstance(request.method, Bound) else "ode"
+        with counting_progress(what) as show, memory_reported(EvaluationError, f"in the {what}", advice=_LESS):
             records.append(
                 measure(
                     found,

@@ -58,7 +58,12 @@ def show_log() -> None:
             text = super().format(record)
             return visible(with_options(f"note: {text}" if is_note else text))
 
-    handler = logging.StreamHandler(sys.stderr)
+    class Handler(logging.StreamHandler[Any]):
+        def emit(self, record: logging.LogRecord) -> None:
+            self.stream = sys.stderr  # what it is now: a bar takes its place while it is shown
+            super().emit(record)
+
+    handler = Handler(sys.stderr)
     handler.setFormatter(Formatter())
     logging.basicConfig(handlers=[handler])
     logging.getLogger("debiasctl").setLevel(logging.INFO)

@@ -14,7 +14,8 @@ from debiasctl.cli.messages import with_options
 from debiasctl.cli.options import option, parse_batch_size, parse_steps
 from debiasctl.cli.output import note, print_json, printable, say, show_log
 from debiasctl.cli.sample_pictures import PICTURES, Look, check_look, check_out, write, write_trajectory
-from debiasctl.errors import UsageError
+from debiasctl.compute.memory import memory_reported
+from debiasctl.errors import RunError, UsageError
 from debiasctl.files import check_file
 
 if TYPE_CHECKING:
@@ -160,10 +161,11 @@ def sample(
         if rank() == 0 and (text := _average_note(row)):
             note(f"note: run '{row.run.name}': {with_options(text)}")
     look = Look(columns or "steps", scale, labels=labels)
-    if is_strip:
-        _strip(rows, out, look, device=place, batch_size=size, as_json=as_json)
-    else:
-        _one(rows[0], out, trajectory, look, device=place, batch_size=size, as_json=as_json)
+    with memory_reported(RunError, "while sampling", advice="Choose a smaller `batch_size` or `num`"):
+        if is_strip:
+            _strip(rows, out, look, device=place, batch_size=size, as_json=as_json)
+        else:
+            _one(rows[0], out, trajectory, look, device=place, batch_size=size, as_json=as_json)
 
 
 def _average_note(row: "Row") -> str | None:

@@ -13,6 +13,7 @@ import typer
 from debiasctl.cli import options
 from debiasctl.cli.completion import complete_plugin, complete_run, complete_setting
 from debiasctl.cli.dataset import announce_images, check_image_size, hinted
+from debiasctl.cli.forecast import forecast, resolve_trial
 from debiasctl.cli.launch import check_launch, launch, rank, sigterm_reported, this_command
 from debiasctl.cli.locations import data_location, moved_spec
 from debiasctl.cli.options import RESUME, option
@@ -34,6 +35,8 @@ EXAMPLES = """[bold]Examples[/bold]
 debiasctl train cifar10 --weighting debiased
 
 debiasctl train digits --weighting min-snr:gamma=5 --name digits-minsnr --seed 1
+
+debiasctl train ./my-images --trial
 
 debiasctl train ./my-images --set optimizer.lr=0.0002 --dry-run
 
@@ -124,6 +127,10 @@ def train(
             show_default=False,
         ),
     ] = None,
+    trial: Annotated[
+        bool,
+        option("--trial", help="A small network and a budget of about ten minutes on this machine, to see it learn."),
+    ] = False,
     dry_run: Annotated[bool, option("--dry-run", help="Show what would be trained, and train nothing.")] = False,
     as_json: Annotated[bool, options.AS_JSON] = False,
 ) -> None:
@@ -137,6 +144,8 @@ def train(
 
     if steps is not None and images is not None:
         raise UsageError("--steps and --images are two ways to say one budget. Give one of them")
+    if trial and images is not None:
+        raise UsageError("--trial chooses a budget in steps, and others from it. Give --steps instead of --images")
     if max_hours is not None and not 0 < max_hours < float("inf"):
         raise UsageError(f"--max-hours {max_hours}: give a time above 0")
     location = data_location(data_dir)
@@ -155,10 +164,11 @@ def train(
         if data is not None:
             raise UsageError("--data says where the images of a run to --resume are now. Name new data without it")
         given, sized = options.given_settings(context), image_size is not None
+        kind = device if trial else None
 
         def resolve(way: Mapping[str, Any]) -> "tuple[RunSpec, DatasetInfo]":
             added = [*given, {"data": {"dataset": dict(way)}}] if way else given
-            return _resolve(dataset, spec, set_ or [], added, images, location, sized=sized)
+            return _resolve(dataset, spec, set_ or [], added, images, location, sized=sized, trial=kind)
 
         with hinted(resolve):
             resolved, info = resolve({})
@@ -172,9 +182,13 @@ def train(
             check_launch(resolved, processes=processes, device=device, trackers=conduct.trackers)
             if rank() == 0:
                 show_plan(resolved, info, device=device, as_json=as_json)
+                if not trial:
+                    forecast(resolved, info, device=device, dataset=dataset)
             return
         if processes > 1:
-            _launch(resolved, processes, conduct)
+            _launch(resolved, processes, conduct, trial=trial)
+        if not trial:
+            forecast(resolved, info, device=device, dataset=dataset)
         with hinted(resolve):
             _start(resolved, location, name=name, init_from=init_from, conduct=conduct, as_json=as_json)
 
@@ -197,8 +211,13 @@ def _refuse_beside_resume(context: typer.Context) -> None:
         )
 
 
-def _launch(spec: "RunSpec", processes: int, conduct: "Conduct", *, resumed: str | None = None) -> NoReturn:
+def _launch(
+    spec: "RunSpec", processes: int, conduct: "Conduct", *, resumed: str | None = None, trial: bool = False
+) -> NoReturn:
     import sys
+
+    if trial:
+        raise UsageError("--trial is a training of ten minutes in one process. Leave --processes out")
 
     check_launch(spec, processes=processes, device=conduct.device, trackers=conduct.trackers, resumed=resumed)
     sys.exit(launch(this_command(), processes=processes))
@@ -217,7 +236,9 @@ def _resolve(
     location: "DataLocation",
     *,
     sized: bool,
+    trial: str | None,
 ) -> "tuple[RunSpec, DatasetInfo]":
+    """The spec and the facts about its data; `trial` is the device of a trial, None for an ordinary training."""
     from debiasctl.specs.files import merge, parse_setting, read_spec_file
     from debiasctl.specs.resolve import resolve_spec, validate_spec
 
@@ -227,7 +248,10 @@ def _resolve(
     file = None if spec is None else read_spec_file(spec)
     if sized:
         check_image_size(reduce(merge, layers, file or {}))
-    resolved, info = resolve_spec(layers, location, file=file)
+    if trial is None:
+        resolved, info = resolve_spec(layers, location, file=file)
+    else:
+        resolved, info = resolve_trial(layers, location, file=file, device=trial)
     if images is not None:
         training = {"training": {"steps": _steps(images, resolved)}}
         resolved = validate_spec(merge(resolved.model_dump(mode="json"), training))

@@ -7,9 +7,10 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from types import FrameType, TracebackType
-from typing import Any, NoReturn, Self
+from typing import Any, ClassVar, NoReturn, Self
 
-_SAME_SIGNAL_SECONDS = 1.0
+STOPPING = ("SIGINT", "SIGTERM", "SIGHUP")
+SAME_SIGNAL_SECONDS = 1.0
 Handler = Callable[[int, FrameType | None], object]
 
 
@@ -27,17 +28,22 @@ class StopSignals:
     """Collects the first SIGINT, SIGTERM or SIGHUP within a `with` block; a later one acts at once.
 
     A repetition within the same second is ignored, because a terminal and a launcher may each forward one Ctrl-C.
-    Blocks may be nested; the previous handlers are restored when the innermost block ends.
+    Blocks may be nested; the previous handlers are restored when the innermost block ends. `work` names what is
+    finished before the process stops.
     """
 
-    def __init__(self) -> None:
+    active: ClassVar["StopSignals | None"] = None  # the one whose block is being executed
+
+    def __init__(self, work: str = "this step") -> None:
+        self.work = work
         self.received: list[signal.Signals] = []
         self._before: Mapping[signal.Signals, Any] = {}
         self._first = math.inf
 
     def __enter__(self) -> Self:
         if not self._before:
-            self._before = _take(("SIGINT", "SIGTERM", "SIGHUP"), self._handle)
+            self._before = _take(STOPPING, self._handle)
+            StopSignals.active = self
         return self
 
     def __exit__(
@@ -45,12 +51,13 @@ class StopSignals:
     ) -> None:
         _put_back(self._before)
         self._before = {}
+        StopSignals.active = None
 
     def _handle(self, number: int, _frame: FrameType | None) -> None:
         if not self.received:
             self._first = time.monotonic()
             self.received.append(signal.Signals(number))
-        elif time.monotonic() - self._first > _SAME_SIGNAL_SECONDS:
+        elif time.monotonic() - self._first > SAME_SIGNAL_SECONDS:
             self.__exit__(None, None, None)
             signal.raise_signal(number)
 
@@ -70,6 +77,11 @@ def stoppable() -> Iterator[None]:
 
     with handling(("SIGINT", "SIGTERM"), handle):
         yield
+
+
+def number_of(stop: KeyboardInterrupt) -> int:
+    """The number of the signal that raised it."""
+    return int(stop.args[0]) if stop.args else signal.SIGINT
 
 
 def _take(names: tuple[str, ...], handle: Handler) -> dict[signal.Signals, Any]:

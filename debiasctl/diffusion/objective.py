@@ -6,14 +6,18 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from debiasctl.api import Learned, TimestepContext, TimestepDistribution, Weighting, WeightingContext
+from debiasctl.api import Learned, Prediction, TimestepContext, TimestepDistribution, Weighting, WeightingContext
 from debiasctl.boundary import name_of
 from debiasctl.diffusion.parameterization import Parameterization
 from debiasctl.diffusion.process import NoiseLevels
 from debiasctl.diffusion.weighting import bounded_snr, falling_slope, weight_in
-from debiasctl.errors import UsageError
+from debiasctl.errors import DebiasctlError, UsageError
 
 VANISHING = 1e-5  # a fraction of the mean effective weight
+# The share of the effective weight on one t from which it is a note: 200 of the customary 1,000 timesteps in one. An
+# output has an error everywhere, and where so much weight meets it, little else is trained.
+CONCENTRATED = 0.2
+_OUTPUTS: tuple[Prediction, ...] = ("v", "eps", "x0")  # in the order in which they are advised
 
 
 @dataclass(frozen=True)
@@ -159,6 +163,38 @@ class Objective:
             f"where sampling starts, is {last:.1g} of the mean{' at one end of training' if len(moments) > 1 else ''}: "
             f"this network will hardly be trained there; {why}"
         )
+
+    def concentration(self) -> str | None:
+        """Return a note if a single t carries much of the weight on the network's output, at the start of training."""
+        share = self.tables().effective / len(self._snr)
+        if self.learned is not None or not self._is_concentrated(share):  # a learned weight balances the timesteps
+            return None
+        unit, worst = self.parameterization.prediction, int(share.argmax())
+        even = 1 / float((share**2).sum())  # equally weighted timesteps of the same concentration
+        text = (
+            f"the effective weight on {unit} is concentrated: t = {worst} alone carries {float(share[worst]):.0%} of "
+            f"it, as if {even:.1f} of the {len(share)} timesteps were trained"
+        )
+        spread = [other for other in _OUTPUTS if other != unit and self._spreads(other)]
+        advice = f"`model.prediction={spread[0]}` spreads it" if spread else "choose another weighting or schedule"
+        return f"{text}; {advice}"
+
+    def _is_concentrated(self, share: Tensor) -> bool:
+        return float(share.max()) >= max(CONCENTRATED, 20 / len(share))
+
+    def _spreads(self, prediction: Prediction) -> bool:
+        """Whether another prediction type has a weight that is not concentrated."""
+        other = self.parameterization
+        try:
+            changed = Objective(
+                Parameterization(prediction, self.process, sigma_data=other.sigma_data),
+                self.weighting,
+                self.distribution,
+            )
+            share = changed.tables().effective / len(self._snr)
+        except DebiasctlError:
+            return False
+        return not self._is_concentrated(share)
 
     def _at(self, progress: float) -> _Moment:
         if self._moment is None or self._varies:

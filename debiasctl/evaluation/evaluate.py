@@ -60,6 +60,7 @@ def evaluate(
         UsageError: if a metric, the features or the reference are unknown.
         EvaluationError: if the features are not available, or the images cannot be measured against the reference.
     """
+    _phase(on_progress, "reading the data")
     own = as_measured(load_data(spec, location))
     source = Source(spec.data.dataset.name, "train", own)
     if choices.reference is not None:
@@ -74,7 +75,7 @@ def evaluate(
             request,
             device=device,
             batch_size=batch_size,
-            on_progress=None if on_progress is None else partial(on_progress, "sampling"),
+            on_progress=None if on_progress is None else partial(on_progress, _sampling(request, requests)),
             networks=networks,
         )
         seen = ground.measurement.see(drawn.split())
@@ -112,6 +113,7 @@ def evaluate_images(
     """
     check_images(path, choices)
     assert choices.reference is not None, "checked by check_images"
+    _phase(on_progress, "reading the images")
     images = open_images(path, location)
     source = open_reference(choices.reference, location)
     ground = make_ground(source, images.info, choices, device=device, own=None, on_progress=on_progress)
@@ -124,9 +126,22 @@ def evaluate_images(
     return [_recorded(seen, ground, given, choices, paths.evaluations_dir())]
 
 
+def _phase(on_progress: OnProgress | None, what: str) -> None:
+    """Report an activity that counts no images."""
+    if on_progress is not None:
+        on_progress(what, 0, 0)
+
+
+def _sampling(request: SampleRequest, requests: Sequence[SampleRequest]) -> str:
+    """What is drawn, where several requests are."""
+    which = f" from step {request.step} in {request.num_steps} steps" if len(requests) > 1 else ""
+    return f"sampling{which}"
+
+
 def _recorded(seen: Seen, ground: Ground, images: _Images, choices: Choices, folder: Path) -> EvaluationRecord:
     """Make the record of a measurement and store it in `folder`, with the features of the images beside it."""
     measurement, request = ground.measurement, images.request
+    _phase(measurement.on_progress, "computing the metrics")
     found = measurement.figures(seen, asked_for=choices.metrics or ())
     identity = measurement.features.identity
     conditions = Conditions(

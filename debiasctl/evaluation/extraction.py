@@ -74,6 +74,8 @@ def extract(
     found: list[Rows] = []
     reading = ReadAhead(lambda number: images.images(mine[number]), ahead=1, device=_CPU)
     try:
+        if on_progress and rank == 0:
+            on_progress(0, len(indices))
         for number in range(len(mine)):
             batch = _checked_images(reading(number), shape)
             channels, height, width = batch.shape[1:]

@@ -59,6 +59,8 @@ def make_ground(
     first = candidates[0]
     check_fit(size, data.info, any_size=first.plugin.any_size, feature_name=first.name)
     metrics = check_metrics(choices.metrics, data.info, first.names)
+    if on_progress is not None:
+        on_progress(f"preparing the features '{first.name}'", 0, 0)
     extractor = prepare_first(candidates, base or data, metrics=choices.metrics, device=device)
     if extractor.name != first.name:
         metrics = check_metrics(choices.metrics, data.info, extractor.names)

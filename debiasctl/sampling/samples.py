@@ -1,7 +1,6 @@
 """From a request to images in the run's folder: drawn once, part by part, by one process or several."""
 
 import logging
-import signal
 from collections.abc import Iterator
 from contextlib import nullcontext
 from dataclasses import dataclass
@@ -13,7 +12,7 @@ from torch import Tensor, nn
 
 from debiasctl.compute import processes
 from debiasctl.compute.allocator import prepare_process
-from debiasctl.compute.signals import stoppable
+from debiasctl.compute.signals import number_of, stoppable
 from debiasctl.diffusion.denoiser import NetworkDenoiser
 from debiasctl.errors import ForeignPartError, Interrupted, RunError, UsageError
 from debiasctl.files import atomic_folder, file_lock, sha256_file, write_json
@@ -65,6 +64,13 @@ class Networks:
 
     def __init__(self) -> None:
         self._loaded: dict[tuple[int, str, bool], tuple[nn.Module, str]] = {}
+        self._batch_size: int | None = None
+
+    def note_batch_size(self, size: int) -> None:
+        """Note, once, how many images are drawn at a time."""
+        if size != self._batch_size:
+            _LOG.info("drawing %d images at a time", size)
+        self._batch_size = size
 
     def get(self, run: Run, spec: RunSpec, request: SampleRequest, *, device: torch.device) -> tuple[nn.Module, str]:
         """The network of the request's checkpoint and weights on the device, and the weights' SHA-256.
@@ -106,6 +112,7 @@ def sample(
         CheckpointError: if the checkpoint is damaged; RunError: if images drawn before are damaged, and see `Drawer`;
         Interrupted: on SIGINT or SIGTERM; what was drawn is kept.
     """
+    networks = networks or Networks()
     drawer, origin = prepare(run, spec, request, device=device, batch_size=batch_size, networks=networks)
     series, folder = origin.series_key, run.samples_dir / origin.key
     is_first = processes.rank() == 0
@@ -123,7 +130,7 @@ def sample(
         finished = _finished(run, series, request.num) if is_first else []
         gaps = processes.agreed(missing(request.num, finished + parts.sources()) if is_first else [])
         if gaps:
-            _draw_parts(drawer, gaps, parts, num=request.num, on_progress=on_progress)
+            _draw_parts(drawer, gaps, parts, num=request.num, on_progress=on_progress, networks=networks)
         if is_first:
             sources = finished + parts.sources()
             _check_all_there(request.num, sources)
@@ -178,7 +185,9 @@ def prepare(
     return drawer, Origin.of(request, weights_sha256=checksum)
 
 
-def _draw_parts(drawer: Drawer, gaps: list[range], parts: Parts, *, num: int, on_progress: OnImages | None) -> None:
+def _draw_parts(
+    drawer: Drawer, gaps: list[range], parts: Parts, *, num: int, on_progress: OnImages | None, networks: Networks
+) -> None:
     """Draw this process's share of the gaps into parts; the first process's progress stands for all of them."""
     left = sum(map(len, gaps))
     mine = share(gaps, rank=processes.rank(), size=processes.size())
@@ -186,7 +195,7 @@ def _draw_parts(drawer: Drawer, gaps: list[range], parts: Parts, *, num: int, on
         if left < num:
             _LOG.info("%d of %d images are there already", num - left, num)
         if drawer.batch_size < sum(map(len, mine)):
-            _LOG.info("drawing %d images at a time", drawer.batch_size)
+            networks.note_batch_size(drawer.batch_size)
 
     def show(done: float, total: int) -> None:
         if on_progress and processes.rank() == 0:
@@ -206,7 +215,7 @@ def _draw_parts(drawer: Drawer, gaps: list[range], parts: Parts, *, num: int, on
         done = num - left + parts.count(gaps)
         raise Interrupted(
             f"interrupted: drawn {done} of {num}; repeat the command to resume",
-            signal_number=int(stop.args[0]) if stop.args else signal.SIGINT,
+            signal_number=number_of(stop),
         ) from stop
 
 

@@ -24,9 +24,15 @@ _OWN_SECTIONS = ("content", "provenance", "schema_version")  # those that debias
 
 
 def resolve_spec(
-    layers: Iterable[Mapping[str, Any]], location: DataLocation, *, file: Mapping[str, Any] | None = None
+    layers: Iterable[Mapping[str, Any]],
+    location: DataLocation,
+    *,
+    file: Mapping[str, Any] | None = None,
+    advised: Mapping[str, Any] | None = None,
 ) -> tuple[RunSpec, DatasetInfo]:
     """Resolve layers of settings (later ones win) over a spec file and the data set's recommendations into a full spec.
+
+    Settings `advised`, such as a trial's, come before the data set's recommendations.
 
     A setting in the layers must have an effect. A setting without effect in the file (which may list every setting) or
     in the recommendations is reset to its default; for the file, a note lists them.
@@ -54,7 +60,7 @@ def resolve_spec(
     settings = defaults.model_dump(exclude={"data", "content", "provenance"}) | {"monitor": NO_MONITOR}
     recommended = plugin.recommended(location)
     _check_recommended(recommended, settings | {"data": {"dataset": dataset}}, plugin)
-    raw, dropped = drop_absent(merge(merge(settings, recommended), given))
+    raw, dropped = drop_absent(merge(merge(merge(settings, recommended), advised or {}), given))
     spec, reset = reset_ineffective(complete_plugins(_fitted(validate_spec(raw), given), info))
     for setting in (*reset, *dropped):
         if _names(asked, setting):

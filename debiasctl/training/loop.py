@@ -5,7 +5,7 @@ import logging
 import math
 import signal
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Protocol
@@ -13,8 +13,8 @@ from typing import Protocol
 import torch
 
 from debiasctl.api import LoadedDataset, StepContext
-from debiasctl.compute.memory import is_out_of_memory
-from debiasctl.compute.signals import StopSignals
+from debiasctl.compute.memory import is_out_of_memory, out_of_memory
+from debiasctl.compute.signals import StopSignals, number_of
 from debiasctl.data.heldout_set import HeldoutSet
 from debiasctl.errors import DebiasctlError, Interrupted, PluginError, TrainingError
 from debiasctl.models.build import build_network
@@ -89,14 +89,15 @@ def fit(
 
     Raises:
         Interrupted: if SIGINT, SIGTERM or SIGHUP came (exit code 128 + its number), or the time was up (exit code 0); a
-            checkpoint is written first.
+            checkpoint is written first, unless a second signal came.
         TrainingError: if a loss or gradient is not finite, memory runs out, or another process ends.
         DebiasctlError: if a write fails. Existing checkpoints are kept in each case.
     """
-    loop = _Loop(run, training, data, observer)
+    signals = signals or StopSignals()
+    loop = _Loop(run, training, data, observer, signals)
     clock = _Deadline(training, max_hours)
     try:
-        with signals or StopSignals() as stop, training.batches, loop.writer:
+        with signals as stop, training.batches, loop.writer:
             loop.start(restored)
             while loop.step < loop.num_steps:
                 on_progress(loop.advance())
@@ -107,12 +108,16 @@ def fit(
             loop.finish()
     except Interrupted:
         raise
+    except KeyboardInterrupt as stop_now:  # a second signal
+        with contextlib.suppress(DebiasctlError, OSError):
+            loop.set_state("interrupted")
+        raise _stopped_at_once(run, loop, number_of(stop_now)) from stop_now
     except Exception as error:
-        out_of_memory, lost = is_out_of_memory(error), _is_lost_connection(error, training)
-        message = "out of memory" if out_of_memory else _OTHER_ENDED if lost else str(error) or type(error).__name__
+        no_memory, lost = is_out_of_memory(error), _is_lost_connection(error, training)
+        message = "out of memory" if no_memory else _OTHER_ENDED if lost else str(error) or type(error).__name__
         with contextlib.suppress(DebiasctlError, OSError):  # the disk itself may have failed; the cause is raised below
             loop.set_state("failed", message=message)
-        if out_of_memory:
+        if no_memory:
             raise TrainingError(out_of_memory_message(training, data.info, step=loop.step)) from error
         if lost:
             raise TrainingError(_OTHER_ENDED) from error
@@ -133,6 +138,17 @@ def _interrupted(run: Run, loop: "_Loop", reason: int) -> Interrupted:
         f"stopped at step {loop.step} of {loop.num_steps} by {why}; a checkpoint was written. "
         f"Resume it: debiasctl train --resume {run.typed}",
         signal_number=reason if reason > 0 else None,
+    )
+
+
+def _stopped_at_once(run: Run, loop: "_Loop", number: int) -> Interrupted:
+    """The exception for a training that a second signal stops within a step."""
+    last = run.checkpoint_steps()[-1:]
+    kept = f"the last checkpoint, of step {last[0]}, stays" if last else "there was no checkpoint yet"
+    return Interrupted(
+        f"stopped at once by a second signal ({signal.Signals(number).name}), after step {loop.step} of "
+        f"{loop.num_steps}: {kept}. Resume it: debiasctl train --resume {run.typed}",
+        signal_number=number,
     )
 
 
@@ -162,8 +178,10 @@ class _Deadline:
 class _Loop:
     """The state of `fit`: the step reached, and the sums since the last logged step."""
 
-    def __init__(self, run: Run, training: Training, data: LoadedDataset, observer: Observer | None) -> None:
-        self.run, self.training, self.observer = run, training, observer
+    def __init__(
+        self, run: Run, training: Training, data: LoadedDataset, observer: Observer | None, signals: StopSignals
+    ) -> None:
+        self.run, self.training, self.observer, self.signals = run, training, observer, signals
         self.spec = training.spec.training
         self.num_steps = self.spec.steps
         self.step = 0
@@ -284,20 +302,44 @@ class _Loop:
     def _measure(self) -> None:
         self.meter.count(self.training.guard.settle())
         if self.looks:
-            bins = heldout_errors(self.training.ema.network, self.training.objective, self.heldout)
+            with self._doing("the held-out errors"):
+                bins = heldout_errors(self.training.ema.network, self.training.objective, self.heldout)
             self._record(HeldoutRecord(step=self.step, weights="ema", bins=bins))
 
     def _observe(self, observer: Observer) -> None:
         self.meter.count(self.training.guard.settle())
         if self.looks:
             try:
-                records = observer(self.run, self.step)
-            except DebiasctlError as error:  # not worth ending a training of days
-                _LOG.warning("the evaluation at step %d failed: %s", self.step, error)
+                with self._doing("the evaluation"):
+                    records = observer(self.run, self.step)
+            except Exception as error:  # noqa: BLE001 - raised again but for what is not worth ending a training of days
+                _LOG.warning("the evaluation at step %d failed: %s", self.step, self._survivable(error))
                 records = ()
             for record in records:
                 self._record(record)
         self.training.accelerator.wait_for_everyone()
+
+    def _survivable(self, error: Exception) -> str:
+        """What is wrong with an evaluation that training survives; raises any other error."""
+        if isinstance(error, DebiasctlError):
+            return str(error)
+        # a process that lacks memory would leave the others of a sharded network waiting for it
+        sharded = self.training.spec.compute.sharding == "fsdp"
+        message = None if sharded else out_of_memory(error, advice="Lower `monitor.num`")
+        if message is None:
+            raise error
+        if self.training.accelerator.device.type == "cuda":
+            torch.cuda.empty_cache()
+        return message
+
+    @contextlib.contextmanager
+    def _doing(self, work: str) -> Iterator[None]:
+        """Name what a signal has to wait for."""
+        before, self.signals.work = self.signals.work, f"{work} of this step"
+        try:
+            yield
+        finally:
+            self.signals.work = before
 
     def _record(self, record: MetricsRecord) -> None:
         """Append a record to the run's metrics, and pass it to the trackers."""

@@ -13,10 +13,11 @@ from torch import nn
 from debiasctl.api import DataLocation, LoadedDataset
 from debiasctl.compute import processes
 from debiasctl.compute.device import choose_device, make_accelerator
+from debiasctl.compute.memory import memory_reported
 from debiasctl.compute.signals import StopSignals
 from debiasctl.data.load import load_data
 from debiasctl.data.moved import moved_to
-from debiasctl.errors import CheckpointError, UsageError
+from debiasctl.errors import CheckpointError, TrainingError, UsageError
 from debiasctl.files import write_json
 from debiasctl.models.checkpoint_files import remove_leftovers, verify
 from debiasctl.runs.parts import SPEC, TRACKERS
@@ -30,6 +31,7 @@ from debiasctl.training.checks import check_sharing
 from debiasctl.training.conduct import Conduct
 from debiasctl.training.initial import initial_weights, load_initial
 from debiasctl.training.loop import Observer, Progress, fit
+from debiasctl.training.memory import building_reported
 from debiasctl.training.notes import plan_notes
 from debiasctl.training.origin import check_plugins, content_section, provenance
 from debiasctl.training.setup import resolve_compute, set_up
@@ -51,12 +53,12 @@ def start(
     spec = resolve_compute(spec, choose_device(conduct.device))
     accelerator = make_accelerator(conduct.device, spec.compute, trackers=conduct.trackers)
     check_sharing(spec, accelerator.num_processes)
-    with accelerator.main_process_first():  # downloads and decodes once
-        data = load_data(spec, location)
+    data = _load(spec, location, accelerator)
     spec = spec.model_copy(update={"content": content_section(data), "provenance": provenance()})
-    spec, initialize = _initial(spec, init_from)
-    training = set_up(spec, data, accelerator=accelerator, initialize=initialize)
-    observer = conduct.observer(training, data) if conduct.observer and spec.monitor else None
+    with building_reported(spec, data.info, device=accelerator.device):
+        spec, initialize = _initial(spec, init_from)
+        training = set_up(spec, data, accelerator=accelerator, initialize=initialize)
+        observer = conduct.observer(training, data) if conduct.observer and spec.monitor else None
     status = new_status(
         num_steps=spec.training.steps,
         dataset=spec.data.dataset.name,
@@ -93,11 +95,11 @@ def resume(
         if accelerator.is_main_process:
             check_plugins(run, stored)
         spec = moved_to(_extended(run, stored, steps), data_path)
-        with accelerator.main_process_first():
-            data = load_data(spec, location)
-        training = set_up(spec, data, accelerator=accelerator)
-        observer = conduct.observer(training, data) if conduct.observer and spec.monitor else None
-        restored = load_last(run, training)
+        data = _load(spec, location, accelerator)
+        with building_reported(spec, data.info, device=accelerator.device):
+            training = set_up(spec, data, accelerator=accelerator)
+            observer = conduct.observer(training, data) if conduct.observer and spec.monitor else None
+            restored = load_last(run, training)
         if accelerator.is_main_process:
             read_metrics(run)  # raises if they are damaged, before the run is changed
             tidy(run)
@@ -110,6 +112,13 @@ def resume(
         accelerator.wait_for_everyone()
         _fit(run, training, data, conduct, observer=observer, restored=restored)
     return run
+
+
+def _load(spec: RunSpec, location: DataLocation, accelerator: Accelerator) -> LoadedDataset:
+    """The data, which the first process downloads and decodes once."""
+    smaller = "Choose fewer or smaller images"
+    with accelerator.main_process_first(), memory_reported(TrainingError, "while the data are read", advice=smaller):
+        return load_data(spec, location)
 
 
 def _initial(spec: RunSpec, init_from: Run | None) -> tuple[RunSpec, Callable[[nn.Module], None] | None]:

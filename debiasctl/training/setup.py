@@ -36,8 +36,8 @@ def resolve_compute(spec: RunSpec, device: torch.device) -> RunSpec:
     return spec.model_copy(update={"compute": compute.model_copy(update=changes)})
 
 
-def build_objective(spec: RunSpec) -> Objective:
-    """Build the objective of a spec; warn if training almost ignores the noise level where sampling starts.
+def build_objective(spec: RunSpec, *, warn: bool = True) -> Objective:
+    """Build the objective of a spec; warn if it almost ignores where sampling starts, or almost all but one timestep.
 
     Raises:
         UsageError: if `build_parameterization` raises it.
@@ -55,9 +55,9 @@ def build_objective(spec: RunSpec) -> Objective:
         variance_weight=spec.loss.variance_weight,
         learned=learned,
     )
-    warning = objective.warning()
-    if warning:
-        _LOG.warning("%s", warning)
+    for warning in (objective.warning(), objective.concentration()) if warn else ():
+        if warning:
+            _LOG.warning("%s", warning)
     return objective
 
 
@@ -67,6 +67,7 @@ def set_up(
     *,
     accelerator: Accelerator,
     initialize: Callable[[nn.Module], None] | None = None,
+    warn: bool = True,
 ) -> Training:
     """Build all objects of a training on the accelerator's device, at step 0.
 
@@ -77,7 +78,7 @@ def set_up(
         UsageError: if `build_objective` or `build_network` raises it.
     """
     prepare_process()
-    objective = build_objective(spec)
+    objective = build_objective(spec, warn=warn)
     info = data.info
     network = build_network(spec, image_size=info.image_size, channels=info.channels, num_classes=len(info.classes))
     if spec.compute.precision == "fp64":

@@ -1,12 +1,13 @@
 import json
 import math
-import os
+from functools import partial
 from pathlib import Path
 
 import pytest
 from tiny import make_spec, succeed
 
 from debiasctl import registry
+from debiasctl.api import Pace
 from debiasctl.cli import progress
 from debiasctl.cli.completion import complete_kind, complete_plugin, complete_run
 from debiasctl.cli.locations import data_location
@@ -92,19 +93,79 @@ def test_durations(seconds: float, text: str) -> None:
     assert progress._duration(seconds) == text
 
 
-def shown(step: int, logged: bool) -> Progress:
-    return Progress(step=step, num_steps=100, loss=0.5, images_per_step=8, images_per_second=16.0, logged=logged)
+def shown(step: int, loss: float = 0.5, *, logged: bool = False) -> Progress:
+    return Progress(step=step, num_steps=100, loss=loss, images_per_step=8, images_per_second=16.0, logged=logged)
 
 
-def test_progress_is_plain_lines_where_there_is_no_terminal(capsys: pytest.CaptureFixture[str]) -> None:
+def test_progress_is_lines_at_a_steady_pace_where_there_is_no_terminal(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    now = 0.0
+    monkeypatch.setattr(progress, "Pace", partial(Pace, clock=lambda: now))
     with progress.training_progress() as show:
-        show(shown(9, logged=False))
-        show(shown(10, logged=True))
-    with progress.counting_progress("sampling") as count:
-        count(1, 2)
+        show(shown(1, loss=float("nan")))
+        for step in range(2, 101):
+            now += 0.5
+            show(shown(step, logged=True))
     captured = capsys.readouterr()
-    assert captured.err == "step 10/100  loss 0.5000  16 images/s  0:45 left\n"
+    assert captured.err.splitlines() == [
+        "step 1/100  0:00 elapsed",
+        "step 21/100  loss 0.5000  16 images/s  0:10 elapsed, 0:40 left",
+        "step 41/100  loss 0.5000  16 images/s  0:20 elapsed, 0:30 left",
+        "step 61/100  loss 0.5000  16 images/s  0:30 elapsed, 0:20 left",
+        "step 81/100  loss 0.5000  16 images/s  0:40 elapsed, 0:10 left",
+        "step 100/100  loss 0.5000  16 images/s  0:50 elapsed, 0:00 left",
+    ]
     assert captured.out == ""
+
+
+def test_each_activity_is_named_and_its_progress_is_lines(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    now = 0.0
+    monkeypatch.setattr(progress, "Pace", partial(Pace, clock=lambda: now))
+    with progress.images_progress() as show:
+        show("reading the data", 0, 0)
+        for what in ("sampling", "sampling", "measuring"):
+            for done in range(0, 101, 20):
+                show(what, done, 100)
+                now += 6.0
+    assert capsys.readouterr().err.splitlines() == [
+        "reading the data",
+        *2 * ["sampling: 0/100 images", "sampling  40/100 images  3.33 images/s  0:12 elapsed, 0:18 left",
+              "sampling  80/100 images  3.33 images/s  0:24 elapsed, 0:06 left",
+              "sampling  100/100 images  3.33 images/s  0:30 elapsed, 0:00 left"],
+        "measuring: 0/100 images", "measuring  40/100 images  3.33 images/s  0:12 elapsed, 0:18 left",
+        "measuring  80/100 images  3.33 images/s  0:24 elapsed, 0:06 left",
+        "measuring  100/100 images  3.33 images/s  0:30 elapsed, 0:00 left",
+    ]  # fmt: skip
+
+
+def test_work_that_reports_nothing_for_long_is_said_to_continue(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    now = 0.0
+    monkeypatch.setattr(progress, "Pace", partial(Pace, clock=lambda: now))
+    lines = progress._Lines("images")
+    lines.activity("computing the metrics", 0, 0)
+    for moment in (50.0, 61.0, 62.0, 130.0):
+        now = moment
+        lines.break_silence()
+    assert capsys.readouterr().err.splitlines() == [
+        "computing the metrics",
+        "computing the metrics: 1:01 elapsed",
+        "computing the metrics: 2:10 elapsed",
+    ]
+
+
+def test_of_several_processes_the_first_shows_progress(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("RANK", "1")
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    with progress.images_progress() as show:
+        show("sampling", 0, 10)
+    assert capsys.readouterr().err == ""
 
 
 def test_progress_is_a_bar_on_a_terminal(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
@@ -112,10 +173,13 @@ def test_progress_is_a_bar_on_a_terminal(monkeypatch: pytest.MonkeyPatch, capsys
     monkeypatch.setenv("FORCE_COLOR", "1")
     monkeypatch.setenv("TERM", "xterm")
     with progress.training_progress() as show:
-        show(shown(100, logged=False))
+        assert capsys.readouterr().err == ""  # there is nothing to show before the first step
+        show(shown(50, loss=float("nan")))
+        show(shown(100))
     captured = capsys.readouterr()
-    for part in ("100/100", "loss 0.5000", "16 images/s"):
+    for part in ("step 100/100", "loss 0.5000", "16 images/s", "elapsed", "left"):
         assert part in captured.err
+    assert "nan" not in captured.err
     with progress.counting_progress("sampling") as count:
         count(1, 2)
     assert "sampling" in capsys.readouterr().err
@@ -125,18 +189,3 @@ def test_progress_is_a_bar_on_a_terminal(monkeypatch: pytest.MonkeyPatch, capsys
 def test_notes_go_to_stderr(capsys: pytest.CaptureFixture[str]) -> None:
     note("by the way")
     assert capsys.readouterr() == ("", "by the way\n")
-
-
-def test_training_goes_on_where_nobody_reads_its_progress(monkeypatch: pytest.MonkeyPatch) -> None:
-    from debiasctl.cli import progress
-    from debiasctl.training.loop import Progress
-
-    def nobody(text: str) -> None:
-        raise BrokenPipeError(32, "Broken pipe")
-
-    with monkeypatch.context() as patch:
-        patch.setattr(progress, "note", nobody)
-        patch.setattr(progress.sys, "stderr", progress.sys.stderr)  # put back afterwards
-        progress._plain(Progress(1, 2, 0.5, 8, 100.0, True))
-        assert progress.sys.stderr.name == os.devnull
-        progress.sys.stderr.close()

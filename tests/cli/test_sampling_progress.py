@@ -23,9 +23,3 @@ def test_it_shows_images_done_and_begins_at_its_first_call(monkeypatch: pytest.M
         show(192.5, 1000)
     assert "run-a, 5 steps" in stream.getvalue()
     assert "192/1000 images" in stream.getvalue()
-
-
-def test_nothing_is_shown_where_nobody_looks(capsys: pytest.CaptureFixture[str]) -> None:
-    with progress.sampling_progress() as show:
-        show(1.0, 2)
-    assert capsys.readouterr().err == ""

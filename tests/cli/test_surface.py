@@ -20,7 +20,7 @@ SURFACE = {
     "train": "DATASET|PATH --accumulation --backbone --batch-size --checkpoint-every --data --data-dir --deterministic "
     "--device --dry-run --evaluate-every --help --image-size --images --init-from --json --lr --max-hours --name "
     "--normalize --precision --prediction --processes --resume --schedule --seed --set --spec --steps --timesteps "
-    "--track --weighting",
+    "--track --trial --weighting",
     "ema": "RUN --help --json --length --step",
     "sample": "RUN... --batch-size --checkpoint --class --columns --compile --device --help --json --labels --num "
     "--out --precision --processes --same-noise --sampler --scale --seed --steps --trajectory --weights -n -o",

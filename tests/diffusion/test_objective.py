@@ -390,3 +390,53 @@ def test_a_weighting_of_nothing_is_refused() -> None:
     for normalize in ("mean", "none"):
         with pytest.raises(DebiasctlError, match="weighting Nothing is zero at every timestep"):
             make("uniform", Nothing(Nothing.Options()), normalize=normalize).tables()
+
+
+# ---------------------------------------------------------------- weight that meets in one timestep
+
+
+@pytest.mark.parametrize(
+    "prediction, weighting, schedule, at, share",
+    [
+        ("eps", "debiased", "cosine", 999, 82),
+        ("eps", "constant-v", "cosine", 999, 100),
+        ("x0", "constant", "linear", 0, 32),
+    ],
+)
+def test_a_concentrated_weight_is_noted_with_a_prediction_that_spreads_it(
+    prediction: str, weighting: str, schedule: str, at: int, share: int
+) -> None:
+    note = make("uniform", weighting, prediction=prediction, schedule=schedule).concentration()
+    assert note is not None
+    assert f"the effective weight on {prediction} is concentrated: t = {at} alone carries {share}% of it" in note
+    assert note.endswith("; `model.prediction=v` spreads it")
+    assert make("uniform", weighting, prediction="v", schedule=schedule).concentration() is None
+
+
+def test_the_effective_number_of_timesteps() -> None:
+    """1 / sum of squared shares: with a half on one t and the other half on another, 2."""
+
+    two = torch.tensor([0.5, 0.5] + [0.0] * 998, dtype=torch.float64)
+    note = make(Distribution(lambda snr: two), "constant").concentration()
+    assert note is not None
+    assert "t = 0 alone carries 50% of it, as if 2.0 of the 1000 timesteps were trained" in note
+    assert note.endswith("choose another weighting or schedule")
+
+
+@pytest.mark.parametrize("weighting", [name for name in WEIGHTINGS if "product" not in name])
+@pytest.mark.parametrize(
+    "prediction, schedule", [("eps", "linear"), ("v", "linear"), ("v", "cosine"), ("edm", "edm"), ("v", ZERO)]
+)
+def test_ordinary_settings_are_not_noted(weighting: str, prediction: str, schedule: str) -> None:
+    assert make("uniform", weighting, prediction=prediction, schedule=schedule).concentration() is None
+
+
+def test_a_learned_weight_balances_the_timesteps_itself() -> None:
+    weighting = registry.create("weightings", "uncertainty")
+    settings = {"prediction": "x0", "schedule": "linear"}
+    assert make("uniform", weighting, **settings).concentration() is not None
+    assert make("uniform", weighting, **settings, learned=weighting.learned()).concentration() is None
+
+
+def test_few_timesteps_are_few() -> None:
+    assert make("uniform", "debiased", prediction="x0", schedule="cosine:num_timesteps=20").concentration() is None

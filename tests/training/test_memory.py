@@ -1,14 +1,19 @@
 """What a training that ran out of memory is told to do."""
 
+import errno
 import re
 from collections.abc import Mapping
 
 import pytest
 import torch
-from tiny import BACKBONE, digits, make_spec
+from tiny import BACKBONE, LOCATION, OPTIONS, digits, error_of, make_spec, train
 
+from debiasctl.compute.memory import is_out_of_memory, out_of_memory
+from debiasctl.training import session
+from debiasctl.training.conduct import Conduct
 from debiasctl.training.estimate import Estimate, estimate
 from debiasctl.training.memory import memory_advice
+from debiasctl.training.monitor import Monitor
 
 CPU, CUDA = torch.device("cpu"), torch.device("cuda")
 GB, MB = 10**9, 10**6
@@ -109,3 +114,89 @@ def test_a_real_estimate_is_what_the_advice_is_made_of() -> None:
     others = sum(size for name, size in found.memory.items() if name not in ("activations", "process"))
     text = memory_advice(spec, found, available=int((others + part) / 0.9) + 10, device=CUDA)
     assert numbers(text) == (4, 256, 256)
+
+
+# ---------------------------------------------------------------- before the first step, and in an evaluation
+
+WATCHED = make_spec(monitor__every=16, monitor__features="pixels:dimension=4")
+LACKING = "DefaultCPUAllocator: can't allocate memory: you tried to allocate 38654705664 bytes. Error code 12"
+
+
+def lack(*_: object, **__: object) -> None:
+    raise RuntimeError(LACKING)
+
+
+@pytest.mark.parametrize("moment", ["set_up", "load_data", "load_last", "create_run"])
+def test_a_lack_of_memory_before_the_first_step_says_what_was_asked_and_what_to_reduce(
+    moment: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if moment == "load_last":
+        train("run", make_spec())
+    monkeypatch.setattr(session, moment, lack)
+    arguments = ("--resume", "run", "--steps", "9") if moment == "load_last" else ("digits", *OPTIONS)
+    message = error_of("train", *arguments, "--device", "cpu", code=1)
+    assert message.startswith("out of memory")
+    assert "38.7 GB more could not be had" in message
+    if moment in ("set_up", "load_last"):
+        assert re.search(
+            r"parameters with 8 images at a time needs about .*B \(weights .*\); .* are available", message
+        )
+        assert "model.backbone (--backbone)" in message
+
+
+def test_where_even_the_estimate_lacks_memory_the_message_stays_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(session, "set_up", lack)
+    monkeypatch.setattr("debiasctl.training.memory.estimate", lack)
+    message = error_of("train", "digits", *OPTIONS, "--device", "cpu", code=1)
+    assert message.startswith("out of memory before the first step: 38.7 GB more could not be had. Choose a smaller")
+
+
+def test_an_evaluation_that_lacks_memory_does_not_end_the_training(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr("debiasctl.training.monitor.draw", lack)
+    run = session.start(WATCHED, LOCATION, name="run", conduct=Conduct(device="cpu", observer=Monitor))
+    assert run.status().state == "finished"
+    assert (
+        "the evaluation at step 2 failed: out of memory: 38.7 GB more could not be had. Lower `monitor.num`"
+        in caplog.text
+    )
+
+
+def test_another_error_of_an_evaluation_ends_the_training(monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(*_: object, **__: object) -> None:
+        raise RuntimeError("a bug")
+
+    monkeypatch.setattr("debiasctl.training.monitor.draw", broken)
+    with pytest.raises(RuntimeError, match="a bug"):
+        session.start(WATCHED, LOCATION, name="run", conduct=Conduct(device="cpu", observer=Monitor))
+
+
+@pytest.mark.parametrize(
+    "error, expected",
+    [
+        (MemoryError(), True),
+        (OSError(errno.ENOMEM, "Cannot allocate memory"), True),
+        (OSError(errno.ENOSPC, "No space left on device"), False),
+        (torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB"), True),
+        (RuntimeError("CUDA error: out of memory"), True),
+        (RuntimeError("MPS backend out of memory (MPS allocated: 1 GB)"), True),
+        (RuntimeError("cuBLAS: CUBLAS_STATUS_ALLOC_FAILED when calling"), True),
+        (RuntimeError("shapes do not fit"), False),
+        (ValueError("out of memory"), False),
+    ],
+)
+def test_what_is_a_lack_of_memory(error: Exception, expected: bool) -> None:
+    assert is_out_of_memory(error) == expected
+    assert (out_of_memory(error) is None) == (not expected)
+
+
+@pytest.mark.parametrize("command", [["sample", "run"], ["evaluate", "run"], ["likelihood", "run"]])
+def test_other_commands_report_it_too(command: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    train("run", make_spec())
+    for module in ("sampling.samples", "evaluation.likelihood.likelihood"):
+        monkeypatch.setattr(f"debiasctl.{module}.load_named_weights", lack)
+    message = error_of(*command, "--device", "cpu", code=1)
+    assert message.startswith("out of memory")
+    assert "38.7 GB more could not be had" in message
+    assert "Choose a smaller --batch-size" in message

@@ -136,6 +136,25 @@ def test_a_signal_stops_all_processes_at_one_step(tmp_path: Path, debiasctl_home
     assert f"stopped at step {run.checkpoint_steps()[-1]} of 100000 by SIGINT" in said
 
 
+@pytest.mark.slow
+def test_workers_save_and_end_where_their_launcher_is_killed(tmp_path: Path, debiasctl_home: Path) -> None:
+    spec = spec_file(tmp_path, training__log_every=1)
+    raw = json.loads(spec.read_text())
+    raw["training"]["steps"] = 100_000
+    spec.write_text(json.dumps(raw))
+    command = [sys.executable, "-m", "debiasctl", "train", "--spec", spec, "--name", "two", "--processes", "2"]
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True, start_new_session=True) as process:
+        metrics = debiasctl_home / "runs" / "two" / "metrics.jsonl"
+        deadline = time.monotonic() + 120
+        while not metrics.exists() and time.monotonic() < deadline:
+            time.sleep(0.1)
+        process.kill()
+        said = process.communicate(timeout=120)[1]  # returns once no worker holds its end of the pipe
+    run = Run(debiasctl_home / "runs" / "two")
+    assert f"stopped at step {run.checkpoint_steps()[-1]} of 100000 by SIGTERM" in said
+    assert run.status().state == "interrupted"
+
+
 def test_what_cannot_be_shared_out_is_refused() -> None:
     message = error_of("train", "digits", "--set", "compute.sharding=fsdp", "--steps", "1", code=2)
     assert "--processes N" in message

@@ -1,5 +1,6 @@
 """Reading many image files by several threads, and reporting those that cannot be read."""
 
+import logging
 import struct
 import sys
 from array import array
@@ -12,12 +13,13 @@ from typing import IO, TypeVar
 import torch
 from torch import Tensor
 
-from debiasctl.api import DataError, num_cores
+from debiasctl.api import DataError, Pace, num_cores
 from debiasctl.api.files import UNREADABLE, one_line
 from debiasctl.builtin.datasets._support.folder_hints import FixableDataError
 from debiasctl.builtin.datasets._support.image_decoding import UnreadableImageError, decode, read_header
 from debiasctl.builtin.datasets._support.image_files import ImageFile, ImageSource
 
+_LOG = logging.getLogger(__name__)
 _THREADS = 16  # the most decoding threads
 _CHUNK = 256  # images decoded but not yet written
 _BATCH = 16  # images that a thread takes at once: handing over one small image costs as much as decoding it
@@ -95,7 +97,7 @@ def each_file(
     def attempt_all(batch: Sequence[ImageFile]) -> list[Result | Unreadable]:
         return [attempt(file) for file in batch]
 
-    workers = num_cores(at_most=_THREADS)
+    workers, pace = num_cores(at_most=_THREADS), Pace()
     with ThreadPoolExecutor(max_workers=workers) as pool:
         for start in range(0, len(files), _CHUNK):
             chunk = files[start : start + _CHUNK]
@@ -103,6 +105,8 @@ def each_file(
             batches = [chunk[first : first + size] for first in range(0, len(chunk), size)]
             for results in pool.map(attempt_all, batches):
                 yield from results
+            if pace.due():
+                _LOG.info("%s: %d of %d images read", source.path, min(start + _CHUNK, len(files)), len(files))
 
 
 def check_readable(

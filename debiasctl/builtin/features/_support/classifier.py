@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import logging
 from collections.abc import Callable, Mapping
 from itertools import pairwise
 from typing import Any
@@ -10,9 +11,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from debiasctl.api import LoadedDataset, PreparedFeatures, Split, spread_indices
+from debiasctl.api import LoadedDataset, Pace, PreparedFeatures, Split, spread_indices
 from debiasctl.builtin.features._support.preprocessing import model_space
 
+_LOG = logging.getLogger(__name__)
 VERSION = 1  # of the network and its training: part of the cache's key and of the identity
 BATCH = 64
 _CHUNK = 500
@@ -132,7 +134,10 @@ def train_classifier(
             nn.init.constant_(parameter, 1.0 if name.startswith("norms") and name.endswith("weight") else 0.0)
     optimizer = torch.optim.AdamW(network.parameters(), lr=1.0, weight_decay=0.01)
     order = torch.zeros(0, dtype=torch.int64)
+    pace = Pace()
     for step in range(steps):
+        if pace.due():
+            _LOG.info("training the classifier: step %d of %d", step, steps)
         while len(order) < BATCH:
             order = torch.cat([order, torch.randperm(len(data.train), generator=generator)])
         indices, order = order[:BATCH], order[BATCH:]

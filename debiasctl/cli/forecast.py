@@ -1,0 +1,122 @@
+"""What `debiasctl train` says before its first step: how long it will take here, and the trial that it could be."""
+
+import shlex
+from collections.abc import Mapping, Sequence
+from datetime import datetime, timedelta
+from typing import TYPE_CHECKING, Any
+
+from debiasctl.cli.launch import rank
+from debiasctl.cli.options import FLAGS
+from debiasctl.cli.output import note
+from debiasctl.errors import UsageError
+from debiasctl.reading.launched import launched
+
+if TYPE_CHECKING:
+    from debiasctl.api import DataLocation, DatasetInfo
+    from debiasctl.specs.sections import RunSpec
+
+_FEW_IMAGES = 20_000  # a training of fewer takes minutes, whatever the network
+_LONG = {"cpu": 5e13, "gpu": 5e17}  # operations of a training whose time is worth measuring
+_TRIAL_FROM = 2 * 3600  # seconds of a training from which a trial is mentioned
+
+
+def forecast(spec: "RunSpec", info: "DatasetInfo", *, device: str, dataset: str | None) -> None:
+    """Say how long a training will take, measured on a few steps, where that may be long; one process does."""
+    if launched()[1] > 1 or spec.training.steps * spec.training.batch_size < _FEW_IMAGES:
+        return
+    from debiasctl.training.speed import seconds_per_step, total_flops
+
+    if spec.compute.sharding != "none" or total_flops(spec, info) < _LONG[_kind(device)]:
+        return
+    note("measuring how long a step takes here")
+    each = seconds_per_step(spec, info, device=device)
+    note(_told(each, spec.training.steps))
+    if each * spec.training.steps > _TRIAL_FROM and dataset is not None:
+        trial = shlex.join(["debiasctl", "train", dataset, "--trial"])
+        note(f"a trial of about ten minutes shows whether this network's small relative learns from the data: {trial}")
+
+
+def resolve_trial(
+    layers: Sequence[Mapping[str, Any]],
+    location: "DataLocation",
+    *,
+    file: Mapping[str, Any] | None,
+    device: str,
+) -> "tuple[RunSpec, DatasetInfo]":
+    """Resolve a trial's spec, say what it is, and how the same settings are given by themselves.
+
+    Raises:
+        UsageError: if several processes train; SpecError: if the settings are not valid.
+    """
+    if launched()[1] > 1:
+        raise UsageError("--trial measures this machine with one process. Leave --trial out, and give its settings")
+    from debiasctl import paths
+    from debiasctl.specs.files import merge
+    from debiasctl.specs.resolve import resolve_spec
+    from debiasctl.training.trial import budget_settings, is_trial, trial_settings, trial_steps
+
+    asked: dict[str, Any] = dict(file or {})
+    for layer in layers:
+        asked = merge(asked, layer)
+    dataset = (asked.get("data") or {}).get("dataset")
+    recommended, info = resolve_spec([{"data": {"dataset": dataset}}] if dataset else [], location)
+    kind = _kind(device)
+    advice: dict[str, Any] = {} if is_trial(recommended, info) else trial_settings(info, kind=kind)
+    spec, info = resolve_spec(layers, location, file=file, advised=advice)
+    steps, seconds = trial_steps(spec, info, device=device, kind=kind, cache_dir=paths.cache_dir())
+    if advice:
+        chosen = "steps" not in (asked.get("training") or {})
+        advice = merge(advice, budget_settings(steps if chosen else spec.training.steps))
+        spec, info = resolve_spec(layers, location, file=file, advised=advice)
+    if rank() == 0:
+        _describe(spec, seconds=seconds, own=not advice, asked=asked, advice=advice)
+    return spec, info
+
+
+def _kind(device: str) -> str:
+    """The kind of device: cpu or gpu."""
+    from debiasctl.compute.device import choose_device
+
+    return "cpu" if choose_device(device).type == "cpu" else "gpu"
+
+
+def _describe(
+    spec: "RunSpec", *, seconds: float, own: bool, asked: Mapping[str, Any], advice: Mapping[str, Any]
+) -> None:
+    what = "the data set's recommended settings, which are small" if own else "a small network and a short budget"
+    note(
+        f"trial: {what}: {spec.model.backbone.name}, {spec.training.steps} steps of {spec.training.batch_size} images. "
+        "Its samples show what is learnt, and are not the best that the data allow"
+    )
+    note(_told(seconds, spec.training.steps))
+    if advice:
+        note(f"the same settings elsewhere: {shlex.join(_flags(advice, asked))}")
+
+
+def _flags(advice: Mapping[str, Any], asked: Mapping[str, Any]) -> list[str]:
+    """The options that give the trial's settings, but for those that the user gave."""
+    from debiasctl.specs.files import flatten
+
+    given = flatten(asked)
+    options: list[str] = []
+    for name, value in flatten(advice).items():
+        if any(one == name or one.startswith(f"{name}.") for one in given):
+            continue
+        text = str(value).lower() if isinstance(value, bool) else str(value)
+        options += [FLAGS[name], text] if name in FLAGS else ["--set", f"{name}={text}"]
+    return options
+
+
+def _told(seconds: float, steps: int) -> str:
+    whole = seconds * steps
+    end = datetime.now().astimezone() + timedelta(seconds=min(whole, 1e9))
+    when = f"{end:%H:%M}" if whole < 12 * 3600 else f"{end:%d %B %Y, %H:%M}"
+    return f"{steps:,} steps take about {_rough(whole)} here ({seconds:.2g} s a step, measured), until {when}"
+
+
+def _rough(seconds: float) -> str:
+    """A time in its largest sensible unit."""
+    for unit, size in (("days", 86400), ("hours", 3600), ("minutes", 60)):
+        if seconds >= 2 * size:
+            return f"{seconds / size:,.0f} {unit}"
+    return f"{max(2, round(seconds))} seconds"

@@ -1,0 +1,77 @@
+"""How long a training will take here, measured on a few steps of the same network on images of noise."""
+
+import statistics
+import time
+
+import torch
+
+from debiasctl.api import ArraySplit, DatasetInfo, LoadedDataset
+from debiasctl.compute.device import choose_device, make_accelerator
+from debiasctl.models.build import build_network
+from debiasctl.specs.sections import ContentSection, RunSpec
+from debiasctl.training.meters import flops_per_image
+from debiasctl.training.setup import resolve_compute, set_up
+from debiasctl.training.step import train_step
+
+_STEPS, _SECONDS = 20, 4.0  # the most that is measured, after a first step that warms up
+_LEAST = 2  # steps that are measured however long they take, unless the first one took longer than this many seconds:
+_LONG_STEP = 20.0
+
+
+def seconds_per_step(spec: RunSpec, info: DatasetInfo, *, device: str) -> float:
+    """Measure the training step of a spec: the median time of a few steps, without torch.compile and extensions.
+
+    Nothing of it stays, and a training that follows is the same as without it.
+
+    Raises:
+        UsageError: if the spec cannot be trained (see `set_up`).
+    """
+    spec = resolve_compute(spec, choose_device(device))
+    compute = spec.compute.model_copy(update={"compile": False})
+    spec = spec.model_copy(update={"compute": compute, "extensions": ()})
+    accelerator = make_accelerator(device, spec.compute)
+    times: list[float] = []
+    with torch.random.fork_rng():
+        training = set_up(spec, _noise(spec, info), accelerator=accelerator, warn=False)
+        with training.batches:
+            while len(times) < _STEPS and (len(times) <= _LEAST or sum(times[1:]) < _SECONDS):
+                start = time.perf_counter()
+                train_step(training, len(times))
+                if accelerator.device.type == "cuda":
+                    torch.cuda.synchronize()
+                times.append(time.perf_counter() - start)
+                if times[0] > _LONG_STEP:
+                    break
+    del training
+    if accelerator.device.type == "cuda":
+        torch.cuda.empty_cache()
+        torch.cuda.reset_peak_memory_stats()
+    return statistics.median(times[1:] or times)
+
+
+def total_flops(spec: RunSpec, info: DatasetInfo) -> float:
+    """The floating-point operations of a whole training, counted on a network without memory."""
+    content = ContentSection(
+        image_size=info.image_size,
+        channels=info.channels,
+        classes=info.classes,
+        class_counts=(),
+        num_train=info.num_train,
+        num_heldout=info.num_heldout,
+        content_hash="",
+    )
+    with torch.device("meta"):
+        network = build_network(spec, image_size=info.image_size, channels=info.channels, num_classes=len(info.classes))
+    counted = spec.model_copy(update={"content": content})
+    return float(flops_per_image(network, counted)) * spec.training.batch_size * spec.training.steps
+
+
+def _noise(spec: RunSpec, info: DatasetInfo) -> LoadedDataset:
+    """Images of noise, as many as a batch, in the form of the data."""
+    num = spec.training.batch_size
+    generator = torch.Generator().manual_seed(0)
+    shape = (num, info.channels, info.image_size, info.image_size)
+    images = torch.randint(0, 256, shape, generator=generator, dtype=torch.uint8)
+    labels = torch.arange(num) % len(info.classes) if info.classes else None
+    split = ArraySplit(images, labels)
+    return LoadedDataset(info, split, split, content_hash="")

@@ -1,0 +1,117 @@
+"""A trial: settings that show in about ten minutes on this machine whether and what a model learns from the data."""
+
+import platform
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from debiasctl.api import DatasetInfo, content_key, num_cores
+from debiasctl.files import write_json
+from debiasctl.reading.documents import read_json
+from debiasctl.specs.sections import RunSpec
+from debiasctl.training.speed import seconds_per_step, total_flops
+
+MINUTES = 10
+_MOST = (
+    1.2 * 60 * MINUTES
+)  # seconds that the steps may take; as their number is coarse, they take half of it on average
+_FEWEST, _LARGEST = 100, 50_000
+_SMALL = 5e13  # operations: a training of so few is a trial already; 8 minutes at 100 GFLOP/s
+_VERSION = 1  # of what is measured and kept
+
+
+def is_trial(recommended: RunSpec, info: DatasetInfo) -> bool:
+    """Whether a data set's recommended settings are small enough for a trial: the same answer on every machine."""
+    return total_flops(recommended, info) <= _SMALL
+
+
+def trial_settings(info: DatasetInfo, *, kind: str) -> dict[str, Any]:
+    """The network, batch and optimizer of a trial: a function of the images' size and the kind of device (cpu or gpu).
+
+    They do not depend on the weighting, so that trials of several weightings are comparable.
+    """
+    size, is_gpu = info.image_size, kind == "gpu"
+    batch = 64 if size <= 16 else 32 if size <= 32 else 16 if size <= 64 else 8
+    return {
+        "model": {"backbone": _backbone(size, channels=64 if is_gpu else 32), "prediction": "v"},
+        "diffusion": {"schedule": "cosine"},
+        "optimizer": {
+            "lr": 2e-3 if size <= 16 else 1e-3,
+            "decay": "cosine",
+            "weight_decay": 0.0,
+            "clip_grad_norm": 1.0,
+        },
+        "training": {"batch_size": 2 * batch if is_gpu else batch},
+    }
+
+
+def budget_settings(steps: int) -> dict[str, Any]:
+    """The settings that follow from the number of steps; the average covers about the last tenth of them."""
+    return {
+        "optimizer": {"warmup_steps": max(1, min(100, steps // 10))},
+        "ema": {"kind": "decay", "decay": round(1 - 10 / max(20, steps), 6), "warmup": True},
+        "training": {
+            "steps": steps,
+            "checkpoint_every": max(1, steps // 4),
+            "heldout_every": max(1, steps // 4),
+            "log_every": min(50, max(1, steps // 10)),
+        },
+    }
+
+
+def trial_steps(spec: RunSpec, info: DatasetInfo, *, device: str, kind: str, cache_dir: Path) -> tuple[int, float]:
+    """The number of steps of a trial here, and the seconds that one takes: measured once, and read from then on.
+
+    The number is 1, 2 or 5 times a power of ten. What was measured is kept for the machine, the images' shape and the
+    network, so that later trials on them have the same number.
+    """
+    file = cache_dir / "trials" / f"{_key(spec, info, kind)}.json"
+    kept = _read(file)
+    if kept is not None:
+        return kept
+    seconds = seconds_per_step(spec, info, device=device)
+    steps = coarse_steps(_MOST / seconds)
+    write_json(file, {"steps": steps, "seconds_per_step": seconds})
+    return steps, seconds
+
+
+def coarse_steps(most: float) -> int:
+    """The largest of 1, 2 and 5 times a power of ten that is at most this many, within bounds."""
+    numbers = [factor * 10**power for power in range(2, 5) for factor in (1, 2, 5)]
+    return max((number for number in numbers if _FEWEST <= number <= min(most, _LARGEST)), default=_FEWEST)
+
+
+def _backbone(size: int, *, channels: int) -> str:
+    """A U-Net that halves the images to 8 pixels or fewer, or a transformer where they cannot be halved."""
+    if size % 2:
+        return f"dit:hidden_size={3 * channels},depth=4"
+    levels = [size]
+    while levels[-1] % 2 == 0 and (levels[-1] > 8 or len(levels) < 2):
+        levels.append(levels[-1] // 2)
+    widths = [1] * max(1, len(levels) - 2) + [2] * min(2, len(levels) - 1)
+    listed = ",".join(map(str, widths))
+    return f"unet:channels={channels},channel_mult=[{listed}],attention_resolutions=[{levels[-1]}]"
+
+
+def _key(spec: RunSpec, info: DatasetInfo, kind: str) -> str:
+    """What the time of a step depends on, but for the weighting."""
+    machine: dict[str, Any] = {"node": platform.node(), "cores": num_cores(), "kind": kind}
+    if torch.cuda.is_available():
+        machine["gpu"] = torch.cuda.get_device_name()
+    settings = spec.model_dump(mode="json", include={"model", "compute"})
+    shape = [info.image_size, info.channels, len(info.classes), spec.training.batch_size]
+    return content_key({"machine": machine, "settings": settings, "shape": shape, "version": _VERSION})
+
+
+def _read(file: Path) -> tuple[int, float] | None:
+    """What was kept, or None where nothing usable was."""
+    try:
+        kept: Mapping[str, Any] = read_json(file)
+        steps, seconds = kept["steps"], kept["seconds_per_step"]
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+    if not isinstance(steps, int) or not isinstance(seconds, float) or not 1 <= steps <= _LARGEST or seconds <= 0:
+        return None
+    return steps, seconds
