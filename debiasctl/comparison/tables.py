@@ -1,7 +1,7 @@
 """Runs side by side: what differs in their specs, and those figures that were measured in the same way."""
 
 import shlex
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -214,13 +214,19 @@ def _command(run: Run, metric: str, records: Sequence[Sequence[_Evaluation]]) ->
     """The command that measures a run by a metric as some other run was measured."""
     record = next(one.record for of_run in records for one in of_run if metric in one.record.metrics)
     measured = record.measured
-    common = f"--num {measured.num} --seed {measured.seed} --weights {measured.weights}"
+    common = {"num": measured.num, "seed": measured.seed, "weights": measured.weights}
     if isinstance(measured, HeldoutConditions):
         method, _, variance = measured.sampler.partition(":variance=")
-        how = f" --terms {measured.steps} --variance {variance}" if variance else f" --steps {measured.steps}"
-        return f"debiasctl likelihood {run.typed} --method {method}{how} --draws {measured.draws} {common}"
-    chosen = [f"--sampler {shlex.quote(str(measured.sampler))}", f"--features {measured.features}"]
-    return f"debiasctl evaluate {run.typed} --steps {measured.steps} {' '.join(chosen)} --metrics {metric} {common}"
+        how = {"terms": measured.steps, "variance": variance} if variance else {"steps": measured.steps}
+        return _typed("likelihood", run, {"method": method, **how, "draws": measured.draws, **common})
+    chosen = {"steps": measured.steps, "sampler": measured.sampler, "features": measured.features, "metrics": metric}
+    return _typed("evaluate", run, chosen | common)
+
+
+def _typed(command: str, run: Run, options: Mapping[str, object]) -> str:
+    """A command line with these options."""
+    words = [f"--{name} {shlex.quote(str(value))}" for name, value in options.items()]
+    return f"debiasctl {command} {run.typed} {' '.join(words)}"
 
 
 def _interval(first: MetricFigure | BitsFigure, second: MetricFigure | BitsFigure) -> Interval | None:

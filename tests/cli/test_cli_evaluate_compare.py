@@ -83,7 +83,7 @@ def test_the_table_shows_the_interval_behind_what_it_is_of(evaluated: Path) -> N
     [
         (["--steps", "10,x"], "--steps '10,x': give whole numbers from 1, separated by commas"),
         (["--steps", "0"], "--steps '0'"),
-        (["--steps", ""], "--steps ''"),
+        (["--steps", ""], "--steps is empty"),
         (["--metrics", "fd_locl"], "unknown metric 'fd_locl' with features 'local'. Did you mean 'fd_local'?"),
         (["--metrics", "colour_fd"], "is for RGB images; this data set's are grey"),
         (["--metrics", "fid"], "metric 'fid' needs --features inception; in features 'local' it is 'fd_local'"),

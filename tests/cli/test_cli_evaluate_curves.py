@@ -123,7 +123,7 @@ def test_features_of_the_samples_are_kept(evaluated: Path) -> None:
     folder = find_run("a").evaluations_dir
     (record,) = evaluate("a", *DRAWN, "--steps", "2")
     with np.load(folder / record["features_file"]) as kept:
-        assert kept["features"].shape == (8, 4)
+        assert kept["features"].shape == (8, 5)  # four components, and the length of the rest
         assert str(kept["identity"]) == record["measured"]["features_identity"]
     names = {path.name for path in folder.glob("*.npz")}
     whole = (folder / record["features_file"]).read_bytes()

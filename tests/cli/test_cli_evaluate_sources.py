@@ -304,7 +304,7 @@ SIGMA = np.eye(24)
         ({"mu": np.zeros(24), "sigma": SIGMA + np.eye(24, k=1)}, "sigma is not symmetric"),
         (
             {"mu": np.zeros(24), "sigma": -SIGMA},
-            "sigma is not a covariance: a covariance cannot have a negative eigenvalue",
+            "sigma has the eigenvalue -1, and a covariance has none below 0",
         ),
         ({"mu": np.zeros(24)}, "holds mu, but neither images, named images or arr_0, nor statistics, mu and sigma"),
         ({"mu": np.array(["a"] * 24), "sigma": SIGMA}, "are damaged"),

@@ -82,9 +82,11 @@ def test_one_class(evaluated: Path, tmp_path: Path) -> None:
     assert "Known: 0, 1, 2" in message
 
 
-@pytest.mark.parametrize("name", ["x.jpg", "x.JPEG", "x.pdf", "x.svg", "x.zip", "x.npy"])
+@pytest.mark.parametrize("name", ["x.bmp", "x.WEBP", "x.gif", "x.eps", "x.zip", "x.npy"])
 def test_formats_that_are_not_written(name: str, evaluated: Path, tmp_path: Path) -> None:
-    assert "write FILE.png (one grid), FILE.npz" in error_of("sample", "a", "--out", tmp_path / name, code=2)
+    assert "write FILE.png, .jpg, .svg or .pdf (one grid), FILE.npz" in error_of(
+        "sample", "a", "--out", tmp_path / name, code=2
+    )
 
 
 def test_what_is_there_is_not_overwritten_by_a_folder(
@@ -148,7 +150,7 @@ def test_a_spec_of_a_newer_version(evaluated: Path) -> None:
     spec = json.loads((run.path / "spec.json").read_text()) | {"schema_version": 9}
     (run.path / "spec.json").write_text(json.dumps(spec))
     message = error_of("sample", "a", code=1)
-    assert "spec.json cannot be used: the spec has schema version 9; this debiasctl reads up to 2. Update" in message
+    assert "spec.json cannot be used: the spec has schema version 9; this debiasctl reads up to 3. Update" in message
     assert "schema version 9" in error_of("train", "--resume", "a", "--steps", "9", code=1)
 
 

@@ -331,7 +331,7 @@ def test_a_spec_file_that_is_not_there(tmp_path: Path) -> None:
         (["digits", "--normalize", "max"], "loss.normalize"),
         (["digits", "--lr", "-1"], "optimizer.lr"),
         (["digits", "--seed", str(2**63)], "training.seed"),
-        (["digits", "--device", "tpu"], "unknown device 'tpu'. Allowed: auto, cpu, cuda"),
+        (["digits", "--device", "tpu"], "unknown device 'tpu'. Did you mean 'cpu'? Allowed: auto, cpu, cuda, cuda:N"),
         (["digits", "--steps", "5", "--images", "9"], "two ways to say one budget"),
         (["digits", "--data-dir", "/no/such"], "--data-dir /no/such is not a folder"),
         (["digits", "--prediction", "eps", "--schedule", "linear:zero_terminal_snr=true"], "zero terminal SNR"),

@@ -143,7 +143,7 @@ def test_copies_are_counted_by_pixels_and_not_by_features(digits, digit_features
     images[50:100] = images[:50]
     for batch_size in (256, 7, 1):
         found = measured(images, digits, digit_features, tmp_path, batch_size=batch_size)
-        [note] = [text for text in found.notes if "are copies of others" in text]
+        [note] = [text for text in found.notes if "are copies, pixel for pixel, of others" in text]
         num = len(images) - len(torch.unique(images.flatten(1), dim=0))
         assert note.startswith(f"{num} of the 200 images")
 
@@ -468,7 +468,7 @@ def test_the_curve_of_a_spectrum(digits, digit_features, tmp_path):
 
 
 def test_an_interval_below_zero_is_explained_for_every_distance(digits, digit_features, tmp_path):
-    found = measured(digits.train.array[:400], digits, digit_features, tmp_path)
+    found = measured(digits.train.array[:1000], digits, digit_features, tmp_path)
     below = [name for name in DISTANCES if found.metrics[name].interval.high < 0]
     assert "kd_local" in below
     (note,) = [text for text in found.notes if "the interval lies below 0" in text]
