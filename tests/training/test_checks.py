@@ -71,7 +71,7 @@ def test_so_is_what_cannot_be_shared_out(
 
 
 def test_what_can_be_is_started(started: list[int]) -> None:
-    succeed(*TRAIN, "--processes", "2", "--accumulation", "4", "--set", "compute.sharding=fsdp", "--track", "")
+    succeed(*TRAIN, "--processes", "2", "--accumulation", "4", "--set", "compute.sharding=fsdp")
     assert started == [2]
 
 

@@ -95,8 +95,8 @@ def interrupt_twice(progress) -> None:
 
 
 def test_a_second_signal_acts_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("debiasctl.compute.signals._SAME_SIGNAL_SECONDS", -1)
-    with pytest.raises(KeyboardInterrupt):
+    monkeypatch.setattr("debiasctl.compute.signals.SAME_SIGNAL_SECONDS", -1)
+    with pytest.raises(Interrupted, match=r"stopped at once by a second signal \(SIGINT\), after step 1 of 6"):
         train("run", make_spec(), interrupt_twice)
     assert find_run("run").status().state == "interrupted"
 
@@ -113,7 +113,8 @@ def test_the_command_line_ends_with_the_signals_code(
 ) -> None:
     file = tmp_path / "spec.json"
     file.write_text(json.dumps(make_spec().model_dump(mode="json")))
-    monkeypatch.setattr("debiasctl.cli.progress._plain", stop_at(2, number))
+    stop = stop_at(2, number)
+    monkeypatch.setattr("debiasctl.cli.progress._Lines.training", lambda _, progress: stop(progress))
     outcome = debiasctl("train", "--spec", file, "--name", "run")
     assert outcome.code == code
     assert outcome.out == ""
