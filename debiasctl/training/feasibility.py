@@ -10,7 +10,8 @@ from torch.nn.modules import module as registration
 from torch.overrides import TorchFunctionMode
 
 from debiasctl.api import DatasetInfo
-from debiasctl.errors import UsageError
+from debiasctl.boundary import summary
+from debiasctl.errors import PluginError, UsageError
 from debiasctl.specs.sections import RunSpec, embedded_classes, image_shape
 from debiasctl.training.estimate import saved_bytes
 from debiasctl.wording import format_bytes
@@ -35,7 +36,7 @@ def check_feasible(spec: RunSpec, info: DatasetInfo, *, device: torch.device, ti
         network: nn.Module = spec.model.backbone.create("backbones").build(shape, num_classes)
         x, t = torch.empty(1, info.channels, info.image_size, info.image_size), torch.empty(1)
         labels = torch.empty(1, dtype=torch.int64) if num_classes else None
-        per_image = saved_bytes(network, x, t, labels, out_channels=shape.out_channels) + 4 * x.numel()
+        per_image = 4 * x.numel() + _traced_bytes(network, x, t, labels, out_channels=shape.out_channels)
     at_a_time = max(1, spec.training.batch_size // spec.compute.accumulation)
     needed = at_a_time * per_image + _STATE_BYTES * sum(parameter.numel() for parameter in network.parameters())
     if needed > times * memory:
@@ -50,6 +51,16 @@ def check_feasible(spec: RunSpec, info: DatasetInfo, *, device: torch.device, ti
             f"{_size(needed)} ({format_bytes(per_image)} each), and this machine has {format_bytes(memory)}. To train "
             f"here, {way_on}"
         )
+
+
+def _traced_bytes(network: nn.Module, x: Tensor, t: Tensor, labels: Tensor | None, *, out_channels: int) -> int:
+    """The bytes that a forward pass saves; 0, an underestimate, for a plugin's network that needs real numbers."""
+    try:
+        return saved_bytes(network, x, t, labels, out_channels=out_channels)
+    except PluginError as error:
+        if "meta" not in summary(error.__cause__ or error):
+            raise
+        return 0
 
 
 class _WithoutInitialisation(TorchFunctionMode):
@@ -99,7 +110,7 @@ def _overflow_reported() -> Iterator[None]:
     """Report a size that torch cannot even state."""
     try:
         yield
-    except (RuntimeError, TypeError, OverflowError, ValueError) as error:
+    except (RuntimeError, TypeError, OverflowError, ValueError, PluginError) as error:
         if "overflow" not in str(error).lower() and "too large" not in str(error).lower():
             raise
         raise UsageError(
