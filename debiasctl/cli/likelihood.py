@@ -139,7 +139,7 @@ def likelihood(
     if plot is not None:
         plot_terms(plot, records[0], width=wide)
     if as_json:
-        print_json([record.to_json() for record in records])
+        print_json({"likelihoods": [record.to_json() for record in records]})
     else:
         _print(records)
 

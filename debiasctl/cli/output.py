@@ -13,11 +13,12 @@ if TYPE_CHECKING:
 
 
 _UNSEEN = ("Cc", "Cf", "Cs", "Co", "Cn")  # Unicode's categories of control, format and unassigned characters
+JSON_VERSION = 1  # raised when a key of any command's JSON is renamed, removed or given another meaning
 
 
-def print_json(value: Any) -> None:
-    """One JSON value on stdout."""
-    print(json.dumps(value, indent=2, allow_nan=False))
+def print_json(value: Mapping[str, Any]) -> None:
+    """One JSON object on stdout, with the version of the commands' keys before all else."""
+    print(json.dumps({"json_version": JSON_VERSION, **value}, indent=2, allow_nan=False))
 
 
 def console() -> "Console":

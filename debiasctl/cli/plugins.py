@@ -41,7 +41,7 @@ def list_(
     for text in registry.metadata_notes():
         note(text)
     if as_json:
-        print_json(rows)
+        print_json({"plugins": rows})
         return
     print_table(
         ["kind", "name", "distribution", "version", ""],

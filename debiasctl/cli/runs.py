@@ -36,18 +36,17 @@ def list_(as_json: Annotated[bool, options.AS_JSON] = False) -> None:
 
     summaries = list_runs()
     if as_json:
-        print_json(
-            [
-                {
-                    "name": summary.name,
-                    "path": str(summary.path),
-                    "state": summary.state,
-                    "status": vars(summary.status) if summary.status else None,
-                    "problem": summary.problem,
-                }
-                for summary in summaries
-            ]
-        )
+        runs = [
+            {
+                "name": summary.name,
+                "path": str(summary.path),
+                "state": summary.state,
+                "status": vars(summary.status) if summary.status else None,
+                "problem": summary.problem,
+            }
+            for summary in summaries
+        ]
+        print_json({"runs": runs})
         return
     for path in unfinished():
         note(

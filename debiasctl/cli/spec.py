@@ -48,7 +48,7 @@ def describe(
 
     sections = describe_spec(section)
     if as_json:
-        print_json([asdict(one) for one in sections])
+        print_json({"sections": [asdict(one) for one in sections]})
         return
     for one in sections:
         rows = [[field.name, field.type, field.default_text, field.description] for field in one.settings]

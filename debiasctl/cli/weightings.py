@@ -51,7 +51,7 @@ def list_(as_json: Annotated[bool, options.AS_JSON] = False) -> None:
         for record in registry.records("weightings")
     ]
     if as_json:
-        print_json(rows)
+        print_json({"weightings": rows})
         return
     print_table(["name", "what it is", "from"], [list(row.values()) for row in rows])
     note("next: debiasctl plugins describe weightings min-snr")

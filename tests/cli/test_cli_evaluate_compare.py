@@ -15,7 +15,7 @@ PIXELS = ("--features", "pixels:dimension=4")
 
 
 def evaluate(*arguments: str) -> list[dict]:
-    return json.loads(succeed("evaluate", *arguments, "--json").out)
+    return json.loads(succeed("evaluate", *arguments, "--json").out)["evaluations"]
 
 
 def test_records(evaluated: Path) -> None:

@@ -70,9 +70,9 @@ def test_where_data_are_looked_for(tmp_path: Path, monkeypatch: pytest.MonkeyPat
 
 def test_json_is_never_not_a_number(capsys: pytest.CaptureFixture[str]) -> None:
     print_json({"a": [1, None]})
-    assert json.loads(capsys.readouterr().out) == {"a": [1, None]}
+    assert json.loads(capsys.readouterr().out) == {"json_version": 1, "a": [1, None]}
     with pytest.raises(ValueError, match="JSON"):
-        print_json(math.nan)
+        print_json({"a": math.nan})
 
 
 def test_tables_are_whole_where_there_is_no_terminal(capsys: pytest.CaptureFixture[str]) -> None:

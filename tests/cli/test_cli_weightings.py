@@ -46,7 +46,7 @@ def column(values: list[float]) -> torch.Tensor:
 def test_the_table_as_json(schedule: str, normalize: str) -> None:
     found = table("--schedule", schedule, "--normalize", normalize)
     process = schedule_process(schedule)
-    assert list(found) == ["snr", "t", "weights"]
+    assert list(found) == ["json_version", "snr", "t", "weights"]
     assert found["snr"] == process.snr.tolist()
     assert found["t"] == list(range(process.num_timesteps))
     assert sorted(found["weights"]) == USABLE
