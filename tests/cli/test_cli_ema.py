@@ -50,7 +50,7 @@ def test_lengths_are_reconstructed_and_kept(power_run: Run) -> None:
     assert path == power_run.path / "ema" / "length-0.08-00000024.safetensors"
     outcome = succeed("ema", "power", "--length", "0.08")
     assert outcome.out.splitlines()[-1] == str(path)
-    assert outcome.out.splitlines()[1].split() == ["length", "step", "snapshots", "residual"]
+    assert outcome.out.splitlines()[0].split() == ["length", "step", "snapshots", "residual"]
     assert "debiasctl sample power --weights ema:0.08" in outcome.err
     assert json.loads(succeed("ema", "power", "--length", "0.08", "--json").out)["averages"][0]["reused"]
 
