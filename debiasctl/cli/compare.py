@@ -87,7 +87,10 @@ def _print(compared: "Comparison") -> None:
     if any(figure.floor_num not in (0, figure.measured.num) for figure in compared.figures):
         note("note: a floor of fewer images is biased upward; compare it with 'evaluate', column \"at floor's N\"")
     if any(interval is not None for figure in compared.figures for interval in figure.intervals):
-        note("note: the intervals cover sampling alone: what infinitely many images of these very runs would give")
+        note(
+            "note: differences with an interval are free of the bias in 1/N, unlike the runs' figures beside them. The "
+            "intervals cover sampling alone: what infinitely many images of these very runs would give"
+        )
     note("* the better figure. One training seed a run: train several before you believe a small difference")
 
 
