@@ -24,9 +24,9 @@ def debiasctl(*arguments: str) -> str:
 
 def figures(weighting: str, seed: int, *, steps: str, num: int) -> dict[tuple[int, str], dict[str, float]]:
     name = f"photo-{weighting}-{seed}"
-    if name not in {run["name"] for run in json.loads(debiasctl("runs", "list", "--json"))}:
+    if name not in {run["name"] for run in json.loads(debiasctl("runs", "list", "--json"))["runs"]}:
         debiasctl("train", "photo-patches", "--weighting", weighting, "--seed", str(seed), "--name", name)
-    records = json.loads(debiasctl("evaluate", name, "--steps", steps, "--num", str(num), "--json"))
+    records = json.loads(debiasctl("evaluate", name, "--steps", steps, "--num", str(num), "--json"))["evaluations"]
     return {
         (record["measured"]["steps"], metric): record["metrics"][metric] for record in records for metric in METRICS
     }

@@ -15,5 +15,5 @@ def debiasctl_home(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest
     monkeypatch.setenv("DEBIASCTL_HOME", str(home))
     monkeypatch.delenv("DEBIASCTL_DATA", raising=False)
     monkeypatch.setenv("NO_COLOR", "1")
-    monkeypatch.setenv("COLUMNS", "120")
+    monkeypatch.setenv("COLUMNS", "200")
     return home

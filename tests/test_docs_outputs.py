@@ -28,7 +28,7 @@ def lines(text: str) -> list[str]:
 
 def metric(line: str) -> str | None:
     """The metric that a row of a table is of."""
-    found = re.match(r"(?:# # )?([a-z_]+) (?:ddim # )?# ", line)
+    found = re.match(r"(?:# # )?([a-z_]{3,}) (?:a )?# ", line)
     return found[1] if found else None
 
 

@@ -12,6 +12,7 @@ import yaml
 from tiny import OPTIONS, debiasctl
 
 from debiasctl.cli.app import app
+from debiasctl.cli.output import JSON_VERSION
 
 DOCUMENTED: dict[str, dict[str, Any]] = yaml.safe_load(
     (Path(__file__).parents[1] / "docs" / "reference" / "json-keys.yaml").read_text(encoding="utf-8")
@@ -63,6 +64,14 @@ def paths(value: Any, path: str = "") -> Iterator[str]:
         yield path
 
 
+def versioned(text: str) -> dict[str, Any]:
+    """The object that a command printed, without the version that comes first."""
+    value = json.loads(text)
+    assert isinstance(value, dict)
+    assert next(iter(value.items())) == ("json_version", JSON_VERSION)
+    return {key: inner for key, inner in value.items() if key != "json_version"}
+
+
 def pattern(key: str) -> re.Pattern[str]:
     """What `key` stands for; varying keys may have dots in them."""
     parts = re.split(r"(\*\*|\*)", key)
@@ -80,10 +89,10 @@ def printed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, set[
         for name, arguments in CALLS:
             outcome = debiasctl(*arguments, "--json")
             assert outcome.code == 0, outcome.err
-            found.setdefault(name, set()).update(paths(json.loads(outcome.out)))
+            found.setdefault(name, set()).update(paths(versioned(outcome.out)))
         # a run that cannot be read is listed too
         (folder / "home" / "runs" / "b" / "status.json").write_text("{", encoding="utf-8")
-        found["runs list"].update(paths(json.loads(debiasctl("runs", "list", "--json").out)))
+        found["runs list"].update(paths(versioned(debiasctl("runs", "list", "--json").out)))
         yield found
 
 

@@ -1,17 +1,17 @@
 """`debiasctl compare`."""
 
-from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 from debiasctl.cli import options
+from debiasctl.cli.comparison_table import CONDITIONS, print_comparison
 from debiasctl.cli.completion import complete_metrics
 from debiasctl.cli.options import option
-from debiasctl.cli.output import note, print_json, print_table
+from debiasctl.cli.output import note, print_json, print_text
 from debiasctl.errors import UsageError
 
 if TYPE_CHECKING:
-    from debiasctl.comparison.tables import Comparison, Figure
+    from debiasctl.comparison.tables import Comparison
     from debiasctl.reporting.style import Width
     from debiasctl.runs.store import Run
 
@@ -20,19 +20,6 @@ EXAMPLES = """[bold]Examples[/bold]
 debiasctl compare digits-debiased digits-constant
 
 debiasctl compare a b c --metric fd_local --csv figures.csv"""
-_CONDITIONS = {
-    "features": "features",
-    "features_identity": "of identity",
-    "dataset": "against",
-    "dataset_hash": "of content",
-    "reference": "reference",
-    "class_counts": "class counts",
-    "seed": "seed",
-    "weights": "weights",
-    "class": "class",
-    "precision": "precision",
-}  # columns of a CSV, and of the table where figures differ in them
-_LETTERS = 12  # of a condition
 
 
 def compare(
@@ -92,45 +79,19 @@ def _plot(path: Path, runs: "list[Run]", *, metric: str | None, width: "Width") 
 
 
 def _print(compared: "Comparison") -> None:
-    rows = [[field, *[_cell(value) for value in values]] for field, values in compared.differences.items()]
-    steps = [", ".join(map(str, of_run)) for of_run in compared.checkpoints]
-    print_table(["what differs" if rows else "the specs are equal", *compared.runs], [*rows, ["checkpoint", *steps]])
-    measured = [figure.measured.to_json() for figure in compared.figures]
-    varying = [field for field in _CONDITIONS if len({str(conditions.get(field)) for conditions in measured}) > 1]
-    rows = [_row(figure, varying) for figure in compared.figures]
-    others = [part for name in compared.runs[1:] for part in (f"{name} - {compared.runs[0]}", "95 % interval")]
-    conditions = [_CONDITIONS[field] for field in varying]
-    print_table(["metric", *conditions, "sampler", "steps", "N", *compared.runs, *others, "floor"], rows)
+    print_comparison(compared)
     for text in compared.warnings:
-        print(f"warning: {text}")
+        print_text(f"warning: {text}")
     for text in compared.notes:
         note(f"note: {text}")
     if any(figure.floor_num not in (0, figure.measured.num) for figure in compared.figures):
         note("note: a floor of fewer images is biased upward; compare it with 'evaluate', column \"at floor's N\"")
     if any(interval is not None for figure in compared.figures for interval in figure.intervals):
-        note("note: the intervals cover sampling alone: what infinitely many images of these very runs would give")
+        note(
+            "note: differences with an interval are free of the bias in 1/N, unlike the runs' figures beside them. The "
+            "intervals cover sampling alone: what infinitely many images of these very runs would give"
+        )
     note("* the better figure. One training seed a run: train several before you believe a small difference")
-
-
-def _row(figure: "Figure", varying: Sequence[str]) -> list[str]:
-    values = [f"{value:.4g}{' *' if index == figure.best else ''}" for index, value in enumerate(figure.values)]
-    differences = [
-        part
-        for difference, interval in zip(figure.differences[1:], figure.intervals[1:], strict=True)
-        for part in (f"{difference:+.3g}", "-" if interval is None else f"{interval.low:+.3g} to {interval.high:+.3g}")
-    ]
-    floor = "-" if figure.floor is None else f"{figure.floor:.4g} (N {figure.floor_num})"
-    measured = figure.measured.to_json()
-    sampler = str(measured["sampler"]).partition(":")[0]
-    conditions = [str(measured.get(field))[:_LETTERS] for field in varying]
-    steps, num = str(measured["steps"]), str(measured["num"])
-    return [figure.metric, *conditions, sampler, steps, num, *values, *differences, floor]
-
-
-def _cell(value: Any) -> str:
-    import json
-
-    return "-" if value is None else value if isinstance(value, str) else json.dumps(value)
 
 
 def _write_csv(path: Path, compared: "Comparison") -> None:
@@ -141,7 +102,7 @@ def _write_csv(path: Path, compared: "Comparison") -> None:
 
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
-    fields = ["sampler", "steps", "num", *_CONDITIONS]
+    fields = ["sampler", "steps", "num", *CONDITIONS]
     writer.writerow(
         ["metric", *fields, "run", "checkpoint", "value", "difference", "low", "high", "best", "floor", "floor_num"]
     )

@@ -4,7 +4,10 @@ import math
 import sys
 from collections.abc import Sequence
 
+from debiasctl.cli.output import terminal_width
+
 _DECADES = 8
+_MARGIN = 14  # columns beside the curve
 
 
 def print_curve(x: Sequence[float], y: Sequence[float], *, x_label: str, y_label: str, x_log: bool = False) -> None:
@@ -22,7 +25,8 @@ def print_curve(x: Sequence[float], y: Sequence[float], *, x_label: str, y_label
     low = min(b for _, b in points)
     margin = 0.05 * (high - low) or 0.5
     figure = plotille.Figure()
-    figure.width, figure.height, figure.with_colors, figure.origin = 64, 12, False, False
+    width = min(64, (terminal_width() or 80) - _MARGIN)
+    figure.width, figure.height, figure.with_colors, figure.origin = width, 12, False, False
     figure.set_x_limits(min_=min(a for a, _ in points), max_=max(a for a, _ in points))
     figure.set_y_limits(min_=low - margin, max_=high + margin)
     figure.x_label, figure.y_label = x_label, y_label

@@ -8,7 +8,7 @@ import typer
 from debiasctl.boundary import plugin_call
 from debiasctl.cli import options
 from debiasctl.cli.messages import with_options
-from debiasctl.cli.output import print_json, print_pairs, print_table, say
+from debiasctl.cli.output import print_json, print_pairs, print_table, print_text, say
 from debiasctl.files import obstacle
 from debiasctl.wording import format_bytes
 
@@ -209,9 +209,12 @@ def _print(report: dict[str, Any]) -> None:
             ]
             for one in report["folders"]
         ],
+        prose=True,
     )
     print_table(
-        ["features", "weights", "state"], [[one["features"], one["network"], one["state"]] for one in report["weights"]]
+        ["features", "state", "weights"],
+        [[one["features"], one["state"], one["network"]] for one in report["weights"]],
+        prose=True,
     )
     others = [one for one in report["plugins"] if one["distribution"] != "debiasctl"]
     if others:
@@ -230,9 +233,11 @@ def _print(report: dict[str, Any]) -> None:
     for one in report["weights"]:
         if one["state"] == "missing":
             how = "fetched when first used, or put it there yourself" if one["sha256_expected"] else "put it there"
-            say(f"{one['features']}: {how}: {one['url']}\n  -> {one['path']}")
+            print_text(f"{one['features']}: {how}: {one['url']}\n  -> {one['path']}")
         elif one["state"] == "unverified":
-            say(f"{one['features']}: {one['path']} has SHA-256 {one['sha256']}; none is published to check it by")
+            print_text(
+                f"{one['features']}: {one['path']} has SHA-256 {one['sha256']}; none is published to check it by"
+            )
     if report["statistics"]:
         print_table(["statistics, as --reference names them"], [[name] for name in report["statistics"]])
     for one in report["unfinished"]:
@@ -240,6 +245,6 @@ def _print(report: dict[str, Any]) -> None:
     if report["unfinished"]:
         print("  the next command that writes there removes it; or remove it yourself")
     for problem in report["problems"]:
-        say(f"broken: {with_options(problem)}")
+        print_text(f"broken: {with_options(problem)}")
     if not report["problems"]:
         print("nothing is broken")

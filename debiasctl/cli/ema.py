@@ -45,7 +45,7 @@ def ema(
     lengths = list(dict.fromkeys(parse_length(part, argument="length") for part in length.split(",")))
     made = [store_average(found, one, step=step) for one in lengths]
     if as_json:
-        print_json([{**vars(average), "path": str(average.path)} for average in made])
+        print_json({"averages": [{**vars(average), "path": str(average.path)} for average in made]})
         return
     rows = [
         [length_name(average.length), str(average.step), str(average.num_snapshots), f"{average.residual:.1e}"]

@@ -239,7 +239,7 @@ def _report(records: "list[EvaluationRecord]", *, as_json: bool) -> None:
     if rank() > 0:
         return
     if as_json:
-        print_json([record.to_json() for record in records])
+        print_json({"evaluations": [record.to_json() for record in records]})
     else:
         print_records(records)
 

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from debiasctl.cli.messages import with_options
-from debiasctl.cli.output import note, print_table, say
+from debiasctl.cli.output import note, print_table, print_text
 
 if TYPE_CHECKING:
     from debiasctl.evaluation.record import Conditions, EvaluationRecord
@@ -23,7 +23,7 @@ def print_records(records: "Sequence[EvaluationRecord]") -> None:
             f"run '{first.run}', {checkpoint} ({measured.weights} weights): "
             f"{measured.num} images by {measured.sampler.partition(':')[0]}"
         )
-    say(f"{what} against {_reference(measured)}")
+    print_text(f"{what} against {_reference(measured)}")
     rows = []
     for record in records:
         for name, figure in record.metrics.items():
@@ -44,12 +44,12 @@ def print_records(records: "Sequence[EvaluationRecord]") -> None:
             )
     conditions = [*(["images seen"] if many else []), *(["steps", "NFE"] if first.run is not None else [])]
     figures = [f"value, N {measured.num}", "corrected", "95 % interval", "at floor's N", "floor"]
-    print_table([*conditions, "metric", *figures, "better"], rows)
+    print_table([*conditions, "metric", *figures, "better"], rows, keys=len(conditions) + 1)
     from debiasctl.evaluation.plausibility import warnings
 
     beside = list(dict.fromkeys(text for record in records for text in warnings(record)))
     for text in beside:
-        say(f"warning: {with_options(text)}")
+        print_text(f"warning: {with_options(text)}")
     notes = (text for record in records for text in [*record.notes, *_missing(record)])
     for text in dict.fromkeys(text for text in notes if text not in beside):
         note(f"note: {with_options(text)}")

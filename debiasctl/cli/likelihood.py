@@ -9,7 +9,7 @@ import typer
 from debiasctl.cli import options
 from debiasctl.cli.messages import with_options
 from debiasctl.cli.options import GROUPS, given, option
-from debiasctl.cli.output import note, print_json, print_table, say, show_log
+from debiasctl.cli.output import note, print_json, print_table, print_text, show_log
 from debiasctl.compute.memory import memory_reported
 from debiasctl.errors import EvaluationError, UsageError
 from debiasctl.files import check_file, check_place
@@ -139,7 +139,7 @@ def likelihood(
     if plot is not None:
         plot_terms(plot, records[0], width=wide)
     if as_json:
-        print_json([record.to_json() for record in records])
+        print_json({"likelihoods": [record.to_json() for record in records]})
     else:
         _print(records)
 
@@ -159,7 +159,7 @@ def _check(context: typer.Context, method: str, *, plot: Path | None) -> None:
 def _print(records: "list[LikelihoodRecord]") -> None:
     first = records[0]
     measured = first.measured
-    say(
+    print_text(
         f"run '{first.run}', checkpoint {first.checkpoint} ({measured.weights} weights): {measured.num} "
         f"held-out images of {measured.dataset}, {measured.draws} draws each"
     )
@@ -176,7 +176,7 @@ def _print(records: "list[LikelihoodRecord]") -> None:
                 "-" if figure.discretisation is None else f"{figure.discretisation:.2g}",
             ]
         )
-    print_table(["method", "steps", "bits/dim", "standard error", "from draws", "discretisation"], rows)
+    print_table(["method", "steps", "bits/dim", "standard error", "from draws", "discretisation"], rows, keys=2)
     for record in records:
         if record.prior is not None:
             _print_terms(record, prior=record.prior.bits)

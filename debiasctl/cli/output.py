@@ -1,31 +1,34 @@
 """Results go to stdout, notes and logs to stderr."""
 
 import json
+import os
 import sys
 import unicodedata
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from debiasctl.cli.messages import with_options
+from debiasctl.cli.tables import GAP, INDENT, Table, left_out, table_lines, text_width, wrapped
+from debiasctl.reading.user_text import whole_number
 
-if TYPE_CHECKING:
-    from rich.console import Console
-
-
+_NARROWEST = 20  # columns: less is no terminal that anyone reads in
 _UNSEEN = ("Cc", "Cf", "Cs", "Co", "Cn")  # Unicode's categories of control, format and unassigned characters
+JSON_VERSION = 1  # raised when a key of any command's JSON is renamed, removed or given another meaning
 
 
-def print_json(value: Any) -> None:
-    """One JSON value on stdout."""
-    print(json.dumps(value, indent=2, allow_nan=False))
+def print_json(value: Mapping[str, Any]) -> None:
+    """One JSON object on stdout, with the version of the commands' keys before all else."""
+    print(json.dumps({"json_version": JSON_VERSION, **value}, indent=2, allow_nan=False))
 
 
-def console() -> "Console":
-    """A rich console on stdout; as wide as its content where stdout is no terminal."""
-    from rich.console import Console
+def terminal_width() -> int | None:
+    """Columns of the terminal, or what $COLUMNS says; None where stdout is a pipe or a file, which have no end."""
+    import shutil
 
-    plain = Console(highlight=False)
-    return plain if plain.is_terminal else Console(highlight=False, width=max(plain.width, 160))
+    said = whole_number(os.environ.get("COLUMNS", ""))
+    if not said and not sys.stdout.isatty():
+        return None
+    return max(said or shutil.get_terminal_size().columns, _NARROWEST)
 
 
 def note(text: str) -> None:
@@ -80,40 +83,65 @@ def show_warnings(*, first_process: bool) -> None:
     warnings.showwarning = show
 
 
-def print_table(columns: Sequence[str], rows: Sequence[Sequence[str]], *, title: str | None = None) -> None:
-    """A table on stdout; columns of numbers are aligned to the right."""
-    from rich import box
-    from rich.table import Table
-    from rich.text import Text
+def print_text(text: str) -> None:
+    """Sentences on stdout, their lines broken between words; what is indented stays so."""
+    width = terminal_width()
+    text = visible(text) if sys.stdout.isatty() else text
+    for line in text.splitlines() or [""]:
+        indent = line[: len(line) - len(line.lstrip())]
+        lines = [line.strip()] if width is None else wrapped(line, width - len(indent))
+        print("\n".join(f"{indent}{part}".rstrip() for part in lines))
 
-    table = Table(box=box.SIMPLE, title=title, title_justify="left")
-    for index, column in enumerate(columns):
-        numeric = bool(rows) and all(_is_number(row[index]) for row in rows)
-        table.add_column(column, justify="right" if numeric else "left", overflow="fold")
-    for row in rows:
-        table.add_row(*[Text(printable(cell)) for cell in row])
-    console().print(table)
+
+def print_table(
+    columns: Sequence[str],
+    rows: Sequence[Sequence[str]],
+    *,
+    title: str | None = None,
+    keys: int = 1,
+    prose: bool = False,
+    spare: Sequence[str] = (),
+    ruled: bool = True,
+) -> None:
+    """A table on stdout, as `tables.Table` describes it; columns of numbers are aligned to the right."""
+    width = terminal_width()
+    shown = [[printable(cell) for cell in row] for row in rows]
+    table = Table(columns, shown, keys=keys, prose=prose, spare=spare, rule=line_of() if ruled else "")
+    if title is not None:
+        print_text(title)
+    print("\n".join([*table_lines(table, width), *([""] if ruled else [])]))
+    gone = left_out(table, width)
+    if gone:
+        note(
+            f"note: {len(gone)} column{'s do' if len(gone) > 1 else ' does'} not fit in {width} columns "
+            f"({', '.join(gone)}): --json or a wider terminal shows {'them' if len(gone) > 1 else 'it'}"
+        )
 
 
 def print_pairs(pairs: Mapping[str, str]) -> None:
     """Names and values in two columns on stdout."""
-    from rich.table import Table
-    from rich.text import Text
-
-    table = Table.grid(padding=(0, 2))
+    width, size = terminal_width(), max(map(len, pairs))
     for name, value in pairs.items():
-        table.add_row(Text(name, style="bold"), Text(printable(value)))
-    console().print(table)
+        text = printable(value)
+        room = None if width is None else width - size - len(GAP)
+        lines = [text] if room is None else wrapped(text, room)
+        if room is not None and max(map(text_width, lines)) > room:  # a long path is whole on a line of its own
+            print(name)
+            print_text(INDENT + text)
+            continue
+        for number, line in enumerate(lines):
+            print(f"{'' if number else name:{size}}{GAP}{line}".rstrip())
+
+
+def line_of() -> str:
+    """What a line is drawn with; a stream that knows only ASCII has a hyphen."""
+    try:
+        "─".encode(sys.stdout.encoding or "ascii")
+    except UnicodeEncodeError:
+        return "-"
+    return "─"
 
 
 def printable(text: str) -> str:
     """Text from a file as it may go to a terminal: an imported run could hold control sequences."""
     return text if text.isprintable() else repr(text)
-
-
-def _is_number(text: str) -> bool:
-    try:
-        float(text.split(" ")[0].replace(",", "") or "0")
-    except ValueError:
-        return text in ("-", "")
-    return True

@@ -8,7 +8,7 @@ import typer
 from debiasctl.boundary import plugin_call, printable
 from debiasctl.cli import options
 from debiasctl.cli.completion import complete_described, complete_kind
-from debiasctl.cli.output import note, print_json, print_pairs, print_table
+from debiasctl.cli.output import note, print_json, print_pairs, print_table, print_text
 from debiasctl.errors import UsageError
 
 app = typer.Typer(no_args_is_help=True, help="List and describe the installed plugins.", rich_markup_mode="rich")
@@ -41,7 +41,7 @@ def list_(
     for text in registry.metadata_notes():
         note(text)
     if as_json:
-        print_json(rows)
+        print_json({"plugins": rows})
         return
     print_table(
         ["kind", "name", "distribution", "version", ""],
@@ -49,6 +49,8 @@ def list_(
             [row["kind"], row["name"], row["distribution"], row["version"], "claimed twice" if row["conflict"] else ""]
             for row in rows
         ],
+        keys=2,
+        spare=("version", "distribution"),
     )
 
 
@@ -94,10 +96,10 @@ def describe(
         {"plugin": f"{registry.KINDS[kind].singular} {name}", "from": f"{record.distribution} {record.version}"}
         | ({"written for": f"the error of {description['space']}"} if "weights" in description else {})
     )
-    print(f"\n{printable(documentation)}\n")
+    print_text(f"\n{printable(documentation)}\n\n")
     if options:
         cells = [[option.name, option.type, option.default_text, option.description] for option in options]
-        print_table(["option", "type", "default", "meaning"], cells)
+        print_table(["option", "type", "default", "meaning"], cells, prose=True)
     else:
         print("It takes no options.")
     if "weights" in description:

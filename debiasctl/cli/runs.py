@@ -10,7 +10,7 @@ import typer
 from debiasctl.cli import options
 from debiasctl.cli.messages import with_options
 from debiasctl.cli.options import option
-from debiasctl.cli.output import note, print_json, print_pairs, printable, say
+from debiasctl.cli.output import note, print_json, print_pairs, print_table, say
 from debiasctl.wording import format_bytes
 
 if TYPE_CHECKING:
@@ -36,18 +36,17 @@ def list_(as_json: Annotated[bool, options.AS_JSON] = False) -> None:
 
     summaries = list_runs()
     if as_json:
-        print_json(
-            [
-                {
-                    "name": summary.name,
-                    "path": str(summary.path),
-                    "state": summary.state,
-                    "status": vars(summary.status) if summary.status else None,
-                    "problem": summary.problem,
-                }
-                for summary in summaries
-            ]
-        )
+        runs = [
+            {
+                "name": summary.name,
+                "path": str(summary.path),
+                "state": summary.state,
+                "status": vars(summary.status) if summary.status else None,
+                "problem": summary.problem,
+            }
+            for summary in summaries
+        ]
+        print_json({"runs": runs})
         return
     for path in unfinished():
         note(
@@ -57,15 +56,15 @@ def list_(as_json: Annotated[bool, options.AS_JSON] = False) -> None:
     if not summaries:
         note("There are no runs yet. Make one: debiasctl train digits")
         return
-    typer.echo(_listing(summaries))
+    _print_list(summaries)
     for summary in summaries:
         if summary.problem:
             note(summary.problem)
 
 
-def _listing(summaries: "list[RunSummary]") -> str:
-    """Aligned columns. Plain text: rich takes seconds over thousands of lines."""
-    rows = [("NAME", "STATE", "STEP", "DATASET", "WEIGHTING", "SEED", "CREATED (UTC)")]
+def _print_list(summaries: "list[RunSummary]") -> None:
+    columns = ("NAME", "STATE", "STEP", "DATASET", "WEIGHTING", "SEED", "CREATED (UTC)")
+    rows = []
     for summary in summaries:
         status = summary.status
         rows.append(
@@ -75,14 +74,13 @@ def _listing(summaries: "list[RunSummary]") -> str:
                 summary.name,
                 summary.state,
                 f"{status.step}/{status.num_steps}",
-                printable(status.dataset),
-                printable(status.weighting),
+                status.dataset,
+                status.weighting,
                 str(status.seed),
                 status.created[:16].replace("T", " "),
             )
         )
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    return "\n".join("  ".join(map(str.ljust, row, widths)).rstrip() for row in rows)
+    print_table(columns, rows, spare=("CREATED (UTC)", "SEED", "DATASET", "STEP", "WEIGHTING"), ruled=False)
 
 
 @app.command()

@@ -48,9 +48,9 @@ def describe(
 
     sections = describe_spec(section)
     if as_json:
-        print_json([asdict(one) for one in sections])
+        print_json({"sections": [asdict(one) for one in sections]})
         return
     for one in sections:
         rows = [[field.name, field.type, field.default_text, field.description] for field in one.settings]
-        print_table(["setting", "type", "default", "meaning"], rows, title=f"{one.name}: {one.summary}")
+        print_table(["setting", "type", "default", "meaning"], rows, prose=True, title=f"{one.name}: {one.summary}")
     note("note: a data set may recommend other values; what a run would be given: debiasctl train DATASET --dry-run")

@@ -51,9 +51,10 @@ def list_(as_json: Annotated[bool, options.AS_JSON] = False) -> None:
         for record in registry.records("weightings")
     ]
     if as_json:
-        print_json(rows)
+        print_json({"weightings": rows})
         return
-    print_table(["name", "what it is", "from"], [list(row.values()) for row in rows])
+    cells = [[row["name"], row["distribution"], row["summary"]] for row in rows]
+    print_table(["name", "from", "what it is"], cells, prose=True)
     note("next: debiasctl plugins describe weightings min-snr")
 
 
@@ -185,7 +186,7 @@ def _print_tables(curves: "WeightCurves", *, schedule: str, prediction: str, nor
     scaled = f"mean 1 on {prediction}" if normalize == "mean" else "as published"
     for unit in curves.units:
         what = "the network's output F" if unit == "edm" else f"the error of {unit}"
-        say(f"Weight on {what} ({schedule} schedule, {scaled})")
         rows = [["SNR", *[f"{curves.snr[t]:.2g}" for t in chosen]]]
         rows += [[name, *[f"{weights[unit][t]:.2g}" for t in chosen]] for name, weights in curves.weights.items()]
-        print_table(["t", *map(str, chosen)], rows)
+        title = f"Weight on {what} ({schedule} schedule, {scaled})"
+        print_table(["t", *map(str, chosen)], rows, title=title)

@@ -42,10 +42,10 @@ def test_sample_evaluate_and_likelihood_say_it_of_the_checkpoint(debiasctl_home:
     assert json.loads(raw.out)["ema_initial_share"] is None
 
     measured = debiasctl("evaluate", "a", "--num", "64", "--steps", "2", "--features", "pixels", "--json")
-    (record,) = json.loads(measured.out)
+    (record,) = json.loads(measured.out)["evaluations"]
     assert sum(reached in text for text in record["notes"]) == 1
     bits = debiasctl("likelihood", "a", "--num", "4", "--terms", "2", "--json")
-    assert all(any(reached in text for text in found["notes"]) for found in json.loads(bits.out))
+    assert all(any(reached in text for text in found["notes"]) for found in json.loads(bits.out)["likelihoods"])
     assert f"note: {reached}" in debiasctl("likelihood", "a", "--num", "4", "--terms", "2").err
 
 

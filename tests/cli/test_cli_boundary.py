@@ -262,7 +262,7 @@ def test_what_another_packages_metadata_holds_harms_nothing(case: str, site: Pat
     folder, points, about, note = BROKEN[case]
     foreign(site, folder, points=points, about=about)
     listed = succeed("plugins", "list")
-    rows = json.loads(succeed("plugins", "list", "--json").out)
+    rows = json.loads(succeed("plugins", "list", "--json").out)["plugins"]
     assert {"debiased", "loud"} <= {row["name"] for row in rows}
     assert "\x1b" not in listed.out + listed.err
     if note is not None:

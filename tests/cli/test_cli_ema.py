@@ -39,7 +39,7 @@ def power_run(_power_run: Path, debiasctl_home: Path) -> Run:
 
 
 def test_lengths_are_reconstructed_and_kept(power_run: Run) -> None:
-    records = json.loads(succeed("ema", "power", "--length", "0.05, 0.10,0.080", "--json").out)
+    records = json.loads(succeed("ema", "power", "--length", "0.05, 0.10,0.080", "--json").out)["averages"]
     assert [(record["length"], record["step"], record["num_snapshots"]) for record in records] == [
         (0.05, STEPS, 12), (0.1, STEPS, 12), (0.08, STEPS, 12),
     ]  # fmt: skip
@@ -50,13 +50,13 @@ def test_lengths_are_reconstructed_and_kept(power_run: Run) -> None:
     assert path == power_run.path / "ema" / "length-0.08-00000024.safetensors"
     outcome = succeed("ema", "power", "--length", "0.08")
     assert outcome.out.splitlines()[-1] == str(path)
-    assert outcome.out.splitlines()[1].split() == ["length", "step", "snapshots", "residual"]
+    assert outcome.out.splitlines()[0].split() == ["length", "step", "snapshots", "residual"]
     assert "debiasctl sample power --weights ema:0.08" in outcome.err
-    assert json.loads(succeed("ema", "power", "--length", "0.08", "--json").out)[0]["reused"]
+    assert json.loads(succeed("ema", "power", "--length", "0.08", "--json").out)["averages"][0]["reused"]
 
 
 def test_an_earlier_step(power_run: Run) -> None:
-    record = json.loads(succeed("ema", "power", "--length", "0.1", "--step", "16", "--json").out)[0]
+    record = json.loads(succeed("ema", "power", "--length", "0.1", "--step", "16", "--json").out)["averages"][0]
     assert (record["step"], record["num_snapshots"]) == (16, 8)
 
 

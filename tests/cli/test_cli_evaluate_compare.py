@@ -15,7 +15,7 @@ PIXELS = ("--features", "pixels:dimension=4")
 
 
 def evaluate(*arguments: str) -> list[dict]:
-    return json.loads(succeed("evaluate", *arguments, "--json").out)
+    return json.loads(succeed("evaluate", *arguments, "--json").out)["evaluations"]
 
 
 def test_records(evaluated: Path) -> None:
@@ -137,7 +137,8 @@ def test_a_figure_that_should_be_0_is_best_where_it_is_nearest(evaluated: Path) 
         assert figure["best"] == distances.index(min(distances))
 
 
-def test_the_table_marks_the_best(evaluated: Path) -> None:
+def test_the_table_marks_the_best(evaluated: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("COLUMNS")
     found = json.loads(succeed("compare", "a", "b", "--json").out)
     outcome = succeed("compare", "a", "b")
     assert "loss.weighting.name" in outcome.out
@@ -146,25 +147,34 @@ def test_the_table_marks_the_best(evaluated: Path) -> None:
         value, best = figure["values"][figure["best"]], figure["best"]
         rows = [line for line in outcome.out.splitlines() if figure["metric"] in line and f"{value:.4g} *" in line]
         assert len(rows) == 1
-        assert f"{figure['values'][1 - best]:.4g} *" not in rows[0]
-        assert f"{figure['differences'][1]:+.3g}" in rows[0]
+        assert rows[0].split()[1] == "ab"[best]
+        (other,) = [
+            line for line in outcome.out.splitlines() if line.split()[:2] == [figure["metric"], "ab"[1 - best]]
+            and f" {figure['values'][1 - best]:.4g} " in line
+        ]  # fmt: skip
+        assert "*" not in other
+        assert f" {figure['differences'][1]:+.3g} " in (other if best == 0 else rows[0])
 
 
-def test_differences_have_intervals_and_conditions_that_vary_have_columns(evaluated: Path, tmp_path: Path) -> None:
+def test_differences_have_intervals_and_conditions_that_vary_are_named(
+    evaluated: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("COLUMNS")
     assert "features" not in succeed("compare", "a", "b").out
     for run in ("a", "b"):
         succeed("evaluate", run, "--num", "100", "--steps", "2", "--metrics", "density", *PIXELS)
     outcome = succeed("compare", "a", "b", "--csv", tmp_path / "x.csv")
-    header = next(line for line in outcome.out.splitlines() if line.split()[:2] == ["metric", "features"])
-    assert header.split()[2:4] == ["of", "identity"]
-    (row,) = [line.split() for line in outcome.out.splitlines() if "density" in line]
-    assert row[1] == "pixels"
+    lines = outcome.out.splitlines()
+    (head,) = [number for number, line in enumerate(lines) if "N 100, features pixels, of identity " in line]
+    assert any("N 8, features local, of identity " in line for line in lines)
+    (row,) = [number for number, line in enumerate(lines) if line.split()[:2] == ["density", "b"]]
+    assert head < row < head + lines[head:].index("")  # in the table below it
     (figure,) = json.loads(succeed("compare", "a", "b", "--metric", "density", "--json").out)["figures"]
     interval = figure["intervals"][1]
     assert figure["intervals"][0] is None
     assert interval["low"] <= figure["differences"][1] <= interval["high"]
-    assert f"{interval['low']:+.3g} to {interval['high']:+.3g}" in " ".join(row)
-    assert "the intervals cover sampling alone" in outcome.err
+    assert f"{interval['low']:+.3g} to {interval['high']:+.3g}" in lines[row]
+    assert "intervals cover sampling alone" in outcome.err
     rows = [row for row in csv.DictReader((tmp_path / "x.csv").open()) if row["metric"] == "density"]
     assert (rows[0]["low"], rows[0]["high"]) == ("", "")
     assert (float(rows[1]["low"]), float(rows[1]["high"])) == (interval["low"], interval["high"])

@@ -16,7 +16,7 @@ DRAWN = ("--num", "8", "--features", "pixels:dimension=4", "--metrics", "fd_pixe
 
 
 def evaluate(*arguments: str | Path) -> list[dict]:
-    return json.loads(succeed("evaluate", *arguments, "--json").out)
+    return json.loads(succeed("evaluate", *arguments, "--json").out)["evaluations"]
 
 
 def test_every_checkpoint_and_every_number_of_steps(evaluated: Path) -> None:

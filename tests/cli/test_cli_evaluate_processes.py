@@ -27,10 +27,10 @@ def test_three_processes_measure_the_same(evaluated: Path) -> None:
     arguments = ("a", "--num", "600", "--steps", "2", *LOCAL, "--json")
     code, out, err = evaluate_in(3, *arguments)
     assert code == 0, err
-    (found,) = json.loads(out)  # one process speaks
+    (found,) = json.loads(out)["evaluations"]  # one process speaks
     shutil.rmtree(paths.cache_dir() / "references")
     shutil.rmtree(evaluated / "runs" / "a" / "evaluations")
-    (alone,) = json.loads(succeed("evaluate", *arguments).out)
+    (alone,) = json.loads(succeed("evaluate", *arguments).out)["evaluations"]
     for name, figure in alone["metrics"].items():
         for part in ("value", "floor", "corrected"):
             assert found["metrics"][name][part] == pytest.approx(figure[part], rel=1e-9)

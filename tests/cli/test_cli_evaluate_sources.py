@@ -104,7 +104,7 @@ def pixels_of(folder: Path) -> np.ndarray:
 
 
 def evaluate(*arguments: str | Path) -> dict:
-    (record,) = json.loads(succeed("evaluate", *arguments, "--json").out)
+    (record,) = json.loads(succeed("evaluate", *arguments, "--json").out)["evaluations"]
     return record
 
 
@@ -448,7 +448,7 @@ def test_what_cannot_be_meant(images: Path, arguments: list[str], message: str) 
 
 def test_weights_go_to_the_option_that_the_features_declare(images: Path, tmp_path: Path) -> None:
     given = ("--samples", images / "colour", "--reference", images / "real", "--feature-weights", tmp_path / "w")
-    (record,) = json.loads(succeed("evaluate", *given, "--features", "coarse", "--metrics", "fd_coarse", "--json").out)
+    record = evaluate(*given, "--features", "coarse", "--metrics", "fd_coarse")
     assert record["measured"]["features_identity"] == hashlib.sha256(str(tmp_path / "w").encode()).hexdigest()
     message = error_of("evaluate", *given, "--features", "coarse:salt=other", code=2)
     assert "the features' own option salt=... are the same. Give only one" in message

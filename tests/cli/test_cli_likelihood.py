@@ -31,7 +31,7 @@ def trained(_trained: Path, debiasctl_home: Path) -> None:
 
 
 def measure(*arguments: str) -> list[dict]:
-    return json.loads(succeed("likelihood", *arguments, "--json").out)
+    return json.loads(succeed("likelihood", *arguments, "--json").out)["likelihoods"]
 
 
 @pytest.mark.parametrize("name", ["plain", "zero", "edm"])

@@ -70,22 +70,25 @@ def test_where_data_are_looked_for(tmp_path: Path, monkeypatch: pytest.MonkeyPat
 
 def test_json_is_never_not_a_number(capsys: pytest.CaptureFixture[str]) -> None:
     print_json({"a": [1, None]})
-    assert json.loads(capsys.readouterr().out) == {"a": [1, None]}
+    assert json.loads(capsys.readouterr().out) == {"json_version": 1, "a": [1, None]}
     with pytest.raises(ValueError, match="JSON"):
-        print_json(math.nan)
+        print_json({"a": math.nan})
 
 
-def test_tables_are_whole_where_there_is_no_terminal(capsys: pytest.CaptureFixture[str]) -> None:
-    text = "[red]a name[/red] " + "x" * 80
+def test_tables_are_whole_where_there_is_no_terminal(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.delenv("COLUMNS")
+    text = "[red]a name[/red] " + "x " * 200 + "y"
     print_table(["name", "number"], [[text, "1"], ["b", "10"]], title="What it is")
     out = capsys.readouterr().out
     assert "What it is" in out
-    first, second = (next(line for line in out.splitlines() if mark in line) for mark in (text, " b "))
+    first, second = (next(line for line in out.splitlines() if line.startswith(mark)) for mark in (text, "b "))
     assert first.rstrip().endswith(" 1")  # numbers stand to the right
     assert second.rstrip().endswith("10")
     assert len(first.rstrip()) == len(second.rstrip())
-    print_pairs({"path": "/" + "y" * 100})
-    assert "/" + "y" * 100 in capsys.readouterr().out
+    print_pairs({"path": "/" + "y " * 200 + "z"})
+    assert "/" + "y " * 200 + "z" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("seconds, text", [(0, "0:00"), (59.6, "1:00"), (61, "1:01"), (3600 * 27 + 61, "27:01:01")])

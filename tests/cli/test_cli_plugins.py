@@ -74,7 +74,8 @@ def site(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def test_a_third_partys_weighting_is_listed_with_its_origin_and_nothing_is_imported(site: Path) -> None:
-    rows = {row["name"]: row for row in json.loads(succeed("plugins", "list", "weightings", "--json").out)}
+    listed = json.loads(succeed("plugins", "list", "weightings", "--json").out)["plugins"]
+    rows = {row["name"]: row for row in listed}
     assert rows["power"] == {
         "kind": "weightings", "name": "power", "distribution": "good-weighting", "version": "1.2.3",
         "target": "good_weighting:Power", "conflict": False,

@@ -38,7 +38,7 @@ def test_list_prints_one_line_a_run_and_damage_on_stderr() -> None:
     assert second.split()[:3] == ["second", "created", "0/10"]
     assert third.split() == ["third", "damaged"]
     assert "status.json is damaged" in result.stderr
-    listed = json.loads(call("list", "--json").stdout)
+    listed = json.loads(call("list", "--json").stdout)["runs"]
     assert [(item["name"], item["state"]) for item in listed] == [
         ("first", "finished"), ("second", "created"), ("third", "damaged"),
     ]  # fmt: skip
@@ -50,7 +50,7 @@ def test_list_prints_one_line_a_run_and_damage_on_stderr() -> None:
 def test_list_of_nothing() -> None:
     result = call("list")
     assert (result.stdout, "debiasctl train digits" in result.stderr) == ("", True)
-    assert json.loads(call("list", "--json").stdout) == []
+    assert json.loads(call("list", "--json").stdout) == {"json_version": 1, "runs": []}
     assert not paths.runs_dir().exists()
 
 

@@ -35,7 +35,7 @@ def test_evaluations_use_what_sample_drew(evaluated: Path) -> None:
 def test_evaluations_say_in_which_precision_was_drawn(evaluated: Path) -> None:
     options = ("--num", "8", "--steps", "2", "--features", "pixels:dimension=4", "--json")
     for precision in ("bf16", "fp32"):
-        (record,) = json.loads(succeed("evaluate", "colour-a", *options, "--precision", precision).out)
+        (record,) = json.loads(succeed("evaluate", "colour-a", *options, "--precision", precision).out)["evaluations"]
         assert record["measured"]["precision"] == precision
     assert "--batch-size x: give a whole" in error_of("evaluate", "colour-a", "--batch-size", "x", code=2)
 

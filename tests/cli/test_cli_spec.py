@@ -33,7 +33,7 @@ def test_every_section_is_shown_with_types_defaults_and_meanings() -> None:
 
 
 def test_one_section_as_json() -> None:
-    (section,) = json.loads(succeed("spec", "describe", "diffusion", "--json").out)
+    (section,) = json.loads(succeed("spec", "describe", "diffusion", "--json").out)["sections"]
     assert section == {
         "name": "diffusion",
         "summary": "The noise process.",
@@ -51,7 +51,7 @@ def test_a_wrong_section_is_met_with_the_nearest_and_the_list() -> None:
 
 
 def test_one_setting_by_its_full_name() -> None:
-    (section,) = json.loads(succeed("spec", "describe", "training.init_from.run", "--json").out)
+    (section,) = json.loads(succeed("spec", "describe", "training.init_from.run", "--json").out)["sections"]
     assert section["name"] == "training"
     assert [setting["name"] for setting in section["settings"]] == ["training.init_from.run"]
     text = succeed("spec", "describe", "ema.decay").out

@@ -58,7 +58,7 @@ def test_it_imports_what_is_public_alone(module) -> None:
 
 
 def test_they_are_listed_and_described(home: Path) -> None:
-    listed = json.loads(debiasctl(home, "plugins", "list", "--json"))
+    listed = json.loads(debiasctl(home, "plugins", "list", "--json"))["plugins"]
     ours = {(one["kind"], one["name"]) for one in listed if one["distribution"] == "debiasctl-examples"}
     assert ours == {("weightings", "sech"), ("samplers", "plms"), ("datasets", "rings")}
     for (kind, name), plugin in zip(sorted(ours), (Rings, PLMS, Sech), strict=True):

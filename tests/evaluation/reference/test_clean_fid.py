@@ -65,7 +65,7 @@ def put(home: Path, name: str = FILE, *, dimension: int = 2048) -> Path:
 
 
 def evaluate(samples: Path, *arguments: str | Path) -> dict:
-    (record,) = json.loads(succeed("evaluate", "--samples", samples, *arguments, "--json").out)
+    (record,) = json.loads(succeed("evaluate", "--samples", samples, *arguments, "--json").out)["evaluations"]
     return record
 
 
