@@ -98,7 +98,7 @@ def _print(compared: "Comparison") -> None:
     measured = [figure.measured.to_json() for figure in compared.figures]
     varying = [field for field in _CONDITIONS if len({str(conditions.get(field)) for conditions in measured}) > 1]
     rows = [_row(figure, varying) for figure in compared.figures]
-    others = [part for name in compared.runs[1:] for part in (f"{name} - {compared.runs[0]}", "95 % interval")]
+    others = [f"{name} - {compared.runs[0]} (95 % interval)" for name in compared.runs[1:]]
     conditions = [_CONDITIONS[field] for field in varying]
     print_table(["metric", *conditions, "sampler", "steps", "N", *compared.runs, *others, "floor"], rows)
     for text in compared.warnings:
@@ -108,16 +108,23 @@ def _print(compared: "Comparison") -> None:
     if any(figure.floor_num not in (0, figure.measured.num) for figure in compared.figures):
         note("note: a floor of fewer images is biased upward; compare it with 'evaluate', column \"at floor's N\"")
     if any(interval is not None for figure in compared.figures for interval in figure.intervals):
-        note("note: the intervals cover sampling alone: what infinitely many images of these very runs would give")
-    note("* the better figure. One training seed a run: train several before you believe a small difference")
+        note(
+            "note: differences with an interval are free of the bias in 1/N, unlike the runs' figures beside them. The "
+            "intervals cover sampling alone: what infinitely many images of these very runs would give"
+        )
+    note(
+        "* better than all others beyond chance, over this whole table. One training seed a run: train several before "
+        "you believe a small difference"
+    )
 
 
 def _row(figure: "Figure", varying: Sequence[str]) -> list[str]:
     values = [f"{value:.4g}{' *' if index == figure.best else ''}" for index, value in enumerate(figure.values)]
     differences = [
-        part
+        f"{difference:+.3g} (none)"
+        if interval is None
+        else f"{interval.estimate:+.3g} ({interval.low:+.3g} to {interval.high:+.3g})"
         for difference, interval in zip(figure.differences[1:], figure.intervals[1:], strict=True)
-        for part in (f"{difference:+.3g}", "-" if interval is None else f"{interval.low:+.3g} to {interval.high:+.3g}")
     ]
     floor = "-" if figure.floor is None else f"{figure.floor:.4g} (N {figure.floor_num})"
     measured = figure.measured.to_json()
@@ -143,7 +150,20 @@ def _write_csv(path: Path, compared: "Comparison") -> None:
     writer = csv.writer(text, lineterminator="\n")
     fields = ["sampler", "steps", "num", *_CONDITIONS]
     writer.writerow(
-        ["metric", *fields, "run", "checkpoint", "value", "difference", "low", "high", "best", "floor", "floor_num"]
+        [
+            "metric",
+            *fields,
+            "run",
+            "checkpoint",
+            "value",
+            "difference",
+            "corrected_difference",
+            "low",
+            "high",
+            "best",
+            "floor",
+            "floor_num",
+        ]
     )
     for figure in compared.figures:
         measured = figure.measured.to_json()
@@ -157,7 +177,11 @@ def _write_csv(path: Path, compared: "Comparison") -> None:
                     figure.checkpoints[index],
                     repr(figure.values[index]),
                     repr(figure.differences[index]),
-                    *(("", "") if interval is None else (repr(interval.low), repr(interval.high))),
+                    *(
+                        ("", "", "")
+                        if interval is None
+                        else map(repr, (interval.estimate, interval.low, interval.high))
+                    ),
                     int(index == figure.best),
                     "" if figure.floor is None else repr(figure.floor),
                     figure.floor_num,
