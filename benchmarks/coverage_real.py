@@ -276,14 +276,9 @@ def measured(
                 change = populations[b][metric][0] - truth
                 first, second = drawn[a][metric], drawn[b][metric]
                 if a != b and "uneven classes" not in (a, b):
-                    yield (
-                        (metric, "shared noise", f"{a}, {b}", num),
-                        difference(first, second, same_heldout=True),
-                        change,
-                    )
+                    yield (metric, "shared noise", f"{a}, {b}", num), difference(first, second), change
                 if before and a == "fresh" and metric not in ("nearest_train_gap", "memorised_share"):
-                    other = before[b][metric]
-                    yield (metric, "own noise", f"{a}, {b}", num), difference(first, other, same_heldout=False), change
+                    yield (metric, "own noise", f"{a}, {b}", num), difference(first, before[b][metric]), change
         before = drawn
 
 
@@ -339,9 +334,8 @@ def main() -> None:
         if options.cells:
             for cell, (held, above, below) in counts.items():
                 total = held + above + below
-                print(
-                    f"{features}; {'; '.join(map(str, cell))}: {100 * held / total:.1f} (above {above}, below {below})"
-                )
+                shown = "; ".join(map(str, (features, *cell)))
+                print(f"{shown}: {100 * held / total:.1f} (above {above}, below {below})")
         print("\n".join(summary(counts, features)), flush=True)
 
 

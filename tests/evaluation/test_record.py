@@ -95,7 +95,7 @@ def changed(path: str, value: Any) -> dict[str, Any]:
         ("{", "property name"),
         ("[]", "it is not a JSON object"),
         ('"a"', "it is not a JSON object"),
-        ("[" * 100_000, "it is nested more than 100 levels deep"),
+        ("[" * 100_000, "it is nested too deeply"),
         (json.dumps(GOOD).replace("0.5", "NaN"), "NaN is not JSON"),
         (json.dumps(GOOD).replace("0.5", "1e999"), "the number 1e999 is beyond the range of numbers"),
         (changed("schema_version", ...), "its schema_version is None"),
