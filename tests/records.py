@@ -31,7 +31,7 @@ def interval_json(pseudo_values: list[float], **changes: Any) -> dict[str, Any]:
 def record_json(metrics: dict[str, Any], *, measured: dict[str, Any] | None = None, **changes: Any) -> dict[str, Any]:
     """As `evaluate` stores it, of a run "a" at checkpoint 6."""
     found = {
-        "schema_version": 2, "run": "a", "checkpoint": 6, "images_seen": 48, "nfe": 50, "samples": "ef",
+        "schema_version": 3, "run": "a", "checkpoint": 6, "images_seen": 48, "nfe": 50, "samples": "ef",
         "measured": CONDITIONS | (measured or {}), "metrics": metrics, "unavailable": {}, "reference": REFERENCE,
         "notes": [], "features_file": "x.features.npz",
     }  # fmt: skip

@@ -91,7 +91,10 @@ def _print(compared: "Comparison") -> None:
             "note: differences with an interval are free of the bias in 1/N, unlike the runs' figures beside them. The "
             "intervals cover sampling alone: what infinitely many images of these very runs would give"
         )
-    note("* the better figure. One training seed a run: train several before you believe a small difference")
+    note(
+        "* better than all others beyond chance, over this whole table. One training seed a run: train several before "
+        "you believe a small difference"
+    )
 
 
 def _write_csv(path: Path, compared: "Comparison") -> None:
@@ -104,7 +107,20 @@ def _write_csv(path: Path, compared: "Comparison") -> None:
     writer = csv.writer(text, lineterminator="\n")
     fields = ["sampler", "steps", "num", *CONDITIONS]
     writer.writerow(
-        ["metric", *fields, "run", "checkpoint", "value", "difference", "low", "high", "best", "floor", "floor_num"]
+        [
+            "metric",
+            *fields,
+            "run",
+            "checkpoint",
+            "value",
+            "difference",
+            "corrected_difference",
+            "low",
+            "high",
+            "best",
+            "floor",
+            "floor_num",
+        ]
     )
     for figure in compared.figures:
         measured = figure.measured.to_json()
@@ -118,7 +134,11 @@ def _write_csv(path: Path, compared: "Comparison") -> None:
                     figure.checkpoints[index],
                     repr(figure.values[index]),
                     repr(figure.differences[index]),
-                    *(("", "") if interval is None else (repr(interval.low), repr(interval.high))),
+                    *(
+                        ("", "", "")
+                        if interval is None
+                        else map(repr, (interval.estimate, interval.low, interval.high))
+                    ),
                     int(index == figure.best),
                     "" if figure.floor is None else repr(figure.floor),
                     figure.floor_num,

@@ -7,7 +7,7 @@ from debiasctl.cli.messages import with_options
 from debiasctl.cli.output import note, print_table, print_text
 
 if TYPE_CHECKING:
-    from debiasctl.evaluation.record import Conditions, EvaluationRecord
+    from debiasctl.evaluation.record import Conditions, EvaluationRecord, Range
 
 
 def print_records(records: "Sequence[EvaluationRecord]") -> None:
@@ -28,22 +28,23 @@ def print_records(records: "Sequence[EvaluationRecord]") -> None:
     for record in records:
         for name, figure in record.metrics.items():
             floor = "-" if figure.floor is None else f"{figure.floor:.4g} (N {figure.floor_num})"
-            same, interval, corrected = figure.value_at_floor_num, figure.interval, figure.corrected
+            same = figure.value_at_floor_num
             rows.append(
                 [
                     *([str(record.images_seen)] if many else []),
                     *([str(record.measured.steps), str(record.nfe)] if first.run is not None else []),
                     name,
                     f"{figure.value:.4g}",
-                    "-" if corrected is None else f"{corrected:.4g}",
-                    "-" if interval is None else f"{interval.low:.4g} to {interval.high:.4g}",
+                    _with_interval(figure.corrected, figure.interval),
                     "-" if same is None else f"{same:.4g}",
                     floor,
+                    _with_interval(figure.floor_corrected, figure.floor_interval),
                     figure.better,
                 ]
             )
     conditions = [*(["images seen"] if many else []), *(["steps", "NFE"] if first.run is not None else [])]
-    figures = [f"value, N {measured.num}", "corrected", "95 % interval", "at floor's N", "floor"]
+    corrected = "corrected (95 % interval)"
+    figures = [f"value, N {measured.num}", corrected, "at floor's N", "floor", f"floor {corrected}"]
     print_table([*conditions, "metric", *figures, "better"], rows, keys=len(conditions) + 1)
     from debiasctl.evaluation.plausibility import warnings
 
@@ -55,6 +56,12 @@ def print_records(records: "Sequence[EvaluationRecord]") -> None:
         note(f"note: {with_options(text)}")
 
 
+def _with_interval(corrected: float | None, interval: "Range | None") -> str:
+    if corrected is None or interval is None:
+        return "-"
+    return f"{corrected:.4g} ({interval.low:.4g} to {interval.high:.4g})"
+
+
 def _missing(record: "EvaluationRecord") -> list[str]:
     """Why some metrics have no interval, and others were not measured: one sentence for each reason."""
     from debiasctl.evaluation.metrics.catalogue import not_given
@@ -63,6 +70,8 @@ def _missing(record: "EvaluationRecord") -> list[str]:
     for name, figure in record.metrics.items():
         if figure.interval_reason is not None:
             reasons.setdefault(f"no interval, {figure.interval_reason}", []).append(name)
+        if figure.floor_reason is not None:
+            reasons.setdefault(f"no floor, {figure.floor_reason}", []).append(name)
     no_news = not_given(record.measured.features).values()  # few extractors have these parts
     for name, reason in record.unavailable.items():
         if reason not in no_news:

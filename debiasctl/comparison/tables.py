@@ -7,7 +7,9 @@ from typing import Any
 
 from pydantic import JsonValue
 
+from debiasctl.comparison.differences import best, difference, holm
 from debiasctl.errors import ComparisonError, EvaluationError, ForeignPartError, UsageError
+from debiasctl.evaluation.metrics.catalogue import is_of_pixels
 from debiasctl.evaluation.plausibility import warnings
 from debiasctl.evaluation.record import (
     BitsFigure,
@@ -18,7 +20,7 @@ from debiasctl.evaluation.record import (
     MetricFigure,
     read_own_record,
 )
-from debiasctl.evaluation.uncertainty.intervals import SHARE_METHOD, Interval, difference_interval
+from debiasctl.evaluation.uncertainty.intervals import Interval
 from debiasctl.runs.store import Run
 from debiasctl.specs.files import flatten
 from debiasctl.specs.sections import MonitorSection, RunSpec
@@ -32,9 +34,10 @@ Measured = Conditions | HeldoutConditions
 class Figure:
     """One metric under one measurement: a value for each run, differences to the first, and the best run's index.
 
-    `intervals` are those of the differences (95 %, of what infinitely many images would give), None for the first run
-    and where one of the two figures has none. `checkpoints` are the steps that were measured. The floor and
-    `values_at_floor_num` were measured on `floor_num` images.
+    `intervals` are those of the differences (95 %, of what infinitely many images would give, so that their estimate is
+    not the difference of the values), None for the first run and where one of the two figures has none. `best` is None
+    unless that run differs from all others beyond chance, by Holm's method over the table. `checkpoints` are the steps
+    that were measured. The floor and `values_at_floor_num` were measured on `floor_num` images.
     """
 
     metric: str
@@ -111,14 +114,47 @@ def compare(runs: Sequence[Run], *, metric: str | None = None) -> Comparison:
         raise ComparisonError(_not_comparable(runs, records, metric))
     chosen = [[table[key] for key in shared] for table in tables]
     checkpoints = [sorted({one.checkpoint for one in of_run}) for of_run in chosen]
+    leaders = [best([table[key].record.metrics[key[1]] for table in tables]) for key in shared]
+    tested = [number for number, (index, _) in enumerate(leaders) if index is not None]
+    held = dict(zip(tested, holm([leaders[number][1] for number in tested]), strict=True))
+    figures = [
+        _figure(key, [table[key] for table in tables], best=leaders[number][0] if held.get(number) else None)
+        for number, key in enumerate(shared)
+    ]
     return Comparison(
         runs=[run.name for run in runs],
         differences=spec_differences(specs),
         checkpoints=checkpoints,
-        figures=[_figure(key[1], [table[key] for table in tables]) for key in shared],
-        notes=_notes(runs, checkpoints),
+        figures=figures,
+        notes=[*_notes(runs, checkpoints), *_left_out(tables, shared), *_by_chance(figures)],
         warnings=[text for run, of_run in zip(runs, chosen, strict=True) for text in _warnings(run, of_run)],
     )
+
+
+def _left_out(tables: "Sequence[_Table]", shared: "Sequence[_Key]") -> list[str]:
+    """A note on kernel distances that are by class in one run and not in another."""
+    names = {key[1] for table in tables for key in table} - {key[1] for key in shared}
+    apart = [
+        name
+        for name in sorted(names)
+        if all(any(key[1] == name for key in table) for table in tables)
+        and {key[:2] for key in tables[0]}.intersection(*({key[:2] for key in table} for table in tables[1:]))
+        and len({key[2] for table in tables for key in table if key[1] == name}) > 1
+    ]
+    return [f"{name}: an older version computed it without classes; evaluate those runs again" for name in apart]
+
+
+def _by_chance(figures: "Sequence[Figure]") -> list[str]:
+    """A note on how many intervals leave out 0, and how many would by chance."""
+    intervals = [one for figure in figures for one in figure.intervals if one is not None]
+    if len(intervals) < 2:
+        return []
+    leaving = sum(not one.low <= 0 <= one.high for one in intervals)
+    return [
+        f"{leaving} of {len(intervals)} intervals leave out 0. Each holds by itself in 95 % of cases: where no run "
+        f"differs, {0.05 * len(intervals):.2g} of {len(intervals)} leave it out on average, and one in three tables "
+        "of 10 metrics has such an interval. The star holds for the whole table (Holm's method)"
+    ]
 
 
 def _warnings(run: Run, evaluations: Sequence[_Evaluation]) -> list[str]:
@@ -177,32 +213,38 @@ def evaluations_of(run: Run) -> list[_Evaluation]:
     return found
 
 
-def _by_measurement(evaluations: Sequence[_Evaluation], metric: str | None) -> dict[tuple[Measured, str], _Evaluation]:
-    """(how it was measured, metric) -> the record; the one trained longest where several checkpoints were measured."""
-    table: dict[tuple[Measured, str], _Evaluation] = {}
+def _by_measurement(evaluations: Sequence[_Evaluation], metric: str | None) -> "_Table":
+    """(how it was measured, metric, by class) -> the record; the one trained longest of several checkpoints.
+
+    What is measured of the pixels themselves is the same in all features, and stands once.
+    """
+    table: _Table = {}
     for one in sorted(evaluations, key=lambda one: one.checkpoint):
-        for name in one.record.metrics:
-            if metric in (None, name):
-                table[one.record.measured, name] = one
+        for name, figure in one.record.metrics.items():
+            if metric not in (None, name):
+                continue
+            measured = one.record.measured
+            if isinstance(measured, Conditions) and is_of_pixels(name):
+                measured = measured.model_copy(update={"features": "none", "features_identity": "none"})
+            table[measured, name, isinstance(figure, MetricFigure) and figure.by_class] = one
     return table
 
 
-def _figure(metric: str, evaluations: Sequence[_Evaluation]) -> Figure:
-    found: list[MetricFigure | BitsFigure] = [one.record.metrics[metric] for one in evaluations]
+_Key = tuple[Measured, str, bool]
+_Table = dict[_Key, _Evaluation]
+
+
+def _figure(key: _Key, evaluations: Sequence[_Evaluation], *, best: int | None) -> Figure:
+    found: list[MetricFigure | BitsFigure] = [one.record.metrics[key[1]] for one in evaluations]
     values = [one.value for one in found]
-    better = found[0].better
-    distances = (
-        values if better == "lower" else [-value for value in values] if better == "higher" else list(map(abs, values))
-    )
-    lowest = min(distances)
     return Figure(
-        metric=metric,
-        measured=evaluations[0].record.measured,
-        better=better,
+        metric=key[1],
+        measured=key[0],
+        better=found[0].better,
         values=values,
         differences=[value - values[0] for value in values],
-        intervals=[None, *(_interval(found[0], one) for one in found[1:])],
-        best=distances.index(lowest) if distances.count(lowest) == 1 else None,
+        intervals=[None, *(difference(found[0], one) for one in found[1:])],
+        best=best,
         checkpoints=[one.checkpoint for one in evaluations],
         floor=found[0].floor,
         floor_num=found[0].floor_num,
@@ -227,18 +269,6 @@ def _typed(command: str, run: Run, options: Mapping[str, object]) -> str:
     """A command line with these options."""
     words = [f"--{name} {shlex.quote(str(value))}" for name, value in options.items()]
     return f"debiasctl {command} {run.typed} {' '.join(words)}"
-
-
-def _interval(first: MetricFigure | BitsFigure, second: MetricFigure | BitsFigure) -> Interval | None:
-    """The interval of two figures' difference; None where one has no interval, or both are shares of 0 or 1."""
-    if first.interval is None or second.interval is None:
-        return None
-    kept = [interval.jackknife.jackknife for interval in (first.interval, second.interval)]
-    if len(kept[0].pseudo_values) != len(kept[1].pseudo_values):  # another version divided into other groups
-        return None
-    if all(len(set(one.pseudo_values)) == 1 for one in kept) and first.interval.method == SHARE_METHOD:
-        return None
-    return difference_interval(*kept)
 
 
 def _not_comparable(runs: Sequence[Run], records: Sequence[Sequence[_Evaluation]], metric: str | None) -> str:

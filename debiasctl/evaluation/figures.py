@@ -2,13 +2,14 @@
 
 import logging
 from collections.abc import Callable, Collection
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 
 import torch
 from torch import Tensor
 
 from debiasctl.api import DatasetInfo, MetricNames, spread_indices
+from debiasctl.evaluation.copies import MIN_HELDOUT, QUANTILE, copies
 from debiasctl.evaluation.extraction import FEATURES, PIXELS, PixelStatistics
 from debiasctl.evaluation.metrics.catalogue import (
     CHANNELS,
@@ -22,6 +23,7 @@ from debiasctl.evaluation.metrics.distances import Moments, covariance_root, gau
 from debiasctl.evaluation.metrics.neighbours import DENSITY_K, manifolds, nearest_distances
 from debiasctl.evaluation.metrics.spectrum import spectrum_distance
 from debiasctl.evaluation.observed import Observed
+from debiasctl.evaluation.outcome import Outcome, of_means, of_share
 from debiasctl.evaluation.record import Curve
 from debiasctl.evaluation.reference.real import RealImages, RealRows
 from debiasctl.evaluation.reference.reference import Reference
@@ -37,32 +39,14 @@ from debiasctl.evaluation.uncertainty.jackknife import (
     left_out_sets,
     mean_jackknife,
 )
+from debiasctl.evaluation.uncertainty.kernel_limits import kernel_limits
+from debiasctl.evaluation.uncertainty.squared_length import squared_length_limits
 
 _LOG = logging.getLogger(__name__)
 MIN_PER_DIMENSION_OF_FIT = 16
 _MOST_NEIGHBOURS = 10_000
-_QUANTILE = 0.01  # of held-out images' distances: images below it count as memorised
-_MIN_HELDOUT = 100  # images needed for that quantile
 _SLOW = 512  # dimensions from which an interval takes a while
 _SMALL = 1e-300  # keeps the logarithm finite for a class with probability 0
-
-
-@dataclass(frozen=True)
-class Outcome:
-    """A metric's value for `num` images, with its uncertainty.
-
-    `jackknife` belongs to a statistic in `dimension` dimensions; if it is None, `reason` says why. A share has
-    `successes` among `num` images. A Fréchet distance is extrapolated to infinite N, or has a reason why it is not.
-    """
-
-    value: float
-    num: int
-    jackknife: Callable[[], Jackknife] | None = None
-    dimension: int | None = None
-    reason: str = ""
-    successes: int | None = None
-    extrapolate: Callable[[], Extrapolation | str] | None = None
-    curve: Curve | None = None
 
 
 @dataclass(frozen=True)
@@ -70,8 +54,8 @@ class Real:
     """The real images that are measured against, as far as the metrics need them.
 
     `reference` and `spatial` are the training images in the extractor's two spaces, `kernel_self` is the mean kernel
-    between different ones, and `pixels` are their pixel statistics. `heldout` are `num_heldout` other real images, and
-    `fresh` [M] the distances of such images to the nearest training image.
+    between different ones (`by_class` if they have classes), and `pixels` are their pixel statistics. `heldout` are
+    `num_heldout` other real images, and `fresh` [M] the distances of such images to the nearest training image.
     """
 
     info: DatasetInfo
@@ -81,6 +65,7 @@ class Real:
     pixels: PixelStatistics | None
     heldout: Observed | None
     fresh: Tensor | None
+    by_class: bool = False
 
     @property
     def num_heldout(self) -> int:
@@ -92,9 +77,9 @@ def real_images(images: RealImages, rows: RealRows, wanted: Collection[str], nam
     """Compute what the `wanted` metrics need of the real `images`, from their `rows`."""
     info = images.data.info
     size = (info.channels, info.image_size, info.image_size)
-    heldout = Observed.of(size, rows.heldout) if rows.heldout else None
+    heldout = Observed.of(size, rows.heldout, images.labels("heldout")) if rows.heldout else None
     measurable = FEATURES in rows.train
-    has_fresh = measurable and heldout is not None and len(heldout) >= _MIN_HELDOUT
+    has_fresh = measurable and heldout is not None and len(heldout) >= MIN_HELDOUT
     return Real(
         info,
         images.reference(rows),
@@ -103,6 +88,7 @@ def real_images(images: RealImages, rows: RealRows, wanted: Collection[str], nam
         PixelStatistics.of(rows.train[PIXELS], channels=info.channels) if PIXELS in rows.train else None,
         heldout,
         images.fresh_distances(rows) if has_fresh and any(name in wanted for name in NEAREST) else None,
+        by_class=measurable and images.labels("train") is not None,
     )
 
 
@@ -117,10 +103,10 @@ def refusals(observed: Observed, real: Real, wanted: Collection[str], names: Met
         least = min(len(observed), len(reference.features))
         if least <= DENSITY_K:
             refused |= dict.fromkeys(NEIGHBOURS, f"more than {DENSITY_K} images of each kind are needed, not {least}")
-        if real.num_heldout < _MIN_HELDOUT:
-            reason = f"at least {_MIN_HELDOUT} held-out images are needed, not {real.num_heldout}"
+        if real.num_heldout < MIN_HELDOUT:
+            reason = f"at least {MIN_HELDOUT} held-out images are needed, not {real.num_heldout}"
             refused |= dict.fromkeys(NEAREST, reason)
-        elif real.fresh is not None and not real.fresh.quantile(_QUANTILE):
+        elif real.fresh is not None and not real.fresh.quantile(QUANTILE):
             copies, num = int((real.fresh == 0).sum()), len(real.fresh)
             refused["memorised_share"] = (
                 f"{copies} of {num} held-out images are copies of training images, so no image can be closer to these "
@@ -187,14 +173,16 @@ def _frechet(features: Tensor, reference: Reference, division: Division) -> Outc
             _LOG.info("finding an interval: %d Fréchet distances in %d dimensions", len(left_out_sets()), dimension)
         return frechet_jackknife(features, target, division)
 
-    return Outcome(value, num, jackknife, dimension=dimension, extrapolate=extrapolated)
+    return Outcome(value, num, jackknife, dimension=dimension, squared=True, extrapolate=extrapolated)
 
 
 def _kernel(features: Tensor, real: Real, division: Division) -> Outcome:
     assert real.reference.features is not None, "refused otherwise"
     assert real.kernel_self is not None, "computed for this metric"
     sums = KernelSums(features, real.reference.features, y_self=real.kernel_self, division=division)
-    return Outcome(sums.distance(), len(features), sums.jackknife)
+    by_class = division.classes is not None or real.by_class
+    limits = partial(kernel_limits, features, real.reference.features, division=division)
+    return Outcome(sums.value, len(features), sums.jackknife, squared=True, limits=limits, by_class=by_class)
 
 
 def _inception_score(logits: Tensor, division: Division) -> Outcome:
@@ -206,7 +194,7 @@ def _inception_score(logits: Tensor, division: Division) -> Outcome:
     def score(mean: Tensor) -> float:
         return float((mean[-1] - (mean[:-1] * mean[:-1].clamp(min=_SMALL).log()).sum()).exp())
 
-    return _of_means(rows, division, score, dimension=logits.shape[1])
+    return of_means(rows, division, score, dimension=logits.shape[1])
 
 
 def _neighbours(features: Tensor, reference: Reference, division: Division) -> dict[str, Outcome]:
@@ -222,9 +210,9 @@ def _neighbours(features: Tensor, reference: Reference, division: Division) -> d
         "this metric"
     )
     return {
-        "precision": _share(found.inside),
+        "precision": of_share(found.inside),
         "recall": Outcome(float(found.found.mean()), num, reason=hanging),
-        "density": _of_means(found.density, division.take(chosen), float),
+        "density": of_means(found.density, division.take(chosen), float),
         "coverage": Outcome(float(found.covered.mean()), num, reason=hanging),
     }
 
@@ -232,12 +220,7 @@ def _neighbours(features: Tensor, reference: Reference, division: Division) -> d
 def _nearest(features: Tensor, real: Real, division: Division) -> dict[str, Outcome]:
     assert real.reference.features is not None, "refused otherwise"
     assert real.fresh is not None, "computed for these metrics"
-    distances, fresh = nearest_distances(features, real.reference.features), real.fresh
-    scale = float(fresh.mean()) or 1.0  # if all held-out images are copies, the distances are not scaled
-    return {
-        "nearest_train_gap": _of_means(distances, division, lambda mean: (float(mean) - float(fresh.mean())) / scale),
-        "memorised_share": _share((distances < fresh.quantile(_QUANTILE)).to(torch.float64)),
-    }
+    return copies(nearest_distances(features, real.reference.features), real.fresh, division)
 
 
 def _pixels(
@@ -251,11 +234,12 @@ def _pixels(
             torch.stack([pixels.colours[:, channel], pixels.squares[:, channel]], dim=1),
         )
         target = pixel_std(torch.stack([real_means[channel], real.squares[:, channel].mean()]))
-        found[f"mean_shift_{name}"] = _of_means(colours, division, _less(float, float(real_means[channel])))
-        found[f"std_shift_{name}"] = _of_means(moments, division, _less(pixel_std, target))
+        found[f"mean_shift_{name}"] = of_means(colours, division, _less(float, float(real_means[channel])))
+        found[f"std_shift_{name}"] = of_means(moments, division, _less(pixel_std, target))
     if "mean_shift_squared" in wanted:
-        found["mean_shift_squared"] = _of_means(
-            pixels.colours, division, lambda mean: mean_shift_squared(mean[None], real_means[None])
+        outcome = of_means(pixels.colours, division, lambda mean: mean_shift_squared(mean[None], real_means[None]))
+        found["mean_shift_squared"] = replace(
+            outcome, limits=partial(_length_limits, pixels.colours - real_means, division=division)
         )
     if "colour_fd" in wanted:
         mean, covariance = gaussian_moments(real.colours)
@@ -264,6 +248,7 @@ def _pixels(
             colour_fd(pixels.colours, real.colours), len(pixels.colours),
             lambda: frechet_jackknife(pixels.colours, target_colours, division),
             dimension=pixels.colours.shape[1],
+            squared=True,
         )  # fmt: skip
     if "spectrum_distance" in wanted and pixels.power.shape[1] == real.power.shape[1]:
         found["spectrum_distance"] = _spectrum(pixels.power, real.power.mean(dim=0), division)
@@ -275,20 +260,14 @@ def _spectrum(power: Tensor, real: Tensor, division: Division) -> Outcome:
     curve = Curve(cycles_per_image=list(range(1, len(real) + 1)), power=mean.tolist(), real_power=real.tolist())
     statistic = partial(spectrum_distance, reference=real)
     jackknife = partial(mean_jackknife, power, statistic, division=division)
-    return Outcome(statistic(mean), len(power), jackknife, curve=curve)
+    return Outcome(statistic(mean), len(power), jackknife, squared=True, curve=curve)
+
+
+def _length_limits(rows: Tensor, estimate: float, *, division: Division) -> tuple[float, float]:
+    """The limits of the squared length of the expectation of `rows` [N, C], whatever the estimate."""
+    low, high = squared_length_limits(rows.mean(dim=0).numpy(), division.covariance_of_mean(rows).numpy())
+    return float(low), float(high)
 
 
 def _less(statistic: Callable[[Tensor], float], target: float) -> Callable[[Tensor], float]:
     return lambda mean: statistic(mean) - target
-
-
-def _of_means(
-    rows: Tensor, division: Division, statistic: Callable[[Tensor], float], *, dimension: int | None = None
-) -> Outcome:
-    """The outcome for a statistic of the mean over images of float64 `rows` [N, ...]."""
-    value = statistic(rows.mean(dim=0))
-    return Outcome(value, len(rows), partial(mean_jackknife, rows, statistic, division=division), dimension=dimension)
-
-
-def _share(ones: Tensor) -> Outcome:
-    return Outcome(float(ones.mean()), len(ones), partial(mean_jackknife, ones), successes=int(ones.sum()))

@@ -1,16 +1,20 @@
 """Measuring a set of images against a data set: figures, the same figures for real images, and notes on both."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 from debiasctl.api import DatasetInfo, LoadedDataset, MetricNames, PreparedFeatures, Split
 from debiasctl.errors import EvaluationError
+from debiasctl.evaluation import copies
 from debiasctl.evaluation.extraction import BATCH_SIZE, EXTRAS, FEATURES, HASHES, PIXELS, Shape
-from debiasctl.evaluation.figures import Outcome, Real, figures, real_images, refusals
+from debiasctl.evaluation.figures import Real, figures, real_images, refusals
+from debiasctl.evaluation.floors import Floor, floors
 from debiasctl.evaluation.identity import num_copies, num_shared
 from debiasctl.evaluation.metrics.catalogue import (
+    NEAREST,
     Metric,
     available_metrics,
     check_metrics,
@@ -18,6 +22,7 @@ from debiasctl.evaluation.metrics.catalogue import (
 )
 from debiasctl.evaluation.notes import notes
 from debiasctl.evaluation.observed import Observed, observe
+from debiasctl.evaluation.outcome import Outcome
 from debiasctl.evaluation.record import (
     Against,
     Extrapolated,
@@ -26,17 +31,13 @@ from debiasctl.evaluation.record import (
     KeptInterval,
     KeptJackknife,
     MetricFigure,
+    Range,
 )
 from debiasctl.evaluation.reference.real import MAX_IMAGES, RealImages, RealRows
 from debiasctl.evaluation.suggestions import features_where
-from debiasctl.evaluation.uncertainty.intervals import (
-    METHOD,
-    SHARE_METHOD,
-    Jackknife,
-    jackknife_interval,
-    refusal,
-    share_interval,
-)
+from debiasctl.evaluation.uncertainty.intervals import METHOD, jackknife_interval, refusal
+from debiasctl.evaluation.uncertainty.shares import SHARE_METHOD, packed, share_interval
+from debiasctl.evaluation.uncertainty.squared_length import LENGTH_METHOD
 
 OnProgress = Callable[[str, float, int], None]
 
@@ -110,16 +111,10 @@ class Measurement:
         refused = refusals(observed, real, self.metrics, names)
         _check_refused(asked_for, refused)
         outcomes = figures(observed, real, [one for one in self.metrics if one not in refused], names)
-        floors, matched, floor_num = _floors(observed, outcomes, real, names)
+        of_real, floor_num = floors(observed, outcomes, real, names)
         described = available_metrics(self.data.info, names)
         measured = {
-            name: _figure(
-                outcome,
-                described[name],
-                floor=floors.get(name),
-                floor_num=floor_num,
-                value_at_floor_num=matched.get(name),
-            )
+            name: _figure(name, outcome, described[name], of_real.get(name), floor_num=floor_num)
             for name, outcome in outcomes.items()
         }
         identical = _identical(observed, seen.real)
@@ -219,62 +214,69 @@ def _identical(observed: Observed, real: RealRows) -> Identical | None:
     )
 
 
-def _floors(
-    observed: Observed, outcomes: Mapping[str, Outcome], real: Real, names: MetricNames
-) -> tuple[dict[str, float], dict[str, float], int]:
-    """The figures of real held-out images, those of equally many of the images, and that number."""
-    if real.heldout is None or len(real.heldout) < 2:
-        return {}, {}, 0
-    fresh = real.heldout.some(len(observed))
-    values = _values(figures(fresh, real, outcomes, names))
-    if len(fresh) == len(observed):
-        return values, _values(outcomes), len(fresh)
-    first = observed.take(observed.division.subset(len(fresh)))
-    return values, _values(figures(first, real, outcomes, names)), len(fresh)
-
-
-def _values(outcomes: Mapping[str, Outcome]) -> dict[str, float]:
-    return {name: outcome.value for name, outcome in outcomes.items()}
-
-
-def _figure(
-    outcome: Outcome, metric: Metric, *, floor: float | None, floor_num: int, value_at_floor_num: float | None
-) -> MetricFigure:
+def _figure(name: str, outcome: Outcome, metric: Metric, floor: Floor | None, *, floor_num: int) -> MetricFigure:
     """Make a metric's figure with its interval, or with the reason why it has none."""
-    reason = outcome.reason if outcome.jackknife is None else refusal(outcome.num, outcome.dimension)
-    corrected, interval = None, None
-    if outcome.jackknife is not None and reason is None:
-        corrected, interval = _interval(outcome, outcome.jackknife())
+    corrected, interval, reason = _interval(outcome)
     figure = MetricFigure(
         value=outcome.value,
         num=outcome.num,
         corrected=corrected,
         interval=interval,
         interval_reason=reason,
-        floor=floor,
-        floor_num=floor_num,
-        value_at_floor_num=value_at_floor_num,
+        floor=None if floor is None else floor.outcome.value,
+        floor_num=floor_num if floor is None else floor.num,
+        value_at_floor_num=None if floor is None else floor.matched,
         better=metric.better,
         description=metric.description,
     )
+    more: dict[str, Any] = {}
+    if floor is not None:
+        floor_corrected, floor_interval, _ = _interval(floor.outcome)
+        if floor_interval is not None:
+            more["floor_corrected"] = floor_corrected
+            more["floor_interval"] = Range(low=floor_interval.low, high=floor_interval.high, level=floor_interval.level)
+    elif name in NEAREST and floor_num:
+        more["floor_num"] = 0
+        more["floor_reason"] = (
+            f"its floor is of one half of the held-out images beside the other, and needs {2 * copies.MIN_HELDOUT}"
+        )
+    if outcome.expected is not None:
+        more["expected"] = outcome.expected
+    if outcome.by_class:
+        more["by_class"] = True
     if outcome.extrapolate is not None:
         fit = outcome.extrapolate()
-        extrapolated = None if isinstance(fit, str) else Extrapolated(**vars(fit))
-        reason = fit if isinstance(fit, str) else None
-        figure = figure.model_copy(update={"extrapolated": extrapolated, "extrapolated_reason": reason})
-    return figure if outcome.curve is None else figure.model_copy(update={"curve": outcome.curve})
+        more["extrapolated"] = None if isinstance(fit, str) else Extrapolated(**vars(fit))
+        more["extrapolated_reason"] = fit if isinstance(fit, str) else None
+    if outcome.curve is not None:
+        more["curve"] = outcome.curve
+    return figure.model_copy(update=more)
 
 
-def _interval(outcome: Outcome, found: Jackknife) -> tuple[float, KeptInterval]:
-    """The corrected figure and its interval, with the values that the interval of a difference needs."""
-    if outcome.successes is None:
-        interval, method = jackknife_interval(found), METHOD
+def _interval(outcome: Outcome) -> tuple[float | None, KeptInterval | None, str | None]:
+    """The corrected figure, its interval with what the interval of a difference needs, and the reason for none."""
+    if outcome.jackknife is None:
+        return None, None, outcome.reason
+    reason = refusal(outcome.num, outcome.dimension)
+    if reason is not None:
+        return None, None, reason
+    found = outcome.jackknife()
+    kept: dict[str, Any] = {
+        "jackknife": KeptJackknife(pseudo_values=found.pseudo_values, interactions=found.interactions)
+    }
+    if outcome.effect:
+        kept["effect"] = outcome.effect
+    if outcome.ones is not None:
+        interval, method = share_interval(int(outcome.ones.sum()), outcome.num, effect=outcome.effect), SHARE_METHOD
+        kept["ones"] = packed(outcome.ones.tolist())
     else:
-        interval, method = share_interval(outcome.successes, outcome.num), SHARE_METHOD
-    kept = KeptJackknife(pseudo_values=found.pseudo_values, interactions=found.interactions)
-    return interval.estimate, KeptInterval(
-        low=interval.low, high=interval.high, level=interval.level, method=method, jackknife=kept
-    )
+        interval, method = jackknife_interval(found, squared=outcome.squared, effect=outcome.effect), METHOD
+    limits = None if outcome.limits is None else outcome.limits(interval.estimate)
+    if limits is not None:  # near 0 they need not hold the estimate
+        low, high = min(limits[0], interval.estimate), max(limits[1], interval.estimate)
+        interval, method = replace(interval, low=low, high=high), LENGTH_METHOD
+    kept |= {"low": interval.low, "high": interval.high, "level": interval.level, "method": method}
+    return interval.estimate, KeptInterval(**kept), None
 
 
 def check_fit(shape: Shape, info: DatasetInfo, *, any_size: bool, feature_name: str) -> None:

@@ -29,7 +29,8 @@ def notes(
         *implausible(measured),
         *([] if identical is None else _identical(identical, len(observed))),
         *_of_numbers(measured, names, num=len(observed), floor_num=floor_num, real=real),
-        *_of_classes(observed, measured, names),
+        *_of_classes(measured, names),
+        *_expected(measured),
         *_below_zero(measured, [names.frechet, names.kernel, names.spatial, "colour_fd"]),
     ]
 
@@ -57,13 +58,21 @@ def _of_numbers(measured: Collection[str], names: MetricNames, *, num: int, floo
     return notes
 
 
-def _of_classes(observed: Observed, measured: Collection[str], names: MetricNames) -> list[str]:
-    if observed.division.classes is None or names.kernel not in measured:
+def _of_classes(measured: Mapping[str, MetricFigure], names: MetricNames) -> list[str]:
+    if names.kernel not in measured or not measured[names.kernel].by_class:
         return []
     return [
-        f"{names.kernel}: the value is unbiased for independently drawn images, but too low if their class counts were "
-        "chosen, as here; 'corrected' and its interval allow for that, but not for balanced classes of the training "
-        "images"
+        f"{names.kernel}: pairs of images count by class, because even class counts would make the distance too low; "
+        "published KIDs do not, which tells on few images alone"
+    ]
+
+
+def _expected(measured: Mapping[str, MetricFigure]) -> list[str]:
+    """What fresh images are expected to have, where it is neither 0 nor the floor's own."""
+    return [
+        f"{name}: fresh images are expected to have {figure.expected:.3g}, with as many held-out images as here"
+        for name, figure in measured.items()
+        if figure.expected is not None
     ]
 
 

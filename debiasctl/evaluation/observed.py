@@ -72,8 +72,7 @@ class Observed:
 
     def some(self, count: int) -> "Observed":
         """The observed set with `count` of the images, evenly spread, if there are that many, and divided again."""
-        indices = spread_indices(len(self), count)
-        return Observed.of(self.shape, {part: tensor[indices] for part, tensor in self.rows.items()})
+        return self.take(spread_indices(len(self), count))
 
 
 def observe(

@@ -1,5 +1,6 @@
 """The records of evaluations and likelihoods, which are typed, and checked and migrated when a file is read."""
 
+import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal, Self
@@ -7,14 +8,16 @@ from typing import Annotated, Any, Final, Literal, Self
 from pydantic import BaseModel, ConfigDict, Field, JsonValue, model_validator
 
 from debiasctl.errors import EvaluationError, ForeignPartError
-from debiasctl.evaluation.metrics.catalogue import Better
+from debiasctl.evaluation.metrics.catalogue import Better, possible_range
+from debiasctl.evaluation.older_records import from_version_1, from_version_2
 from debiasctl.evaluation.uncertainty.intervals import Jackknife
+from debiasctl.evaluation.uncertainty.shares import unpacked
 from debiasctl.files import content_key
 from debiasctl.reading.documents import read_json
 from debiasctl.registry.messages import damage
 from debiasctl.runs.store import Run
 
-EVALUATION_VERSION: Final = 2
+EVALUATION_VERSION: Final = 3  # as older_records.VERSION, to which records are migrated
 LIKELIHOOD_VERSION: Final = 1
 Count = Annotated[int, Field(ge=0)]
 Positive = Annotated[int, Field(ge=1)]
@@ -49,14 +52,12 @@ class KeptJackknife(_Part):
         return Jackknife(self.pseudo_values, self.interactions)
 
 
-class KeptInterval(_Part):
-    """A confidence interval and its method."""
+class Range(_Part):
+    """A confidence interval."""
 
     low: float
     high: float
     level: float = Field(gt=0, lt=1)
-    method: str
-    jackknife: KeptJackknife
 
     @model_validator(mode="after")
     def _is_an_interval(self) -> Self:
@@ -65,12 +66,26 @@ class KeptInterval(_Part):
         return self
 
 
+class KeptInterval(Range):
+    """A confidence interval with its method, and what the interval of a difference needs.
+
+    `ones` (of a share) are the bits of the images that count, as hexadecimal digits; `effect` is the standard deviation
+    that the held-out images add.
+    """
+
+    method: str
+    jackknife: KeptJackknife
+    ones: str | None = Field(None, pattern="^([0-9a-f]{2})*$")
+    effect: Error = 0.0
+
+
 class Extrapolated(_Part):
-    """A fit in 1/N; see `Extrapolation`."""
+    """A fit in 1/N; see `Extrapolation`. `se` is None in records of versions 1 and 2."""
 
     value: float
-    residual: Error
-    nums: list[Positive]
+    se: Error | None = None
+    fit_residual: Error
+    nums: list[Positive] = Field(min_length=2)
 
 
 class Curve(_Part):
@@ -88,7 +103,11 @@ class Curve(_Part):
 
 
 class MetricFigure(_Part):
-    """One metric of `num` images; `measure` describes its parts."""
+    """One metric of `num` images; `measure` describes its parts.
+
+    `floor_corrected` and `floor_interval` are those of the floor. `expected` is what fresh images are expected to have.
+    `by_class` says that a kernel distance has its pairs counted by class.
+    """
 
     value: float
     num: Positive
@@ -100,9 +119,43 @@ class MetricFigure(_Part):
     value_at_floor_num: float | None
     better: Better
     description: str
+    floor_corrected: float | None = None
+    floor_interval: Range | None = None
+    floor_reason: str | None = None
+    expected: float | None = None
+    by_class: bool = False
     extrapolated: Extrapolated | None = None
     extrapolated_reason: str | None = None
     curve: Curve | None = None
+
+    @model_validator(mode="after")
+    def _a_bit_an_image(self) -> Self:
+        if self.interval is not None and self.interval.ones is not None:
+            try:
+                unpacked(self.interval.ones, self.num)
+            except ValueError as error:
+                raise ValueError(f"interval.ones: {error}") from error
+        return self
+
+
+def _in_range(metrics: Mapping[str, MetricFigure]) -> None:
+    """Check that each metric's figures are values that it can have.
+
+    Raises:
+        ValueError: if one is not.
+    """
+    for name, figure in metrics.items():
+        low, high = possible_range(name)
+        figures = {
+            "value": figure.value,
+            "floor": figure.floor,
+            "value_at_floor_num": figure.value_at_floor_num,
+            "expected": figure.expected,
+        }
+        for field, value in figures.items():
+            if value is not None and not low <= value <= high:
+                allowed = f"at least {low:g}" if high == math.inf else f"from {low:g} to {high:g}"
+                raise ValueError(f"metrics.{name}.{field}: {value} is not possible, it must be {allowed}")
 
 
 class Against(_Part):
@@ -138,6 +191,11 @@ class Findings(_Part):
     notes: list[str]
     identical: Identical | None = None
 
+    @model_validator(mode="after")
+    def _possible(self) -> Self:
+        _in_range(self.metrics)
+        return self
+
 
 class Conditions(_Part):
     """The conditions that must be equal for two runs' figures to be comparable; None if unknown."""
@@ -165,7 +223,7 @@ class EvaluationRecord(_Part):
     the hash of given ones. `run_identity` is None in records of older versions, and of given images.
     """
 
-    schema_version: Literal[2]
+    schema_version: Literal[3]
     run: str | None
     run_identity: str | None = None
     checkpoint: Count | None
@@ -180,6 +238,11 @@ class EvaluationRecord(_Part):
     notes: list[str]
     identical: Identical | None = None
     features_file: str | None
+
+    @model_validator(mode="after")
+    def _possible(self) -> Self:
+        _in_range(self.metrics)
+        return self
 
     @property
     def key(self) -> str:
@@ -308,26 +371,5 @@ def from_json(raw: Mapping[str, Any], *, source: str) -> Record:
         )
     if is_likelihood:
         return LikelihoodRecord.model_validate(raw)
-    return EvaluationRecord.model_validate(_from_version_1(raw) if version == 1 else raw)
-
-
-def _from_version_1(raw: Mapping[str, Any]) -> Mapping[str, Any]:
-    """Migrate a record of version 1, to which fields were added over time; missing ones are unknown."""
-    raw = {**raw, "schema_version": EVALUATION_VERSION}
-    measured, metrics = raw.get("measured"), raw.get("metrics")
-    if not isinstance(measured, dict) or not isinstance(metrics, dict):
-        return raw  # validation then refuses it
-    unknown = {
-        "num": measured.get("num"),
-        "corrected": None,
-        "interval": None,
-        "interval_reason": "it was measured before there were intervals",
-    }
-    return {
-        "images_seen": None,
-        "unavailable": {},
-        "features_file": None,
-        **raw,
-        "measured": {"class_counts": None, "precision": None} | measured,
-        "metrics": {name: unknown | one if isinstance(one, dict) else one for name, one in metrics.items()},
-    }
+    raw = from_version_1(raw) if version == 1 else raw
+    return EvaluationRecord.model_validate(from_version_2(raw) if version <= 2 else raw)

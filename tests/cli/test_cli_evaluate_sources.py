@@ -245,9 +245,11 @@ def test_a_data_set_as_the_reference_has_a_floor(tmp_path: Path) -> None:
     interval = figure["interval"]
     assert row[:6] == [
         "fd_pixels",
-        *(f"{number:.4g}" for number in (figure["value"], figure["corrected"], interval["low"])),
+        f"{figure['value']:.4g}",
+        f"{figure['corrected']:.4g}",
+        f"({interval['low']:.4g}",
         "to",
-        f"{interval['high']:.4g}",
+        f"{interval['high']:.4g})",
     ]
 
 

@@ -12,7 +12,8 @@ from tiny import make_spec
 
 from debiasctl.comparison.tables import compare, spec_differences
 from debiasctl.errors import ComparisonError, UsageError
-from debiasctl.evaluation.uncertainty.intervals import METHOD, SHARE_METHOD
+from debiasctl.evaluation.uncertainty.intervals import METHOD
+from debiasctl.evaluation.uncertainty.shares import SHARE_METHOD, packed, share_interval, unpaired_difference
 from debiasctl.runs.status import new_status
 from debiasctl.runs.store import Run, create_run
 
@@ -43,6 +44,11 @@ def evaluated(
     os.utime(file, (1000 + number, 1000 + number))  # later than the one before, whatever the clock's grain
 
 
+def around(value: float, spread: float) -> list[float]:
+    """Pseudo-values of mean about `value`, of which no two runs share the noise."""
+    return [value + spread * math.sin(7 * number + 100 * value) for number in range(20)]
+
+
 @pytest.mark.parametrize(
     "better, values, best",
     [
@@ -57,7 +63,7 @@ def evaluated(
 def test_differences_and_the_best(better: str, values: list[float], best: int | None) -> None:
     runs = [make_run(name) for name in ("a", "b", "c")]
     for run, value in zip(runs, values, strict=True):
-        evaluated(run, {"fd_local": value}, better=better)
+        evaluated(run, {"kd_local": value}, better=better, interval=around(value, 0.001))
     compared = compare(runs)
     (figure,) = compared.figures
     assert compared.runs == ["a", "b", "c"]
@@ -65,7 +71,7 @@ def test_differences_and_the_best(better: str, values: list[float], best: int | 
     assert figure.differences == [value - values[0] for value in values]
     assert figure.best == best
     assert (figure.metric, figure.better, figure.floor, figure.measured) == (
-        "fd_local",
+        "kd_local",
         better,
         0.5,
         record({}).measured,
@@ -87,13 +93,98 @@ def test_the_interval_of_a_difference() -> None:
     assert (found.low, found.high) == pytest.approx((centre - half, centre + half))
 
 
-def test_shares_of_none_and_of_none_have_no_interval_of_no_width() -> None:
+def shares(run: Run, name: str, counting: list[bool]) -> None:
+    found = share_interval(sum(counting), len(counting))
+    kept = interval_json([0.0, 1.0], low=found.low, high=found.high, method=SHARE_METHOD, ones=packed(counting))
+    figure = figure_json(found.estimate, num=len(counting), better="lower", interval=kept)
+    run.evaluations_dir.mkdir(exist_ok=True)
+    stored = record_json({name: figure}, run=run.name)
+    (run.evaluations_dir / f"{name}.json").write_text(json.dumps(stored))
+
+
+def test_shares_without_a_differing_image_may_still_differ() -> None:
+    """By z²/(n + z²), since images that were not drawn may differ: not from 0 to 0, and not unknown."""
     runs = [make_run(name) for name in ("a", "b", "c")]
-    for run, pseudo in zip(runs, ([0.0] * 20, [0.0] * 20, [0.0] * 19 + [0.1]), strict=True):
-        evaluated(run, {"memorised_share": 0.0}, interval=pseudo, method=SHARE_METHOD)
+    for run, counting in zip(runs, ([False] * 1000, [False] * 1000, [True] * 40 + [False] * 960), strict=True):
+        shares(run, "memorised_share", counting)
     _, alike, other = compare(runs).figures[0].intervals
-    assert alike is None
-    assert other is not None
+    assert (alike.low, alike.high) == pytest.approx((-0.003827, 0.003827), abs=1e-5)
+    assert 0.02 < other.low < 0.04 < other.high < 0.06
+
+
+def test_shares_of_older_records_have_an_interval_without_their_images() -> None:
+    runs = [make_run("a"), make_run("b")]
+    for run, count in zip(runs, (10, 40), strict=True):
+        found = share_interval(count, 1000)
+        kept = interval_json([0.0] * 20, low=found.low, high=found.high, method=SHARE_METHOD)
+        stored = record_json({"precision": figure_json(count / 1000, interval=kept)}, run=run.name)
+        run.evaluations_dir.mkdir(exist_ok=True)
+        (run.evaluations_dir / "0.json").write_text(json.dumps(stored | {"schema_version": 2}))
+    found = compare(runs).figures[0].intervals[1]
+    expected = unpaired_difference(share_interval(10, 1000), share_interval(40, 1000))
+    assert (found.low, found.high) == pytest.approx((expected.low, expected.high))
+
+
+def test_a_star_is_given_beyond_chance_alone() -> None:
+    """Not for the lower value, if its interval holds 0, or there is none."""
+    runs = [make_run("a"), make_run("b")]
+    evaluated(runs[0], {"fd_local": 1.0}, interval=around(1.0, 1.0))
+    evaluated(runs[1], {"fd_local": 1.1}, interval=around(1.1, 1.0))
+    evaluated(runs[0], {"recall": 0.2}, better="higher")
+    evaluated(runs[1], {"recall": 0.9}, better="higher")
+    assert [figure.best for figure in compare(runs).figures] == [None, None]
+
+
+def test_what_is_closer_to_0_takes_both_sides() -> None:
+    """-0.2 and 0.19 differ beyond chance, but which of them is closer to 0 is open."""
+    runs = [make_run("a"), make_run("b")]
+    for run, value in zip(runs, (-0.2, 0.19), strict=True):
+        evaluated(run, {"mean_shift_r": value}, better="closer to 0", interval=around(value, 0.1))
+    (figure,) = compare(runs).figures
+    assert figure.intervals[1].low > 0
+    assert figure.best is None
+
+
+def test_stars_hold_for_the_whole_table() -> None:
+    """A difference beyond chance by itself (p 0.03) gets no star among ten metrics, and the table says how many do."""
+    runs = [make_run("a"), make_run("b")]
+    noise = [math.sin(7 * number) for number in range(20)]
+    noise = [value - np.mean(noise) for value in noise]
+    shift = 2.35 * np.std(noise, ddof=1) / 20**0.5
+    names = [f"fd_{number}" for number in range(10)]
+    for index in range(10):
+        evaluated(runs[0], {names[index]: 1.0}, interval=[0.0] * 20)
+        change = shift if index == 0 else 0.01
+        evaluated(runs[1], {names[index]: 1.0 + change}, interval=[value + change for value in noise])
+    compared = compare(runs)
+    found = {figure.metric: figure for figure in compared.figures}
+    assert 0.01 < found["fd_0"].intervals[1].p < 0.05
+    assert found["fd_0"].intervals[1].low > 0
+    assert all(figure.best is None for figure in compared.figures)
+    assert any(note.startswith("1 of 10 intervals leave out 0") for note in compared.notes)
+    (alone,) = compare(runs, metric="fd_0").figures
+    assert alone.best == 0
+
+
+def test_metrics_of_pixels_stand_once_whatever_the_features() -> None:
+    a, b = make_run("a"), make_run("b")
+    for run, spaces in ((a, ("local", "pixels")), (b, ("local", "pixels", "clip"))):
+        for features in spaces:
+            evaluated(
+                run, {"mean_shift_grey": 0.1, f"fd_{features}": 1.0}, features=features, features_identity=features
+            )
+    assert sorted(figure.metric for figure in compare([a, b]).figures) == ["fd_local", "fd_pixels", "mean_shift_grey"]
+
+
+def test_kernel_distances_of_older_versions_do_not_stand_beside_those_by_class() -> None:
+    a, b = make_run("a"), make_run("b")
+    evaluated(a, {"kd_local": 0.1, "fd_local": 1.0})
+    figures = {"kd_local": figure_json(0.1, by_class=True), "fd_local": figure_json(1.0)}
+    b.evaluations_dir.mkdir(exist_ok=True)
+    (b.evaluations_dir / "0.json").write_text(json.dumps(record_json(figures, run="b")))
+    compared = compare([a, b])
+    assert [figure.metric for figure in compared.figures] == ["fd_local"]
+    assert any("kd_local: an older version computed it without classes" in note for note in compared.notes)
 
 
 def test_only_what_was_measured_in_the_same_way_stands_together() -> None:

@@ -111,8 +111,16 @@ def test_with_fewer_held_out_images_the_samples_are_measured_at_their_number_too
     first = measured(samples[Division.of(300).subset(100)], few, digit_features, tmp_path)
     entry = result.metrics["fd_local"]
     assert (entry.num, entry.floor_num) == (300, 100)
-    assert values(result, "value_at_floor_num") == pytest.approx(values(first), rel=1e-9)
-    assert values(result, "floor") == pytest.approx(values(first, "floor"), rel=1e-9, abs=1e-12)
+    nearest = ("nearest_train_gap", "memorised_share")  # a half beside the other is too few here
+
+    def others(key, of):
+        return {name: value for name, value in values(of, key).items() if name not in nearest}
+
+    assert others("value_at_floor_num", result) == pytest.approx(others("value", first), rel=1e-9)
+    assert others("floor", result) == pytest.approx(others("floor", first), rel=1e-9, abs=1e-12)
+    for name in nearest:
+        assert result.metrics[name].floor is None
+        assert "one half of the held-out images beside the other, and needs 200" in result.metrics[name].floor_reason
     assert any("only 100 images are held out" in note for note in result.notes)
     assert not any("value_at_floor_num" in note for note in first.notes)
 
@@ -158,14 +166,45 @@ def test_one_class_alone_is_no_choice_of_counts(digits, digit_features, tmp_path
     assert not any("class counts were chosen" in text for text in found.notes)
 
 
-def test_the_kernel_distance_of_chosen_classes_is_explained(digits, digit_features, tmp_path):
+def test_floors_have_intervals_of_labelled_images(digits, digit_features, tmp_path):
+    """Held-out images have classes, whose counts do not vary: without them the correction would take off too much."""
+    images, labels = digits.heldout.array, digits.heldout.targets
+    entry = measured(images, digits, digit_features, tmp_path).metrics["fd_local"]
+    labelled = measured(ArraySplit(images, labels), digits, digit_features, tmp_path).metrics["fd_local"]
+    assert entry.floor_corrected == pytest.approx(labelled.corrected, rel=1e-6)
+    assert (entry.floor_interval.low, entry.floor_interval.high) == pytest.approx(
+        (labelled.interval.low, labelled.interval.high), rel=1e-6
+    )
+    assert entry.corrected < entry.floor_corrected - 0.05  # as if the classes had been drawn
+
+
+def test_floors_of_distances_to_training_images_are_not_0_by_definition(digits, digit_features, tmp_path):
+    result = measured(digits.heldout.array, digits, digit_features, tmp_path)
+    found, num = result.metrics, len(digits.heldout)
+    assert any("memorised_share: fresh images are expected to have" in note for note in result.notes)
+    assert num >= 400
+    gap, share = found["nearest_train_gap"], found["memorised_share"]
+    assert gap.floor_num == share.floor_num == -(-num // 2)
+    assert gap.floor != 0
+    assert gap.floor_interval.low < gap.floor < gap.floor_interval.high
+    assert share.expected == pytest.approx((0.01 * num + 0.99) / (num + 1))
+
+
+def test_the_kernel_distance_counts_pairs_by_class(digits, digit_features, tmp_path):
+    """On either side even class counts would make it too low, and below 0 for real images."""
     even = torch.cat([(digits.heldout.targets == label).nonzero()[:20, 0] for label in range(10)])
     images, labels = digits.heldout.array[even], digits.heldout.targets[even]
-    for targets in (labels, None):
-        found = measured(ArraySplit(images, targets), digits, digit_features, tmp_path)
-        entry = found.metrics["kd_local"]
-        assert any("kd_local: the value is unbiased for" in text for text in found.notes) == (targets is not None)
-        assert (entry.corrected > entry.value + 0.01) == (targets is not None)
+    no_classes = dataclasses.replace(digits, train=ArraySplit(digits.train.array), content_hash="no classes")
+    note = "kd_local: pairs of images count by class"
+    found = {}
+    for name, targets, data in (("both", labels, digits), ("reference", None, digits), ("none", None, no_classes)):
+        result = measured(ArraySplit(images, targets), data, digit_features, tmp_path, metrics=["kd_local"])
+        found[name] = entry = result.metrics["kd_local"]
+        assert entry.by_class == any(text.startswith(note) for text in result.notes) == (name != "none")
+        assert entry.interval.low <= entry.corrected <= entry.interval.high
+    assert found["both"].value > found["reference"].value + 0.01
+    assert found["reference"].value > found["none"].value + 0.004
+    assert found["both"].corrected == pytest.approx(found["both"].value, abs=0.005)
 
 
 def test_the_training_images_themselves_are_at_zero(digits, digit_features, tmp_path):
@@ -182,7 +221,11 @@ def test_worse_images_have_worse_figures(digits, digit_features, tmp_path):
     clean, soft, random = (values(measured(x, digits, digit_features, tmp_path)) for x in (real, blurred, noise))
     for name in DISTANCES:
         assert clean[name] < soft[name] < random[name]
-    assert values(measured(real, digits, digit_features, tmp_path), "floor") == pytest.approx(clean)
+    result = measured(ArraySplit(real, digits.heldout.targets), digits, digit_features, tmp_path)
+    found, floors = (values(result, key) for key in ("value", "floor"))
+    for name in ("nearest_train_gap", "memorised_share"):  # whose floor is of one half beside the other
+        del found[name], floors[name]
+    assert floors == pytest.approx(found)
 
 
 def test_a_tint_is_seen_in_its_channel(photos, photo_features, tmp_path):

@@ -28,7 +28,8 @@ def test_a_record_of_version_1_is_read_key_for_key() -> None:
     stored = json.loads((RECORDED / "version-1.json").read_text())
     record = read(RECORDED / "version-1.json")
     assert isinstance(record, EvaluationRecord)
-    assert record.to_json() == stored | {"schema_version": 2}
+    expected = json.loads(json.dumps(stored).replace('"residual"', '"fit_residual"')) | {"schema_version": 3}
+    assert record.to_json() == expected
     assert list(record.to_json()) == list(stored)
     assert record.key == "10bfe7a049b9c8f6"  # the name of the file: measured again, it takes the same place
     assert record.metrics["fd_pixels"].extrapolated is not None
@@ -115,6 +116,17 @@ def changed(path: str, value: Any) -> dict[str, Any]:
         (changed("metrics.fd_local.more", 1), "metrics.fd_local.more: "),
         (changed("metrics.fd_local.interval.jackknife.pseudo_values", [0.0]), "pseudo_values: "),
         (changed("metrics.fd_local.interval.jackknife.interactions", [0.0]), "must have the same number of groups"),
+        (
+            changed("metrics.fd_local.value", -1.0),
+            "fd_local.value: -1.0 is not possible, it must be at least 0",
+        ),
+        (changed("metrics.fd_local.floor", -0.1), "metrics.fd_local.floor: -0.1 is not possible"),
+        (changed("metrics.fd_local.interval.ones", "xy"), "metrics.fd_local.interval.ones: "),
+        (
+            changed("metrics.fd_local.interval.ones", "ff"),
+            "interval.ones: 1 bytes hold no bit for each of 100",
+        ),
+        (changed("measured.steps", 0), "measured.steps: "),
         (changed("notes", "none"), "notes: "),
         (changed("checkpoint", -1), "checkpoint: "),
         (changed("measured.num", 0), "measured.num: "),
@@ -141,6 +153,34 @@ def test_what_is_no_record_is_named_and_left_alone(tmp_path: Path, value: Any, r
 
 
 @pytest.mark.parametrize(
+    "name, good, bad",
+    [
+        ("precision", 1.0, 1.01), ("recall", 0.0, -0.01), ("coverage", 0.5, 2.0), ("memorised_share", 0.01, -1.0),
+        ("density", 3.2, -0.1), ("nearest_train_gap", -1.0, -1.1), ("mean_shift_grey", -2.0, 2.1),
+        ("std_shift_b", -0.5, 1.1), ("mean_shift_squared", 12.0, 12.1), ("colour_fd", 0.0, -1e-9),
+        ("spectrum_distance", 3.0, -0.1), ("fid", 300.0, -1.0), ("sfd_local", 0.1, -1.0), ("is_local", 1.0, 0.9),
+    ],
+)  # fmt: skip
+def test_a_figure_that_cannot_be_is_damage(tmp_path: Path, name: str, good: float, bad: float) -> None:
+    records = [record_json({name: figure_json(value, floor=None)}) for value in (good, bad)]
+    read(written(tmp_path, records[0]))
+    with pytest.raises(EvaluationError, match=f"metrics.{name}.value: .* is not possible"):
+        read(written(tmp_path, records[1]))
+
+
+def test_kernel_distances_may_be_below_0(tmp_path: Path) -> None:
+    read(written(tmp_path, record_json({"kd_local": figure_json(-0.1, floor=-0.2)})))
+
+
+def test_the_residual_of_version_2_is_no_error(tmp_path: Path) -> None:
+    fit = {"value": 1.0, "residual": 0.25, "nums": [10, 20]}
+    value = record_json({"fd_local": figure_json(1.0, extrapolated=fit)}, schema_version=2)
+    found = read(written(tmp_path, value)).metrics["fd_local"]
+    assert found.extrapolated.se is None
+    assert found.extrapolated.fit_residual == 0.25
+
+
+@pytest.mark.parametrize(
     "change, reason",
     [
         ({"metrics": {}}, "metrics: "),
@@ -155,7 +195,7 @@ def test_half_of_a_likelihood_is_none(tmp_path: Path, change: dict[str, Any], re
     assert reason in str(caught.value)
 
 
-@pytest.mark.parametrize("name, known", [("version-1.json", 2), ("bound.json", 1)])
+@pytest.mark.parametrize("name, known", [("version-1.json", 3), ("bound.json", 1)])
 def test_a_newer_versions_record_is_not_called_damaged(tmp_path: Path, name: str, known: int) -> None:
     value = json.loads((RECORDED / name).read_text()) | {"schema_version": known + 1}
     path = written(tmp_path, value)

@@ -1,5 +1,6 @@
 """The catalogue of metrics: their names, descriptions and better direction, by data and features."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final, Literal
@@ -20,6 +21,16 @@ NEAREST = ("nearest_train_gap", "memorised_share")
 _DEFAULTS = (("local", "local-ssl", "pixels"), ("local-ssl", "pixels"), ("inception",))
 ALL_DEFAULTS = tuple(dict.fromkeys(name for names in _DEFAULTS for name in names))
 _RGB = ("mean_shift_squared", "colour_fd")
+_SHARE, _DISTANCE, _SCORE = (0.0, 1.0), (0.0, math.inf), (1 - 1e-6, math.inf)
+_RANGES = {
+    **dict.fromkeys(("precision", "recall", "coverage", "memorised_share"), _SHARE),
+    **dict.fromkeys(("fid", "sfid", "density", "spectrum_distance", "colour_fd"), _DISTANCE),
+    **dict.fromkeys(("is", "inception_score"), _SCORE),
+    "nearest_train_gap": (-1.0, math.inf),
+    "mean_shift": (-2.0, 2.0),
+    "std_shift": (-1.0, 1.0),
+    "mean_shift_squared": (0.0, 12.0),
+}
 _ENOUGH = "more than 5 images, and as many reference images"
 
 
@@ -77,6 +88,11 @@ def pixel_names(channels: int) -> list[str]:
     return [*shifts, *(_RGB if channels == 3 else ()), "spectrum_distance"]
 
 
+def is_of_pixels(name: str) -> bool:
+    """Whether a metric is of the pixels themselves, and so the same in all features."""
+    return name in (*pixel_names(1), *pixel_names(3))
+
+
 def available_metrics(info: DatasetInfo, names: MetricNames) -> dict[str, Metric]:
     """Every metric that a data set has in a feature space, by name."""
     return _metrics(info.channels, names)
@@ -89,6 +105,14 @@ def _metrics(channels: int, names: MetricNames) -> dict[str, Metric]:
         needs="reference images of the same size",
     )
     return {**_in_features(names), "spectrum_distance": spectrum, **_of_colours(channels)}
+
+
+def possible_range(name: str) -> tuple[float, float]:
+    """The least and the greatest value that a metric can have; unlimited if its name says nothing."""
+    kind = name.rsplit("_", 1)[0] if "_shift_" in name and name not in _RGB else name
+    if name.startswith(("fd_", "sfd_")):
+        return 0.0, math.inf
+    return _RANGES.get("is" if name.startswith("is_") else kind, (-math.inf, math.inf))
 
 
 def _in_features(names: MetricNames) -> dict[str, Metric]:

@@ -140,14 +140,32 @@ def covariance_root(covariance: Tensor) -> Tensor:
     return root
 
 
-def kernel_self_mean(x: Tensor) -> float:
+def kernel_self_mean(x: Tensor, classes: Tensor | None = None) -> float:
     """The mean of k(x_i, x_j) over all i != j, for `x` [N, D] and the cubic kernel k(a, b) = (a.b / D + 1)³.
+
+    With `classes` [N] pairs of one class count for those that an image would make with itself, so that each class has
+    its share of pairs: where class counts are even, or chosen, the plain mean has too few of them, and is too low.
+    All classes with a single image are merged.
 
     Raises:
         EvaluationError: if `x` is not two-dimensional, has fewer than 2 rows, or a value that is not finite.
     """
     x = _checked(x)
-    return kernel_self_sum(x) / (x.shape[0] * (x.shape[0] - 1))
+    num = len(x)
+    if classes is None:
+        return kernel_self_sum(x) / (num * (num - 1))
+    numbers = merged_singles(classes)
+    within = [x[numbers == number] for number in range(int(numbers.max()) + 1)]
+    if any(len(rows) < 2 for rows in within):  # one class with a single image
+        return kernel_self_sum(x) / (num * (num - 1))
+    return (kernel_self_sum(x) + math.fsum(kernel_self_sum(rows) / (len(rows) - 1) for rows in within)) / num**2
+
+
+def merged_singles(classes: Tensor) -> Tensor:
+    """Number the classes [N] from 0, with all those that have a single image as one."""
+    _, numbers, counts = torch.unique(classes, return_inverse=True, return_counts=True)
+    merged: Tensor = torch.unique(torch.where(counts[numbers] < 2, -1, numbers), return_inverse=True)[1]
+    return merged
 
 
 def kernel_self_sum(x: Tensor) -> float:

@@ -98,12 +98,19 @@ class RealImages:
         return Reference(found["mean"], found["covariance"], found["root"], features)
 
     def kernel_self(self, rows: RealRows) -> float:
-        """Compute the mean kernel between different training images."""
+        """Compute the mean kernel between different training images, by class if they have classes."""
+        classes = self.labels("train")
 
         def make() -> Arrays:
-            return {"mean": torch.tensor(kernel_self_mean(rows.train[FEATURES]), dtype=torch.float64)}
+            return {"mean": torch.tensor(kernel_self_mean(rows.train[FEATURES], classes), dtype=torch.float64)}
 
-        return float(self._kept({"kernel": "self"}, ["mean"], make)["mean"])
+        what = {"kernel": "self"} if classes is None else {"kernel": "self, by class"}
+        return float(self._kept(what, ["mean"], make)["mean"])
+
+    def labels(self, name: str) -> Tensor | None:
+        """The labels of the images whose parts `rows` gives of the split "train" or "heldout"; None without classes."""
+        split = {"train": self.data.train, "heldout": self.data.heldout}[name]
+        return split.labels(spread_indices(len(split), self._max_images)) if len(split) else None
 
     def fresh_distances(self, rows: RealRows) -> Tensor:
         """Compute the distances [M] of up to 10,000 held-out images to their nearest training images."""

@@ -8,19 +8,22 @@ from dataclasses import dataclass
 GROUPS = 20
 LEVEL = 0.95
 METHOD = f"delete-group jackknife, {GROUPS} groups"
-SHARE_METHOD = "Wilson score"
 MIN_IMAGES = 5 * GROUPS
 MIN_PER_DIMENSION = 8  # images per dimension; below it the simulated coverage falls off (docs/concepts/intervals.md)
 
 
 @dataclass(frozen=True)
 class Interval:
-    """A confidence interval from `low` to `high` at confidence `level`; `estimate` is free of the bias in 1/N."""
+    """A confidence interval from `low` to `high` at confidence `level`; `estimate` is free of the bias in 1/N.
+
+    For a difference, `p` is the level at which such an interval would just reach 0 (its two-sided p value).
+    """
 
     estimate: float
     low: float
     high: float
     level: float
+    p: float | None = None
 
 
 @dataclass(frozen=True)
@@ -53,55 +56,108 @@ def jackknife(statistic: Callable[[tuple[int, ...]], float], *, groups: int = GR
     return Jackknife(pseudo, interactions)
 
 
-def jackknife_interval(found: Jackknife, *, level: float = LEVEL) -> Interval:
+def jackknife_interval(
+    found: Jackknife, *, level: float = LEVEL, squared: bool = False, effect: float = 0.0
+) -> Interval:
     """Student's interval, with G - 1 degrees of freedom, about the mean of the pseudo-values.
 
-    Half of the variance's excess (see `_students`) is subtracted: if all of it were, intervals near 0, where estimates
-    are skewed, would cover the true value too rarely (simulated by benchmarks/interval_coverage.py).
+    Half of the variance's excess (see `_spread`) is subtracted: if all of it were, intervals near 0, where estimates
+    are skewed, would cover the true value too rarely. `squared` says that the figure is a squared distance, whose
+    upper limit is then `_squared_upper`. `effect` is a standard deviation that the images measured against add.
     """
-    return _students(found, level=level, taken_off=0.5)
+    estimate, variance, excess = _spread(found)
+    half = _quantile(found, level) * math.sqrt(variance - excess / 2 + effect**2)
+    high = estimate + half
+    if squared:
+        high = max(high, _squared_upper(estimate, variance, excess, quantile=_quantile(found, level)))
+    return Interval(estimate, estimate - half, high, level)
 
 
-def _students(found: Jackknife, *, level: float, taken_off: float) -> Interval:
-    """Student's interval from the jackknife's variance minus a share `taken_off` of its excess.
+def _spread(found: Jackknife) -> tuple[float, float, float]:
+    """The mean of the pseudo-values, its variance, and that variance's excess.
 
     The variance counts terms quadratic in the images twice (Efron & Stein, 1981); near a distance of 0 they are almost
     all of it, and intervals would be up to 1.4 times too wide. The interactions b estimate the excess as Var(b)/(2 G²);
     it is at most half of the variance.
     """
-    from scipy.special import stdtrit
-
     groups = len(found.pseudo_values)
-    estimate = statistics.fmean(found.pseudo_values)
     variance = statistics.variance(found.pseudo_values) / groups
     excess = min(statistics.variance(found.interactions) / (2 * groups**2), variance / 2)
-    half = float(stdtrit(groups - 1, 0.5 + level / 2)) * math.sqrt(variance - taken_off * excess)
-    return Interval(estimate, estimate - half, estimate + half, level)
+    return statistics.fmean(found.pseudo_values), variance, excess
 
 
-def share_interval(successes: int, num: int, *, level: float = LEVEL) -> Interval:
-    """Wilson's score interval (1927) for the share that `successes` of `num` independent images estimate.
+def _quantile(found: Jackknife, level: float) -> float:
+    from scipy.special import stdtrit
 
-    Unlike Student's interval it is informative even if none or all of the images succeed.
+    return float(stdtrit(len(found.pseudo_values) - 1, 0.5 + level / 2))
+
+
+def _squared_upper(estimate: float, variance: float, excess: float, *, quantile: float) -> float:
+    """The upper limit of a squared distance, whose variance grows with it as excess + slope · distance.
+
+    It is the largest distance d from which the estimate lies no more than t standard deviations away, where these are
+    those at d: (d - estimate)² = t² (excess + slope · d).
     """
-    from scipy.stats import binomtest
+    near = max(estimate, 0.0)
+    scale = near + math.sqrt(2 * excess)
+    slope = (variance - excess) / scale if scale > 0 else 0.0
+    turn = quantile**2 * slope
+    return estimate + turn / 2 + quantile * math.sqrt(excess + slope * near + turn * slope / 4)
 
-    found = binomtest(successes, num).proportion_ci(level, method="wilson")
-    return Interval(successes / num, float(found.low), float(found.high), level)
 
-
-def difference_interval(first: Jackknife, second: Jackknife, *, level: float = LEVEL) -> Interval:
+def difference_interval(
+    first: Jackknife, second: Jackknife, *, level: float = LEVEL, effect: float = 0.0, sign: int = 1
+) -> Interval:
     """The interval of `second` minus `first`, for two equally large sets measured against the same reference.
 
     The i-th images of both sets are in the same group, so that shared noise cancels; the interval is also valid for
-    sets that share none. Skewness cancels too, so that all of the variance's excess is subtracted.
+    sets that share none. Skewness cancels too, so that all of the variance's excess is subtracted. `effect` is as for
+    `jackknife_interval`. With a `sign` of -1 the interval is that of the sum.
 
     Raises:
         ValueError: if the numbers of groups differ.
     """
     pairs = ((first.pseudo_values, second.pseudo_values), (first.interactions, second.interactions))
-    between = Jackknife(*([b - a for a, b in zip(*pair, strict=True)] for pair in pairs))
-    return _students(between, level=level, taken_off=1)
+    between = Jackknife(*([b - sign * a for a, b in zip(*pair, strict=True)] for pair in pairs))
+    estimate, variance, excess = _spread(between)
+    return students_interval(
+        estimate, math.sqrt(variance - excess + effect**2), freedom=len(between.pseudo_values) - 1, level=level
+    )
+
+
+def with_skewness(found: Interval, first: tuple[Interval, Jackknife], second: tuple[Interval, Jackknife]) -> Interval:
+    """The interval of a difference, wider on the side where the more skewed of two squared distances may lie.
+
+    How skewed each is, its own interval says: its upper reach over the half width of the jackknife. Where both are
+    alike, skewness cancels; where one varies more, as if a few images carry it, its own remains.
+    """
+    quantile = _quantile(first[1], found.level)
+    variances = [_spread(kept)[1] for _, kept in (first, second)]
+    if min(variances) <= 0:
+        return found
+    excesses = [
+        max(((own.high - own.estimate) / quantile) ** 2 / variance - 1, 0.0)
+        for (own, _), variance in zip((first, second), variances, strict=True)
+    ]
+    net = (excesses[1] * variances[1] - excesses[0] * variances[0]) / sum(variances)
+    up, down = (math.sqrt(1 + max(sign * net, 0.0)) for sign in (1, -1))
+    low, high = (
+        found.estimate - down * (found.estimate - found.low),
+        found.estimate + up * (found.high - found.estimate),
+    )
+    nearer = down if found.estimate > 0 else up  # of the side on which 0 lies
+    error = (found.high - found.estimate) / quantile * nearer
+    widened = students_interval(found.estimate, error, freedom=len(first[1].pseudo_values) - 1, level=found.level)
+    return Interval(found.estimate, low, high, found.level, widened.p)
+
+
+def students_interval(estimate: float, error: float, *, freedom: int, level: float = LEVEL) -> Interval:
+    """Student's interval of a difference with the standard error `error`, and its p value."""
+    from scipy.special import stdtr, stdtrit
+
+    half = float(stdtrit(freedom, 0.5 + level / 2)) * error
+    p = 2 * float(stdtr(freedom, -abs(estimate) / error)) if error > 0 else float(estimate == 0)
+    return Interval(estimate, estimate - half, estimate + half, level, p)
 
 
 def refusal(num: int, dimension: int | None = None) -> str | None:

@@ -9,7 +9,14 @@ import torch
 from torch import Tensor
 
 from debiasctl.api import spread_indices
-from debiasctl.evaluation.metrics.distances import Moments, frechet_distance, kernel_row_means, weighted_kernel_sums
+from debiasctl.evaluation.metrics.distances import (
+    Moments,
+    frechet_distance,
+    kernel_row_means,
+    kernel_self_mean,
+    merged_singles,
+    weighted_kernel_sums,
+)
 from debiasctl.evaluation.uncertainty.intervals import GROUPS, Jackknife, jackknife
 
 _SEED = 0  # of the division: one for all sets of images, so that equally large sets are divided alike
@@ -50,8 +57,7 @@ class Division:
     def of(cls, num: int, classes: Tensor | None = None) -> Self:
         """Divide `num` images; all classes with a single image are merged, so that others can replace a removed one."""
         if classes is not None:
-            _, numbers, counts = torch.unique(classes, return_inverse=True, return_counts=True)
-            classes = torch.unique(torch.where(counts[numbers] < 2, -1, numbers), return_inverse=True)[1]
+            classes = merged_singles(classes)
         return cls(group_numbers(num, classes), classes)
 
     def subset(self, count: int) -> Tensor:
@@ -78,6 +84,19 @@ class Division:
         change = torch.stack([self._change(group) for group in left_out]).sum(dim=0)
         weights = 1 + change * (GROUPS - 1) / (GROUPS - len(left_out))
         return weights * (stays.sum() / weights.sum())
+
+    def covariance_of_mean(self, rows: Tensor) -> Tensor:
+        """The unbiased covariance [D, D] of the mean of `rows` [N, D], within the classes if there are such."""
+        rows = rows.to(torch.float64)
+        if self.classes is None:
+            return rows.T.cov() / len(rows) if rows.shape[1] > 1 else rows.var(dim=0)[None] / len(rows)
+        total = rows.new_zeros(rows.shape[1], rows.shape[1])
+        for number in range(int(self.classes.max()) + 1):
+            moments = Moments(rows.shape[1])
+            moments.add(rows[self.classes == number])
+            if moments.num > 1:
+                total += moments.covariance() * (moments.num / len(rows) ** 2)
+        return total
 
     def _change(self, group: int) -> Tensor:
         """The change of the images' weights [N] when one group is left out; it sums to 0 for each class."""
@@ -172,7 +191,8 @@ class KernelSums:
     """The unbiased MMD² of `x` [N, D] and a fixed `y` [M, D] (KID's; Bińkowski et al., 2018, arXiv 1801.01401).
 
     All pairs are used, in one pass, whereas the usual KID averages over random subsets; the expectation is the same,
-    the variance lower, and no seed is needed. The distance may be negative. `y_self` is `kernel_self_mean(y)`.
+    the variance lower, and no seed is needed. The distance may be negative. `y_self` is `kernel_self_mean(y)`. Where
+    class counts were chosen, `value` is the distance with pairs counted by class, as `kernel_self_mean` does.
     """
 
     def __init__(self, x: Tensor, y: Tensor, *, y_self: float, division: Division | None = None) -> None:
@@ -183,6 +203,9 @@ class KernelSums:
         within = weighted_kernel_sums(x, weights) / (total**2 - squares)
         across = weights.T @ kernel_row_means(x, y) / total
         self._distances = dict(zip(sets, (within + y_self - 2 * across).tolist(), strict=True))
+        self.value = self.distance()
+        if division.classes is not None:
+            self.value = kernel_self_mean(x, division.classes) + y_self - 2 * float(across[0])
 
     def distance(self, left_out: tuple[int, ...] = ()) -> float:
         """The distance of all images outside the groups `left_out`."""
@@ -210,28 +233,41 @@ def mean_jackknife(
 
 @dataclass(frozen=True)
 class Extrapolation:
-    """A fit of `value` + slope/N to a distance; `residual` is its root mean square, and `nums` are the fitted N."""
+    """A fit of `value` + slope/N to a distance at the numbers of images `nums`.
+
+    `se` is the standard error of `value`. `fit_residual`, the root mean square of the fit's residuals, says how
+    straight the line is: the points share most of their images, and lie near a line that is far off.
+    """
 
     value: float
-    residual: float
+    se: float
+    fit_residual: float
     nums: list[int]
 
 
 def extrapolate(groups: Sequence[Moments], reference: Gaussian) -> Extrapolation:
     """Extrapolate the Fréchet distance to infinite N by least squares in 1/N (Chong & Forsyth, 2020, arXiv 1911.07023).
 
-    Subsamples are nested: half of the groups, then two more each time.
+    Subsamples are nested: half of the groups, then two more each time. The standard error is the jackknife's over the
+    groups, each left out of all subsamples that it is in.
     """
+    nums, distances, solution = _fit(groups, reference, None)
+    residual = (solution[0] + solution[1] / nums - distances).square().mean().sqrt()
+    changes = torch.stack([_fit(groups, reference, group)[2][0] for group in range(len(groups))]) - solution[0]
+    error = ((len(groups) - 1) / len(groups) * changes.square().sum()).sqrt()
+    return Extrapolation(float(solution[0]), float(error), float(residual), [int(num) for num in nums])
+
+
+def _fit(groups: Sequence[Moments], reference: Gaussian, left_out: int | None) -> tuple[Tensor, Tensor, Tensor]:
+    """The numbers of images of nested subsamples, their distances, and value and slope of the line through them."""
     nums, distances = [], []
     for count in range(_FROM, len(groups) + 1, 2):
-        subsample = _union(groups[:count])
+        subsample = _union([one for number, one in enumerate(groups[:count]) if number != left_out])
         nums.append(subsample.num)
         distances.append(reference.distance(subsample))
-    design = torch.stack([torch.ones(len(nums)), 1 / torch.tensor(nums, dtype=torch.float64)], dim=1)
-    target = torch.tensor(distances, dtype=torch.float64)
-    solution = torch.linalg.lstsq(design, target[:, None], driver="gelsd").solution[:, 0]
-    residual = (design @ solution - target).square().mean().sqrt()
-    return Extrapolation(float(solution[0]), float(residual), nums)
+    sizes, target = torch.tensor(nums, dtype=torch.float64), torch.tensor(distances, dtype=torch.float64)
+    design = torch.stack([torch.ones(len(nums)), 1 / sizes], dim=1)
+    return sizes, target, torch.linalg.lstsq(design, target[:, None], driver="gelsd").solution[:, 0]
 
 
 def _union(groups: Sequence[Moments]) -> Moments:

@@ -224,3 +224,21 @@ def test_kernel_distance_is_unbiased():
     draws = [kernel_distance(normal(20, 2, seed=2 * seed), normal(30, 2, seed=2 * seed + 1)) for seed in range(400)]
     assert abs(np.mean(draws)) < 3 * np.std(draws) / 20
     assert min(draws) < 0
+
+
+@pytest.mark.parametrize("per_class", [2, 5, 50])
+def test_pairs_count_by_class_where_class_counts_are_even(per_class):
+    """Three images, each several times: the mean over independent pairs of them is known, and the plain one too low."""
+    centres = torch.tensor([[3.0, 0.0], [-1.0, 2.0], [0.0, -2.0]], dtype=torch.float64)
+    classes = torch.arange(3 * per_class) % 3
+    truth = float(((centres @ centres.T / 2 + 1) ** 3).mean())
+    assert kernel_self_mean(centres[classes], classes) == pytest.approx(truth, rel=1e-12)
+    assert kernel_self_mean(centres[classes]) < truth - 0.1 / per_class
+
+
+def test_a_class_with_a_single_image_joins_the_others_that_have_one():
+    x = torch.randn(12, 3, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    singles = torch.tensor([0, 0, 0, 0, 0, 1, 1, 1, 1, 1, 2, 3])
+    joined = torch.tensor([0, 0, 0, 0, 0, 1, 1, 1, 1, 1, 2, 2])
+    assert kernel_self_mean(x, singles) == kernel_self_mean(x, joined)
+    assert kernel_self_mean(x, torch.arange(12)) == kernel_self_mean(x, torch.zeros(12))

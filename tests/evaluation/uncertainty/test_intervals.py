@@ -13,8 +13,8 @@ from debiasctl.evaluation.uncertainty.intervals import (
     jackknife,
     jackknife_interval,
     refusal,
-    share_interval,
 )
+from debiasctl.evaluation.uncertainty.shares import share_interval
 
 RANDOM = np.random.default_rng(0)
 VALUES = RANDOM.normal(3, 2, GROUPS)
@@ -110,3 +110,56 @@ def test_what_is_refused():
     assert f"at least {MIN_IMAGES}" in refusal(MIN_IMAGES - 1)
     assert refusal(64 * MIN_PER_DIMENSION, 64) is None
     assert "per dimension" in refusal(64 * MIN_PER_DIMENSION - 1, 64)
+
+
+def test_the_upper_limit_of_a_squared_distance():
+    """The farthest distance d whose own error, excess + slope · d, reaches the estimate."""
+    pseudo = [value - 2.5 for value in VALUES]
+    interactions = [3 * value for value in RANDOM.normal(0, 1, GROUPS)]
+    variance, t = np.var(pseudo, ddof=1) / GROUPS, scipy.stats.t.ppf(0.975, GROUPS - 1)
+    excess = min(np.var(interactions, ddof=1) / (2 * GROUPS**2), variance / 2)
+    estimate = np.mean(pseudo)
+    slope = (variance - excess) / (max(estimate, 0) + math.sqrt(2 * excess))
+    found = jackknife_interval(Jackknife(pseudo, interactions), squared=True)
+    if estimate >= 0:
+        assert (found.high - estimate) ** 2 == pytest.approx(t**2 * (excess + slope * found.high))
+    plain = jackknife_interval(Jackknife(pseudo, interactions))
+    assert found.low == plain.low
+    assert found.high > plain.high
+
+
+def test_the_upper_limit_where_nothing_varies():
+    found = jackknife_interval(Jackknife([0.0] * GROUPS, [0.0] * GROUPS), squared=True)
+    assert (found.low, found.high) == (0, 0)
+
+
+def test_upper_limits_near_0_hold_the_truth():
+    """Of the squared length of a mean in 4 dimensions, two standard deviations from 0."""
+    held = {True: 0, False: 0}
+    for _ in range(300):
+        values = RANDOM.normal([0.15, 0, 0, 0], 1, (GROUPS, 10, 4))
+
+        def squared(left_out, values=values):
+            return float((np.delete(values, list(left_out), axis=0).mean(axis=(0, 1)) ** 2).sum())
+
+        found = jackknife(squared)
+        for kind in held:
+            held[kind] += jackknife_interval(found, squared=kind).high >= 0.15**2
+    assert held[True] >= 0.93 * 300
+    assert held[True] > held[False] + 5
+
+
+def test_the_held_out_images_add_their_variance():
+    found = Jackknife(list(VALUES), [0.0] * GROUPS)
+    t, variance = scipy.stats.t.ppf(0.975, GROUPS - 1), np.var(VALUES, ddof=1) / GROUPS
+    none = Jackknife([0.0] * GROUPS, [0.0] * GROUPS)
+    for interval in (jackknife_interval(found, effect=0.7), difference_interval(none, found, effect=0.7)):
+        assert interval.high - interval.low == pytest.approx(2 * t * math.sqrt(variance + 0.49))
+
+
+def test_the_p_value_of_a_difference_is_students():
+    other = VALUES + RANDOM.normal(0.2, 0.5, GROUPS)
+    first, second = (jackknife(leaving_out(np.mean, values)) for values in (VALUES, other))
+    assert difference_interval(first, second).p == pytest.approx(scipy.stats.ttest_rel(other, VALUES).pvalue)
+    summed = difference_interval(first, second, sign=-1)
+    assert summed.estimate == pytest.approx(np.mean(VALUES + other))

@@ -264,7 +264,7 @@ def test_extrapolation_finds_the_law():
     slope, value = np.polyfit(1 / nums, nums / (nums - 1), 1)
     assert found.value == pytest.approx(value, rel=1e-9)
     residual = np.sqrt(np.mean((value + slope / nums - nums / (nums - 1)) ** 2))
-    assert found.residual == pytest.approx(residual, rel=1e-4)
+    assert found.fit_residual == pytest.approx(residual, rel=1e-4)
 
 
 def test_extrapolation_and_jackknife_are_free_of_the_bias():
@@ -281,6 +281,23 @@ def test_extrapolation_and_jackknife_are_free_of_the_bias():
     for values in (fitted, corrected):
         assert abs(np.mean(values) - 0.08) < 3 * np.std(values) / np.sqrt(25)
     assert np.std(corrected) < np.std(fitted)
+
+
+def test_an_extrapolation_knows_its_error():
+    """Its points share most images and lie near a line, so that the fit's residual is far smaller than the error."""
+    target = Gaussian(torch.zeros(6).double(), torch.eye(6).double(), torch.eye(6).double())
+    found = [extrapolate(group_moments(normal(300, 6, seed=seed) + 0.3), target) for seed in range(40)]
+    deviation = np.std([one.value for one in found], ddof=1)
+    assert np.mean([one.se**2 for one in found]) ** 0.5 == pytest.approx(deviation, rel=0.4)
+    assert np.mean([one.fit_residual for one in found]) < 0.4 * deviation
+
+
+def test_the_covariance_of_a_mean():
+    rows, classes = normal(120, 3) + torch.arange(120)[:, None] % 3 * 5.0, torch.arange(120) % 3
+    plain = Division.of(120).covariance_of_mean(rows)
+    np.testing.assert_allclose(plain, np.cov(rows.T) / 120, rtol=1e-10)
+    within = sum(np.cov(rows[classes == number].T) * 40 for number in range(3)) / 120**2
+    np.testing.assert_allclose(Division.of(120, classes).covariance_of_mean(rows), within, rtol=1e-10)
 
 
 def test_intervals_of_the_frechet_distance_cover(benchmark):
