@@ -37,6 +37,7 @@ def sandbox(stored: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> It
     box = Sandbox(tmp_path / "home", tmp_path / "work", stored)
     monkeypatch.setenv("DEBIASCTL_HOME", str(box.home))
     monkeypatch.setenv("TMPDIR", str(box.work))
+    monkeypatch.setattr("tempfile.tempdir", str(box.work))
     box.renew()
     os.chdir(box.work)
     yield box

@@ -43,7 +43,7 @@ EVALUATE = (
 )
 KINDS = ("train", "sample", "evaluate", "import")
 MOST_KILLS = 6  # in a trial; then the command is let to its end
-_TIMES = ("created", "updated")
+_OWN = ("created", "updated", "run", "run_identity")  # times, and what a run is given by lot
 
 
 class Lost(Exception):
@@ -138,7 +138,7 @@ def _strip(value: object) -> object:
     if isinstance(value, dict):
         from debiasctl.training.meters import MACHINE_FIELDS
 
-        return {key: _strip(inner) for key, inner in value.items() if key not in (*MACHINE_FIELDS, *_TIMES)}
+        return {key: _strip(inner) for key, inner in value.items() if key not in (*MACHINE_FIELDS, *_OWN)}
     return [_strip(inner) for inner in value] if isinstance(value, list) else value
 
 

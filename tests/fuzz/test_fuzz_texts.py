@@ -129,6 +129,7 @@ SOUND: dict[str, tuple[str, ...]] = {
     "runs import": ("a.tar",),
     "plugins list": (),
     "plugins describe": ("weightings", "min-snr"),
+    "weightings list": (),
     "weightings table": ("debiased", "min-snr"),
     "weightings plot": ("debiased",),
     "spec describe": (),

@@ -31,7 +31,7 @@ def test_one_message_and_nothing_else_is_let_through() -> None:
         Outcome(1, "", "error: one\nerror: two\n"),
         Outcome(1, "", "error: \n"),
         Outcome(1, "", "error: " + "x" * 5_000),
-        Outcome(0, "a\x1b[31m", ""),
+        Outcome(0, "", "a\x1b[31m"),
         Outcome(0, "", "Exception ignored in: <file>\n"),
     ],
 )
