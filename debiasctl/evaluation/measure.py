@@ -235,7 +235,9 @@ def _figure(name: str, outcome: Outcome, metric: Metric, floor: Floor | None, *,
         if floor_interval is not None:
             more["floor_corrected"] = floor_corrected
             more["floor_interval"] = Range(low=floor_interval.low, high=floor_interval.high, level=floor_interval.level)
-    elif name in NEAREST and floor_num:
+    if name in NEAREST:
+        more["floor_reason"] = None
+    if floor is None and name in NEAREST and floor_num:
         more["floor_num"] = 0
         more["floor_reason"] = (
             f"its floor is of one half of the held-out images beside the other, and needs {2 * copies.MIN_HELDOUT}"
