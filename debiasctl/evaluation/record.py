@@ -24,6 +24,9 @@ Positive = Annotated[int, Field(ge=1)]
 Error = Annotated[float, Field(ge=0)]  # a standard error
 
 
+_ROUNDING = 1e-6  # of a distance of equal sets, which is 0 but for this
+
+
 class _Part(BaseModel):
     """The base of records and their parts; a field with a default is written only if it was given."""
 
@@ -153,7 +156,7 @@ def _in_range(metrics: Mapping[str, MetricFigure]) -> None:
             "expected": figure.expected,
         }
         for field, value in figures.items():
-            if value is not None and not low <= value <= high:
+            if value is not None and not low - _ROUNDING <= value <= high + _ROUNDING:
                 allowed = f"at least {low:g}" if high == math.inf else f"from {low:g} to {high:g}"
                 raise ValueError(f"metrics.{name}.{field}: {value} is not possible, it must be {allowed}")
 

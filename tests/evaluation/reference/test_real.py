@@ -48,7 +48,14 @@ def test_statistics_are_numpys_and_cached(digits, tmp_path):
     np.testing.assert_allclose(made.root @ made.root, made.covariance, rtol=1e-9, atol=1e-9 * made.covariance.max())
     torch.testing.assert_close(made.root, made.root.T)
     kernel = (array @ array.T / 8 + 1) ** 3
-    expected = (kernel.sum() - np.trace(kernel)) / len(array) / (len(array) - 1)
+    labels = digits.train.targets.numpy()
+    expected = 0.0
+    for one in range(10):  # pairs of different images, each pair of classes as often as it is among all images
+        for two in range(10):
+            block = kernel[np.ix_(labels == one, labels == two)]
+            pairs = block.size - (len(block) if one == two else 0)
+            share = block.size / len(array) ** 2
+            expected += share * (block.sum() - (np.trace(block) if one == two else 0)) / pairs
     assert real.kernel_self(rows) == pytest.approx(expected, rel=1e-12)
     nearest = nearest_distances(rows.heldout[FEATURES], rows.train[FEATURES])
     assert torch.equal(real.fresh_distances(rows), nearest)
