@@ -139,7 +139,8 @@ def train(
     Settings are resolved in this order, later over earlier: defaults, the data set's recommended settings, --spec,
     --set, the other options.
     """
-    from debiasctl.runs.store import choose_step, find_run, refuse_taken_name
+    from debiasctl.runs.pins import choose_step
+    from debiasctl.runs.store import find_run, refuse_taken_name
     from debiasctl.training.conduct import Conduct
 
     if steps is not None and images is not None:
