@@ -91,7 +91,8 @@ def _counted(limit: float, *, memory: int, larger: str | None) -> Iterator[None]
         if tensors > MAX_TENSORS:
             raise UsageError(
                 f"`model.backbone`: the network has more than {MAX_TENSORS:,} tensors of parameters, in far more "
-                f"layers than networks that are trained. {larger or 'Choose a smaller one'}"
+                "layers than networks that are trained. "
+                f"{'Check the spec of the run' if larger else 'Choose a smaller one'}"
             )
         if _STATE_BYTES * elements > limit:
             raise UsageError(
