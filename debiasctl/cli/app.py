@@ -134,11 +134,11 @@ def main() -> NoReturn:
     wait_briefly()
     if "_DEBIASCTL_COMPLETE" in os.environ:  # which asks for values without the callback of global options
         tolerate_broken_metadata()
-    show_warnings(first_process=launch.rank() == 0)
     if os.environ.get("_DEBIASCTL_COMPLETE") == "complete_bash":
         _complete_bash()
     try:
         try:
+            show_warnings(first_process=launch.rank() == 0)
             with results_on_stdout():
                 app(prog_name="debiasctl")
         finally:

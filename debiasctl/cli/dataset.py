@@ -4,8 +4,10 @@ import shlex
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from functools import reduce
 from typing import TYPE_CHECKING, Any
 
+from debiasctl.cli.launch import without_option
 from debiasctl.cli.options import FLAGS
 from debiasctl.cli.output import note, printable
 from debiasctl.errors import DebiasctlError, UsageError
@@ -80,7 +82,7 @@ def hinted(attempt: Callable[[Mapping[str, Any]], object]) -> Iterator[None]:
         if error.hint is not None:
             problems = [error.hint.problem]
             ways = [way for first in error.hint.ways if (way := _tried(attempt, first, problems)) is not None]
-            commands = [shlex.join(["debiasctl", *sys.argv[1:], *_options(way)]) for way in ways]
+            commands = [shlex.join(["debiasctl", *_without(sys.argv[1:], way), *_options(way)]) for way in ways]
             head = ["This would run:" if len(commands) == 1 else "Either would run:"] if commands else []
             error.args = ("\n".join([".\nAlso: ".join(problems), *head, *commands]),)
         raise
@@ -101,6 +103,12 @@ def _tried(
             if not more or more.items() <= way.items():
                 return None
             way = {**way, **more}
+
+
+def _without(arguments: list[str], way: Mapping[str, Any]) -> list[str]:
+    """The arguments without the options that a way gives again."""
+    flags = [FLAGS[setting] for name in way if (setting := f"{_SETTING}.{name}") in FLAGS]
+    return reduce(without_option, flags, arguments)
 
 
 def _options(way: Mapping[str, Any]) -> list[str]:

@@ -96,6 +96,7 @@ def show(run: Annotated[str, options.RUN], as_json: Annotated[bool, options.AS_J
     from debiasctl.runs.store import find_run, read_metrics
 
     found = find_run(run)
+    found.check_status()
     latest: dict[str, MetricsRecord] = {record.kind: record for record in read_metrics(found)}
     if as_json:
         print_json(

@@ -40,7 +40,9 @@ def check_look(
     pictured = out is not None and out.suffix.lower() in PICTURES
     if columns is not None and not is_strip:
         raise UsageError("--columns is for a strip: give several runs with --same-noise, or several --steps")
-    if labels and (is_strip or not pictured):
+    if labels and is_strip:
+        raise UsageError("--labels is for a grid of one run, and a strip names its rows and columns. Leave it out")
+    if labels and not pictured:
         raise UsageError("--labels is for a grid of one run. Say where to write it: --out grid.png")
     if scale is not None and not pictured and way is None:
         raise UsageError("--scale enlarges the images of a picture. Say where to write it: --out grid.png")

@@ -139,7 +139,8 @@ def train(
     Settings are resolved in this order, later over earlier: defaults, the data set's recommended settings, --spec,
     --set, the other options.
     """
-    from debiasctl.runs.store import choose_step, find_run, refuse_taken_name
+    from debiasctl.runs.pins import choose_step
+    from debiasctl.runs.store import find_run, refuse_taken_name
     from debiasctl.training.conduct import Conduct
 
     if steps is not None and images is not None:
@@ -174,7 +175,7 @@ def train(
             resolved, info = resolve({})
         if init_from is not None:
             begun = find_run(init_from)  # one that is not there is refused before torch takes its time
-            note_standing(begun, begun.spec(), choose_step(begun, None))
+            _note_begun(begun, choose_step(begun, None))
         if name is not None and rank() == 0:
             refuse_taken_name(name)  # before torch and the data take their time
         _check_feasible(resolved, info, device=device, trained=not dry_run)
@@ -191,6 +192,17 @@ def train(
             forecast(resolved, info, device=device, dataset=dataset)
         with hinted(resolve):
             _start(resolved, location, name=name, init_from=init_from, conduct=conduct, as_json=as_json)
+
+
+def _note_begun(run: "Run", step: int) -> None:
+    """Say of the run whose averaged weights a training starts from what those hold."""
+    from debiasctl.models.initial_share import begun_note
+
+    spec = run.spec()
+    note_standing(run, spec, step)
+    text = begun_note(spec.ema, step, batch_size=spec.training.batch_size)
+    if text is not None and rank() == 0:
+        note(f"note: run '{run.name}': {text}")
 
 
 def _check_feasible(spec: "RunSpec", info: "DatasetInfo", *, device: str, trained: bool) -> None:

@@ -78,6 +78,17 @@ def reached_note(weights: str, ema: EMASection, step: int, *, batch_size: int) -
     )
 
 
+def begun_note(ema: EMASection, step: int, *, batch_size: int) -> str | None:
+    """A note on averaged weights that a training starts from and that hold much of the initial ones, or None."""
+    share = share_in("ema", ema, step, batch_size=batch_size)
+    if step == 0 or share is None or share < BOUND:
+        return None
+    return (
+        f"{_percent(share)} of its averaged weights at step {step:,}, which this training starts from, are still "
+        "the initial ones of that run"
+    )
+
+
 def _better(ema: EMASection, steps: int, *, batch_size: int) -> str | None:
     """The setting that lowers the share below the bound after so many steps, if one does."""
     tries: list[tuple[str, EMASection]] = []

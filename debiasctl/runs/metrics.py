@@ -19,14 +19,15 @@ if TYPE_CHECKING:
 _LIMIT = 2**30  # bytes: a line takes a few kB, and a long training writes 10,000 of them
 
 
-def append(path: Path, records: "Sequence[MetricsRecord]") -> None:
-    """Append records in one write; a partial last line is cut off first.
+def append(path: Path, records: "Sequence[MetricsRecord]", *, run: str | None) -> None:
+    """Append records in one write, each with the identity `run`, if there is one; a partial last line is cut off first.
 
     Raises:
         DebiasctlError: if the disk is full or the file cannot be written.
         ValueError: if a record holds a number that is not finite, which JSON cannot represent.
     """
-    data = "".join(json.dumps(record.to_json(), allow_nan=False) + "\n" for record in records).encode()
+    stated = {} if run is None else {"run": run}
+    data = "".join(json.dumps(record.to_json() | stated, allow_nan=False) + "\n" for record in records).encode()
     with writing(path), open(path, "a+b", buffering=0) as stream:
         _cut_partial_line(stream)
         while data:
@@ -34,21 +35,23 @@ def append(path: Path, records: "Sequence[MetricsRecord]") -> None:
         os.fsync(stream.fileno())
 
 
-def read(path: Path) -> "list[MetricsRecord]":
-    """All records, in the order of their writing; [] where there is no file.
+def read(path: Path) -> "tuple[list[MetricsRecord], set[str]]":
+    """All records in the order of their writing, none where there is no file; and the runs that they state.
 
     Raises:
         RunError: if a line other than a partial last one cannot be read.
     """
     from debiasctl.runs.records import parse_record  # late, because a listing does without pydantic
 
-    records = []
+    records, runs = [], set()
     for number, (raw, _) in enumerate(_lines(path), start=1):
         try:
+            if "run" in raw:  # those of older versions state none
+                runs.add(str(raw.pop("run")))
             records.append(parse_record(raw))
         except ValueError as error:
             raise RunError(_damaged(path, number, damage(error))) from error
-    return records
+    return records, runs
 
 
 def truncate(path: Path, step: int) -> None:

@@ -1,4 +1,4 @@
-"""Pins: what a process reads of a run is neither pruned nor removed by another one in the meantime."""
+"""Choosing a checkpoint, and pins: what a process reads is neither pruned nor removed by another in the meantime."""
 
 import os
 from collections.abc import Iterator, Sequence
@@ -6,15 +6,37 @@ from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
 from debiasctl import claims
-from debiasctl.errors import CheckpointError
+from debiasctl.errors import CheckpointError, UsageError
+from debiasctl.reading.user_text import whole_number
 from debiasctl.runs.parts import CHECKPOINTS, MANIFEST
-from debiasctl.runs.store import Run, choose_step
+from debiasctl.runs.store import Run
+from debiasctl.wording import quoted
 
 _TRIES = 20  # of a checkpoint that training may remove in the moment between its choice and its pin
 
 
 class _Gone(CheckpointError):
     """The checkpoint was removed before it could be pinned."""
+
+
+def choose_step(run: Run, text: str | None) -> int:
+    """The step of the checkpoint that `text` names (a step, or None for the last).
+
+    Raises:
+        UsageError: if the run has no such checkpoint; CheckpointError: if it has none at all.
+    """
+    steps = run.checkpoint_steps()
+    if not steps:
+        raise CheckpointError(
+            f"run '{run.name}' has no checkpoint. Train it first: debiasctl train --resume {run.typed}"
+        )
+    if text is None or text == "last":
+        return steps[-1]
+    step = whole_number(text)
+    if step is None or step not in steps:
+        known = ", ".join(map(str, steps))
+        raise UsageError(f"run '{run.name}' has no checkpoint {quoted(text)}. It has: {known} (or 'last')")
+    return step
 
 
 @contextmanager

@@ -2,13 +2,14 @@
 
 from dataclasses import MISSING, dataclass, fields
 from datetime import UTC, datetime
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
 from debiasctl.errors import RunError
 from debiasctl.reading.documents import parse_json
 from debiasctl.wording import one_line
 
 STATUS_VERSION = 1
+RUN = "run"  # the key of the run's identity in the file
 RunState = Literal["created", "training", "interrupted", "failed", "finished"]
 
 
@@ -46,9 +47,8 @@ def parse_status(text: str, source: str) -> RunStatus:
         RunError: if the text is damaged, or was written by a newer version.
     """
     try:
-        raw = parse_json(text)
-        if not isinstance(raw, dict):
-            raise ValueError("it is not a JSON object")
+        raw = _parse(text)
+        raw.pop(RUN, None)
         version = raw.get("schema_version")
         if type(version) is int and version > STATUS_VERSION:
             raise RunError(
@@ -65,9 +65,29 @@ def parse_status(text: str, source: str) -> RunStatus:
     return status
 
 
+def stated_run(text: str, source: str) -> str | None:
+    """The identity of the run that a status file's text states; None if it is of an older version.
+
+    Raises:
+        RunError: if the text is damaged.
+    """
+    try:
+        stated = _parse(text).get(RUN)
+    except ValueError as error:
+        raise RunError(f"{source} is damaged: {one_line(error)}") from error
+    return None if stated is None else str(stated)
+
+
 def now() -> str:
     """The time, ISO in UTC, in milliseconds."""
     return datetime.now(UTC).isoformat(timespec="milliseconds")
+
+
+def _parse(text: str) -> dict[str, Any]:
+    raw = parse_json(text)
+    if not isinstance(raw, dict):
+        raise ValueError("it is not a JSON object")
+    return raw
 
 
 def _check(status: RunStatus) -> None:

@@ -10,15 +10,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from debiasctl import paths
-from debiasctl.errors import CheckpointError, DebiasctlError, ForeignPartError, RunError, RunNameError, UsageError
+from debiasctl.errors import DebiasctlError, ForeignPartError, RunError, RunNameError
 from debiasctl.files import atomic_folder, write_json
 from debiasctl.reading.documents import parse_json
 from debiasctl.reading.regular import read_text
-from debiasctl.reading.user_text import expanded, is_text, whole_number
+from debiasctl.reading.user_text import expanded, is_text
 from debiasctl.runs import lock as run_lock
 from debiasctl.runs import metrics as metrics_file
 from debiasctl.runs.parts import CHECKPOINTS, EVALUATIONS, GRIDS, MANIFEST, METRICS, SAMPLES, SPEC, STATUS
-from debiasctl.runs.status import RunStatus, now, parse_status
+from debiasctl.runs.status import RUN, RunStatus, now, parse_status, stated_run
 from debiasctl.temporaries import remove_stale
 from debiasctl.wording import did_you_mean, quoted
 
@@ -125,7 +125,19 @@ class Run:
     def write_status(self, status: RunStatus) -> None:
         """Replace the stored status; RunBusyError if this process trains the run and its lock was broken."""
         self.check_lock()
-        write_json(self.path / STATUS, asdict(status))
+        _write_status(self.path, status, identity=self.identity())
+
+    def check_status(self) -> None:
+        """Check that the stored status is this run's own.
+
+        Raises:
+            RunError: if the file cannot be read.
+            ForeignPartError: if it states another run; those of older versions state none.
+        """
+        file = os.path.join(self.path, STATUS)
+        stated = stated_run(self._read(STATUS), file)
+        if stated is not None:
+            self.check_identity(stated, what=file, way_on="Restore the run's own from a copy")
 
     def update_status(self, **changes: Any) -> RunStatus:
         """Replace fields of the stored status, and the time of its update; returns the new one."""
@@ -239,8 +251,12 @@ def _create(name: str, spec: "RunSpec", status: RunStatus) -> Run:
     path = paths.runs_dir() / name
     with claim_folder(path, taken=_ways_on(name)) as folder:
         write_json(folder / SPEC, spec.model_dump(mode="json"))
-        write_json(folder / STATUS, asdict(status))
+        _write_status(folder, status, identity=Run(folder).identity())
     return Run(path)
+
+
+def _write_status(folder: Path, status: RunStatus, *, identity: str | None) -> None:
+    write_json(folder / STATUS, asdict(status) | ({} if identity is None else {RUN: identity}))
 
 
 @contextmanager
@@ -361,39 +377,24 @@ def unreadable(path: Path) -> str | None:
 def append_metrics(run: Run, records: "Sequence[MetricsRecord]") -> None:
     """Append records in one write; a last line that a kill left partial is cut off."""
     run.check_lock()
-    metrics_file.append(run.metrics_path, records)
+    metrics_file.append(run.metrics_path, records, run=run.identity())
 
 
 def read_metrics(run: Run) -> "list[MetricsRecord]":
     """All records, in the order of their writing; [] where there are none yet.
 
     Raises:
-        RunError: if a line other than a partial last one cannot be read.
+        RunError: if a line other than a partial last one cannot be read, or is of another run.
     """
-    return metrics_file.read(run.metrics_path)
+    records, stated = metrics_file.read(run.metrics_path)
+    for identity in sorted(stated):
+        run.check_identity(
+            identity, what=str(run.metrics_path), way_on="Restore the run's own from a copy, or move it away"
+        )
+    return records
 
 
 def truncate_metrics(run: Run, step: int) -> None:
     """Drop the records of steps after `step`: a resume from that step's checkpoint writes them again."""
     run.check_lock()
     metrics_file.truncate(run.metrics_path, step)
-
-
-def choose_step(run: Run, text: str | None) -> int:
-    """The step of the checkpoint that `text` names (a step, or None for the last).
-
-    Raises:
-        UsageError: if the run has no such checkpoint; CheckpointError: if it has none at all.
-    """
-    steps = run.checkpoint_steps()
-    if not steps:
-        raise CheckpointError(
-            f"run '{run.name}' has no checkpoint. Train it first: debiasctl train --resume {run.typed}"
-        )
-    if text is None or text == "last":
-        return steps[-1]
-    step = whole_number(text)
-    if step is None or step not in steps:
-        known = ", ".join(map(str, steps))
-        raise UsageError(f"run '{run.name}' has no checkpoint {quoted(text)}. It has: {known} (or 'last')")
-    return step

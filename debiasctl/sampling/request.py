@@ -17,7 +17,8 @@ from debiasctl.models.weights import weights_name
 from debiasctl.reading.user_text import whole_number
 from debiasctl.registry.choices import PluginChoice, complete
 from debiasctl.registry.refs import parse_ref
-from debiasctl.runs.store import Run, choose_step
+from debiasctl.runs.pins import choose_step
+from debiasctl.runs.store import Run
 from debiasctl.specs.sections import ContentSection, RunSpec
 from debiasctl.wording import did_you_mean, quoted
 

@@ -23,16 +23,22 @@ _FILLING = {Tensor.uniform_, Tensor.normal_, Tensor.zero_, Tensor.fill_}
 _STATE_BYTES = 16  # of each parameter: weights, gradients and the optimizer's two moments
 
 
-def check_feasible(spec: RunSpec, info: DatasetInfo, *, device: torch.device, times: float) -> None:
+def check_feasible(
+    spec: RunSpec, info: DatasetInfo, *, device: torch.device, times: float, resumed: str | None = None
+) -> None:
     """Check that the network and one batch take at most `times` the memory of the machine that trains on `device`.
+
+    `resumed` names a run being resumed, whose settings stay.
 
     Raises:
         UsageError: if they take more, or the network has an absurd number of layers; the message gives the figures.
     """
     memory = _total_memory(device)
+    larger = None if resumed is None else f"Resume run '{resumed}' on a machine with more memory"
     shape = image_shape(spec.model, image_size=info.image_size, channels=info.channels)
     num_classes = embedded_classes(spec.model, len(info.classes))
-    with _overflow_reported(), torch.device("meta"), _WithoutInitialisation(), _counted(times * memory, memory=memory):
+    counted = _counted(times * memory, memory=memory, larger=larger)
+    with _overflow_reported(), torch.device("meta"), _WithoutInitialisation(), counted:
         network: nn.Module = spec.model.backbone.create("backbones").build(shape, num_classes)
         x, t = torch.empty(1, info.channels, info.image_size, info.image_size), torch.empty(1)
         labels = torch.empty(1, dtype=torch.int64) if num_classes else None
@@ -48,8 +54,8 @@ def check_feasible(spec: RunSpec, info: DatasetInfo, *, device: torch.device, ti
         )
         raise UsageError(
             f"`training.batch_size={spec.training.batch_size}`: {at_a_time:,} images at a time take about "
-            f"{_size(needed)} ({format_bytes(per_image)} each), and this machine has {format_bytes(memory)}. To train "
-            f"here, {way_on}"
+            f"{_size(needed)} ({format_bytes(per_image)} each), and this machine has {format_bytes(memory)}. "
+            f"{larger or f'To train here, {way_on}'}"
         )
 
 
@@ -72,7 +78,7 @@ class _WithoutInitialisation(TorchFunctionMode):
 
 
 @contextmanager
-def _counted(limit: float, *, memory: int) -> Iterator[None]:
+def _counted(limit: float, *, memory: int, larger: str | None) -> Iterator[None]:
     """Count the parameters and buffers of modules as they are made, and refuse too many of them."""
     tensors = elements = 0
 
@@ -85,13 +91,14 @@ def _counted(limit: float, *, memory: int) -> Iterator[None]:
         if tensors > MAX_TENSORS:
             raise UsageError(
                 f"`model.backbone`: the network has more than {MAX_TENSORS:,} tensors of parameters, in far more "
-                "layers than networks that are trained. Choose a smaller one"
+                "layers than networks that are trained. "
+                f"{'Check the spec of the run' if larger else 'Choose a smaller one'}"
             )
         if _STATE_BYTES * elements > limit:
             raise UsageError(
                 f"`model.backbone`: the network has more than {elements:,} parameters, which take "
                 f"{_size(4 * elements)}, and {_size(_STATE_BYTES * elements)} in training; this machine has "
-                f"{format_bytes(memory)}. Choose a smaller one"
+                f"{format_bytes(memory)}. {larger or 'Choose a smaller one'}"
             )
 
     handles: list[Any] = [

@@ -29,6 +29,7 @@ from debiasctl.specs.sections import RunSpec
 from debiasctl.training.checkpoints import load_last
 from debiasctl.training.checks import check_sharing
 from debiasctl.training.conduct import Conduct
+from debiasctl.training.feasibility import TRAINED, check_feasible
 from debiasctl.training.initial import initial_weights, load_initial
 from debiasctl.training.loop import Observer, Progress, fit
 from debiasctl.training.memory import building_reported
@@ -48,13 +49,14 @@ def start(
     Raises:
         DataError: if the data cannot be read, or are not those that the spec was made for.
         RunNameError: if the name is taken.
-        UsageError: if `make_accelerator` or `check_sharing` raises it; and the errors of `fit`.
+        UsageError: if `make_accelerator`, `check_sharing` or `check_feasible` raises it; and the errors of `fit`.
     """
     spec = resolve_compute(spec, choose_device(conduct.device))
     accelerator = make_accelerator(conduct.device, spec.compute, trackers=conduct.trackers)
     check_sharing(spec, accelerator.num_processes)
     data = _load(spec, location, accelerator)
     spec = spec.model_copy(update={"content": content_section(data), "provenance": provenance()})
+    _check_feasible(spec, data, accelerator)
     with building_reported(spec, data.info, device=accelerator.device):
         spec, initialize = _initial(spec, init_from)
         training = set_up(spec, data, accelerator=accelerator, initialize=initialize)
@@ -82,8 +84,8 @@ def resume(
     `data_path` is where its images are, if they have moved; the run's spec then states the new place.
 
     Raises:
-        UsageError: if the run is already at its budget, the new budget is smaller, or `make_accelerator` or
-            `check_sharing` raises it.
+        UsageError: if the run is already at its budget, the new budget is smaller, or `make_accelerator`,
+            `check_sharing` or `check_feasible` raises it.
         RunBusyError: if another process is training it.
         DataError: if the data are not those that it was trained on.
     """
@@ -92,10 +94,12 @@ def resume(
     check_sharing(spec, accelerator.num_processes, resumed=run.name)
     with _only_trainer(run, accelerator):
         stored = run.spec()
+        run.check_status()
         if accelerator.is_main_process:
             check_plugins(run, stored)
         spec = moved_to(_extended(run, stored, steps), data_path)
         data = _load(spec, location, accelerator)
+        _check_feasible(spec, data, accelerator, resumed=run.name)
         with building_reported(spec, data.info, device=accelerator.device):
             training = set_up(spec, data, accelerator=accelerator)
             observer = conduct.observer(training, data) if conduct.observer and spec.monitor else None
@@ -119,6 +123,13 @@ def _load(spec: RunSpec, location: DataLocation, accelerator: Accelerator) -> Lo
     smaller = "Choose fewer or smaller images"
     with accelerator.main_process_first(), memory_reported(TrainingError, "while the data are read", advice=smaller):
         return load_data(spec, location)
+
+
+def _check_feasible(
+    spec: RunSpec, data: LoadedDataset, accelerator: Accelerator, *, resumed: str | None = None
+) -> None:
+    device = accelerator.device
+    check_feasible(spec, data.info, device=device, times=TRAINED[device.type], resumed=resumed)
 
 
 def _initial(spec: RunSpec, init_from: Run | None) -> tuple[RunSpec, Callable[[nn.Module], None] | None]:

@@ -49,6 +49,15 @@ def test_sample_evaluate_and_likelihood_say_it_of_the_checkpoint(debiasctl_home:
     assert f"note: {reached}" in debiasctl("likelihood", "a", "--num", "4", "--terms", "2").err
 
 
+def test_train_says_it_of_the_averaged_weights_that_it_starts_from(debiasctl_home: Path) -> None:
+    for name, options in (("slow", SLOW), ("short", ["--set", "ema.decay=0.1"])):
+        assert debiasctl("train", "digits", *OPTIONS, *options, "--steps", str(STEPS), "--name", name).code == 0
+    said = "of its averaged weights at step 4, which this training starts from, are still the initial ones"
+    begun = ["train", "digits", *OPTIONS, "--steps", "2", "--dry-run", "--init-from"]
+    assert f"note: run 'slow': 100% {said}" in debiasctl(*begun, "slow").err
+    assert said not in debiasctl(*begun, "short").err
+
+
 def test_a_plan_says_it_too_and_nothing_where_the_average_is_short() -> None:
     slow, _ = plan(*SLOW, "--steps", "300")
     assert slow["ema_initial_share"] == pytest.approx(0.9999**300)

@@ -65,7 +65,9 @@ def test_a_size_that_is_given_twice_or_has_no_effect(photos: Path) -> None:
 def test_a_network_that_does_not_fit_names_a_size_that_does(photos: Path) -> None:
     given = ["train", photos, "--image-size", "50", "--dry-run", "--backbone"]
     for backbone, size in (("dit:patch_size=4", "48"), ("unet:channels=32,channel_mult=[1,2,2]", "48")):
-        assert f"Or resize the images: --image-size {size}" in error_of(*given, backbone, code=2)
+        refused = error_of(*given, backbone, code=2)
+        assert f"Or resize the images: --image-size {size}" in refused
+        assert "50" not in shlex.split(refused.strip().splitlines()[-1])  # the size takes the place of the one given
         succeed(*given, backbone, "--image-size", size)
     # the sizes differ, and the size that would suit the images does not suit the network
     message = error_of("train", photos, "--dry-run", "--backbone", "dit:patch_size=3", code=2)

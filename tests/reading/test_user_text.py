@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import pytest
+from tiny import error_of
 from typer.testing import CliRunner
 
 from debiasctl import paths
@@ -51,6 +52,12 @@ def test_numbers_of_a_launcher(monkeypatch: pytest.MonkeyPatch, name: str, value
     monkeypatch.setenv(name, value)
     with pytest.raises(UsageError, match=f"the environment variable {name} is "):
         launched()
+
+
+@pytest.mark.parametrize("command", [["runs", "list"], ["train", "digits", "--dry-run"]])
+def test_a_launcher_without_numbers_is_one_message(monkeypatch: pytest.MonkeyPatch, command: list[str]) -> None:
+    monkeypatch.setenv("RANK", "abc")
+    assert "the environment variable RANK is 'abc'" in error_of(*command, code=2)
 
 
 def test_numbers_of_a_launcher_agree(monkeypatch: pytest.MonkeyPatch) -> None:

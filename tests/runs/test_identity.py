@@ -8,6 +8,7 @@ from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -91,6 +92,22 @@ def test_runs_have_identities_of_their_own_that_go_with_them(two: Two, tmp_path:
         resume(run, steps=6)
 
 
+def test_metrics_and_a_status_of_another_run_are_refused(two: Two) -> None:
+    for name in ("metrics.jsonl", "status.json"):
+        own = (two.one.path / name).read_bytes()
+        replace(two.one.path / name, by=two.other.path / name)
+        for command in (["runs", "show", "one"], ["train", "--resume", "one", "--steps", "6", "--device", "cpu"]):
+            assert f"{two.one.path / name} is not that of run 'one'" in error_of(*command, code=1)
+        assert (two.one.path / name).read_bytes() == (two.other.path / name).read_bytes()
+        (two.one.path / name).write_bytes(own)
+    resume(two.one, steps=6)
+    assert {record["run"] for record in _lines(two.one)} == {two.one.identity()}
+
+
+def _lines(run: Run) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in run.metrics_path.read_text().splitlines()]
+
+
 # ---------------------------------------------------------------- checkpoints
 
 
@@ -124,8 +141,13 @@ def test_runs_of_older_versions_without_an_identity_are_read(two: Two) -> None:
         raw = json.loads(description.read_text())
         del raw["run"]
         description.write_text(json.dumps(raw))
+    lines = [{key: value for key, value in record.items() if key != "run"} for record in _lines(two.one)]
+    two.one.metrics_path.write_text("".join(f"{json.dumps(line)}\n" for line in lines))
+    two.one.write_status(two.one.status())
+    assert "run" not in json.loads((two.one.path / "status.json").read_text())
     shutil.rmtree(two.one.samples_dir)
     assert two.one.identity() is None
+    succeed("runs", "show", "one")
     draw(two.one)
     assert draw(two.one).reused
     resume(two.one, steps=5)

@@ -15,13 +15,13 @@ import pytest
 from debiasctl import paths
 from debiasctl.errors import CheckpointError, DebiasctlError, RunBusyError, RunError, RunNameError
 from debiasctl.runs.listing import list_runs
+from debiasctl.runs.pins import choose_step
 from debiasctl.runs.records import BinErrors, HeldoutRecord, TrainRecord
 from debiasctl.runs.removal import remove_run
 from debiasctl.runs.status import RunStatus, new_status
 from debiasctl.runs.store import (
     Run,
     append_metrics,
-    choose_step,
     create_run,
     find_run,
     read_metrics,

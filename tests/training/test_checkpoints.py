@@ -10,8 +10,9 @@ from tiny import digits, error_of, make_spec, resume, same_state, stored_state, 
 from debiasctl.errors import CheckpointError, DebiasctlError, TrainingError, UsageError
 from debiasctl.models.build import build_network
 from debiasctl.models.checkpoint_files import verify
+from debiasctl.runs.pins import choose_step
 from debiasctl.runs.status import new_status
-from debiasctl.runs.store import Run, choose_step, create_run, find_run, read_metrics
+from debiasctl.runs.store import Run, create_run, find_run, read_metrics
 from debiasctl.training import checkpoints
 from debiasctl.training.origin import content_section
 

@@ -5,10 +5,12 @@ from typing import Any
 
 import pytest
 import torch
+from tiny import make_spec, resume, train
 
 from debiasctl.api import DatasetInfo
 from debiasctl.builtin.backbones.unet import UNet
 from debiasctl.errors import UsageError
+from debiasctl.runs.store import run_names
 from debiasctl.specs.resolve import validate_spec
 from debiasctl.training import feasibility
 from debiasctl.training.estimate import estimate
@@ -72,6 +74,18 @@ def test_the_figure_is_that_of_the_estimate() -> None:
     check("dit", TINY, batch_size=spec.training.batch_size, memory=int(1.2 * needed), times=1)
     with pytest.raises(UsageError):
         check("dit", TINY, batch_size=spec.training.batch_size, memory=int(0.8 * needed), times=1)
+
+
+def test_a_resumed_run_and_callers_of_the_library_are_checked_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    run = train("a", make_spec(training__steps=2))
+    monkeypatch.setattr(feasibility, "_total_memory", lambda device: 1000)
+    message = "parameters, which take .* this machine has .*Resume run 'a' on a machine with more memory"
+    with pytest.raises(UsageError, match=message):
+        resume(run, steps=4)
+    assert run.checkpoint_steps()[-1] == 2
+    with pytest.raises(UsageError, match="Choose a smaller one"):
+        train("b", make_spec())
+    assert run_names() == ["a"]
 
 
 @pytest.mark.parametrize("mult", [(0.5, 1.0, 1.0, 2.0, 2.0, 4.0, 4.0), (1.0, 1.5), (0.3, 0.7), (1.0, 2.0), (1 / 64,)])

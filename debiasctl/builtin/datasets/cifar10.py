@@ -1,5 +1,6 @@
 """CIFAR-10."""
 
+import shlex
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -90,6 +91,13 @@ def _checksums() -> list[tuple[str, str]]:
     return [*batches, (Source.meta["filename"], Source.meta["md5"])]
 
 
+def _address() -> str:
+    """Where the archive is published, from torchvision."""
+    from torchvision.datasets import CIFAR10 as Source
+
+    return str(Source.url)
+
+
 def _check(folder: Path) -> None:
     from torchvision.datasets.utils import check_integrity
 
@@ -136,10 +144,11 @@ def _help(location: DataLocation) -> str:
     root = location.data_dir
     notes = []
     if root is not None and holds_images(root):
-        notes.append(f"{root} holds image files. To train on those: debiasctl train {root}")
+        notes.append(f"{root} holds image files. To train on those: debiasctl train {shlex.quote(str(root))}")
     return not_found(
         "CIFAR-10",
         files=[name for name, _ in _checksums()],
+        addresses=[_address()],
         searched=_batch_folders(location),
         example=f"{_BATCHES} (or {_ARCHIVE} into DIR itself)",
         notes=notes,

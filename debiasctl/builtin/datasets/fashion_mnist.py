@@ -1,5 +1,6 @@
 """Fashion-MNIST."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from debiasctl.builtin.datasets._support.idx_sets import IdxDataset
@@ -34,3 +35,8 @@ class FashionMNIST(IdxDataset):
         from torchvision import datasets
 
         datasets.FashionMNIST(str(folder), download=True)
+
+    def _addresses(self) -> Sequence[str]:
+        from torchvision.datasets.mnist import FashionMNIST as Source
+
+        return list(map(str, Source.mirrors))

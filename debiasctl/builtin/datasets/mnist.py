@@ -1,5 +1,6 @@
 """MNIST."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from debiasctl.builtin.datasets._support.idx_sets import IdxDataset
@@ -22,3 +23,8 @@ class MNIST(IdxDataset):
         from torchvision import datasets
 
         datasets.MNIST(str(folder), download=True)
+
+    def _addresses(self) -> Sequence[str]:
+        from torchvision.datasets.mnist import MNIST as Source
+
+        return list(map(str, Source.mirrors))

@@ -17,7 +17,8 @@ from debiasctl.files import content_key, write_json
 from debiasctl.models.build import build_network, build_parameterization
 from debiasctl.models.initial_share import reached_note
 from debiasctl.models.weights import load_named_weights, weights_name
-from debiasctl.runs.store import Run, choose_step
+from debiasctl.runs.pins import choose_step
+from debiasctl.runs.store import Run
 from debiasctl.specs.sections import ContentSection, RunSpec
 from debiasctl.wording import did_you_mean
 

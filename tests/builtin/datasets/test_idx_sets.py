@@ -181,6 +181,7 @@ def test_a_failed_download_says_which_files_belong_where(error, tmp_path, monkey
         str(data / "FashionMNIST" / "raw"),
         f"{data} holds",
         "no route",
+        "Published at: http",
     ):
         assert expected in message
     assert not (tmp_path / "cache" / "datasets" / "fashion-mnist").exists()

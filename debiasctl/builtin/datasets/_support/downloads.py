@@ -39,14 +39,23 @@ def fetch(folder: Path, fill: Callable[[Path], None], *, help_text: str) -> None
     made_once(folder, find=lambda: folder if folder.exists() else None, make=download)
 
 
-def not_found(name: str, *, files: Sequence[str], searched: Sequence[Path], example: str, notes: Sequence[str]) -> str:
-    """The message for a data set that is neither found nor downloadable, which says where its files belong.
+def not_found(
+    name: str,
+    *,
+    files: Sequence[str],
+    addresses: Sequence[str],
+    searched: Sequence[Path],
+    example: str,
+    notes: Sequence[str],
+) -> str:
+    """The message for a data set that is neither found nor downloadable: where its files are published, and belong.
 
     `example` is the folder below the user's data folder in which the files are expected.
     """
     lines = [
         f"{name} is not on this machine and cannot be downloaded. Put these files into DIR/{example} and set "
         f"`data_dir` or DEBIASCTL_DATA to DIR: {', '.join(files)}",
+        f"Published at: {' or '.join(addresses)}",
         f"Looked in: {', '.join(map(str, searched))}",
         *notes,
     ]

@@ -1,7 +1,7 @@
 """The common base of MNIST and Fashion-MNIST: four idx files, read in place or downloaded by torchvision."""
 
 from abc import abstractmethod
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -102,6 +102,10 @@ class IdxDataset(Dataset):
     def _download(self, folder: Path) -> None:
         """Let torchvision download the files into `folder`."""
 
+    @abstractmethod
+    def _addresses(self) -> Sequence[str]:
+        """Where the files are published, from torchvision."""
+
     def _help(self, location: DataLocation) -> str:
         notes = []
         for folder in self._folders(location):
@@ -113,6 +117,7 @@ class IdxDataset(Dataset):
         return not_found(
             self.title,
             files=[f"{part}-{kind}-ubyte.gz" for part in (_TRAIN, _HELDOUT) for kind in _KINDS],
+            addresses=self._addresses(),
             searched=self._folders(location),
             example=f"{self.torchvision_name}/raw",
             notes=notes,
