@@ -38,6 +38,7 @@ from debiasctl.compute.threads import wait_briefly
 from debiasctl.errors import DebiasctlError, PluginError, UsageError
 from debiasctl.reading.regular import read_text
 from debiasctl.registry.metadata import tolerate_broken_metadata
+from debiasctl.wording import shortened
 
 _DEBUG = {"on": False}
 _LATER = 3.0  # seconds
@@ -199,12 +200,13 @@ def _complete_bash() -> NoReturn:
 
 
 def _given_value(words: list[str], names: list[str]) -> str | None:
-    """What was given to an option of these names on the command line; None if it cannot be said."""
+    """What was given to an option of these names, the last time; None if it cannot be said."""
+    given = None
     for word, following in zip(words, [*words[1:], None], strict=True):
         name, equals, value = word.partition("=")
         if name in names:
-            return value if equals else following
-    return None
+            given = value if equals else following
+    return given
 
 
 def _end_interrupted() -> NoReturn:
@@ -219,7 +221,7 @@ def _fail(error: BaseException, message: str, code: int) -> NoReturn:
         import traceback
 
         traceback.print_exception(error)
-    message = printable(message)
+    message = shortened(printable(message))
     try:
         number = launch.rank()
     except UsageError:  # which is then what is reported
