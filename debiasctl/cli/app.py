@@ -31,7 +31,7 @@ from debiasctl.cli import (
 from debiasctl.cli.messages import with_options
 from debiasctl.cli.output import show_warnings, visible
 from debiasctl.cli.results import results_on_stdout
-from debiasctl.cli.streams import finish
+from debiasctl.cli.streams import finish, share_stdout
 from debiasctl.cli.synonyms import improve
 from debiasctl.compute.memory import out_of_memory
 from debiasctl.compute.threads import wait_briefly
@@ -71,6 +71,7 @@ class _Group(TyperGroup):
         from debiasctl import registry
         from debiasctl.cli.plugin_command import plugin_command
 
+        share_stdout()
         return name, plugin_command(registry.find("commands", name)), rest
 
     def invoke(self, ctx: Any) -> Any:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, NoReturn
 
 from debiasctl.cli.interruption import leading
 from debiasctl.cli.options import FLAGS
+from debiasctl.cli.streams import share_stdout
 from debiasctl.compute.signals import handling
 from debiasctl.errors import UsageError
 from debiasctl.reading.launched import launched
@@ -138,6 +139,7 @@ def launch(arguments: Sequence[str], *, processes: int, advice: str = _RESUME) -
 
     from debiasctl.api import num_cores
 
+    share_stdout()
     os.environ.setdefault("OMP_NUM_THREADS", str(max(1, num_cores() // processes)))
     os.environ.setdefault("TORCH_ELASTIC_SHUTDOWN_TIMEOUT", _PATIENCE_SECONDS)
     config = LaunchConfig(
