@@ -82,9 +82,9 @@ def passes(error: BaseException) -> bool:
     """Whether what came out of a plugin is meant for the user as it is, or is a signal, which is no plugin's fault."""
     if isinstance(error, DebiasctlError) and not isinstance(error, Interrupted):
         return error.exit_code in (1, 2) and bool(_text(error))
-    if isinstance(error, KeyboardInterrupt | SystemExit):
+    if isinstance(error, KeyboardInterrupt | SystemExit | GeneratorExit):
         return not _is_own(error)
-    return isinstance(error, GeneratorExit)
+    return False
 
 
 def summary(error: BaseException) -> str:
@@ -130,10 +130,10 @@ def _text(error: BaseException) -> str:
         return ""
 
 
-def _is_own(error: KeyboardInterrupt | SystemExit) -> bool:
-    """Whether a plugin's code raised it, rather than the user or debiasctl's own handler of a signal.
+def _is_own(error: KeyboardInterrupt | SystemExit | GeneratorExit) -> bool:
+    """Whether a plugin's code raised it, rather than the user, debiasctl's own handler of a signal, or `close()`.
 
-    Ctrl-C surfaces between two instructions; only code raises it by a `raise`.
+    Ctrl-C and the end of a generator surface between two instructions; only code raises them by a `raise`.
     """
     trace = error.__traceback__
     while trace is not None and trace.tb_next is not None:

@@ -1,8 +1,10 @@
 """Words and numbers in messages."""
 
+import re
 from collections.abc import Iterable
 from difflib import get_close_matches
 
+_LONGEST_WORD = 1_000  # characters
 # what others call it, in small letters and with hyphens -> our names, of which a kind has one at most
 _SYNONYMS: dict[str, tuple[str, ...]] = {
     "epsilon": ("eps",), "noise": ("eps",), "eps-prediction": ("eps",), "noise-prediction": ("eps",),
@@ -45,6 +47,11 @@ def quoted(text: object, *, mark: str = "'", limit: int = 120) -> str:
         one if one.isprintable() else one.encode("unicode_escape").decode("ascii") for one in whole[: limit + 1]
     )
     return f"{mark}{shown[: limit - 1]}…{mark}" if len(shown) > limit else f"{mark}{shown}{mark}"
+
+
+def shortened(text: str) -> str:
+    """A message with every word that no path or name is as long as cut, since what was given may be of any length."""
+    return re.sub(rf"\S{{{_LONGEST_WORD},}}", lambda word: f"{word[0][:120]}…", text)
 
 
 def one_line(error: object, *, limit: int = 300) -> str:

@@ -60,6 +60,7 @@ RAISES = {
     "exit": lambda: sys.exit(0),
     "quit": lambda: throw(SystemExit()),
     "interrupt": lambda: throw(KeyboardInterrupt()),
+    "close": lambda: throw(GeneratorExit()),
     "base": lambda: throw(BaseException("at the base")),
     "deep": deep,
     "zero": lambda: throw(Zero("all is well")),

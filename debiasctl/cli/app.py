@@ -31,13 +31,14 @@ from debiasctl.cli import (
 from debiasctl.cli.messages import with_options
 from debiasctl.cli.output import show_warnings, visible
 from debiasctl.cli.results import results_on_stdout
-from debiasctl.cli.streams import finish
+from debiasctl.cli.streams import finish, share_stdout
 from debiasctl.cli.synonyms import improve
 from debiasctl.compute.memory import out_of_memory
 from debiasctl.compute.threads import wait_briefly
 from debiasctl.errors import DebiasctlError, PluginError, UsageError
 from debiasctl.reading.regular import read_text
 from debiasctl.registry.metadata import tolerate_broken_metadata
+from debiasctl.wording import shortened
 
 _DEBUG = {"on": False}
 _LATER = 3.0  # seconds
@@ -70,6 +71,7 @@ class _Group(TyperGroup):
         from debiasctl import registry
         from debiasctl.cli.plugin_command import plugin_command
 
+        share_stdout()
         return name, plugin_command(registry.find("commands", name)), rest
 
     def invoke(self, ctx: Any) -> Any:
@@ -199,12 +201,13 @@ def _complete_bash() -> NoReturn:
 
 
 def _given_value(words: list[str], names: list[str]) -> str | None:
-    """What was given to an option of these names on the command line; None if it cannot be said."""
+    """What was given to an option of these names, the last time; None if it cannot be said."""
+    given = None
     for word, following in zip(words, [*words[1:], None], strict=True):
         name, equals, value = word.partition("=")
         if name in names:
-            return value if equals else following
-    return None
+            given = value if equals else following
+    return given
 
 
 def _end_interrupted() -> NoReturn:
@@ -219,7 +222,7 @@ def _fail(error: BaseException, message: str, code: int) -> NoReturn:
         import traceback
 
         traceback.print_exception(error)
-    message = printable(message)
+    message = shortened(printable(message))
     try:
         number = launch.rank()
     except UsageError:  # which is then what is reported

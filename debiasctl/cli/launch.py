@@ -11,9 +11,11 @@ from typing import TYPE_CHECKING, NoReturn
 
 from debiasctl.cli.interruption import leading
 from debiasctl.cli.options import FLAGS
+from debiasctl.cli.streams import share_stdout
 from debiasctl.compute.signals import handling
 from debiasctl.errors import UsageError
 from debiasctl.reading.launched import launched
+from debiasctl.wording import quoted
 
 if TYPE_CHECKING:
     import torch
@@ -22,6 +24,7 @@ if TYPE_CHECKING:
 
 _LAUNCHED = "TORCHELASTIC_RUN_ID"  # set in every process that torchrun started
 _PATIENCE_SECONDS = "300"  # for the last checkpoint, after a signal
+_FEWEST_CORES = 8  # so many processes may be tried on any machine
 _KEPT = "What was drawn is kept: repeat the command to resume"
 _RESUME = "The last checkpoint is untouched. Resume with: debiasctl train --resume RUN"
 
@@ -58,7 +61,7 @@ def check_devices(processes: int, *, device: str) -> "torch.device":
     """The kind of device that each of so many processes will work on.
 
     Raises:
-        UsageError: if torchrun started this process, or there are fewer GPUs.
+        UsageError: if torchrun started this process, or there are fewer GPUs, or far fewer CPU cores.
     """
     if processes > 1 and _LAUNCHED in os.environ:
         raise UsageError("--processes starts torchrun, and torchrun has started this already. Leave --processes out")
@@ -75,6 +78,12 @@ def check_devices(processes: int, *, device: str) -> "torch.device":
         raise UsageError(
             f"--processes {processes}: this machine has {torch.cuda.device_count()} GPUs, and each process takes one. "
             "Give at most as many, or --device cpu"
+        )
+    most = max(os.cpu_count() or 1, _FEWEST_CORES)
+    if processes > most:
+        raise UsageError(
+            f"--processes {quoted(processes, mark='', limit=30)}: this machine has {os.cpu_count()} CPU cores, and "
+            f"more processes than that are only slower. Give at most {most}"
         )
     return chosen
 
@@ -130,6 +139,7 @@ def launch(arguments: Sequence[str], *, processes: int, advice: str = _RESUME) -
 
     from debiasctl.api import num_cores
 
+    share_stdout()
     os.environ.setdefault("OMP_NUM_THREADS", str(max(1, num_cores() // processes)))
     os.environ.setdefault("TORCH_ELASTIC_SHUTDOWN_TIMEOUT", _PATIENCE_SECONDS)
     config = LaunchConfig(

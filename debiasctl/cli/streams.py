@@ -11,6 +11,7 @@ from typing import IO
 from debiasctl.errors import DebiasctlError
 
 _STDIN, _STDOUT, _STDERR = range(3)
+_RESULTS: list[int] = []  # the descriptor of the results, where it is not stdout's
 
 
 class OutputError(DebiasctlError):
@@ -62,7 +63,9 @@ class Results(io.FileIO):
 def open_streams() -> None:
     """Open closed standard streams, so that no file takes their numbers, and make stdout and stderr safe to write.
 
-    A closed stdout refuses what is written to it. Streams that something else has replaced are left alone.
+    A closed stdout refuses what is written to it. Where stdout is no terminal, its number leads to stderr and the
+    results have one of their own: a plugin's subprocess or C library may write to it. Streams that something else has
+    replaced are left alone.
     """
     for number, mode in ((_STDIN, os.O_RDONLY), (_STDOUT, os.O_RDONLY), (_STDERR, os.O_WRONLY)):
         if _is_closed(number):
@@ -74,7 +77,17 @@ def open_streams() -> None:
         sys.stderr = _text(Display(_STDERR), like=sys.stderr, line_buffering=True)
     if sys.stdout is sys.__stdout__:
         terminal = sys.stdout is not None and sys.stdout.line_buffering
-        sys.stdout = _text(io.BufferedWriter(Results(_STDOUT)), like=sys.stdout, line_buffering=terminal)
+        if not os.isatty(_STDOUT):
+            _RESULTS.append(os.dup(_STDOUT))
+            os.dup2(_STDERR, _STDOUT)
+        number = _RESULTS[-1] if _RESULTS else _STDOUT
+        sys.stdout = _text(io.BufferedWriter(Results(number)), like=sys.stdout, line_buffering=terminal)
+
+
+def share_stdout() -> None:
+    """Let what this process starts write results too: its parallel processes, or a plugin's command."""
+    if _RESULTS:
+        os.dup2(_RESULTS[-1], _STDOUT)
 
 
 def finish() -> None:
@@ -90,9 +103,17 @@ def finish() -> None:
 def _text(binary: IO[bytes], *, like: io.TextIOWrapper | None, line_buffering: bool) -> io.TextIOWrapper:
     """A text stream over `binary`; a terminal that knows no 'é' is no reason to fail."""
     encoding = "utf-8" if like is None else like.encoding
-    return io.TextIOWrapper(
+    return _Open(
         binary, encoding, errors="backslashreplace", line_buffering=line_buffering, write_through=line_buffering
     )
+
+
+class _Open(io.TextIOWrapper):
+    """A text stream that stays open: a plugin that closes what it prints to would end the program's messages."""
+
+    def close(self) -> None:
+        """Flush it."""
+        self.flush()
 
 
 def _is_closed(number: int) -> bool:

@@ -6,6 +6,7 @@ from torch import nn
 from debiasctl.compute.counter_random import derived_seed
 from debiasctl.diffusion.parameterization import Parameterization
 from debiasctl.diffusion.process import process_of
+from debiasctl.models.network_size import WEIGHT_BYTES, counted, machine_memory
 from debiasctl.specs.sections import RunSpec, embedded_classes, image_shape
 
 
@@ -27,11 +28,13 @@ def build_network(spec: RunSpec, *, image_size: int, channels: int, num_classes:
     """Build the backbone, with weights drawn from the run's seed.
 
     Raises:
-        UsageError: if the backbone cannot be built for images of this size.
+        UsageError: if the backbone cannot be built for images of this size, or is of absurd size.
     """
     shape = image_shape(spec.model, image_size=image_size, channels=channels)
     backbone = spec.model.backbone.create("backbones")
-    with torch.random.fork_rng():
+    memory = machine_memory()
+    # a stored spec may state any size; one that is to be trained was checked as a plan
+    with torch.random.fork_rng(), counted(memory, memory=memory, per_parameter=WEIGHT_BYTES):
         torch.manual_seed(derived_seed(spec.training.seed, "weights"))
         network: nn.Module = backbone.build(shape, embedded_classes(spec.model, num_classes))
     return network

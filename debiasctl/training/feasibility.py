@@ -6,21 +6,19 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn.modules import module as registration
 from torch.overrides import TorchFunctionMode
 
 from debiasctl.api import DatasetInfo
 from debiasctl.boundary import summary
 from debiasctl.errors import PluginError, UsageError
+from debiasctl.models.network_size import STATE_BYTES, counted, machine_memory, size_of
 from debiasctl.specs.sections import RunSpec, embedded_classes, image_shape
 from debiasctl.training.estimate import saved_bytes
 from debiasctl.wording import format_bytes
 
-MAX_TENSORS = 5_000  # parameters and buffers of a network; DiT-XL has 340, and ADM for 512 px 600
 TRAINED = {"cpu": 2, "cuda": 4}  # times the memory of the machine that a plan may take: estimates are rough on a GPU
 PLANNED = 64  # the same, where nothing is trained: the plan may be for another machine
 _FILLING = {Tensor.uniform_, Tensor.normal_, Tensor.zero_, Tensor.fill_}
-_STATE_BYTES = 16  # of each parameter: weights, gradients and the optimizer's two moments
 
 
 def check_feasible(
@@ -37,14 +35,14 @@ def check_feasible(
     larger = None if resumed is None else f"Resume run '{resumed}' on a machine with more memory"
     shape = image_shape(spec.model, image_size=info.image_size, channels=info.channels)
     num_classes = embedded_classes(spec.model, len(info.classes))
-    counted = _counted(times * memory, memory=memory, larger=larger)
-    with _overflow_reported(), torch.device("meta"), _WithoutInitialisation(), counted:
+    limited = counted(times * memory, memory=memory, larger=larger)
+    with _overflow_reported(), torch.device("meta"), _WithoutInitialisation(), limited:
         network: nn.Module = spec.model.backbone.create("backbones").build(shape, num_classes)
         x, t = torch.empty(1, info.channels, info.image_size, info.image_size), torch.empty(1)
         labels = torch.empty(1, dtype=torch.int64) if num_classes else None
         per_image = 4 * x.numel() + _traced_bytes(network, x, t, labels, out_channels=shape.out_channels)
     at_a_time = max(1, spec.training.batch_size // spec.compute.accumulation)
-    needed = at_a_time * per_image + _STATE_BYTES * sum(parameter.numel() for parameter in network.parameters())
+    needed = at_a_time * per_image + STATE_BYTES * sum(parameter.numel() for parameter in network.parameters())
     if needed > times * memory:
         fitting = int((memory - (needed - at_a_time * per_image)) // per_image)
         way_on = (
@@ -54,7 +52,7 @@ def check_feasible(
         )
         raise UsageError(
             f"`training.batch_size={spec.training.batch_size}`: {at_a_time:,} images at a time take about "
-            f"{_size(needed)} ({format_bytes(per_image)} each), and this machine has {format_bytes(memory)}. "
+            f"{size_of(needed)} ({format_bytes(per_image)} each), and this machine has {format_bytes(memory)}. "
             f"{larger or f'To train here, {way_on}'}"
         )
 
@@ -78,41 +76,6 @@ class _WithoutInitialisation(TorchFunctionMode):
 
 
 @contextmanager
-def _counted(limit: float, *, memory: int, larger: str | None) -> Iterator[None]:
-    """Count the parameters and buffers of modules as they are made, and refuse too many of them."""
-    tensors = elements = 0
-
-    def count(_: nn.Module, name: str, tensor: Tensor | None) -> None:
-        nonlocal tensors, elements
-        if tensor is None:
-            return
-        tensors += 1
-        elements += tensor.numel()
-        if tensors > MAX_TENSORS:
-            raise UsageError(
-                f"`model.backbone`: the network has more than {MAX_TENSORS:,} tensors of parameters, in far more "
-                "layers than networks that are trained. "
-                f"{'Check the spec of the run' if larger else 'Choose a smaller one'}"
-            )
-        if _STATE_BYTES * elements > limit:
-            raise UsageError(
-                f"`model.backbone`: the network has more than {elements:,} parameters, which take "
-                f"{_size(4 * elements)}, and {_size(_STATE_BYTES * elements)} in training; this machine has "
-                f"{format_bytes(memory)}. {larger or 'Choose a smaller one'}"
-            )
-
-    handles: list[Any] = [
-        registration.register_module_parameter_registration_hook(count),
-        registration.register_module_buffer_registration_hook(count),
-    ]
-    try:
-        yield
-    finally:
-        for handle in handles:
-            handle.remove()
-
-
-@contextmanager
 def _overflow_reported() -> Iterator[None]:
     """Report a size that torch cannot even state."""
     try:
@@ -128,10 +91,4 @@ def _overflow_reported() -> Iterator[None]:
 def _total_memory(device: torch.device) -> int:
     if device.type == "cuda":
         return torch.cuda.device_count() * int(torch.cuda.mem_get_info(device)[1])
-    import psutil
-
-    return int(psutil.virtual_memory().total)
-
-
-def _size(count: float) -> str:
-    return f"{count / 1e12:,.1f} TB" if count >= 1e12 else format_bytes(count)
+    return machine_memory()

@@ -127,3 +127,21 @@ def test_errors_notes_and_logs_say_what_to_type(
     ]  # fmt: skip
     monkeypatch.setattr("debiasctl.runs.store.find_run", refuse)
     assert error_of("sample", "a", code=2) == "choose a smaller training.batch_size (--batch-size)\n"
+
+
+@pytest.mark.parametrize("option", ["--spec", "--data-dir", "--precision"])
+def test_a_value_of_any_length_is_never_repeated_whole(option: str) -> None:
+    message = error_of("train", "digits", "--dry-run", option, "x" * 50_000, code=1 if option == "--data-dir" else 2)
+    assert len(message) < 1_000
+    assert "xxx" in message
+
+
+def test_the_last_value_of_an_option_is_the_one_that_is_quoted() -> None:
+    assert "'abc'" in error_of("train", "digits", "--steps", "2", "--steps", "abc", code=2)
+
+
+@pytest.mark.parametrize("number", ["1000", "9" * 400])
+def test_processes_beyond_the_cores_are_refused_at_once(number: str) -> None:
+    message = error_of("train", "digits", "--device", "cpu", "--processes", number, "--dry-run", code=2)
+    assert "CPU cores" in message
+    assert "Give at most" in message

@@ -1,13 +1,14 @@
 """A display that cannot be written never ends work, and results that are lost are an error."""
 
 import io
+import json
 import os
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
-from tiny import OPTIONS
+from tiny import OPTIONS, write_distribution
 
 from debiasctl.cli.streams import Display, OutputError, Results
 
@@ -95,3 +96,28 @@ def test_results_wait_for_a_reader_of_a_pipe_that_does_not_block() -> None:
         results.close()
         os.close(writer)
         assert process.communicate()[0] == "1000000\n"
+
+
+LOUD = """
+import os, subprocess, sys
+from debiasctl.api import Weighting
+os.write(1, b"at import\\n")
+class Loud(Weighting):
+    "Writes wherever it can, and closes it."
+    space = "eps"
+    def __call__(self, snr):
+        subprocess.run(["echo", "a child"])
+        sys.stdout.close()
+        sys.stderr.close()
+        return snr
+"""
+
+
+def test_what_plugins_write_past_python_is_no_result(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    points = {"debiasctl.weightings": {"loud": "loud:Loud"}}
+    write_distribution(tmp_path, name="loud", version="1.0", entry_points=points, modules={"loud": LOUD})
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    done = shell("", "weightings", "table", "loud", "--json")
+    assert done.returncode == 0, done.stderr
+    assert "json_version" in json.loads(done.stdout)
+    assert {"at import", "a child"} <= set(done.stderr.splitlines())

@@ -268,6 +268,21 @@ def test_ctrl_c_in_a_plugin_is_the_users() -> None:
         del bad_plugins.RAISES["signal"]
 
 
+def test_the_end_of_a_generator_passes_and_a_plugins_own_is_its_fault() -> None:
+    plugin = registry.create("extensions", "bad")
+    plugin.options = bad_plugins.Options(how="after_step-close")
+    with pytest.raises(PluginError, match=r"'bad' of bad-pack 6.6 failed in its after_step .GeneratorExit"):
+        plugin.after_step(None)
+
+    def generator():
+        with plugin_call(origin_of(plugin), "after_step"):
+            yield
+
+    started = generator()
+    next(started)
+    started.close()
+
+
 def test_a_checked_network_is_not_looked_at_again() -> None:
     """Its values are waited for once; its shape costs nothing."""
     network = registry.create("backbones", "bad").build(ImageShape(8, 1, 1), 0)
