@@ -57,7 +57,7 @@ def test_the_result_as_json_stands_alone_on_stdout() -> None:
     loss = [record for record in read_metrics(run) if record.kind == "train"][-1].loss
     held = 2 / 11 * 3 / 12  # of the initial weights, by the decays of the average's warm-up
     ended = {"name": run.name, "path": str(run.path), "state": "finished", "step": 2, "loss": loss}
-    assert found == ended | {"ema_initial_share": pytest.approx(held)}
+    assert found == {"json_version": 1} | ended | {"ema_initial_share": pytest.approx(held)}
 
 
 def test_runs_without_a_name_are_numbered() -> None:

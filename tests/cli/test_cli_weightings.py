@@ -220,8 +220,8 @@ def test_a_folder_that_cannot_be_written(tmp_path: Path) -> None:
 
 
 def described(name: str, encoding: str) -> str:
-    """What `plugins describe` prints where stdout has that encoding."""
-    stream, err = io.TextIOWrapper(io.BytesIO(), encoding=encoding), io.StringIO()
+    """What `plugins describe` prints where stdout has that encoding, opened as `cli.streams` does."""
+    stream, err = io.TextIOWrapper(io.BytesIO(), encoding=encoding, errors="backslashreplace"), io.StringIO()
     arguments = ["debiasctl", "plugins", "describe", "weightings", name]
     with pytest.MonkeyPatch.context() as patch, contextlib.redirect_stdout(stream), contextlib.redirect_stderr(err):
         patch.setattr(sys, "argv", arguments)

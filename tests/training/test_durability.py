@@ -31,6 +31,7 @@ from tiny import (
 from debiasctl import files
 from debiasctl.errors import CheckpointError, UsageError
 from debiasctl.models.checkpoint_files import verify
+from debiasctl.paths import runs_dir
 from debiasctl.runs import metrics as metrics_file
 from debiasctl.runs.store import Run, find_run, read_metrics
 from debiasctl.specs.sections import RunSpec
@@ -68,10 +69,14 @@ def process_of(*arguments: str | Path) -> Iterator[subprocess.Popen]:
             process.kill()
 
 
-def wait_for_step(process: subprocess.Popen, target: int) -> None:
-    for line in process.stderr:
-        if (match := re.match(r"step (\d+)/", line)) and int(match[1]) >= target:
+def wait_for_step(process: subprocess.Popen, name: str, target: int) -> None:
+    """Wait until a run has logged a step, or its process has ended; what is printed is for people, and paced."""
+    metrics = runs_dir() / name / "metrics.jsonl"
+    while process.poll() is None:
+        lines = metrics.read_bytes().splitlines() if metrics.exists() else []
+        if any(b'"kind": "train"' in line and json.loads(line)["step"] >= target for line in lines[-4:-1]):
             return
+        time.sleep(0.002)
 
 
 def kill_while_writing(process: subprocess.Popen, run: Run) -> None:
@@ -88,7 +93,7 @@ def kill_while_writing(process: subprocess.Popen, run: Run) -> None:
 def kill(arguments: list[str | Path], name: str, *, target: int, aimed: bool, delay: float) -> None:
     """Start or go on, and kill the process at a moment after its `target`-th step, or in the next write after it."""
     with process_of(*arguments) as process:
-        wait_for_step(process, target)
+        wait_for_step(process, name, target)
         time.sleep(delay)
         if aimed:
             kill_while_writing(process, Run(find_run(name).path))

@@ -57,7 +57,7 @@ def test_its_figures_are_those_of_the_same_samples_drawn_later() -> None:
     drawn = sample(run, spec, request, device=torch.device("cpu"), batch_size=256)
     prepared = features.prepare(digits(), cache_dir=paths.cache_dir(), device=torch.device("cpu"))
     found = measure(
-        ArraySplit(drawn.images),
+        ArraySplit(drawn.images, drawn.labels),
         digits(),
         prepared,
         names=MetricNames.of("pixels"),
