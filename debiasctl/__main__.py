@@ -16,6 +16,7 @@ def main() -> NoReturn:
     for number in (signal.SIGINT, signal.SIGTERM):
         if signal.getsignal(number) not in (signal.SIG_IGN, None):
             signal.signal(number, _leave)
+    os.environ.pop("MPLBACKEND", None)  # a notebook's, perhaps unknown here: plots are files, and no window is opened
     from debiasctl.cli import interruption
     from debiasctl.cli.streams import open_streams
 

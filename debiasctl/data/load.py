@@ -1,11 +1,11 @@
 """Loading a spec's data set, and checking it against the content that the spec states."""
 
 from debiasctl import registry
-from debiasctl.api import DataLocation, Dataset, LoadedDataset
+from debiasctl.api import DataLocation, Dataset, DatasetInfo, LoadedDataset
 from debiasctl.data.moved import check_there
 from debiasctl.errors import DataError
 from debiasctl.registry.refs import PluginRef
-from debiasctl.specs.sections import RunSpec
+from debiasctl.specs.sections import ContentSection, RunSpec
 
 
 def load_data(spec: RunSpec, location: DataLocation) -> LoadedDataset:
@@ -26,7 +26,17 @@ def load_data(spec: RunSpec, location: DataLocation) -> LoadedDataset:
             f"(SHA-256 {data.content_hash[:12]}…, not {spec.content.content_hash[:12]}…). Restore them; or, for a new "
             "run on these images, remove the section 'content' from the spec file"
         )
+    if spec.content and _facts(data.info) != _facts(spec.content):
+        raise DataError(
+            f"the section 'content' of the spec is not that of data set '{spec.data.dataset.name}': image_size, "
+            f"channels, classes, num_train and num_heldout are {', '.join(map(str, _facts(data.info)))}, and there "
+            f"{', '.join(map(str, _facts(spec.content)))}. Correct it"
+        )
     return data
+
+
+def _facts(info: DatasetInfo | ContentSection) -> tuple[int, ...]:
+    return info.image_size, info.channels, len(info.classes), info.num_train, info.num_heldout
 
 
 def load_dataset(reference: str | PluginRef, location: DataLocation) -> LoadedDataset:

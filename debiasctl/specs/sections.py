@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from functools import cache
 from typing import Annotated, Any, Literal, Self, get_args
 
-from pydantic import ConfigDict, Field, field_validator, model_validator
+from pydantic import ConfigDict, Field, NonNegativeInt, field_validator, model_validator
 
 from debiasctl.api import ImageShape, Prediction
 from debiasctl.api.options import Settings
@@ -190,13 +190,19 @@ class MonitorSection(Section):
 class ContentSection(Section):
     """The content of the data, filled in when they are first read and compared when they are read again."""
 
-    image_size: int = Field(description="height and width")
-    channels: int = Field(description="1 for grey, 3 for colour")
+    image_size: int = Field(ge=1, description="height and width")
+    channels: int = Field(ge=1, description="1 for grey, 3 for colour")
     classes: tuple[str, ...] = Field(description="class names; empty without labels")
-    class_counts: tuple[int, ...] = Field(description="training images of each class")
-    num_train: int = Field(description="training images")
-    num_heldout: int = Field(description="held-out images")
+    class_counts: tuple[NonNegativeInt, ...] = Field(description="training images of each class")
+    num_train: int = Field(ge=1, description="training images")
+    num_heldout: int = Field(ge=1, description="held-out images")
     content_hash: str = Field(description="SHA-256 of images and labels")
+
+    @model_validator(mode="after")
+    def _check_counts(self) -> Self:
+        if self.class_counts and len(self.class_counts) != len(self.classes):
+            raise ValueError(f"it counts {len(self.class_counts)} classes, and names {len(self.classes)}")
+        return self
 
 
 class ProvenanceSection(Section):

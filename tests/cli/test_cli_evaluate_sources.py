@@ -308,7 +308,7 @@ SIGMA = np.eye(24)
             {"mu": np.zeros(24), "sigma": -SIGMA},
             "sigma has the eigenvalue -1, and a covariance has none below 0",
         ),
-        ({"mu": np.zeros(24)}, "holds mu, but neither images, named images or arr_0, nor statistics, mu and sigma"),
+        ({"mu": np.zeros(24)}, "holds mu, but no images, named images or arr_0. Statistics are mu and sigma together"),
         ({"mu": np.array(["a"] * 24), "sigma": SIGMA}, "are damaged"),
     ],
     ids=["dimension", "empty", "shapes", "nan", "asymmetric", "negative", "no sigma", "text"],
@@ -381,7 +381,7 @@ def test_folders_that_cannot_be_measured(images: Path, tmp_path: Path, name: str
         ({"arr_0": np.zeros((4, 8, 6, 3), dtype=np.uint8)}, "must be square"),
         ({"arr_0": np.zeros((4, 3, 8, 8), dtype=np.uint8)}, "uint8 [N, H, H, 1 or 3]"),
         ({"images": np.zeros((0, 8, 8, 3), dtype=np.uint8)}, "holds no image"),
-        ({"x": np.zeros(3)}, "holds x, but neither images, named images or arr_0, nor"),
+        ({"x": np.zeros(3)}, "holds x, but no images, named images or arr_0"),
     ],
     ids=["nan", "float", "wide", "channels first", "none", "other name"],
 )

@@ -121,3 +121,10 @@ def test_what_plugins_write_past_python_is_no_result(tmp_path: Path, monkeypatch
     assert done.returncode == 0, done.stderr
     assert "json_version" in json.loads(done.stdout)
     assert {"at import", "a child"} <= set(done.stderr.splitlines())
+
+
+def test_a_notebooks_backend_of_plots_is_none_of_ours(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MPLBACKEND", "nope")
+    done = shell("", "weightings", "plot", "debiased", "--out", str(tmp_path / "x.svg"))
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / "x.svg").is_file()

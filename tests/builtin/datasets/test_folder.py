@@ -431,3 +431,24 @@ def test_whatever_byte_of_a_zip_is_flipped_it_is_read_or_refused_in_one_message(
         assert (values(loaded.train), values(loaded.heldout)) == expected, position
         read += 1
     assert read
+
+
+def test_a_folder_whose_listing_breaks_off_is_named(tmp_path, location, monkeypatch):
+    for folder in ("a", "b"):
+        (tmp_path / folder).mkdir()
+        for number in range(3):
+            Image.new("RGB", (8, 8), (number, 0, 0)).save(tmp_path / folder / f"{number}.png")
+    scandir = os.scandir
+
+    def broken(path):
+        if not isinstance(path, str) or os.path.basename(os.path.normpath(path)) != "b":
+            return scandir(path)
+        return broken_listing()
+
+    def broken_listing():
+        yield from ()
+        raise OSError(116, "Stale file handle")
+
+    monkeypatch.setattr(os, "scandir", broken)
+    with pytest.raises(DataError, match=r"the folder b/ cannot be read \(Stale file handle\)"):
+        create("datasets", PluginRef("folder", {"path": str(tmp_path)})).info(location)

@@ -205,3 +205,9 @@ def test_class_folders(tmp_path, names, expected, packed):
     assert data.info.classes == ()
     if expected is not None:
         assert data.train.labels(torch.tensor([1])).tolist() == expected[1:2]
+
+
+def test_an_npz_of_images_without_pixels(tmp_path):
+    np.savez(tmp_path / "x.npz", images=np.zeros((4, 0, 0, 3), np.uint8))
+    with pytest.raises(DataError, match="images have at least one pixel"):
+        images(tmp_path / "x.npz").load(LOCATION)

@@ -173,7 +173,7 @@ class FolderSource:
                 raise DataError(f"{self.path} cannot be read: {error.strerror}. Make it readable") from error
             self.unreadable.append((prefix, error.strerror or str(error)))
             return
-        for entry in entries:
+        for entry in self._listed(entries, prefix):
             name = prefix + entry.name
             if entry.name.startswith(".") or entry.name == "__MACOSX":
                 continue
@@ -191,6 +191,13 @@ class FolderSource:
                     yield ImageFile(name, (0, 0))
             else:
                 _count(self.passed_over, entry.name)
+
+    def _listed(self, entries: "Iterator[os.DirEntry[str]]", prefix: str) -> "Iterator[os.DirEntry[str]]":
+        """Yield a folder's entries; a listing that breaks off midway, as on a network's disk, makes it unreadable."""
+        try:
+            yield from entries
+        except OSError as error:
+            self.unreadable.append((prefix or ".", error.strerror or str(error)))
 
     def open(self, name: str) -> IO[bytes]:
         """A file, to be read from its start."""

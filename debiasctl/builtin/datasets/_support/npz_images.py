@@ -37,7 +37,8 @@ def read_npz(path: Path) -> tuple[Tensor, Tensor | None]:
         raise DataError(f"{path} cannot be read as an npz: {reason}. Write it again with numpy.savez") from error
     if array is None:
         raise DataError(
-            f"{path} holds {found}, but neither images, named {' or '.join(_IMAGES)}, nor statistics, mu and sigma"
+            f"{path} holds {found}, but no images, named {' or '.join(_IMAGES)}. Statistics are mu and sigma "
+            "together, and a reference only"
         )
     problems = [text for text in (_dtype_problem(array), _shape_problem(array.shape)) if text]
     if problems:
@@ -95,7 +96,7 @@ def _shape_problem(shape: tuple[int, ...]) -> str | None:
         return f"images are grey or RGB, with 1 or 3 channels, not {shape[3]}{alpha}"
     if shape[1] != shape[2]:
         return f"images must be square, and these are {shape[2]} wide and {shape[1]} high"
-    return None
+    return None if shape[1] else "images have at least one pixel"
 
 
 def _checked_labels(labels: npt.NDArray[Any], num: int, what: str) -> Tensor:
