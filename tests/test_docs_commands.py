@@ -102,13 +102,13 @@ for seed in 1 2; do debiasctl train digits --seed $seed --name $name-$seed; done
 ```console
 $ debiasctl runs list \\
 >   --json > runs.json
-[{"name": "a"}]
+{"runs": [{"name": "a"}]}
 ```
 
 ```python
 import json
 
-runs = {run["name"]: run["status"] for run in json.load(open("runs.json"))}
+runs = {run["name"]: run["status"] for run in json.load(open("runs.json"))["runs"]}
 assert set(runs) == {"a", "a-1", "a-2"}, runs
 assert all(run["num_steps"] == 4 and run["seed"] == 7 for run in runs.values()), runs
 ```

@@ -28,7 +28,13 @@ def print_comparison(compared: "Comparison") -> None:
     """Print what differs in the specs, and below it a table of figures for each way in which they were measured."""
     _print_differences(compared)
     measured = [figure.measured.to_json() for figure in compared.figures]
-    varying = [field for field in CONDITIONS if len({str(conditions.get(field)) for conditions in measured}) > 1]
+    with_features = [conditions for conditions in measured if conditions["features"] != "none"]
+    varying = [
+        field
+        for field in CONDITIONS
+        # figures of the pixels themselves have no features, whose identity could differ
+        if len({str(one.get(field)) for one in (with_features if field == "features_identity" else measured)}) > 1
+    ]
     sections: dict[str, list[Figure]] = {}
     for figure, conditions in zip(compared.figures, measured, strict=True):
         named = [f"{CONDITIONS[field]} {str(conditions.get(field))[:_LETTERS]}" for field in varying]
