@@ -2,7 +2,10 @@
 
 import contextlib
 import io
+import json
+import subprocess
 import sys
+import time
 import traceback
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
@@ -18,6 +21,7 @@ from debiasctl.api import DataLocation, LoadedDataset
 from debiasctl.cli.app import main
 from debiasctl.compute.device import make_accelerator
 from debiasctl.models.checkpoint_files import write_checkpoint
+from debiasctl.paths import runs_dir
 from debiasctl.runs.store import Run, read_metrics
 from debiasctl.specs.files import merge
 from debiasctl.specs.resolve import resolve_spec
@@ -88,6 +92,16 @@ def resume(run: Run, steps: int | None = None, location: DataLocation = LOCATION
     conduct = Conduct(device="cpu", on_progress=lambda progress: made.append(progress.step))
     session.resume(run, location, steps=steps, conduct=conduct)
     return made
+
+
+def wait_for_step(process: subprocess.Popen, name: str, target: int) -> None:
+    """Wait until a run has logged a step, or its process has ended; what is printed is for people, and paced."""
+    metrics = runs_dir() / name / "metrics.jsonl"
+    while process.poll() is None:
+        lines = metrics.read_bytes().splitlines() if metrics.exists() else []
+        if any(b'"kind": "train"' in line and json.loads(line)["step"] >= target for line in lines[-4:-1]):
+            return
+        time.sleep(0.002)
 
 
 def stored_state(run: Run, step: int) -> dict[str, Any]:

@@ -26,12 +26,12 @@ from tiny import (
     stored_state,
     succeed,
     train,
+    wait_for_step,
 )
 
 from debiasctl import files
 from debiasctl.errors import CheckpointError, UsageError
 from debiasctl.models.checkpoint_files import verify
-from debiasctl.paths import runs_dir
 from debiasctl.runs import metrics as metrics_file
 from debiasctl.runs.store import Run, find_run, read_metrics
 from debiasctl.specs.sections import RunSpec
@@ -67,16 +67,6 @@ def process_of(*arguments: str | Path) -> Iterator[subprocess.Popen]:
             yield process
         finally:
             process.kill()
-
-
-def wait_for_step(process: subprocess.Popen, name: str, target: int) -> None:
-    """Wait until a run has logged a step, or its process has ended; what is printed is for people, and paced."""
-    metrics = runs_dir() / name / "metrics.jsonl"
-    while process.poll() is None:
-        lines = metrics.read_bytes().splitlines() if metrics.exists() else []
-        if any(b'"kind": "train"' in line and json.loads(line)["step"] >= target for line in lines[-4:-1]):
-            return
-        time.sleep(0.002)
 
 
 def kill_while_writing(process: subprocess.Popen, run: Run) -> None:
