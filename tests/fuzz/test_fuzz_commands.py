@@ -54,7 +54,7 @@ def test_a_whole_command_ends_as_promised(sandbox: Sandbox, data: st.DataObject)
         if kind == "part":
             damage_part(data, run)
         else:
-            damage_checkpoint(data, run / "checkpoints" / "4")
+            damage_checkpoint(data, run / "checkpoints" / "00000004")
         line = data.draw(st.sampled_from(READERS))
     before = tree(sandbox.home.parent)
     used = resource.getrusage(resource.RUSAGE_CHILDREN)
