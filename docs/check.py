@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any, Literal
 from urllib.parse import unquote, urldefrag
 
-from playwright.sync_api import BrowserContext, Page, sync_playwright
+from playwright.sync_api import BrowserContext, Page, Request, sync_playwright
 
 BUILT = Path(__file__).with_name("_build") / "html"
 FLAGS = [
@@ -105,6 +105,11 @@ def look(page: Page, name: str, view: View, *, site: str, findings: Findings, sc
     findings.links += [(name, link) for link in links]
 
 
+def _unanswered(request: Request) -> bool:
+    """Whether a request failed other than by the browser's own leaving of the page, whose icon was still on its way."""
+    return request.failure != "net::ERR_ABORTED"
+
+
 def listen(context: BrowserContext, view: View, *, site: str, findings: Findings) -> None:
     """Note errors and requests of every page of a context."""
 
@@ -114,7 +119,9 @@ def listen(context: BrowserContext, view: View, *, site: str, findings: Findings
 
     context.on("console", lambda message: message.type == "error" and say(message.page, message.text))
     context.on("weberror", lambda error: say(error.page, str(error.error)))
-    context.on("requestfailed", lambda request: say(request.frame.page, f"no answer from {request.url}"))
+    context.on(
+        "requestfailed", lambda asked: _unanswered(asked) and say(asked.frame.page, f"no answer from {asked.url}")
+    )
     context.on("response", lambda got: got.status >= 400 and say(got.frame.page, f"{got.status} for {got.url}"))
     context.on("request", lambda asked: _foreign(asked.url, site) and say(asked.frame.page, f"asks {asked.url}"))
 
