@@ -4,6 +4,8 @@ import io
 import os
 import pickle
 import signal
+import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -74,7 +76,7 @@ def test_code_that_a_file_brings_is_seen() -> None:
         pickle.load(io.BytesIO(data))
 
 
-def test_time_and_memory_are_limited(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_time_is_limited(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(guard, "WALL_SECONDS", 0.05)
     with pytest.raises(Broken, match="more than"), watched():
         time.sleep(5)
@@ -84,8 +86,16 @@ def test_time_and_memory_are_limited(monkeypatch: pytest.MonkeyPatch) -> None:
         sum(iter(lambda: 1, 0))
     monkeypatch.setattr(guard, "CPU_SECONDS", 30)
     assert signal.getitimer(signal.ITIMER_PROF)[0] == 0
-    monkeypatch.setattr(guard, "MEMORY", 50 * 2**20)
-    resident = int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
-    size = guard._peak() - resident + 200 * 2**20  # beyond the process' peak, where the system does not forget it
-    with pytest.raises(Broken, match="GiB"), watched():
-        bytearray(b"x") * size
+
+
+def test_memory_is_limited_in_a_process_whose_own_does_not_hide_it() -> None:
+    code = (
+        "import sys; sys.path[:0] = sys.argv[1:]; import guard; guard.MEMORY = 50 * 2**20\n"
+        "with guard.watched():\n    bytearray(b'x') * (400 * 2**20)\n"
+    )
+    here = Path(__file__).parent
+    done = subprocess.run(
+        [sys.executable, "-c", code, str(here), str(here.parent)], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 1
+    assert "it took 0.4 GiB" in done.stderr
