@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from debiasctl.cli.output import printable
 from debiasctl.errors import UsageError
 from debiasctl.files import check_file, check_new_folder
+from debiasctl.reporting.style import PICTURES as PICTURES
 from debiasctl.wording import quoted
 
 if TYPE_CHECKING:
@@ -15,7 +16,6 @@ if TYPE_CHECKING:
     from debiasctl.sampling import SampleRequest, Samples
     from debiasctl.sampling.strip import Row
 
-PICTURES = (".png", ".jpg", ".jpeg", ".svg", ".pdf")  # one grid, strip or trajectory
 _NOT_WRITTEN = (
     ".bmp", ".webp", ".gif", ".tif", ".tiff", ".eps", ".zip", ".tar", ".npy", ".pt", ".csv", ".html",
 )  # fmt: skip

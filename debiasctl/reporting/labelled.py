@@ -7,9 +7,9 @@ from typing import Any
 from PIL import Image
 
 from debiasctl.files import atomic_file
+from debiasctl.reporting.style import PICTURES as PICTURES
 from debiasctl.reporting.style import save_figure
 
-PICTURES = (".png", ".jpg", ".jpeg", ".svg", ".pdf")  # file endings
 _VECTOR = (".svg", ".pdf")
 _QUALITY = 95  # of a JPEG
 _DPI = 96.0  # pixels of a layout, an inch

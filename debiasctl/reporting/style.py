@@ -10,7 +10,8 @@ from debiasctl.files import atomic_file
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-FORMATS = (".png", ".svg", ".pdf")  # file endings
+FORMATS = (".png", ".svg", ".pdf")  # file endings of plots
+PICTURES = (".png", ".jpg", ".jpeg", ".svg", ".pdf")  # file endings of grids, strips and trajectories
 Width = Literal["column", "page"]
 WIDTHS: dict[str, float] = {"column": 3.25, "page": 6.75}  # inches, of a paper's column and page (ICML, NeurIPS)
 GRID = {"color": "#dddddd", "linewidth": 0.5}

@@ -4,10 +4,8 @@ import os
 import resource
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
-import pytest
 from cases import COMMANDS, count, fuzz
 from guard import CPU_SECONDS, MEMORY, WALL_SECONDS, Broken, check, tree
 from hypothesis import strategies as st
@@ -17,13 +15,6 @@ from test_fuzz_texts import command_lines, leaves_the_rest_alone
 from tiny import Outcome
 
 _BASE = 2**30  # bytes that a process holds with torch imported, at most
-
-
-@pytest.fixture(scope="module")
-def _no_input() -> Iterator[int]:
-    descriptor = os.open(os.devnull, os.O_RDONLY)
-    yield descriptor
-    os.close(descriptor)
 
 
 def _run(line: tuple[str, ...], work: Path) -> Outcome:
