@@ -6,6 +6,8 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -116,18 +118,25 @@ def test_weights_that_are_shared_out_are_the_same_weights(tmp_path: Path, debias
     assert max(differences(one, two)) < 1e-10
 
 
-@pytest.mark.slow
-def test_a_signal_stops_all_processes_at_one_step(tmp_path: Path, debiasctl_home: Path) -> None:
-    spec = spec_file(tmp_path, training__log_every=1)
+@contextmanager
+def two_processes(folder: Path, home: Path) -> Iterator[subprocess.Popen[str]]:
+    """The launcher of two processes that train a run named two for long, from its first record on."""
+    spec = spec_file(folder, training__log_every=1)
     raw = json.loads(spec.read_text())
     raw["training"]["steps"] = 100_000
     spec.write_text(json.dumps(raw))
     command = [sys.executable, "-m", "debiasctl", "train", "--spec", spec, "--name", "two", "--processes", "2"]
     with subprocess.Popen(command, stderr=subprocess.PIPE, text=True, start_new_session=True) as process:
-        metrics = debiasctl_home / "runs" / "two" / "metrics.jsonl"
+        metrics = home / "runs" / "two" / "metrics.jsonl"
         deadline = time.monotonic() + 120
         while not metrics.exists() and time.monotonic() < deadline:
             time.sleep(0.1)
+        yield process
+
+
+@pytest.mark.slow
+def test_a_signal_stops_all_processes_at_one_step(tmp_path: Path, debiasctl_home: Path) -> None:
+    with two_processes(tmp_path, debiasctl_home) as process:
         os.killpg(process.pid, signal.SIGINT)  # as a terminal does
         said = process.communicate(timeout=120)[1]
     assert process.returncode == 130
@@ -138,16 +147,7 @@ def test_a_signal_stops_all_processes_at_one_step(tmp_path: Path, debiasctl_home
 
 @pytest.mark.slow
 def test_workers_save_and_end_where_their_launcher_is_killed(tmp_path: Path, debiasctl_home: Path) -> None:
-    spec = spec_file(tmp_path, training__log_every=1)
-    raw = json.loads(spec.read_text())
-    raw["training"]["steps"] = 100_000
-    spec.write_text(json.dumps(raw))
-    command = [sys.executable, "-m", "debiasctl", "train", "--spec", spec, "--name", "two", "--processes", "2"]
-    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True, start_new_session=True) as process:
-        metrics = debiasctl_home / "runs" / "two" / "metrics.jsonl"
-        deadline = time.monotonic() + 120
-        while not metrics.exists() and time.monotonic() < deadline:
-            time.sleep(0.1)
+    with two_processes(tmp_path, debiasctl_home) as process:
         process.kill()
         said = process.communicate(timeout=120)[1]  # returns once no worker holds its end of the pipe
     run = Run(debiasctl_home / "runs" / "two")
