@@ -37,7 +37,6 @@ from debiasctl.compute.memory import out_of_memory
 from debiasctl.compute.threads import wait_briefly
 from debiasctl.errors import DebiasctlError, PluginError, UsageError
 from debiasctl.reading.regular import read_text
-from debiasctl.registry.metadata import tolerate_broken_metadata
 from debiasctl.wording import shortened
 
 _DEBUG = {"on": False}
@@ -115,7 +114,9 @@ def _global_options(
     debug: Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")] = False,
 ) -> None:
     _DEBUG["on"] = debug
-    tolerate_broken_metadata()  # here, because the help needs nothing of metadata
+    from debiasctl.registry.metadata import tolerate_broken_metadata  # here, because the help needs nothing of metadata
+
+    tolerate_broken_metadata()
 
 
 app.command("train", epilog=train.EXAMPLES)(train.train)
@@ -135,6 +136,8 @@ def main() -> NoReturn:
     """Run the command line; exit codes are 0 done, 1 failed, 2 misuse, 130 interrupted."""
     wait_briefly()
     if "_DEBIASCTL_COMPLETE" in os.environ:  # which asks for values without the callback of global options
+        from debiasctl.registry.metadata import tolerate_broken_metadata
+
         tolerate_broken_metadata()
     if os.environ.get("_DEBIASCTL_COMPLETE") == "complete_bash":
         _complete_bash()

@@ -6,9 +6,6 @@ from collections.abc import Callable, Iterable
 
 import typer
 
-from debiasctl import registry
-from debiasctl.runs import store as runs
-
 _METRICS = (
     "precision", "recall", "density", "coverage", "nearest_train_gap", "memorised_share", "spectrum_distance",
     "mean_shift_grey", "mean_shift_r", "mean_shift_g", "mean_shift_b", "std_shift_grey", "std_shift_r", "std_shift_g",
@@ -20,11 +17,15 @@ _KINDS_OF = {"loss.timesteps": "timesteps", "monitor.features": "features"}  # s
 
 def complete_run(incomplete: str) -> list[str]:
     """Names of runs in the store."""
-    return _beginning(runs.run_names(), incomplete)
+    from debiasctl.runs.store import run_names
+
+    return _beginning(run_names(), incomplete)
 
 
 def complete_kind(incomplete: str) -> list[str]:
     """Plugin kinds."""
+    from debiasctl import registry
+
     return _beginning(registry.KINDS, incomplete)
 
 
@@ -32,6 +33,8 @@ def complete_plugin(kind: str) -> Callable[[str], list[str]]:
     """A completion of plugin names of one kind, and, after `name:`, of the plugin's options and their values."""
 
     def complete(incomplete: str) -> list[str]:
+        from debiasctl import registry
+
         name, colon, given = incomplete.partition(":")
         if not colon:
             return _beginning({record.name for record in registry.records(kind)}, incomplete)
@@ -42,6 +45,7 @@ def complete_plugin(kind: str) -> Callable[[str], list[str]]:
 
 def _options(kind: str, name: str, given: str) -> list[str]:
     """The continuations of `key=value,ke`, or of `key=val`."""
+    from debiasctl import registry
     from debiasctl.registry.source import option_values
 
     record = next((record for record in registry.records(kind) if record.name == name), None)
@@ -60,6 +64,8 @@ def _options(kind: str, name: str, given: str) -> list[str]:
 
 def complete_described(ctx: typer.Context, incomplete: str) -> list[str]:
     """Plugin names of the kind that the command line names; of every kind where it names none."""
+    from debiasctl import registry
+
     kind = ctx.params.get("kind")
     kinds = [kind] if kind in registry.KINDS else list(registry.KINDS)
     return sorted({name for one in kinds for name in complete_plugin(str(one))(incomplete)})
@@ -90,6 +96,8 @@ def _choices(setting: str) -> list[str]:
 
 def complete_setting(incomplete: str) -> list[str]:
     """`section.field=` for every setting of a run spec; then its values, where they are names or plugins."""
+    from debiasctl import registry
+
     name, equals, value = incomplete.partition("=")
     if not equals:
         return [f"{setting}=" for setting in complete_section(name) if "." in setting] or complete_section(name)
@@ -114,6 +122,8 @@ def complete_section(incomplete: str) -> list[str]:
 
 def complete_metrics(incomplete: str) -> list[str]:
     """Names of metrics, separated by commas."""
+    from debiasctl import registry
+
     before, comma, last = incomplete.rpartition(",")
     features = [f"{prefix}{record.name}" for prefix in _IN_FEATURES for record in registry.records("features")]
     used = before.split(",")

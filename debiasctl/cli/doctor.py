@@ -9,7 +9,6 @@ from debiasctl.boundary import plugin_call
 from debiasctl.cli import options
 from debiasctl.cli.messages import with_options
 from debiasctl.cli.output import print_json, print_pairs, print_table, print_text, say
-from debiasctl.files import obstacle
 from debiasctl.wording import format_bytes
 
 EXAMPLES = """[bold]Examples[/bold]
@@ -83,6 +82,7 @@ def _devices() -> list[dict[str, Any]]:
 def _folders() -> list[dict[str, Any]]:
     from debiasctl import paths
     from debiasctl.evaluation.reference import clean_fid
+    from debiasctl.files import obstacle
 
     found = {"runs": paths.runs_dir(), "evaluations": paths.evaluations_dir(), "cache": paths.cache_dir()}
     found |= {
