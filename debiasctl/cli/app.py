@@ -13,21 +13,9 @@ from typer.core import TyperGroup
 
 from debiasctl import __version__
 from debiasctl.boundary import printable, summary
-from debiasctl.cli import (
-    compare,
-    doctor,
-    ema,
-    evaluate,
-    interruption,
-    launch,
-    likelihood,
-    plugins,
-    runs,
-    sample,
-    spec,
-    train,
-    weightings,
-)
+from debiasctl.cli import interruption
+from debiasctl.cli.commands import COMMANDS, Commands, stand_in
+from debiasctl.cli.launch import rank
 from debiasctl.cli.messages import with_options
 from debiasctl.cli.output import show_warnings, visible
 from debiasctl.cli.results import results_on_stdout
@@ -47,24 +35,37 @@ _VALUE = 40  # characters of a refused value that are shown
 class _Group(TyperGroup):
     """The built-in commands and those of plugins; a plugin's command is imported when it is used."""
 
+    def __init__(self, **settings: Any) -> None:
+        """Take the built-in commands, none of which is imported yet."""
+        super().__init__(**settings)
+        self.commands = Commands()
+        self._listing = False
+
     def list_commands(self, ctx: Any) -> list[str]:
         """Built-in names, then plugins' names."""
-        built_in = super().list_commands(ctx)
-        return [*built_in, *sorted(_plugin_commands().keys() - set(built_in))]
+        return [*COMMANDS, *sorted(_plugin_commands().keys() - COMMANDS.keys())]
 
     def get_command(self, ctx: Any, cmd_name: str) -> Any:
         """A built-in command, else a stand-in for a plugin's, so that a broken plugin cannot harm the help."""
-        built_in = super().get_command(ctx, cmd_name)
-        if built_in is not None or cmd_name not in _plugin_commands():
-            return built_in
-        return typer.main.get_command(_placeholder(cmd_name, _plugin_commands()[cmd_name]))
+        if cmd_name in COMMANDS:
+            return stand_in(cmd_name, COMMANDS[cmd_name]) if self._listing else super().get_command(ctx, cmd_name)
+        distribution = _plugin_commands().get(cmd_name)
+        return None if distribution is None else stand_in(cmd_name, f"From the plugin package {distribution}.")
+
+    def format_help(self, ctx: Any, formatter: Any) -> None:
+        """List the commands without importing them."""
+        self._listing = True
+        try:
+            super().format_help(ctx, formatter)
+        finally:
+            self._listing = False
 
     def resolve_command(self, ctx: Any, args: list[str]) -> Any:
         """The command that is to run; a plugin's is imported here."""
         name, command, rest = super().resolve_command(ctx, args)
         if name is None or ctx.resilient_parsing:
             return name, command, rest
-        if super().get_command(ctx, name) is not None:
+        if name in COMMANDS:
             _refuse_empty(rest)
             return name, command, rest
         from debiasctl import registry
@@ -119,19 +120,6 @@ def _global_options(
     tolerate_broken_metadata()
 
 
-app.command("train", epilog=train.EXAMPLES)(train.train)
-app.command("sample", epilog=sample.EXAMPLES)(sample.sample)
-app.command("ema", epilog=ema.EXAMPLES)(ema.ema)
-app.command("evaluate", epilog=evaluate.EXAMPLES)(evaluate.evaluate)
-app.command("likelihood", epilog=likelihood.EXAMPLES)(likelihood.likelihood)
-app.command("compare", epilog=compare.EXAMPLES)(compare.compare)
-app.command("doctor", epilog=doctor.EXAMPLES)(doctor.doctor)
-app.add_typer(runs.app, name="runs")
-app.add_typer(plugins.app, name="plugins")
-app.add_typer(weightings.app, name="weightings")
-app.add_typer(spec.app, name="spec")
-
-
 def main() -> NoReturn:
     """Run the command line; exit codes are 0 done, 1 failed, 2 misuse, 130 interrupted."""
     wait_briefly()
@@ -143,7 +131,7 @@ def main() -> NoReturn:
         _complete_bash()
     try:
         try:
-            show_warnings(first_process=launch.rank() == 0)
+            show_warnings(first_process=rank() == 0)
             with results_on_stdout():
                 app(prog_name="debiasctl")
         finally:
@@ -227,7 +215,7 @@ def _fail(error: BaseException, message: str, code: int) -> NoReturn:
         traceback.print_exception(error)
     message = shortened(printable(message))
     try:
-        number = launch.rank()
+        number = rank()
     except UsageError:  # which is then what is reported
         number = 0
     if number == 0:
@@ -269,13 +257,3 @@ def _any_distribution_offers(group: str) -> bool:
             if f"[{group}]" in text:
                 return True
     return False
-
-
-def _placeholder(name: str, distribution: str) -> typer.Typer:
-    """Stands for a plugin's command in the list of commands, where importing it would slow the help down."""
-    stand_in = typer.Typer()
-
-    def command() -> None: ...
-
-    stand_in.command(name, help=f"From the plugin package {distribution}.")(command)
-    return stand_in
