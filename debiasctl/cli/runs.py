@@ -153,7 +153,7 @@ def rm(
     runs: Annotated[list[str], options.run_argument(help="Runs to remove, by their whole names.")],
     yes: Annotated[bool, option("--yes", "-y", help="Do not ask.")] = False,
 ) -> None:
-    """Remove runs with everything in them: checkpoints, samples, evaluations.
+    """Remove runs with everything in them: checkpoints, samples, evaluations. Other files in their folders stay.
 
     \b
     Examples:
@@ -161,7 +161,7 @@ def rm(
       debiasctl runs rm a b c --yes
     """
     from debiasctl.errors import UsageError
-    from debiasctl.runs.removal import remove_run
+    from debiasctl.runs.removal import foreign_in, remove_run
     from debiasctl.runs.store import find_run
 
     found = list(dict.fromkeys(find_run(text, exact=True) for text in runs))
@@ -169,6 +169,9 @@ def rm(
         names = ", ".join(run.name for run in found)
         if not _on_terminal():
             raise UsageError(f"removing {names} has to be confirmed, and there is no terminal to ask on. Add --yes")
+        for run in found:
+            if others := foreign_in(run):
+                note(f"{run.path} will stay, because of what is not part of the run: {_first(others)}")
         if not typer.confirm(f"Remove {names} with all checkpoints, samples and evaluations?", err=True):
             note("Nothing was removed.")
             raise typer.Exit(1)
@@ -176,7 +179,12 @@ def rm(
         left = remove_run(run)
         note(f"Removed {run.name}.")
         if left:
-            note(f"{run.path} stays, because of what is not part of the run: {', '.join(left)}")
+            note(f"{run.path} stays, because of what is not part of the run: {_first(left)}")
+
+
+def _first(paths: list[str]) -> str:
+    most = 10
+    return ", ".join(paths[:most]) + (f" and {len(paths) - most} more" if len(paths) > most else "")
 
 
 @app.command()

@@ -63,6 +63,17 @@ def _size(number: str, unit: str) -> str:
     return format_bytes(int(number)) if unit == "bytes" else f"{number} {unit}"
 
 
+def total_memory(device: "torch.device") -> int:
+    """The bytes of main memory, or of all GPUs."""
+    if device.type == "cuda":
+        import torch
+
+        return torch.cuda.device_count() * int(torch.cuda.mem_get_info(device)[1])
+    import psutil
+
+    return int(psutil.virtual_memory().total)
+
+
 def available_memory(device: "torch.device") -> int:
     """The bytes that this process could use on the device: those that are free plus those that it holds."""
     if device.type == "cuda":

@@ -1,12 +1,16 @@
 """Build a network and its parameterization from a spec."""
 
+from contextlib import suppress
+
 import torch
 from torch import nn
 
 from debiasctl.compute.counter_random import derived_seed
+from debiasctl.compute.memory import total_memory
 from debiasctl.diffusion.parameterization import Parameterization
 from debiasctl.diffusion.process import process_of
-from debiasctl.models.network_size import WEIGHT_BYTES, counted, machine_memory
+from debiasctl.errors import PluginError
+from debiasctl.models.network_size import WEIGHT_BYTES, counted, sketched
 from debiasctl.specs.sections import RunSpec, embedded_classes, image_shape
 
 
@@ -32,9 +36,13 @@ def build_network(spec: RunSpec, *, image_size: int, channels: int, num_classes:
     """
     shape = image_shape(spec.model, image_size=image_size, channels=channels)
     backbone = spec.model.backbone.create("backbones")
-    memory = machine_memory()
-    # a stored spec may state any size; one that is to be trained was checked as a plan
-    with torch.random.fork_rng(), counted(memory, memory=memory, per_parameter=WEIGHT_BYTES):
+    classes = embedded_classes(spec.model, num_classes)
+    memory = total_memory(torch.device("cpu"))
+    with torch.random.fork_rng():
+        # a stored spec may state any size; one that is to be trained was checked as a plan
+        with suppress(PluginError), sketched(memory, memory=memory, per_parameter=WEIGHT_BYTES):
+            backbone.build(shape, classes)
         torch.manual_seed(derived_seed(spec.training.seed, "weights"))
-        network: nn.Module = backbone.build(shape, embedded_classes(spec.model, num_classes))
+        with counted(memory, memory=memory, per_parameter=WEIGHT_BYTES):  # a plugin's may need real numbers
+            network: nn.Module = backbone.build(shape, classes)
     return network

@@ -4,15 +4,18 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 from torch.nn.modules import module as registration
+from torch.overrides import TorchFunctionMode
 
-from debiasctl.errors import UsageError
+from debiasctl.errors import PluginError, UsageError
 from debiasctl.wording import format_bytes
 
 MAX_TENSORS = 5_000  # parameters and buffers of a network; DiT-XL has 340, and ADM for 512 px 600
 STATE_BYTES = 16  # of each parameter: weights, gradients and the optimizer's two moments
 WEIGHT_BYTES = 4  # of each parameter
+_FILLING = {Tensor.uniform_, Tensor.normal_, Tensor.zero_, Tensor.fill_}
 
 
 @contextmanager
@@ -60,13 +63,41 @@ def counted(
             handle.remove()
 
 
-def machine_memory() -> int:
-    """The bytes of main memory."""
-    import psutil
+@contextmanager
+def sketched(
+    limit: float, *, memory: int, per_parameter: int = STATE_BYTES, larger: str | None = None
+) -> Iterator[None]:
+    """Count, as `counted` does, what is made without memory on torch's meta device, within a second for any size.
 
-    return int(psutil.virtual_memory().total)
+    Raises:
+        UsageError: as `counted`, and if a size is more than torch can state.
+    """
+    limited = counted(limit, memory=memory, per_parameter=per_parameter, larger=larger)
+    with _overflow_reported(), torch.device("meta"), _WithoutInitialisation(), limited:
+        yield
 
 
 def size_of(count: float) -> str:
     """A number of bytes, in TB where it is so many."""
     return f"{count / 1e12:,.1f} TB" if count >= 1e12 else format_bytes(count)
+
+
+class _WithoutInitialisation(TorchFunctionMode):
+    """Leaves tensors as they are made: filling one takes a millisecond even where it has no memory."""
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        """Call `func`, unless it fills a tensor."""
+        return args[0] if func in _FILLING else func(*args, **(kwargs or {}))
+
+
+@contextmanager
+def _overflow_reported() -> Iterator[None]:
+    """Report a size that torch cannot even state."""
+    try:
+        yield
+    except (RuntimeError, TypeError, OverflowError, ValueError, PluginError) as error:
+        if "overflow" not in str(error).lower() and "too large" not in str(error).lower():
+            raise
+        raise UsageError(
+            "`model.backbone`: the network has tensors of more than 2^63 bytes. Choose a smaller one, or smaller images"
+        ) from error

@@ -1,4 +1,4 @@
-"""Removing a run (in the store its whole folder, elsewhere what the table of parts names), and unfinished writes."""
+"""Removing a run, which is what the table of parts names in its folder, and unfinished writes."""
 
 import os
 from collections.abc import Iterator
@@ -16,8 +16,8 @@ from debiasctl.runs.store import Run
 def remove_run(run: Run) -> list[str]:
     """Remove a run; returns the paths in its folder that are not part of it, which stay together with the folder.
 
-    A run in the store disappears as a whole and at once, even if the deletion of its files is then interrupted. Outside
-    of the store only what is part of a run is removed. Links are not followed.
+    A run in the store whose folder holds nothing else disappears as a whole and at once, even if the deletion of its
+    files is then interrupted. Links are not followed.
 
     Raises:
         RunBusyError: if the run is being trained or read.
@@ -31,11 +31,11 @@ def remove_run(run: Run) -> list[str]:
                 f"run '{run.name}' is being read by another process, which samples, measures or exports it. "
                 "Wait until it ends, or stop it with Ctrl-C"
             )
-        foreign = []
-        if run.path.resolve().parent == paths.runs_dir().resolve():
+        foreign = foreign_in(run)
+        if not foreign and run.path.resolve().parent == paths.runs_dir().resolve():
             temporaries.discard(run.path)
         else:
-            foreign = _remove_parts(run.path)
+            _remove_parts(run.path, foreign)
     temporaries.remove_stale(run.path.parent)
     return foreign
 
@@ -47,9 +47,16 @@ def tidy(run: Run) -> None:
         temporaries.remove_stale(folder)
 
 
-def _remove_parts(folder: Path) -> list[str]:
+def foreign_in(run: Run) -> list[str]:
+    """The paths in a run's folder that are not part of it, which a removal leaves; unknown folders as a whole."""
+    try:
+        return sorted(_foreign(run.path, ""))
+    except FileNotFoundError:  # another process is removing it
+        return []
+
+
+def _remove_parts(folder: Path, foreign: list[str]) -> None:
     """Remove a run's parts, those that make it a run last, and the folders that are empty then."""
-    foreign = sorted(_foreign(folder, ""))
     for name in sorted(PARTS, key=lambda name: name in (SPEC, STATUS)):
         path = folder / name
         if os.path.lexists(path) and name not in foreign:
@@ -59,7 +66,6 @@ def _remove_parts(folder: Path) -> list[str]:
             _remove_files(folder, entry.name)
     if not foreign:
         folder.rmdir()
-    return foreign
 
 
 def _foreign(folder: Path, inside: str) -> Iterator[str]:

@@ -10,15 +10,18 @@ from torch import Tensor
 from debiasctl.boundary import name_of
 from debiasctl.compute import counter_random
 from debiasctl.compute.counter_random import Stream
-from debiasctl.compute.memory import available_memory, is_out_of_memory
+from debiasctl.compute.memory import available_memory, is_out_of_memory, total_memory
 from debiasctl.data.pixels import to_uint8
 from debiasctl.diffusion.denoiser import NetworkDenoiser
-from debiasctl.errors import PluginError, RunError
+from debiasctl.errors import PluginError, RunError, UsageError
+from debiasctl.models.network_size import size_of
 from debiasctl.sampling.request import SampleRequest
+from debiasctl.wording import format_bytes
 
 _LOG = logging.getLogger(__name__)
 _LARGEST = {"cpu": 64, "cuda": 512}  # more are no faster
 _BYTES_PER_VALUE = 4 * 1000  # of a forward for each value of an image: U-Nets and DiTs take 400 to 700 times the image
+_TIMES = {"cpu": 2, "cuda": 4}  # times the machine's memory that are refused, as the figures are rough
 _SHARE = 0.5  # of the memory there is
 _GROUP, _GROUP_PIXELS = 16, 2**14
 
@@ -50,6 +53,24 @@ def automatic_batch_size(shape: tuple[int, int, int], device: torch.device) -> i
     fitting = int(_SHARE * available_memory(device)) // (_BYTES_PER_VALUE * values)
     wanted = max(1, min(fitting, _LARGEST.get(device.type, _LARGEST["cpu"])))
     return 1 << (wanted.bit_length() - 1)
+
+
+def check_batch_size(batch_size: int, num: int, shape: tuple[int, int, int], device: torch.device) -> None:
+    """Check a given number of images [C, H, W] at a time, of `num`, against the memory that the device has in all.
+
+    Raises:
+        UsageError: if they would take far more; the message gives the figures.
+    """
+    at_a_time, memory = min(batch_size, num), total_memory(device)
+    per_image = _BYTES_PER_VALUE * shape[0] * shape[1] * shape[2]
+    if at_a_time * per_image <= _TIMES[device.type] * memory:
+        return
+    fitting = max(1, memory // per_image)
+    raise UsageError(
+        f"`batch_size={batch_size}`: {at_a_time:,} images at a time take about {size_of(at_a_time * per_image)} "
+        f"({format_bytes(per_image)} each), and this machine has {format_bytes(memory)}. Choose one of at most about "
+        f"{fitting:,}, or leave `batch_size` out"
+    )
 
 
 class Drawer:

@@ -22,7 +22,7 @@ from debiasctl.registry.messages import damage
 from debiasctl.runs.removal import tidy
 from debiasctl.runs.store import Run
 from debiasctl.sampling.description import FILE, Description, Origin
-from debiasctl.sampling.drawing import Drawer, OnImages
+from debiasctl.sampling.drawing import Drawer, OnImages, check_batch_size
 from debiasctl.sampling.image_files import UNREADABLE, StoredImages, count_images, read_array, read_blocks, save_npz
 from debiasctl.sampling.request import SampleRequest, labels_of
 from debiasctl.sampling.store import Parts, PartWriter, Source, assembled, missing, share
@@ -162,11 +162,14 @@ def prepare(
 
     Raises:
         CheckpointError: if the checkpoint is damaged; RunError: if torch.compile was asked for and does not work here;
-        UsageError: if fp16 was asked for on a CPU.
+        UsageError: if fp16 was asked for on a CPU, or `check_batch_size` raises it.
     """
     if request.precision == "fp16" and device.type == "cpu":
         raise UsageError("`precision=fp16` needs a CUDA GPU. On a CPU choose fp32 or bf16")
     content = run.content(spec)
+    shape = (content.channels, content.image_size, content.image_size)
+    if batch_size is not None:
+        check_batch_size(batch_size, request.num, shape, device)
     network, checksum = (networks or Networks()).get(run, spec, request, device=device)
     denoiser = NetworkDenoiser(
         network,
@@ -180,7 +183,6 @@ def prepare(
             return None
         return labels_of(indices, content, seed=request.seed, label=request.label)
 
-    shape = (content.channels, content.image_size, content.image_size)
     drawer = Drawer(denoiser, request, labels, shape=shape, device=device, batch_size=batch_size)
     return drawer, Origin.of(request, weights_sha256=checksum)
 

@@ -104,6 +104,19 @@ def test_rm_asks_on_a_terminal(monkeypatch: pytest.MonkeyPatch, keys: str, code:
     assert run_names() == left
 
 
+def test_rm_names_what_stays_before_it_asks_and_afterwards(monkeypatch: pytest.MonkeyPatch) -> None:
+    run = make_run("a")
+    for number in range(12):
+        (run.path / f"notes{number:02}.txt").touch()
+    monkeypatch.setattr(cli, "_on_terminal", lambda: True)
+    said = call("rm", "a", keys="y\n").stderr
+    before, after = said.split("Remove a with all checkpoints")
+    assert f"{run.path} will stay, because of what is not part of the run: notes00.txt, " in before
+    assert f"{run.path} stays, because" in after
+    assert "notes09.txt and 2 more" in before
+    assert len(list(run.path.iterdir())) == 12
+
+
 def test_rm_of_several_removes_none_if_one_is_unknown() -> None:
     for name in ("a", "b", "c"):
         make_run(name)

@@ -20,10 +20,13 @@ def test_weights_are_drawn_from_the_seed_and_leave_the_global_generator_alone() 
     assert not torch.equal(weights(2), first)
 
 
-def test_a_network_of_absurd_size_in_a_stored_spec_is_refused_while_it_is_made(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_network_of_absurd_size_in_a_stored_spec_is_refused_before_it_is_made(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("debiasctl.models.build.derived_seed", lambda *_: pytest.fail("weights are drawn"))
     spec = make_spec(model__backbone="dit:hidden_size=16,depth=1000000000,num_heads=2")
     with pytest.raises(UsageError, match="the network has more than 5,000 tensors"):
         build_network(spec, image_size=8, channels=1, num_classes=10)
-    monkeypatch.setattr("debiasctl.models.build.machine_memory", lambda: 10_000)
+    monkeypatch.setattr("debiasctl.models.build.total_memory", lambda device: 10_000)
     with pytest.raises(UsageError, match=r"parameters, which take .*; this machine has 0.0 MB. Choose a smaller one"):
         build_network(make_spec(), image_size=8, channels=1, num_classes=10)

@@ -421,8 +421,7 @@ def test_lock_of_a_removed_run_makes_no_folder() -> None:
 def test_removed_run_is_gone() -> None:
     keep, run = make_run("keep"), make_run("a")
     (run.path / "checkpoints" / "00000001").mkdir(parents=True)
-    (run.path / "notes.txt").write_text("in the store, everything goes")
-    remove_run(run)
+    assert remove_run(run) == []
     assert [path.name for path in paths.runs_dir().iterdir()] == ["keep"]
     assert keep.status().state == "created"
 
@@ -476,6 +475,17 @@ def test_outside_the_store_a_run_with_nothing_else_goes_as_a_whole(tmp_path: Pat
     (folder / "checkpoints" / ".00000004.tmp").mkdir(parents=True)
     assert remove_run(find_run(str(folder))) == []
     assert list(tmp_path.iterdir()) == []
+
+
+def test_in_the_store_too_what_is_not_part_of_a_run_stays() -> None:
+    run = make_run("a")
+    (run.path / "checkpoints" / "00000001").mkdir(parents=True)
+    (run.path / "notes.txt").write_text("why I did this")
+    assert remove_run(run) == ["notes.txt"]
+    assert [path.name for path in run.path.iterdir()] == ["notes.txt"]
+    assert list_runs() == []
+    with pytest.raises(RunNameError, match=r"exists and is not a run\. Move it away, or choose another name"):
+        make_run("a")
 
 
 def test_linked_run_is_not_removed(tmp_path: Path) -> None:

@@ -11,7 +11,8 @@ from debiasctl.errors import RunError, UnknownPluginError, UsageError
 from debiasctl.runs.store import Run
 from debiasctl.sampling import SampleRequest, Samples, class_index, labels_of, make_request, sample
 from debiasctl.sampling.description import Description, Origin
-from debiasctl.sampling.drawing import Drawer
+from debiasctl.sampling.drawing import Drawer, check_batch_size
+from debiasctl.sampling.samples import Networks
 from debiasctl.specs.sections import ContentSection, RunSpec
 
 CPU = torch.device("cpu")
@@ -60,6 +61,17 @@ def test_an_image_depends_on_seed_and_index_alone(run: Run, sampler: str) -> Non
     other = draw(run, num=5, seed=1, sampler=sampler)
     assert (other.images.int() - few.images.int()).abs().float().mean() > 5
     assert not any(torch.equal(many.images[i], many.images[j]) for i in range(9) for j in range(i))
+
+
+def test_a_batch_that_can_never_fit_is_refused_with_one_that_fits(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("debiasctl.sampling.drawing.total_memory", lambda device: 10**9)
+    monkeypatch.setattr(Networks, "get", lambda *_, **__: pytest.fail("a network is loaded"))
+    message = r"`batch_size=1000000000000`: 100,000 images at a time take about 25\.6 GB .* at most about 3,906, or"
+    with pytest.raises(UsageError, match=message):
+        draw(run, batch_size=10**12, num=10**5)
+    with pytest.raises(UsageError, match="2 images at a time"):
+        check_batch_size(10**12, 2, (3, 2**10, 2**10), CPU)
+    check_batch_size(10**12, 1, (1, 8, 8), CPU)  # no more than there are to draw
 
 
 def test_a_sampler_is_given_noise_for_each_image_and_step(run: Run, tmp_path: Path, monkeypatch) -> None:

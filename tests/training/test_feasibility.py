@@ -31,7 +31,7 @@ def check(
         }
     )
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(feasibility, "_total_memory", lambda device: memory)
+        patch.setattr(feasibility, "total_memory", lambda device: memory)
         check_feasible(spec, INFO, device=torch.device("cpu"), times=times)
 
 
@@ -78,7 +78,7 @@ def test_the_figure_is_that_of_the_estimate() -> None:
 
 def test_a_resumed_run_and_callers_of_the_library_are_checked_too(monkeypatch: pytest.MonkeyPatch) -> None:
     run = train("a", make_spec(training__steps=2))
-    monkeypatch.setattr(feasibility, "_total_memory", lambda device: 1000)
+    monkeypatch.setattr(feasibility, "total_memory", lambda device: 1000)
     message = "parameters, which take .* this machine has .*Resume run 'a' on a machine with more memory"
     with pytest.raises(UsageError, match=message):
         resume(run, steps=4)

@@ -19,6 +19,7 @@ from debiasctl.models.initial_share import reached_note
 from debiasctl.models.weights import load_named_weights, weights_name
 from debiasctl.runs.pins import choose_step
 from debiasctl.runs.store import Run
+from debiasctl.sampling.drawing import check_batch_size
 from debiasctl.specs.sections import ContentSection, RunSpec
 from debiasctl.wording import did_you_mean
 
@@ -110,8 +111,10 @@ def likelihood(
         CheckpointError: if the checkpoint is damaged.
         EvaluationError: if the likelihood is not finite, or the stored record is damaged.
         DataError: if the images cannot be read.
+        UsageError: if `check_batch_size` raises it.
     """
     content = run.content(spec)
+    check_batch_size(batch_size, request.num, (content.channels, content.image_size, content.image_size), device)
     network = build_network(
         spec, image_size=content.image_size, channels=content.channels, num_classes=len(content.classes)
     )
