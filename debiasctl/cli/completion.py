@@ -2,7 +2,7 @@
 
 import os
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 
 import typer
 
@@ -104,6 +104,31 @@ def complete_setting(incomplete: str) -> list[str]:
     kind = _KINDS_OF.get(name) or f"{name.rpartition('.')[2]}s"
     values = complete_plugin(kind)(value) if kind in registry.KINDS else _beginning(_choices(name), value)
     return [f"{name}={one}" for one in values]
+
+
+def complete_where(short_names: Callable[[], Mapping[str, str]]) -> Callable[[str], list[str]]:
+    """A completion of `field=` for what a filter may name, after each `and`; then of its values, where they are names.
+
+    `short_names` are those of settings.
+    """
+
+    def complete(incomplete: str) -> list[str]:
+        from debiasctl.runs.fields import OWN
+
+        before, joined, last = incomplete.rpartition(" and ")
+        field, equals, value = last.partition("=")
+        short = short_names()
+        if not equals:
+            found = [f"{name}=" for name in _beginning({*OWN, *short}, field)]
+            found = found or [name for name in complete_setting(field) if name.endswith("=")]
+        elif field in OWN:
+            found = [f"{field}={one}" for one in _beginning(OWN[field].choices, value)]
+        else:
+            values = complete_setting(f"{short.get(field, field)}={value}")
+            found = [f"{field}={one.partition('=')[2]}" for one in values]
+        return [f"{before}{joined}{one}" for one in found]
+
+    return complete
 
 
 def complete_section(incomplete: str) -> list[str]:

@@ -1,7 +1,7 @@
 """Every option that commands share, or that stands for a setting, declared once: name, help, completion, setting."""
 
-from collections.abc import Iterator
-from typing import Any, Literal
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING, Any, Literal
 
 import typer
 
@@ -10,10 +10,14 @@ from debiasctl.cli.completion import (
     complete_plugin,
     complete_run,
     complete_values,
+    complete_where,
 )
 from debiasctl.errors import UsageError
 from debiasctl.reading.user_text import whole_number
 from debiasctl.wording import quoted
+
+if TYPE_CHECKING:
+    from debiasctl.runs.filters import Filter
 
 FLAGS: dict[str, str] = {}  # a setting of a spec, or a function's argument -> the option that gives it
 SETTINGS: dict[str, str] = {}  # an option of `train` -> the setting of a spec that it stands for
@@ -143,6 +147,28 @@ ACCUMULATION = option(
 DETERMINISTIC = option(
     "--deterministic", setting="compute.deterministic", help="On a GPU: the same bits every time, if slower."
 )
+
+
+WHERE = option(
+    "--where", metavar="CONDITIONS", help="Only runs that meet all conditions: 'weighting=debiased and lr<1e-3'.",
+    autocompletion=complete_where(lambda: short_names()), show_default=False,
+)  # fmt: skip
+
+
+def short_names() -> dict[str, str]:
+    """The short names of settings in a filter: those of the options of `train`, and of its argument."""
+    return {"dataset": "data.dataset"} | {name.removeprefix("--"): setting for name, setting in SETTINGS.items()}
+
+
+def parse_filter(texts: Sequence[str] | None) -> "Filter | None":
+    """What `--where` says, which may be given several times; None if it is not given.
+
+    Raises:
+        UsageError: if it cannot be read.
+    """
+    from debiasctl.runs.filters import parse_where
+
+    return None if not texts else parse_where(" and ".join(texts), short_names())
 
 
 def in_group(context: typer.Context, group: str) -> list[str]:

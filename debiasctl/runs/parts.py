@@ -28,7 +28,7 @@ class Part:
         return self.files is not None
 
 
-SPEC, STATUS, METRICS = "spec.json", "status.json", "metrics.jsonl"
+SPEC, STATUS, METRICS, LABELS = "spec.json", "status.json", "metrics.jsonl", "labels.json"
 CHECKPOINTS, EMA, SAMPLES, GRIDS = "checkpoints", "ema", "samples", "grids"
 EVALUATIONS, ANALYSES, TRACKERS = "evaluations", "analyses", "trackers"
 MANIFEST = "manifest.json"  # in a checkpoint's folder; a folder without one is no checkpoint
@@ -41,6 +41,7 @@ PARTS: Mapping[str, Part] = {
     SPEC: Part("the settings", ""),
     STATUS: Part("how far the run is", ""),
     METRICS: Part("the figures of training, by step", ""),
+    LABELS: Part("the tags and the note that the run was given", ""),
     CHECKPOINTS: Part(
         "a folder for each checkpoint", rf"[0-9]{{1,12}}/{_SAFE}\.(safetensors|pt|json)", "([0-9]{1,12})?"
     ),

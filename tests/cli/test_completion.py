@@ -5,7 +5,14 @@ from tiny import succeed
 
 from debiasctl import registry
 from debiasctl.cli import completion
-from debiasctl.cli.completion import complete_choices, complete_metrics, complete_plugin, complete_setting
+from debiasctl.cli.completion import (
+    complete_choices,
+    complete_metrics,
+    complete_plugin,
+    complete_setting,
+    complete_where,
+)
+from debiasctl.cli.options import short_names
 from debiasctl.registry.source import option_values, summary
 
 _PLUGINS = [(kind, record.name) for kind in registry.KINDS if kind != "commands" for record in registry.records(kind)]
@@ -34,6 +41,16 @@ def test_options_and_their_values_are_completed_after_a_plugins_name() -> None:
     assert complete("min-snr:gamma=5,") == []
     assert complete("nothing:") == []
     assert "ddim:guidance=" in complete_plugin("samplers")("ddim:gu")  # of the base that its options derive from
+
+
+def test_filters_are_completed() -> None:
+    complete = complete_where(short_names)
+    assert complete("weighti") == ["weighting="]
+    assert complete("weighting=min") == ["weighting=min-snr"]
+    assert complete("lr<1 and sta") == ["lr<1 and state="]
+    assert complete("lr<1 and state=fi") == ["lr<1 and state=finished"]
+    assert complete("optimizer.l") == ["optimizer.lr="]
+    assert "dataset=" in complete("")
 
 
 def test_values_of_settings_are_completed() -> None:

@@ -27,6 +27,7 @@ CHECKPOINT = {"weights.safetensors": bytes(range(256)) * 9, "training_state.pt":
 SUMS = {name: hashlib.sha256(content).hexdigest() for name, content in CHECKPOINT.items()}
 FILES = {
     "metrics.jsonl": b'{"step": 1}\n',
+    "labels.json": b"{}",
     **{f"checkpoints/00000000/{name}": content for name, content in CHECKPOINT.items()},
     "checkpoints/00000000/manifest.json": json.dumps({"step": 0, "sha256": SUMS}).encode(),
     "samples/0123456789abcdef/images.npz": b"",

@@ -1,0 +1,87 @@
+"""The runs that names, patterns and a filter choose together."""
+
+import os
+from collections.abc import Sequence
+from fnmatch import fnmatchcase
+
+from debiasctl import paths
+from debiasctl.errors import RunError, RunNameError
+from debiasctl.runs.filters import WILDCARDS, Facts, Filter
+from debiasctl.runs.parts import SPEC, STATUS
+from debiasctl.runs.store import Run, find_run, run_names
+from debiasctl.wording import did_you_mean, quoted
+
+
+def matching_runs(patterns: Sequence[str], where: Filter | None = None) -> list[Run]:
+    """The runs that match a pattern, of those the ones that the filter takes; without a pattern, of all in the store.
+
+    A pattern is a run's name, the beginning of one name alone, or a path, as `find_run` takes them; or, over the names
+    in the store, one with `*`, `?` or `[...]`. Runs come in the order of the patterns, and of their names, each once.
+
+    Raises:
+        RunNameError: if a pattern matches no run, or the filter takes none of them.
+        RunError: if a damaged run keeps the filter from an answer.
+        UsageError: if the filter names an option that no plugin of theirs has.
+    """
+    runs = [run for pattern in patterns for run in _matching(pattern)] if patterns else stored_runs()
+    runs = list(dict.fromkeys(runs))
+    if where is None:
+        return runs
+    asked = [Facts(run) for run in runs]
+    found, unclear = [], {}
+    for facts in asked:
+        try:
+            if where.matches(facts):
+                found.append(facts.run)
+        except RunError as error:
+            unclear[facts.run.name] = str(error)
+    if unclear:
+        name, problem = next(iter(unclear.items()))
+        others = f", and of {len(unclear) - 1} more," if len(unclear) > 1 else ""
+        raise RunError(
+            f"whether run '{name}'{others} matches `where` {quoted(where.text)} cannot be said: {problem}. "
+            f"To leave it out, add: and name!={name}"
+        )
+    where.check_options(asked)
+    if not found:
+        raise RunNameError(none_match(where, asked))
+    return found
+
+
+def stored_runs() -> list[Run]:
+    """All runs in the store, by name; of each it is only looked whether it is one."""
+    store = paths.runs_dir()
+    return [Run(store / name) for name in run_names() if _is_run(f"{store}/{name}")]
+
+
+def none_match(where: Filter, asked: Sequence[Facts]) -> str:
+    """That no run matches, with what the runs have instead where that is little to say."""
+    has = []
+    for field, _ in where.tests:
+        if field.kind in ("plugin", "choice"):
+            values = {str(getattr(value, "name", value)) for one in asked for value in one.values(field)}
+            if 0 < len(values) <= 20:
+                has.append(f"{field.name} is {', '.join(sorted(values))}")
+    runs = f"none of the {len(asked)} runs matches" if len(asked) > 1 else "no run matches"
+    return f"{runs} `where` {quoted(where.text)}." + (f" In them, {'; '.join(has)}." if has else "")
+
+
+def is_pattern(text: str) -> bool:
+    """Whether a text is a pattern over the names in the store, and no name or path."""
+    return WILDCARDS.search(text) is not None and os.sep not in text and "/" not in text
+
+
+def _matching(pattern: str) -> list[Run]:
+    if not is_pattern(pattern):
+        return [find_run(pattern)]
+    runs = stored_runs()
+    found = [run for run in runs if fnmatchcase(run.name, pattern)]
+    if not found:
+        plain = WILDCARDS.sub("", pattern)
+        hint = did_you_mean(plain, [run.name for run in runs])
+        raise RunNameError(f"no run's name matches {quoted(pattern)}.{hint} See: debiasctl runs list")
+    return found
+
+
+def _is_run(path: str) -> bool:
+    return os.path.isfile(f"{path}/{STATUS}") or os.path.isfile(f"{path}/{SPEC}")
