@@ -131,9 +131,10 @@ def main() -> NoReturn:
         _complete_bash()
     try:
         try:
-            show_warnings(first_process=rank() == 0)
-            with results_on_stdout():
-                app(prog_name="debiasctl")
+            with interruption.raising():
+                show_warnings(first_process=rank() == 0)
+                with results_on_stdout():
+                    app(prog_name="debiasctl")
         finally:
             finish()
     except SystemExit as end:

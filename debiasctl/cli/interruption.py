@@ -20,13 +20,15 @@ _NUMBERS = [getattr(signal, name) for name in STOPPING if hasattr(signal, name)]
 
 _received: list[int] = []
 _silent = False
+_raising = False
 
 
 def begin() -> None:
     """Handle the signals that end a command, before anything takes time to import; the main thread calls this once.
 
-    A signal raises KeyboardInterrupt with its number. While a module is being imported it ends the process, because
-    packages turn an exception amid their imports into another one, or into nothing. Signals that are ignored stay so.
+    Within `raising` a signal raises KeyboardInterrupt with its number; outside it ends the process. So it does while a
+    module is being imported, because packages turn an exception amid their imports into another one, or into nothing.
+    Signals that are ignored stay so.
     """
     for number in _NUMBERS:
         if signal.getsignal(number) not in (signal.SIG_IGN, None):
@@ -46,6 +48,17 @@ def end() -> None:
     for number in _NUMBERS:
         if signal.getsignal(number) is _handle:
             signal.signal(number, signal.SIG_DFL)
+
+
+@contextlib.contextmanager
+def raising() -> Iterator[None]:
+    """Raise KeyboardInterrupt at a signal within this block, which the caller handles."""
+    global _raising
+    _raising = True
+    try:
+        yield
+    finally:
+        _raising = False
 
 
 def received() -> int | None:
@@ -72,7 +85,7 @@ def leading() -> Iterator[None]:
 
 
 def _handle(number: int, frame: FrameType | None) -> None:
-    if _importing(frame):
+    if not _raising or _importing(frame):
         _leave(number, ending(number))
     _received.append(number)
     raise KeyboardInterrupt(number)

@@ -53,6 +53,28 @@ def test_a_signal_amid_an_import_is_one_line(module: str, number: signal.Signals
     assert (process.returncode, out, err) == (128 + number, "", ENDS[number])
 
 
+@pytest.mark.parametrize(
+    "place", ["threading.Thread.start", "debiasctl.compute.threads.wait_briefly", "debiasctl.cli.streams.finish"]
+)
+def test_a_signal_before_and_after_the_command_is_one_line(place: str) -> None:
+    """While signals are being prepared for, before the command's own block, and after it."""
+    module, _, name = place.partition(".Thread.") if "Thread" in place else place.rpartition(".")
+    holder = f"{module}.Thread" if "Thread" in place else module
+    code = (
+        f"import os, signal, sys, {module}\n"
+        f"before = {holder}.{name}\n"
+        "def patched(*arguments, **settings):\n"
+        "    before(*arguments, **settings)\n"
+        "    os.kill(os.getpid(), signal.SIGINT)\n"
+        f"{holder}.{name} = patched\n"
+        "from debiasctl.__main__ import main\n"
+        "sys.argv = ['debiasctl', '--version']\n"
+        "main()"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False, timeout=60)
+    assert (done.returncode, done.stderr) == (130, "interrupted\n")
+
+
 @pytest.mark.parametrize("number", ENDS)
 def test_a_signal_that_a_package_turns_into_an_error_of_its_own_is_still_that_signal(
     number: signal.Signals, tmp_path: Path
