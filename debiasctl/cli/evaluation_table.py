@@ -48,7 +48,7 @@ def print_records(records: "Sequence[EvaluationRecord]") -> None:
     print_table([*conditions, "metric", *figures, "better"], rows, keys=len(conditions) + 1)
     from debiasctl.evaluation.plausibility import warnings
 
-    beside = list(dict.fromkeys(text for record in records for text in warnings(record)))
+    beside = list(dict.fromkeys(str(one) for record in records for one in warnings(record)))
     for text in beside:
         print_text(f"warning: {with_options(text)}")
     notes = (text for record in records for text in [*record.notes, *_missing(record)])

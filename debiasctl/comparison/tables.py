@@ -10,7 +10,7 @@ from pydantic import JsonValue
 from debiasctl.comparison.differences import best, difference, holm
 from debiasctl.errors import ComparisonError, EvaluationError, ForeignPartError, UsageError
 from debiasctl.evaluation.metrics.catalogue import is_of_pixels
-from debiasctl.evaluation.plausibility import warnings
+from debiasctl.evaluation.plausibility import Warned, together, warnings
 from debiasctl.evaluation.record import (
     BitsFigure,
     Conditions,
@@ -127,7 +127,7 @@ def compare(runs: Sequence[Run], *, metric: str | None = None) -> Comparison:
         checkpoints=checkpoints,
         figures=figures,
         notes=[*_notes(runs, checkpoints), *_left_out(tables, shared), *_by_chance(figures)],
-        warnings=[text for run, of_run in zip(runs, chosen, strict=True) for text in _warnings(run, of_run)],
+        warnings=together([(run.name, _warnings(of_run)) for run, of_run in zip(runs, chosen, strict=True)]),
     )
 
 
@@ -157,11 +157,10 @@ def _by_chance(figures: "Sequence[Figure]") -> list[str]:
     ]
 
 
-def _warnings(run: Run, evaluations: Sequence[_Evaluation]) -> list[str]:
-    """The warnings of a run's records, each once."""
+def _warnings(evaluations: Sequence[_Evaluation]) -> list[Warned]:
+    """The warnings of a run's records."""
     records = {id(one.record): one.record for one in evaluations}.values()
-    found = [text for record in records if isinstance(record, EvaluationRecord) for text in warnings(record)]
-    return [f"run '{run.name}': {text}" for text in dict.fromkeys(found)]
+    return [one for record in records if isinstance(record, EvaluationRecord) for one in warnings(record)]
 
 
 def _notes(runs: Sequence[Run], checkpoints: Sequence[Sequence[int]]) -> list[str]:

@@ -26,7 +26,7 @@ def notes(
     `identical` counts the images that are the same as others.
     """
     return [
-        *implausible(measured),
+        *map(str, implausible(measured)),
         *([] if identical is None else _identical(identical, len(observed))),
         *_of_numbers(measured, names, num=len(observed), floor_num=floor_num, real=real),
         *_of_classes(measured, names),
@@ -78,7 +78,7 @@ def _expected(measured: Mapping[str, MetricFigure]) -> list[str]:
 
 def _identical(identical: Identical, num: int) -> list[str]:
     """Warn of images that are the same, pixel for pixel, as real ones or as others among them."""
-    notes = of_the_reference(identical, num)
+    notes = [str(one) for one in of_the_reference(identical, num)]
     if identical.heldout:
         notes.append(
             f"{identical.heldout} of the {num} images are identical, pixel for pixel, to held-out images, which the "

@@ -1,6 +1,7 @@
 """Warnings of figures that must not be read as quality: of images far from real ones, or of real ones themselves."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 
 from debiasctl.evaluation.record import EvaluationRecord, Identical, MetricFigure
 
@@ -11,14 +12,30 @@ _ERRORS = 4  # standard errors that precision, a share, is above it
 _TIMES = 20  # a distance over its floor
 
 
-def implausible(metrics: Mapping[str, MetricFigure]) -> list[str]:
-    """The reasons why these images are not near the real ones, as one note; empty if there are none."""
+@dataclass(frozen=True)
+class Warned:
+    """A warning of one set of images in parts: `what` and `advice` are the same for all sets, `details` this one's."""
+
+    what: str
+    details: str
+    advice: str
+
+    def __str__(self) -> str:
+        return f"{self.what}: {self.details}. {self.advice}"
+
+
+def implausible(metrics: Mapping[str, MetricFigure]) -> list[Warned]:
+    """The reasons why these images are not near the real ones, as one warning; empty if there are none."""
     reasons = list(_reasons(metrics))
     if not reasons:
         return []
     return [
-        f"these images are not near working samples: {'; '.join(reasons)}. Do not read such figures as quality, nor "
-        "the difference of two such sets as one of quality: look at the images"
+        Warned(
+            "these images are not near working samples",
+            "; ".join(reasons),
+            "Do not read such figures as quality, nor the difference of two such sets as one of quality: look at the "
+            "images",
+        )
     ]
 
 
@@ -66,17 +83,33 @@ def _is_frechet(figure: MetricFigure) -> bool:
     return figure.extrapolated is not None or figure.extrapolated_reason is not None
 
 
-def of_the_reference(identical: Identical | None, num: int) -> list[str]:
-    """The note on images that are the reference's own; empty if none is."""
+def of_the_reference(identical: Identical | None, num: int) -> list[Warned]:
+    """The warning of images that are the reference's own; empty if none is."""
     if identical is None or not identical.reference:
         return []
     return [
-        f"{identical.reference} of the {num} images are identical, pixel for pixel, to images of the reference: to "
-        "that extent no figure here is one of new images. Distances are too low (a kernel distance then falls "
-        "below 0), precision and density are too high, and intervals do not hold"
+        Warned(
+            "images are identical, pixel for pixel, to images of the reference",
+            f"{identical.reference} of the {num}",
+            "To that extent no figure here is one of new images. Distances are too low (a kernel distance then falls "
+            "below 0), precision and density are too high, and intervals do not hold",
+        )
     ]
 
 
-def warnings(record: EvaluationRecord) -> list[str]:
-    """The notes of a record without which its figures mislead."""
+def warnings(record: EvaluationRecord) -> list[Warned]:
+    """The warnings of a record without which its figures mislead."""
     return [*of_the_reference(record.identical, record.measured.num), *implausible(record.metrics)]
+
+
+def together(found: Sequence[tuple[str, Sequence[Warned]]]) -> list[str]:
+    """The warnings of several runs, given with the runs' names: each is said once and names its runs."""
+    said = []
+    for what, advice in dict.fromkeys((one.what, one.advice) for _, of_run in found for one in of_run):
+        details = {(name, one.details): None for name, of_run in found for one in of_run if one.what == what}
+        names = list(dict.fromkeys(name for name, _ in details))
+        name, first = next(iter(details))
+        if len(details) > 1:
+            first = f"in {len(details)} measurements, the first of '{name}' ({first})"
+        said.append(f"run{'s' if len(names) > 1 else ''} {', '.join(map(repr, names))}: {Warned(what, first, advice)}")
+    return said

@@ -365,4 +365,21 @@ def test_runs_that_are_not_near_working_are_named() -> None:
         )
     far, same = compare(runs).warnings
     assert far.startswith("run 'a': these images are not near working samples: recall is 0.01")
-    assert same.startswith("run 'b': 1 of the 100 images are identical, pixel for pixel, to images of the reference")
+    assert same.startswith("run 'b': images are identical, pixel for pixel, to images of the reference: 1 of the 100. ")
+
+
+def test_a_warning_of_several_runs_and_steps_is_said_once_and_names_them() -> None:
+    runs = [make_run(name) for name in ("a", "b", "c")]
+    for run in runs:
+        for steps, value in ((5, 0.01), (10, 0.02)):
+            value = 0.4 if run is runs[1] else value
+            evaluated(run, {"recall": value}, better="higher", steps=steps)
+        for file in run.evaluations_dir.iterdir():
+            stored = json.loads(file.read_text())
+            stored["metrics"]["recall"]["value_at_floor_num"] = stored["metrics"]["recall"]["value"]
+            file.write_text(json.dumps(stored))
+    (text,) = compare(runs).warnings
+    assert text.startswith(
+        "runs 'a', 'c': these images are not near working samples: in 4 measurements, the first of 'a' (recall is 0.01"
+    )
+    assert text.count("look at the images") == 1

@@ -284,12 +284,14 @@ def damaged(tmp_path):
     return root
 
 
-def test_unreadable_files_are_named_and_nothing_is_cached(damaged, location):
+def test_unreadable_files_are_named_and_nothing_is_cached(damaged, location, caplog):
+    caplog.set_level("INFO", logger="debiasctl")
     with pytest.raises(DataError, match=r"2 of 30 images .* cannot be read: .*skip_unreadable=true") as caught:
         folder(damaged, image_size=8, mode="rgb").load(location)
     assert "05.png" in str(caught.value)
     assert "06.png" in str(caught.value)
     assert not list(location.cache_dir.rglob("images.npy"))
+    assert [text for text in caplog.messages if "decoding" in text] == [f"decoding 30 images of {damaged}"]  # not twice
     with pytest.raises(DataError, match=r"1 of 30 images .* 05\.png \(not an image"):
         folder(damaged).info(location)
 

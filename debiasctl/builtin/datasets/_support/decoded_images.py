@@ -6,7 +6,7 @@ import logging
 import shutil
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -122,7 +122,7 @@ def decode_all(
             for earlier in folder.parent.glob("*"):
                 shutil.rmtree(earlier)
         layout = layout_without(())
-        logger.info("decoding %d images of %s", len(layout.train) + len(layout.heldout), source.path)
+        _announce(len(layout.train) + len(layout.heldout), source.path)
         with atomic_folder(folder) as temporary:
             write = partial(_write, temporary, source, image_size=image_size, channels=channels, cropped=cropped)
             contents = write(layout, skip_unreadable=skip_unreadable)
@@ -142,6 +142,12 @@ def decode_all(
 
     # the lock is the images', not that of one state of them, because earlier states are removed
     return made_once(folder.parent, find=partial(read_contents, folder), make=decode_and_write)
+
+
+@cache
+def _announce(num: int, path: Path) -> None:
+    """Log the decoding once per process: options that a hint tries decode the same images again."""
+    logger.info("decoding %d images of %s", num, path)
 
 
 def _same_files(first: ImageFiles, second: ImageFiles) -> bool:
