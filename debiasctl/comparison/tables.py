@@ -260,13 +260,21 @@ def _command(run: Run, metric: str, records: Sequence[Sequence[_Evaluation]]) ->
         method, _, variance = measured.sampler.partition(":variance=")
         how = {"terms": measured.steps, "variance": variance} if variance else {"steps": measured.steps}
         return _typed("likelihood", run, {"method": method, **how, "draws": measured.draws, **common})
-    chosen = {"steps": measured.steps, "sampler": measured.sampler, "features": measured.features, "metrics": metric}
+    assert isinstance(record, EvaluationRecord), "of given images alone there is none in a run"
+    chosen = {
+        "steps": measured.steps,
+        "sampler": measured.sampler,
+        "features": record.features_given or measured.features,
+        "metrics": metric,
+        "reference": record.reference_given,
+        "precision": measured.precision,
+    }
     return _typed("evaluate", run, chosen | common)
 
 
 def _typed(command: str, run: Run, options: Mapping[str, object]) -> str:
     """A command line with these options."""
-    words = [f"--{name} {shlex.quote(str(value))}" for name, value in options.items()]
+    words = [f"--{name} {shlex.quote(str(value))}" for name, value in options.items() if value is not None]
     return f"debiasctl {command} {run.typed} {' '.join(words)}"
 
 

@@ -172,6 +172,8 @@ def _recorded(seen: Seen, ground: Ground, images: _Images, choices: Choices, fol
         unavailable=found.unavailable,
         reference=found.reference.model_copy(update={"split": ground.split}),
         notes=[*([images.note] if images.note else []), *ground.notes, *found.notes],
+        features_given=ground.features,
+        reference_given=choices.reference,
         features_file=keep_features(
             folder, seen.observed.features, identity=identity, images=images.sha256 or images.samples
         ),

@@ -35,6 +35,11 @@ class Candidate:
         """The names of the metrics in them."""
         return self.plugin.metric_names(self.name)
 
+    @property
+    def reference(self) -> str:
+        """The text that stands for the plugin with the options that are not the default."""
+        return str(PluginRef(self.name, self.plugin.options.model_dump(mode="json", exclude_defaults=True)))
+
 
 @dataclass(frozen=True)
 class Extractor(Candidate):

@@ -27,10 +27,14 @@ _LOG = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Ground:
-    """The reference that images are measured against: the data called `name`, which `split` of it, and `notes`."""
+    """The reference that images are measured against: the data called `name`, which `split` of it, and `notes`.
+
+    `features` are those that are used, with their options, as a reference to them.
+    """
 
     name: str
     split: str
+    features: str
     measurement: Measurement
     notes: list[str]
 
@@ -78,7 +82,7 @@ def make_ground(
         shared=True,
         on_progress=on_progress,
     )
-    ground = Ground(source.name, source.split, measurement, notes)
+    ground = Ground(source.name, source.split, extractor.reference, measurement, notes)
     if choices.export is not None:
         _export(choices.export, ground)
     return ground

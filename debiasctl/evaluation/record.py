@@ -223,7 +223,9 @@ class EvaluationRecord(_Part):
     """The record that `evaluate` stores for a set of images: a run's at a `checkpoint`, or given ones (`run` is None).
 
     `features_file`, beside the record, holds the images' features. `samples` is the images' name, and `samples_sha256`
-    the hash of given ones. `run_identity` is None in records of older versions, and of given images.
+    the hash of given ones. `run_identity` is None in records of older versions, and of given images. `features_given`
+    and `reference_given` are the features with their options, and the reference if it is not the run's own data, as
+    they are given to `evaluate`; None in older records.
     """
 
     schema_version: Literal[3]
@@ -241,6 +243,8 @@ class EvaluationRecord(_Part):
     notes: list[str]
     identical: Identical | None = None
     features_file: str | None
+    features_given: str | None = None
+    reference_given: str | None = None
 
     @model_validator(mode="after")
     def _possible(self) -> Self:
