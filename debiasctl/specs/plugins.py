@@ -72,9 +72,17 @@ def _complete_backbone(choice: PluginChoice, shape: ImageShape, *, resizable: bo
 
 
 def _fitting_size(backbone: type[Backbone], options: Any, shape: ImageShape) -> int | None:
-    """The image size nearest to the given one, from half of it to twice it, that the network takes."""
+    """An image size that the network takes: a rounder one close by, else the nearest, from half of it to twice it."""
     size = shape.image_size
-    for other in sorted(range(max(4, size // 2), 2 * size + 1), key=lambda other: (abs(other - size), other)):
+    close = max(1, size // 10)
+
+    def rank(other: int) -> tuple[int, int, int]:
+        """Sizes within a tenth come first, those that halve most often (up to 3 times) foremost; a tie goes down."""
+        distance = abs(other - size)
+        halvings = min(3, (other & -other).bit_length() - 1)
+        return (-halvings, distance, other) if distance <= close else (1, distance, other)
+
+    for other in sorted(range(max(4, size // 2), 2 * size + 1), key=rank):
         try:
             backbone.resolve_options(options, replace(shape, image_size=other))
         except UsageError:

@@ -69,6 +69,8 @@ def test_a_network_that_does_not_fit_names_a_size_that_does(photos: Path) -> Non
         assert f"Or resize the images: --image-size {size}" in refused
         assert "50" not in shlex.split(refused.strip().splitlines()[-1])  # the size takes the place of the one given
         succeed(*given, backbone, "--image-size", size)
+    odd = error_of("train", photos, "--image-size", "512", "--dry-run", "--backbone", "dit:patch_size=7", code=2)
+    assert "Or resize the images: --image-size 504" in odd  # rounder than 511
     # the sizes differ, and the size that would suit the images does not suit the network
     message = error_of("train", photos, "--dry-run", "--backbone", "dit:patch_size=3", code=2)
     assert message.count("Also: ") == 1
