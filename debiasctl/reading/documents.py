@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -34,14 +35,11 @@ def parse_json(text: str | bytes) -> Any:
             is nested too deeply.
     """
     decoded = (decode_text(text) if isinstance(text, bytes) else text).removeprefix("\ufeff")
-    try:
+    with _recursion_reported():
         value = json.loads(
             decoded, object_pairs_hook=_object, parse_constant=_refuse_constant, parse_float=_finite, parse_int=_integer
         )
-    except RecursionError as error:
-        raise ValueError(_TOO_DEEP) from error
-    check_shape(value)
-    return value
+    return _checked(value)
 
 
 def parse_toml(text: str) -> Any:
@@ -52,12 +50,9 @@ def parse_toml(text: str) -> Any:
     """
     import tomllib
 
-    try:
+    with _recursion_reported():
         value = tomllib.loads(text)
-    except RecursionError as error:
-        raise ValueError(_TOO_DEEP) from error
-    check_shape(value)
-    return value
+    return _checked(value)
 
 
 def parse_yaml(text: str) -> Any:
@@ -74,13 +69,25 @@ def parse_yaml(text: str) -> Any:
     if len(text) > YAML_LIMIT:
         raise ValueError(f"it has {len(text):,} characters, and at most {YAML_LIMIT:,} of YAML are read. Use JSON")
     try:
-        value = load(text, max_nodes=MAX_NODES, max_depth=MAX_DEPTH)
-    except RecursionError as error:
-        raise ValueError(_TOO_DEEP) from error
+        with _recursion_reported():
+            value = load(text, max_nodes=MAX_NODES, max_depth=MAX_DEPTH)
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         where = f" (line {mark.line + 1}, column {mark.column + 1})" if mark else ""
         raise ValueError(one_line(f"{getattr(error, 'problem', None) or error}{where}")) from error
+    return _checked(value)
+
+
+@contextmanager
+def _recursion_reported() -> Iterator[None]:
+    """Report a document too deep for its parser as those are that are too deep for us."""
+    try:
+        yield
+    except RecursionError as error:
+        raise ValueError(_TOO_DEEP) from error
+
+
+def _checked(value: Any) -> Any:
     check_shape(value)
     return value
 
