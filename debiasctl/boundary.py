@@ -7,7 +7,7 @@ from types import TracebackType
 from typing import Any, Self
 
 from debiasctl.errors import DebiasctlError, Interrupted, PluginError
-from debiasctl.wording import one_line
+from debiasctl.wording import one_line, printable
 
 MARK = "_debiasctl_origin"
 
@@ -92,16 +92,6 @@ def summary(error: BaseException) -> str:
     text = one_line(_text(error))
     name = printable(type(error).__name__)
     return f"{name}: {text}" if text else name
-
-
-def printable(text: str) -> str:
-    """The text with everything that a terminal would act on, but the ends of lines, as escapes."""
-    if text.replace("\n", "").isprintable():
-        return text
-    return "".join(
-        one if one == "\n" or one.isprintable() else one.encode("unicode_escape", "backslashreplace").decode()
-        for one in text
-    )
 
 
 def mark(thing: Any, origin: Origin) -> None:

@@ -1,6 +1,7 @@
 """Words and numbers in messages."""
 
 import re
+import unicodedata
 from collections.abc import Iterable
 from difflib import get_close_matches
 
@@ -40,12 +41,24 @@ def format_bytes(count: float) -> str:
     return f"{count / 1e9:.1f} GB" if count >= 1e9 else f"{count / 1e6:.1f} MB"
 
 
+def printable(text: str, *, kept: str = "") -> str:
+    """The text with escapes in place of what a terminal would act on or not show, but for the characters of `kept`.
+
+    A file's or a run's name may hold any, and would otherwise move the cursor or hide what follows.
+    """
+    if text.isprintable():
+        return text
+    return "".join(
+        one
+        if one in kept or one.isprintable() or unicodedata.category(one) == "Zs"  # a space of another width
+        else one.encode("unicode_escape").decode("ascii")
+        for one in text
+    )
+
+
 def quoted(text: object, *, mark: str = "'", limit: int = 120) -> str:
     """What was given, in quotes, at most `limit` characters of it; what a terminal would obey is escaped."""
-    whole = str(text)
-    shown = "".join(
-        one if one.isprintable() else one.encode("unicode_escape").decode("ascii") for one in whole[: limit + 1]
-    )
+    shown = printable(str(text)[: limit + 1])
     return f"{mark}{shown[: limit - 1]}…{mark}" if len(shown) > limit else f"{mark}{shown}{mark}"
 
 

@@ -1,6 +1,6 @@
 import pytest
 
-from debiasctl.wording import did_you_mean, format_bytes
+from debiasctl.wording import did_you_mean, format_bytes, printable
 
 
 @pytest.mark.parametrize(
@@ -15,3 +15,18 @@ def test_bytes(count: float, text: str) -> None:
 )
 def test_the_nearest_known_name_is_suggested(name: str, text: str) -> None:
     assert did_you_mean(name, ["constant", "debiased", "min-snr"]) == text
+
+
+@pytest.mark.parametrize(
+    "text, shown",
+    [
+        ("plain é 漢字 🙂\nnext\tline", "plain é 漢字 🙂\nnext\tline"),
+        ("a\x1b[2Jb\rc\x07\x9b", r"a\x1b[2Jb\rc\x07\x9b"),
+        ("txt\u202egnp", r"txt\u202egnp"),
+        ("\udcff", r"\udcff"),
+        ("a\u3000b\xa0c\u2028", "a\u3000b\xa0c" + r"\u2028"),  # spaces of a width of their own, and a line separator
+    ],
+)
+def test_control_characters_are_shown_as_escapes(text: str, shown: str) -> None:
+    assert printable(text, kept="\n\t") == shown
+    assert printable(shown) == shown.replace("\n", r"\n").replace("\t", r"\t")

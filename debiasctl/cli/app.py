@@ -12,12 +12,12 @@ import typer
 from typer.core import TyperGroup
 
 from debiasctl import __version__
-from debiasctl.boundary import printable, summary
+from debiasctl.boundary import summary
 from debiasctl.cli import interruption
 from debiasctl.cli.commands import COMMANDS, Commands, stand_in
 from debiasctl.cli.launch import rank
 from debiasctl.cli.messages import with_options
-from debiasctl.cli.output import show_warnings, visible
+from debiasctl.cli.output import LINES, show_warnings
 from debiasctl.cli.results import results_on_stdout
 from debiasctl.cli.streams import finish, share_stdout
 from debiasctl.cli.synonyms import improve
@@ -25,7 +25,7 @@ from debiasctl.compute.memory import out_of_memory
 from debiasctl.compute.threads import wait_briefly
 from debiasctl.errors import DebiasctlError, PluginError, UsageError
 from debiasctl.reading.regular import read_text
-from debiasctl.wording import shortened
+from debiasctl.wording import printable, shortened
 
 _DEBUG = {"on": False}
 _LATER = 3.0  # seconds
@@ -214,16 +214,16 @@ def _fail(error: BaseException, message: str, code: int) -> NoReturn:
         import traceback
 
         traceback.print_exception(error)
-    message = shortened(printable(message))
+    message = shortened(printable(message, kept=LINES))
     try:
         number = rank()
     except UsageError:  # which is then what is reported
         number = 0
     if number == 0:
-        print(visible(f"error: {message}" if code else message), file=sys.stderr, flush=True)
+        print(f"error: {message}" if code else message, file=sys.stderr, flush=True)
     else:
         if code == 1:  # what all processes refuse alike, the first one reports
-            print(visible(f"error in process {number}: {message}"), file=sys.stderr, flush=True)
+            print(f"error in process {number}: {message}", file=sys.stderr, flush=True)
         time.sleep(_LATER)  # once one process has ended, torchrun ends the others: the first is to have spoken
     sys.exit(code)
 

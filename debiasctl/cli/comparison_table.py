@@ -3,8 +3,9 @@
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
-from debiasctl.cli.output import line_of, print_table, print_text, printable, terminal_width
+from debiasctl.cli.output import line_of, print_table, print_text, terminal_width
 from debiasctl.cli.tables import GAP, Table, table_lines, text_width, wrapped
+from debiasctl.wording import printable
 
 if TYPE_CHECKING:
     from debiasctl.comparison.tables import Comparison, Figure

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any
 
 from debiasctl.cli.launch import without_option
 from debiasctl.cli.options import FLAGS
-from debiasctl.cli.output import note, printable
+from debiasctl.cli.output import note
 from debiasctl.errors import DebiasctlError, UsageError
-from debiasctl.wording import did_you_mean
+from debiasctl.wording import did_you_mean, printable
 
 if TYPE_CHECKING:
     from debiasctl.api import DatasetInfo

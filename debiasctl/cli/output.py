@@ -3,16 +3,16 @@
 import json
 import os
 import sys
-import unicodedata
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from debiasctl.cli.messages import with_options
 from debiasctl.cli.tables import GAP, INDENT, Table, left_out, table_lines, text_width, wrapped
 from debiasctl.reading.user_text import whole_number
+from debiasctl.wording import printable
 
 _NARROWEST = 20  # columns: less is no terminal that anyone reads in
-_UNSEEN = ("Cc", "Cf", "Cs", "Co", "Cn")  # Unicode's categories of control, format and unassigned characters
+LINES = "\n\t"  # what lays out text of several lines
 JSON_VERSION = 1  # raised when a key of any command's JSON is renamed, removed or given another meaning
 
 
@@ -33,22 +33,12 @@ def terminal_width() -> int | None:
 
 def note(text: str) -> None:
     """A line on stderr; settings that it names are given their options."""
-    print(visible(with_options(text)), file=sys.stderr, flush=True)
+    print(printable(with_options(text), kept=LINES), file=sys.stderr, flush=True)
 
 
 def say(text: object) -> None:
     """A line of results on stdout; a name in it that could steer a terminal is escaped there, and whole in a pipe."""
-    print(visible(str(text)) if sys.stdout.isatty() else text)
-
-
-def visible(text: str) -> str:
-    """Text for a terminal, with escapes in place of control characters but for the ends of lines and tabs.
-
-    A file's or a run's name may hold any, and would otherwise move the cursor or hide what follows.
-    """
-    return "".join(
-        one if one in "\n\t" or unicodedata.category(one) not in _UNSEEN else ascii(one)[1:-1] for one in text
-    )
+    print(printable(str(text), kept=LINES) if sys.stdout.isatty() else text)
 
 
 def show_log() -> None:
@@ -59,7 +49,7 @@ def show_log() -> None:
         def format(self, record: logging.LogRecord) -> str:
             is_note = record.name.startswith("debiasctl") and record.levelno >= logging.WARNING
             text = super().format(record)
-            return visible(with_options(f"note: {text}" if is_note else text))
+            return printable(with_options(f"note: {text}" if is_note else text), kept=LINES)
 
     class Handler(logging.StreamHandler[Any]):
         def emit(self, record: logging.LogRecord) -> None:
@@ -86,7 +76,7 @@ def show_warnings(*, first_process: bool) -> None:
 def print_text(text: str) -> None:
     """Sentences on stdout, their lines broken between words; what is indented stays so."""
     width = terminal_width()
-    text = visible(text) if sys.stdout.isatty() else text
+    text = printable(text, kept=LINES) if sys.stdout.isatty() else text
     for line in text.splitlines() or [""]:
         indent = line[: len(line) - len(line.lstrip())]
         lines = [line.strip()] if width is None else wrapped(line, width - len(indent))
@@ -140,8 +130,3 @@ def line_of() -> str:
     except UnicodeEncodeError:
         return "-"
     return "─"
-
-
-def printable(text: str) -> str:
-    """Text from a file as it may go to a terminal: an imported run could hold control sequences."""
-    return text if text.isprintable() else repr(text)

@@ -5,11 +5,12 @@ from typing import Annotated, Any
 
 import typer
 
-from debiasctl.boundary import plugin_call, printable
+from debiasctl.boundary import plugin_call
 from debiasctl.cli import options
 from debiasctl.cli.completion import complete_described, complete_kind
-from debiasctl.cli.output import note, print_json, print_pairs, print_table, print_text
+from debiasctl.cli.output import LINES, note, print_json, print_pairs, print_table, print_text
 from debiasctl.errors import UsageError
+from debiasctl.wording import printable
 
 app = typer.Typer(no_args_is_help=True, help="List and describe the installed plugins.", rich_markup_mode="rich")
 
@@ -96,7 +97,7 @@ def describe(
         {"plugin": f"{registry.KINDS[kind].singular} {name}", "from": f"{record.distribution} {record.version}"}
         | ({"written for": f"the error of {description['space']}"} if "weights" in description else {})
     )
-    print_text(f"\n{printable(documentation)}\n\n")
+    print_text(f"\n{printable(documentation, kept=LINES)}\n\n")
     if options:
         cells = [[option.name, option.type, option.default_text, option.description] for option in options]
         print_table(["option", "type", "default", "meaning"], cells, prose=True)

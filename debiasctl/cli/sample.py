@@ -12,11 +12,12 @@ from debiasctl.cli.completion import complete_values
 from debiasctl.cli.launch import launch_all, rank
 from debiasctl.cli.messages import with_options
 from debiasctl.cli.options import option, parse_batch_size, parse_steps
-from debiasctl.cli.output import note, print_json, printable, say, show_log
+from debiasctl.cli.output import note, print_json, say, show_log
 from debiasctl.cli.sample_pictures import PICTURES, Look, check_look, check_out, write, write_trajectory
 from debiasctl.compute.memory import memory_reported
 from debiasctl.errors import RunError, UsageError
 from debiasctl.files import check_file
+from debiasctl.wording import printable
 
 if TYPE_CHECKING:
     import torch

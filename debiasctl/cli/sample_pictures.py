@@ -4,11 +4,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from debiasctl.cli.output import printable
 from debiasctl.errors import UsageError
 from debiasctl.files import check_file, check_new_folder
 from debiasctl.reporting.style import PICTURES as PICTURES
-from debiasctl.wording import quoted
+from debiasctl.wording import printable, quoted
 
 if TYPE_CHECKING:
     import torch

@@ -8,10 +8,10 @@ from functools import lru_cache, wraps
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from debiasctl.boundary import Origin, printable, summary
+from debiasctl.boundary import Origin, summary
 from debiasctl.registry.kinds import KINDS
 from debiasctl.registry.refs import NAME
-from debiasctl.wording import did_you_mean
+from debiasctl.wording import did_you_mean, printable
 
 if TYPE_CHECKING:
     from importlib.metadata import Distribution, EntryPoint, EntryPoints

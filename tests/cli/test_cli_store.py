@@ -12,7 +12,7 @@ import pytest
 from PIL import Image
 from tiny import OPTIONS, debiasctl, error_of, succeed
 
-from debiasctl.cli.output import say, visible
+from debiasctl.cli.output import say
 from debiasctl.runs.parts import PARTS, disk_use, is_part
 from debiasctl.runs.store import find_run
 
@@ -185,19 +185,6 @@ def test_misuse_of_weights_and_steps_is_misuse(here: Path) -> None:
     for command in ("sample", "evaluate", "likelihood"):
         assert "'many'" in error_of(command, "r", "--steps", "many", code=2)
     assert "'--lr': 'much'" in error_of("train", "digits", "--lr=much", code=2)
-
-
-@pytest.mark.parametrize(
-    "text, shown",
-    [
-        ("plain é 漢字 🙂\nnext\tline", "plain é 漢字 🙂\nnext\tline"),
-        ("a\x1b[2Jb\rc\x07\x9b", r"a\x1b[2Jb\rc\x07\x9b"),
-        ("txt\u202egnp", r"txt\u202egnp"),
-        ("\udcff", r"\udcff"),
-    ],
-)
-def test_control_characters_are_shown_as_escapes(text: str, shown: str) -> None:
-    assert visible(text) == shown
 
 
 def test_a_name_never_steers_a_terminal(

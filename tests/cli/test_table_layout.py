@@ -215,7 +215,7 @@ def test_pairs_and_sentences_are_broken_between_words(
     monkeypatch.setenv("COLUMNS", "20")
     print_pairs({"path": "/a/long/path/of/a/run", "loss": "one two three four\x1b[2J"})
     assert capsys.readouterr().out.splitlines() == [
-        "path", "    /a/long/path/of/a/run", "loss  'one two three", "      four\\x1b[2J'",
+        "path", "    /a/long/path/of/a/run", "loss  one two three", "      four\\x1b[2J",
     ]  # fmt: skip
     print_text("a sentence of words\n  - and a list of some")
     assert capsys.readouterr().out.splitlines() == ["a sentence of words", "  - and a list of", "  some"]
