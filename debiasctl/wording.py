@@ -40,6 +40,18 @@ def format_bytes(count: float) -> str:
     return f"{count / 1e9:.1f} GB" if count >= 1e9 else f"{count / 1e6:.1f} MB"
 
 
+def format_rate(speed: float) -> str:
+    """A speed in so many digits as say something."""
+    return f"{speed:,.3g}" if speed < 10 else f"{speed:,.0f}"
+
+
+def format_duration(seconds: float) -> str:
+    """Hours, where there are any, minutes and seconds."""
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02d}:{rest:02d}" if hours else f"{minutes}:{rest:02d}"
+
+
 def quoted(text: object, *, mark: str = "'", limit: int = 120) -> str:
     """What was given, in quotes, at most `limit` characters of it; what a terminal would obey is escaped."""
     whole = str(text)
