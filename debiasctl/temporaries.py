@@ -52,11 +52,25 @@ def discard(folder: Path) -> None:
     Raises:
         OSError: if it cannot be removed.
     """
-    hidden = name_beside(folder)
-    os.replace(folder, hidden)
+    delete(put_aside(folder))
+
+
+def put_aside(path: Path) -> Path:
+    """Give what lies at `path` a temporary's name, at once; `delete` then removes it, or whoever finds it stale."""
+    hidden = name_beside(path)
+    os.replace(path, hidden)
+    return hidden
+
+
+def delete(hidden: Path) -> None:
+    """Remove what was put aside, a file or a folder.
+
+    Raises:
+        OSError: if it cannot be removed.
+    """
     with in_use(hidden):
         try:
-            shutil.rmtree(hidden)
+            _remove(hidden)
         except FileNotFoundError:  # another process took it for stale, and removes it
             shutil.rmtree(hidden, ignore_errors=True)
 

@@ -56,6 +56,18 @@ def printable(text: str, *, kept: str = "") -> str:
     )
 
 
+def format_rate(speed: float) -> str:
+    """A speed in so many digits as say something."""
+    return f"{speed:,.3g}" if speed < 10 else f"{speed:,.0f}"
+
+
+def format_duration(seconds: float) -> str:
+    """Hours, where there are any, minutes and seconds."""
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02d}:{rest:02d}" if hours else f"{minutes}:{rest:02d}"
+
+
 def quoted(text: object, *, mark: str = "'", limit: int = 120) -> str:
     """What was given, in quotes, at most `limit` characters of it; what a terminal would obey is escaped."""
     shown = printable(str(text)[: limit + 1])

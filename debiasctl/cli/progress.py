@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from debiasctl.api.pace import Pace
 from debiasctl.cli.launch import rank
 from debiasctl.cli.output import note
+from debiasctl.wording import format_duration, format_rate
 
 if TYPE_CHECKING:
     from debiasctl.training.loop import Progress
@@ -146,7 +147,7 @@ class _Lines:
             return
         figures, left = _figures(progress, is_first=not self._what)
         self._what = f"step {progress.step}/{progress.num_steps}"
-        times = [f"{_duration(self._pace.elapsed)} elapsed", *([left] if left else [])]
+        times = [f"{format_duration(self._pace.elapsed)} elapsed", *([left] if left else [])]
         note("  ".join([self._what, *figures, ", ".join(times)]))
         self._pace.reported()
 
@@ -158,7 +159,7 @@ class _Lines:
         elif self._pace.due() or (total and done >= total > self._done and self._pace.elapsed > _TOLD):
             elapsed = self._pace.elapsed
             figures, left = _counted(done, total, begun=self._begun, elapsed=elapsed, unit=self._unit)
-            times = [f"{_duration(elapsed)} elapsed", *([left] if left else [])]
+            times = [f"{format_duration(elapsed)} elapsed", *([left] if left else [])]
             note("  ".join([what, *([figures] if figures else []), ", ".join(times)]))
         self._done = done
 
@@ -166,7 +167,7 @@ class _Lines:
         """Say that the work continues, if nothing was printed for long."""
         if self._pace.silence > _SILENCE:
             self._pace.reported()
-            note(f"{self._what or 'working'}: {_duration(self._pace.elapsed)} elapsed")
+            note(f"{self._what or 'working'}: {format_duration(self._pace.elapsed)} elapsed")
 
 
 def _figures(progress: "Progress", *, is_first: bool) -> tuple[list[str], str]:
@@ -175,9 +176,9 @@ def _figures(progress: "Progress", *, is_first: bool) -> tuple[list[str], str]:
     speed = progress.images_per_second
     if is_first or speed <= 0:
         return figures, ""
-    figures.append(f"{speed:,.3g} images/s" if speed < 10 else f"{speed:,.0f} images/s")
+    figures.append(f"{format_rate(speed)} images/s")
     left = (progress.num_steps - progress.step) * progress.images_per_step / speed
-    return figures, f"{_duration(left)} left"
+    return figures, f"{format_duration(left)} left"
 
 
 def _counted(done: float, total: int, *, begun: float, elapsed: float, unit: str) -> tuple[str, str]:
@@ -189,14 +190,8 @@ def _counted(done: float, total: int, *, begun: float, elapsed: float, unit: str
     if not speed:
         return figures, ""
     rate = f"  {speed:,.3g} {unit}/s" if unit else ""
-    return f"{figures}{rate}", f"{_duration((total - done) / speed)} left"
+    return f"{figures}{rate}", f"{format_duration((total - done) / speed)} left"
 
 
 def _amount(done: float, total: int, unit: str) -> str:
     return f"{int(done)}/{total} {unit}" if unit else f"{100 * done / total:.0f} %"
-
-
-def _duration(seconds: float) -> str:
-    minutes, rest = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours}:{minutes:02d}:{rest:02d}" if hours else f"{minutes}:{rest:02d}"

@@ -10,77 +10,27 @@ import typer
 from debiasctl.cli import options
 from debiasctl.cli.messages import with_options
 from debiasctl.cli.options import option
-from debiasctl.cli.output import note, print_json, print_pairs, print_table, say
+from debiasctl.cli.output import note, print_json, print_pairs, say
+from debiasctl.cli.runs_labels import note_, tag
+from debiasctl.cli.runs_list import list_
+from debiasctl.cli.runs_prune import prune
+from debiasctl.cli.runs_watch import watch
 from debiasctl.wording import format_bytes
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from debiasctl.runs.listing import RunSummary
     from debiasctl.runs.records import MetricsRecord
     from debiasctl.runs.store import Run
 
-app = typer.Typer(help="List, show, remove, export and import runs.", no_args_is_help=True)
+app = typer.Typer(help="List, watch, show, label, prune, remove, export and import runs.", no_args_is_help=True)
 
 
-@app.command("list")
-def list_(as_json: Annotated[bool, options.AS_JSON] = False) -> None:
-    """List all runs, oldest first.
-
-    \b
-    Examples:
-      debiasctl runs list
-      debiasctl runs list --json
-    """
-    from debiasctl.runs.listing import list_runs, unfinished
-
-    summaries = list_runs()
-    if as_json:
-        runs = [
-            {
-                "name": summary.name,
-                "path": str(summary.path),
-                "state": summary.state,
-                "status": vars(summary.status) if summary.status else None,
-                "problem": summary.problem,
-            }
-            for summary in summaries
-        ]
-        print_json({"runs": runs})
-        return
-    for path in unfinished():
-        note(
-            f"note: {path} was left unfinished by a command that was killed. The next command that writes to the store "
-            "removes it"
-        )
-    if not summaries:
-        note("There are no runs yet. Make one: debiasctl train digits")
-        return
-    _print_list(summaries)
-    for summary in summaries:
-        if summary.problem:
-            note(summary.problem)
-
-
-def _print_list(summaries: "list[RunSummary]") -> None:
-    columns = ("NAME", "STATE", "STEP", "DATASET", "WEIGHTING", "SEED", "CREATED (UTC)")
-    rows = []
-    for summary in summaries:
-        status = summary.status
-        rows.append(
-            (summary.name, summary.state, "", "", "", "", "")
-            if status is None
-            else (
-                summary.name,
-                summary.state,
-                f"{status.step}/{status.num_steps}",
-                status.dataset,
-                status.weighting,
-                str(status.seed),
-                status.created[:16].replace("T", " "),
-            )
-        )
-    print_table(columns, rows, spare=("CREATED (UTC)", "SEED", "DATASET", "STEP", "WEIGHTING"), ruled=False)
+app.command("list")(list_)
+app.command()(watch)
+app.command()(tag)
+app.command("note")(note_)
+app.command()(prune)
 
 
 @app.command()

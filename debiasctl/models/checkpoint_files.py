@@ -1,11 +1,10 @@
 """Checkpoint files: folders written atomically, with the checksum of every file in them."""
 
-import re
 import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from safetensors.torch import save as safetensors_bytes
@@ -13,20 +12,30 @@ from torch import Tensor, nn
 
 from debiasctl import temporaries
 from debiasctl.errors import CheckpointError, ForeignPartError
-from debiasctl.files import atomic_folder, hashing_file, sha256_file, writing
+from debiasctl.files import atomic_folder, hashing_file, writing
 from debiasctl.models.tensor_files import misfit, read_tensors
-from debiasctl.runs.manifest import Manifest
+from debiasctl.runs.manifest import (
+    EMA as EMA,
+)
+from debiasctl.runs.manifest import (
+    RAW as RAW,
+)
+from debiasctl.runs.manifest import (
+    STATE_FILE,
+    WEIGHT_FILES,
+    WEIGHTS_SUFFIX,
+    Manifest,
+    Weights,
+    damage_of,
+)
+from debiasctl.runs.manifest import (
+    verify as verify,
+)
 from debiasctl.runs.parts import CHECKPOINTS, MANIFEST
 from debiasctl.runs.pins import unpinned
 from debiasctl.runs.store import Run
 from debiasctl.specs.sections import TrainingSection
 
-RAW, EMA = "model", "ema"  # names of the weights and of their primary average
-Weights = Literal["ema", "raw"]
-WEIGHTS_SUFFIX = ".safetensors"
-WEIGHT_FILES: Mapping[Weights, str] = {"ema": f"{EMA}{WEIGHTS_SUFFIX}", "raw": f"{RAW}{WEIGHTS_SUFFIX}"}
-STATE_FILE = "state.pt"
-_FURTHER = re.compile(r"ema-[0-9]{1,6}(\.[0-9]{1,6})?\.safetensors")  # further averages
 _LEFTOVER = ".tmp"  # the suffix of a folder being written or removed; see files.atomic_folder
 
 
@@ -86,46 +95,12 @@ def load_weights(run: Run, network: nn.Module, *, step: int, weights: Weights) -
     try:
         tensors = read_tensors(path / WEIGHT_FILES[weights])
     except (OSError, ValueError) as error:
-        raise CheckpointError(_damaged(path, run, f"{WEIGHT_FILES[weights]}: {error}")) from error
+        raise CheckpointError(damage_of(path, run, f"{WEIGHT_FILES[weights]}: {error}")) from error
     problem = misfit(tensors, network.state_dict())
     if problem:
         raise CheckpointError(f"checkpoint {step} of run '{run.name}' does not fit its spec: {problem}")
     network.load_state_dict(tensors)
     return sums[WEIGHT_FILES[weights]]
-
-
-def verify(path: Path, run: Run, only: str | None = None) -> dict[str, str]:
-    """Verify a checkpoint's files (or `only` one of them), and return the checksums in its manifest by file name.
-
-    Raises:
-        CheckpointError: if a file is missing, truncated or changed; the message names it.
-        ForeignPartError: if it is another run's checkpoint.
-    """
-    try:
-        manifest = Manifest.read(path)
-        sums = manifest.sha256
-        # an imported manifest could name any file
-        if {*WEIGHT_FILES.values(), STATE_FILE} != {name for name in sums if not _FURTHER.fullmatch(name)}:
-            raise ValueError(f"{MANIFEST} does not name the files of a checkpoint")
-        if manifest.step != int(path.name):
-            raise ValueError(f"{MANIFEST} states step {manifest.step}")
-        run.check_identity(
-            manifest.run,
-            what=f"checkpoint {int(path.name)} in {path}",
-            way_on="Move it away, to the run that it belongs to",
-        )
-        damaged = [
-            name for name, expected in sums.items() if only in (None, name) and sha256_file(path / name) != expected
-        ]
-    except (OSError, ValueError) as error:
-        if not path.exists():
-            raise CheckpointError(
-                f"checkpoint {int(path.name)} of run '{run.name}' is not there any more: {path} was removed"
-            ) from error
-        raise CheckpointError(_damaged(path, run, f"{type(error).__name__}: {error}")) from error
-    if damaged:
-        raise CheckpointError(_damaged(path, run, f"{', '.join(damaged)} differs from its checksum"))
-    return sums
 
 
 def prune_checkpoints(run: Run, spec: TrainingSection, *, newest: int) -> None:
@@ -165,7 +140,3 @@ def _is_whole(path: Path, run: Run) -> bool:
     except CheckpointError:
         return False
     return True
-
-
-def _damaged(path: Path, run: Run, cause: str) -> str:
-    return f"checkpoint {int(path.name)} of run '{run.name}' is damaged ({cause}): {path}"

@@ -48,9 +48,14 @@ class Facts:
         return self.run.spec()
 
     @cached_property
+    def identity(self) -> str | None:
+        """The run's identity, as its spec states it."""
+        return self.run.identity()
+
+    @cached_property
     def labels(self) -> Labels:
         """The run's tags and note."""
-        return read_labels(self.run)
+        return read_labels(self.run, identity=lambda: self.identity)
 
     def values(self, field: Field) -> list[Any]:
         """The run's values of a field: one, or none where it has no such setting, or several where there may be more.

@@ -29,7 +29,7 @@ def list_runs() -> list[RunSummary]:
     """
     store = paths.runs_dir()
     entries = store_entries()
-    summaries = [summary for entry in entries if (summary := _summary(Run(store / entry.name), is_folder(entry)))]
+    summaries = [summary for entry in entries if (summary := summarize(Run(store / entry.name), is_folder(entry)))]
     return sorted(summaries, key=lambda summary: (summary.status.created if summary.status else "~", summary.name))
 
 
@@ -38,7 +38,8 @@ def unfinished() -> list[Path]:
     return temporaries.stale(paths.runs_dir())
 
 
-def _summary(run: Run, folder: bool) -> RunSummary | None:
+def summarize(run: Run, folder: bool = True) -> RunSummary | None:
+    """The line of one run; None if it is none."""
     if not folder:
         reason = unreadable(run.path) if run.path.is_symlink() else None
         return None if reason is None else _damaged(run, reason)

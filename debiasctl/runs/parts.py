@@ -1,7 +1,9 @@
 """The parts of a run's folder: the one table that its store, archive, removal and disk use go by."""
 
+import os
 import re
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -86,6 +88,23 @@ def disk_use(folder: Path) -> dict[str, int]:
         name = name if is_part(path, folder=False) and name in PARTS else "other"
         used[name] = used.get(name, 0) + size
     return dict(sorted(used.items(), key=lambda one: -one[1]))
+
+
+def folder_size(folder: str | Path) -> int:
+    """The bytes of all files in a folder; links are not followed, and what cannot be read counts nothing."""
+    size, waiting = 0, [os.fspath(folder)]
+    while waiting:
+        try:
+            with os.scandir(waiting.pop()) as entries:
+                for entry in entries:
+                    if entry.is_dir(follow_symlinks=False):
+                        waiting.append(entry.path)
+                    else:
+                        with suppress(OSError):  # another process has just replaced it
+                            size += entry.stat(follow_symlinks=False).st_size
+        except OSError:
+            continue
+    return size
 
 
 def _files(folder: Path) -> Iterator[tuple[str, int]]:

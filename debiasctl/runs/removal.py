@@ -47,10 +47,10 @@ def tidy(run: Run) -> None:
         temporaries.remove_stale(folder)
 
 
-def foreign_in(run: Run) -> list[str]:
-    """The paths in a run's folder that are not part of it, which a removal leaves; unknown folders as a whole."""
+def foreign_in(run: Run, inside: str = "") -> list[str]:
+    """The paths in a run's folder, or in one `inside` it, that are not part of the run; unknown folders as a whole."""
     try:
-        return sorted(_foreign(run.path, ""))
+        return sorted(_foreign(run.path, inside))
     except FileNotFoundError:  # another process is removing it
         return []
 

@@ -3,28 +3,37 @@
 import os
 from collections.abc import Sequence
 from fnmatch import fnmatchcase
+from pathlib import Path
 
 from debiasctl import paths
 from debiasctl.errors import RunError, RunNameError
 from debiasctl.runs.filters import WILDCARDS, Facts, Filter
+from debiasctl.runs.listing import list_runs, summarize
+from debiasctl.runs.overview import Overview
 from debiasctl.runs.parts import SPEC, STATUS
 from debiasctl.runs.store import Run, find_run, run_names
 from debiasctl.wording import did_you_mean, quoted
 
 
-def matching_runs(patterns: Sequence[str], where: Filter | None = None) -> list[Run]:
+def matching_runs(patterns: Sequence[str], where: Filter | None = None, *, exact: bool = False) -> list[Run]:
     """The runs that match a pattern, of those the ones that the filter takes; without a pattern, of all in the store.
 
     A pattern is a run's name, the beginning of one name alone, or a path, as `find_run` takes them; or, over the names
     in the store, one with `*`, `?` or `[...]`. Runs come in the order of the patterns, and of their names, each once.
+    With `exact`, a name has to be whole.
 
     Raises:
         RunNameError: if a pattern matches no run, or the filter takes none of them.
         RunError: if a damaged run keeps the filter from an answer.
         UsageError: if the filter names an option that no plugin of theirs has.
     """
-    runs = [run for pattern in patterns for run in _matching(pattern)] if patterns else stored_runs()
-    runs = list(dict.fromkeys(runs))
+    runs = stored_runs() if not patterns or any(map(is_pattern, patterns)) else []
+    if patterns:
+        there = [run.path for run in runs]
+        runs = [
+            Run(path)
+            for path in dict.fromkeys(one for pattern in patterns for one in _paths(pattern, there, exact=exact))
+        ]
     if where is None:
         return runs
     asked = [Facts(run) for run in runs]
@@ -45,6 +54,52 @@ def matching_runs(patterns: Sequence[str], where: Filter | None = None) -> list[
     where.check_options(asked)
     if not found:
         raise RunNameError(none_match(where, asked))
+    return found
+
+
+def overviews(patterns: Sequence[str], where: Filter | None = None) -> tuple[list[Overview], list[str]]:
+    """What `matching_runs` chooses, as a listing shows it, damaged runs among them; and what a reader has to know.
+
+    That is whether nothing matches the filter, and of which runs it cannot be said.
+
+    Raises:
+        RunNameError: if a pattern matches no run; UsageError: if `matching_runs` raises it.
+    """
+    listed = {summary.path: summary for summary in list_runs()}
+    if patterns:
+        paths_of = dict.fromkeys(path for pattern in patterns for path in _paths(pattern, list(listed)))
+        found = [summary for path in paths_of if (summary := listed.get(path) or summarize(Run(path)))]
+    else:
+        found = list(listed.values())
+    shown = [Overview(summary) for summary in found]
+    if where is None:
+        return shown, []
+    matching, notes = [], []
+    for one in shown:
+        try:
+            if where.matches(one):
+                matching.append(one)
+        except RunError as error:
+            notes.append(f"whether run '{one.run.name}' matches cannot be said: {error}")
+    sound = [one for one in shown if not one.is_damaged]
+    where.check_options(sound)
+    if not matching and sound:
+        notes.insert(0, none_match(where, sound))
+    return matching, notes
+
+
+def _paths(pattern: str, listed: Sequence[Path], *, exact: bool = False) -> list[Path]:
+    if not is_pattern(pattern):
+        return [find_run(pattern, exact=exact).path]
+    return _named(pattern, listed)
+
+
+def _named(pattern: str, listed: Sequence[Path]) -> list[Path]:
+    """The paths whose last part matches a pattern."""
+    found = [path for path in listed if fnmatchcase(path.name, pattern)]
+    if not found:
+        hint = did_you_mean(WILDCARDS.sub("", pattern), [path.name for path in listed])
+        raise RunNameError(f"no run's name matches {quoted(pattern)}.{hint} See: debiasctl runs list")
     return found
 
 
@@ -69,18 +124,6 @@ def none_match(where: Filter, asked: Sequence[Facts]) -> str:
 def is_pattern(text: str) -> bool:
     """Whether a text is a pattern over the names in the store, and no name or path."""
     return WILDCARDS.search(text) is not None and os.sep not in text and "/" not in text
-
-
-def _matching(pattern: str) -> list[Run]:
-    if not is_pattern(pattern):
-        return [find_run(pattern)]
-    runs = stored_runs()
-    found = [run for run in runs if fnmatchcase(run.name, pattern)]
-    if not found:
-        plain = WILDCARDS.sub("", pattern)
-        hint = did_you_mean(plain, [run.name for run in runs])
-        raise RunNameError(f"no run's name matches {quoted(pattern)}.{hint} See: debiasctl runs list")
-    return found
 
 
 def _is_run(path: str) -> bool:

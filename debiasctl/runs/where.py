@@ -48,8 +48,8 @@ def parse_conditions(text: str) -> list[Condition]:
             return found
         word = re.compile(r"\S+").match(text, position)
         if word is None or word[0].lower() not in ("and", "&&"):
-            hint = " Conditions are joined by `and` alone" if word and word[0].lower() in {*_OTHERS, "||"} else ""
-            raise _bad(text, position, "`and` is expected here." + (hint and f"{hint}."))
+            hint = " Conditions are joined by 'and' alone" if word and word[0].lower() in {*_OTHERS, "||"} else ""
+            raise _bad(text, position, "'and' is expected here." + (hint and f"{hint}."))
         position = _spaces(text, word.end())
 
 
@@ -58,7 +58,7 @@ def _condition(text: str, position: int) -> tuple[Condition, int]:
     if field is None or field[0].lower() in {*_OTHERS, "and"}:
         what = "a field is expected here"
         if field is not None and field[0].lower() in _OTHERS:
-            what = f"there is no {quoted(field[0])}: conditions are joined by `and` alone"
+            what = f"there is no {quoted(field[0])}: conditions are joined by 'and' alone"
         raise _bad(text, position, f"{what}.")
     after = _spaces(text, field.end())
     operator = _OPERATOR.match(text, after)

@@ -8,14 +8,12 @@ from typing import Any, Self
 
 from debiasctl.errors import CheckpointError, DebiasctlError, ForeignPartError, PluginError
 from debiasctl.models.checkpoint_files import (
-    STATE_FILE,
-    WEIGHTS_SUFFIX,
     CheckpointState,
     prune_checkpoints,
-    verify,
     write_checkpoint,
 )
 from debiasctl.models.tensor_files import read_state, read_tensors
+from debiasctl.runs.manifest import STATE_FILE, WEIGHTS_SUFFIX, verify
 from debiasctl.runs.store import Run
 from debiasctl.specs.sections import TrainingSection
 from debiasctl.training.state import HostMemory, capture, restore

@@ -8,11 +8,11 @@ from torch import Tensor, nn
 
 from debiasctl.compute import processes
 from debiasctl.errors import CheckpointError, DebiasctlError, UsageError
-from debiasctl.models.checkpoint_files import WEIGHT_FILES, verify
 from debiasctl.models.ema_snapshots import verify_file
 from debiasctl.models.posthoc_ema import StoredAverage, store_average
 from debiasctl.models.tensor_files import misfit, read_tensors
 from debiasctl.models.weights import parse_weights
+from debiasctl.runs.manifest import WEIGHT_FILES, verify
 from debiasctl.runs.pins import pin_chosen
 from debiasctl.runs.store import Run
 from debiasctl.specs.sections import InitFromSection

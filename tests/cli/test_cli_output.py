@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from tiny import make_spec, succeed
 
-from debiasctl import registry
+from debiasctl import registry, wording
 from debiasctl.api import Pace
 from debiasctl.cli import progress
 from debiasctl.cli.completion import complete_kind, complete_plugin, complete_run
@@ -93,7 +93,7 @@ def test_tables_are_whole_where_there_is_no_terminal(
 
 @pytest.mark.parametrize("seconds, text", [(0, "0:00"), (59.6, "1:00"), (61, "1:01"), (3600 * 27 + 61, "27:01:01")])
 def test_durations(seconds: float, text: str) -> None:
-    assert progress._duration(seconds) == text
+    assert wording.format_duration(seconds) == text
 
 
 def shown(step: int, loss: float = 0.5, *, logged: bool = False) -> Progress:

@@ -32,7 +32,12 @@ SURFACE = {
     "--num --plot --seed --steps --terms --variance --weights --width",
     "compare": "RUN RUN... --csv --help --json --metric --plot --width",
     "runs": "--help",
-    "runs list": "--help --json",
+    "runs list": "[RUN]... --all --columns --csv --help --json --md --sort --top --where",
+    "runs watch": "[RUN]... --every --help --where",
+    "runs tag": "RUN... --add --help --json --remove --where",
+    "runs note": "RUN TEXT --help --json --remove",
+    "runs prune": "[RUN]... --checkpoints --dry-run --features --help --json --keep-last --keep-steps-too --samples "
+    "--where --yes -y",
     "runs show": "RUN --help --json",
     "runs rm": "RUN --help --yes -y",
     "runs path": "RUN --help",
