@@ -44,6 +44,7 @@ class Contrast:
     correlation: float | None = None
     arms: int = 2  # that the variance is pooled over
     pairs_from: int | None = None  # the seeds an arm from which more of them would be compared as pairs
+    by_seeds: float | None = None  # with one seed: how often other seeds would do as much, if another arm shows it
 
     @property
     def improves(self) -> bool:
@@ -140,12 +141,13 @@ def _contrast(
     means, num = (sides[0].mean, sides[1].mean), (sides[0].num, sides[1].num)
     difference = nearness(means[0] - means[1], sum(means)) if one.cell.better == "zero" else means[0] - means[1]
     related = correlation(*both)
-    if min(num) < 2:
-        reason = _one_seed([name for name, n in zip((arm, reference), num, strict=True) if n < 2])
-        return Contrast(*names, num, "one seed", reason, means, difference, ratio=_plain_ratio(one.cell, means))
     pool = list(one.usable.values())
     if not pairs and one.cell.better != "zero":
         pool = [other for other in pool if alike(other.plain, a.plain, b.plain)]
+    if min(num) < 2:
+        reason = _one_seed([name for name, n in zip((arm, reference), num, strict=True) if n < 2])
+        ratio, often = _plain_ratio(one.cell, means), _by_seeds(one.cell, a, b, pool)
+        return Contrast(*names, num, "one seed", reason, means, difference, ratio=ratio, by_seeds=often)
     found, method, ratio = _paired(one.cell, *values, level) if pairs else _pooled(one.cell, a, b, pool, prior, level)
     if found is None:
         return Contrast(*names, num, *_without_spread(*values), means, difference, None, method, correlation=related)
@@ -210,6 +212,15 @@ def _without_spread(a: list[float], b: list[float]) -> tuple[Literal["no spread"
         largest = max(abs(first - second) for first, second in zip(a, b, strict=True))
         return ("equal pairs", None) if is_rounding(largest**2, size) else ("no spread", SHIFTED)
     return "no spread", SAME
+
+
+def _by_seeds(cell: Cell, a: _Arm, b: _Arm, pool: Sequence[_Arm]) -> float | None:
+    """How often equal arms of so few seeds differ by as much, if an arm with more seeds shows their spread."""
+    spread = pooled_spread(arm.plain for arm in pool)
+    if spread is None:
+        return None
+    found = pooled(a.plain, b.plain, spread)
+    return Nearness(found, pooled(a.plain, b.plain, spread, sign=-1)).p() if cell.better == "zero" else found.p()
 
 
 def _plain_ratio(cell: Cell, means: tuple[float, float]) -> Ratio:

@@ -15,7 +15,9 @@ def evidence(
     own, base = contrast.num
     means = f"{contrast.arm} has {arm:.4g} and {contrast.reference} {reference:.4g}"
     if contrast.blocked == "one seed":
-        return f"{means}, from {_seeds(own)} and {_seeds(base)}."
+        often = contrast.by_seeds
+        chance = "" if often is None else f"; by the spread of arms with more, seeds alone do as much in {often:.0%}"
+        return f"{means}, from {_seeds(own)} and {_seeds(base)}{chance}."
     if contrast.method == "paired t":
         means += f" in the mean of {_seeds(own)} that both have"
     else:

@@ -194,6 +194,16 @@ def test_one_seed_of_an_arm_gives_no_verdict(arms: tuple[tuple[float, ...], ...]
     assert f"one seed of {single}," in found.reason
 
 
+def test_one_seed_is_held_against_the_spread_of_arms_with_more() -> None:
+    (found,) = judge([cell(A, B[:1])], primary="fd@50")
+    error = np.std(A, ddof=1) * (1 + 1 / 3) ** 0.5
+    expected = 2 * stats.t.sf((np.mean(A) - B[0]) / error, 2)
+    assert f"from 1 seed and 3 seeds; by the spread of arms with more, seeds alone do as much in {expected:.0%}" in (
+        found.evidence
+    )
+    assert of(A[:1], B[:1]).evidence.endswith("from 1 seed and 1 seed.")
+
+
 def test_a_withheld_arm_gives_its_reason_and_no_variance() -> None:
     grey = (9.0, 30.0, 2.0)
     cells = [cell(A, B, grey, withheld={"c": "its recall is 0"})]
