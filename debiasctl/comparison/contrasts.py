@@ -7,15 +7,16 @@ from typing import Literal
 
 from debiasctl.comparison.cells import ArmValues, Cell
 from debiasctl.comparison.statistics.borrowed import Prior, fitted_prior
-from debiasctl.comparison.statistics.estimates import Estimate, is_rounding, mean, squares
+from debiasctl.comparison.statistics.estimates import Estimate, is_rounding, squares
 from debiasctl.comparison.statistics.nearness import Nearness, nearness
 from debiasctl.comparison.statistics.paired import PAIRS, correlation, covariance, paired, pairs_decide, shared
-from debiasctl.comparison.statistics.pooled import Spread, pooled, pooled_spread
+from debiasctl.comparison.statistics.pooled import Spread, Summary, alike, pooled, pooled_spread, summary
 from debiasctl.comparison.statistics.ratios import Means, Ratio, fieller, log_ratio, logarithms
 from debiasctl.errors import UsageError
 
 Method = Literal["pooled t", "paired t", "borrowed"]
 Pairing = Literal["auto", "yes", "no"]
+Found = Estimate | Nearness
 POOLED: Method = "pooled t"
 PAIRED: Method = "paired t"
 BORROWED: Method = "borrowed"
@@ -37,12 +38,13 @@ class Contrast:
     reason: str | None = None
     means: tuple[float, float] | None = None  # of the arm and the reference
     difference: float | None = None
-    found: Estimate | Nearness | None = None
+    found: Found | None = None
     method: Method | None = None
     ratio: Ratio = NO_RATIO
     correlation: float | None = None
     arms: int = 2  # that the variance is pooled over
     pairs_from: int | None = None  # the seeds an arm from which more of them would be compared as pairs
+    by_seeds: float | None = None  # with one seed: how often other seeds would do as much, if another arm shows it
 
     @property
     def improves(self) -> bool:
@@ -50,8 +52,17 @@ class Contrast:
         return (self.difference or 0.0) > 0 if self.better == "higher" else (self.difference or 0.0) < 0
 
     def run_spread(self, part: Estimate) -> float:
-        """The standard deviation of one run; of a pair's difference over √2 where seeds are paired."""
+        """The standard deviation of one run; that of a pair's difference over √2 where seeds are paired."""
         return part.error / math.sqrt(1 / self.num[0] + 1 / self.num[1])
+
+
+@dataclass(frozen=True, slots=True)
+class _Arm:
+    """An arm's figures by seed, and their summaries; `logs` is None if one is not above 0."""
+
+    by_seed: dict[int, float]
+    plain: Summary
+    logs: Summary | None
 
 
 @dataclass(frozen=True)
@@ -59,10 +70,8 @@ class _Prepared:
     """A cell with what all its contrasts share."""
 
     cell: Cell
-    usable: dict[str, ArmValues]
+    usable: dict[str, _Arm]
     unusable: dict[str, str]  # arm -> reason
-    spread: Spread | None
-    log_spread: Spread | None
 
 
 def contrasts(
@@ -75,23 +84,19 @@ def contrasts(
     """
     prepared = [_prepare(cell) for cell in cells]
     prior = _prior(prepared) if borrowing else None
-    return [
-        [
-            _contrast(one, values, reference, pairing, prior, level)
-            for values in one.cell.arms
-            if values.arm != reference
-        ]
-        for one in prepared
-    ]
+    others = [values.arm for values in cells[0].arms if values.arm != reference]
+    return [[_contrast(one, arm, reference, pairing, prior, level) for arm in others] for one in prepared]
 
 
 def _prepare(cell: Cell) -> _Prepared:
     unusable = {values.arm: reason for values in cell.arms if (reason := _unusable(cell, values))}
-    usable = {values.arm: values for values in cell.arms if values.arm not in unusable}
-    logs = [found for values in usable.values() if (found := logarithms(values.values))]
-    return _Prepared(
-        cell, usable, unusable, pooled_spread([one.values for one in usable.values()]), pooled_spread(logs)
-    )
+    usable = {}
+    for values in cell.arms:
+        if values.arm not in unusable:
+            logs = logarithms(values.values)
+            by_seed = dict(zip(values.seeds, values.values, strict=True))
+            usable[values.arm] = _Arm(by_seed, summary(values.values), summary(logs) if logs is not None else None)
+    return _Prepared(cell, usable, unusable)
 
 
 def _unusable(cell: Cell, values: ArmValues) -> str | None:
@@ -106,81 +111,77 @@ def _unusable(cell: Cell, values: ArmValues) -> str | None:
 
 
 def _prior(prepared: Sequence[_Prepared]) -> Prior | None:
-    return fitted_prior(
-        [
-            (one.spread, one.cell.sampling)
-            for one in prepared
-            if one.spread is not None and one.cell.sampling is not None
-        ]
-    )
+    found = []
+    for one in prepared:
+        spread = pooled_spread(arm.plain for arm in one.usable.values())
+        if spread is not None and one.cell.sampling is not None:
+            found.append((spread, one.cell.sampling))
+    return fitted_prior(found)
 
 
 def _contrast(
-    one: _Prepared, values: ArmValues, reference: str, pairing: Pairing, prior: Prior | None, level: float
+    one: _Prepared, arm: str, reference: str, pairing: Pairing, prior: Prior | None, level: float
 ) -> Contrast:
-    cell, base = one.cell, next(found for found in one.cell.arms if found.arm == reference)
-    names = (values.arm, reference, cell.better)
-    num = (len(values.values), len(base.values))
-    for arm in (values.arm, reference):
-        if arm in one.unusable:
-            return Contrast(*names, num, "withheld", one.unusable[arm])
-    first, second = shared(_by_seed(values), _by_seed(base))
-    if pairing == "yes" and set(values.seeds) != set(base.seeds):
-        odd = ", ".join(str(seed) for seed in sorted(set(values.seeds) ^ set(base.seeds)))
+    names = (arm, reference, one.cell.better)
+    for name in (arm, reference):
+        if name in one.unusable:
+            sizes = {values.arm: len(values.values) for values in one.cell.arms}
+            return Contrast(*names, (sizes[arm], sizes[reference]), "withheld", one.unusable[name])
+    a, b = one.usable[arm], one.usable[reference]
+    if pairing == "yes" and a.by_seed.keys() != b.by_seed.keys():
+        odd = ", ".join(str(seed) for seed in sorted(a.by_seed.keys() ^ b.by_seed.keys()))
         raise UsageError(
-            f"`paired` asks for pairs of seeds, and these are in only one of {values.arm!r} and {reference!r}: {odd}"
+            f"`paired` asks for pairs of seeds, and these are in only one of {arm!r} and {reference!r}: {odd}"
         )
-    pairs = pairing == "yes" or (pairing == "auto" and pairs_decide(len(first), max(num)))
-    a, b = (first, second) if pairs else (list(values.values), list(base.values))
-    means = (mean(a), mean(b))
-    num = (len(a), len(b))
-    related = correlation(first, second)
+    both = shared(a.by_seed, b.by_seed)
+    pairs = pairing == "yes" or (pairing == "auto" and pairs_decide(len(both[0]), max(a.plain.num, b.plain.num)))
+    values = both if pairs else (list(a.by_seed.values()), list(b.by_seed.values()))
+    some = pairs and len(both[0]) < max(a.plain.num, b.plain.num)
+    sides = (summary(both[0]), summary(both[1])) if some else (a.plain, b.plain)
+    means, num = (sides[0].mean, sides[1].mean), (sides[0].num, sides[1].num)
+    difference = nearness(means[0] - means[1], sum(means)) if one.cell.better == "zero" else means[0] - means[1]
+    related = correlation(*both)
+    pool = list(one.usable.values())
+    if not pairs and one.cell.better != "zero":
+        pool = [other for other in pool if alike(other.plain, a.plain, b.plain)]
     if min(num) < 2:
-        single = " and ".join(repr(arm) for arm, n in zip((values.arm, reference), num, strict=True) if n < 2)
-        reason = (
-            f"there is one seed of {single}, so that nothing can be said about the settings: nothing shows how much"
-            " another seed would change"
-        )
-        return Contrast(
-            *names, num, "one seed", reason, means, _difference(cell, means), ratio=_plain_ratio(cell, means)
-        )
-    found, method, ratio = _paired(cell, a, b, level) if pairs else _pooled(one, a, b, prior, level)
+        reason = _one_seed([name for name, n in zip((arm, reference), num, strict=True) if n < 2])
+        ratio, often = _plain_ratio(one.cell, means), _by_seeds(one.cell, a, b, pool)
+        return Contrast(*names, num, "one seed", reason, means, difference, ratio=ratio, by_seeds=often)
+    found, method, ratio = _paired(one.cell, *values, level) if pairs else _pooled(one.cell, a, b, pool, prior, level)
     if found is None:
-        return Contrast(
-            *names, num, *_without_spread(a, b), means, _difference(cell, means), method=method, correlation=related
-        )
-    complete = set(values.seeds) == set(base.seeds)
+        return Contrast(*names, num, *_without_spread(*values), means, difference, None, method, correlation=related)
+    complete = a.by_seed.keys() == b.by_seed.keys()
     pairs_from = {"yes": 2, "auto": PAIRS if complete or pairs else None, "no": None}[pairing]
-    arms = sum(len(arm.values) > 1 for arm in one.usable.values())
-    return Contrast(*names, num, None, None, means, found.value, found, method, ratio, related, arms, pairs_from)
+    arms = sum(other.plain.num > 1 for other in pool)
+    return Contrast(*names, num, None, None, means, difference, found, method, ratio, related, arms, pairs_from)
 
 
 def _pooled(
-    one: _Prepared, a: list[float], b: list[float], prior: Prior | None, level: float
-) -> tuple[Estimate | Nearness | None, Method, Ratio]:
-    spread, logs, method, zero = one.spread, one.log_spread, POOLED, one.cell.better == "zero"
+    cell: Cell, a: _Arm, b: _Arm, pool: Sequence[_Arm], prior: Prior | None, level: float
+) -> tuple[Found | None, Method, Ratio]:
+    spread, method = pooled_spread(arm.plain for arm in pool), POOLED
     if spread is None:
         return None, method, NO_RATIO
-    if prior is not None and one.cell.sampling is not None:
+    logs = pooled_spread(arm.logs for arm in pool if arm.logs is not None)
+    if prior is not None and cell.sampling is not None:
         own = spread
-        spread, method = prior.shrunk(own, one.cell.sampling), BORROWED
+        spread, method = prior.shrunk(own, cell.sampling), BORROWED
         if logs is not None:
             logs = Spread(logs.variance * spread.variance / own.variance, spread.freedom)
-    found: Estimate | Nearness = pooled(a, b, spread)
-    if zero:
-        found = Nearness(pooled(a, b, spread), pooled(a, b, spread, sign=-1))
-    log_a, log_b = logarithms(a), logarithms(b)
-    if not zero and logs is not None and log_a is not None and log_b is not None:
-        return found, method, log_ratio(pooled(log_a, log_b, logs), level=level)
-    variances = spread.variance / len(a), spread.variance / len(b)
-    return found, method, fieller(Means(mean(a), mean(b), *variances, 0.0, spread.freedom), level=level, absolute=zero)
+    found: Found = pooled(a.plain, b.plain, spread)
+    if cell.better == "zero":
+        found = Nearness(pooled(a.plain, b.plain, spread), pooled(a.plain, b.plain, spread, sign=-1))
+    elif logs is not None and a.logs is not None and b.logs is not None:
+        return found, method, log_ratio(pooled(a.logs, b.logs, logs), level=level)
+    variances = spread.variance / a.plain.num, spread.variance / b.plain.num
+    means = Means(a.plain.mean, b.plain.mean, *variances, 0.0, spread.freedom)
+    return found, method, fieller(means, level=level, absolute=cell.better == "zero")
 
 
-def _paired(
-    cell: Cell, a: list[float], b: list[float], level: float
-) -> tuple[Estimate | Nearness | None, Method, Ratio]:
+def _paired(cell: Cell, a: list[float], b: list[float], level: float) -> tuple[Found | None, Method, Ratio]:
     zero = cell.better == "zero"
-    found: Estimate | Nearness | None = paired(a, b)
+    found: Found | None = paired(a, b)
     if zero and isinstance(found, Estimate):
         total = paired(a, b, sign=-1)
         found = Nearness(found, total) if total is not None else None
@@ -190,9 +191,18 @@ def _paired(
     logs = paired(log_a, log_b) if not zero and log_a is not None and log_b is not None else None
     if logs is not None:
         return found, PAIRED, log_ratio(logs, level=level)
-    variances = [squares(values) / (len(a) - 1) / len(a) for values in (a, b)]
-    means = Means(mean(a), mean(b), variances[0], variances[1], covariance(a, b) / len(a), len(a) - 1)
+    sides = [summary(values) for values in (a, b)]
+    variances = [side.squares / (len(a) - 1) / len(a) for side in sides]
+    means = Means(sides[0].mean, sides[1].mean, variances[0], variances[1], covariance(a, b) / len(a), len(a) - 1)
     return found, PAIRED, fieller(means, level=level, absolute=zero)
+
+
+def _one_seed(arms: Sequence[str]) -> str:
+    single = " and of ".join(map(repr, arms))
+    return (
+        f"there is one seed of {single}, so that nothing can be said about the settings: nothing shows how much another"
+        " seed would change"
+    )
 
 
 def _without_spread(a: list[float], b: list[float]) -> tuple[Literal["no spread", "equal pairs"], str | None]:
@@ -204,15 +214,15 @@ def _without_spread(a: list[float], b: list[float]) -> tuple[Literal["no spread"
     return "no spread", SAME
 
 
-def _difference(cell: Cell, means: tuple[float, float]) -> float:
-    arm, reference = means
-    return nearness(arm - reference, arm + reference) if cell.better == "zero" else arm - reference
+def _by_seeds(cell: Cell, a: _Arm, b: _Arm, pool: Sequence[_Arm]) -> float | None:
+    """How often equal arms of so few seeds differ by as much, if an arm with more seeds shows their spread."""
+    spread = pooled_spread(arm.plain for arm in pool)
+    if spread is None:
+        return None
+    found = pooled(a.plain, b.plain, spread)
+    return Nearness(found, pooled(a.plain, b.plain, spread, sign=-1)).p() if cell.better == "zero" else found.p()
 
 
 def _plain_ratio(cell: Cell, means: tuple[float, float]) -> Ratio:
     arm, reference = (abs(value) for value in means) if cell.better == "zero" else means
     return Ratio(arm / reference, None, None) if reference > 0 else NO_RATIO
-
-
-def _by_seed(values: ArmValues) -> dict[int, float]:
-    return dict(zip(values.seeds, values.values, strict=True))

@@ -15,7 +15,9 @@ def evidence(
     own, base = contrast.num
     means = f"{contrast.arm} has {arm:.4g} and {contrast.reference} {reference:.4g}"
     if contrast.blocked == "one seed":
-        return f"{means}, from {_seeds(own)} and {_seeds(base)}."
+        often = contrast.by_seeds
+        chance = "" if often is None else f"; by the spread of arms with more, seeds alone do as much in {often:.0%}"
+        return f"{means}, from {_seeds(own)} and {_seeds(base)}{chance}."
     if contrast.method == "paired t":
         means += f" in the mean of {_seeds(own)} that both have"
     else:
@@ -25,11 +27,11 @@ def evidence(
     if contrast.found is None or p is None:
         return f"{means}."
     part = contrast.found.difference if isinstance(contrast.found, Nearness) else contrast.found
-    test = f"p {_p(p)} by {contrast.method} with {part.freedom:.3g} degrees of freedom"
+    over = f" over {contrast.arms} arms" if contrast.method != "paired t" and contrast.arms > 2 else ""
+    test = f"p {_p(p)} by {contrast.method}{over} with {part.freedom:.3g} degrees of freedom"
     if contrast.method == "borrowed":
-        test = (
-            f"p {_p(p)} by a t test whose variance is shrunk over metrics, with {part.freedom:.3g} degrees of freedom"
-        )
+        shrunk = f"pooled{over} and shrunk over metrics"
+        test = f"p {_p(p)} by a t test whose variance is {shrunk}, with {part.freedom:.3g} degrees of freedom"
     if corrected is not None and (comparisons > 1 or looking):
         many = [f"{comparisons} comparisons"] * (comparisons > 1) + ["looks while seeds are added"] * looking
         test += f", {_p(corrected)} when corrected for {' and '.join(many)}"
@@ -56,7 +58,11 @@ def undecided(
         if corrected is not None and corrected > LEVEL:
             return "the interval leaves out 0, but no longer when corrected for the number of comparisons"
     if margin is None:
-        return "the interval holds 0, and no margin is a fraction of the reference's figure, as it is not above 0"
+        above = contrast.means is not None and (contrast.means[1] > 0 or contrast.better == "zero")
+        why = (
+            "none was asked for" if above else "the reference's figure, a fraction of which it would be, is not above 0"
+        )
+        return f"the interval holds 0, and there is no margin within which arms are equivalent: {why}"
     if -margin <= low and high <= margin:
         return "the interval lies within the margin, but no longer when corrected for the number of comparisons"
     return f"the interval holds 0 and reaches beyond the margin of {margin:.3g}"

@@ -98,7 +98,7 @@ def judge(
     table = contrasts(cells, base, pairing=paired, borrowing=borrowed, level=level)
     tested = _tested(cells, table, primary, margin, looks)
     chances = iter(_chances([one.contrast for row in tested for one in row], level))
-    gates = [_gate(one, primary) for one in next(row for row in tested if row[:1] and row[0].primary)]
+    gates = [_gate(one, primary) for one in tested[[cell.key for cell in cells].index(primary)]]
     return [
         _verdict(cell, one, gate, level, next(chances), looks is not None)
         for cell, row in zip(cells, tested, strict=True)

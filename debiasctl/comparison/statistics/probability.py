@@ -9,7 +9,7 @@ from scipy.special import nctdtrinc, ndtr, stdtr
 
 from debiasctl.comparison.statistics.estimates import LEVEL, Estimate
 
-_FAR = 1e4  # standard errors beyond which a difference is as good as infinite
+_FAR = 1e3  # standard errors beyond which the limits of the noncentrality are taken to grow in proportion
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,8 +36,10 @@ def probability_intervals(found: Sequence[NextRuns], *, level: float = LEVEL) ->
     freedom = np.array([one.advantage.freedom for one in found], dtype=float)
     error = np.array([one.advantage.error for one in found])
     spread = np.array([one.spread for one in found])
-    observed = np.clip(np.array([one.advantage.value for one in found]) / error, -_FAR, _FAR)
-    limits = [_noncentrality(freedom, observed, tail) * error / spread for tail in (1 - level / 2, level / 2)]
+    observed = np.array([one.advantage.value for one in found]) / error
+    beyond = np.maximum(np.abs(observed) / _FAR, 1.0)
+    scale = beyond * error / spread
+    limits = [_noncentrality(freedom, observed / beyond, tail) * scale for tail in (1 - level / 2, level / 2)]
     return list(zip(*(ndtr(limit).tolist() for limit in limits), strict=True))
 
 

@@ -8,7 +8,7 @@ from typing import Literal
 
 from debiasctl.comparison.statistics.estimates import Estimate, mean
 from debiasctl.comparison.statistics.paired import paired
-from debiasctl.comparison.statistics.pooled import pooled, pooled_spread
+from debiasctl.comparison.statistics.pooled import pooled, pooled_spread, summary
 
 Curve = Sequence[tuple[float, float]]  # (x, figure), with x increasing: images seen, or steps
 Bound = Literal["exact", "at least", "at most"]
@@ -116,8 +116,9 @@ def _unpaired(found: Mapping[int, Crossing], base: Mapping[int, Crossing], level
         note = "curves of both arms do not reach the level within their points, and seeds are not paired"
         return _speed_up(found, base, level, ([], []), None, set(), note, False)
     logs = [[math.log(one.x) for one in side] for side in sides]
-    spread = pooled_spread(logs)
-    estimate = pooled(logs[1], logs[0], spread) if spread is not None and min(map(len, logs)) > 1 else None
+    arms = [summary(side) for side in logs if side]
+    spread = pooled_spread(arms)
+    estimate = pooled(arms[1], arms[0], spread) if spread is not None and min(map(len, logs)) > 1 else None
     return _speed_up(found, base, level, (logs[0], logs[1]), estimate, bounds, None, False)
 
 
