@@ -19,7 +19,7 @@ COMMANDS = {
     "doctor": (
         "Report versions, devices, folders, plugins, the weights of feature extractors, and published statistics."
     ),
-    "runs": "List, show, remove, export and import runs.",
+    "runs": "List, watch, show, label, prune, remove, export and import runs.",
     "plugins": "List and describe the installed plugins.",
     "weightings": "Tabulate and plot loss weightings.",
     "spec": "Describe the settings of a run spec.",

@@ -8,10 +8,11 @@ from typing import TYPE_CHECKING, Annotated
 
 from debiasctl.cli import options
 from debiasctl.cli.options import option
-from debiasctl.cli.output import note, printable, say, terminal_width
+from debiasctl.cli.output import note, say, terminal_width
 from debiasctl.cli.run_columns import COLUMNS, ordered
 from debiasctl.cli.tables import Table, table_lines
 from debiasctl.errors import RunNameError, UsageError
+from debiasctl.wording import printable
 
 if TYPE_CHECKING:
     from debiasctl.runs.filters import Filter
