@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 
 from debiasctl.comparison.observations import ArmData
+from debiasctl.comparison.seed_variance import percent
 from debiasctl.comparison.study_record import StudyCell, VerdictRecord
 
 _MOST = 3  # arms that are named for each word
@@ -36,7 +37,8 @@ def answer_of(
     if all(one.word == "one seed" for one in found):
         return (
             f"With one training seed an arm, nothing can be said about {_subject(arms)}: "
-            f"{_figures(cell, [reference, *(one.arm for one in found)])} in {what}, which another seed may reverse."
+            f"{_figures(cell, [reference, *(one.arm for one in found)])} in {what}, which another seed may reverse"
+            f"{_alone(found)}."
         )
     if len(found) == 1:
         return _one(found[0], cell, what)
@@ -45,6 +47,18 @@ def answer_of(
         for word in dict.fromkeys(o.word for o in found)
     ]
     return f"In {what}, {'; '.join(parts)}."
+
+
+def _alone(found: Sequence[VerdictRecord]) -> str:
+    known = [one for one in found if one.seeds_alone is not None]
+    if not known:
+        return ""
+    said = [
+        f"{percent(one.seeds_alone)}{f' ({one.arm})' if len(known) > 1 else ''}"
+        for one in known[:_MOST]
+        if one.seeds_alone is not None
+    ]
+    return f"; on this data set, seeds alone do as much in {_listed(said)} of cases"
 
 
 def _one(verdict: VerdictRecord, cell: StudyCell, what: str) -> str:

@@ -6,7 +6,7 @@ from typing import Any
 
 from pydantic import JsonValue
 
-from debiasctl.errors import ComparisonError, ReferenceSyntaxError
+from debiasctl.errors import ReferenceSyntaxError
 from debiasctl.registry.refs import PluginRef, parse_ref
 from debiasctl.runs.store import Run
 from debiasctl.specs.sections import RunSpec
@@ -39,7 +39,7 @@ class ArmRuns:
 class Arms:
     """Arms in the order in which their first runs are given; `differing` are the settings in which they differ.
 
-    `warnings` name what may be confounded, `notes` what differs within an arm without being part of its training.
+    `warnings` name runs that do not count, `notes` what differs within an arm without being part of its training.
     """
 
     arms: tuple[ArmRuns, ...]
@@ -49,17 +49,15 @@ class Arms:
 
 
 def arms_of(runs: Sequence[Run], specs: Sequence[RunSpec]) -> Arms:
-    """Group runs into arms.
-
-    Raises:
-        ComparisonError: if a seed stands twice in one arm, and there are several.
-    """
+    """Group runs into arms. Of runs with equal specs and seeds, which say no more than one, the first counts."""
     settings = [settings_of(spec) for spec in specs]
     groups: dict[str, list[int]] = {}
     for number, one in enumerate(settings):
         groups.setdefault(repr([(key, one[key]) for key in sorted(one) if not _is_record(key)]), []).append(number)
     members = [sorted(group, key=lambda number: specs[number].training.seed) for group in groups.values()]
     firsts = [settings[group[0]] for group in members]
+    warnings = [text for group in members for text in _doubled([(specs[n].training.seed, runs[n]) for n in group])]
+    members = [_without_doubled(group, specs) for group in members]
     differing = differing_settings(firsts)
     values: list[Settings] = [{field: one.get(field) for field in differing} for one in firsts]
     weightings = [str(specs[group[0]].loss.weighting.name) for group in members]
@@ -76,10 +74,8 @@ def arms_of(runs: Sequence[Run], specs: Sequence[RunSpec]) -> Arms:
         )
         for name, value, group in zip(names, values, members, strict=True)
     )
-    for arm in arms:
-        _check_seeds(arm, several=len(arms) > 1)
     notes = [_within(arm, [settings[number] for number in group]) for arm, group in zip(arms, members, strict=True)]
-    return Arms(arms, tuple(differing), (), tuple(filter(None, notes)))
+    return Arms(arms, tuple(differing), tuple(warnings), tuple(filter(None, notes)))
 
 
 def settings_of(spec: RunSpec) -> Settings:
@@ -158,16 +154,21 @@ def _short(value: JsonValue, values: Sequence[JsonValue]) -> str:
     return str(PluginRef(reference.name, apart))
 
 
-def _check_seeds(arm: ArmRuns, *, several: bool) -> None:
-    twice = {
-        seed: [run.name for run, one in zip(arm.runs, arm.seeds, strict=True) if one == seed] for seed in arm.seeds
-    }
-    for seed, names in twice.items():
-        if len(names) > 1 and several:
-            raise ComparisonError(
-                f"the runs {' and '.join(names)} have equal specs and the same seed {seed}: together they say no more "
-                f"than one of them. Name one of them"
-            )
+def _doubled(seeds: Sequence[tuple[int, Run]]) -> list[str]:
+    """A warning for each seed of an arm that several runs have."""
+    names: dict[int, list[str]] = {}
+    for seed, run in seeds:
+        names.setdefault(seed, []).append(run.name)
+    return [
+        f"the runs {', '.join(found)} have equal specs and the same seed {seed}, and together say no more than one of "
+        f"them: {found[0]} alone counts"
+        for seed, found in names.items()
+        if len(found) > 1
+    ]
+
+
+def _without_doubled(group: Sequence[int], specs: Sequence[RunSpec]) -> list[int]:
+    return list({specs[number].training.seed: number for number in reversed(group)}.values())[::-1]
 
 
 def _within(arm: ArmRuns, settings: Sequence[Settings]) -> str:

@@ -65,7 +65,17 @@ def split_by(arms: Sequence[ArmData], axes: Sequence[str]) -> tuple[list[ArmData
                 arm.name if len(found) == 1 and len(arms) > 1 else " ".join([*([arm.name] * (len(arms) > 1)), *named])
             )
             split.append(ArmData(name, arm.kind, arm.settings | dict(value), _only(arm.members, fields, value)))
-    return split, fields
+    return _with_partners(split), fields
+
+
+def _with_partners(arms: Sequence[ArmData]) -> list[ArmData]:
+    """The arms that have a metric which another has too: a likelihood's conditions are no arm beside those of samples."""
+    metrics = [{name for one in arm.members for seen in one.observations for name in seen.figures} for arm in arms]
+    return [
+        arm
+        for number, arm in enumerate(arms)
+        if any(metrics[number] & other for at, other in enumerate(metrics) if at != number)
+    ] or list(arms)
 
 
 def _values(arm: ArmData, fields: Sequence[str]) -> list[Measured]:

@@ -14,6 +14,7 @@ from debiasctl.comparison.evaluations import Evaluation, Reader, evaluations_of
 from debiasctl.comparison.matching import CellData, cells_of, indexed, left_out
 from debiasctl.comparison.observations import ArmData, Member, observations_of
 from debiasctl.comparison.primary import find_primary
+from debiasctl.comparison.seed_variance import seeds_alone
 from debiasctl.comparison.statistics.equivalence import MARGIN
 from debiasctl.comparison.statistics.looks import Looks
 from debiasctl.comparison.study_notes import notes_of, warnings_of
@@ -89,8 +90,16 @@ def study_of(
     apart = seeds_apart({arm.name: [member.seed for member in arm.members] for arm in arms})
     if paired == "yes" and apart is not None:
         raise UsageError(f"`paired`: the arms do not have the same seeds ({apart}). Leave it out, or train the others")
+    hashes = {arm.content_hash for arm in grouped.arms}
     verdicts = _verdicts(
-        cells, primary=first.key, reference=base, margin=margin, paired=paired, borrowed=borrowed, looks=looks
+        cells,
+        hashes.pop() if len(hashes) == 1 else None,
+        primary=first.key,
+        reference=base,
+        margin=margin,
+        paired=paired,
+        borrowed=borrowed,
+        looks=looks,
     )
     curves = curves_of(arms, index) if with_curves or levels else []
     records = [cell_record(cell, primary=cell is first) for cell in cells]
@@ -110,20 +119,33 @@ def study_of(
         verdicts=verdicts,
         curves=curves,
         efficiency=efficiency_of(curves, levels or {}, arms=[arm.name for arm in arms], reference=base),
-        warnings=[*confounded(settings, base), *warnings_of(cells, first, budgets_differ=budgets_differ)],
+        warnings=[
+            *grouped.warnings,
+            *confounded(settings, base),
+            *warnings_of(cells, first, budgets_differ=budgets_differ),
+        ],
         notes=[text for text in notes if text],
         skipped=skipped,
         environment=environment(spec for _, spec in usable),
     )
 
 
-def _verdicts(cells: Sequence[CellData], **asked: Any) -> list[VerdictRecord]:
-    """The verdicts on all arms but the reference; one arm has none. `asked` is as `judge` takes it."""
+def _verdicts(cells: Sequence[CellData], content_hash: str | None, **asked: Any) -> list[VerdictRecord]:
+    """The verdicts on all arms but the reference; one arm has none.
+
+    `content_hash` is that of the arms' data set, if they share one, and `asked` is as `judge` takes it.
+    """
     if len(cells[0].arms) < 2:
         return []
-    return [
-        VerdictRecord(**vars(one) | {"num": list(one.num)}) for one in judge([judged(cell) for cell in cells], **asked)
-    ]
+    found = judge([judged(cell) for cell in cells], **asked)
+    alone = seeds_alone(cells, content_hash) if all(max(one.num) < 2 for one in found) else {}
+    stored = []
+    for one in found:
+        known = alone.get((one.cell, one.arm))
+        said = {} if known is None else {"evidence": f"{one.evidence.rstrip('.')}; {known}."}
+        chance = None if known is None else known.chance
+        stored.append(VerdictRecord(**vars(one) | {"num": list(one.num), "seeds_alone": chance} | said))
+    return stored
 
 
 def _check_metric(arms: Sequence[ArmData], metric: str | None) -> None:

@@ -120,6 +120,7 @@ class VerdictRecord(_Part):
     seed_correlation: float | None
     evidence: str
     reason: str | None
+    seeds_alone: float | None  # with one seed: how often seeds alone differ by as much, where other runs tell
 
 
 class Point(_Part):

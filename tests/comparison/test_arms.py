@@ -4,7 +4,6 @@ import pytest
 from records import plain_spec
 
 from debiasctl.comparison.arms import Arms, arms_of, confounded, seeds_apart, settings_of
-from debiasctl.errors import ComparisonError
 from debiasctl.runs.store import Run
 from debiasctl.specs.sections import RunSpec
 
@@ -84,8 +83,14 @@ def test_content_that_follows_from_the_data_set_is_no_difference_of_its_own() ->
 
 
 def test_equal_runs_say_no_more_than_one() -> None:
-    with pytest.raises(ComparisonError, match="run-0 and run-1 have equal specs and the same seed 3"):
-        group(plain_spec(seed=3), plain_spec(seed=3), plain_spec("constant", 3))
+    found = group(plain_spec(seed=3), plain_spec("constant", 3), plain_spec(seed=3), plain_spec(seed=1))
+    assert [(arm.name, arm.seeds, [run.name for run in arm.runs]) for arm in found.arms] == [
+        ("debiased", (1, 3), ["run-3", "run-0"]),
+        ("constant", (3,), ["run-1"]),
+    ]
+    (warning,) = found.warnings
+    assert warning.startswith("the runs run-0, run-2 have equal specs and the same seed 3")
+    assert "run-0 alone counts" in warning
 
 
 def test_seeds_that_are_not_paired_are_listed() -> None:
