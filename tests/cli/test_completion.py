@@ -132,3 +132,4 @@ def test_zsh_is_answered_with_the_whole_word(monkeypatch: pytest.MonkeyPatch) ->
 def test_zsh_finds_what_the_stored_script_completes() -> None:
     script = Path(__file__).parents[2] / "completions" / "_debiasctl"
     assert script.read_text().startswith("#compdef debiasctl\n")  # zsh reads the first line alone
+    assert script.read_text().endswith("if [[ $funcstack[1] == _debiasctl ]]; then _debiasctl_completion; fi\n")
