@@ -266,10 +266,11 @@ def _command(run: Run, metric: str, records: Sequence[Sequence[_Evaluation]]) ->
         "sampler": measured.sampler,
         "features": record.features_given or measured.features,
         "metrics": metric,
+        **common,
         "reference": record.reference_given,
-        "precision": measured.precision,
+        "precision": None if measured.precision == "fp32" else measured.precision,
     }
-    return _typed("evaluate", run, chosen | common)
+    return _typed("evaluate", run, chosen)
 
 
 def _typed(command: str, run: Run, options: Mapping[str, object]) -> str:
