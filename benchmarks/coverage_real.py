@@ -295,7 +295,7 @@ def tally(results: Iterator[tuple[Cell, Interval, float]]) -> dict[Cell, list[in
 
 
 def summary(counts: dict[Cell, list[int]], features: str) -> list[str]:
-    """A line for each metric: the least and most coverage over populations, by kind and N."""
+    """A line for each metric: the least, most and mean coverage over populations, by kind and N."""
     lines = []
     for metric in dict.fromkeys(cell[0] for cell in counts):
         parts = []
@@ -303,7 +303,8 @@ def summary(counts: dict[Cell, list[int]], features: str) -> list[str]:
             for num in sorted({cell[3] for cell in counts}):
                 shares = [100 * held[0] / sum(held) for cell, held in counts.items()
                           if (cell[0], cell[1], cell[3]) == (metric, kind, num)]  # fmt: skip
-                parts.append(f"{min(shares):.1f} to {max(shares):.1f}" if shares else "-")
+                mean = sum(shares) / max(len(shares), 1)
+                parts.append(f"{min(shares):.1f} to {max(shares):.1f} ({mean:.1f})" if shares else "-")
         lines.append(f"| {metric} | {features} | {' | '.join(parts)} |")
     return lines
 
