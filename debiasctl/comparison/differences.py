@@ -43,6 +43,18 @@ def difference(first: Measured, second: Measured, *, sign: int = 1) -> Interval 
     return with_skewness(found, (singles[0], jackknives[0]), (singles[1], jackknives[1]))
 
 
+def missing_reason(first: Measured, second: Measured) -> str | None:
+    """Why a difference has no interval, or None if it has one."""
+    for figure in (first, second):
+        if isinstance(figure, BitsFigure):
+            return "a likelihood has a standard error of its own alone"
+        if figure.interval is None:
+            return figure.interval_reason
+    if difference(first, second) is None:
+        return "the intervals of the runs are of versions with other divisions of the images; evaluate both again"
+    return None
+
+
 def _plain(figure: MetricFigure, kept: KeptInterval) -> Interval:
     return Interval(figure.value, kept.low, kept.high, kept.level)
 

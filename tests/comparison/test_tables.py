@@ -146,6 +146,18 @@ def test_shares_of_older_records_have_an_interval_without_their_images() -> None
     assert (found.low, found.high) == pytest.approx((expected.low, expected.high))
 
 
+def test_a_difference_without_an_interval_says_why() -> None:
+    runs = [make_run("a"), make_run("b")]
+    for run, groups in zip(runs, (20, 10), strict=True):
+        evaluated(run, {"fd_local": 1.0}, interval=around(1.0, 1.0)[:groups])
+        evaluated(run, {"recall": 1.0})
+    divided, hanging = compare(runs).figures
+    assert divided.interval_reasons == [
+        None, "the intervals of the runs are of versions with other divisions of the images; evaluate both again"
+    ]  # fmt: skip
+    assert hanging.interval_reasons == [None, "few"]
+
+
 def test_a_star_is_given_beyond_chance_alone() -> None:
     """Not for the lower value, if its interval holds 0, or there is none."""
     runs = [make_run("a"), make_run("b")]
