@@ -82,7 +82,7 @@ def _print(compared: "Comparison") -> None:
     print_comparison(compared)
     for text in compared.warnings:
         print_text(f"warning: {text}")
-    for text in compared.notes:
+    for text in [*_missing(compared), *compared.notes]:
         note(f"note: {text}")
     if any(figure.floor_num not in (0, figure.measured.num) for figure in compared.figures):
         note("note: a floor of fewer images is biased upward; compare it with 'evaluate', column \"at floor's N\"")
@@ -95,6 +95,15 @@ def _print(compared: "Comparison") -> None:
         "* better than all others beyond chance, over this whole table. One training seed a run: train several before "
         "you believe a small difference"
     )
+
+
+def _missing(compared: "Comparison") -> list[str]:
+    """Why some differences have no interval: one sentence for each reason."""
+    reasons: dict[str, list[str]] = {}
+    for figure in compared.figures:
+        for reason in filter(None, dict.fromkeys(figure.interval_reasons)):
+            reasons.setdefault(reason, []).append(figure.metric)
+    return [f"{', '.join(dict.fromkeys(names))}: no interval, {reason}" for reason, names in reasons.items()]
 
 
 def _write_csv(path: Path, compared: "Comparison") -> None:

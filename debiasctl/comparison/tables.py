@@ -7,7 +7,7 @@ from typing import Any
 
 from pydantic import JsonValue
 
-from debiasctl.comparison.differences import best, difference, holm
+from debiasctl.comparison.differences import best, difference, holm, missing_reason
 from debiasctl.errors import ComparisonError, EvaluationError, ForeignPartError, UsageError
 from debiasctl.evaluation.metrics.catalogue import is_of_pixels
 from debiasctl.evaluation.plausibility import Warned, together, warnings
@@ -35,9 +35,10 @@ class Figure:
     """One metric under one measurement: a value for each run, differences to the first, and the best run's index.
 
     `intervals` are those of the differences (95 %, of what infinitely many images would give, so that their estimate is
-    not the difference of the values), None for the first run and where one of the two figures has none. `best` is None
-    unless that run differs from all others beyond chance, by Holm's method over the table. `checkpoints` are the steps
-    that were measured. The floor and `values_at_floor_num` were measured on `floor_num` images.
+    not the difference of the values), None for the first run and where one of the two figures has none, for which
+    `interval_reasons` say why. `best` is None unless that run differs from all others beyond chance, by Holm's method
+    over the table. `checkpoints` are the steps that were measured. The floor and `values_at_floor_num` were measured on
+    `floor_num` images.
     """
 
     metric: str
@@ -46,6 +47,7 @@ class Figure:
     values: list[float]
     differences: list[float]
     intervals: list[Interval | None]
+    interval_reasons: list[str | None]
     best: int | None
     checkpoints: list[int]
     floor: float | None
@@ -243,6 +245,7 @@ def _figure(key: _Key, evaluations: Sequence[_Evaluation], *, best: int | None) 
         values=values,
         differences=[value - values[0] for value in values],
         intervals=[None, *(difference(found[0], one) for one in found[1:])],
+        interval_reasons=[None, *(missing_reason(found[0], one) for one in found[1:])],
         best=best,
         checkpoints=[one.checkpoint for one in evaluations],
         floor=found[0].floor,
