@@ -34,7 +34,7 @@ from debiasctl.evaluation.uncertainty.intervals import (
     with_skewness,
 )
 from debiasctl.evaluation.uncertainty.jackknife import Division, left_out_sets
-from debiasctl.evaluation.uncertainty.shares import paired_difference, share_interval
+from debiasctl.evaluation.uncertainty.shares import paired_difference, reaching, share_interval
 from debiasctl.evaluation.uncertainty.squared_length import squared_distance_limits, squared_length_limits
 
 NEAR = 40  # directions of the kernel that the limits take from a sample
@@ -50,6 +50,7 @@ class Found:
     interval: Interval
     jackknife: Jackknife | None = None
     ones: list[bool] | None = None
+    reach: tuple[float, ...] = ()
     effect: float = 0.0
 
 
@@ -200,8 +201,9 @@ def copies_metrics(distances: Tensor, heldout: Tensor, replicates: int) -> dict[
     def memorised(indices: Tensor, number: int) -> Found:
         outcome = copies.copies(distances[indices], drawn[number], Division.of(len(indices)))["memorised_share"]
         assert outcome.ones is not None, "it is a share"
-        interval = share_interval(int(outcome.ones.sum()), len(indices), effect=outcome.effect)
-        return Found(interval, ones=outcome.ones.tolist(), effect=outcome.effect)
+        assert outcome.reach is not None, "it has a threshold"
+        interval = reaching(share_interval(int(outcome.ones.sum()), len(indices)), *outcome.reach)
+        return Found(interval, ones=outcome.ones.tolist(), reach=outcome.reach)
 
     return {
         "nearest_train_gap": (float(distances.mean() / heldout.mean() - 1), gap),
@@ -244,9 +246,10 @@ def metrics_of_features(rows: Rows, real: dict[str, Rows], draws: Tensor) -> dic
 
 
 def difference(first: Found, second: Found) -> Interval:
-    effect = abs(second.effect - first.effect)  # the held-out images are the same
     if first.ones is not None and second.ones is not None:
-        return paired_difference(first.ones, second.ones, effect=effect)
+        shares = paired_difference(first.ones, second.ones)
+        return reaching(shares, *(b - a for a, b in zip(first.reach, second.reach, strict=True)))
+    effect = abs(second.effect - first.effect)  # the held-out images are the same
     assert first.jackknife is not None and second.jackknife is not None, "only shares have none"  # noqa: PT018
     found = difference_interval(first.jackknife, second.jackknife, effect=effect)
     if first.effect or second.effect:
@@ -292,7 +295,7 @@ def tally(results: Iterator[tuple[Cell, Interval, float]]) -> dict[Cell, list[in
 
 
 def summary(counts: dict[Cell, list[int]], features: str) -> list[str]:
-    """A line for each metric: the least and most coverage over populations, by kind and N."""
+    """A line for each metric: the least, most and mean coverage over populations, by kind and N."""
     lines = []
     for metric in dict.fromkeys(cell[0] for cell in counts):
         parts = []
@@ -300,7 +303,8 @@ def summary(counts: dict[Cell, list[int]], features: str) -> list[str]:
             for num in sorted({cell[3] for cell in counts}):
                 shares = [100 * held[0] / sum(held) for cell, held in counts.items()
                           if (cell[0], cell[1], cell[3]) == (metric, kind, num)]  # fmt: skip
-                parts.append(f"{min(shares):.1f} to {max(shares):.1f}" if shares else "-")
+                mean = sum(shares) / max(len(shares), 1)
+                parts.append(f"{min(shares):.1f} to {max(shares):.1f} ({mean:.1f})" if shares else "-")
         lines.append(f"| {metric} | {features} | {' | '.join(parts)} |")
     return lines
 

@@ -215,8 +215,18 @@ def correlation_rates(generator: np.random.Generator, count: int) -> Iterator[Ra
                 yield Rate(
                     f"correlation {correlation:+.1f}, {name}, {seeds} seeds: different",
                     share(count, lambda: is_different(_one(generator, metric, seeds, 0.0))),  # noqa: B023
-                    most=0.075 if correlation < 0 and seeds < 5 else 0.06,
+                    most=0.085 if correlation < 0 and seeds < 5 else 0.07,  # of 32 at once, some are 3 errors off
                 )
+
+    for correlation in (-0.13, 0.5):
+        for seeds in (3, 5, 10):
+
+            def any_arm() -> bool:
+                cells = simulated(generator, [one_metric(correlation)], seeds=[seeds] * 4)  # noqa: B023
+                return any(map(is_different, judge(cells, primary="only")))
+
+            what = f"correlation {correlation:+.2f}, seeds alone, 4 arms, {seeds} seeds: any different"
+            yield Rate(what, share(count, any_arm), most=0.085 if correlation < 0 and seeds < 9 else 0.07)
 
 
 def _one(generator: np.random.Generator, metric: Metric, seeds: int, effect: float, margin: float = 0.05) -> Verdict:
@@ -237,7 +247,11 @@ def power_rates(generator: np.random.Generator, count: int) -> Iterator[Rate]:
             cells = simulated(generator, METRICS[:1], seeds=[seeds] * 4, effects=(0, 0, 3, 0))  # noqa: B023
             return judge(cells, primary="fd_local")[1].word == "worse"
 
-        yield Rate(f"4 arms, {seeds} seeds, one differs by 3 SD of runs: found", share(count, one_of_four))
+        yield Rate(
+            f"4 arms, {seeds} seeds, one differs by 3 SD of runs: found",
+            share(count, one_of_four),
+            least=0.8 * (seeds == 5),
+        )
     alone = 3 * math.sqrt(METRICS[0].seed_share)
     for method in ("auto", "no"):
 

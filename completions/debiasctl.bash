@@ -1,4 +1,3 @@
-
 _debiasctl_completion() {
     local IFS=$'
 '

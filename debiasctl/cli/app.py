@@ -127,8 +127,8 @@ def main() -> NoReturn:
         from debiasctl.registry.metadata import tolerate_broken_metadata
 
         tolerate_broken_metadata()
-    if os.environ.get("_DEBIASCTL_COMPLETE") == "complete_bash":
-        _complete_bash()
+    if os.environ.get("_DEBIASCTL_COMPLETE") in ("complete_bash", "complete_zsh"):
+        _complete(os.environ["_DEBIASCTL_COMPLETE"].removeprefix("complete_"))
     try:
         try:
             with interruption.raising():
@@ -176,18 +176,20 @@ def _refuse_empty(arguments: list[str]) -> None:
         raise UsageError(f"{named} is empty: is a variable of the shell unset? Give a value, or leave it out")
 
 
-def _complete_bash() -> NoReturn:
-    """Answer bash, which replaces only what stands behind the last ':' or '=' of a word."""
+def _complete(shell: str) -> NoReturn:
+    """Answer bash, which replaces only what stands behind the last ':' or '=' of a word, or zsh, which replaces all."""
     from contextlib import redirect_stdout
 
-    from debiasctl.cli.completion import bash_words
+    from debiasctl.cli.completion import bash_words, for_zsh
 
-    left_out, answer = bash_words(), io.StringIO()
+    left_out, answer = bash_words() if shell == "bash" else "", io.StringIO()
     try:
         with redirect_stdout(answer):
             app(prog_name="debiasctl")
     except SystemExit as end:
-        print("\n".join(line.removeprefix(left_out) for line in answer.getvalue().splitlines()))
+        said = answer.getvalue()
+        lines = (line.removeprefix(left_out) for line in said.splitlines())
+        print(for_zsh(said) if shell == "zsh" else "\n".join(lines))
         sys.exit(end.code)
     sys.exit(0)
 

@@ -181,3 +181,12 @@ def bash_words() -> str:
     os.environ["COMP_WORDS"], os.environ["COMP_CWORD"] = "\n".join(joined), str(len(joined) - 1)
     last = joined[-1]
     return last[: max(last.rfind(":"), last.rfind("=")) + 1]
+
+
+def for_zsh(answer: str) -> str:
+    """An answer to zsh with the option put before each value, where `--option=value` is one word of the line."""
+    line = os.environ.get("_TYPER_COMPLETE_ARGS", "")
+    found = re.search(r"\s(--[a-z0-9-]+=)\S*$", line)
+    if found is None or not answer.startswith("_arguments"):
+        return answer
+    return re.sub(r"(?m)^(_arguments '\*: :\(\()?\"", rf'\g<1>"{found[1]}', answer)

@@ -16,7 +16,7 @@ def print_one_seed(compared: "Comparison") -> None:
     print_comparison(compared)
     for text in compared.warnings:
         print_text(f"warning: {text}")
-    for text in compared.notes:
+    for text in [*_missing(compared), *compared.notes]:
         note(f"note: {text}")
     if any(figure.floor_num not in (0, figure.measured.num) for figure in compared.figures):
         note("note: a floor of fewer images is biased upward; compare it with 'evaluate', column \"at floor's N\"")
@@ -25,6 +25,15 @@ def print_one_seed(compared: "Comparison") -> None:
             "note: differences with an interval are free of the bias in 1/N, unlike the runs' figures beside them. The "
             "intervals cover sampling alone: what infinitely many images of these very runs would give"
         )
+
+
+def _missing(compared: "Comparison") -> list[str]:
+    """Why some differences have no interval: one sentence for each reason."""
+    reasons: dict[str, list[str]] = {}
+    for figure in compared.figures:
+        for reason in filter(None, dict.fromkeys(figure.interval_reasons)):
+            reasons.setdefault(reason, []).append(figure.metric)
+    return [f"{', '.join(dict.fromkeys(names))}: no interval, {reason}" for reason, names in reasons.items()]
 
 
 def figures_csv(compared: "Comparison") -> str:

@@ -42,11 +42,18 @@ def show(run: Annotated[str, options.RUN], as_json: Annotated[bool, options.AS_J
       debiasctl runs show digits-debiased-0
       debiasctl runs show digits-debiased-0 --json
     """
+    from debiasctl.errors import RunError
+    from debiasctl.runs.labels import Labels, read_labels
     from debiasctl.runs.parts import disk_use
     from debiasctl.runs.store import find_run, read_metrics
 
     found = find_run(run)
     found.check_status()
+    labels = Labels()
+    try:
+        labels = read_labels(found)
+    except RunError as error:  # the run itself can be shown
+        note(str(error))
     latest: dict[str, MetricsRecord] = {record.kind: record for record in read_metrics(found)}
     if as_json:
         print_json(
@@ -54,6 +61,8 @@ def show(run: Annotated[str, options.RUN], as_json: Annotated[bool, options.AS_J
                 "name": found.name,
                 "path": str(found.path),
                 "status": asdict(found.status()),
+                "tags": list(labels.tags),
+                "note": labels.note,
                 "spec": found.spec().model_dump(mode="json"),
                 "checkpoints": found.checkpoint_steps(),
                 "disk": disk_use(found.path),
@@ -62,7 +71,8 @@ def show(run: Annotated[str, options.RUN], as_json: Annotated[bool, options.AS_J
             }
         )
         return
-    print_pairs(_facts(found, latest))
+    said = {"tags": ", ".join(labels.tags), "note": labels.note}
+    print_pairs(_facts(found, latest) | {name: text for name, text in said.items() if text})
 
 
 def _facts(run: "Run", latest: "Mapping[str, MetricsRecord]") -> dict[str, str]:

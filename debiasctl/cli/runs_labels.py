@@ -61,8 +61,6 @@ def note_(
 
     if remove and text is not None:
         raise UsageError("--remove removes the note, and a text replaces it. Give one of them")
-    if text is not None and not text.strip():
-        raise UsageError("the note is empty. To remove it: --remove")
     found = find_run(run)
     changed = text is not None or remove
     labels = change_labels(found, note=text or "") if changed else read_labels(found)

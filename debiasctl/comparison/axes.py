@@ -69,7 +69,7 @@ def split_by(arms: Sequence[ArmData], axes: Sequence[str]) -> tuple[list[ArmData
 
 
 def _with_partners(arms: Sequence[ArmData]) -> list[ArmData]:
-    """The arms that have a metric which another has too: a likelihood's conditions are no arm beside those of samples."""
+    """The arms that share a metric with another: a likelihood's conditions make no arm beside those of samples."""
     metrics = [{name for one in arm.members for seen in one.observations for name in seen.figures} for arm in arms]
     return [
         arm

@@ -9,7 +9,8 @@ from debiasctl.comparison.cells import ArmValues, Cell
 from debiasctl.comparison.statistics.borrowed import Prior, fitted_prior
 from debiasctl.comparison.statistics.estimates import Estimate, is_rounding, squares
 from debiasctl.comparison.statistics.nearness import Nearness, nearness
-from debiasctl.comparison.statistics.paired import PAIRS, correlation, covariance, paired, pairs_decide, shared
+from debiasctl.comparison.statistics.paired import correlation, covariance, paired, pairs_decide, shared
+from debiasctl.comparison.statistics.planning import pairs_from
 from debiasctl.comparison.statistics.pooled import Spread, Summary, alike, pooled, pooled_spread, summary
 from debiasctl.comparison.statistics.ratios import Means, Ratio, fieller, log_ratio, logarithms
 from debiasctl.errors import UsageError
@@ -133,10 +134,10 @@ def _contrast(
         raise UsageError(
             f"`paired` asks for pairs of seeds, and these are in only one of {arm!r} and {reference!r}: {odd}"
         )
-    both = shared(a.by_seed, b.by_seed)
-    pairs = pairing == "yes" or (pairing == "auto" and pairs_decide(len(both[0]), max(a.plain.num, b.plain.num)))
+    both, larger, least = shared(a.by_seed, b.by_seed), max(a.plain.num, b.plain.num), pairs_from(len(one.cell.arms))
+    pairs = pairing == "yes" or (pairing == "auto" and pairs_decide(len(both[0]), larger, least=least))
     values = both if pairs else (list(a.by_seed.values()), list(b.by_seed.values()))
-    some = pairs and len(both[0]) < max(a.plain.num, b.plain.num)
+    some = pairs and len(both[0]) < larger
     sides = (summary(both[0]), summary(both[1])) if some else (a.plain, b.plain)
     means, num = (sides[0].mean, sides[1].mean), (sides[0].num, sides[1].num)
     difference = nearness(means[0] - means[1], sum(means)) if one.cell.better == "zero" else means[0] - means[1]
@@ -152,9 +153,9 @@ def _contrast(
     if found is None:
         return Contrast(*names, num, *_without_spread(*values), means, difference, None, method, correlation=related)
     complete = a.by_seed.keys() == b.by_seed.keys()
-    pairs_from = {"yes": 2, "auto": PAIRS if complete or pairs else None, "no": None}[pairing]
+    later = {"yes": 2, "auto": least if complete or pairs else None, "no": None}[pairing]
     arms = sum(other.plain.num > 1 for other in pool)
-    return Contrast(*names, num, None, None, means, difference, found, method, ratio, related, arms, pairs_from)
+    return Contrast(*names, num, None, None, means, difference, found, method, ratio, related, arms, later)
 
 
 def _pooled(

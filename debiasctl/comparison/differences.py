@@ -5,7 +5,13 @@ from collections.abc import Sequence
 from debiasctl.evaluation.metrics.catalogue import HIGHER, ZERO
 from debiasctl.evaluation.record import BitsFigure, KeptInterval, MetricFigure
 from debiasctl.evaluation.uncertainty.intervals import LEVEL, Interval, difference_interval, with_skewness
-from debiasctl.evaluation.uncertainty.shares import SHARE_METHOD, paired_difference, unpacked, unpaired_difference
+from debiasctl.evaluation.uncertainty.shares import (
+    SHARE_METHOD,
+    paired_difference,
+    reaching,
+    unpacked,
+    unpaired_difference,
+)
 
 Measured = MetricFigure | BitsFigure
 
@@ -17,12 +23,13 @@ def difference(first: Measured, second: Measured, *, sign: int = 1) -> Interval 
     if first.interval is None or second.interval is None:
         return None
     one, other = first.interval, second.interval
-    effect = abs(other.effect - sign * one.effect)  # the held-out images are the same for both
     if sign == 1 and SHARE_METHOD in (one.method, other.method):
-        if one.ones is not None and other.ones is not None and first.num == second.num:
-            bits = (unpacked(one.ones, first.num), unpacked(other.ones, second.num))
-            return paired_difference(*bits, effect=effect)
-        return unpaired_difference(_plain(first, one), _plain(second, other))
+        reaches = (one.reach, other.reach)
+        if one.ones is None or other.ones is None or first.num != second.num or (None in reaches and any(reaches)):
+            return unpaired_difference(_plain(first, one), _plain(second, other))
+        shares = paired_difference(unpacked(one.ones, first.num), unpacked(other.ones, second.num))
+        return reaching(shares, *(b - a for a, b in zip(one.reach or (), other.reach or (), strict=True)))
+    effect = abs(other.effect - sign * one.effect)  # the held-out images are the same for both
     if len(one.jackknife.pseudo_values) != len(other.jackknife.pseudo_values):  # another version's division
         return None
     jackknives = (one.jackknife.jackknife, other.jackknife.jackknife)
@@ -34,6 +41,18 @@ def difference(first: Measured, second: Measured, *, sign: int = 1) -> Interval 
         Interval(second.corrected, other.low, other.high, other.level),
     )
     return with_skewness(found, (singles[0], jackknives[0]), (singles[1], jackknives[1]))
+
+
+def missing_reason(first: Measured, second: Measured) -> str | None:
+    """Why a difference has no interval, or None if it has one."""
+    for figure in (first, second):
+        if isinstance(figure, BitsFigure):
+            return "a likelihood has a standard error of its own alone"
+        if figure.interval is None:
+            return figure.interval_reason
+    if difference(first, second) is None:
+        return "the intervals of the runs are of versions with other divisions of the images; evaluate both again"
+    return None
 
 
 def _plain(figure: MetricFigure, kept: KeptInterval) -> Interval:

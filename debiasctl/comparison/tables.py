@@ -7,7 +7,7 @@ from typing import Any
 
 from pydantic import JsonValue
 
-from debiasctl.comparison.differences import best, difference, holm
+from debiasctl.comparison.differences import best, difference, holm, missing_reason
 from debiasctl.comparison.evaluations import Evaluation, Reader, evaluations_of
 from debiasctl.errors import ComparisonError, UsageError
 from debiasctl.evaluation.metrics.catalogue import is_of_pixels
@@ -46,6 +46,7 @@ class Figure:
     values: list[float]
     differences: list[float]
     intervals: list[Interval | None]
+    interval_reasons: list[str | None]
     best: int | None
     checkpoints: list[int]
     floor: float | None
@@ -237,6 +238,7 @@ def _figure(key: _Key, evaluations: Sequence[Evaluation], *, best: int | None) -
         values=values,
         differences=[value - values[0] for value in values],
         intervals=[None, *(difference(found[0], one) for one in found[1:])],
+        interval_reasons=[None, *(missing_reason(found[0], one) for one in found[1:])],
         best=best,
         checkpoints=[one.checkpoint for one in evaluations],
         floor=found[0].floor,
@@ -260,10 +262,11 @@ def _command(run: Run, metric: str, records: Sequence[Sequence[Evaluation]]) -> 
         "sampler": measured.sampler,
         "features": record.features_given or measured.features,
         "metrics": metric,
+        **common,
         "reference": record.reference_given,
-        "precision": measured.precision,
+        "precision": None if measured.precision == "fp32" else measured.precision,
     }
-    return _typed("evaluate", run, chosen | common)
+    return _typed("evaluate", run, chosen)
 
 
 def _typed(command: str, run: Run, options: Mapping[str, object]) -> str:

@@ -6,17 +6,17 @@ import torch
 from torch import Tensor
 
 from debiasctl.evaluation.outcome import Outcome, of_means, of_share
+from debiasctl.evaluation.uncertainty.intervals import LEVEL
 from debiasctl.evaluation.uncertainty.jackknife import Division
 
 MIN_HELDOUT = 100  # images needed for the quantile
 QUANTILE = 0.01  # of held-out images' distances: images below it count as memorised
-_WINDOW = 3 * QUANTILE  # so that enough images lie in it
 
 
 def copies(distances: Tensor, fresh: Tensor, division: Division) -> dict[str, Outcome]:
     """Compute the two metrics of `distances` [N] to the nearest training image, beside `fresh` [M] held-out ones.
 
-    Both depend on which images are held out. What these add to the error is `Outcome.effect`.
+    Both depend on which images are held out. What these add to the error is `Outcome.effect` or `Outcome.reach`.
     """
     scale = float(fresh.mean()) or 1.0  # if all held-out images are copies, the distances are not scaled
     gap = (float(distances.mean()) - float(fresh.mean())) / scale
@@ -26,7 +26,7 @@ def copies(distances: Tensor, fresh: Tensor, division: Division) -> dict[str, Ou
             distances, division, lambda mean: (float(mean) - float(fresh.mean())) / scale, effect=gap_effect
         ),
         "memorised_share": of_share(
-            _nearer(distances, fresh, QUANTILE), effect=_threshold_effect(distances, fresh), expected=expected(fresh)
+            _nearer(distances, fresh.quantile(QUANTILE)), reach=_reach(distances, fresh), expected=expected(fresh)
         ),
     }
 
@@ -49,17 +49,20 @@ def expected(fresh: Tensor) -> float:
     return (QUANTILE * len(fresh) + 1 - QUANTILE) / (len(fresh) + 1)
 
 
-def _threshold_effect(distances: Tensor, fresh: Tensor) -> float:
-    """The standard deviation of the share due to the held-out images, through the threshold that they make.
+def _reach(distances: Tensor, fresh: Tensor) -> tuple[float, float]:
+    """The shares of images below either confidence limit of the threshold, which is known from the held-out images.
 
-    The share of fresh images below the threshold has the variance p (1 - p) / (M + 2). That of these images changes
-    with it as much as their distances are among the least held-out ones, up to three times the quantile.
+    How many of M held-out images lie below the distance that the threshold estimates is binomial, so that it lies
+    between two of their ordered distances with the confidence of intervals, whatever their law (Thompson, 1936).
     """
-    share = expected(fresh)
-    deviation = math.sqrt(share * (1 - share) / (len(fresh) + 2))
-    low, high = (float(_nearer(distances, fresh, end).mean()) for end in (0.0, _WINDOW))
-    return (high - low) / _WINDOW * deviation
+    from scipy.special import bdtr, bdtrik
+
+    num, share, tail = len(fresh), expected(fresh), (1 - LEVEL) / 2
+    places = [0.0 if bdtr(0, num, share) > tail else bdtrik(tail, num, share) + 1, bdtrik(1 - tail, num, share) + 1]
+    from_zero = torch.cat([fresh.new_zeros(1), fresh])  # the place 0 is the distance 0
+    low, high = (float(_nearer(distances, from_zero.quantile(place / num)).mean()) for place in places)
+    return low, high
 
 
-def _nearer(distances: Tensor, fresh: Tensor, quantile: float) -> Tensor:
-    return (distances < fresh.quantile(quantile)).to(torch.float64)
+def _nearer(distances: Tensor, threshold: Tensor) -> Tensor:
+    return (distances < threshold).to(torch.float64)

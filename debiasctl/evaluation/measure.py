@@ -36,7 +36,7 @@ from debiasctl.evaluation.record import (
 from debiasctl.evaluation.reference.real import MAX_IMAGES, RealImages, RealRows
 from debiasctl.evaluation.suggestions import features_where
 from debiasctl.evaluation.uncertainty.intervals import METHOD, jackknife_interval, refusal
-from debiasctl.evaluation.uncertainty.shares import SHARE_METHOD, packed, share_interval
+from debiasctl.evaluation.uncertainty.shares import SHARE_METHOD, packed, reaching, share_interval
 from debiasctl.evaluation.uncertainty.squared_length import LENGTH_METHOD
 
 OnProgress = Callable[[str, float, int], None]
@@ -269,8 +269,11 @@ def _interval(outcome: Outcome) -> tuple[float | None, KeptInterval | None, str 
     if outcome.effect:
         kept["effect"] = outcome.effect
     if outcome.ones is not None:
-        interval, method = share_interval(int(outcome.ones.sum()), outcome.num, effect=outcome.effect), SHARE_METHOD
+        interval, method = share_interval(int(outcome.ones.sum()), outcome.num), SHARE_METHOD
         kept["ones"] = packed(outcome.ones.tolist())
+        if outcome.reach is not None:
+            interval = reaching(interval, *outcome.reach)
+            kept["reach"] = list(outcome.reach)
     else:
         interval, method = jackknife_interval(found, squared=outcome.squared, effect=outcome.effect), METHOD
     limits = None if outcome.limits is None else outcome.limits(interval.estimate)

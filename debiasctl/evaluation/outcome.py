@@ -17,9 +17,9 @@ class Outcome:
 
     `jackknife` belongs to a statistic in `dimension` dimensions; if it is None, `reason` says why. `squared` says that
     the figure is a squared distance, and `limits(corrected)` is another method for the limits of one. For a share,
-    `ones` [num] says which images count. `effect` is a standard deviation that the held-out images add, and `expected`
-    the figure that fresh images are expected to have. A Fréchet distance is extrapolated to infinite N, or has a reason
-    why it is not.
+    `ones` [num] says which images count, and `reach` are the shares at the confidence limits of its threshold. `effect`
+    is a standard deviation that the held-out images add to another figure, and `expected` the figure that fresh images
+    are expected to have. A Fréchet distance is extrapolated to infinite N, or has a reason why it is not.
     """
 
     value: float
@@ -30,6 +30,7 @@ class Outcome:
     squared: bool = False
     limits: Callable[[float], tuple[float, float] | None] | None = None
     ones: Tensor | None = None
+    reach: tuple[float, float] | None = None
     effect: float = 0.0
     expected: float | None = None
     by_class: bool = False
@@ -50,7 +51,7 @@ def of_means(
     return Outcome(statistic(rows.mean(dim=0)), len(rows), jackknife, dimension=dimension, effect=effect)
 
 
-def of_share(ones: Tensor, *, effect: float = 0.0, expected: float | None = None) -> Outcome:
+def of_share(ones: Tensor, *, reach: tuple[float, float] | None = None, expected: float | None = None) -> Outcome:
     """The outcome for a share of images, from float64 `ones` [N] of 0 and 1."""
     jackknife = partial(mean_jackknife, ones)
-    return Outcome(float(ones.mean()), len(ones), jackknife, ones=ones.bool(), effect=effect, expected=expected)
+    return Outcome(float(ones.mean()), len(ones), jackknife, ones=ones.bool(), reach=reach, expected=expected)

@@ -22,6 +22,7 @@ LIKELIHOOD_VERSION: Final = 1
 Count = Annotated[int, Field(ge=0)]
 Positive = Annotated[int, Field(ge=1)]
 Error = Annotated[float, Field(ge=0)]  # a standard error
+Share = Annotated[float, Field(ge=0, le=1)]
 
 
 _ROUNDING = 1e-6  # of a distance of equal sets, which is 0 but for this
@@ -72,13 +73,14 @@ class Range(_Part):
 class KeptInterval(Range):
     """A confidence interval with its method, and what the interval of a difference needs.
 
-    `ones` (of a share) are the bits of the images that count, as hexadecimal digits; `effect` is the standard deviation
-    that the held-out images add.
+    `ones` (of a share) are the bits of the images that count, as hexadecimal digits, and `reach` are the shares at the
+    limits of its threshold. `effect` is the standard deviation that the held-out images add.
     """
 
     method: str
     jackknife: KeptJackknife
     ones: str | None = Field(None, pattern="^([0-9a-f]{2})*$")
+    reach: list[Share] | None = Field(None, min_length=2, max_length=2)
     effect: Error = 0.0
 
 

@@ -159,12 +159,12 @@ def _distance(one: Overview, name: str) -> Best | None:
         with open_regular(path) as stream:
             head = stream.read(_HEAD).decode("utf-8", errors="replace")
         match = _BEST.search(head)
-        if match is None:
-            raw = parse_json(read_bytes(path))
-        else:
-            before = parse_json(head[: match.start()].rstrip().removesuffix(",") + "}")
+        raw = {} if match is None else parse_json(head[: match.start()].rstrip().removesuffix(",") + "}")
+        if match is not None and {"run_identity", "checkpoint", "measured"} <= raw.keys():
             figure = {name: parse_json(match[name]) for name in ("value", "corrected")}
-            raw = before | {"metrics": {match["metric"]: figure}}
+            raw["metrics"] = {match["metric"]: figure}
+        else:
+            raw = parse_json(read_bytes(path))
         return _best_in(raw, one, name.removesuffix(".json"))
     except (OSError, ValueError, RecursionError):
         return None  # `compare` says what is wrong with it

@@ -129,6 +129,8 @@ def test_figures_side_by_side(evaluated: Path) -> None:
         assert figure["values"] == values
         assert figure["differences"] == [0, values[1] - values[0]]
         assert figure["best"] is None  # of 8 images: there is no interval, and so no telling
+        assert figure["interval_reasons"][0] is None
+        assert figure["interval_reasons"][1].startswith("an interval needs at least ")
 
 
 def test_one_seed_an_arm_has_figures_and_no_star(evaluated: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -137,6 +139,7 @@ def test_one_seed_an_arm_has_figures_and_no_star(evaluated: Path, monkeypatch: p
     outcome = succeed("compare", "a", "b")
     assert outcome.out.startswith("With one training seed an arm, nothing can be said about the weighting: debiased ")
     assert "loss.weighting.name" in outcome.out
+    assert "note: fd_local, kd_local: no interval, an interval needs at least 100 images, not 8" in outcome.err
     for run in ("a", "b"):
         succeed("evaluate", run, "--num", "100", "--steps", "2", "--metrics", "mean_shift_grey", *PIXELS)
     found = json.loads(succeed("compare", "a", "b", "--metric", "mean_shift_grey", "--json").out)

@@ -1,5 +1,7 @@
 """Values that the shell is offered, and how bash is answered."""
 
+from pathlib import Path
+
 import pytest
 from tiny import succeed
 
@@ -113,3 +115,21 @@ def test_bash_is_answered_with_the_rest_of_the_word(monkeypatch: pytest.MonkeyPa
     assert answered("train", "--device", "cu") == ["cuda"]
     assert answered("plugins", "describe", "samplers", "h") == ["heun"]
     assert answered("sample", "--sampler", "ddim", ":", "eta", "=", "1,gu") == ["1,guidance="]
+
+
+def test_zsh_is_answered_with_the_whole_word(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("_DEBIASCTL_COMPLETE", "complete_zsh")
+
+    def answered(line: str) -> str:
+        monkeypatch.setenv("_TYPER_COMPLETE_ARGS", line)
+        return succeed().out
+
+    assert '(("debiased"\n"debiased-clamped"))' in answered("debiasctl train digits --weighting deb")
+    whole = answered("debiasctl train digits --weighting=deb")
+    assert '(("--weighting=debiased"\n"--weighting=debiased-clamped"))' in whole
+
+
+def test_zsh_finds_what_the_stored_script_completes() -> None:
+    script = Path(__file__).parents[2] / "completions" / "_debiasctl"
+    assert script.read_text().startswith("#compdef debiasctl\n")  # zsh reads the first line alone
+    assert script.read_text().endswith("if [[ $funcstack[1] == _debiasctl ]]; then _debiasctl_completion; fi\n")

@@ -116,8 +116,9 @@ def figure(metric: str, runs: int) -> Figure:
     intervals = [None, *[Interval(-0.000123 * n, -0.000234 * n, 0.000345 * n, 0.95) for n in range(1, runs)]]
     return Figure(
         metric=metric, measured=measured, better="closer to 0", values=values,
-        differences=[value - values[0] for value in values], intervals=intervals, best=runs - 1,
-        checkpoints=[4] * runs, floor=0.0123, floor_num=296, values_at_floor_num=values,
+        differences=[value - values[0] for value in values], intervals=intervals,
+        interval_reasons=[None] * runs, best=runs - 1, checkpoints=[4] * runs, floor=0.0123, floor_num=296,
+        values_at_floor_num=values,
     )  # fmt: skip
 
 

@@ -13,7 +13,13 @@ from tiny import make_spec
 from debiasctl.comparison.tables import compare, spec_differences
 from debiasctl.errors import ComparisonError, UsageError
 from debiasctl.evaluation.uncertainty.intervals import METHOD
-from debiasctl.evaluation.uncertainty.shares import SHARE_METHOD, packed, share_interval, unpaired_difference
+from debiasctl.evaluation.uncertainty.shares import (
+    SHARE_METHOD,
+    packed,
+    paired_difference,
+    share_interval,
+    unpaired_difference,
+)
 from debiasctl.runs.status import new_status
 from debiasctl.runs.store import Run, create_run
 
@@ -93,9 +99,9 @@ def test_the_interval_of_a_difference() -> None:
     assert (found.low, found.high) == pytest.approx((centre - half, centre + half))
 
 
-def shares(run: Run, name: str, counting: list[bool]) -> None:
+def shares(run: Run, name: str, counting: list[bool], **more: object) -> None:
     found = share_interval(sum(counting), len(counting))
-    kept = interval_json([0.0, 1.0], low=found.low, high=found.high, method=SHARE_METHOD, ones=packed(counting))
+    kept = interval_json([0.0, 1.0], low=found.low, high=found.high, method=SHARE_METHOD, ones=packed(counting), **more)
     figure = figure_json(found.estimate, num=len(counting), better="lower", interval=kept)
     run.evaluations_dir.mkdir(exist_ok=True)
     stored = record_json({name: figure}, run=run.name)
@@ -112,6 +118,21 @@ def test_shares_without_a_differing_image_may_still_differ() -> None:
     assert 0.02 < other.low < 0.04 < other.high < 0.06
 
 
+def test_a_threshold_of_two_shares_may_lie_elsewhere() -> None:
+    """Then both change together; where that of one is not kept, its images are not used."""
+    runs = [make_run(name) for name in ("a", "b", "c")]
+    bits = [[True] * count + [False] * (1000 - count) for count in (10, 30, 30)]
+    shares(runs[0], "memorised_share", bits[0], reach=[0.005, 0.018])
+    shares(runs[1], "memorised_share", bits[1], reach=[0.02, 0.058])
+    shares(runs[2], "memorised_share", bits[2])
+    _, found, other = compare(runs).figures[0].intervals
+    alone = paired_difference(bits[0], bits[1])
+    assert found.high - 0.02 == pytest.approx(np.hypot(alone.high - 0.02, 0.02))
+    assert 0.02 - found.low == pytest.approx(np.hypot(0.02 - alone.low, 0.005))
+    unpaired = unpaired_difference(share_interval(10, 1000), share_interval(30, 1000))
+    assert (other.low, other.high) == pytest.approx((unpaired.low, unpaired.high))
+
+
 def test_shares_of_older_records_have_an_interval_without_their_images() -> None:
     runs = [make_run("a"), make_run("b")]
     for run, count in zip(runs, (10, 40), strict=True):
@@ -123,6 +144,18 @@ def test_shares_of_older_records_have_an_interval_without_their_images() -> None
     found = compare(runs).figures[0].intervals[1]
     expected = unpaired_difference(share_interval(10, 1000), share_interval(40, 1000))
     assert (found.low, found.high) == pytest.approx((expected.low, expected.high))
+
+
+def test_a_difference_without_an_interval_says_why() -> None:
+    runs = [make_run("a"), make_run("b")]
+    for run, groups in zip(runs, (20, 10), strict=True):
+        evaluated(run, {"fd_local": 1.0}, interval=around(1.0, 1.0)[:groups])
+        evaluated(run, {"recall": 1.0})
+    divided, hanging = compare(runs).figures
+    assert divided.interval_reasons == [
+        None, "the intervals of the runs are of versions with other divisions of the images; evaluate both again"
+    ]  # fmt: skip
+    assert hanging.interval_reasons == [None, "few"]
 
 
 def test_a_star_is_given_beyond_chance_alone() -> None:

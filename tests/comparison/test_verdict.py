@@ -101,6 +101,14 @@ def test_five_pairs_are_compared_as_pairs_whatever_the_figures() -> None:
     assert four.seed_correlation == pytest.approx(1.0, abs=0.01)
 
 
+def test_with_more_arms_pairs_are_used_from_more_seeds() -> None:
+    """The variance pooled over three arms has more degrees of freedom than pairs of two, until there are seven."""
+    values = np.random.default_rng(0).normal(1.0, 0.1, (3, 7))
+    for seeds, method in ((6, "pooled t"), (7, "paired t")):
+        found = judge([cell(*(tuple(row[:seeds].tolist()) for row in values))], primary="fd@50")
+        assert {one.method for one in found} == {method}
+
+
 def test_pairs_are_found_by_seed_and_not_by_place() -> None:
     a, b = (1.0, 1.5, 2.0, 2.5, 3.0), (3.13, 2.6, 2.12, 1.6, 1.11)
     arms = (ArmValues("a", (0, 1, 2, 3, 4), a), ArmValues("b", (4, 3, 2, 1, 0), b))

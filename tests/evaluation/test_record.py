@@ -122,6 +122,7 @@ def changed(path: str, value: Any) -> dict[str, Any]:
         ),
         (changed("metrics.fd_local.floor", -0.1), "metrics.fd_local.floor: -0.1 is not possible"),
         (changed("metrics.fd_local.interval.ones", "xy"), "metrics.fd_local.interval.ones: "),
+        (changed("metrics.fd_local.interval.reach", [0.1, 1.5]), "metrics.fd_local.interval.reach.1: "),
         (
             changed("metrics.fd_local.interval.ones", "ff"),
             "interval.ones: 1 bytes hold no bit for each of 100",

@@ -5,7 +5,6 @@ from collections.abc import Mapping, Sequence
 
 from debiasctl.comparison.statistics.estimates import Estimate, is_rounding, mean, squares
 
-PAIRS = 5  # from here pairing gains more than its degrees of freedom cost
 COMPLETE = 0.8  # of the larger arm's seeds: at the correlations seen, leaving out more costs more than pairing gains
 
 
@@ -15,9 +14,9 @@ def shared(arm: Mapping[int, float], reference: Mapping[int, float]) -> tuple[li
     return [arm[seed] for seed in seeds], [reference[seed] for seed in seeds]
 
 
-def pairs_decide(pairs: int, larger: int) -> bool:
+def pairs_decide(pairs: int, larger: int, *, least: int) -> bool:
     """Whether the paired test is used: by the numbers of seeds alone, so that the figures have no say in it."""
-    return pairs >= PAIRS and pairs >= COMPLETE * larger
+    return pairs >= least and pairs >= COMPLETE * larger
 
 
 def paired(arm: Sequence[float], reference: Sequence[float], *, sign: int = 1) -> Estimate | None:

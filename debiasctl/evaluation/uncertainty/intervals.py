@@ -126,29 +126,36 @@ def difference_interval(
 
 
 def with_skewness(found: Interval, first: tuple[Interval, Jackknife], second: tuple[Interval, Jackknife]) -> Interval:
-    """The interval of a difference, wider on the side where the more skewed of two squared distances may lie.
+    """The interval of a difference of two squared distances, wider on the side on which its variance grows.
 
-    How skewed each is, its own interval says: its upper reach over the half width of the jackknife. Where both are
-    alike, skewness cancels; where one varies more, as if a few images carry it, its own remains.
+    The variance of each distance grows with it by a slope that its own upper limit tells. That of the difference then
+    grows by slope_b r_b² - slope_a r_a², where r are the correlations with the difference (docs/concepts/intervals.md).
+    The limits are the differences from which the one found lies t of the standard deviations there away.
     """
     quantile = _quantile(first[1], found.level)
-    variances = [_spread(kept)[1] for _, kept in (first, second)]
-    if min(variances) <= 0:
+    one, other = (_spread(kept)[1] for _, kept in (first, second))
+    pairs = zip(first[1].pseudo_values, second[1].pseudo_values, strict=True)
+    between = statistics.variance(b - a for a, b in pairs) / len(first[1].pseudo_values)
+    if min(one, other, between) <= 0:
         return found
-    excesses = [
-        max(((own.high - own.estimate) / quantile) ** 2 / variance - 1, 0.0)
-        for (own, _), variance in zip((first, second), variances, strict=True)
-    ]
-    net = (excesses[1] * variances[1] - excesses[0] * variances[0]) / sum(variances)
-    up, down = (math.sqrt(1 + max(sign * net, 0.0)) for sign in (1, -1))
-    low, high = (
-        found.estimate - down * (found.estimate - found.low),
-        found.estimate + up * (found.high - found.estimate),
-    )
-    nearer = down if found.estimate > 0 else up  # of the side on which 0 lies
-    error = (found.high - found.estimate) / quantile * nearer
+    shared = (one + other - between) / 2  # the covariance
+    slope = _slope(*second, quantile=quantile) * (other - shared) ** 2 / (other * between)
+    slope -= _slope(*first, quantile=quantile) * (one - shared) ** 2 / (one * between)
+    half, turn = (found.high - found.low) / 2, quantile**2 * slope / 2
+    up, down = (max(math.hypot(half, turn) + sign * turn, half) for sign in (1, -1))
+    error = (down if found.estimate > 0 else up) / quantile  # on the side on which 0 lies
     widened = students_interval(found.estimate, error, freedom=len(first[1].pseudo_values) - 1, level=found.level)
-    return Interval(found.estimate, low, high, found.level, widened.p)
+    return Interval(found.estimate, found.estimate - down, found.estimate + up, found.level, widened.p)
+
+
+def _slope(own: Interval, kept: Jackknife, *, quantile: float) -> float:
+    """By how much the variance of a squared distance grows with it, from the reach u of its upper limit.
+
+    The estimate lies t standard deviations below that limit: u² = t² (variance + slope · u).
+    """
+    _, variance, excess = _spread(kept)
+    reach = own.high - own.estimate
+    return max((reach / quantile) ** 2 - (variance - excess), 0.0) / reach if reach > 0 else 0.0
 
 
 def students_interval(estimate: float, error: float, *, freedom: int, level: float = LEVEL) -> Interval:

@@ -8,31 +8,40 @@ from debiasctl.evaluation.uncertainty.intervals import LEVEL, Interval
 SHARE_METHOD = "Wilson score"
 
 
-def share_interval(successes: int, num: int, *, level: float = LEVEL, effect: float = 0.0) -> Interval:
-    """Wilson's score interval (1927) for the share that `successes` of `num` independent images estimate.
-
-    `effect` is a standard deviation that the images measured against add: with it, the images count as the smaller
-    number of independent ones that would have as large a variance.
-    """
+def share_interval(successes: int, num: int, *, level: float = LEVEL) -> Interval:
+    """Wilson's score interval (1927) for the share that `successes` of `num` independent images estimate."""
     z = _normal_quantile(level)
-    middle = (successes + z**2 / 2) / (num + z**2)
-    counted = num / (1 + num * effect**2 / (middle * (1 - middle)))
     share = successes / num
-    centre = (share + z**2 / (2 * counted)) / (1 + z**2 / counted)
-    half = z / (1 + z**2 / counted) * math.sqrt(share * (1 - share) / counted + z**2 / (4 * counted**2))
+    centre = (share + z**2 / (2 * num)) / (1 + z**2 / num)
+    half = z / (1 + z**2 / num) * math.sqrt(share * (1 - share) / num + z**2 / (4 * num**2))
     low = 0.0 if successes == 0 else max(0.0, centre - half)
     high = 1.0 if successes == num else min(1.0, centre + half)
     return Interval(share, low, high, level)
 
 
-def paired_difference(
-    first: Sequence[bool], second: Sequence[bool], *, level: float = LEVEL, effect: float = 0.0
-) -> Interval:
+def reaching(found: Interval, *others: float) -> Interval:
+    """Widen the interval of a figure that is `others` where an uncertain threshold lies at its confidence limits.
+
+    Both parts of the error are independent, and their distances from the figure are added as squares on either side
+    (MOVER; Zou & Donner, 2008).
+    """
+    estimate = found.estimate
+    moves = [0.0, *(other - estimate for other in others)]
+    if not any(moves):
+        return found
+    down, up = min(moves), max(moves)
+    low = estimate - math.hypot(estimate - found.low, down)
+    high = estimate + math.hypot(found.high - estimate, up)
+    if found.p is None:
+        return Interval(estimate, max(low, 0.0), min(high, 1.0), found.level)
+    return Interval(estimate, low, high, found.level, _p(estimate, low, high, level=found.level))
+
+
+def paired_difference(first: Sequence[bool], second: Sequence[bool], *, level: float = LEVEL) -> Interval:
     """Tango's score interval (1998) for the difference of two shares among the same `num` images, `second` - `first`.
 
     `first[i]` and `second[i]` say whether the i-th image of each set counts; sets that share nothing are a special
-    case. Without any image in which the sets differ it reaches from -z²/(n + z²) to z²/(n + z²). `effect` is as for
-    `share_interval`.
+    case. Without any image in which the sets differ it reaches from -z²/(n + z²) to z²/(n + z²).
 
     Raises:
         ValueError: if the numbers of images differ.
@@ -41,11 +50,8 @@ def paired_difference(
     lost = sum(a and not b for a, b in zip(first, second, strict=True))
     num, estimate = len(first), (gained - lost) / len(first)
     z = _normal_quantile(level)
-    spread = (gained + lost + z**2 / 2) / num - estimate**2  # of one image's difference
-    counted = num / (1 + num * effect**2 / spread)
-    b, c = gained * counted / num, lost * counted / num
-    low, high = (_reach(b, c, counted, z=z, sign=sign) for sign in (-1, 1))
-    at_zero = (b - c) / math.sqrt(b + c) if b + c > 0 else 0.0
+    low, high = (_reach(gained, lost, num, z=z, sign=sign) for sign in (-1, 1))
+    at_zero = (gained - lost) / math.sqrt(gained + lost) if gained + lost > 0 else 0.0
     return Interval(estimate, low, high, level, math.erfc(abs(at_zero) / math.sqrt(2)))
 
 
@@ -73,19 +79,22 @@ def _score(gained: float, lost: float, num: float, difference: float) -> float:
     return above / math.sqrt(variance) if variance > 0 else -math.inf if above < 0 else 0.0
 
 
-def unpaired_difference(first: Interval, second: Interval, *, effect: float = 0.0) -> Interval:
+def unpaired_difference(first: Interval, second: Interval) -> Interval:
     """Newcombe's interval (1998, method 10) for the difference of two shares, from the interval of each.
 
-    It is for shares of which no more is known, and wider than needed if the sets share noise. `effect` is the part of
-    both intervals' error that the images measured against add to the difference.
+    It is for shares of which no more is known, and wider than needed if the sets share noise or a threshold.
     """
     estimate = second.estimate - first.estimate
-    low = estimate - math.hypot(second.estimate - second.low, first.high - first.estimate, effect)
-    high = estimate + math.hypot(second.high - second.estimate, first.estimate - first.low, effect)
-    z = _normal_quantile(first.level)
+    low = estimate - math.hypot(second.estimate - second.low, first.high - first.estimate)
+    high = estimate + math.hypot(second.high - second.estimate, first.estimate - first.low)
+    return Interval(estimate, low, high, first.level, _p(estimate, low, high, level=first.level))
+
+
+def _p(estimate: float, low: float, high: float, *, level: float) -> float:
+    """The p value of a difference being 0, from the limit on that side."""
     reach = (estimate - low) if estimate > 0 else (high - estimate)
-    p = math.erfc(abs(estimate) * z / reach / math.sqrt(2)) if reach > 0 else float(estimate == 0)
-    return Interval(estimate, low, high, first.level, p)
+    z = _normal_quantile(level)
+    return math.erfc(abs(estimate) * z / reach / math.sqrt(2)) if reach > 0 else float(estimate == 0)
 
 
 def _normal_quantile(level: float) -> float:

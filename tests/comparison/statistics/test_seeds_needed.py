@@ -9,6 +9,7 @@ from debiasctl.comparison.statistics.planning import (
     Design,
     detectable,
     needed_effects,
+    pairs_from,
     seeds_for_difference,
     seeds_for_equivalence,
 )
@@ -73,3 +74,28 @@ def test_needed_effects_fall_with_the_number_of_seeds() -> None:
     needed = needed_effects(Design(3, 5), 0.05, 0.8)
     assert len(needed) == MOST - 1
     assert list(needed) == sorted(needed)
+
+
+def test_pairs_are_used_from_where_they_pay() -> None:
+    assert [pairs_from(arms) for arms in (1, 2, 3, 4, 10)] == [5, 5, 7, 9, 12]
+
+
+@pytest.mark.parametrize("arms", [3, 4, 10])
+def test_pairs_pay_where_they_find_less_at_a_correlation_of_three_tenths(arms: int) -> None:
+    seeds = pairs_from(arms)
+    at, before = (
+        [stats.nct.sf(stats.t.isf(0.05 / (arms - 1) / 2, nu), nu, effect) for nu, effect in pair]
+        for pair in _pairs_of_tests(arms, seeds)
+    )
+    assert at[0] >= at[1]
+    assert before[0] < before[1]
+
+
+def _pairs_of_tests(arms: int, seeds: int) -> list[list[tuple[int, float]]]:
+    """For this number of seeds and one fewer: paired and pooled, at an effect that the pooled test finds in 80 %."""
+    tests = []
+    for count in (seeds, seeds - 1):
+        pooled = arms * (count - 1)
+        effect = float(detectable(np.array([float(pooled)]), 0.05 / (arms - 1), 0.8)[0])
+        tests.append([(count - 1, effect / 0.7**0.5), (pooled, effect)])
+    return tests

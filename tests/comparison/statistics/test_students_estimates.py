@@ -74,7 +74,7 @@ def test_pairs_are_of_the_seeds_that_both_arms_have() -> None:
     [(4, 4, False), (5, 5, True), (5, 6, True), (5, 7, False), (8, 10, True), (2, 2, False)],
 )
 def test_numbers_of_seeds_alone_decide_on_pairing(pairs: int, larger: int, decides: bool) -> None:
-    assert pairs_decide(pairs, larger) is decides
+    assert pairs_decide(pairs, larger, least=5) is decides
 
 
 def test_correlation_and_covariance_are_pearsons() -> None:

@@ -8,11 +8,13 @@ from debiasctl.evaluation.uncertainty.intervals import (
     GROUPS,
     MIN_IMAGES,
     MIN_PER_DIMENSION,
+    Interval,
     Jackknife,
     difference_interval,
     jackknife,
     jackknife_interval,
     refusal,
+    with_skewness,
 )
 from debiasctl.evaluation.uncertainty.shares import share_interval
 
@@ -147,6 +149,64 @@ def test_upper_limits_near_0_hold_the_truth():
             held[kind] += jackknife_interval(found, squared=kind).high >= 0.15**2
     assert held[True] >= 0.93 * 300
     assert held[True] > held[False] + 5
+
+
+T = scipy.stats.t.ppf(0.975, GROUPS - 1)
+
+
+def linear(values, *, slope=0.0, estimate=0.0):
+    """A figure's jackknife, and its interval where the variance grows with the figure by `slope`."""
+    values = np.asarray(values) - np.mean(values) + estimate
+    variance = np.var(values, ddof=1) / GROUPS
+    reach = T**2 * slope / 2 + T * math.sqrt(variance + T**2 * slope**2 / 4)
+    own = Interval(estimate, estimate - T * math.sqrt(variance), estimate + reach, 0.95)
+    return own, Jackknife(values.tolist(), [0.0] * GROUPS)
+
+
+def skewed_difference(first, second):
+    plain = difference_interval(first[1], second[1])
+    return plain, with_skewness(plain, first, second)
+
+
+def test_a_difference_of_independent_distances_reaches_as_far_as_the_variance_at_its_limit():
+    """Where sets share nothing: each has its part of the difference's variance, and its slope by that part."""
+    a, b = (np.cos(2 * np.pi * k * np.arange(GROUPS) / GROUPS) for k in (1, 2))  # without correlation
+    first, second = linear(a, slope=0.1, estimate=0.5), linear(2 * b, slope=0.7, estimate=0.6)
+    plain, found = skewed_difference(first, second)
+    slope = 0.7 * 0.8 - 0.1 * 0.2
+    variance = (np.var(a, ddof=1) + np.var(2 * b, ddof=1)) / GROUPS
+    assert (found.high - 0.1) ** 2 == pytest.approx(T**2 * (variance + slope * (found.high - 0.1)))
+    assert found.low == pytest.approx(plain.low)
+    assert found.p == pytest.approx(plain.p)  # 0 lies on the other side
+    _, turned = skewed_difference(second, first)
+    assert (turned.low, turned.high) == pytest.approx((-found.high, -found.low))
+    assert turned.p == pytest.approx(found.p)
+
+
+def test_a_difference_in_proportion_is_as_skewed_as_the_distance():
+    """With all noise shared and b = 1.1 a, the difference is 0.1 a, and reaches 0.1 times as far on either side."""
+    first, second = (linear(factor * VALUES, slope=0.5 * factor, estimate=factor) for factor in (1.0, 1.1))
+    _, found = skewed_difference(first, second)
+    assert found.high - 0.1 == pytest.approx(0.1 * (first[0].high - 1))
+    assert 0.1 - found.low == pytest.approx(0.1 * (1 - first[0].low))
+
+
+def test_equally_skewed_distances_and_means_leave_a_difference_as_it_is():
+    a, b = (np.cos(2 * np.pi * k * np.arange(GROUPS) / GROUPS) for k in (1, 2))
+    for slope in (0.0, 0.7):
+        plain, found = skewed_difference(linear(a, slope=slope), linear(b, slope=slope))
+        assert (found.low, found.high, found.p) == pytest.approx((plain.low, plain.high, plain.p))
+    still = linear(np.zeros(GROUPS))
+    assert skewed_difference(still, linear(a, slope=0.7))[1] == difference_interval(still[1], linear(a)[1])
+
+
+def test_the_p_value_of_a_skewed_difference_agrees_with_its_interval():
+    """It is above 0.05 where the longer side reaches over 0."""
+    a, b = (np.cos(2 * np.pi * k * np.arange(GROUPS) / GROUPS) for k in (1, 2))
+    first, second = linear(a, slope=0.7), linear(0.1 * b, estimate=0.38)
+    plain, found = skewed_difference(first, second)
+    assert found.low < 0 < plain.low
+    assert plain.p < 0.05 < found.p
 
 
 def test_the_held_out_images_add_their_variance():

@@ -4,6 +4,7 @@ import pytest
 from debiasctl.evaluation.uncertainty.shares import (
     packed,
     paired_difference,
+    reaching,
     share_interval,
     unpacked,
     unpaired_difference,
@@ -62,11 +63,23 @@ def test_unpaired_differences_are_newcombes():
     assert nothing.p == 1
 
 
-def test_the_held_out_images_widen_a_share():
-    plain, wide = share_interval(10, 1000), share_interval(10, 1000, effect=0.003)
-    assert wide.low < plain.low < wide.estimate < plain.high < wide.high
-    differing = [paired_difference(*table(0, 5, 9, 986), effect=effect) for effect in (0.0, 0.003)]
-    assert differing[1].high - differing[1].low > 1.2 * (differing[0].high - differing[0].low)
+def test_an_uncertain_threshold_widens_a_share():
+    plain = share_interval(10, 1000)
+    wide = reaching(plain, 0.004, 0.022)
+    assert wide.estimate - wide.low == pytest.approx(np.hypot(0.01 - plain.low, 0.006))
+    assert wide.high - wide.estimate == pytest.approx(np.hypot(plain.high - 0.01, 0.012))
+    assert reaching(plain, 0.0, 0.022).low == 0
+    assert reaching(plain, 0.01, 0.01) == plain
+
+
+def test_an_uncertain_threshold_widens_a_difference_of_shares_on_the_side_to_which_it_moves_it():
+    plain = paired_difference(*table(0, 5, 20, 975))
+    wide = reaching(plain, 0.018, 0.02)  # both ends may lie on one side
+    assert wide.low == pytest.approx(plain.low)
+    assert wide.high - 0.015 == pytest.approx(np.hypot(plain.high - 0.015, 0.005))
+    down = reaching(plain, 0.001)
+    assert plain.low > 0 > down.low
+    assert plain.p < 0.05 < down.p
 
 
 @pytest.mark.parametrize("num", [1, 8, 13])
