@@ -29,11 +29,13 @@ CALLS = [
     ("sample --same-noise", ["sample", "a", "b", "--num", "1", "--steps", "2,3", "--same-noise", "--out", "s.png"]),
     ("ema", ["ema", "a", "--length", "0.055"]),
     ("evaluate", ["evaluate", "a", "--num", "64", "--steps", "2"]),
-    ("evaluate", ["evaluate", "a", *_SAMPLE]),
-    ("evaluate", ["evaluate", "b", *_SAMPLE]),
+    ("evaluate", ["evaluate", "a", "--num", "512", "--steps", "2,3"]),
+    ("evaluate", ["evaluate", "b", "--num", "512", "--steps", "2,3"]),
     ("evaluate", ["evaluate", "--samples", "a.npz", "--reference", "digits"]),
     ("likelihood", ["likelihood", "a", "--num", "4", "--terms", "3", "--steps", "2"]),
     ("compare", ["compare", "a", "b"]),
+    ("compare", ["compare", "a", "--by", "num"]),
+    ("compare", ["compare", "--figures", "figures.csv", "--level", "fid=4"]),
     ("doctor", ["doctor"]),
     ("runs tag", ["runs", "tag", "a", "--add", "first"]),
     ("runs note", ["runs", "note", "a", "a note"]),
@@ -89,6 +91,13 @@ def printed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, set[
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("DEBIASCTL_HOME", str(folder / "home"))
         patch.chdir(folder)
+        rows = [
+            f"{arm},{seed},fid,{arm * 90 / steps + seed},{steps}"
+            for arm in (1, 2)
+            for seed in (0, 1)
+            for steps in (10, 50)
+        ]
+        (folder / "figures.csv").write_text("\n".join(["arm,seed,metric,value,steps", *rows]), encoding="utf-8")
         for name, arguments in CALLS:
             outcome = debiasctl(*arguments, "--json")
             assert outcome.code == 0, outcome.err

@@ -1,30 +1,129 @@
 """`debiasctl compare`."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 from debiasctl.cli import options
-from debiasctl.cli.comparison_table import CONDITIONS, print_comparison
-from debiasctl.cli.completion import complete_metrics
+from debiasctl.cli.completion import complete_metrics, complete_plugin
+from debiasctl.cli.external_arms import External
 from debiasctl.cli.options import option
-from debiasctl.cli.output import note, print_json, print_text
+from debiasctl.cli.output import note, print_json
+from debiasctl.cli.verdict_table import Choice, parse_choice
 from debiasctl.errors import UsageError
 
 if TYPE_CHECKING:
+    from debiasctl.comparison.evaluations import Reader
+    from debiasctl.comparison.study_record import Study
     from debiasctl.comparison.tables import Comparison
     from debiasctl.reporting.style import Width
     from debiasctl.runs.store import Run
 
+_FEW = 24  # runs whose records are kept for the table of runs
+
 EXAMPLES = """[bold]Examples[/bold]
 
-debiasctl compare digits-debiased digits-constant
+debiasctl compare 'digits-*' --primary fd_local@50
 
-debiasctl compare a b c --metric fd_local --csv figures.csv"""
+debiasctl compare --where 'dataset=digits and lr=0.001' --reference constant
+
+debiasctl compare digits-debiased-0 --by weights
+
+debiasctl compare --arm ours='out/ours-seed*' --arm theirs='out/theirs-seed*' --against digits
+
+debiasctl compare 'digits-*' --latex table.tex --columns metric,arm,figure,ratio,verdict"""
 
 
 def compare(
-    runs: Annotated[list[str], options.run_argument("RUN RUN...", "The runs.")],
+    runs: Annotated[
+        list[str] | None,
+        options.run_argument("RUN...", "Runs, or patterns of their names such as 'digits-*' (quoted)."),
+    ] = None,
+    where: Annotated[list[str] | None, options.WHERE] = None,
+    arm: Annotated[
+        list[str] | None,
+        option(
+            "--arm",
+            metavar="NAME=PATTERN",
+            help="An arm of images made elsewhere: folders, .npz or .zip, one a seed. Give several.",
+        ),
+    ] = None,
+    against: Annotated[
+        str | None,
+        option(
+            "--against",
+            help="What to measure the images of --arm against: a data set, a folder, .zip or .npz.",
+            autocompletion=complete_plugin("datasets"),
+        ),
+    ] = None,
+    features: Annotated[
+        str | None,
+        option(
+            "--features",
+            help="Feature extractor for the images of --arm (default: as evaluate chooses).",
+            autocompletion=complete_plugin("features"),
+        ),
+    ] = None,
+    figures: Annotated[
+        Path | None,
+        option(
+            "--figures",
+            metavar="FILE.csv",
+            help="Figures made elsewhere: a CSV with the columns arm, seed, metric, value and perhaps steps, better.",
+        ),
+    ] = None,
+    by: Annotated[
+        list[str] | None,
+        option("--by", metavar="AXIS", help="Compare along steps, weights, num, sampler, features, ... (several)."),
+    ] = None,
     metric: Annotated[str | None, option("--metric", help="Only this metric.", autocompletion=complete_metrics)] = None,
+    primary: Annotated[
+        str | None,
+        option(
+            "--primary",
+            metavar="METRIC[@STEPS]",
+            help="The metric that decides, declared before you look (default: the data set's).",
+            autocompletion=complete_metrics,
+        ),
+    ] = None,
+    reference: Annotated[
+        str | None,
+        option("--reference", metavar="ARM", help="The arm to judge the others against (default: the first)."),
+    ] = None,
+    margin: Annotated[
+        float, option("--margin", min=0.0, max=1.0, help="Equivalent: within this share of the reference's figure.")
+    ] = 0.05,
+    paired: Annotated[
+        bool | None,
+        option(
+            "--paired/--unpaired",
+            help="Pair the arms' seeds, or do not (default: paired from five complete pairs on).",
+            show_default=False,
+        ),
+    ] = None,
+    borrowed: Annotated[
+        bool, option("--borrowed", help="Borrow strength for the seed variance from the other metrics.")
+    ] = False,
+    level: Annotated[
+        list[str] | None,
+        option(
+            "--level",
+            metavar="METRIC=VALUE",
+            help="A level declared beforehand: how many images or steps each arm needs to reach it. Give several.",
+        ),
+    ] = None,
+    skip_damaged: Annotated[
+        bool, option("--skip-damaged", help="Leave out runs and records that are damaged or missing, naming each.")
+    ] = False,
+    everything: Annotated[
+        bool, option("--all", argument="everything", help="Show all rows and columns, not only what differs.")
+    ] = False,
+    columns: Annotated[
+        str | None, option("--columns", metavar="NAMES", help="Only these columns, separated by commas.")
+    ] = None,
+    sort: Annotated[
+        str | None, option("--sort", metavar="COLUMN", help="Order rows by this column; -COLUMN: descending.")
+    ] = None,
+    top: Annotated[int | None, option("--top", min=1, metavar="N", help="Only the first N rows.")] = None,
     as_json: Annotated[bool, options.AS_JSON] = False,
     plot: Annotated[
         Path | None,
@@ -34,39 +133,116 @@ def compare(
     ] = None,
     width: Annotated[str | None, options.WIDTH] = None,
     csv: Annotated[
-        Path | None,
-        option("--csv", metavar="FILE", help="Write the figures as CSV too; - writes them to stdout alone."),
+        Path | None, option("--csv", metavar="FILE", help="Write the table as CSV; - writes it to stdout alone.")
     ] = None,
+    md: Annotated[
+        Path | None, option("--md", metavar="FILE", help="Write the table as Markdown; - writes it to stdout alone.")
+    ] = None,
+    latex: Annotated[
+        Path | None, option("--latex", metavar="FILE", help="Write the table for a paper; - writes it to stdout alone.")
+    ] = None,
+    data_dir: Annotated[Path | None, options.DATA_DIR] = None,
+    device: Annotated[str, options.DEVICE] = "auto",
 ) -> None:
-    """Compare evaluated runs: what differs in their specs, and their figures with intervals of the differences.
+    """Compare arms: runs that differ in the seed alone, and images or figures made elsewhere.
 
-    Figures that were measured differently are refused.
+    A verdict is over training seeds: better, worse, equivalent or inconclusive, with an interval and the number of
+    seeds that would settle it. With one seed an arm there is none. Figures that were measured differently are refused.
     """
-    from debiasctl.comparison.tables import compare as compare_runs
+    from debiasctl.comparison.efficiency import parse_levels
+    from debiasctl.comparison.evaluations import Reader
+    from debiasctl.comparison.study import study_of
     from debiasctl.files import check_file
-    from debiasctl.runs.store import find_run
 
-    if as_json and str(csv) == "-":
-        raise UsageError("--csv - and --json both write to stdout. Give one of them, or a file's name with --csv")
-    if csv is not None and str(csv) != "-":
-        check_file(csv, argument="csv")
+    files = {"csv": csv, "md": md, "latex": latex}
+    _check_outputs(files, as_json=as_json)
+    choice = parse_choice(columns, sort, everything=everything, top=top)
+    levels = parse_levels(level or [])
     wide = options.parse_width(width, plotted=plot is not None)
     if plot is not None:
         from debiasctl.reporting.style import FORMATS
 
         check_file(plot, argument="plot", endings=FORMATS)
-    found = [find_run(name) for name in runs]
-    compared = compare_runs(found, metric=metric)
+    others = External(arm or [], against, features, figures, data_dir, device)
+    found = _runs(runs or [], where, others=bool(arm or figures))
+    others.check(num_runs=len(found), by=bool(by))
+    if len(found) == 1 and not (arm or figures or by):
+        raise UsageError(
+            "one run alone is nothing to compare: name two or more different runs: debiasctl compare RUN RUN; or an "
+            "axis along which it was measured: debiasctl compare RUN --by weights"
+        )
+    reader = Reader() if len(found) <= _FEW else None  # thousands of records are not kept
+    study = study_of(
+        found,
+        external=others.read(metric=metric),
+        by=[part for text in by or [] for part in text.split(",")],
+        metric=metric,
+        primary=primary,
+        reference=reference,
+        margin=margin,
+        paired=_pairing(paired),
+        borrowed=borrowed,
+        levels=levels,
+        skip_damaged=skip_damaged,
+        reader=reader,
+        with_curves=as_json,
+    )
+    table = _one_seed_table(study, found, metric, reader)
     if plot is not None:
         _plot(plot, found, metric=metric, width=wide)
-    if csv is not None:
-        _write_csv(csv, compared)
-        if str(csv) == "-":
-            return
+    if _write(files, study, choice, table):
+        return
     if as_json:
-        print_json(compared.to_json())
-    else:
-        _print(compared)
+        none = {"runs": [run.name for run in found], "differences": {}, "checkpoints": [], "figures": []}
+        shown = none if table is None else table.to_json()
+        print_json({**shown, **study.to_json()})
+        return
+    from debiasctl.cli.study_page import print_study
+
+    print_study(study, choice, table)
+
+
+def _check_outputs(files: dict[str, Path | None], *, as_json: bool) -> None:
+    """Refuse files that cannot be written, and two results on stdout."""
+    from debiasctl.files import check_file
+
+    to_stdout = [f"--{name} -" for name, path in files.items() if str(path) == "-"] + ["--json"] * as_json
+    if len(to_stdout) > 1:
+        raise UsageError(
+            f"{' and '.join(to_stdout)} {'both' if len(to_stdout) == 2 else 'all'} write to stdout. Give one of them, "
+            f"or a file's name with {to_stdout[0].partition(' ')[0]}"
+        )
+    for name, path in files.items():
+        if path is not None and str(path) != "-":
+            check_file(path, argument=name)
+
+
+def _runs(names: list[str], where: list[str] | None, *, others: bool) -> "list[Run]":
+    """The runs that were named, or that match."""
+    from debiasctl.runs.selection import matching_runs
+
+    if not names and not where:
+        if others:
+            return []
+        raise UsageError("name two or more different runs: debiasctl compare RUN RUN")
+    return matching_runs(names, options.parse_filter(where))
+
+
+def _pairing(paired: bool | None) -> Literal["auto", "yes", "no"]:
+    return "auto" if paired is None else "yes" if paired else "no"
+
+
+def _one_seed_table(
+    study: "Study", runs: "list[Run]", metric: str | None, reader: "Reader | None"
+) -> "Comparison | None":
+    """The table of runs and their images, where no arm has a verdict; not along axes or of images made elsewhere."""
+    from debiasctl.comparison.tables import compare as compare_runs
+
+    single = len(study.arms) == 1 or all(len(arm.members) == 1 for arm in study.arms)
+    own = all(arm.kind == "runs" for arm in study.arms) and not study.by
+    if not single or not own or study.skipped:
+        return None
+    return compare_runs(runs, metric=metric, reader=reader)
 
 
 def _plot(path: Path, runs: "list[Run]", *, metric: str | None, width: "Width") -> None:
@@ -78,82 +254,17 @@ def _plot(path: Path, runs: "list[Run]", *, metric: str | None, width: "Width") 
     note(f"curves: {path}")
 
 
-def _print(compared: "Comparison") -> None:
-    print_comparison(compared)
-    for text in compared.warnings:
-        print_text(f"warning: {text}")
-    for text in [*_missing(compared), *compared.notes]:
-        note(f"note: {text}")
-    if any(figure.floor_num not in (0, figure.measured.num) for figure in compared.figures):
-        note("note: a floor of fewer images is biased upward; compare it with 'evaluate', column \"at floor's N\"")
-    if any(interval is not None for figure in compared.figures for interval in figure.intervals):
-        note(
-            "note: differences with an interval are free of the bias in 1/N, unlike the runs' figures beside them. The "
-            "intervals cover sampling alone: what infinitely many images of these very runs would give"
-        )
-    note(
-        "* better than all others beyond chance, over this whole table. One training seed a run: train several before "
-        "you believe a small difference"
-    )
+def _write(files: dict[str, Path | None], study: "Study", choice: Choice, table: "Comparison | None") -> bool:
+    """Write the tables that were asked for; whether one of them went to stdout."""
+    from debiasctl.cli.one_seed import figures_csv
+    from debiasctl.cli.study_files import csv_text, latex_text, markdown_text, write_text
 
-
-def _missing(compared: "Comparison") -> list[str]:
-    """Why some differences have no interval: one sentence for each reason."""
-    reasons: dict[str, list[str]] = {}
-    for figure in compared.figures:
-        for reason in filter(None, dict.fromkeys(figure.interval_reasons)):
-            reasons.setdefault(reason, []).append(figure.metric)
-    return [f"{', '.join(dict.fromkeys(names))}: no interval, {reason}" for reason, names in reasons.items()]
-
-
-def _write_csv(path: Path, compared: "Comparison") -> None:
-    import csv
-    import io
-
-    from debiasctl.files import write_bytes
-
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    fields = ["sampler", "steps", "num", *CONDITIONS]
-    writer.writerow(
-        [
-            "metric",
-            *fields,
-            "run",
-            "checkpoint",
-            "value",
-            "difference",
-            "corrected_difference",
-            "low",
-            "high",
-            "best",
-            "floor",
-            "floor_num",
-        ]
-    )
-    for figure in compared.figures:
-        measured = figure.measured.to_json()
-        for index, name in enumerate(compared.runs):
-            interval = figure.intervals[index]
-            writer.writerow(
-                [
-                    figure.metric,
-                    *[measured.get(field) for field in fields],
-                    name,
-                    figure.checkpoints[index],
-                    repr(figure.values[index]),
-                    repr(figure.differences[index]),
-                    *(
-                        ("", "", "")
-                        if interval is None
-                        else map(repr, (interval.estimate, interval.low, interval.high))
-                    ),
-                    int(index == figure.best),
-                    "" if figure.floor is None else repr(figure.floor),
-                    figure.floor_num,
-                ]
-            )
-    if str(path) == "-":
-        print(text.getvalue(), end="")
-    else:
-        write_bytes(path, text.getvalue().encode())
+    makers = {
+        "csv": lambda: csv_text(study, choice) if table is None else figures_csv(table),
+        "md": lambda: markdown_text(study, choice),
+        "latex": lambda: latex_text(study, choice),
+    }
+    for name, path in files.items():
+        if path is not None:
+            write_text(path, makers[name]())
+    return any(str(path) == "-" for path in files.values())

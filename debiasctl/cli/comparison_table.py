@@ -22,6 +22,7 @@ CONDITIONS = {
     "class": "class",
     "precision": "precision",
 }  # columns of a CSV, and named above a table where figures differ in them
+DIFFERENCE = "difference (95 %, these two sets of images)"
 _LETTERS = 12  # of a condition
 
 
@@ -52,7 +53,7 @@ def section_lines(title: str, runs: Sequence[str], figures: "Sequence[Figure]", 
     """One table of figures: each metric's name beside its runs, or above them where there is no room for it."""
     yield from [title] if width is None else wrapped(title, width)
     blocks = [_rows(runs, figure) for figure in figures]
-    heads = ["run", "value", "difference (95 % interval)"]
+    heads = ["run", "value", DIFFERENCE]
     columns = ["metric", *heads, "floor", "better"]
     rows = []
     for figure, block in zip(figures, blocks, strict=True):
@@ -105,8 +106,8 @@ def _rows(runs: Sequence[str], figure: "Figure") -> list[list[str]]:
         else:  # the estimate is what the interval is of: the difference of infinitely many images
             differences.append(f"{interval.estimate:+.3g} ({interval.low:+.3g} to {interval.high:+.3g})")
     return [
-        [printable(name), f"{value:.4g}{' *' if number == figure.best else '  '}", difference]
-        for number, (name, value, difference) in enumerate(zip(runs, figure.values, differences, strict=True))
+        [printable(name), f"{value:.4g}", difference]
+        for name, value, difference in zip(runs, figure.values, differences, strict=True)
     ]
 
 

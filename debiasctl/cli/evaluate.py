@@ -80,7 +80,7 @@ def evaluate(
     num: Annotated[int, option("--num", "-n", group=SAMPLING, min=2, help="Images to draw.")] = 1000,
     steps: Annotated[str | None, options.SAMPLING_STEPS] = None,
     sampler: Annotated[str, options.SAMPLER] = "ddim",
-    seed: Annotated[int, options.SAMPLING_SEED] = 0,
+    seed: Annotated[int | None, options.SAMPLING_SEED] = None,
     checkpoint: Annotated[str | None, options.CHECKPOINT] = None,
     checkpoints: Annotated[
         str | None,

@@ -82,7 +82,12 @@ SAMPLING_STEPS = option(
     help="Sampling steps; several, separated by commas (default: 50, or all timesteps of a schedule that has fewer).",
 )  # fmt: skip
 SAMPLING_SEED = option(
-    "--seed", group=SAMPLING, min=0, max=2**63 - 1, help="Seed of the samples: image i depends on (seed, i) alone."
+    "--seed",
+    group=SAMPLING,
+    min=0,
+    max=2**63 - 1,
+    help="Seed of the samples: image i depends on (seed, i) alone (default: the run's training seed; for a strip, the "
+    "first run's).",
 )
 SAMPLING_BATCH = option("--batch-size", group=SAMPLING, metavar="N", help="Images drawn at a time; auto: what fits.")
 WIDTH = option(

@@ -49,7 +49,7 @@ def sample(
     ] = None,
     steps: Annotated[str | None, options.SAMPLING_STEPS] = None,
     sampler: Annotated[str, options.SAMPLER] = "ddim",
-    seed: Annotated[int, options.SAMPLING_SEED] = 0,
+    seed: Annotated[int | None, options.SAMPLING_SEED] = None,
     class_: Annotated[
         str | None,
         option(
@@ -140,6 +140,7 @@ def sample(
     rows = []
     specs = [run.spec() for run in found]
     step_counts = given_counts or [default_steps(specs)]
+    seed = specs[0].training.seed if seed is None else seed  # one noise for all rows of a strip
     for run, spec, chosen in zip(found, specs, pinned, strict=True):
         requests = [
             make_request(

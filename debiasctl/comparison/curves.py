@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from debiasctl.comparison.tables import evaluations_of
+from debiasctl.comparison.evaluations import evaluations_of
 from debiasctl.errors import ComparisonError
 from debiasctl.evaluation.record import Conditions, EvaluationRecord
 from debiasctl.runs.store import Run

@@ -8,7 +8,8 @@ from typing import Any
 from pydantic import JsonValue
 
 from debiasctl.comparison.differences import best, difference, holm, missing_reason
-from debiasctl.errors import ComparisonError, EvaluationError, ForeignPartError, UsageError
+from debiasctl.comparison.evaluations import Evaluation, Reader, evaluations_of
+from debiasctl.errors import ComparisonError, UsageError
 from debiasctl.evaluation.metrics.catalogue import is_of_pixels
 from debiasctl.evaluation.plausibility import Warned, together, warnings
 from debiasctl.evaluation.record import (
@@ -16,9 +17,7 @@ from debiasctl.evaluation.record import (
     Conditions,
     EvaluationRecord,
     HeldoutConditions,
-    LikelihoodRecord,
     MetricFigure,
-    read_own_record,
 )
 from debiasctl.evaluation.uncertainty.intervals import Interval
 from debiasctl.runs.store import Run
@@ -35,10 +34,10 @@ class Figure:
     """One metric under one measurement: a value for each run, differences to the first, and the best run's index.
 
     `intervals` are those of the differences (95 %, of what infinitely many images would give, so that their estimate is
-    not the difference of the values), None for the first run and where one of the two figures has none, for which
-    `interval_reasons` say why. `best` is None unless that run differs from all others beyond chance, by Holm's method
-    over the table. `checkpoints` are the steps that were measured. The floor and `values_at_floor_num` were measured on
-    `floor_num` images.
+    not the difference of the values), None for the first run and where one of the two figures has none. `best` is None
+    unless that run's images differ from all others' beyond chance, by Holm's method over the table: it says nothing of
+    other training seeds. `checkpoints` are the steps
+    that were measured. The floor and `values_at_floor_num` were measured on `floor_num` images.
     """
 
     metric: str
@@ -57,14 +56,6 @@ class Figure:
     def to_json(self) -> dict[str, JsonValue]:
         """As it is printed."""
         return asdict(self) | {"measured": self.measured.to_json()}
-
-
-@dataclass(frozen=True)
-class _Evaluation:
-    """A run's record, and the checkpoint that it is of."""
-
-    checkpoint: int
-    record: EvaluationRecord | LikelihoodRecord
 
 
 @dataclass(frozen=True)
@@ -87,7 +78,7 @@ class Comparison:
         return asdict(self) | {"figures": [figure.to_json() for figure in self.figures]}
 
 
-def compare(runs: Sequence[Run], *, metric: str | None = None) -> Comparison:
+def compare(runs: Sequence[Run], *, metric: str | None = None, reader: Reader | None = None) -> Comparison:
     """Compare runs: what differs in their specs, and in the figures that were measured alike.
 
     Raises:
@@ -98,7 +89,8 @@ def compare(runs: Sequence[Run], *, metric: str | None = None) -> Comparison:
     if len(runs) < 2 or len({run.path.resolve() for run in runs}) < len(runs):
         raise UsageError("name two or more different runs: debiasctl compare RUN RUN")
     specs = [run.spec() for run in runs]
-    records = [evaluations_of(run) for run in runs]
+    read = evaluations_of if reader is None else reader
+    records = [read(run) for run in runs]
     known = sorted({name for of_run in records for one in of_run for name in one.record.metrics})
     if metric is not None and metric not in known:
         raise UsageError(
@@ -110,8 +102,7 @@ def compare(runs: Sequence[Run], *, metric: str | None = None) -> Comparison:
                 f"run '{run.name}' was not measured by '{metric}'. Do that first, with the options of the other runs, "
                 "for example: " + _command(run, metric, records)
             )
-    tables = [_by_measurement(of_run, metric) for of_run in records]
-    shared = [key for key in tables[0] if all(key in table for table in tables[1:])]
+    tables, shared = _in_common(records, metric)
     if not shared:
         raise ComparisonError(_not_comparable(runs, records, metric))
     chosen = [[table[key] for key in shared] for table in tables]
@@ -155,11 +146,11 @@ def _by_chance(figures: "Sequence[Figure]") -> list[str]:
     return [
         f"{leaving} of {len(intervals)} intervals leave out 0. Each holds by itself in 95 % of cases: where no run "
         f"differs, {0.05 * len(intervals):.2g} of {len(intervals)} leave it out on average, and one in three tables "
-        "of 10 metrics has such an interval. The star holds for the whole table (Holm's method)"
+        "of 10 metrics has such an interval. They are of these sets of images: another training seed may reverse them"
     ]
 
 
-def _warnings(evaluations: Sequence[_Evaluation]) -> list[Warned]:
+def _warnings(evaluations: Sequence[Evaluation]) -> list[Warned]:
     """The warnings of a run's records."""
     records = {id(one.record): one.record for one in evaluations}.values()
     return [one for record in records if isinstance(record, EvaluationRecord) for one in warnings(record)]
@@ -196,28 +187,11 @@ def spec_differences(specs: Sequence[RunSpec]) -> dict[str, list[Any]]:
     }
 
 
-def evaluations_of(run: Run) -> list[_Evaluation]:
-    """A run's stored evaluations, oldest first; later ones replace earlier ones of the same measurement."""
-    files = sorted(run.evaluations_dir.glob("[!.]*.json"), key=lambda path: path.lstat().st_mtime_ns)
-    way_on = f"Remove it and measure again: debiasctl evaluate {run.typed} or debiasctl likelihood {run.typed}"
-    found = []
-    for path in files:
-        try:
-            record = read_own_record(path, run, way_on=way_on)
-        except (EvaluationError, ForeignPartError) as error:
-            raise ComparisonError(str(error)) from error
-        if record.checkpoint is None:
-            raise ComparisonError(f"{path} is damaged (checkpoint: the record does not belong to a run). {way_on}")
-        found.append(_Evaluation(record.checkpoint, record))
-    if not found:
-        raise ComparisonError(f"run '{run.name}' has not been evaluated. Do that first: debiasctl evaluate {run.typed}")
-    return found
-
-
-def _by_measurement(evaluations: Sequence[_Evaluation], metric: str | None) -> "_Table":
+def _by_measurement(evaluations: Sequence[Evaluation], metric: str | None, *, seeds: bool) -> "_Table":
     """(how it was measured, metric, by class) -> the record; the one trained longest of several checkpoints.
 
-    What is measured of the pixels themselves is the same in all features, and stands once.
+    What is measured of the pixels themselves is the same in all features, and stands once. Without `seeds`, it does not
+    matter which seed images were drawn with.
     """
     table: _Table = {}
     for one in sorted(evaluations, key=lambda one: one.checkpoint):
@@ -227,15 +201,34 @@ def _by_measurement(evaluations: Sequence[_Evaluation], metric: str | None) -> "
             measured = one.record.measured
             if isinstance(measured, Conditions) and is_of_pixels(name):
                 measured = measured.model_copy(update={"features": "none", "features_identity": "none"})
+            if isinstance(measured, Conditions) and not seeds:
+                measured = measured.model_copy(update={"seed": None})
             table[measured, name, isinstance(figure, MetricFigure) and figure.by_class] = one
     return table
 
 
+def _in_common(records: Sequence[Sequence[Evaluation]], metric: str | None) -> "tuple[list[_Table], list[_Key]]":
+    """All runs' tables, and the keys that they share.
+
+    Images drawn with one seed in all runs are preferred. Where there are none, those of different seeds are compared,
+    as each run is sampled with its training seed.
+    """
+    tables = [_by_measurement(of_run, metric, seeds=True) for of_run in records]
+    shared = [key for key in tables[0] if all(key in table for table in tables[1:])]
+    known = {(key[0].model_copy(update={"seed": None}), *key[1:]) for key in shared if isinstance(key[0], Conditions)}
+    others = [_by_measurement(of_run, metric, seeds=False) for of_run in records]
+    more = [key for key in others[0] if key not in known and all(key in table for table in others[1:])]
+    more = [key for key in more if isinstance(key[0], Conditions)]
+    for table, other in zip(tables, others, strict=True):
+        table.update({key: other[key] for key in more})
+    return tables, [*shared, *more]
+
+
 _Key = tuple[Measured, str, bool]
-_Table = dict[_Key, _Evaluation]
+_Table = dict[_Key, Evaluation]
 
 
-def _figure(key: _Key, evaluations: Sequence[_Evaluation], *, best: int | None) -> Figure:
+def _figure(key: _Key, evaluations: Sequence[Evaluation], *, best: int | None) -> Figure:
     found: list[MetricFigure | BitsFigure] = [one.record.metrics[key[1]] for one in evaluations]
     values = [one.value for one in found]
     return Figure(
@@ -254,7 +247,7 @@ def _figure(key: _Key, evaluations: Sequence[_Evaluation], *, best: int | None) 
     )
 
 
-def _command(run: Run, metric: str, records: Sequence[Sequence[_Evaluation]]) -> str:
+def _command(run: Run, metric: str, records: Sequence[Sequence[Evaluation]]) -> str:
     """The command that measures a run by a metric as some other run was measured."""
     record = next(one.record for of_run in records for one in of_run if metric in one.record.metrics)
     measured = record.measured
@@ -282,7 +275,7 @@ def _typed(command: str, run: Run, options: Mapping[str, object]) -> str:
     return f"debiasctl {command} {run.typed} {' '.join(words)}"
 
 
-def _not_comparable(runs: Sequence[Run], records: Sequence[Sequence[_Evaluation]], metric: str | None) -> str:
+def _not_comparable(runs: Sequence[Run], records: Sequence[Sequence[Evaluation]], metric: str | None) -> str:
     """Which conditions of measurement make the runs' figures incomparable."""
     values: dict[str, list[set[str]]] = {}
     for of_run in records:

@@ -11,7 +11,7 @@ from debiasctl.errors import EvaluationError, ForeignPartError
 from debiasctl.evaluation.metrics.catalogue import Better, possible_range
 from debiasctl.evaluation.older_records import from_version_1, from_version_2
 from debiasctl.evaluation.uncertainty.intervals import Jackknife
-from debiasctl.evaluation.uncertainty.shares import unpacked
+from debiasctl.evaluation.uncertainty.shares import check_packed
 from debiasctl.files import content_key
 from debiasctl.reading.documents import read_json
 from debiasctl.registry.messages import damage
@@ -137,7 +137,7 @@ class MetricFigure(_Part):
     def _a_bit_an_image(self) -> Self:
         if self.interval is not None and self.interval.ones is not None:
             try:
-                unpacked(self.interval.ones, self.num)
+                check_packed(self.interval.ones, self.num)
             except ValueError as error:
                 raise ValueError(f"interval.ones: {error}") from error
         return self

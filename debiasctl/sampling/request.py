@@ -56,14 +56,16 @@ def make_request(
     num: int,
     num_steps: int,
     sampler: str,
-    seed: int,
+    seed: int | None,
     checkpoint: str | None,
     weights: str,
     class_name: str | None = None,
     precision: str = "fp32",
     compile: bool = False,
 ) -> SampleRequest:
-    """A request from what a user asked for.
+    """A request from what a user asked for; without a seed it takes the run's training seed.
+
+    Runs that all were sampled with one seed share its sampling error, which then does not average out over them.
 
     Raises:
         UsageError: if the sampler, precision, class or checkpoint is unknown, or the sampler cannot make these steps
@@ -86,6 +88,7 @@ def make_request(
     except UsageError as error:
         raise UsageError(f"run '{run.name}': {error}") from error
     step = choose_step(run, checkpoint)
+    seed = spec.training.seed if seed is None else seed
     return SampleRequest(num, num_steps, choice, seed, step, weights, label, chosen, compile)
 
 

@@ -135,6 +135,19 @@ def test_what_cannot_be_drawn(arguments: list[str], code: int, message: str, eva
     assert message in error_of("sample", *arguments, code=code)
 
 
+def test_without_a_seed_evaluate_and_sample_take_the_training_seed(evaluated: Path, tmp_path: Path) -> None:
+    succeed("train", "digits", *OPTIONS, "--steps", "1", "--seed", "5", "--name", "fifth")
+    draw = ("--num", "2", "--steps", "2", "--json")
+    assert json.loads(succeed("sample", "fifth", *draw).out)["seed"] == 5
+    assert json.loads(succeed("sample", "fifth", *draw, "--seed", "0").out)["seed"] == 0
+    (found,) = json.loads(succeed("evaluate", "fifth", *draw, "--features", "pixels:dimension=4").out)["evaluations"]
+    assert found["measured"]["seed"] == 5
+    strip = ("--same-noise", "--num", "1", "--steps", "2", "--json", "--out", tmp_path / "s.png")
+    for runs in (("fifth", "a"), ("a", "fifth")):  # one noise for all rows: the first run's
+        cells = json.loads(succeed("sample", *runs, *strip).out)["cells"]
+        assert [cell["seed"] for cell in cells] == [5 if runs[0] == "fifth" else 0] * 2
+
+
 def test_a_run_is_named_by_a_path_or_a_beginning_too(evaluated: Path) -> None:
     assert sample("colour-b", *DRAW) == sample(evaluated / "runs" / "colour-b", *DRAW) | {"reused": False}
 

@@ -225,11 +225,23 @@ def test_only_what_was_measured_in_the_same_way_stands_together() -> None:
     evaluated(a, {"fd_local": 1.0, "kd_local": 2.0}, steps=10)
     evaluated(a, {"fd_local": 3.0}, steps=20)
     evaluated(b, {"fd_local": 4.0}, steps=20)
-    evaluated(b, {"fd_local": 5.0}, steps=10, seed=1)
+    evaluated(b, {"fd_local": 5.0}, steps=10, weights="raw")
     evaluated(b, {"kd_local": 6.0}, steps=10)
     found = {(figure.metric, figure.measured.steps): figure.values for figure in compare([a, b]).figures}
     assert found == {("kd_local", 10): [2.0, 6.0], ("fd_local", 20): [3.0, 4.0]}
     assert [figure.metric for figure in compare([a, b], metric="kd_local").figures] == ["kd_local"]
+
+
+def test_images_of_one_sampling_seed_are_preferred_and_others_are_compared_too() -> None:
+    """Each run is sampled with its training seed, which need not be the other's."""
+    a, b = make_run("a"), make_run("b")
+    evaluated(a, {"fd_local": 1.0}, seed=0)
+    evaluated(b, {"fd_local": 2.0}, seed=1)
+    (figure,) = compare([a, b]).figures
+    assert (figure.values, figure.measured.seed) == ([1.0, 2.0], None)
+    evaluated(b, {"fd_local": 3.0}, seed=0)
+    (figure,) = compare([a, b]).figures
+    assert (figure.values, figure.measured.seed) == ([1.0, 3.0], 0)
 
 
 def test_the_checkpoint_trained_longest_stands_and_of_that_the_last_evaluation() -> None:
@@ -243,7 +255,7 @@ def test_the_checkpoint_trained_longest_stands_and_of_that_the_last_evaluation()
     assert compared.checkpoints == [[6], [12]]
 
 
-@pytest.mark.parametrize("field, value", [("num", 99), ("steps", 7), ("sampler", "ddpm"), ("seed", 3),
+@pytest.mark.parametrize("field, value", [("num", 99), ("steps", 7), ("sampler", "ddpm"),
                                           ("weights", "raw"), ("features_identity", "ef"), ("dataset_hash", "x"),
                                           ("class", 2)])  # fmt: skip
 def test_figures_measured_differently_are_refused_with_the_reason(field: str, value: object) -> None:
@@ -271,7 +283,7 @@ def test_a_metric_that_one_run_lacks() -> None:
     evaluated(b, {"fd_local": 1.0})
     with pytest.raises(
         ComparisonError,
-        match=r"run 'b' was not measured by 'kd_local'\. .*evaluate b --steps 50 .*--metrics kd_local --num 100",
+        match=r"run 'b' was not measured by 'kd_local'\. .*evaluate b --steps 50 .*--metrics kd_local .*--num 100",
     ):
         compare([a, b], metric="kd_local")
     with pytest.raises(UsageError, match=r"unknown metric 'fd_locl'. Did you mean 'fd_local'\? These .*fd_local, kd"):

@@ -63,6 +63,16 @@ def test_an_image_depends_on_seed_and_index_alone(run: Run, sampler: str) -> Non
     assert not any(torch.equal(many.images[i], many.images[j]) for i in range(9) for j in range(i))
 
 
+def test_without_a_seed_a_run_is_sampled_with_its_training_seed(run: Run) -> None:
+    """Runs of one arm would share the sampling error of a common seed, and it would not average out over them."""
+    settings = {"num": 2, "num_steps": 1, "sampler": "ddim", "checkpoint": None, "weights": "ema", "seed": None}
+    spec = run.spec()
+    assert make_request(run, spec, **settings).seed == 0
+    spec = spec.model_copy(update={"training": spec.training.model_copy(update={"seed": 5})})
+    assert make_request(run, spec, **settings).seed == 5
+    assert make_request(run, spec, **settings | {"seed": 0}).seed == 0
+
+
 def test_a_batch_that_can_never_fit_is_refused_with_one_that_fits(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("debiasctl.sampling.drawing.total_memory", lambda device: 10**9)
     monkeypatch.setattr(Networks, "get", lambda *_, **__: pytest.fail("a network is loaded"))

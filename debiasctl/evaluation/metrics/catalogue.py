@@ -3,6 +3,7 @@
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cache
 from typing import Final, Literal
 
 from debiasctl import registry
@@ -88,6 +89,7 @@ def pixel_names(channels: int) -> list[str]:
     return [*shifts, *(_RGB if channels == 3 else ()), "spectrum_distance"]
 
 
+@cache
 def is_of_pixels(name: str) -> bool:
     """Whether a metric is of the pixels themselves, and so the same in all features."""
     return name in (*pixel_names(1), *pixel_names(3))
@@ -107,12 +109,21 @@ def _metrics(channels: int, names: MetricNames) -> dict[str, Metric]:
     return {**_in_features(names), "spectrum_distance": spectrum, **_of_colours(channels)}
 
 
+@cache
 def possible_range(name: str) -> tuple[float, float]:
     """The least and the greatest value that a metric can have; unlimited if its name says nothing."""
     kind = name.rsplit("_", 1)[0] if "_shift_" in name and name not in _RGB else name
     if name.startswith(("fd_", "sfd_")):
         return 0.0, math.inf
     return _RANGES.get("is" if name.startswith("is_") else kind, (-math.inf, math.inf))
+
+
+def direction(name: str) -> Better:
+    """Which way a metric of that name is better, as far as its name tells; lower, if it tells nothing."""
+    if name == "nearest_train_gap" or (name.startswith(("mean_shift_", "std_shift_")) and name not in _RGB):
+        return ZERO
+    higher = ("precision", "recall", "density", "coverage", "is", "inception_score")
+    return HIGHER if name in higher or name.startswith("is_") else LOWER
 
 
 def _in_features(names: MetricNames) -> dict[str, Metric]:

@@ -112,12 +112,14 @@ def packed(ones: Sequence[bool]) -> str:
 
 
 def unpacked(text: str, num: int) -> list[bool]:
-    """The inverse of `packed` for `num` images.
+    """The inverse of `packed` for `num` images; ValueError: if the text holds another number of images."""
+    octets = check_packed(text, num)
+    return [bool(octets[index // 8] >> (7 - index % 8) & 1) for index in range(num)]
 
-    Raises:
-        ValueError: if the text holds another number of images.
-    """
+
+def check_packed(text: str, num: int) -> bytes:
+    """The bytes of what `packed` made of `num` images; ValueError: if the text holds another number of images."""
     octets = bytes.fromhex(text)
     if len(octets) != -(-num // 8):
         raise ValueError(f"{len(octets)} bytes hold no bit for each of {num} images")
-    return [bool(octets[index // 8] >> (7 - index % 8) & 1) for index in range(num)]
+    return octets

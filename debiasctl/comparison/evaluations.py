@@ -1,0 +1,81 @@
+"""The stored evaluations and likelihoods of runs, read quickly: a comparison may need thousands."""
+
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from debiasctl.errors import ComparisonError, EvaluationError, ForeignPartError
+from debiasctl.evaluation.quick_reading import quick_record
+from debiasctl.evaluation.record import EvaluationRecord, LikelihoodRecord, read_own_record
+from debiasctl.runs.store import Run
+
+OnDamaged = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """A run's record, its key, and the checkpoint that it is of."""
+
+    checkpoint: int
+    record: EvaluationRecord | LikelihoodRecord
+    key: str
+
+
+class Reader:
+    """Reads each run's evaluations once, for those that need them more than once."""
+
+    def __init__(self) -> None:
+        self._read: dict[Path, list[Evaluation]] = {}
+
+    def __call__(self, run: Run, *, on_damaged: OnDamaged | None = None) -> list[Evaluation]:
+        """A run's evaluations, as `evaluations_of` gives them."""
+        if run.path not in self._read:
+            self._read[run.path] = evaluations_of(run, on_damaged=on_damaged)
+        return self._read[run.path]
+
+
+def evaluations_of(run: Run, *, on_damaged: OnDamaged | None = None) -> list[Evaluation]:
+    """A run's stored evaluations, oldest first; later ones replace earlier ones of the same measurement.
+
+    A damaged record is refused, unless `on_damaged` is given: it is called with what is wrong, and the record left out.
+
+    Raises:
+        ComparisonError: if a record is damaged, or the run has none.
+    """
+    try:
+        entries = [one for one in os.scandir(run.evaluations_dir) if one.name.endswith(".json") and one.name[0] != "."]
+    except FileNotFoundError:
+        entries = []
+    entries.sort(key=lambda one: one.stat(follow_symlinks=False).st_mtime_ns)
+    files = [Path(one.path) for one in entries]
+    identity = run.identity()
+    found = []
+    for path in files:
+        try:
+            found.append(_read(path, run, identity))
+        except ComparisonError as error:
+            if on_damaged is None:
+                raise
+            on_damaged(str(error))
+    if not found and (on_damaged is None or not files):
+        raise ComparisonError(f"run '{run.name}' has not been evaluated. Do that first: debiasctl evaluate {run.typed}")
+    return found
+
+
+def _read(path: Path, run: Run, identity: str | None) -> Evaluation:
+    quick = quick_record(path)
+    if quick is not None and quick.run_identity == identity and (identity is None or quick.key == path.stem):
+        record: EvaluationRecord | LikelihoodRecord = quick
+    else:
+        try:
+            record = read_own_record(path, run, way_on=_way_on(run))
+        except (EvaluationError, ForeignPartError) as error:
+            raise ComparisonError(str(error)) from error
+    if record.checkpoint is None:
+        raise ComparisonError(f"{path} is damaged (checkpoint: the record does not belong to a run). {_way_on(run)}")
+    return Evaluation(record.checkpoint, record, path.stem)
+
+
+def _way_on(run: Run) -> str:
+    return f"Remove it and measure again: debiasctl evaluate {run.typed} or debiasctl likelihood {run.typed}"
