@@ -13,9 +13,7 @@ COMMANDS = {
     "ema": "Reconstruct averages of the weights, of any length, from the snapshots that training kept.",
     "evaluate": "Measure a run's samples, or anyone's images, against real ones.",
     "likelihood": "Measure a run's likelihood of held-out images, in bits/dim: the variational bound and the ODE's.",
-    "compare": (
-        "Compare evaluated runs: what differs in their specs, and their figures with intervals of the differences."
-    ),
+    "compare": "Compare arms: runs that differ in the seed alone, and images or figures made elsewhere.",
     "doctor": (
         "Report versions, devices, folders, plugins, the weights of feature extractors, and published statistics."
     ),

@@ -12,6 +12,7 @@ from scipy import stats
 
 from debiasctl.comparison.cells import Better
 from debiasctl.comparison.statistics.looks import Looks
+from debiasctl.comparison.statistics.planning import Design, seeds_for_difference
 from debiasctl.comparison.verdict import ArmValues, Cell, Verdict, judge
 from debiasctl.errors import UsageError
 
@@ -116,6 +117,15 @@ def test_pairs_are_found_by_seed_and_not_by_place() -> None:
     assert found.p == pytest.approx(stats.ttest_rel(b[::-1], a).pvalue)
 
 
+def test_what_has_no_partner_is_left_out_of_pairs() -> None:
+    a, b = (1.0, 1.5, 2.0, 2.5, 3.0, 9.0), (1.11, 1.6, 2.12, 2.6, 3.13)
+    found = of(a, b)
+    assert (found.method, found.num) == ("paired t", (5, 5))
+    assert found.difference == pytest.approx(np.mean(b) - np.mean(a[:5]))
+    assert found.margin == pytest.approx(0.05 * np.mean(a[:5]))
+    assert found.p == pytest.approx(stats.ttest_rel(b, a[:5]).pvalue)
+
+
 def test_seeds_that_differ_are_not_paired() -> None:
     a, b = (1.0, 1.5, 2.0, 2.5, 3.0), (1.11, 1.6, 2.12, 2.6, 3.13)
     arms = (ArmValues("a", (0, 1, 2, 3, 4), a), ArmValues("b", (5, 6, 7, 8, 9), b))
@@ -165,6 +175,26 @@ def test_inconclusive_says_why_and_how_many_more_seeds() -> None:
     assert found.seeds_more > 20
     assert found.seeds_more_equivalence is not None
     assert found.seeds_more_equivalence > 100
+
+
+def test_more_seeds_are_planned_as_they_will_be_compared() -> None:
+    """From five on as pairs where seeds are shared, and with the share of the level that the comparison has."""
+    a, b = (1.0, 1.2, 0.8), (1.1, 0.95, 1.25)
+    spread = math.sqrt((np.var(a, ddof=1) + np.var(b, ddof=1)) / 2)
+
+    def planned(design: Design, level: float) -> int:
+        needed = seeds_for_difference(0.1, spread, design, level=level)
+        assert needed is not None
+        return needed - 3
+
+    assert of(a, b).seeds_more == planned(Design(2, 5), 0.05)
+    assert planned(Design(2, 5), 0.05) != planned(Design(2, None), 0.05)
+    arms = (ArmValues("a", (0, 1, 2), a), ArmValues("b", (3, 4, 5), b))
+    (others,) = judge([Cell("fd", "fd", 50, "lower", arms)], primary="fd")
+    assert others.seeds_more == planned(Design(2, None), 0.05)
+    strong = cell((1.0, 1.1, 0.9), (2.0, 2.1, 1.9), key="kd@50")
+    rest = judge([strong, cell(a, b), cell(a, b, key="sd@50")], primary="kd@50")
+    assert rest[1].seeds_more == planned(Design(2, 5), 0.025)
 
 
 @pytest.mark.parametrize("shift", [0.0, -2.0])
@@ -379,6 +409,13 @@ def test_borrowed_variances_are_marked() -> None:
     found = {one.cell: one for one in judge(cells, primary="kd@50", borrowed=True)}
     assert [found[one.key].method for one in cells] == ["borrowed"] * 3 + ["pooled t"]
     assert "variance is pooled and shrunk over metrics, with 6 degrees" in found["kd@50"].evidence
+    plain = {one.cell: one for one in judge(cells, primary="kd@50")}
+    widths = [  # of the ratio's interval, in logarithms: narrower by as much as the difference's
+        (math.log((one.ratio_high or 0) / (one.ratio_low or 1)), (one.high or 0) - (one.low or 0))
+        for one in (found["kd@50"], plain["kd@50"])
+    ]
+    assert widths[0][0] / widths[1][0] == pytest.approx(widths[0][1] / widths[1][1])
+    assert widths[0][0] < widths[1][0]
     assert {one.method for one in judge(cells[:2], primary="kd@50", borrowed=True)} == {"pooled t"}
 
 

@@ -37,6 +37,17 @@ def test_the_prior_never_weighs_more_than_its_cap() -> None:
     assert prior.scale == pytest.approx(3 * np.exp(-digamma(2)) * 2)
 
 
+def test_a_prior_of_more_freedom_is_capped_and_keeps_its_scale() -> None:
+    generator = np.random.default_rng(0)
+    d0, s02, nu = 10.0, 3.0, 8
+    true = s02 * d0 / generator.chisquare(d0, 20_000)
+    observed = true * generator.chisquare(nu, 20_000) / nu
+    prior = fitted_prior([(Spread(float(value), nu), 1.0) for value in observed])
+    assert prior is not None
+    assert prior.freedom == MOST_FREEDOM
+    assert prior.scale == pytest.approx(s02, rel=0.05)
+
+
 def test_two_metrics_say_nothing_about_scatter() -> None:
     assert fitted_prior([(Spread(0.3, 4), 0.1), (Spread(0.2, 4), 0.1)]) is None
     assert fitted_prior([(Spread(0.3, 4), 0.1), (Spread(0.2, 4), 0.1), (Spread(0.2, 4), 0.0)]) is None

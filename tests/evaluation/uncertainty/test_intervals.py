@@ -154,13 +154,15 @@ def test_upper_limits_near_0_hold_the_truth():
 T = scipy.stats.t.ppf(0.975, GROUPS - 1)
 
 
-def linear(values, *, slope=0.0, estimate=0.0):
+def linear(values, *, slope=0.0, estimate=0.0, excess=0.0):
     """A figure's jackknife, and its interval where the variance grows with the figure by `slope`."""
     values = np.asarray(values) - np.mean(values) + estimate
-    variance = np.var(values, ddof=1) / GROUPS
+    variance = np.var(values, ddof=1) / GROUPS - excess
     reach = T**2 * slope / 2 + T * math.sqrt(variance + T**2 * slope**2 / 4)
     own = Interval(estimate, estimate - T * math.sqrt(variance), estimate + reach, 0.95)
-    return own, Jackknife(values.tolist(), [0.0] * GROUPS)
+    wave = np.cos(2 * np.pi * 3 * np.arange(GROUPS) / GROUPS)
+    interactions = wave * math.sqrt(2 * GROUPS**2 * excess / np.var(wave, ddof=1))
+    return own, Jackknife(values.tolist(), interactions.tolist())
 
 
 def skewed_difference(first, second):
@@ -171,10 +173,10 @@ def skewed_difference(first, second):
 def test_a_difference_of_independent_distances_reaches_as_far_as_the_variance_at_its_limit():
     """Where sets share nothing: each has its part of the difference's variance, and its slope by that part."""
     a, b = (np.cos(2 * np.pi * k * np.arange(GROUPS) / GROUPS) for k in (1, 2))  # without correlation
-    first, second = linear(a, slope=0.1, estimate=0.5), linear(2 * b, slope=0.7, estimate=0.6)
+    first, second = linear(a, slope=0.1, estimate=0.5), linear(2 * b, slope=0.7, estimate=0.6, excess=0.02)
     plain, found = skewed_difference(first, second)
     slope = 0.7 * 0.8 - 0.1 * 0.2
-    variance = (np.var(a, ddof=1) + np.var(2 * b, ddof=1)) / GROUPS
+    variance = (np.var(a, ddof=1) + np.var(2 * b, ddof=1)) / GROUPS - 0.02
     assert (found.high - 0.1) ** 2 == pytest.approx(T**2 * (variance + slope * (found.high - 0.1)))
     assert found.low == pytest.approx(plain.low)
     assert found.p == pytest.approx(plain.p)  # 0 lies on the other side
