@@ -71,7 +71,7 @@ def show(run: Annotated[str, options.RUN], as_json: Annotated[bool, options.AS_J
             }
         )
         return
-    said = {"tags": ", ".join(labels.tags), "note": labels.note}
+    said = {"tags": ", ".join(labels.tags), "note": " ".join(labels.note.split())}
     print_pairs(_facts(found, latest) | {name: text for name, text in said.items() if text})
 
 

@@ -77,7 +77,7 @@ def _unknown(text: str, name: str, short: Mapping[str, str]) -> str:
     same = [one for one in known if one.rpartition(".")[2] == last.lower()]
     hint = f" Did you mean {' or '.join(map(quoted, same[:3]))}?" if same else ""
     hint = hint or did_you_mean(name if dot else text.lower(), inside or [*OWN, *short, *known])
-    allowed = inside or [*OWN, *short]
+    allowed = inside or list(dict.fromkeys([*OWN, *short]))
     more = (
         "" if inside else ", and a spec's settings by their whole names, such as optimizer.lr (debiasctl spec describe)"
     )
