@@ -136,10 +136,10 @@ def evaluate(
         _show_log()
         _report(_of_images(samples, location, choices, device), as_json=as_json)
         return
+    from debiasctl.cli.standing import named_run
     from debiasctl.runs.pins import pin_chosen
-    from debiasctl.runs.store import find_run
 
-    found = find_run(run)
+    found = named_run(run, quiet=processes > 1)
     given_counts, size = None if steps is None else parse_steps(steps), parse_batch_size(batch_size)
     pins = context.with_resource(ExitStack())  # training keeps what is measured until this command ends
     trained = [pin_chosen(found, text, pins) for text in parse_checkpoints(found, checkpoint, checkpoints)]

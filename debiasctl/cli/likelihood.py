@@ -94,10 +94,10 @@ def likelihood(
     _check(context, method, plot=plot)
     wide = options.parse_width(width, plotted=plot is not None)
     from debiasctl.cli.locations import data_location, moved_spec
+    from debiasctl.cli.standing import named_run
     from debiasctl.runs.pins import pin_chosen
-    from debiasctl.runs.store import find_run
 
-    found = find_run(run)
+    found = named_run(run)
     # one that is not there is refused before torch takes its time, and training keeps it until this command ends
     step = pin_chosen(found, checkpoint, context.with_resource(ExitStack()))
     check_place(found.evaluations_dir / "record")

@@ -64,12 +64,12 @@ def note_(
       debiasctl runs note digits-debiased-0
     """
     from debiasctl.cli.output import print_text
+    from debiasctl.cli.standing import named_run
     from debiasctl.runs.labels import change_labels, read_labels
-    from debiasctl.runs.store import find_run
 
     if remove and text is not None:
         raise UsageError("--remove removes the note, and a text replaces it. Give one of them")
-    found = find_run(run)
+    found = named_run(run)
     changed = text is not None or remove
     labels = change_labels(found, note=text or "") if changed else read_labels(found)
     if as_json:

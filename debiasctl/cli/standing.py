@@ -1,4 +1,4 @@
-"""Notes on the state of a run whose checkpoint is used: in training, failed, or never trained."""
+"""The run that a command names; and notes on it where its checkpoint is used: in training, failed, or never trained."""
 
 from typing import TYPE_CHECKING
 
@@ -11,6 +11,19 @@ _LETTERS = 100  # of a reason that is told in full
 if TYPE_CHECKING:
     from debiasctl.runs.store import Run
     from debiasctl.specs.sections import RunSpec
+
+
+def named_run(text: str, *, quiet: bool = False) -> "Run":
+    """The run that an argument names, as `find_run` finds it; where that is by the beginning of its name, say which.
+
+    `quiet` is for a command that is about to run again, in several processes.
+    """
+    from debiasctl.runs.store import find_run
+
+    run = find_run(text)
+    if run.name.startswith(text) and run.name != text and not quiet and rank() == 0:
+        note(f"note: '{text}' is run '{run.name}'")
+    return run
 
 
 def note_standing(run: "Run", spec: "RunSpec", step: int) -> None:
