@@ -39,7 +39,8 @@ def option(
     """
     if group is not None:
         GROUPS.setdefault(group, set()).add(name)
-    FLAGS[argument or name.removeprefix("--").replace("-", "_")] = name
+    on = name.partition("/")[0]  # of an option and the one that says no
+    FLAGS[argument or on.removeprefix("--").replace("-", "_")] = on
     if setting is not None:
         FLAGS[setting] = name
         SETTINGS[name] = setting

@@ -44,16 +44,12 @@ def print_study(study: "Study", choice: Choice, table: "Comparison | None") -> N
 def _print_arms(study: "Study") -> None:
     """The arms with their seeds and the settings in which they differ."""
     fields = [field for field in study.differing if len({str(arm.settings.get(field)) for arm in study.arms}) > 1]
-    rows = [
-        [
-            arm.name,
-            ", ".join(map(str, arm.seeds)),
-            _checkpoints(study, index),
-            *(_cell(arm.settings.get(one)) for one in fields),
-        ]
-        for index, arm in enumerate(study.arms)
-    ]
-    print_table(["arm", "seeds", "checkpoint", *fields], rows, keys=1)
+    checkpoints = [_checkpoints(study, index) for index in range(len(study.arms))]
+    columns = {"arm": [arm.name for arm in study.arms], "seeds": [", ".join(map(str, arm.seeds)) for arm in study.arms]}
+    if set(checkpoints) != {"-"}:
+        columns["checkpoint"] = checkpoints
+    columns |= {field: [_cell(arm.settings.get(field)) for arm in study.arms] for field in fields}
+    print_table(list(columns), [list(row) for row in zip(*columns.values(), strict=True)], keys=1)
 
 
 def _checkpoints(study: "Study", index: int) -> str:
