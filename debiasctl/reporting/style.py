@@ -86,3 +86,13 @@ def save_figure(path: Path, figure: "Figure") -> None:
     undated = {"svg": {"Date": None}, "pdf": {"CreationDate": None}}
     with atomic_file(path) as stream, plot_style():
         figure.savefig(stream, format=kind, dpi=_DPI, metadata=undated.get(kind, {}))
+
+
+def figure_svg(figure: "Figure") -> str:
+    """A figure as SVG, with text kept as text and without a timestamp."""
+    import io
+
+    stream = io.BytesIO()
+    with plot_style():
+        figure.savefig(stream, format="svg", metadata={"Date": None})
+    return stream.getvalue().decode()

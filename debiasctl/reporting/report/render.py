@@ -5,17 +5,14 @@ import hashlib
 import json
 import math
 import re
-import unicodedata
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from debiasctl.files import write_bytes
+from debiasctl.reporting.names import shown
 from debiasctl.reporting.report.document import Cell, Report, ReportPicture, ReportTable
 from debiasctl.reporting.report.inline_svg import inline_svg
-
-_HIDDEN = {"Cc", "Cf", "Cs", "Co", "Zl", "Zp"}  # categories of marks that cannot be seen, or that turn lines around
-_KEPT = "\n\t\u00ad\u200c\u200d"
 
 
 def render_report(report: Report) -> str:
@@ -69,16 +66,6 @@ def embedded_json(value: Any) -> str:
     """
     text = json.dumps(_finite(value), allow_nan=False, separators=(",", ":"))
     return text.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026")
-
-
-def shown(text: str) -> str:
-    """The text with marks that cannot be seen, or that change a line's direction, written as their codes."""
-    if text.isascii() and text.isprintable():
-        return text
-    return "".join(
-        mark.encode("unicode_escape").decode() if unicodedata.category(mark) in _HIDDEN and mark not in _KEPT else mark
-        for mark in text
-    )
 
 
 def _finalized(value: object) -> object:
