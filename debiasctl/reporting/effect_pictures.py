@@ -70,7 +70,7 @@ def draw_forest(effects: Sequence[Effect], arms: Sequence[ArmStyle], *, referenc
         _name_blocks(axes, labels, places, [any(one.primary for one in block) for block in blocks.values()], above)
         _percent(axes)
         (name,) = short_names([reference], longest=24)
-        axes.set_xlabel(f"← worse        better →\ndifference from {name}, % of its figure")
+        axes.set_xlabel(f"← worse\u2003\u2003better →\ndifference from {name}, % of its figure")
         finish_panel(axes)
         axes.grid(False, axis="y")
         axes.spines["left"].set_visible(False)

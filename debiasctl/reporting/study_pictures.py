@@ -124,7 +124,7 @@ def _limit(axes: Any, values: Sequence[float], ends: Sequence[float], *, log: bo
 
 
 def _ticks(axes: Any, panel: Panel) -> None:
-    from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator
+    from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullLocator
 
     if panel.x_log:
         numbers = sorted({x for line in panel.lines for x in line.x if x > 0})
@@ -139,9 +139,14 @@ def _ticks(axes: Any, panel: Panel) -> None:
         axes.xaxis.set_major_locator(MaxNLocator(4))
         axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: number_text(value)))
     if panel.y_log:
-        low, high = (math.log10(end) for end in axes.get_ylim())
-        axes.yaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0) if high - low < 1.3 else (1.0,), numticks=7))
-        axes.yaxis.set_minor_formatter(FuncFormatter(lambda *_: ""))
+        low, high = axes.get_ylim()
+        decades = math.log10(high / low)
+        if decades < 0.9:  # too few powers of ten to read anything from
+            axes.yaxis.set_major_locator(MaxNLocator(5))
+            axes.yaxis.set_minor_locator(NullLocator())
+        else:
+            axes.yaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0) if decades < 1.6 else (1.0,), numticks=7))
+            axes.yaxis.set_minor_formatter(FuncFormatter(lambda *_: ""))
     axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: number_text(value)))
     if not panel.y_log:
         axes.yaxis.set_major_locator(MaxNLocator(5))
