@@ -141,16 +141,20 @@ _AXES = {"training": ("images_seen", "training images seen"), "steps": ("steps",
 
 def _curves(study: Study, arms: Sequence[ArmStyle], name: str) -> Picture | None:
     axis, label = _AXES[name]
-    primary = study.cell(study.primary).metric
+    primary = study.cell(study.primary)
+
+    def is_primary(curve: StudyCurve) -> bool:
+        return curve.metric == primary.metric and curve.measured.get("steps", primary.steps) == primary.steps
+
     curves = [curve for curve in study.curves if curve.axis == axis and len(_places(curve)) > 1]
-    curves.sort(key=lambda curve: curve.metric != primary)
-    panels = [_panel(study, curve, label, log=axis == "steps", strong=curve.metric == primary) for curve in curves]
+    curves.sort(key=lambda curve: (curve.measured.get("steps", primary.steps) != primary.steps, not is_primary(curve)))
+    panels = [_panel(study, curve, label, log=axis == "steps", strong=is_primary(curve)) for curve in curves]
     if not panels:
         return None
     drawn = panels[:_MOST_PANELS]
     caption = _bands(drawn)
     if len(panels) > len(drawn):
-        caption += f" {len(panels) - len(drawn)} further metrics are in the data alone."
+        caption += f" {len(panels) - len(drawn)} further curves are in the data alone."
     metrics = listed(list(dict.fromkeys(curve.metric for curve in curves[:_MOST_PANELS])))
     return Picture(
         name, caption, f"Curves of {metrics} against {label} for the arms {listed([arm.name for arm in arms])}.",

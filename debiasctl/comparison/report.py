@@ -1,6 +1,5 @@
 """A study as a report: the answer, its verdicts, pictures and tables, and the environment it came from."""
 
-import platform
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
@@ -15,6 +14,7 @@ from debiasctl.comparison.report_tables import (
     seeds_table,
     summary,
     verdict_tables,
+    warnings_table,
 )
 from debiasctl.comparison.run_sources import RunSources, read_sources
 from debiasctl.comparison.study_record import Study
@@ -30,7 +30,9 @@ _SHOWN = (
     "compute.precision",
 )  # fmt: skip
 _MEASURED = ("dataset", "features", "reference", "reference_num", "num", "sampler", "steps", "weights", "precision")
-_PACKAGES = ("debiasctl", "torch", "numpy", "scipy", "matplotlib")
+_PACKAGES = ("torch", "numpy", "scipy", "matplotlib")
+_MOST_WARNINGS = 4  # beside the answer
+_OF_RUNS = "runs: "  # before a package's name in a study's environment
 
 
 def report_of(study: Study, runs: Sequence[Run], *, command: str, title: str | None = None) -> Report:
@@ -54,7 +56,8 @@ def report_of(study: Study, runs: Sequence[Run], *, command: str, title: str | N
         Section("Why", ["What each arm is trained for, and the errors that this leaves on images it has not seen."],
                 pictures=of("weights", "heldout")),
         Section("Figures", tables=[figures_table(study), metrics_table(study), seeds_table(study)]),
-        Section("What was compared", _standing(study, sources), [arms_table(study)]),
+        Section("What was compared", _standing(study, sources),
+                [arms_table(study), *([warnings_table(study)] if len(study.warnings) > _MOST_WARNINGS else [])]),
     ]  # fmt: skip
     return Report(
         title or _title(study), study.answer,
@@ -81,8 +84,10 @@ def _status(study: Study) -> list[str]:
     count = f"{seeds[0]}" if len(seeds) == 1 else f"{seeds[0]} to {seeds[-1]}"
     paired = "the same in all arms" if study.paired else "not the same in all arms"
     primary = study.cell(study.primary)
+    more = len(study.warnings) - _MOST_WARNINGS
     return [
-        *(f"Warning: {text}" for text in study.warnings),
+        *(f"Warning: {text}" for text in study.warnings[:_MOST_WARNINGS]),
+        *([f"{more} more {'warnings are' if more > 1 else 'warning is'} at the end."] if more > 0 else []),
         *(f"Left out: {text}" for text in study.skipped),
         f"Primary metric: {cell_name(primary)}. Reference: {study.reference}. Margin of equivalence: "
         f"{100 * study.margin:.3g} % of its figure.",
@@ -91,17 +96,18 @@ def _status(study: Study) -> list[str]:
 
 
 def _standing(study: Study, sources: RunSources) -> list[str]:
-    return [*study.notes, *(f"{note[:1].upper()}{note[1:]}." for note in sources.notes)]
+    return [f"{note[:1].upper()}{note[1:].removesuffix('.')}." for note in (*study.notes, *sources.notes)]
 
 
 def _environment(study: Study, sources: RunSources) -> Mapping[str, Mapping[str, str]]:
-    measured = study.cell(study.primary).measured
+    measured, stated = study.cell(study.primary).measured, study.environment
     differing: dict[str, str] = {}
     for name in study.differing:
         differing[name] = "; ".join(f"{arm.name}: {_text(arm.settings.get(name))}" for arm in study.arms)
     return {
-        "Report": {**_software(), **study.environment},
-        "Runs were trained with": dict(sources.versions),
+        "Report": {name: text for name, text in stated.items() if not name.startswith(_OF_RUNS)} | _software(),
+        "Runs were trained with": dict(sources.versions)
+        | {name.removeprefix(_OF_RUNS): text for name, text in stated.items() if name.startswith(_OF_RUNS)},
         "Settings in common": _common(study, sources),
         "Settings that differ": differing,
         "Measured": {
@@ -111,7 +117,8 @@ def _environment(study: Study, sources: RunSources) -> Mapping[str, Mapping[str,
 
 
 def _software() -> dict[str, str]:
-    found = {"Python": platform.python_version(), "platform": f"{platform.system()} {platform.machine()}"}
+    """Versions of what computed and drew the report, beside those that the study states."""
+    found = {}
     for package in _PACKAGES:
         try:
             found[package] = version(package)

@@ -48,16 +48,23 @@ def verdict_table(study: Study, *, primary: bool | None = None) -> ReportTable:
             Cell(*_more(one)),
         ])  # fmt: skip
     strong = frozenset(number for number, one in enumerate(order) if one.primary and primary is None)
-    named = {
-        True: ("verdicts-primary", "Verdicts in the primary metric"),
-        False: ("verdicts-rest", "All other verdicts"),
-    }
-    name, title = ("verdicts-all", "Verdicts") if primary is None else named[primary]
+    name, title = ("verdicts-all", "Verdicts") if primary is None else ("verdicts-rest", "All other verdicts")
+    if primary:
+        name, title = "verdicts-primary", f"Verdicts in the primary metric: {cell_name(study.cell(study.primary))}"
+    said = [
+        number for number, column in enumerate(columns)
+        if not (primary and column.title == "Metric") and (not column.number or any(_text(row[number]) for row in rows))
+    ]  # fmt: skip
+    columns, rows = [columns[number] for number in said], [[row[number] for number in said] for row in rows]
     notes = [
         f"Each arm is compared with '{study.reference}'; an interval stands below its figure. p is corrected for the "
         "number of comparisons. More seeds: for each arm, to have 80 % power at the difference seen."
     ]
     return ReportTable(name, title, columns, rows, strong, notes, folded=primary is False)
+
+
+def _text(cell: Cell | str) -> str:
+    return cell if isinstance(cell, str) else cell.text
 
 
 def verdict_tables(study: Study) -> list[ReportTable]:
@@ -106,7 +113,7 @@ def evidence_table(study: Study) -> ReportTable:
     rows: list[list[Cell | str]] = [
         [
             cell_name(cells[one.cell]), one.arm, Cell(one.word, tone=_TONES[one.word]),
-            Cell(one.evidence, help=one.reason or ""), one.method,
+            Cell(one.evidence, help=one.reason or ""), one.method or "none",
         ]
         for one in _ordered(study)
     ]  # fmt: skip
@@ -167,7 +174,9 @@ def _mean(found: ArmFigures | None) -> Cell:
         return Cell("", "")
     spread = "" if found.sd is None else f" ± {figure_text(found.sd, digits=2)}"
     count = f"n = {len(found.figures)}"
-    return Cell(f"{figure_text(found.mean)}{spread}", found.mean, help=found.withheld or count)
+    return Cell(
+        f"{figure_text(found.mean)}{spread}", found.mean, help=f"{count}, no verdict" if found.withheld else count
+    )
 
 
 def seeds_table(study: Study) -> ReportTable:
@@ -186,6 +195,13 @@ def seeds_table(study: Study) -> ReportTable:
     ]  # fmt: skip
     notes = ["The sampling interval says nothing about other training seeds: it is of images of this very run."]
     return ReportTable("seeds", "Every seed's figures", columns, rows, notes=notes, folded=True)
+
+
+def warnings_table(study: Study) -> ReportTable:
+    """All warnings, where there are more than can stand beside the answer."""
+    return ReportTable(
+        "warnings", "All warnings", [Column("Warning")], [[text] for text in study.warnings], folded=True
+    )
 
 
 def efficiency_table(study: Study) -> ReportTable:

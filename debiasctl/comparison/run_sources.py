@@ -168,7 +168,8 @@ def _samples(study: Study, runs: _Runs, notes: list[str]) -> tuple[int | None, s
         if len({row.images.shape[1:] for row in rows}) > 1:
             notes.append("the arms' images differ in size, so that no grid shows them side by side")
             return None, "", []
-        return seed, noises.pop(), rows
+        first = found[0][1]
+        return seed, f"{first.num_steps} steps of {first.sampler.name}, sampling seed {first.seed}", rows
     if arms:
         notes.append("no training seed has stored samples of one noise in every arm, so that no grid is shown")
     return None, "", []
@@ -223,12 +224,12 @@ def _images(folder: Path, *, num: int) -> Any:
 
 
 def _versions(study: Study, runs: _Runs) -> dict[str, str]:
-    """Versions that the runs were trained with; where they differ, how many runs have each."""
+    """The Python and the commit that the runs were trained with; where they differ, how many runs have each."""
     counts: dict[str, dict[str, int]] = {}
     for arm in runs.arms():
         for member in arm.members:
             made = runs.of(member).spec().provenance
-            known = {"Python": made.python, **made.packages, "commit": made.git_commit}
+            known = {"Python": made.python, "commit": made.git_commit}
             for name, version in known.items():
                 if version:
                     counts.setdefault(name, {}).setdefault(version, 0)

@@ -22,7 +22,7 @@ def short_names(names: Sequence[str], *, longest: int) -> list[str]:
     """Each name on one line of at most about `longest` letters; names that would become equal get a number."""
     found: list[str] = []
     for name in names:
-        plain = " ".join(shown(name).split()) or "(no name)"
+        plain = " ".join(shown(name).split()) or "?"
         if len(plain) > longest:
             tail = longest // 3
             plain = f"{plain[: longest - tail - 1]}{_ELLIPSIS}{plain[-tail:]}"

@@ -19,8 +19,9 @@ BAND = (
     "seeds"
 )
 _PANEL, _HEIGHT = 2.1, 1.7  # inches
-_BAND_ALPHA = 0.16
+_BAND_ALPHA = 0.5  # of all bands together: where they overlap, they must not hide the lines
 _REACH = 0.35  # how far beyond the seeds' own values a band may stretch an axis, relative to their range
+_FLAT = 1e-9
 _TICKS = 6
 _LETTER = 0.062  # inches, of a letter of 7 points, on average
 _QUIET = "#666666"
@@ -92,7 +93,13 @@ def _draw_panel(axes: Any, panel: Panel, arms: Sequence[ArmStyle]) -> None:
         if banded:
             low, high = [mean.low for mean in banded], [mean.high for mean in banded]
             axes.fill_between(
-                [mean.x for mean in banded], low, high, color=arm.colour, alpha=_BAND_ALPHA, linewidth=0, zorder=1
+                [mean.x for mean in banded],
+                low,
+                high,
+                color=arm.colour,
+                alpha=_BAND_ALPHA / (1 + len(arms)),
+                linewidth=0,
+                zorder=1,
             )
             ends += [float(end) for end in (*low, *high) if end is not None]
     if panel.level is not None:
@@ -112,10 +119,14 @@ def _limit(axes: Any, values: Sequence[float], ends: Sequence[float], *, log: bo
     if not drawn:
         return
     low, high = min(drawn), max(drawn)
+    if high - low <= _FLAT * max(abs(low), abs(high)):  # an axis of nothing but rounding
+        room = 0.05 * abs(high) or 0.05
+        axes.set_ylim(low - room, high + room)
+        return
     inside = [end for end in ends if end > 0 or not log]
     if log:
         low, high, inside = math.log(low), math.log(high), [math.log(end) for end in inside]
-    reach = max(high - low, 1e-9 * max(abs(high), abs(low)), 1e-12) * _REACH
+    reach = (high - low) * _REACH
     low, high = (
         max(min([low, *inside]), low - reach) - reach / 6,
         min(max([high, *inside]), high + reach) + reach / 6,

@@ -92,7 +92,10 @@ def figure_svg(figure: "Figure") -> str:
     """A figure as SVG, with text kept as text and without a timestamp."""
     import io
 
+    from matplotlib.backends.backend_svg import FigureCanvasSVG
+
     stream = io.BytesIO()
     with plot_style():
-        figure.savefig(stream, format="svg", metadata={"Date": None})
+        # savefig would draw everything twice
+        FigureCanvasSVG(figure).print_svg(stream, metadata={"Date": None})  # type: ignore[no-untyped-call]
     return stream.getvalue().decode()

@@ -25,7 +25,7 @@ def forest_text(effects: Sequence[Effect], *, reference: str, columns: int) -> s
     names = dict(zip(arms, short_names(arms, longest=18), strict=True))
     left, middle = max(map(len, labels.values())), max(map(len, names.values()))
     last = max(len(one.word) for one in effects)
-    bar = max(15, min(_MOST, columns - left - middle - last - 6)) // 2 * 2 + 1
+    bar = max(15, min(_MOST, columns - left - middle - last - 7)) // 2 * 2 + 1
     limit = forest_limit(effects)
     lines, before = [], ""
     for one in effects:
