@@ -74,7 +74,7 @@ def _title(study: Study) -> str:
 def _drawn(picture: Picture, command: str) -> ReportPicture:
     return ReportPicture(
         picture.name, picture.title, picture.caption, svg_of(picture.draw("page")), picture.alt,
-        f"{command} --figure {picture.name} --plot {picture.name}.svg", picture.data, svg_of(picture.draw("column")),
+        f"{command} --picture {picture.name} --plot {picture.name}.svg", picture.data, svg_of(picture.draw("column")),
     )  # fmt: skip
 
 

@@ -44,7 +44,7 @@ def render_report(report: Report) -> str:
         "base-uri 'none'; form-action 'none'",
         style=Markup(style),
         script=Markup(script),
-        sections=[(ids.new(section.title), section) for section in report.sections],
+        sections=[(ids.new(f"section {section.title}"), section) for section in report.sections],
         new_id=ids.new,
         drawn=drawn,
         rows=_rows,
