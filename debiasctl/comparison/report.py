@@ -35,13 +35,15 @@ _MOST_WARNINGS = 4  # beside the answer
 _OF_RUNS = "runs: "  # before a package's name in a study's environment
 
 
-def report_of(study: Study, runs: Sequence[Run], *, command: str, title: str | None = None) -> Report:
+def report_of(study: Study, runs: Sequence[Run], *, command: str, skip_damaged: bool = False) -> Report:
     """The study's report; `command` is the comparison's own, from which the figures' commands are made.
+
+    `skip_damaged` leaves out what is damaged in the runs, and names it.
 
     Raises:
         RunError, ComparisonError: if a file of the runs is damaged.
     """
-    sources = read_sources(study, runs)
+    sources = read_sources(study, runs, skip_damaged=skip_damaged)
     pictures = {picture.name: _drawn(picture, command) for picture in pictures_of(study, sources)}
 
     def of(*names: str) -> list[ReportPicture]:
@@ -60,7 +62,7 @@ def report_of(study: Study, runs: Sequence[Run], *, command: str, title: str | N
                 [arms_table(study), *([warnings_table(study)] if len(study.warnings) > _MOST_WARNINGS else [])]),
     ]  # fmt: skip
     return Report(
-        title or _title(study), study.answer,
+        _title(study), study.answer,
         [one for one in sections if one.tables or one.pictures], _status(study),
         _environment(study, sources), datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"), command,
     )  # fmt: skip

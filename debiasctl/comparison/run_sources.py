@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -38,8 +39,8 @@ class RunSources:
     notes: Sequence[str] = ()
 
 
-def read_sources(study: Study, runs: Sequence[Run]) -> RunSources:
-    """Read what the study's arms of runs have.
+def read_sources(study: Study, runs: Sequence[Run], *, skip_damaged: bool = False) -> RunSources:
+    """Read what the study's arms of runs have; `skip_damaged` leaves out damaged files, and names them in the notes.
 
     Raises:
         RunError: if a run's spec or metrics are damaged; ComparisonError: if its samples are.
@@ -50,12 +51,34 @@ def read_sources(study: Study, runs: Sequence[Run]) -> RunSources:
     unit = units.pop() if len(units) == 1 else "v"
     notes: list[str] = []
     weights = _weights(specs, unit=unit, notes=notes)
-    seed, where, rows = _samples(study, found, notes)
+    allowed = _Allowed(notes) if skip_damaged else nullcontext()
+    heldout: list[SeedLine] = []
+    seed, where, rows = None, "", list[GridRow]()
+    with allowed:
+        heldout = _heldout(found, unit=unit, notes=notes)
+    with allowed:
+        seed, where, rows = _samples(study, found, notes)
     return RunSources(
-        specs=specs, heldout=_heldout(study, found, unit=unit, notes=notes), heldout_unit=unit, weights=weights,
-        weights_unit=unit, samples=rows, samples_seed=seed, samples_where=where, versions=_versions(study, found),
+        specs=specs, heldout=heldout, heldout_unit=unit, weights=weights,
+        weights_unit=unit, samples=rows, samples_seed=seed, samples_where=where, versions=_versions(found),
         notes=notes,
     )  # fmt: skip
+
+
+class _Allowed:
+    """A block in which what is damaged becomes a note."""
+
+    def __init__(self, notes: list[str]) -> None:
+        self._notes = notes
+
+    def __enter__(self) -> None:
+        """Begin."""
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: object) -> bool:
+        if isinstance(error, DebiasctlError):
+            self._notes.append(str(error))
+            return True
+        return False
 
 
 class _Runs:
@@ -85,7 +108,7 @@ def _unit(spec: "RunSpec") -> str:
     return spec.model.prediction if spec.model.prediction in _UNITS else "v"
 
 
-def _heldout(study: Study, runs: _Runs, *, unit: str, notes: list[str]) -> list[SeedLine]:
+def _heldout(runs: _Runs, *, unit: str, notes: list[str]) -> list[SeedLine]:
     """Each run's last held-out errors by log-SNR, up to the checkpoint that was measured."""
     from debiasctl.runs.records import HeldoutRecord
 
@@ -223,7 +246,7 @@ def _images(folder: Path, *, num: int) -> Any:
 # ---------------------------------------------------------------- software
 
 
-def _versions(study: Study, runs: _Runs) -> dict[str, str]:
+def _versions(runs: _Runs) -> dict[str, str]:
     """The Python and the commit that the runs were trained with; where they differ, how many runs have each."""
     counts: dict[str, dict[str, int]] = {}
     for arm in runs.arms():

@@ -71,7 +71,7 @@ def curves_text(panel: Panel, arms: Sequence[ArmStyle], *, columns: int) -> str:
     figure.with_colors, figure.origin = False, False
     figure.x_label, figure.y_label = panel.x_label, "mean over seeds"
     figure.x_ticks_fkt = lambda value, _: number_text(10**value if panel.x_log else value)
-    figure.y_ticks_fkt = lambda value, _: f"{10**value:8.2g}" if panel.y_log else f"{value:8.3g}"
+    figure.y_ticks_fkt = lambda value, _: f"{number_text(10**value if panel.y_log else value):>8}"
     named: list[str] = []
     across: list[float] = []
     for arm, mark in zip(arms, _MARKS, strict=False):
