@@ -163,7 +163,7 @@ def _print_picture(picture: "Picture") -> None:
     assert picture.text is not None, "others were refused before any work"
     text = picture.text(terminal_width() or _COLUMNS)
     try:
-        text.encode(sys.stdout.encoding or "ascii")
+        text.encode(sys.stdout.encoding or "utf-8")
     except UnicodeEncodeError:
         raise DebiasctlError(
             f"stdout is written as {sys.stdout.encoding}, which has no characters for a picture. Set PYTHONUTF8=1, or "
