@@ -11,6 +11,7 @@ from debiasctl.comparison.study_record import Study, StudyCell, StudyCurve
 from debiasctl.comparison.words import AIM, cell_name, listed
 from debiasctl.reporting.arm_grids import draw_arm_grid
 from debiasctl.reporting.effect_pictures import draw_dots, draw_forest
+from debiasctl.reporting.names import short_names, shown
 from debiasctl.reporting.study_data import ArmStyle, Dots, Effect, Panel, SeedLine, arm_styles, curves_json, means_of
 from debiasctl.reporting.study_pictures import BAND, draw_curves
 from debiasctl.reporting.style import Width
@@ -179,8 +180,9 @@ def _panel(study: Study, curve: StudyCurve, label: str, *, log: bool, strong: bo
     span = max(values) - min(values)
     if level is not None and not min(values) - span <= level <= max(values) + span:
         level = None  # it would flatten what is to be seen
+    title = shown(curve.metric if steps is None else f"{curve.metric}, {steps} steps")
     return Panel(
-        curve.metric if steps is None else f"{curve.metric}, {steps} steps", label, AIM[curve.better], lines, x_log=log,
+        title, label, AIM[curve.better], lines, x_log=log,
         level=level, level_label="real images (floor)", strong=strong,
     )  # fmt: skip
 
@@ -249,9 +251,10 @@ def _heldout(study: Study, sources: RunSources, arms: Sequence[ArmStyle]) -> Pic
         for line in lines
         if (pairs := [(x, y / base[x]) for x, y in zip(line.x, line.y, strict=True) if base.get(x) and y > 0])
     ]
+    (base_name,) = short_names([study.reference], longest=16)
     if len({line.arm for line in relative}) > 1:
         panels.append(
-            Panel("relative to the reference", "log-SNR", f"error / {study.reference}'s", relative, y_log=True,
+            Panel("relative to the reference", "log-SNR", f"error / {base_name}'s", relative, y_log=True,
                   x_falls=True)
         )  # fmt: skip
     caption = (

@@ -1,6 +1,6 @@
 """The tables of a study's report."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from debiasctl.comparison.study_record import ArmFigures, Efficiency, Study, VerdictRecord
@@ -12,6 +12,7 @@ _TONES: Mapping[str, Tone] = {
     "withheld": "withheld", "one seed": "withheld",
 }  # fmt: skip
 _SMALLEST_P = 1e-4
+_MOST_ROWS = 1500
 _SHORT = 12  # verdicts that are read at a glance
 
 
@@ -58,9 +59,21 @@ def verdict_table(study: Study, *, primary: bool | None = None) -> ReportTable:
     columns, rows = [columns[number] for number in said], [[row[number] for number in said] for row in rows]
     notes = [
         f"Each arm is compared with '{study.reference}'; an interval stands below its figure. p is corrected for the "
-        "number of comparisons. More seeds: for each arm, to have 80 % power at the difference seen."
+        "number of comparisons. P(better): how probable it is that the arm's next run beats the reference's. More "
+        "seeds: for each arm, to have 80 % power at the difference seen."
     ]
-    return ReportTable(name, title, columns, rows, strong, notes, folded=primary is False)
+    return _table(name, title, columns, rows, strong, notes, folded=primary is False)
+
+
+def _table(
+    name: str, title: str, columns: Sequence[Column], rows: Sequence[Sequence[Cell | str]],
+    strong: frozenset[int] = frozenset(), notes: Sequence[str] = (), *, folded: bool = False,
+) -> ReportTable:  # fmt: skip
+    """A table of as many rows as a page can hold; the last note says how many there are beyond."""
+    more = len(rows) - _MOST_ROWS
+    if more > 0:
+        notes = [*notes, f"{more:,} further rows are left out here. The option --csv writes them all."]
+    return ReportTable(name, title, columns, rows[:_MOST_ROWS], strong, notes, folded=folded)
 
 
 def _text(cell: Cell | str) -> str:
@@ -118,7 +131,7 @@ def evidence_table(study: Study) -> ReportTable:
         for one in _ordered(study)
     ]  # fmt: skip
     columns = [Column("Metric"), Column("Arm"), Column("Verdict"), Column("Evidence"), Column("Method")]
-    return ReportTable("evidence", "Evidence of each verdict", columns, rows, folded=True)
+    return _table("evidence", "Evidence of each verdict", columns, rows, folded=True)
 
 
 def arms_table(study: Study) -> ReportTable:
@@ -166,7 +179,7 @@ def figures_table(study: Study) -> ReportTable:
         "Mean over training seeds ± their standard deviation, and the number of seeds. "
         "The last column is what real images get that were held out."
     ]
-    return ReportTable("figures", "Figures by arm", columns, rows, strong, notes)
+    return _table("figures", "Figures by arm", columns, rows, strong, notes)
 
 
 def _mean(found: ArmFigures | None) -> Cell:
@@ -194,7 +207,7 @@ def seeds_table(study: Study) -> ReportTable:
         for cell in study.cells for arm in cell.arms for one in arm.figures
     ]  # fmt: skip
     notes = ["The sampling interval says nothing about other training seeds: it is of images of this very run."]
-    return ReportTable("seeds", "Every seed's figures", columns, rows, notes=notes, folded=True)
+    return _table("seeds", "Every seed's figures", columns, rows, notes=notes, folded=True)
 
 
 def warnings_table(study: Study) -> ReportTable:

@@ -20,10 +20,11 @@ def figure_text(value: float | None, *, digits: int = 4, signed: bool = False) -
 
 
 def interval_text(low: float | None, high: float | None, *, signed: bool = False) -> str:
-    """An interval in words, or nothing where there is none."""
-    if low is None or high is None:
-        return ""
-    return f"{figure_text(low, digits=3, signed=signed)} to {figure_text(high, digits=3, signed=signed)}"
+    """An interval in words, which may have one end alone, or nothing where there is none."""
+    first, last = figure_text(low, digits=3, signed=signed), figure_text(high, digits=3, signed=signed)
+    if first and last:
+        return f"{first} to {last}"
+    return f"from {first}" if first else f"up to {last}" if last else ""
 
 
 def cell_name(cell: StudyCell) -> str:

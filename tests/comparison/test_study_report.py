@@ -145,7 +145,27 @@ def test_figures_are_written_for_readers(value: float | None, options: dict[str,
 
 def test_intervals_and_lists_are_written_for_readers() -> None:
     assert interval_text(-1.0, 2.5) == "−1 to 2.5"
-    assert interval_text(None, 2.0) == ""
+    assert interval_text(None, 2.0) == "up to 2"
+    assert interval_text(1.5, None, signed=True) == "from +1.5"
+    assert interval_text(None, None) == ""
     assert listed(["a"]) == "'a'"
     assert listed(["a", "b", "c"]) == "'a', 'b' and 'c'"
     assert listed([str(n) for n in range(9)], most=2) == "'0', '1' and 7 more"
+
+
+def test_a_table_of_very_many_rows_says_what_it_leaves_out(monkeypatch: pytest.MonkeyPatch, study: Study) -> None:
+    monkeypatch.setattr("debiasctl.comparison.report_tables._MOST_ROWS", 5)
+    table = verdict_tables(study)[1]
+    assert len(table.rows) == 5
+    assert "40 further rows" in table.notes[-1]
+
+
+def test_names_of_arms_and_metrics_may_hold_anything() -> None:
+    """A CSV of figures made elsewhere may name metrics and arms in any way."""
+    hostile = "\x1b]0;\x07</svg><script>$\\frac{$\ud800" + "é" * 300
+    study = made_study((hostile, f"{hostile}2"), metrics={hostile: ("lower", 1.0, 0.1)})
+    parsed = Page(render_report(report_of(study, [], command=hostile)))
+    assert len([tag for tag, _ in parsed.elements if tag == "figure"]) == 3
+    assert {line["arm"] for line in parsed.data("training--data")[0]["lines"]} == {hostile, f"{hostile}2"}
+    for picture in pictures_of(study, RunSources()):
+        assert "\x1b" not in (picture.text or str)(80)

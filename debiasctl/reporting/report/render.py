@@ -21,7 +21,8 @@ def render_report(report: Report) -> str:
     The page's policy allows no request, and no style or script but these, whatever names are in it.
 
     Raises:
-        ValueError: if a figure's SVG holds what a drawing does not need, or its data is not JSON.
+        ValueError: if a figure's SVG holds what a drawing does not need.
+        TypeError: if a figure's data are nothing that JSON has.
     """
     from jinja2 import Environment, PackageLoader, StrictUndefined
     from markupsafe import Markup

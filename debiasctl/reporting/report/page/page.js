@@ -1,6 +1,7 @@
 "use strict";
 (() => {
   const root = document.documentElement;
+  root.classList.add("scripted");
   const said = document.querySelector(".said");
   const say = (text) => { said.textContent = text; };
 
