@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 _COLUMNS: dict[str, int] = {"column": 6, "page": 12}
 _LARGEST = 64  # pixels of an image's side; larger ones are shown smaller
-_BUDGET = 900_000  # bytes of pixels in a page's picture: PNG compresses photographs little
+_BUDGET = 500_000  # bytes of pixels in a page's picture: PNG compresses photographs little
 _NAME, _SPACE = 0.19, 0.05  # inches above and below a row
 
 

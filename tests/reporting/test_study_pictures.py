@@ -186,3 +186,15 @@ def test_curves_in_the_terminal_name_every_arm() -> None:
     assert text.startswith("fd\n")
     assert [mark for mark in "ABCD" if mark in text] == list("ABCD")
     assert ARMS[0].label in text.splitlines()[-1]
+
+
+def test_a_grid_of_many_arms_stays_small() -> None:
+    """A report of twelve runs has at most 3 MB; noise is what PNG compresses least."""
+    names = [f"arm {number}" for number in range(12)]
+    noise = np.random.default_rng(0).integers(0, 256, (12, 64, 64, 3), dtype=np.uint8)
+    widths: tuple[Width, ...] = ("page", "column")
+    drawn = [
+        draw_arm_grid([GridRow(name, noise) for name in names], arm_styles(names), width=width) for width in widths
+    ]
+    assert sum(len(svg_of(figure)) for figure in drawn) < 1_700_000
+    assert all(len(figure.axes) == 12 for figure in drawn)
