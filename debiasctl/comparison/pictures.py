@@ -113,7 +113,9 @@ def _scale(cell: StudyCell, reference: str) -> float | None:
 
 def _verdicts(study: Study, arms: Sequence[ArmStyle]) -> Picture | None:
     effects = effects_of(study)
-    drawn = effects[:_MOST_EFFECTS]
+    metrics = list(dict.fromkeys(one.metric for one in effects))
+    whole = max(1, _MOST_EFFECTS * len(metrics) // max(1, len(effects)))  # metrics that are drawn with all their arms
+    drawn = [one for one in effects if one.metric in metrics[:whole]]
     if not any(one.value is not None for one in drawn):
         return None
     words = [one.word for one in drawn]
