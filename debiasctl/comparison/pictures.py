@@ -2,7 +2,7 @@
 
 import math
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -58,7 +58,7 @@ def pictures_of(study: Study, sources: RunSources) -> list[Picture]:
     arms = study_styles(study, sources)
     made = [
         _verdicts(study, arms),
-        *(_curves(study, arms, axis) for axis in ("training", "steps")),
+        *(_curves(study, sources, arms, axis) for axis in ("training", "steps")),
         _samples(study, sources, arms),
         _colours(study, arms),
         _heldout(study, sources, arms),
@@ -142,7 +142,7 @@ def _verdicts(study: Study, arms: Sequence[ArmStyle]) -> Picture | None:
 _AXES = {"training": ("images_seen", "training images seen"), "steps": ("steps", "sampling steps")}
 
 
-def _curves(study: Study, arms: Sequence[ArmStyle], name: str) -> Picture | None:
+def _curves(study: Study, sources: RunSources, arms: Sequence[ArmStyle], name: str) -> Picture | None:
     axis, label = _AXES[name]
     primary = study.cell(study.primary)
 
@@ -151,7 +151,11 @@ def _curves(study: Study, arms: Sequence[ArmStyle], name: str) -> Picture | None
 
     curves = [curve for curve in study.curves if curve.axis == axis and len(_places(curve)) > 1]
     curves.sort(key=lambda curve: (curve.measured.get("steps", primary.steps) != primary.steps, not is_primary(curve)))
-    panels = [_panel(study, curve, label, log=axis == "steps", strong=is_primary(curve)) for curve in curves]
+    nfe = sources.nfe if axis == "steps" and all(sources.nfe.keys() >= _places(curve) for curve in curves) else {}
+    label = "network evaluations (NFE)" if nfe else label
+    panels = [
+        _panel(study, curve, label, nfe=nfe, log=axis == "steps", strong=is_primary(curve)) for curve in curves
+    ]  # fmt: skip
     if not panels:
         return None
     drawn = panels[:_MOST_PANELS]
@@ -170,11 +174,16 @@ def _places(curve: StudyCurve) -> set[float]:
     return {point.x for line in curve.lines for point in line.points}
 
 
-def _panel(study: Study, curve: StudyCurve, label: str, *, log: bool, strong: bool) -> Panel:
+def _panel(
+    study: Study, curve: StudyCurve, label: str, *, nfe: Mapping[int, int], log: bool, strong: bool
+) -> Panel:  # fmt: skip
     lines = [
-        SeedLine(line.arm, line.seed, [point.x for point in line.points], [point.value for point in line.points])
+        SeedLine(
+            line.arm, line.seed, [float(nfe.get(int(point.x), point.x)) for point in line.points],
+            [point.value for point in line.points],
+        )
         for line in curve.lines
-    ]
+    ]  # fmt: skip
     steps = None if log else curve.measured.get("steps")
     cells = [cell for cell in study.cells if cell.metric == curve.metric and (steps is None or cell.steps == steps)]
     values = [y for line in lines for y in line.y]
@@ -195,9 +204,11 @@ def _panel(study: Study, curve: StudyCurve, label: str, *, log: bool, strong: bo
 def _samples(study: Study, sources: RunSources, arms: Sequence[ArmStyle]) -> Picture | None:
     if not sources.samples:
         return None
+    measured = study.cell(study.primary).measured.get("weights")
+    weights = "" if measured is None else f", weights '{measured}'"
     caption = (
         f"The first samples of each arm, not chosen: a row is an arm, and each column starts from the same noise "
-        f"({sources.samples_where}; training seed {sources.samples_seed}, averaged weights as they were measured)."
+        f"({sources.samples_where}; training seed {sources.samples_seed}{weights})."
     )
     data = {
         "arms": [row.arm for row in sources.samples],

@@ -14,6 +14,7 @@ from debiasctl.reporting.study_data import SeedLine
 from debiasctl.runs.store import Run, read_metrics
 
 if TYPE_CHECKING:
+    from debiasctl.evaluation.record import EvaluationRecord
     from debiasctl.runs.records import BinErrors, HeldoutRecord
     from debiasctl.sampling.description import Description
     from debiasctl.specs.sections import RunSpec
@@ -35,6 +36,7 @@ class RunSources:
     samples: Sequence[GridRow] = ()
     samples_seed: int | None = None
     samples_where: str = ""
+    nfe: Mapping[int, int] = field(default_factory=dict)  # network evaluations an image, by sampling steps
     versions: Mapping[str, str] = field(default_factory=dict)
     notes: Sequence[str] = ()
 
@@ -54,13 +56,16 @@ def read_sources(study: Study, runs: Sequence[Run], *, skip_damaged: bool = Fals
     allowed = _Allowed(notes) if skip_damaged else nullcontext()
     heldout: list[SeedLine] = []
     seed, where, rows = None, "", list[GridRow]()
+    nfe: dict[int, int] = {}
     with allowed:
         heldout = _heldout(found, unit=unit, notes=notes)
     with allowed:
         seed, where, rows = _samples(study, found, notes)
+    with allowed:
+        nfe = _nfe(study, found)
     return RunSources(
         specs=specs, heldout=heldout, heldout_unit=unit, weights=weights,
-        weights_unit=unit, samples=rows, samples_seed=seed, samples_where=where, versions=_versions(found),
+        weights_unit=unit, samples=rows, samples_seed=seed, samples_where=where, nfe=nfe, versions=_versions(found),
         notes=notes,
     )  # fmt: skip
 
@@ -200,19 +205,41 @@ def _samples(study: Study, runs: _Runs, notes: list[str]) -> tuple[int | None, s
 
 def _folder(cell: StudyCell, arm: Arm, seed: int, runs: _Runs) -> Path | None:
     """The folder of samples that an arm's figure in the cell was measured on, if it is still there."""
+    record = _record(cell, arm, seed, runs)
+    if record is None:
+        return None
+    folder = runs.of(_member(arm, seed)).samples_dir / record.samples
+    return folder if (folder / "images.npz").is_file() else None
+
+
+def _member(arm: Arm, seed: int) -> Member:
+    return next(member for member in arm.members if member.seed == seed)
+
+
+def _record(cell: StudyCell, arm: Arm, seed: int, runs: _Runs) -> "EvaluationRecord | None":
+    """The evaluation that a seed's figure in the cell is from."""
     from debiasctl.evaluation.record import EvaluationRecord, read_own_record
 
-    run = runs.of(next(member for member in arm.members if member.seed == seed))
+    run = runs.of(_member(arm, seed))
     figures = next((one.figures for one in cell.arms if one.arm == arm.name), [])
     key = next((figure.record for figure in figures if figure.seed == seed), None)
     if key is None:
         return None
     path = run.evaluations_dir / f"{key}.json"
     record = read_own_record(path, run, way_on=f"Measure again: debiasctl evaluate {run.typed}")
-    if not isinstance(record, EvaluationRecord):
-        return None
-    folder = run.samples_dir / record.samples
-    return folder if (folder / "images.npz").is_file() else None
+    return record if isinstance(record, EvaluationRecord) else None
+
+
+def _nfe(study: Study, runs: _Runs) -> dict[int, int]:
+    """Network evaluations by sampling steps, or nothing where arms differ in them."""
+    cells = {cell.steps: cell for cell in study.cells if cell.steps is not None}
+    found: dict[int, int] = {}
+    for steps, cell in cells.items():
+        for arm in runs.arms():
+            record = _record(cell, arm, arm.seeds[0], runs)
+            if record is not None and record.nfe is not None and found.setdefault(steps, record.nfe) != record.nfe:
+                return {}
+    return found
 
 
 def _description(folder: Path) -> "Description":

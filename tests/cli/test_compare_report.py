@@ -37,6 +37,7 @@ def test_a_study_of_runs_is_drawn_in_files_and_in_the_terminal(runs: list[Run], 
     study = json.loads(outcome.out)
     page = Page(html.read_text())
     assert study["answer"] in page.words
+    assert page.data("steps--data")[0]["x"] == "network evaluations (NFE)"
     figures = [attributes["id"] for tag, attributes in page.elements if tag == "figure"]
     assert {"steps", "samples", "colours", "weights", "heldout"} <= set(figures)
     assert [path.name for path in html.parent.iterdir()] == ["report.html"]
@@ -73,6 +74,7 @@ def _checks_sources(runs: list[Run]) -> None:
     assert rows.keys() == {"constant", "debiased"}
     assert sources.samples_seed == 0
     assert "sampling seed 0" in sources.samples_where
+    assert sources.nfe == {2: 2, 3: 3}
     stored = [np.load(path)["images"] for path in runs[2].samples_dir.glob("*/images.npz")]
     assert any(np.array_equal(rows["debiased"], images[:MOST_IMAGES]) for images in stored)
     last = [record for record in read_metrics(runs[1]) if record.kind == "heldout"][-1]
