@@ -31,8 +31,8 @@ SURFACE = {
     "likelihood": "RUN --batch-size --checkpoint --data --data-dir --device --draws --help --json --method "
     "--num --plot --seed --steps --terms --variance --weights --width",
     "compare": "RUN... --against --all --arm --borrowed --by --columns --csv --data-dir --device --features --figures "
-    "--help --json --latex --level --margin --md --metric --paired --plot --primary --reference --skip-damaged --sort "
-    "--top --unpaired --where --width",
+    "--help --html --json --latex --level --margin --md --metric --open --paired --picture --plot --primary "
+    "--reference --skip-damaged --sort --top --unpaired --where --width",
     "runs": "--help",
     "runs list": "[RUN]... --all --columns --csv --help --json --md --sort --top --where",
     "runs watch": "[RUN]... --every --help --where",
