@@ -34,6 +34,7 @@ OWN: Mapping[str, Field] = {
         Field("state", "choice", "status", get_args(RunState)),
         Field("step", "number", "status"),
         Field("seed", "number", "status"),
+        Field("images", "number", "spec"),  # the budget, as `train` takes it
         Field("created", "time", "status"),
         Field("updated", "time", "status"),
         Field("tag", "text", "labels"),
