@@ -50,6 +50,12 @@ class Commands(MutableMapping[str, Any]):
         return len(self._commands)
 
 
+def import_all() -> None:
+    """Import the modules of all commands, so that the options of each are known."""
+    for name in COMMANDS:
+        importlib.import_module(f"debiasctl.cli.{name}")
+
+
 def stand_in(name: str, text: str) -> Any:
     """A command that has this help, for a list of commands, where importing the real one would slow the list down."""
 

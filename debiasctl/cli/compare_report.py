@@ -65,7 +65,16 @@ class Drawn:
         from debiasctl.reporting.report.render import write_report
 
         command = comparison_command(sys.argv[1:])
-        write_report(path, report_of(study, runs, command=command, skip_damaged=self.skip_damaged))
+        write_report(
+            path,
+            report_of(
+                study,
+                runs,
+                command=command,
+                drawing=lambda name: f"{command} --picture {name} --plot {name}.svg",
+                skip_damaged=self.skip_damaged,
+            ),
+        )
         note(f"report: {path}")
         if self.open:
             import webbrowser

@@ -1,6 +1,6 @@
 """A study as a report: the answer, its verdicts, pictures and tables, and the environment it came from."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 
@@ -35,8 +35,15 @@ _MOST_WARNINGS = 4  # beside the answer
 _OF_RUNS = "runs: "  # before a package's name in a study's environment
 
 
-def report_of(study: Study, runs: Sequence[Run], *, command: str, skip_damaged: bool = False) -> Report:
-    """The study's report; `command` is the comparison's own, from which the figures' commands are made.
+def report_of(
+    study: Study,
+    runs: Sequence[Run],
+    *,
+    command: str,
+    drawing: Callable[[str], str] | None = None,
+    skip_damaged: bool = False,
+) -> Report:
+    """The study's report; `command` makes it again, and `drawing` gives the command for a figure of that name.
 
     `skip_damaged` leaves out what is damaged in the runs, and names it.
 
@@ -44,7 +51,8 @@ def report_of(study: Study, runs: Sequence[Run], *, command: str, skip_damaged: 
         RunError, ComparisonError: if a file of the runs is damaged.
     """
     sources = read_sources(study, runs, skip_damaged=skip_damaged)
-    pictures = {picture.name: _drawn(picture, command) for picture in pictures_of(study, sources)}
+    drawing = drawing or (lambda name: command)
+    pictures = {one.name: _drawn(one, drawing(one.name)) for one in pictures_of(study, sources)}
 
     def of(*names: str) -> list[ReportPicture]:
         return [pictures[name] for name in names if name in pictures]
@@ -76,7 +84,7 @@ def _title(study: Study) -> str:
 def _drawn(picture: Picture, command: str) -> ReportPicture:
     return ReportPicture(
         picture.name, picture.title, picture.caption, svg_of(picture.draw("page")), picture.alt,
-        f"{command} --picture {picture.name} --plot {picture.name}.svg", picture.data, svg_of(picture.draw("column")),
+        command, picture.data, svg_of(picture.draw("column")),
     )  # fmt: skip
 
 
