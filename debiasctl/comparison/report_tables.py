@@ -72,7 +72,7 @@ def _table(
     """A table of as many rows as a page can hold; the last note says how many there are beyond."""
     more = len(rows) - _MOST_ROWS
     if more > 0:
-        notes = [*notes, f"{more:,} further rows are left out here. The option --csv writes them all."]
+        notes = [*notes, f"{more:,} further rows are left out here: `csv` writes them all."]
     return ReportTable(name, title, columns, rows[:_MOST_ROWS], strong, notes, folded=folded)
 
 
