@@ -34,7 +34,7 @@ def answer_of(
             f"{figures.mean:.4g}{spread}; a verdict needs a second arm."
         )
     found = [one for one in verdicts if one.cell == primary]
-    if all(one.word == "one seed" for one in found):
+    if all(max(one.num) < 2 for one in found):
         return (
             f"With one training seed an arm, nothing can be said about {_subject(arms)}: "
             f"{_figures(cell, [reference, *(one.arm for one in found)])} in {what}, which another seed may reverse"
@@ -102,8 +102,9 @@ def _brief(verdict: VerdictRecord) -> str:
 
 
 def metric_text(cell: StudyCell) -> str:
-    """`fd_local at 50 steps`."""
-    return cell.metric if cell.steps is None else f"{cell.metric} at {cell.steps} steps"
+    """`fd_local at 50 steps`, or `fd_local (corrected) at 50 steps` where figures are free of the bias in 1/N."""
+    name = f"{cell.metric} (corrected)" if cell.figure == "corrected" else cell.metric
+    return name if cell.steps is None else f"{name} at {cell.steps} steps"
 
 
 def _figures(cell: StudyCell, names: Sequence[str]) -> str:

@@ -19,6 +19,7 @@ _RECORDS = (  # what is recorded of a training, which changes no weight
 )  # fmt: skip
 _MOST_NAMED = 3  # settings in an arm's name; of more those that tell the arms apart
 _PLUGIN = {"name", "options", "distribution", "version"}
+_MOST_LISTED = 5  # arms in one sentence
 Settings = dict[str, JsonValue]
 
 
@@ -179,21 +180,26 @@ def _within(arm: ArmRuns, settings: Sequence[Settings]) -> str:
 
 
 def confounded(settings: Mapping[str, Settings], reference: str) -> list[str]:
-    """A warning for each arm that differs from the reference in more than one setting, by name.
+    """A warning for arms, by name, that differ from the reference in more than one setting.
 
     Arms without settings, made elsewhere, are not among them.
     """
-    found: list[str] = []
-    if reference not in settings:
-        return found
-    for name, one in settings.items():
-        apart = [field for field, value in one.items() if value != settings[reference].get(field)]
+    names: dict[tuple[str, ...], list[str]] = {}
+    for name, one in settings.items() if reference in settings else ():
+        apart = tuple(field for field, value in one.items() if value != settings[reference].get(field))
         if len(apart) > 1:
-            found.append(
-                f"'{name}' differs from '{reference}' in {len(apart)} settings ({', '.join(apart)}): a difference "
-                "between them may come from any of these"
-            )
-    return found
+            names.setdefault(apart, []).append(name)
+    return [
+        f"{_listed(found)} {'differ' if len(found) > 1 else 'differs'} from '{reference}' in {len(apart)} settings "
+        f"({', '.join(apart)}): a difference between them may come from any of these"
+        for apart, found in names.items()
+    ]
+
+
+def _listed(names: Sequence[str]) -> str:
+    quoted = [f"'{name}'" for name in names[:_MOST_LISTED]]
+    rest = len(names) - len(quoted)
+    return ", ".join(quoted) + (f" and {rest} more" if rest else "")
 
 
 def seeds_apart(seeds: Mapping[str, Sequence[int]]) -> str | None:
