@@ -60,7 +60,7 @@ def report_of(
     efficiency = [efficiency_table(study)] if study.efficiency else []
     sections = [
         Section("Verdicts", [text for text in (summary(study),) if text],
-                [*verdict_tables(study), evidence_table(study)], of("verdicts")),
+                [*verdict_tables(study), evidence_table(study)] if study.verdicts else [], of("verdicts")),
         Section("Efficiency and curves", tables=efficiency, pictures=of("training", "steps")),
         Section("Samples", pictures=of("samples", "colours")),
         Section("Why", ["What each arm is trained for, and the errors that this leaves on images it has not seen."],
@@ -78,7 +78,8 @@ def report_of(
 
 def _title(study: Study) -> str:
     dataset = study.cell(study.primary).measured.get("dataset")
-    return f"{len(study.arms)} arms on {dataset}" if dataset else f"{len(study.arms)} arms"
+    arms = "1 arm" if len(study.arms) == 1 else f"{len(study.arms)} arms"
+    return f"{arms} on {dataset}" if dataset else arms
 
 
 def _drawn(picture: Picture, command: str) -> ReportPicture:

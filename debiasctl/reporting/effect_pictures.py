@@ -154,9 +154,13 @@ def draw_dots(dots: Sequence[Dots], arms: Sequence[ArmStyle], *, width: Width) -
                 number = [arm.name for arm in present].index(one.arm)
                 x = groups.index(one.group) + 0.8 * ((number + 0.5) / len(present) - 0.5)
                 values += _draw_dots(axes, one, present[number], x=x, step=0.8 / len(present))
-            reach = 0.35 * max(max(values) - min(values), 1e-12)
-            low, high = axes.get_ylim()
-            axes.set_ylim(max(low, min(*values, 0) - reach), min(high, max(*values, 0) + reach))
+            lowest, highest = min([*values, 0.0]), max([*values, 0.0])
+            room = (highest - lowest) or 1.0
+            low, high = axes.get_ylim()  # which hold the intervals
+            axes.set_ylim(
+                min(max(low, lowest - 0.35 * room), lowest - 0.08 * room),
+                max(min(high, highest + 0.35 * room), highest + 0.08 * room),
+            )
             axes.set_xticks(range(len(groups)), labels=groups)
             axes.tick_params(axis="x", length=0)
             axes.set_xlim(-0.5, len(groups) - 0.5)

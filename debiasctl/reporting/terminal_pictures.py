@@ -86,5 +86,6 @@ def curves_text(panel: Panel, arms: Sequence[ArmStyle], *, columns: int) -> str:
     if not named:
         return ""
     if max(across) > min(across):
-        figure.set_x_limits(min_=min(across), max_=max(across))
+        beyond = 0.02 * (max(across) - min(across))  # the frame would leave out the last mark
+        figure.set_x_limits(min_=min(across), max_=max(across) + beyond)
     return "\n".join([panel.title, str(figure.show()), "   ".join(named)])

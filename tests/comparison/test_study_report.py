@@ -169,3 +169,11 @@ def test_names_of_arms_and_metrics_may_hold_anything() -> None:
     assert {line["arm"] for line in parsed.data("training--data")[0]["lines"]} == {hostile, f"{hostile}2"}
     for picture in pictures_of(study, RunSources()):
         assert "\x1b" not in (picture.text or str)(80)
+
+
+def test_one_arm_alone_has_a_report_without_verdicts() -> None:
+    page = Page(render_report(report_of(made_study(ARMS[:1]), [], command="debiasctl compare a")))
+    assert "1 arm on digits" in page.words
+    ids = {attributes.get("id") for _, attributes in page.elements}
+    assert "figures" in ids
+    assert not {name for name in ids if name and name.startswith("verdicts")}
