@@ -4,15 +4,18 @@ import re
 import shlex
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import typer
 
 from debiasctl.cli.launch import processes_here
 from debiasctl.errors import DebiasctlError
 
+if TYPE_CHECKING:
+    from debiasctl.specs.sections import RunSpec
+
 _RESUME = re.compile(r"(debiasctl train --resume (?:'[^'\n]*'|[^\s';]+))(?=[;.]?(?:\s|$))")
-_WITHIN_RESUME = ("--data-dir", "--device", "--max-hours", "--track")
+_WITHIN_RESUME = ("--device", "--max-hours", "--track")
 
 
 def given_words(
@@ -41,13 +44,20 @@ def _words(parameter: Any, value: Any, *, is_argument: bool) -> list[str]:
     return [word for one in values for word in (parameter.opts[0], str(one))]
 
 
+def data_place(context: typer.Context, spec: "RunSpec") -> list[str]:
+    """The option --data-dir, where it was given and other commands on a run of this spec take it."""
+    from debiasctl.data.moved import bound_path
+
+    return [] if bound_path(spec) is not None else given_words(context, only=("--data-dir",))
+
+
 @contextmanager
-def resumed_alike(context: typer.Context) -> Iterator[None]:
+def resumed_alike(context: typer.Context, spec: "RunSpec") -> Iterator[None]:
     """Give the command that resumes a run, where an error names it, the options that this command was given."""
     try:
         yield
     except DebiasctlError as error:
-        words = given_words(context, only=_WITHIN_RESUME)
+        words = [*data_place(context, spec), *given_words(context, only=_WITHIN_RESUME)]
         if (number := processes_here()) > 1:
             words += ["--processes", str(number)]
         if words and error.args:

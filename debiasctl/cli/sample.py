@@ -112,8 +112,7 @@ def sample(
     They are kept in the run's folder, where `evaluate` finds them, and written to --out as well. An interrupted
     command resumes where it stopped when it is given again.
     """
-    from debiasctl.cli.standing import named_run
-    from debiasctl.runs.pins import pin_chosen
+    from debiasctl.cli.standing import named_run, note_standing, pin_trained
 
     found = [named_run(run, quiet=processes > 1) for run in runs]
     given_counts, size = None if steps is None else parse_steps(steps), parse_batch_size(batch_size)
@@ -130,8 +129,7 @@ def sample(
         show_log()
     _check_sampler(sampler)
     pins = context.with_resource(ExitStack())
-    pinned = [str(pin_chosen(run, checkpoint, pins)) for run in found]  # refused, if at all, before torch is imported
-    from debiasctl.cli.standing import note_standing
+    pinned = [str(pin_trained(run, checkpoint, pins)) for run in found]  # refused, if at all, before torch is imported
     from debiasctl.compute.device import make_accelerator
     from debiasctl.compute.processes import agreed
     from debiasctl.sampling import default_steps, make_request

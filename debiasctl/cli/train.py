@@ -19,11 +19,11 @@ from debiasctl.cli.locations import data_location, moved_spec
 from debiasctl.cli.options import RESUME, option
 from debiasctl.cli.output import note, print_json, say, show_log
 from debiasctl.cli.plan import show_plan
-from debiasctl.cli.repeat import given_words, resumed_alike
+from debiasctl.cli.repeat import data_place, given_words, resumed_alike
 from debiasctl.cli.standing import named_run, note_standing
-from debiasctl.errors import UsageError
+from debiasctl.errors import UnknownPluginError, UsageError
 from debiasctl.reading.user_text import user_path
-from debiasctl.wording import quoted
+from debiasctl.wording import printable, quoted
 
 if TYPE_CHECKING:
     from debiasctl.api import DataLocation, DatasetInfo
@@ -161,7 +161,7 @@ def train(
             if processes > 1:
                 _launch(run.spec(), processes, conduct, resumed=run.name)
             moved_spec(run.spec(), data, data_dir=data_dir)  # refuses what would have no effect
-            with resumed_alike(context):
+            with resumed_alike(context, run.spec()):
                 _resume(run, location, steps=steps, images=images, data=data, conduct=conduct)
             _report(run, context, as_json=as_json)
             return
@@ -194,7 +194,7 @@ def train(
             _launch(resolved, processes, conduct, trial=trial)
         if not trial:
             forecast(resolved, info, device=device, context=context)
-        with hinted(resolve), resumed_alike(context):
+        with hinted(resolve), resumed_alike(context, resolved):
             run = _start(resolved, location, name=name, init_from=begun, conduct=conduct)
         _report(run, context, as_json=as_json)
 
@@ -284,14 +284,19 @@ def _dataset(text: str) -> str | dict[str, Any]:
     """A data set's reference; or the folder data set, where `text` is a path and names no data set."""
     from debiasctl import registry
 
-    known = {record.name for record in registry.records("datasets")}
-    if text.partition(":")[0] in known:
+    name = text.partition(":")[0]
+    if name in {record.name for record in registry.records("datasets")}:
         return text
     path = user_path(text, argument="DATASET")
     if path.exists():
         return {"name": "folder", "options": {"path": str(path.absolute())}}
     if any(mark in text for mark in ("/", "\\")) or text.endswith(".zip"):
         raise UsageError(f"there is no folder or zip file {quoted(text)}. Give the path of one that holds images")
+    if name.strip() == text.strip():
+        try:
+            registry.find("datasets", name)
+        except UnknownPluginError as error:
+            raise UnknownPluginError(f"there is no folder ./{printable(text)}; and as a name: {error}") from error
     return text
 
 
@@ -368,6 +373,6 @@ def _report(run: "Run", context: typer.Context, *, as_json: bool) -> None:
         )
         return
     say(f"run '{run.name}' is {status.state} at step {status.step}: {run.path}")
-    device, place = (given_words(context, only={name}) for name in ("--device", "--data-dir"))
+    device, place = given_words(context, only=("--device",)), data_place(context, spec)
     note(f"next: debiasctl sample {run.typed} {shlex.join(['--out', f'{run.name}.png', *device])}")
     note(f"next: debiasctl evaluate {run.typed} {shlex.join([*place, *device])}".rstrip())

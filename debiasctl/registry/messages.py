@@ -10,6 +10,7 @@ from debiasctl.wording import did_you_mean, one_line, quoted
 if TYPE_CHECKING:
     from pydantic import BaseModel, ValidationError
 
+_PARSED = {"int_parsing": "one whole number", "float_parsing": "one number"}  # what is to be given
 _LONGEST = 1000  # characters of a plugin's own message about an option
 _SHOWN = 10  # problems that a message names
 _REPR = Repr()  # never writes out more than it shows, however much aliases of YAML make of a value
@@ -57,6 +58,8 @@ def _describe(problem: Any, model: "type[BaseModel]") -> str:
         return f"{where}.{name}: input should be {allowed} (given: {quoted(about['tag'], mark='')})"
     message = problem["msg"].removeprefix("Value error, ")
     message = message[0].lower() + message[1:]
+    if problem["type"] in _PARSED:
+        message = f"{message.partition(', unable')[0]}: give {_PARSED[problem['type']]}"
     message = message if len(message) <= _LONGEST else one_line(message, limit=_LONGEST)
     given = problem.get("input")
     # text and number read alike, so that a setting's message does not depend on where it was given

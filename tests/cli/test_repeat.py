@@ -21,6 +21,12 @@ def test_what_comes_next_has_the_device_and_the_place_of_the_data(tmp_path: Path
     ]
 
 
+def test_the_place_of_the_data_is_left_out_where_it_would_be_refused(tmp_path: Path, photo_folder: Path) -> None:
+    options = ("--steps", "1", "--name", "run", "--device", "cpu", "--data-dir", tmp_path)
+    said = succeed("train", photo_folder, *OPTIONS, *options).err
+    assert said.endswith("next: debiasctl evaluate run --device cpu\n")
+
+
 @pytest.mark.parametrize("typed, end", [("run", ""), ("'my run'", "."), ("a.b", "; or choose another `name`")])
 def test_how_to_resume_has_what_was_given(monkeypatch: pytest.MonkeyPatch, typed: str, end: str) -> None:
     def stopped(*arguments: object, **more: object) -> None:

@@ -4,7 +4,7 @@ import shutil
 from pathlib import Path
 
 import pytest
-from tiny import OPTIONS, debiasctl, succeed
+from tiny import OPTIONS, debiasctl, error_of, succeed
 
 NAME = "emoji-constant-0"
 
@@ -54,3 +54,19 @@ def test_the_beginning_of_a_name_is_answered_with_the_name(
 
 def test_a_path_is_no_beginning_of_a_name(run: Path) -> None:
     assert "note:" not in debiasctl("runs", "path", run).err
+
+
+@pytest.mark.parametrize("line", ["sample RUN --num 1 --steps 2", "evaluate RUN --num 8 --steps 2", "likelihood RUN"])
+@pytest.mark.parametrize("more", [[], ["--checkpoint", "last"]])
+def test_an_untrained_network_is_used_only_where_its_checkpoint_is_named(run: Path, line: str, more: list[str]) -> None:
+    for checkpoint in (run / "checkpoints").iterdir():
+        if int(checkpoint.name):
+            shutil.rmtree(checkpoint)
+    said = error_of(*line.replace("RUN", NAME).split(), *more, "--device", "cpu", code=2)
+    assert f"run '{NAME}' has no checkpoint but that of step 0" in said
+    assert f"Train it first: debiasctl train --resume {NAME}; or take it as it is: --checkpoint 0" in said
+
+
+def test_the_network_before_training_is_drawn_from_where_it_is_asked_for(run: Path) -> None:
+    draw = ("sample", NAME, "--num", "1", "--steps", "2", "--device", "cpu")
+    assert "checkpoint 0" in succeed(*draw, "--checkpoint", "0").out
