@@ -4,7 +4,6 @@ from pathlib import Path
 from typing import Any
 
 from debiasctl.api import DataLocation
-from debiasctl.cli.app import app  # noqa: F401 - by which all options are declared
 from debiasctl.cli.options import SETTINGS
 from debiasctl.sweeps.plan import Arm, Common, make_arms
 from debiasctl.sweeps.study import Origin, Study
