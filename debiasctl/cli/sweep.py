@@ -271,7 +271,9 @@ def sweep(
         found = find_sweep(resume)
         stored = with_more_seeds(found, seeds, engine)
     else:
-        study, origin, common = asked(context, what, spec, set_ or [], max_seeds if until_decided else None)
+        study, origin, common = asked(
+            context, what, spec, set_ or [], (max_seeds or _MAX_SEEDS) if until_decided else None
+        )
         if max_seeds is not None and not until_decided:
             raise UsageError("--max-seeds says when --until-decided stops. Give both, or --seeds alone")
         found, stored = prepared(study, origin, common, location, way)

@@ -55,7 +55,7 @@ def train_and_measure(arguments: Mapping[str, Any], report: "Report") -> None:
     from debiasctl.compute.device import forget_computation
     from debiasctl.data.load import keep_loaded
 
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", force=True)
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
     keep_loaded()
     gc.collect()  # what the job before left in cycles may be large
     forget_computation()

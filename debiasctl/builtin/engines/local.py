@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, cast
 
 from debiasctl.api import Engine, Job, JobEvent, UsageError, Workplace, num_cores
+from debiasctl.api.files import open_regular, parse_json
 
 _PROGRAM = "debiasctl.builtin.engines._support.worker"
 _TICK = 0.2  # seconds between two looks at the workers, if they report nothing
@@ -49,7 +50,7 @@ class _Worker:
         self.ended = not data
         *lines, self.received = (self.received + data).split(b"\n")
         for line in lines:
-            yield JobEvent(**json.loads(line) | {"worker": self.name})
+            yield JobEvent(**parse_json(line) | {"worker": self.name})
 
     def dismiss(self) -> None:
         """Let it end, now that it has nothing to do."""
@@ -213,8 +214,9 @@ def _death(code: int, log: Path) -> str:
     if code < 0:
         name = signal.Signals(-code).name if -code in list(signal.Signals) else f"signal {-code}"
         return f"its process was killed by {name}, perhaps because memory ran out"
-    with suppress(OSError):
-        words = " ".join(log.read_bytes()[-4 * _LAST_WORDS :].decode(errors="replace").split())[-_LAST_WORDS:]
+    with suppress(OSError), open_regular(log) as stream:
+        stream.seek(max(0, stream.seek(0, os.SEEK_END) - 4 * _LAST_WORDS))
+        words = " ".join(stream.read().decode(errors="replace").split())[-_LAST_WORDS:]
         if words:
             return f"its process ended with exit code {code}: {words}"
     return f"its process ended with exit code {code}"

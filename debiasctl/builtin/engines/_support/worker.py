@@ -18,6 +18,7 @@ from types import FrameType
 from typing import IO, Any, Literal
 
 from debiasctl.api import Job, JobEvent, perform
+from debiasctl.api.files import parse_json
 
 _PATIENCE = 600.0  # seconds for the last checkpoint, once nobody listens any more
 _PACE = 0.2  # seconds between two reports of progress
@@ -44,7 +45,7 @@ class _Worker:
     def listen(self, jobs: IO[str]) -> None:
         """Take jobs as they come; when none can come any more, stop the one in progress and end."""
         for line in jobs:
-            self._jobs.put(Job(**json.loads(line)))
+            self._jobs.put(Job(**parse_json(line)))
         self._jobs.put(None)
         if self._doing == "job":
             os.kill(os.getpid(), signal.SIGTERM)
