@@ -13,7 +13,7 @@ from debiasctl.cli.options import option
 from debiasctl.cli.output import note, print_json, print_pairs, print_table
 from debiasctl.cli.sweep_view import described, overview
 from debiasctl.errors import DebiasctlError, RunError, UsageError
-from debiasctl.wording import one_line
+from debiasctl.wording import format_rate, one_line
 
 if TYPE_CHECKING:
     from debiasctl.sweeps.progress import RunProgress
@@ -106,7 +106,7 @@ def show(sweep: Annotated[str, _SWEEP], as_json: Annotated[bool, options.AS_JSON
                 one.run.name,
                 one.state,
                 f"{one.step}/{one.num_steps}",
-                f"{one.images_per_second:,.0f}" if one.images_per_second else "",
+                format_rate(one.images_per_second) if one.images_per_second else "",
                 str(len(one.failures)) if one.failures else "",
                 one_line(one.reason or one.doing or "", limit=60),
             )

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from debiasctl.api.pace import Pace
 from debiasctl.cli.output import note
-from debiasctl.wording import format_duration, printable
+from debiasctl.wording import format_duration, format_rate, printable
 
 if TYPE_CHECKING:
     from debiasctl.sweeps.progress import RunProgress
@@ -92,7 +92,7 @@ def _table(name: str, runs: Sequence["RunProgress"], at_once: int) -> Any:
             Text(printable(one.run.name)),
             Text(one.state, style=_STYLES.get(one.state, "")),
             f"{one.step}/{one.num_steps}",
-            f"{one.images_per_second:,.0f}" if one.images_per_second > 0 and one.state == "training" else "",
+            format_rate(one.images_per_second) if one.images_per_second > 0 and one.state == "training" else "",
             format_duration(left) if left and one.state == "training" else "",
             Text(printable(one.doing or (one.reason or "")[:60])),
         )
