@@ -16,10 +16,11 @@ from debiasctl.cli.output import note, print_json, say, show_log
 from debiasctl.cli.sweep_request import RESUMED, asked, prepared, refuse_beside_resume, with_more_seeds
 from debiasctl.cli.sweep_store import register
 from debiasctl.cli.sweep_view import described, overview
-from debiasctl.errors import UsageError
+from debiasctl.errors import ComparisonError, UsageError
 from debiasctl.wording import did_you_mean, quoted
 
 if TYPE_CHECKING:
+    from debiasctl.sweeps.answer import Answer
     from debiasctl.sweeps.conduct import Outcome, Way
     from debiasctl.sweeps.progress import RunProgress
     from debiasctl.sweeps.store import StoredSweep, Sweep
@@ -302,9 +303,27 @@ def _run(found: "Sweep", stored: "StoredSweep", way: "Way", *, as_json: bool) ->
         if found.stored() != stored:
             found.write(stored)
         with overview(found.name, at_once=lambda: at_once) as show:
-            display = Display(on_change=show, on_failure=_note_failure, on_answer=lambda answer: note(answer.text))
+            display = Display(on_change=show, on_failure=_note_failure, on_answer=_note_answer)
             outcome = run_sweep(found, way, display)
     _report(found, outcome, as_json=as_json)
+
+
+def _note_answer(answer: "Answer", is_last: bool) -> None:
+    if not is_last:
+        note(f"so far: {answer.text}")
+
+
+def _print_answer(answer: "Answer | None") -> None:
+    """The verdicts where there are several seeds; the answer alone where there is one, of which it says nothing."""
+    if answer is None or answer.study is None:
+        return
+    if all(len(arm.members) == 1 for arm in answer.study.arms):
+        say(answer.text)
+        return
+    from debiasctl.cli.study_page import print_study
+    from debiasctl.cli.verdict_table import Choice
+
+    print_study(answer.study, Choice(), None)
 
 
 def _note_failure(run: "RunProgress", reason: str, again: bool) -> None:
@@ -312,21 +331,25 @@ def _note_failure(run: "RunProgress", reason: str, again: bool) -> None:
 
 
 def _report(found: "Sweep", outcome: "Outcome", *, as_json: bool) -> None:
+    answer = outcome.answer
     if as_json:
         print_json(
             {
                 "name": found.name,
                 "path": str(found.path),
-                "answer": None if outcome.answer is None else outcome.answer.text,
+                "answer": None if answer is None else answer.text,
                 "report": str(found.report) if found.report.is_file() else None,
+                "study": None if answer is None or answer.study is None else answer.study.to_json(),
                 "runs": [described(one) for one in outcome.runs],
             }
         )
     else:
-        if outcome.answer is not None:
-            say(outcome.answer.text)
+        _print_answer(answer)
         if found.report.is_file():
             say(found.report)
+        note(f"next: debiasctl compare '{found.name}-*'")
+    if answer is not None and answer.problem is not None:
+        raise ComparisonError(f"the arms cannot be compared: {answer.problem}")
     if outcome.failures:
         for one in outcome.failures:
             note(f"failed: {one.run.name} ({one.reason})")

@@ -32,7 +32,7 @@ class Display:
 
     on_change: Callable[[list[RunProgress]], None] = lambda runs: None
     on_failure: Callable[[RunProgress, str, bool], None] = lambda run, reason, again: None
-    on_answer: Callable[[Answer], None] = lambda answer: None
+    on_answer: Callable[[Answer, bool], None] = lambda answer, is_last: None
 
 
 @dataclass
@@ -117,9 +117,7 @@ class _Session:
     def adds_seeds(self) -> bool:
         """Whether the verdict is not clear and another look is left; then another seed is added, and stored."""
         looks = self.stored.looks
-        if looks is None or (self.answer is not None and self.answer.is_settled):
-            return False
-        if len(self.stored.seeds) >= looks[-1]:
+        if looks is None or not self._may_go_on():
             return False
         wanted = next(look for look in looks if look > len(self.stored.seeds))
         seeds = list(self.stored.seeds)
@@ -130,6 +128,15 @@ class _Session:
         self.runs = progress_of(self.sweep, self.stored)
         self._by_name = {one.run.name: one for one in self.runs}
         return True
+
+    def _may_go_on(self) -> bool:
+        """Whether more runs may follow: those that are not done, or those of another seed."""
+        looks = self.stored.looks
+        if any(one.state in ("waiting", "training", "measuring") for one in self.runs):
+            return True
+        if looks is None or len(self.stored.seeds) >= looks[-1]:
+            return False
+        return self.answer is None or not self.answer.is_settled
 
     def _job(self, one: RunProgress) -> Job:
         return job_of(
@@ -203,4 +210,4 @@ class _Session:
             return
         self._answered = names
         self.answer = answer_of(self.sweep, self.stored, done)
-        self.display.on_answer(self.answer)
+        self.display.on_answer(self.answer, not self._may_go_on())

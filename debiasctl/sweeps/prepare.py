@@ -5,6 +5,7 @@ from typing import Any
 
 from debiasctl import registry
 from debiasctl.api import DatasetInfo, num_cores
+from debiasctl.comparison.primary import DEFAULTS
 from debiasctl.errors import UsageError
 from debiasctl.evaluation.choices import Choices, check_choices
 from debiasctl.runs.status import now
@@ -16,6 +17,7 @@ from debiasctl.sweeps.study import Study
 from debiasctl.sweeps.work import check_same
 from debiasctl.wording import did_you_mean, quoted
 
+_USUAL_STEPS = 50
 _FIXED = {
     "primary": "the primary metric",
     "reference": "the reference",
@@ -71,7 +73,7 @@ def stored_from(
             features=study.evaluate.features,
             metrics=study.evaluate.metrics,
         ),
-        primary=study.primary,
+        primary=study.primary or _default_primary(study, arms, steps, info),
         reference=study.reference or names[0],
         margin=study.margin,
         looks=_looks(study),
@@ -180,6 +182,26 @@ def _check_primary(study: Study, steps: Sequence[int], info: DatasetInfo) -> Non
             f"`primary={study.primary}`: the runs are sampled in {counts} steps. Name one of these, for example "
             f"{metric}@{steps[-1]}"
         )
+
+
+def _default_primary(study: Study, arms: Sequence[Arm], steps: Sequence[int], info: DatasetInfo) -> str | None:
+    """The metric that decides where none was named, so that it is declared before anything is measured.
+
+    None where it is not known yet in which features the images can be measured.
+    """
+    if study.evaluate.features is not None:
+        metric = f"fd_{registry.as_ref(study.evaluate.features).name}"
+    elif (dataset := arms[0].spec.data.dataset.name) in DEFAULTS:
+        metric = DEFAULTS[dataset]
+    else:
+        return None
+    if study.evaluate.metrics is not None and metric not in study.evaluate.metrics:
+        return None
+    try:
+        check_choices(Choices(features=study.evaluate.features, metrics=[metric]), info)
+    except UsageError:
+        return None
+    return f"{metric}@{min(steps, key=lambda count: abs(count - _USUAL_STEPS))}"
 
 
 def _check_training(arms: Sequence[Arm], info: DatasetInfo, *, device: str) -> None:

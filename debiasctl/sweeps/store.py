@@ -25,7 +25,8 @@ from debiasctl.temporaries import remove_stale
 from debiasctl.wording import did_you_mean, quoted
 
 SWEEP_VERSION: Final = 1
-SWEEP, EVENTS, LOGS, REPORT = "sweep.json", "events.jsonl", "logs", "report.html"
+SWEEP, EVENTS, LOGS = "sweep.json", "events.jsonl", "logs"
+STUDY, REPORT = "study.json", "report.html"
 _LIMIT = 2**26  # bytes of a sweep's files
 
 

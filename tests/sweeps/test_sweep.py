@@ -56,6 +56,7 @@ def two(_two: tuple[Path, Outcome, list[str]], order: list[str], debiasctl_home:
 def unmeasured(monkeypatch: pytest.MonkeyPatch) -> None:
     """Runs are trained alone, where the claim is not about measuring."""
     monkeypatch.setattr(work, "_measure", lambda *args, **settings: None)
+    monkeypatch.setattr(conduct, "answer_of", lambda *args, **settings: Answer("nothing", is_settled=False))
 
 
 def test_rounds_have_all_arms_with_the_first_seed_before_the_next(_two: tuple[Path, Outcome, list[str]]) -> None:  # noqa: PT019
@@ -65,6 +66,10 @@ def test_rounds_have_all_arms_with_the_first_seed_before_the_next(_two: tuple[Pa
 def test_a_sweep_trains_samples_and_measures_every_arm_with_every_seed(two: Outcome) -> None:
     found = json.loads(two.out)
     assert [run["name"] for run in found["runs"]] == RUNS
+    assert "fd_pixels at 2 steps" in found["answer"]
+    study = json.loads((sweeps_dir() / "digits" / "study.json").read_text())
+    assert study["answer"] == found["answer"]
+    assert [arm["name"] for arm in study["arms"]] == ["constant", "p2"]
     assert {run["state"] for run in found["runs"]} == {"done"}
     for name in RUNS:
         (record,) = records(name)
@@ -114,7 +119,7 @@ def test_seeds_arms_and_sampling_steps_are_added(two: Outcome, order: list[str])
         (("--reference", "p2"), "the reference (p2, there constant)"),
         (("--threads", "7"), "the threads of a run (7, there "),
         (("--until-decided",), "the numbers of seeds at which it is decided"),
-        (("--primary", "fd_pixels"), "the primary metric (fd_pixels, there not set)"),
+        (("--primary", "kd_pixels"), "the primary metric (kd_pixels, there fd_pixels@2)"),
     ],
 )
 def test_a_sweep_is_not_made_another_one(two: Outcome, order: list[str], change: tuple[str, ...], message: str) -> None:
@@ -299,7 +304,7 @@ def test_seeds_are_added_until_the_verdict_is_clear(
 ) -> None:
     looks: list[int] = []
 
-    def answer(sweep, stored, runs, *, write=True):
+    def answer(sweep, stored, runs):
         looks.append(len(stored.seeds))
         return Answer(f"{len(runs)} runs", is_settled=len(stored.seeds) >= settled_at)
 
