@@ -20,6 +20,7 @@ IMAGES = "images"  # in place of training.steps: a budget in images, from which 
 _SEED, _DATASET = "training.seed", "data.dataset"
 _OPTION = re.compile(r"\s*[A-Za-z_][A-Za-z0-9_]*\s*=")  # another option of the plugin before the comma
 _NAME = re.compile("[A-Za-z0-9][A-Za-z0-9._-]*")
+_SHOWN = 6  # differences
 _MOST_ARMS, _LONGEST = 500, 40  # arms of a sweep; characters that a value gives to a name
 _OWN = ("training.seed", "training.init_from", "content", "provenance", "schema_version")
 _LEFT_TO_THE_MACHINE = {"compute.precision": "auto", "compute.compile": None}
@@ -154,15 +155,24 @@ def differences(planned: RunSpec, other: RunSpec) -> list[str]:
     What a plan leaves to the machine, such as the precision, may be anything in the other one.
     """
     first, second = (flatten(_plain(spec)) for spec in (planned, other))
+    replaced = [f"{name}." for name in plugin_settings() if first.get(f"{name}.name") != second.get(f"{name}.name")]
     found = []
     for name in sorted(first.keys() | second.keys()):
         one, two = first.get(name), second.get(name)
+        if name.startswith(tuple(replaced)) and not name.endswith(".name"):
+            continue  # another plugin has other options
         if one == two or any(name == own or name.startswith(f"{own}.") for own in _OWN):
             continue
         if name in _LEFT_TO_THE_MACHINE and one == _LEFT_TO_THE_MACHINE[name]:
             continue
         found.append(f"{name} ({_short(one)}, there {_short(two)})")
     return found
+
+
+def listed(different: Sequence[str]) -> str:
+    """What differs, the first few of it."""
+    more = f"; and {len(different) - _SHOWN} more" if len(different) > _SHOWN else ""
+    return f"{'; '.join(different[:_SHOWN])}{more}"
 
 
 def _plain(spec: RunSpec) -> dict[str, Any]:

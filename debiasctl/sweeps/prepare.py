@@ -11,7 +11,7 @@ from debiasctl.evaluation.choices import Choices, check_choices
 from debiasctl.runs.status import now
 from debiasctl.runs.store import validate_run_name
 from debiasctl.specs.resolve import validate_spec
-from debiasctl.sweeps.plan import Arm, differences, run_name
+from debiasctl.sweeps.plan import Arm, differences, listed, run_name
 from debiasctl.sweeps.store import StoredArm, StoredMeasures, StoredSweep, Sweep, existing
 from debiasctl.sweeps.study import Study
 from debiasctl.sweeps.work import check_same
@@ -90,6 +90,7 @@ def stored_from(
         "threads": study.threads is None,
         "evaluate": "evaluate" not in study.model_fields_set,
         "engine": "engine" not in study.model_fields_set,
+        "seeds": "seeds" not in study.model_fields_set,
     }
     return asked.model_copy(update={name: getattr(before, name) for name, is_open in left_open.items() if is_open})
 
@@ -100,11 +101,12 @@ def extended(sweep: Sweep, stored: StoredSweep, asked: StoredSweep) -> StoredSwe
     Raises:
         UsageError: if it is asked to be another sweep; the message says in what.
     """
-    changed = []
+    others: dict[str, list[str]] = {}  # what differs -> the arms that differ in it
     for arm in asked.arms:
         before = next((one for one in stored.arms if one.name == arm.name), None)
         if before is not None and (different := differences(arm.run_spec(), before.run_spec())):
-            changed.append(f"arm {arm.name}: {'; '.join(different)}")
+            others.setdefault(listed(different), []).append(arm.name)
+    changed = [f"arm{'s' * (len(names) > 1)} {', '.join(names)}: {what}" for what, names in others.items()]
     same = stored.evaluate.model_copy(update={"steps": asked.evaluate.steps})
     if same != asked.evaluate:
         changed.append(f"how runs are measured ({_shown(asked.evaluate)}, there {_shown(stored.evaluate)})")

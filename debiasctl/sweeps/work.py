@@ -13,7 +13,7 @@ from debiasctl.compute.threads import compute_with
 from debiasctl.errors import RunBusyError, UsageError
 from debiasctl.runs.store import Run
 from debiasctl.specs.resolve import validate_spec
-from debiasctl.sweeps.plan import differences
+from debiasctl.sweeps.plan import differences, listed
 
 if TYPE_CHECKING:
     from debiasctl.api.engines import Report
@@ -109,7 +109,7 @@ def check_same(run: Run, spec: "RunSpec") -> None:
     different = differences(spec, run.spec())
     if different:
         raise UsageError(
-            f"run '{run.name}' is there already, with other settings: {'; '.join(different)}. Give the sweep another "
+            f"run '{run.name}' is there already, with other settings: {listed(different)}. Give the sweep another "
             f"`name`, or remove the run: debiasctl runs rm {run.name}"
         )
 

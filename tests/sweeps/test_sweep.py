@@ -113,7 +113,8 @@ def test_seeds_arms_and_sampling_steps_are_added(two: Outcome, order: list[str])
 @pytest.mark.parametrize(
     "change, message",
     [
-        (("--lr", "0.5"), "arm constant: optimizer.lr (0.5, there "),
+        (("--lr", "0.5"), "arms constant, p2: optimizer.lr (0.5, there "),
+        (("--backbone", "unet"), "arms constant, p2: model.backbone.name (unet, there dit). "),
         (("--num", "9"), "how runs are measured (num 9, "),
         (("--margin", "0.2"), "the margin (0.2, there 0.05)"),
         (("--reference", "p2"), "the reference (p2, there constant)"),
