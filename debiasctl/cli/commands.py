@@ -17,6 +17,7 @@ COMMANDS = {
     "doctor": (
         "Report versions, devices, folders, plugins, the weights of feature extractors, and published statistics."
     ),
+    "sweep": "Train one model in several arms and with several seeds, sample, measure and compare them.",
     "runs": "List, watch, show, label, prune, remove, export and import runs.",
     "plugins": "List and describe the installed plugins.",
     "weightings": "Tabulate and plot loss weightings.",

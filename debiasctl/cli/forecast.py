@@ -133,10 +133,10 @@ def _told(seconds: float, steps: int) -> str:
     whole = seconds * steps
     end = datetime.now().astimezone() + timedelta(seconds=min(whole, 1e9))
     when = f"{end:%H:%M}" if whole < 12 * 3600 else f"{end:%d %B %Y, %H:%M}"
-    return f"{steps:,} steps take about {_rough(whole)} here ({seconds:.2g} s a step, measured), until {when}"
+    return f"{steps:,} steps take about {rough(whole)} here ({seconds:.2g} s a step, measured), until {when}"
 
 
-def _rough(seconds: float) -> str:
+def rough(seconds: float) -> str:
     """A time in its largest sensible unit."""
     for unit, size in (("days", 86400), ("hours", 3600), ("minutes", 60)):
         if seconds >= 2 * size:

@@ -12,7 +12,7 @@ import typer
 
 from debiasctl.cli import options
 from debiasctl.cli.completion import complete_plugin, complete_run, complete_setting
-from debiasctl.cli.dataset import announce_images, check_image_size, hinted
+from debiasctl.cli.dataset import announce_images, check_image_size, dataset_named, hinted
 from debiasctl.cli.forecast import forecast, resolve_trial
 from debiasctl.cli.launch import check_launch, launch, rank, sigterm_reported, this_command
 from debiasctl.cli.locations import data_location, moved_spec
@@ -21,9 +21,7 @@ from debiasctl.cli.output import note, print_json, say, show_log
 from debiasctl.cli.plan import show_plan
 from debiasctl.cli.repeat import data_place, given_words, resumed_alike
 from debiasctl.cli.standing import named_run, note_standing
-from debiasctl.errors import UnknownPluginError, UsageError
-from debiasctl.reading.user_text import user_path
-from debiasctl.wording import printable, quoted
+from debiasctl.errors import UsageError
 
 if TYPE_CHECKING:
     from debiasctl.api import DataLocation, DatasetInfo
@@ -261,7 +259,7 @@ def _resolve(
 
     layers = [*map(parse_setting, settings), *given]
     if dataset is not None:
-        layers.append({"data": {"dataset": _dataset(dataset)}})
+        layers.append({"data": {"dataset": dataset_named(dataset)}})
     file = None if spec is None else read_spec_file(spec)
     if sized:
         check_image_size(reduce(merge, layers, file or {}))
@@ -278,26 +276,6 @@ def _resolve(
 def _steps(images: int, spec: "RunSpec") -> int:
     """Steps that see at least `images` images."""
     return -(-images // spec.training.batch_size)
-
-
-def _dataset(text: str) -> str | dict[str, Any]:
-    """A data set's reference; or the folder data set, where `text` is a path and names no data set."""
-    from debiasctl import registry
-
-    name = text.partition(":")[0]
-    if name in {record.name for record in registry.records("datasets")}:
-        return text
-    path = user_path(text, argument="DATASET")
-    if path.exists():
-        return {"name": "folder", "options": {"path": str(path.absolute())}}
-    if any(mark in text for mark in ("/", "\\")) or text.endswith(".zip"):
-        raise UsageError(f"there is no folder or zip file {quoted(text)}. Give the path of one that holds images")
-    if name.strip() == text.strip():
-        try:
-            registry.find("datasets", name)
-        except UnknownPluginError as error:
-            raise UnknownPluginError(f"there is no folder ./{printable(text)}; and as a name: {error}") from error
-    return text
 
 
 def _start(

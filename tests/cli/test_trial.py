@@ -12,7 +12,7 @@ import torch
 from tiny import LOCATION, debiasctl, digits, error_of, make_spec, succeed
 
 from debiasctl.api import DatasetInfo
-from debiasctl.cli.forecast import _flags, _rough
+from debiasctl.cli.forecast import _flags, rough
 from debiasctl.models.build import build_network
 from debiasctl.runs.store import find_run
 from debiasctl.specs.files import merge
@@ -205,7 +205,7 @@ def test_flags_leave_out_what_the_user_gave() -> None:
     [(0.2, "2 seconds"), (90, "90 seconds"), (150, "2 minutes"), (7300, "2 hours"), (86400 * 47, "47 days")],
 )
 def test_rough_times(seconds: float, text: str) -> None:
-    assert _rough(seconds) == text
+    assert rough(seconds) == text
 
 
 def test_help_offers_it() -> None:
