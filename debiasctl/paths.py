@@ -22,6 +22,11 @@ def runs_dir() -> Path:
     return home() / "runs"
 
 
+def sweeps_dir() -> Path:
+    """Where sweeps are kept, beside the runs that they made."""
+    return home() / "sweeps"
+
+
 def evaluations_dir() -> Path:
     """Where the evaluations of images that belong to no run are kept."""
     return home() / "evaluations"

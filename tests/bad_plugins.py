@@ -14,8 +14,10 @@ from debiasctl.api import (
     Backbone,
     Dataset,
     DatasetInfo,
+    Engine,
     Extension,
     Features,
+    JobEvent,
     Learned,
     Level,
     LoadedDataset,
@@ -525,6 +527,38 @@ class BadExtension(Extension):
         }.get(self.options.how, {"fine": (1, 2.0, None, "text", torch.ones(1), [True])})
 
 
+class BadEngine(Engine):
+    """Runs nothing, badly."""
+
+    Options = Options
+
+    @breaks
+    def run(self, jobs, workplace, *, on_event, stopping):
+        first, *_ = [job.name for job in jobs]
+        how = self.options.how
+        if how == "events-none":
+            on_event(None)
+        if how == "idle":
+            return None
+        kinds = {
+            "kind": ["started", "done"],
+            "early": ["finished"],
+            "twice": ["started", "finished", "finished"],
+            "again": ["started", "started"],
+            "endless": ["started", "progress"],
+        }.get(how, ["started", "progress", "finished"])
+        name = "other" if how == "another" else first
+        reason = {"reason": 3}.get(how)
+        progress = {"at": np.int64(1)} if how == "numpy" else {}
+        for kind in kinds:
+            on_event(JobEvent(name, kind, progress=progress if kind == "progress" else {}, reason=reason))
+        return "done" if how == "run-text" else None
+
+    @breaks
+    def close(self):
+        pass
+
+
 class Picky(Weighting):
     """Refuses its own default."""
 
@@ -612,6 +646,7 @@ ENTRY_POINTS = {
         },
     },
     "debiasctl.extensions": {"bad": "bad_plugins:BadExtension"},
+    "debiasctl.engines": {"bad": "bad_plugins:BadEngine"},
     "debiasctl.weightings": {
         "bad": "bad_plugins:BadWeighting",
         "bad-learned": "bad_plugins:BadLearned",

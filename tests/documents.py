@@ -128,8 +128,8 @@ def parse(arguments: list[str]) -> None:
     """Parse a command line down to its last command, without running it; what the parser refuses is raised."""
     command = typer.main.get_command(app)
     context = command.make_context("debiasctl", list(arguments))
-    while hasattr(command, "resolve_command"):
-        name, command, rest = command.resolve_command(context, [*context._protected_args, *context.args])
+    while hasattr(command, "resolve_command") and (words := [*context._protected_args, *context.args]):
+        name, command, rest = command.resolve_command(context, words)
         context = command.make_context(name, rest, parent=context)
 
 
@@ -139,6 +139,8 @@ def check_names(text: str) -> None:
     words = text.split()[1:]
     while words and hasattr(commands[0], "commands") and not words[0].startswith("-"):
         inner, word = commands[0].commands, words.pop(0)
+        if commands[0].invoke_without_command and word not in inner:
+            break  # an argument of the group's own
         if word in ("COMMAND", "...", "…"):
             commands = list(inner.values())
             break

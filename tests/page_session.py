@@ -65,6 +65,8 @@ def smaller(arguments: list[str], block: Block) -> list[str]:
     """The same command with less work: few steps, a tiny network, few images, one process."""
     name = arguments[0] if arguments else ""
     more = [word for rest in block.said("with") for word in _further(rest, arguments)]
+    if name == "sweep" and not block.said("as-is"):
+        return [*_smaller_sweep(arguments), *more]
     if block.said("as-is") or name not in ("train", "sample", "evaluate", "likelihood") or "--dry-run" in arguments:
         return [*arguments, *more]
     arguments = _without(arguments, "--processes", "--device")
@@ -85,6 +87,17 @@ def smaller(arguments: list[str], block: Block) -> list[str]:
     few = ["--steps", "2,3" if several else "3"]
     num = "40" if name == "evaluate" else "1" if "--same-noise" in arguments or several else "4"
     return [*arguments, *few, "--num", num, *more]
+
+
+def _smaller_sweep(arguments: list[str]) -> list[str]:
+    if arguments[1:2] in (["list"], ["show"], ["watch"], ["rm"]) or arguments[1].endswith(".yaml"):
+        return arguments
+    few = ["--seeds", str(min(2, int(_value(arguments, "--seeds") or 1)))]
+    if "--resume" in arguments:
+        return [*_without(arguments, "--seeds"), *(few if "--seeds" in arguments else [])]
+    tiny = ["--steps", "2", "--batch-size", "8", "--backbone", BACKBONE, "--set", "training.heldout_images=4"]
+    drawn = ["--num", "8", "--evaluate-steps", "2", "--features", "pixels:dimension=4"]
+    return [*_without(arguments, "--seeds", "--evaluate-steps", "--num"), *few, *tiny, *drawn]
 
 
 def _further(rest: str, arguments: list[str]) -> Iterator[str]:

@@ -47,6 +47,7 @@ HEAVY = {
     "torch",
     "matplotlib",
     "plotille",
+    "jinja2",
     "numpy",
     "pydantic",
     "rich",

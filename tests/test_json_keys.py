@@ -20,6 +20,7 @@ DOCUMENTED: dict[str, dict[str, Any]] = yaml.safe_load(
 _MONITOR = ["--evaluate-every", "16", "--set=monitor.features=pixels", "--set=monitor.num=16", "--set=monitor.steps=2"]
 _TRAIN = [*OPTIONS, *_MONITOR, "--steps", "4", "--set", "ema.kind=power", "--set", "ema.snapshot_every=1"]
 _SAMPLE = ["--num", "512", "--steps", "2"]
+_SWEEP = [*OPTIONS, "--steps", "1", "--seeds", "1", "--num", "8", "--evaluate-steps", "2", "--features", "pixels"]
 # every command with --json, in an order in which each finds what it needs; several calls show one output's variants
 CALLS = [
     ("train", ["train", "digits", *_TRAIN, "--name", "a"]),
@@ -36,6 +37,10 @@ CALLS = [
     ("compare", ["compare", "a", "b"]),
     ("compare", ["compare", "a", "--by", "num"]),
     ("compare", ["compare", "--figures", "figures.csv", "--level", "fid=4"]),
+    ("sweep --dry-run", ["sweep", "digits", *_SWEEP, "--dry-run"]),
+    ("sweep", ["sweep", "digits", *_SWEEP]),
+    ("sweep list", ["sweep", "list"]),
+    ("sweep show", ["sweep", "show", "digits"]),
     ("doctor", ["doctor"]),
     ("runs tag", ["runs", "tag", "a", "--add", "first"]),
     ("runs note", ["runs", "note", "a", "a note"]),
@@ -102,7 +107,9 @@ def printed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, set[
             outcome = debiasctl(*arguments, "--json")
             assert outcome.code == 0, outcome.err
             found.setdefault(name, set()).update(paths(versioned(outcome.out)))
-        # a run that cannot be read is listed too
+        # a run or sweep that cannot be read is listed too
+        (folder / "home" / "sweeps" / "bad").mkdir()
+        found["sweep list"].update(paths(versioned(debiasctl("sweep", "list", "--json").out)))
         (folder / "home" / "runs" / "b" / "status.json").write_text("{", encoding="utf-8")
         found["runs list"].update(paths(versioned(debiasctl("runs", "list", "--json").out)))
         yield found

@@ -9,6 +9,7 @@ Tensors are torch tensors; this module itself does not import torch.
 from debiasctl.api.backbones import Backbone, ImageShape
 from debiasctl.api.data import hash_contents, hash_splits, spread_indices
 from debiasctl.api.datasets import ArraySplit, DataLocation, Dataset, DatasetInfo, LoadedDataset, Split
+from debiasctl.api.engines import Engine, Job, JobEvent, Workplace, perform
 from debiasctl.api.errors import DataError, DebiasctlError, EvaluationError, Hint, UnsuitableDataError, UsageError
 from debiasctl.api.extensions import Extension, StepContext
 from debiasctl.api.features import Features, MetricNames, Part, PreparedFeatures, PublishedStatistics
@@ -42,12 +43,15 @@ __all__ = [
     "DatasetInfo",
     "DebiasctlError",
     "Denoiser",
+    "Engine",
     "Estimate",
     "EvaluationError",
     "Extension",
     "Features",
     "Hint",
     "ImageShape",
+    "Job",
+    "JobEvent",
     "Learned",
     "Level",
     "LoadedDataset",
@@ -77,6 +81,7 @@ __all__ = [
     "Weighting",
     "WeightingContext",
     "WeightsFile",
+    "Workplace",
     "atomic_file",
     "atomic_folder",
     "content_key",
@@ -84,6 +89,7 @@ __all__ = [
     "hash_splits",
     "made_once",
     "num_cores",
+    "perform",
     "sha256_file",
     "spread_indices",
     "write_bytes",

@@ -21,6 +21,7 @@ from debiasctl.cli.output import LINES, show_warnings
 from debiasctl.cli.results import results_on_stdout
 from debiasctl.cli.streams import finish, share_stdout
 from debiasctl.cli.synonyms import improve
+from debiasctl.cli.values import joined, number_wanted
 from debiasctl.compute.memory import out_of_memory
 from debiasctl.compute.threads import wait_briefly
 from debiasctl.errors import DebiasctlError, PluginError, UsageError
@@ -82,11 +83,32 @@ class _Group(TyperGroup):
         except Exception as error:
             if isinstance(error, typer.BadParameter):
                 value = _given_value(words, getattr(error.param, "opts", []))
+                error.message = number_wanted(error.param, error.message, value) or error.message
                 if value is not None and value not in error.message:
                     error.message = f"{value[:_VALUE]!r}: {error.message}"
             if hasattr(error, "format_message"):  # the parser's own
                 improve(error)
+            if (meant := joined(error, _parameters_of(self, words), words)) is not None:
+                _add(error, meant)
             raise
+
+
+def _add(error: Exception, text: str) -> None:
+    """Add a sentence to an error of the parser, which keeps its message by itself, or to one of ours."""
+    if isinstance(error, DebiasctlError):
+        error.args = (f"{error}\n{text}",)
+    else:
+        error.message = f"{error.message}. {text}"  # type: ignore[attr-defined]
+
+
+def _parameters_of(command: Any, words: list[str]) -> list[Any]:
+    """The options and arguments of the command that the words name, below a group."""
+    found = command
+    for word in words:
+        if word not in getattr(found, "commands", {}):
+            break
+        found = found.commands[word]
+    return list(getattr(found, "params", []))
 
 
 app = typer.Typer(

@@ -17,6 +17,7 @@ COMMANDS = {
     "doctor": (
         "Report versions, devices, folders, plugins, the weights of feature extractors, and published statistics."
     ),
+    "sweep": "Train one model in several arms and with several seeds, sample, measure and compare them.",
     "runs": "List, watch, show, label, prune, remove, export and import runs.",
     "plugins": "List and describe the installed plugins.",
     "weightings": "Tabulate and plot loss weightings.",
@@ -48,6 +49,12 @@ class Commands(MutableMapping[str, Any]):
 
     def __len__(self) -> int:
         return len(self._commands)
+
+
+def import_all() -> None:
+    """Import the modules of all commands, so that the options of each are known."""
+    for name in COMMANDS:
+        importlib.import_module(f"debiasctl.cli.{name}")
 
 
 def stand_in(name: str, text: str) -> Any:

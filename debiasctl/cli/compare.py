@@ -1,10 +1,12 @@
 """`debiasctl compare`."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
 from debiasctl.cli import options
-from debiasctl.cli.completion import complete_metrics, complete_plugin
+from debiasctl.cli.compare_report import PICTURES, parse_drawn
+from debiasctl.cli.completion import complete_metrics, complete_plugin, complete_values
 from debiasctl.cli.external_arms import External
 from debiasctl.cli.options import option
 from debiasctl.cli.output import note, print_json
@@ -134,10 +136,27 @@ def compare(
     ] = None,
     top: Annotated[int | None, option("--top", min=1, metavar="N", help="Only the first N rows.")] = None,
     as_json: Annotated[bool, options.AS_JSON] = False,
+    html: Annotated[
+        Path | None, option("--html", metavar="FILE", help="Write a report as one HTML file that needs no network.")
+    ] = None,
+    open_page: Annotated[
+        bool, option("--open", argument="open", help="Open the report of --html in a browser.")
+    ] = False,
     plot: Annotated[
         Path | None,
         option(
-            "--plot", metavar="FILE", help="FILE.png, .svg or .pdf: a curve for each run, against NFE or images seen."
+            "--plot",
+            metavar="FILE",
+            help="FILE.png, .svg or .pdf: a curve for each arm, with a band over its seeds; or the --picture.",
+        ),
+    ] = None,
+    picture: Annotated[
+        str | None,
+        option(
+            "--picture",
+            metavar="NAME",
+            help="verdicts, training, steps, samples, colours, heldout or weights: to --plot, or in the terminal.",
+            autocompletion=complete_values(*PICTURES),
         ),
     ] = None,
     width: Annotated[str | None, options.WIDTH] = None,
@@ -161,17 +180,13 @@ def compare(
     from debiasctl.comparison.efficiency import parse_levels
     from debiasctl.comparison.evaluations import Reader
     from debiasctl.comparison.study import study_of
-    from debiasctl.files import check_file
 
     files = {"csv": csv, "md": md, "latex": latex}
     _check_outputs(files, as_json=as_json)
     choice = parse_choice(columns, sort, everything=everything, top=top)
     levels = parse_levels(level or [])
-    wide = options.parse_width(width, plotted=plot is not None)
-    if plot is not None:
-        from debiasctl.reporting.style import FORMATS
-
-        check_file(plot, argument="plot", endings=FORMATS)
+    taken = as_json or any(str(path) == "-" for path in files.values())
+    drawn = parse_drawn(html, open_page, plot, picture, width, skip_damaged=skip_damaged, stdout_taken=taken)
     others = External(arm or [], against, features, figures, data_dir, device)
     found = _runs(runs or [], where, others=bool(arm or figures))
     others.check(num_runs=len(found), by=bool(by))
@@ -195,12 +210,13 @@ def compare(
         levels=levels,
         skip_damaged=skip_damaged,
         reader=reader,
-        with_curves=as_json,
+        with_curves=as_json or drawn.anything,
     )
     table = _one_seed_table(study, found, metric, reader)
-    if plot is not None:
-        _plot(plot, found, metric=metric, width=wide)
-    if _write(files, study, choice, table):
+    if plot is not None and picture is None and table is not None:  # a curve for each run
+        _plot(plot, found, metric=metric, width=drawn.width)
+        drawn = replace(drawn, plot=None)
+    if drawn.write(study, found) | _write(files, study, choice, table):
         return
     if as_json:
         none = {"runs": [run.name for run in found], "differences": {}, "checkpoints": [], "figures": []}

@@ -22,6 +22,15 @@ def complete_run(incomplete: str) -> list[str]:
     return _beginning(run_names(), incomplete)
 
 
+def complete_sweep(incomplete: str) -> list[str]:
+    """Names of sweeps in the store."""
+    from debiasctl import paths
+
+    folder = paths.sweeps_dir()
+    names = sorted(path.name for path in folder.iterdir() if path.is_dir()) if folder.is_dir() else []
+    return _beginning([name for name in names if not name.startswith(".")], incomplete)
+
+
 def complete_kind(incomplete: str) -> list[str]:
     """Plugin kinds."""
     from debiasctl import registry

@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Any
 from debiasctl.cli.launch import without_option
 from debiasctl.cli.options import FLAGS
 from debiasctl.cli.output import note
-from debiasctl.errors import DebiasctlError, UsageError
-from debiasctl.wording import did_you_mean, printable
+from debiasctl.errors import DebiasctlError, UnknownPluginError, UsageError
+from debiasctl.reading.user_text import user_path
+from debiasctl.wording import did_you_mean, printable, quoted
 
 if TYPE_CHECKING:
     from debiasctl.api import DatasetInfo
@@ -49,6 +50,26 @@ def announce_images(content: "ContentSection", *, conditional: bool) -> None:
 
 def _shown(name: str) -> str:
     return printable(name if len(name) <= _LONGEST else f"{name[: _LONGEST - 1]}…")
+
+
+def dataset_named(text: str) -> str | dict[str, Any]:
+    """A data set's reference; or the folder data set, where `text` is a path and names no data set."""
+    from debiasctl import registry
+
+    name = text.partition(":")[0]
+    if name in {record.name for record in registry.records("datasets")}:
+        return text
+    path = user_path(text, argument="DATASET")
+    if path.exists():
+        return {"name": "folder", "options": {"path": str(path.absolute())}}
+    if any(mark in text for mark in ("/", "\\")) or text.endswith(".zip"):
+        raise UsageError(f"there is no folder or zip file {quoted(text)}. Give the path of one that holds images")
+    if name.strip() == text.strip():
+        try:
+            registry.find("datasets", name)
+        except UnknownPluginError as error:
+            raise UnknownPluginError(f"there is no folder ./{printable(text)}; and as a name: {error}") from error
+    return text
 
 
 def check_image_size(settings: Mapping[str, Any]) -> None:

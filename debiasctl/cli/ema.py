@@ -36,9 +36,9 @@ def ema(
     For runs trained with --set ema.kind=power (EDM2, arXiv 2312.02696). The averages are stored in the run's folder;
     use one with --weights ema:LENGTH.
     """
-    from debiasctl.runs.store import find_run
+    from debiasctl.cli.standing import named_run
 
-    found = find_run(run)
+    found = named_run(run)
     from debiasctl.models.posthoc_ema import store_average
     from debiasctl.models.power_profiles import length_name, parse_length
 

@@ -136,13 +136,12 @@ def evaluate(
         _show_log()
         _report(_of_images(samples, location, choices, device), as_json=as_json)
         return
-    from debiasctl.runs.pins import pin_chosen
-    from debiasctl.runs.store import find_run
+    from debiasctl.cli.standing import named_run, note_standing, pin_trained
 
-    found = find_run(run)
+    found = named_run(run, quiet=processes > 1)
     given_counts, size = None if steps is None else parse_steps(steps), parse_batch_size(batch_size)
     pins = context.with_resource(ExitStack())  # training keeps what is measured until this command ends
-    trained = [pin_chosen(found, text, pins) for text in parse_checkpoints(found, checkpoint, checkpoints)]
+    trained = [pin_trained(found, text, pins) for text in parse_checkpoints(found, checkpoint, checkpoints)]
     if plot is not None:
         from debiasctl.evaluation.curves import check_plot
 
@@ -151,7 +150,6 @@ def evaluate(
     _check_names(found, spec, choices, sampler=sampler)
     _show_log()
     from debiasctl.cli.progress import images_progress
-    from debiasctl.cli.standing import note_standing
     from debiasctl.compute import processes as processes_
     from debiasctl.compute.device import make_accelerator
     from debiasctl.evaluation.evaluate import evaluate as run_evaluation

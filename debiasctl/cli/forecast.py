@@ -5,9 +5,12 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
+import typer
+
 from debiasctl.cli.launch import rank
 from debiasctl.cli.options import FLAGS
 from debiasctl.cli.output import note
+from debiasctl.cli.repeat import given_words
 from debiasctl.errors import UsageError
 from debiasctl.reading.launched import launched
 
@@ -18,10 +21,16 @@ if TYPE_CHECKING:
 _FEW_IMAGES = 20_000  # a training of fewer takes minutes, whatever the network
 _LONG = {"cpu": 5e13, "gpu": 5e17}  # operations of a training whose time is worth measuring
 _TRIAL_FROM = 2 * 3600  # seconds of a training from which a trial is mentioned
+_CHOSEN = ("training.steps", "model.backbone")  # settings that make a trial short and small, so it chooses them
+_NOT_IN_TRIAL = {"--steps", "--images", "--backbone", "--set", "--init-from", "--max-hours"}
+_NOT_IN_TRIAL |= {"--processes", "--dry-run", "--json"}
 
 
-def forecast(spec: "RunSpec", info: "DatasetInfo", *, device: str, dataset: str | None) -> None:
-    """Say how long a training will take, measured on a few steps, where that may be long; one process does."""
+def forecast(spec: "RunSpec", info: "DatasetInfo", *, device: str, context: typer.Context) -> None:
+    """Say how long a training will take, measured on a few steps, where that may be long; one process does.
+
+    `context` is of the command, whose options the trial that it names is given too.
+    """
     if launched()[1] > 1 or spec.training.steps * spec.training.batch_size < _FEW_IMAGES:
         return
     from debiasctl.training.speed import seconds_per_step, total_flops
@@ -31,9 +40,22 @@ def forecast(spec: "RunSpec", info: "DatasetInfo", *, device: str, dataset: str 
     note("measuring how long a step takes here")
     each = seconds_per_step(spec, info, device=device)
     note(_told(each, spec.training.steps))
-    if each * spec.training.steps > _TRIAL_FROM and dataset is not None:
-        trial = shlex.join(["debiasctl", "train", dataset, "--trial"])
-        note(f"a trial of about ten minutes shows whether this network's small relative learns from the data: {trial}")
+    trial = _trial_command(context)
+    if each * spec.training.steps > _TRIAL_FROM and trial is not None:
+        note(f"a trial of about ten minutes shows whether a small network learns from the data: {shlex.join(trial)}")
+
+
+def _trial_command(context: typer.Context) -> list[str] | None:
+    """The command with --trial, but for what a trial chooses; None where a file of settings chooses that."""
+    from debiasctl.specs.files import flatten, read_spec_file
+
+    file = context.params.get("spec")
+    if file is not None and any(name.startswith(_CHOSEN) for name in flatten(read_spec_file(file))):
+        return None
+    words = given_words(context, without=_NOT_IN_TRIAL)
+    for setting in context.params.get("set_") or []:
+        words += [] if setting.startswith(_CHOSEN) else ["--set", setting]
+    return ["debiasctl", "train", *words, "--trial"]
 
 
 def resolve_trial(
@@ -111,10 +133,10 @@ def _told(seconds: float, steps: int) -> str:
     whole = seconds * steps
     end = datetime.now().astimezone() + timedelta(seconds=min(whole, 1e9))
     when = f"{end:%H:%M}" if whole < 12 * 3600 else f"{end:%d %B %Y, %H:%M}"
-    return f"{steps:,} steps take about {_rough(whole)} here ({seconds:.2g} s a step, measured), until {when}"
+    return f"{steps:,} steps take about {rough(whole)} here ({seconds:.2g} s a step, measured), until {when}"
 
 
-def _rough(seconds: float) -> str:
+def rough(seconds: float) -> str:
     """A time in its largest sensible unit."""
     for unit, size in (("days", 86400), ("hours", 3600), ("minutes", 60)):
         if seconds >= 2 * size:

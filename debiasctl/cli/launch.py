@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from debiasctl.specs.sections import RunSpec
 
 _LAUNCHED = "TORCHELASTIC_RUN_ID"  # set in every process that torchrun started
+_OURS = "debiasctl-"  # what it begins with where --processes started torchrun
 _PATIENCE_SECONDS = "300"  # for the last checkpoint, after a signal
 _FEWEST_CORES = 8  # so many processes may be tried on any machine
 _KEPT = "What was drawn is kept: repeat the command to resume"
@@ -36,6 +37,11 @@ def rank() -> int:
         UsageError: if the environment's numbers of processes cannot be read.
     """
     return launched()[0]
+
+
+def processes_here() -> int:
+    """The number of processes that --processes started, of which this is one; else 1."""
+    return launched()[1] if os.environ.get(_LAUNCHED, "").startswith(_OURS) else 1
 
 
 def without_option(arguments: Sequence[str], option: str) -> list[str]:
@@ -146,7 +152,7 @@ def launch(arguments: Sequence[str], *, processes: int, advice: str = _RESUME) -
         min_nodes=1,
         max_nodes=1,
         nproc_per_node=processes,
-        run_id=uuid.uuid4().hex,
+        run_id=f"{_OURS}{uuid.uuid4().hex}",
         rdzv_backend="c10d",
         rdzv_endpoint="localhost:0",
         max_restarts=0,

@@ -94,18 +94,16 @@ def likelihood(
     _check(context, method, plot=plot)
     wide = options.parse_width(width, plotted=plot is not None)
     from debiasctl.cli.locations import data_location, moved_spec
-    from debiasctl.runs.pins import pin_chosen
-    from debiasctl.runs.store import find_run
+    from debiasctl.cli.standing import named_run, note_standing, pin_trained
 
-    found = find_run(run)
+    found = named_run(run)
     # one that is not there is refused before torch takes its time, and training keeps it until this command ends
-    step = pin_chosen(found, checkpoint, context.with_resource(ExitStack()))
+    step = pin_trained(found, checkpoint, context.with_resource(ExitStack()))
     check_place(found.evaluations_dir / "record")
     location = data_location(data_dir)
     show_log()
     spec = moved_spec(found.spec(), data, data_dir=data_dir)
     from debiasctl.cli.progress import counting_progress
-    from debiasctl.cli.standing import note_standing
     from debiasctl.compute.device import make_accelerator
     from debiasctl.evaluation.likelihood.bits_per_dim import Bound, Ode
     from debiasctl.evaluation.likelihood.likelihood import bound_method, default_terms, make_requests

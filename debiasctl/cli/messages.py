@@ -3,6 +3,7 @@
 import re
 from typing import get_args
 
+from debiasctl.cli.commands import import_all
 from debiasctl.cli.options import FLAGS
 
 _QUOTED = re.compile("`([^`\n]+)`")
@@ -20,6 +21,8 @@ def with_options(message: str) -> str:
 
 def _typed(text: str) -> str | None:
     name, equals, value = text.partition("=")
+    if name not in FLAGS and name.isidentifier():  # an argument of another command, perhaps
+        import_all()
     flag = FLAGS.get(name)
     if "." in name and not (flag and equals):
         if not _is_setting(name):

@@ -202,13 +202,13 @@ def given_settings(context: typer.Context) -> list[dict[str, Any]]:
     return layers
 
 
-def parse_steps(text: str) -> list[int]:
+def parse_steps(text: str, *, option: str = "--steps") -> list[int]:
     """`10,20,50` as numbers, each once, in the order given."""
     parts = [part.strip() for part in text.split(",")]
     numbers = [whole_number(part) or 0 for part in parts]
     if not all(numbers):
         raise UsageError(
-            f"--steps {quoted(text)}: give whole numbers from 1, separated by commas, for example 10,20,50"
+            f"{option} {quoted(text)}: give whole numbers from 1, separated by commas, for example 10,20,50"
         )
     return list(dict.fromkeys(numbers))
 

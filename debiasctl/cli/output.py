@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from debiasctl.cli.messages import with_options
-from debiasctl.cli.tables import GAP, INDENT, Table, left_out, table_lines, text_width, wrapped
+from debiasctl.cli.tables import GAP, INDENT, Table, left_out, lines_under_names, table_lines, text_width, wrapped
 from debiasctl.reading.user_text import whole_number
 from debiasctl.wording import printable
 
@@ -92,15 +92,22 @@ def print_table(
     prose: bool = False,
     spare: Sequence[str] = (),
     ruled: bool = True,
+    named_above: bool = False,
 ) -> None:
-    """A table on stdout, as `tables.Table` describes it; columns of numbers are aligned to the right."""
+    """A table on stdout, as `tables.Table` describes it; columns of numbers are aligned to the right.
+
+    With `named_above`, the longest names stand in lines of their own where there is no room for them.
+    """
     width = terminal_width()
     shown = [[printable(cell) for cell in row] for row in rows]
     table = Table(columns, shown, keys=keys, prose=prose, spare=spare, rule=line_of() if ruled else "")
     if title is not None:
         print_text(title)
-    print("\n".join([*table_lines(table, width), *([""] if ruled else [])]))
-    gone = left_out(table, width)
+    if named_above:
+        lines, gone = lines_under_names(table, width)
+    else:
+        lines, gone = list(table_lines(table, width)), left_out(table, width)
+    print("\n".join([*lines, *([""] if ruled else [])]))
     if gone:
         note(
             f"note: {len(gone)} column{'s do' if len(gone) > 1 else ' does'} not fit in {width} columns "

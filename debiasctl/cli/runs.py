@@ -42,12 +42,13 @@ def show(run: Annotated[str, options.RUN], as_json: Annotated[bool, options.AS_J
       debiasctl runs show digits-debiased-0
       debiasctl runs show digits-debiased-0 --json
     """
+    from debiasctl.cli.standing import named_run
     from debiasctl.errors import RunError
     from debiasctl.runs.labels import Labels, read_labels
     from debiasctl.runs.parts import disk_use
-    from debiasctl.runs.store import find_run, read_metrics
+    from debiasctl.runs.store import read_metrics
 
-    found = find_run(run)
+    found = named_run(run)
     found.check_status()
     labels = Labels()
     try:
@@ -71,7 +72,7 @@ def show(run: Annotated[str, options.RUN], as_json: Annotated[bool, options.AS_J
             }
         )
         return
-    said = {"tags": ", ".join(labels.tags), "note": labels.note}
+    said = {"tags": ", ".join(labels.tags), "note": " ".join(labels.note.split())}
     print_pairs(_facts(found, latest) | {name: text for name, text in said.items() if text})
 
 
@@ -156,9 +157,9 @@ def path(run: Annotated[str, options.RUN]) -> None:
       debiasctl runs path digits-debiased-0
       ls "$(debiasctl runs path digits-debiased-0)/checkpoints"
     """
-    from debiasctl.runs.store import find_run
+    from debiasctl.cli.standing import named_run
 
-    say(find_run(run).path)
+    say(named_run(run).path)
 
 
 @app.command()
@@ -177,11 +178,11 @@ def export(
       debiasctl runs export digits-debiased-0
       debiasctl runs export digits-debiased-0 --out /media/stick/digits.tar
     """
+    from debiasctl.cli.standing import named_run
     from debiasctl.runs.archive import export_run, left_behind
     from debiasctl.runs.parts import PARTS
-    from debiasctl.runs.store import find_run
 
-    found = find_run(run)
+    found = named_run(run)
     target = out or Path()
     written = export_run(found, target / f"{found.name}.tar" if target.is_dir() else target, force=force)
     for name in left_behind(found):

@@ -7,7 +7,7 @@ import typer
 from debiasctl.cli import options
 from debiasctl.cli.options import option
 from debiasctl.cli.output import note, print_json, print_table
-from debiasctl.errors import UsageError
+from debiasctl.errors import DebiasctlError, UsageError
 
 
 def tag(
@@ -35,11 +35,19 @@ def tag(
     for one in add or ():
         check_tag(one)  # before any run is changed
     found = matching_runs(runs, options.parse_filter(where))
-    labels = {run: change_labels(run, add=add or (), remove=remove or ()) for run in found}
+    labels, failed = {}, False
+    for run in found:
+        try:
+            labels[run] = change_labels(run, add=add or (), remove=remove or ())
+        except DebiasctlError as error:  # the others are labelled all the same
+            note(f"run '{run.name}' is left as it is: {error}")
+            failed = True
     if as_json:
         print_json({"runs": [{"name": run.name, "path": str(run.path), **vars(one)} for run, one in labels.items()]})
-        return
-    print_table(["NAME", "TAGS"], [(run.name, ", ".join(one.tags)) for run, one in labels.items()], ruled=False)
+    elif labels:
+        print_table(["NAME", "TAGS"], [(run.name, ", ".join(one.tags)) for run, one in labels.items()], ruled=False)
+    if failed:
+        raise typer.Exit(1)
 
 
 def note_(
@@ -56,12 +64,12 @@ def note_(
       debiasctl runs note digits-debiased-0
     """
     from debiasctl.cli.output import print_text
+    from debiasctl.cli.standing import named_run
     from debiasctl.runs.labels import change_labels, read_labels
-    from debiasctl.runs.store import find_run
 
     if remove and text is not None:
         raise UsageError("--remove removes the note, and a text replaces it. Give one of them")
-    found = find_run(run)
+    found = named_run(run)
     changed = text is not None or remove
     labels = change_labels(found, note=text or "") if changed else read_labels(found)
     if as_json:

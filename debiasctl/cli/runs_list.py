@@ -106,6 +106,7 @@ def print_overview(found: "Sequence[Overview]", columns: Sequence[Column], *, wh
         [[column.text(one) for column in columns] for one in found],
         spare=() if whole else [one.title for key in _SPARE for one in columns if one.key == key],
         ruled=False,
+        named_above=True,
     )
 
 

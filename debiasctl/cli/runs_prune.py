@@ -1,6 +1,7 @@
 """`debiasctl runs prune`: frees disk space in runs that stay."""
 
 import sys
+import time
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
     from debiasctl.runs.pruning import Plan
 
 _WHAT = {"checkpoints": "old checkpoints", "samples": "samples", "evaluations": "features"}
+_PATIENCE = 2.0  # seconds without a word
 
 
 def prune(
@@ -51,6 +53,7 @@ def prune(
       debiasctl runs prune 'cifar-*' --checkpoints --keep-last 2
       debiasctl runs prune --where 'state=finished and created<2026-05' --samples --yes
     """
+    from debiasctl.cli.progress import counting_progress
     from debiasctl.runs.pruning import Choice, plan_pruning
     from debiasctl.runs.selection import matching_runs
 
@@ -66,13 +69,16 @@ def prune(
         keep_named=not named,
     )
     found = matching_runs(runs or [], options.parse_filter(where), exact=True)
-    plans, failed = [], False
-    for run in found:
-        try:
-            plans.append(plan_pruning(run, choice))
-        except DebiasctlError as error:
-            note(f"run '{run.name}' is left as it is: {error}")
-            failed = True
+    plans, failed, begun = [], False, time.monotonic()
+    with counting_progress("checking the checkpoints that stay") as show:
+        for number, run in enumerate(found):
+            try:
+                plans.append(plan_pruning(run, choice))
+            except DebiasctlError as error:
+                note(f"run '{run.name}' is left as it is: {error}")
+                failed = True
+            if time.monotonic() - begun > _PATIENCE:
+                show(number + 1, len(found))
     if not as_json:
         _show(plans)
     freed = 0

@@ -10,7 +10,7 @@ from debiasctl.cli import options
 from debiasctl.cli.options import option
 from debiasctl.cli.output import note, say, terminal_width
 from debiasctl.cli.run_columns import COLUMNS, ordered
-from debiasctl.cli.tables import Table, table_lines
+from debiasctl.cli.tables import Table, lines_under_names
 from debiasctl.errors import RunNameError, UsageError
 from debiasctl.wording import printable
 
@@ -111,7 +111,7 @@ def _table(found: "Sequence[Overview]") -> list[str]:
     shown = [COLUMNS[key] for key in _COLUMNS if not COLUMNS[key].optional or any(map(COLUMNS[key].text, found))]
     rows = [[printable(column.text(one)) for column in shown] for one in found]
     spare = [COLUMNS[key].title for key in _SPARE if COLUMNS[key] in shown]
-    return list(table_lines(Table([one.title for one in shown], rows, spare=spare, rule=""), terminal_width()))
+    return lines_under_names(Table([one.title for one in shown], rows, spare=spare, rule=""), terminal_width())[0]
 
 
 def _line(one: "Overview") -> str:

@@ -112,10 +112,9 @@ def sample(
     They are kept in the run's folder, where `evaluate` finds them, and written to --out as well. An interrupted
     command resumes where it stopped when it is given again.
     """
-    from debiasctl.runs.pins import pin_chosen
-    from debiasctl.runs.store import find_run
+    from debiasctl.cli.standing import named_run, note_standing, pin_trained
 
-    found = [find_run(run) for run in runs]
+    found = [named_run(run, quiet=processes > 1) for run in runs]
     given_counts, size = None if steps is None else parse_steps(steps), parse_batch_size(batch_size)
     num_counts = 1 if given_counts is None else len(given_counts)
     is_strip = len(found) > 1 or num_counts > 1
@@ -130,8 +129,7 @@ def sample(
         show_log()
     _check_sampler(sampler)
     pins = context.with_resource(ExitStack())
-    pinned = [str(pin_chosen(run, checkpoint, pins)) for run in found]  # refused, if at all, before torch is imported
-    from debiasctl.cli.standing import note_standing
+    pinned = [str(pin_trained(run, checkpoint, pins)) for run in found]  # refused, if at all, before torch is imported
     from debiasctl.compute.device import make_accelerator
     from debiasctl.compute.processes import agreed
     from debiasctl.sampling import default_steps, make_request
@@ -271,7 +269,7 @@ def _report(drawn: "Samples", row: "Row", out: Path | None, way: Path | None, *,
         return
     about = drawn.description
     say(
-        f"{about.num} images, {about.sampler.name}, {about.num_steps} steps ({about.nfe} NFE), "
+        f"run '{row.run.name}': {about.num} images, {about.sampler.name}, {about.num_steps} steps ({about.nfe} NFE), "
         f"checkpoint {about.step}, {about.weights} weights{_class_of(about)}{', drawn before' if drawn.reused else ''}"
     )
     say(out.absolute() if out is not None else drawn.folder / "images.npz")

@@ -8,6 +8,7 @@ from itertools import zip_longest
 
 GAP = "  "
 INDENT = "    "
+_NAMES = 0.4  # of the width, that names may take before the longest stand in lines of their own
 _PROSE = 30  # columns that a text needs to stand beside the others
 _PARTS = re.compile(r"\s*(?:[^\s,]+,?|,)")  # where a line may end: before a space, and after a comma
 
@@ -57,6 +58,28 @@ def table_lines(table: Table, width: int | None) -> Iterator[str]:
         kept = set(left_out(table, width))
         table = table.only([number for number, name in enumerate(table.columns) if name not in kept])
         yield from _in_parts(table, width)
+
+
+def lines_under_names(table: Table, width: int | None) -> tuple[list[str], list[str]]:
+    """As `table_lines`, but a few long names do not cost all rows their columns: each stands in a line of its own.
+
+    Their cells follow in the next line. With the lines come the spare columns for which there is no room.
+    """
+    names = [row[0] for row in table.rows]
+    most = 0 if width is None else int(_NAMES * width)
+    if width is not None and not table.fits(width) and max(map(text_width, names), default=0) > most:
+        above = {number: name for number, name in enumerate(names) if text_width(name) > most}
+        rows = [["" if number in above else row[0], *row[1:]] for number, row in enumerate(table.rows)]
+        under = replace(table, rows=rows)
+        lines, before = list(table_lines(under, width)), 2 if table.rule else 1
+        if len(lines) == before + len(rows) and max(map(text_width, lines)) <= width:  # a line a row
+            shown = [line for number, text in enumerate(lines[before:]) for line in _with_name(above.get(number), text)]
+            return lines[:before] + shown, left_out(under, width)
+    return list(table_lines(table, width)), left_out(table, width)
+
+
+def _with_name(name: str | None, line: str) -> list[str]:
+    return [line] if name is None else [name, line]
 
 
 def left_out(table: Table, width: int | None) -> list[str]:

@@ -12,17 +12,16 @@ import typer
 
 from debiasctl.cli import options
 from debiasctl.cli.completion import complete_plugin, complete_run, complete_setting
-from debiasctl.cli.dataset import announce_images, check_image_size, hinted
+from debiasctl.cli.dataset import announce_images, check_image_size, dataset_named, hinted
 from debiasctl.cli.forecast import forecast, resolve_trial
 from debiasctl.cli.launch import check_launch, launch, rank, sigterm_reported, this_command
 from debiasctl.cli.locations import data_location, moved_spec
 from debiasctl.cli.options import RESUME, option
 from debiasctl.cli.output import note, print_json, say, show_log
 from debiasctl.cli.plan import show_plan
-from debiasctl.cli.standing import note_standing
+from debiasctl.cli.repeat import data_place, given_words, resumed_alike
+from debiasctl.cli.standing import named_run, note_standing
 from debiasctl.errors import UsageError
-from debiasctl.reading.user_text import user_path
-from debiasctl.wording import quoted
 
 if TYPE_CHECKING:
     from debiasctl.api import DataLocation, DatasetInfo
@@ -140,7 +139,7 @@ def train(
     --set, the other options.
     """
     from debiasctl.runs.pins import choose_step
-    from debiasctl.runs.store import find_run, refuse_taken_name
+    from debiasctl.runs.store import refuse_taken_name
     from debiasctl.training.conduct import Conduct
 
     if steps is not None and images is not None:
@@ -156,11 +155,13 @@ def train(
     with sigterm_reported() if processes > 1 else nullcontext():
         if resume is not None:
             _refuse_beside_resume(context)
+            run = named_run(resume, quiet=processes > 1)
             if processes > 1:
-                run = find_run(resume)
                 _launch(run.spec(), processes, conduct, resumed=run.name)
-            moved_spec(find_run(resume).spec(), data, data_dir=data_dir)  # refuses what would have no effect
-            _resume(resume, location, steps=steps, images=images, data=data, conduct=conduct, as_json=as_json)
+            moved_spec(run.spec(), data, data_dir=data_dir)  # refuses what would have no effect
+            with resumed_alike(context, run.spec()):
+                _resume(run, location, steps=steps, images=images, data=data, conduct=conduct)
+            _report(run, context, as_json=as_json)
             return
         if data is not None:
             raise UsageError("--data says where the images of a run to --resume are now. Name new data without it")
@@ -173,8 +174,9 @@ def train(
 
         with hinted(resolve):
             resolved, info = resolve({})
-        if init_from is not None:
-            begun = find_run(init_from)  # one that is not there is refused before torch takes its time
+        # one that is not there is refused before torch takes its time
+        begun = None if init_from is None else named_run(init_from, quiet=processes > 1)
+        if begun is not None:
             _note_begun(begun, choose_step(begun, None))
         if name is not None and rank() == 0:
             refuse_taken_name(name)  # before torch and the data take their time
@@ -184,14 +186,15 @@ def train(
             if rank() == 0:
                 show_plan(resolved, info, device=device, as_json=as_json)
                 if not trial:
-                    forecast(resolved, info, device=device, dataset=dataset)
+                    forecast(resolved, info, device=device, context=context)
             return
         if processes > 1:
             _launch(resolved, processes, conduct, trial=trial)
         if not trial:
-            forecast(resolved, info, device=device, dataset=dataset)
-        with hinted(resolve):
-            _start(resolved, location, name=name, init_from=init_from, conduct=conduct, as_json=as_json)
+            forecast(resolved, info, device=device, context=context)
+        with hinted(resolve), resumed_alike(context, resolved):
+            run = _start(resolved, location, name=name, init_from=begun, conduct=conduct)
+        _report(run, context, as_json=as_json)
 
 
 def _note_begun(run: "Run", step: int) -> None:
@@ -256,7 +259,7 @@ def _resolve(
 
     layers = [*map(parse_setting, settings), *given]
     if dataset is not None:
-        layers.append({"data": {"dataset": _dataset(dataset)}})
+        layers.append({"data": {"dataset": dataset_named(dataset)}})
     file = None if spec is None else read_spec_file(spec)
     if sized:
         check_image_size(reduce(merge, layers, file or {}))
@@ -275,63 +278,40 @@ def _steps(images: int, spec: "RunSpec") -> int:
     return -(-images // spec.training.batch_size)
 
 
-def _dataset(text: str) -> str | dict[str, Any]:
-    """A data set's reference; or the folder data set, where `text` is a path and names no data set."""
-    from debiasctl import registry
-
-    known = {record.name for record in registry.records("datasets")}
-    if text.partition(":")[0] in known:
-        return text
-    path = user_path(text, argument="DATASET")
-    if path.exists():
-        return {"name": "folder", "options": {"path": str(path.absolute())}}
-    if any(mark in text for mark in ("/", "\\")) or text.endswith(".zip"):
-        raise UsageError(f"there is no folder or zip file {quoted(text)}. Give the path of one that holds images")
-    return text
-
-
 def _start(
     spec: "RunSpec",
     location: "DataLocation",
     *,
     name: str | None,
-    init_from: str | None,
+    init_from: "Run | None",
     conduct: "Conduct",
-    as_json: bool,
-) -> None:
+) -> "Run":
     from debiasctl.cli.progress import training_progress
-    from debiasctl.runs.store import find_run
     from debiasctl.training.monitor import Monitor
     from debiasctl.training.session import start
 
     with training_progress() as show:
         whole = replace(conduct, on_start=_announce, on_progress=show, observer=Monitor)
-        begun = None if init_from is None else find_run(init_from)
-        run = start(spec, location, name=name, conduct=whole, init_from=begun)
-    _report(run, as_json=as_json)
+        return start(spec, location, name=name, conduct=whole, init_from=init_from)
 
 
 def _resume(
-    text: str,
+    run: "Run",
     location: "DataLocation",
     *,
     steps: int | None,
     images: int | None,
     data: Path | None,
     conduct: "Conduct",
-    as_json: bool,
 ) -> None:
     from debiasctl.cli.progress import training_progress
-    from debiasctl.runs.store import find_run
     from debiasctl.training.monitor import Monitor
     from debiasctl.training.session import resume
 
-    run = find_run(text)
     budget = steps if images is None else _steps(images, run.spec())
     with training_progress() as show:
         whole = replace(conduct, on_start=_announce, on_progress=show, observer=Monitor)
         resume(run, location, steps=budget, conduct=whole, data_path=data)
-    _report(run, as_json=as_json)
 
 
 def _announce(run: "Run", spec: "RunSpec", parameters: int, step: int) -> None:
@@ -350,7 +330,7 @@ def _short(text: str) -> str:
     return text if len(text) <= 80 else f"{text[:79]}…"
 
 
-def _report(run: "Run", *, as_json: bool) -> None:
+def _report(run: "Run", context: typer.Context, *, as_json: bool) -> None:
     from debiasctl.models.initial_share import initial_share
     from debiasctl.runs.store import read_metrics
 
@@ -371,5 +351,6 @@ def _report(run: "Run", *, as_json: bool) -> None:
         )
         return
     say(f"run '{run.name}' is {status.state} at step {status.step}: {run.path}")
-    note(f"next: debiasctl sample {run.typed} --out {shlex.quote(f'{run.name}.png')}")
-    note(f"next: debiasctl evaluate {run.typed}")
+    device, place = given_words(context, only=("--device",)), data_place(context, spec)
+    note(f"next: debiasctl sample {run.typed} {shlex.join(['--out', f'{run.name}.png', *device])}")
+    note(f"next: debiasctl evaluate {run.typed} {shlex.join([*place, *device])}".rstrip())

@@ -47,7 +47,7 @@ def missing_reason(first: Measured, second: Measured) -> str | None:
     """Why a difference has no interval, or None if it has one."""
     for figure in (first, second):
         if isinstance(figure, BitsFigure):
-            return "a likelihood has a standard error alone, which `likelihood` prints"
+            return "a likelihood has a standard error alone, which debiasctl likelihood prints"
         if figure.interval is None:
             return figure.interval_reason
     if difference(first, second) is None:

@@ -111,8 +111,10 @@ def study_of(
     curves = curves_of(arms, index) if (with_curves or levels) and not within else []
     records = [cell_record(cell, primary=cell is first) for cell in cells]
     settings = {arm.name: arm.settings for arm in arms if arm.kind == "runs"}
+    over = f"figures without a block are means over blocks ({', '.join(within)}), seed by seed" if within else ""
     notes = [
         said,
+        over,
         *grouped.notes,
         *([] if within else left_out(arms, index)),
         *notes_of(usable, arms, first, apart=apart),
@@ -164,7 +166,7 @@ def _check_blocks(external: Sequence[ArmData], axes: Sequence[str], levels: Mapp
     for given, name in ((external, "arm"), (axes, "by"), (levels, "level")):
         if given:
             raise UsageError(
-                f"`blocks` are settings of runs that are crossed with others, and `{name}` has none. Give one"
+                f"`blocks` are settings of runs, which cannot be told apart by `{name}` at once. Give one of them"
             )
 
 

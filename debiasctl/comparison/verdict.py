@@ -214,7 +214,8 @@ def _chances(found: Sequence[Contrast], level: float) -> list[_Chance]:
             single.append(_next_runs(contrast, contrast.found))
             where.append(index)
     for index, next_runs, limits in zip(where, single, probability_intervals(single, level=level), strict=True):
-        chances[index] = _Chance(next_runs.probability, *limits)
+        value = next_runs.probability  # with two pairs of seeds, it may lie beyond a limit that is next to 0 or 1
+        chances[index] = _Chance(value, min(limits[0], value), max(limits[1], value))
     return chances
 
 
@@ -265,7 +266,7 @@ def _verdict(cell: Cell, one: _Tested, gate: _Gate, level: float, chance: _Chanc
     if contrast.found is not None:
         low, high = contrast.found.interval(level)
     elif contrast.blocked == "equal pairs":
-        low, high = (0.0, 0.0)
+        low = high = contrast.difference  # 0, but for rounding
     more, more_equal = (0, 0) if word in ("better", "worse", "equivalent") else _more(one)
     closed = None if one.primary else gate.closed
     if word == "inconclusive" and closed is not None and more is not None:

@@ -53,6 +53,14 @@ def make_accelerator(
     )
 
 
+def forget_computation() -> None:
+    """Let the next training in this process choose its precision and its kernels, as the first one did."""
+    from accelerate.state import AcceleratorState
+
+    AcceleratorState._reset_state(reset_partial_state=True)
+    torch.use_deterministic_algorithms(False)
+
+
 def choose_device(device: str) -> torch.device:
     """The torch device for `auto` (a GPU if there is one), `cpu`, `cuda`, or one of several GPUs, such as `cuda:1`.
 

@@ -1,6 +1,7 @@
-"""Setting how OpenMP threads wait for one another, which has to happen before torch is imported."""
+"""Setting how many OpenMP threads there are and how they wait, best before torch is imported."""
 
 import os
+import sys
 from collections.abc import MutableMapping
 
 _SPIN_COUNT = "20000"  # about 50 µs
@@ -15,3 +16,13 @@ def wait_briefly(environment: MutableMapping[str, str] = os.environ) -> None:
     """
     if "OMP_WAIT_POLICY" not in environment:
         environment.setdefault("GOMP_SPINCOUNT", _SPIN_COUNT)
+
+
+def compute_with(threads: int, environment: MutableMapping[str, str] = os.environ) -> None:
+    """Let torch compute with so many threads on the CPU, from here on: sums of other numbers differ by rounding."""
+    if "torch" not in sys.modules:
+        wait_briefly(environment)
+        environment["OMP_NUM_THREADS"] = environment["MKL_NUM_THREADS"] = str(threads)
+    import torch
+
+    torch.set_num_threads(threads)

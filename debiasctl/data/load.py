@@ -7,6 +7,14 @@ from debiasctl.errors import DataError
 from debiasctl.registry.refs import PluginRef
 from debiasctl.specs.sections import ContentSection, RunSpec
 
+_KEPT: dict[tuple[str, DataLocation], LoadedDataset] = {}
+_KEEPING = {"on": False}
+
+
+def keep_loaded() -> None:
+    """Keep the last data set that was loaded, so that the next training in this process need not decode it again."""
+    _KEEPING["on"] = True
+
 
 def load_data(spec: RunSpec, location: DataLocation) -> LoadedDataset:
     """Load the spec's data set.
@@ -47,5 +55,12 @@ def load_dataset(reference: str | PluginRef, location: DataLocation) -> LoadedDa
         DataError: if it cannot be read.
         PluginError: if its images are not what its info states.
     """
-    dataset: Dataset = registry.create("datasets", reference)
-    return dataset.load(location)
+    key = (str(registry.as_ref(reference)), location)
+    if key not in _KEPT:
+        _KEPT.clear()
+        dataset: Dataset = registry.create("datasets", reference)
+        loaded = dataset.load(location)
+        if not _KEEPING["on"]:
+            return loaded
+        _KEPT[key] = loaded
+    return _KEPT[key]

@@ -92,6 +92,13 @@ def _checked(value: Any) -> Any:
     return value
 
 
+def yaml_lines(text: str) -> dict[tuple[str | int, ...], int]:
+    """The line, from 1, of each key and item of a YAML document that `parse_yaml` has read."""
+    from debiasctl.reading.yaml_loader import lines
+
+    return lines(text, max_nodes=MAX_NODES, max_depth=MAX_DEPTH)
+
+
 def check_shape(value: Any) -> None:
     """Raise ValueError if a value is nested too deeply, or one of its objects gives a key twice; names the place."""
     waiting: list[tuple[Any, int, tuple[str, ...]]] = [(value, 1, ())]

@@ -75,6 +75,34 @@ def load(text: str, *, max_nodes: int, max_depth: int) -> Any:
         loader.dispose()
 
 
+def lines(text: str, *, max_nodes: int, max_depth: int) -> dict[tuple[str | int, ...], int]:
+    """The line, from 1, of each key and item of a document that `load` reads; what a merge brings in has none.
+
+    Raises:
+        yaml.YAMLError, ValueError: if it is not such a document.
+    """
+    loader = _Loader(text, max_depth=max_depth)
+    try:
+        root = loader.get_single_node()
+        if root is None:
+            return {}
+        _check_size(root, max_nodes)
+        found: dict[tuple[str | int, ...], int] = {}
+        waiting: list[tuple[tuple[str | int, ...], Any]] = [((), root)]
+        while waiting:
+            place, node = waiting.pop()
+            if isinstance(node, yaml.MappingNode):
+                inner = [(key.value, key, value) for key, value in node.value if key.tag != _MERGE]
+            else:
+                inner = [(number, one, one) for number, one in enumerate(_inner(node))]
+            for key, mark, value in inner:
+                found[(*place, key)] = mark.start_mark.line + 1
+                waiting.append(((*place, key), value))
+        return found
+    finally:
+        loader.dispose()
+
+
 def _check_size(root: Any, max_nodes: int) -> None:
     """Refuse a document that contains itself, or has too many nodes once every alias is written out."""
     sizes: dict[int, int] = {}

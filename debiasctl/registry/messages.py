@@ -10,6 +10,7 @@ from debiasctl.wording import did_you_mean, one_line, quoted
 if TYPE_CHECKING:
     from pydantic import BaseModel, ValidationError
 
+_PARSED = {"int_parsing": "one whole number", "float_parsing": "one number"}  # what is to be given
 _LONGEST = 1000  # characters of a plugin's own message about an option
 _SHOWN = 10  # problems that a message names
 _REPR = Repr()  # never writes out more than it shows, however much aliases of YAML make of a value
@@ -31,15 +32,21 @@ def damage(error: Exception) -> str:
 
 def describe_errors(error: "ValidationError", model: "type[BaseModel]") -> str:
     """All of a validation error's problems in one line each, naming the field and what is allowed."""
+    shown = problems_of(error)
+    more = f"; and {len(shown) - _SHOWN} more" if len(shown) > _SHOWN else ""
+    return "; ".join(describe_problem(problem, model) for problem in shown[:_SHOWN]) + more
+
+
+def problems_of(error: "ValidationError") -> list[Any]:
+    """A validation error's problems, as pydantic states them, without those that only follow from others."""
     problems = error.errors(include_url=False)
     within = {problem["loc"][:-1] for problem in problems}
     # a list that lost its wrong items may then be too short, which is no problem of its own
-    shown = [problem for problem in problems if problem["type"] != "too_short" or problem["loc"] not in within]
-    more = f"; and {len(shown) - _SHOWN} more" if len(shown) > _SHOWN else ""
-    return "; ".join(_describe(problem, model) for problem in shown[:_SHOWN]) + more
+    return [problem for problem in problems if problem["type"] != "too_short" or problem["loc"] not in within]
 
 
-def _describe(problem: Any, model: "type[BaseModel]") -> str:
+def describe_problem(problem: Any, model: "type[BaseModel]") -> str:
+    """One of a validation error's problems in a line, naming the field and what is allowed."""
     path, models, chosen = _located(model, problem["loc"])
     where = ".".join(path)
     if problem["type"] == "extra_forbidden":
@@ -57,6 +64,8 @@ def _describe(problem: Any, model: "type[BaseModel]") -> str:
         return f"{where}.{name}: input should be {allowed} (given: {quoted(about['tag'], mark='')})"
     message = problem["msg"].removeprefix("Value error, ")
     message = message[0].lower() + message[1:]
+    if problem["type"] in _PARSED:
+        message = f"{message.partition(', unable')[0]}: give {_PARSED[problem['type']]}"
     message = message if len(message) <= _LONGEST else one_line(message, limit=_LONGEST)
     given = problem.get("input")
     # text and number read alike, so that a setting's message does not depend on where it was given

@@ -49,7 +49,7 @@ def parse_ref(text: str) -> PluginRef:
             f"{quoted(text)} ends in ':' with no options. Write {quoted(name)} or {quoted(name + ':key=value')}"
         )
     options: dict[str, Any] = {}
-    for item in _split(rest, text) if colon else []:
+    for item in split_list(rest, text) if colon else []:
         key, equals, value = (part.strip() for part in item.partition("="))
         if not equals:
             raise ReferenceSyntaxError(
@@ -88,7 +88,7 @@ def _bracketed(value: str, text: str) -> Any:
         return parse_json(value)
     except json.JSONDecodeError as error:
         if value[0] == "[" and value[-1] == "]":
-            return [parse_value(item.strip(), text) for item in _split(value[1:-1], text)]
+            return [parse_value(item.strip(), text) for item in split_list(value[1:-1], text)]
         raise ReferenceSyntaxError(f"{quoted(text)}: {shown} cannot be read as a list or mapping ({error})") from error
     except ValueError as error:  # it is JSON, but of no value that an option may have
         raise ReferenceSyntaxError(f"{quoted(text)}: {shown} cannot be read: {error}") from error
@@ -103,7 +103,7 @@ def _depth(text: str) -> int:
     return deepest
 
 
-def _split(text: str, whole: str) -> list[str]:
+def split_list(text: str, whole: str) -> list[str]:
     """Split at the commas that no bracket or quote protects."""
     items, depth, quote, start = [], [], "", 0
     position = 0

@@ -86,3 +86,16 @@ def save_figure(path: Path, figure: "Figure") -> None:
     undated = {"svg": {"Date": None}, "pdf": {"CreationDate": None}}
     with atomic_file(path) as stream, plot_style():
         figure.savefig(stream, format=kind, dpi=_DPI, metadata=undated.get(kind, {}))
+
+
+def figure_svg(figure: "Figure") -> str:
+    """A figure as SVG, with text kept as text and without a timestamp."""
+    import io
+
+    from matplotlib.backends.backend_svg import FigureCanvasSVG
+
+    stream = io.BytesIO()
+    with plot_style():
+        # savefig would draw everything twice
+        FigureCanvasSVG(figure).print_svg(stream, metadata={"Date": None})  # type: ignore[no-untyped-call]
+    return stream.getvalue().decode()

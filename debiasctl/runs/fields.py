@@ -34,6 +34,7 @@ OWN: Mapping[str, Field] = {
         Field("state", "choice", "status", get_args(RunState)),
         Field("step", "number", "status"),
         Field("seed", "number", "status"),
+        Field("images", "number", "spec"),  # the budget, as `train` takes it
         Field("created", "time", "status"),
         Field("updated", "time", "status"),
         Field("tag", "text", "labels"),
@@ -77,7 +78,7 @@ def _unknown(text: str, name: str, short: Mapping[str, str]) -> str:
     same = [one for one in known if one.rpartition(".")[2] == last.lower()]
     hint = f" Did you mean {' or '.join(map(quoted, same[:3]))}?" if same else ""
     hint = hint or did_you_mean(name if dot else text.lower(), inside or [*OWN, *short, *known])
-    allowed = inside or [*OWN, *short]
+    allowed = inside or list(dict.fromkeys([*OWN, *short]))
     more = (
         "" if inside else ", and a spec's settings by their whole names, such as optimizer.lr (debiasctl spec describe)"
     )

@@ -70,6 +70,8 @@ class Facts:
             found = getattr(self.status, field.name)
         elif field.source == "labels":
             found = self.labels.tags if field.name == "tag" else self.labels.note or None
+        elif field.name == "images":
+            found = self.spec.training.steps * self.spec.training.batch_size
         else:
             found = _setting(self.spec, field.name.split("."))
         several = field.kind in ("plugin", "text") and isinstance(found, tuple)

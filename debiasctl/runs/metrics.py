@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
 
 _LIMIT = 2**30  # bytes: a line takes a few kB, and a long training writes 10,000 of them
+_TAIL = 2**17  # bytes, of which a line takes a few thousand
 
 
 def append(path: Path, records: "Sequence[MetricsRecord]", *, run: str | None) -> None:
@@ -103,3 +104,22 @@ def _cut_partial_line(stream: IO[bytes]) -> None:
         position = start
     if position < end:
         stream.truncate(position)
+
+
+def latest_speed(path: Path) -> tuple[int, float] | None:
+    """The step and the images per second of the last line that training logged, read from the file's end alone.
+
+    None if there is none yet, or it cannot be read: it is for display.
+    """
+    try:
+        with open(path, "rb") as stream:
+            end = stream.seek(0, os.SEEK_END)
+            stream.seek(max(0, end - _TAIL))
+            lines = stream.read().split(b"\n")[:-1]
+        for line in reversed(lines):
+            if b'"kind": "train"' in line:
+                record = parse_json(line)
+                return int(record["step"]), float(record["images_per_second"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+    return None

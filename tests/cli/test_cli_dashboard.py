@@ -121,8 +121,11 @@ def test_a_listing_fits_its_terminal(store: None, monkeypatch: pytest.MonkeyPatc
     make_run(LONG, best=1.0, state="failed", message="x")
     change_labels(find_run(LONG), add=["t" * 60])
     outcome = succeed("runs", "list")
-    assert max(map(text_width, outcome.out.splitlines())) <= max(int(width), 100)
-    assert LONG in outcome.out
+    lines = outcome.out.splitlines()
+    assert len(lines) == 6  # its name has a line of its own, and the others keep their columns
+    assert max(text_width(line) for line in lines if line != LONG) <= int(width)
+    assert "0/100" in outcome.out
+    assert LONG in lines
     assert ("not fit" in outcome.err) == ("CREATED" not in outcome.out)
 
 
@@ -207,6 +210,15 @@ def test_tags_and_notes_are_written_and_shown(store: None) -> None:
 )
 def test_misuse_of_labels_is_said(store: None, arguments: list[str], message: str) -> None:
     assert message in error_of("runs", *arguments, code=2)
+
+
+def test_damaged_labels_keep_no_other_run_from_its_tags(store: None) -> None:
+    (find_run("a-10").path / "labels.json").write_text("{")
+    outcome = debiasctl("runs", "tag", "*", "--add", "new")
+    assert outcome.code == 1
+    assert "run 'a-10' is left as it is" in outcome.err
+    assert [line.split()[0] for line in outcome.out.splitlines()] == ["NAME", "a-9", "b"]
+    assert names("--where", "tag=new") == ["a-9", "b"]
 
 
 # ---------------------------------------------------------------- watch

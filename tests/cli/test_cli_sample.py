@@ -18,7 +18,7 @@ def sample(*arguments: str | Path) -> dict:
 def test_images_stay_with_the_run_and_are_reused(evaluated: Path) -> None:
     outcome = succeed("sample", "a", *DRAW)
     first, second = outcome.out.splitlines()
-    assert first == "5 images, ddim, 3 steps (3 NFE), checkpoint 4, ema weights"
+    assert first == "run 'a': 5 images, ddim, 3 steps (3 NFE), checkpoint 4, ema weights"
     assert Path(second).is_relative_to(evaluated / "runs" / "a" / "samples")
     assert ", drawn before" in succeed("sample", "a", *DRAW).out
     found = sample("a", *DRAW, "--batch-size", "2")

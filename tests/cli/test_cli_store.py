@@ -137,7 +137,7 @@ def test_what_is_drawn_of_a_failed_or_untrained_run_is_said(here: Path) -> None:
         ["evaluate", "r", "--num", "4", "--steps", "2", *FEATURES],
         ["likelihood", "r", "--method", "bound", "--num", "2", "--terms", "2"],
     ):
-        notes = succeed(*command).err
+        notes = succeed(*command, "--checkpoint", "0").err
         assert "note: run 'r' failed at step 1: the loss of step 2 is nan (see debiasctl runs show r)" in notes
         assert "Checkpoint 0 is used" in notes
         assert "checkpoint 0 of run 'r' has had no training" in notes

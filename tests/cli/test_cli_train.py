@@ -320,6 +320,7 @@ def test_a_spec_file_that_is_not_there(tmp_path: Path) -> None:
     [
         ([], "no data set is named. Give one: debiasctl train digits"),
         (["digitz"], "unknown dataset 'digitz'. Did you mean 'digits'?"),
+        (["emoji64"], "there is no folder ./emoji64; and as a name: unknown dataset 'emoji64'"),
         (["./no/such/folder"], "there is no folder or zip file './no/such/folder'"),
         (["images.zip"], "there is no folder or zip file 'images.zip'"),
         (["digits", "--backbone", "unett"], "unknown backbone 'unett'. Did you mean 'unet'?"),

@@ -3,6 +3,8 @@
 import ast
 import logging
 import re
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, get_args
@@ -11,15 +13,15 @@ import pytest
 import typer
 from tiny import debiasctl, error_of
 
-import debiasctl.cli.app  # declares every option
+import debiasctl.cli.app
+from debiasctl.cli.commands import COMMANDS, import_all
 from debiasctl.cli.messages import with_options
 from debiasctl.cli.options import FLAGS, SETTINGS
 from debiasctl.cli.output import show_log
 from debiasctl.specs.sections import RunSpec
 
 # a command with what follows it, `X` for what is filled in: debiasctl train --resume X --steps X
-COMMANDS = "train|sample|ema|evaluate|likelihood|compare|doctor|runs|plugins|weightings|spec"
-COMMAND = re.compile(rf"\bdebiasctl ((?:{COMMANDS})\b(?: (?:--[a-z-]+|[a-z]+|[A-Z]+)\b)*)")
+COMMAND = re.compile(rf"\bdebiasctl ((?:{'|'.join(COMMANDS)})\b(?: (?:--[a-z-]+|[a-z]+|[A-Z]+)\b)*)")
 ROOT = Path(debiasctl.cli.app.__file__).parents[1]
 
 
@@ -98,6 +100,7 @@ def test_every_command_that_the_library_names_exists() -> None:
 
 def test_what_the_library_names_can_be_typed() -> None:
     """A setting or an argument that a message names exists, so that none is renamed alone."""
+    import_all()  # declares every option
     named = [(place, inside) for place, text in messages() for inside in re.findall("`([^`\n]+)`", text)]
     assert len(named) > 50
     for place, inside in named:
@@ -145,3 +148,9 @@ def test_processes_beyond_the_cores_are_refused_at_once(number: str) -> None:
     message = error_of("train", "digits", "--device", "cpu", "--processes", number, "--dry-run", code=2)
     assert "CPU cores" in message
     assert "Give at most" in message
+
+
+def test_an_argument_of_a_command_that_was_not_imported_is_known() -> None:
+    code = "from debiasctl.cli.messages import with_options; print(with_options('give `feature_weights`'))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "give --feature-weights"

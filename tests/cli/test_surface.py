@@ -31,8 +31,17 @@ SURFACE = {
     "likelihood": "RUN --batch-size --checkpoint --data --data-dir --device --draws --help --json --method "
     "--num --plot --seed --steps --terms --variance --weights --width",
     "compare": "RUN... --against --all --arm --block --borrowed --by --columns --csv --data-dir --device --features "
-    "--figures --help --json --latex --level --margin --md --metric --paired --plot --primary --reference --skip-damaged "
-    "--sort --top --unpaired --where --width",
+    "--figures --help --html --json --latex --level --margin --md --metric --open --paired --picture --plot --primary "
+    "--reference --skip-damaged --sort --top --unpaired --where --width",
+    "sweep": "DATASET|PATH|STUDY.yaml --accumulation --backbone --batch-size --checkpoint-every --data-dir "
+    "--deterministic --device --dry-run --engine --evaluate-every --evaluate-steps --features --help --image-size "
+    "--images --jobs --json --lr --margin --max-seeds --metrics --name --normalize --num --precision --prediction "
+    "--primary --reference --resume --retries --sampler --schedule --seeds --set --spec --steps --threads --timesteps "
+    "--until-decided --weighting -j -n",
+    "sweep list": "--help --json",
+    "sweep show": "SWEEP --help --json",
+    "sweep watch": "SWEEP --help",
+    "sweep rm": "SWEEP --help --runs --yes -y",
     "runs": "--help",
     "runs list": "[RUN]... --all --columns --csv --help --json --md --sort --top --where",
     "runs watch": "[RUN]... --every --help --where",

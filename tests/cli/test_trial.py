@@ -1,7 +1,9 @@
 """A trial: small settings, the same for every weighting, and as many steps as this machine makes in ten minutes."""
 
 import dataclasses
+import itertools
 import json
+import shlex
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +12,7 @@ import torch
 from tiny import LOCATION, debiasctl, digits, error_of, make_spec, succeed
 
 from debiasctl.api import DatasetInfo
-from debiasctl.cli.forecast import _flags, _rough
+from debiasctl.cli.forecast import _flags, rough
 from debiasctl.models.build import build_network
 from debiasctl.runs.store import find_run
 from debiasctl.specs.files import merge
@@ -119,8 +121,6 @@ def test_the_same_settings_by_themselves_are_the_same_spec(measured: list[Any], 
     spec, said = dry_run(photo_folder, "--lr", "0.5")
     (flags,) = (line for line in said.splitlines() if line.startswith("the same settings elsewhere: "))
     assert "--lr" not in flags
-    import shlex
-
     given = shlex.split(flags.partition(": ")[2])
     again = succeed("train", photo_folder, "--lr", "0.5", *given, "--dry-run", "--json", "--device", "cpu")
     assert json.loads(again.out)["spec"] == spec
@@ -164,10 +164,34 @@ def test_a_long_training_says_how_long_and_names_the_trial(measured: list[Any], 
     long = ("--backbone", "dit:hidden_size=64,depth=2,num_heads=2", "--steps", "500000")
     outcome = succeed("train", photo_folder, *long, "--dry-run", "--device", "cpu")
     assert "500,000 steps take about 12 days here (2 s a step, measured), until " in outcome.err
-    assert f"debiasctl train {photo_folder} --trial" in outcome.err
+    assert f"debiasctl train {photo_folder} --device cpu --trial" in outcome.err
     short = succeed("train", photo_folder, "--steps", "20", "--dry-run", "--device", "cpu")
     assert "measured" not in short.err
     assert len(measured) == 1
+
+
+def test_the_trial_that_is_named_has_the_options_that_were_given(
+    measured: list[Any], photo_folder: Path, tmp_path: Path
+) -> None:
+    kept = ["--weighting", "min-snr:gamma=3", "--image-size", "8", "--seed", "3", "--name", "mine", "--device", "cpu"]
+    more = ["--deterministic", "--set", "optimizer.lr=0.5"]
+    large = ["--backbone", "dit:hidden_size=64,depth=2,num_heads=2", "--set", "training.steps=900000"]
+    file = tmp_path / "my spec.yaml"
+    file.write_text("ema: {decay: 0.5}\n")
+    said = succeed("train", photo_folder, *kept, *more, *large, "--spec", file, "--dry-run").err
+    (line,) = (line for line in said.splitlines() if " --trial" in line)
+    words = shlex.split(line[line.index("debiasctl train") :])
+    assert words[:3] == ["debiasctl", "train", str(photo_folder)]
+    assert words[-1] == "--trial"
+    pairs = list(itertools.pairwise(words))
+    assert set(zip(kept[::2], kept[1::2], strict=True)) <= set(pairs)
+    assert {("--spec", str(file)), ("--set", "optimizer.lr=0.5")} <= set(pairs)
+    assert "--deterministic" in words
+    assert not {"--backbone", "--dry-run", "training.steps=900000"} & set(words)
+    spec, _ = dry_run(*words[2:-1])
+    assert (spec["training"]["seed"], spec["data"]["dataset"]["options"]["image_size"]) == (3, 8)
+    file.write_text("training: {steps: 800000}\n")  # the file chooses what a trial would choose
+    assert " --trial" not in succeed("train", photo_folder, *large[:2], "--spec", file, "--dry-run").err
 
 
 def test_flags_leave_out_what_the_user_gave() -> None:
@@ -181,7 +205,7 @@ def test_flags_leave_out_what_the_user_gave() -> None:
     [(0.2, "2 seconds"), (90, "90 seconds"), (150, "2 minutes"), (7300, "2 hours"), (86400 * 47, "47 days")],
 )
 def test_rough_times(seconds: float, text: str) -> None:
-    assert _rough(seconds) == text
+    assert rough(seconds) == text
 
 
 def test_help_offers_it() -> None:

@@ -293,7 +293,7 @@ def test_blocks_need_every_arm_and_a_setting_that_differs() -> None:
         study_of(runs, blocks=["epss"])
     with pytest.raises(UsageError, match=r"the arms differ in nothing but optimizer\.lr"):
         study_of(runs[:6], blocks=["lr"])
-    with pytest.raises(UsageError, match="`by` has none"):
+    with pytest.raises(UsageError, match=r"told apart by `by` at once\. Give one of them"):
         study_of(runs, blocks=["lr"], by=["num"])
     with pytest.raises(ComparisonError, match=r"there is no run of debiased with lr=0\.001"):
         study_of(runs[:9], blocks=["lr"])

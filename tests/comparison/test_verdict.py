@@ -385,6 +385,15 @@ def test_two_shifts_of_opposite_signs_are_not_different() -> None:
     assert found.probability_better == pytest.approx(0.5, abs=0.2)
 
 
+def test_the_probability_lies_within_its_interval_at_any_distance() -> None:
+    """Two pairs that differ by nearly the same amount: one degree of freedom, and t beyond 1,000."""
+    (found,) = judge([cell((1.0, 1.2), (1.1, 1.3002))], primary="fd@50", paired="yes")
+    assert found.probability_better is not None
+    assert found.probability_low is not None
+    assert found.probability_high is not None
+    assert found.probability_low <= found.probability_better <= found.probability_high < 0.5
+
+
 def test_looks_ask_more_of_an_early_verdict() -> None:
     plain = of(A, B)
     for at, word in ((3, "inconclusive"), (6, "better")):

@@ -28,6 +28,7 @@ def stored(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         patch.setenv("COLUMNS", "120")
         for name, weighting in (("a", "debiased"), ("b", "constant")):
             succeed("train", "digits", "--weighting", weighting, *OPTIONS, "--steps", "4", "--name", name)
+            succeed("runs", "tag", name, "--add", "x")
             succeed("evaluate", name, "--num", "8", "--steps", "2", "--features", "pixels:dimension=4")
         yield home
 

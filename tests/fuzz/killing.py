@@ -1,4 +1,4 @@
-"""Kill train, sample, evaluate and import with SIGKILL at random moments, and check that nothing is lost.
+"""Kill train, sample, evaluate, import and sweep with SIGKILL at random moments, and check that nothing is lost.
 
     python tests/fuzz/killing.py --trials 40 --seed 1
 
@@ -8,6 +8,7 @@ Commands run in forks of this process, which has imported torch already and comp
 """
 
 import argparse
+import contextlib
 import hashlib
 import importlib
 import json
@@ -21,6 +22,8 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
+
+import psutil
 
 BACKBONE = "dit:hidden_size=16,depth=1,num_heads=2,dropout=0.3"
 TRAIN = ("train", "digits", "--backbone", BACKBONE, "--batch-size", "8", "--steps", "40", "--name", "r",
@@ -41,7 +44,9 @@ EVALUATE = (
     "--device",
     "cpu",
 )
-KINDS = ("train", "sample", "evaluate", "import")
+SWEEP = ("sweep", "digits", "--weighting", "constant,p2", "--seeds", "2", "--name", "s", "--jobs", "2", *TRAIN[2:8],
+    *TRAIN[10:], "--num", "16", "--evaluate-steps", "3", "--features", "pixels:dimension=4")  # fmt: skip
+KINDS = ("train", "sample", "evaluate", "import", "sweep")
 MOST_KILLS = 6  # in a trial; then the command is let to its end
 _OWN = ("created", "updated", "run", "run_identity")  # times, and what a run is given by lot
 
@@ -111,6 +116,20 @@ class House:
             )
         self.kills += killed
         return killed
+
+    def kill_worker(self, *arguments: str, after: float, rng: random.Random) -> bool:
+        """Start a sweep and kill one of its workers after some seconds; the sweep has to end well by itself."""
+        child = self.start(*arguments)
+        time.sleep(after)
+        workers = [] if (status := os.waitpid(child, os.WNOHANG))[0] else psutil.Process(child).children()
+        if workers:
+            with contextlib.suppress(psutil.NoSuchProcess):
+                rng.choice(workers).kill()
+                self.kills += 1
+        status = status if status[0] else os.waitpid(child, 0)
+        if (code := os.waitstatus_to_exitcode(status[1])) != 0:
+            raise Lost(f"a sweep whose worker was killed ended with {code}: {self.log.read_text()[-2000:]}")
+        return bool(workers)
 
 
 def _content(folder: Path, pattern: str) -> dict[str, str]:
@@ -203,6 +222,37 @@ def trial(kind: str, reference: Path, rng: random.Random, *, duration: float, fo
     return house.kills
 
 
+def sweep_trial(reference: Path, rng: random.Random, *, duration: float, folder: Path) -> int:
+    """Kill a sweep or one of its workers, again and again, and return the number of kills.
+
+    Raises:
+        Lost: if a run was lost, trained twice, or ended with other weights.
+    """
+    house = House(folder / "home", folder / "log")
+    for _ in range(rng.randint(1, MOST_KILLS)):
+        after = rng.uniform(0, duration)
+        if rng.random() < 0.5:
+            house.kill_worker(*SWEEP, after=after, rng=rng)
+            break  # it has ended
+        if not house.kill(*SWEEP, after=after):
+            break
+        house.succeed("runs", "list", "--json")
+        house.succeed("sweep", "list", "--json")
+    house.succeed(*SWEEP)
+    runs, whole = house.home / "runs", reference / "sweep" / "runs"
+    names = [sorted(path.name for path in place.iterdir() if path.name[0] != ".") for place in (runs, whole)]
+    if names[0] != names[1]:
+        raise Lost(f"sweep: the runs are {names[0]}, not {names[1]}")
+    for name in names[0]:
+        for pattern in ("checkpoints/*/*.safetensors", "metrics.jsonl", "spec.json"):
+            _compare(f"run {name} of a sweep", _content(runs / name, pattern), _content(whole / name, pattern))
+        if len(list((runs / name / "evaluations").glob("[!.]*.json"))) != 1:
+            raise Lost(f"sweep: run {name} was not measured once")
+    if left := [str(path.relative_to(runs)) for path in runs.rglob("*.tmp")]:
+        raise Lost(f"sweep: these temporary files stay: {left[:5]}")
+    return house.kills
+
+
 def prepare(folder: Path) -> dict[str, float]:
     """Make what trials are compared with, below `folder`; returns the seconds that each command takes."""
     house = House(folder / "train", folder / "log")
@@ -216,7 +266,10 @@ def prepare(folder: Path) -> dict[str, float]:
     house.succeed("runs", "export", "r", "--out", str(folder / "r.tar"))
     house = House(folder / "import", folder / "log")
     house.succeed("runs", "import", str(folder / "r.tar"))
-    return durations | {"import": house.durations["runs"]}
+    durations["import"] = house.durations["runs"]
+    house = House(folder / "sweep", folder / "log")
+    house.succeed(*SWEEP)
+    return durations | house.durations
 
 
 def main() -> None:
@@ -238,7 +291,10 @@ def main() -> None:
                 folder.mkdir()
                 rng = random.Random(f"{asked.seed}/{kind}/{number}")
                 try:
-                    kills += trial(kind, Path(scratch), rng, duration=durations[kind], folder=folder)
+                    if kind == "sweep":
+                        kills += sweep_trial(Path(scratch), rng, duration=durations[kind], folder=folder)
+                    else:
+                        kills += trial(kind, Path(scratch), rng, duration=durations[kind], folder=folder)
                 except Lost as error:
                     sys.exit(f"trial {number} of {kind} with seed {asked.seed}: {error}")
                 shutil.rmtree(folder)

@@ -300,10 +300,12 @@ def test_a_checkpoint_with_right_checksums_and_any_content_is_used_or_refused(
     count(f"checkpoints, {line[0]}", outcome.code)
 
 
-_PARTS = ("spec.json", "status.json", "metrics.jsonl", "checkpoints/*/manifest.json", "samples/*/*.json",
+_PARTS = ("spec.json", "status.json", "metrics.jsonl", "labels.json", "checkpoints/*/manifest.json", "samples/*/*.json",
     "evaluations/*.json", "ema/*.json", "ema/*.safetensors", "evaluations/*.npz", "samples/*/*.npz",
     ".trainer.json")  # fmt: skip
-READERS = (("runs", "list"), ("runs", "list", "--json"), ("runs", "show", "a"), ("runs", "show", "a", "--json"),
+READERS = (("runs", "list"), ("runs", "list", "--json"), ("runs", "list", "--all", "--sort", "best"),
+    ("runs", "list", "--where", "lr<1 and tag=x"), ("runs", "tag", "a", "--add", "x"), ("runs", "prune", "--dry-run"),
+    ("runs", "show", "a"), ("runs", "show", "a", "--json"),
     ("compare", "a", "b"), ("compare", "a", "b", "--json"), ("sample", "a", "--num", "2", "--steps", "2"),
     ("evaluate", "a", "--num", "8", "--steps", "2", "--features", "pixels:dimension=4"), ("train", "--resume", "a",
     "--steps", "5"), ("ema", "a", "--length", "0.1"), ("runs", "export", "a", "--out", "x.tar", "--force"),

@@ -15,6 +15,7 @@ from tiny import BACKBONE, LOCATION, make_spec
 
 from debiasctl.cli.app import app
 from debiasctl.registry.refs import PluginRef, parse_ref
+from debiasctl.runs.filters import parse_where
 from debiasctl.specs.files import parse_setting, read_spec_file
 from debiasctl.specs.resolve import resolve_spec
 from debiasctl.specs.sections import RunSpec
@@ -36,6 +37,12 @@ def test_a_reference_is_read_to_the_same_again_or_refused(text: str) -> None:
 def test_what_is_written_as_a_reference_is_read_back(ref: PluginRef) -> None:
     count("references written", "read")
     assert parse_ref(str(ref)) == ref
+
+
+@fuzz(0.06, text=texts, field=st.sampled_from(("name", "created", "seed", "tag", "loss.weighting", "optimizer.betas")))
+def test_a_filter_is_read_or_refused(text: str, field: str) -> None:
+    for where in (text, f"{field}={text}", f"{field}<{text} and seed=0"):
+        count("filters", "refused" if call(lambda where=where: parse_where(where))[1] else "read")
 
 
 @lru_cache(maxsize=1)

@@ -20,6 +20,7 @@ from debiasctl.evaluation.reference.statistics_file import holds_statistics, rea
 from debiasctl.models.tensor_files import read_state, read_tensors
 from debiasctl.reading.regular import open_regular, read_bytes, read_text, sha256_file
 from debiasctl.runs.archive import import_run
+from debiasctl.runs.labels import read_labels
 from debiasctl.runs.manifest import Manifest
 from debiasctl.runs.metrics import read as read_metrics
 from debiasctl.runs.store import Run
@@ -70,6 +71,7 @@ READERS: dict[str, tuple[str, Callable[[Path], Any]]] = {
     "status": ("status.json", lambda path: Run(path.parent)._stored_status()),
     "stored spec": ("spec.json", lambda path: Run(path.parent).spec()),
     "metrics": ("metrics.jsonl", read_metrics),
+    "labels": ("labels.json", lambda path: read_labels(Run(path.parent))),
     "manifest": ("manifest.json", lambda path: Manifest.read(path.parent)),
     "record": ("x.json", lambda path: read_record(path, way_on="")),
     "samples": ("samples.json", lambda path: Description.read(path.parent)),

@@ -9,7 +9,7 @@ import torch
 from tiny import LOCATION, make_spec, write_distribution
 
 from debiasctl import registry
-from debiasctl.api import ImageShape, LoadedDataset
+from debiasctl.api import ImageShape, Job, LoadedDataset, Workplace
 from debiasctl.boundary import origin_of, plugin_call
 from debiasctl.data.load import load_dataset
 from debiasctl.diffusion.denoiser import NetworkDenoiser
@@ -105,8 +105,16 @@ def extensions(how: str, name: str = "bad") -> None:
     plain_state(plugin.state_dict(), origin_of(plugin))
 
 
+def engines(how: str, name: str = "bad") -> None:
+    plugin = registry.create("engines", {"name": name, "options": {"how": how}})
+    jobs = [Job("first", "math:sqrt", {})]
+    plugin.run(jobs, Workplace(Path(), 1, "cpu", 1), on_event=lambda event: None, stopping=lambda: False)
+    plugin.close()
+
+
 KINDS: dict[str, Callable[..., object]] = {
-    one.__name__: one for one in (datasets, backbones, weightings, schedules, timesteps, samplers, features, extensions)
+    one.__name__: one
+    for one in (datasets, backbones, weightings, schedules, timesteps, samplers, features, extensions, engines)
 }
 PLACES = {
     "datasets": ["init", "info", "load", "recommended", "split"],
@@ -117,6 +125,7 @@ PLACES = {
     "samplers": ["call", "grid"],
     "features": ["prepare", "extract", "notes", "offers"],
     "extensions": ["on_start", "after_backward", "after_step", "state_dict"],
+    "engines": ["run", "close"],
 }
 WAYS = [way for way in bad_plugins.RAISES if way != "on-purpose"]
 RETURNS = {
@@ -160,6 +169,9 @@ RETURNS = {
     "extensions": [
         "state_dict-none", "state-numpy", "state-class", "state-set", "state-key", "state-deep", "state-sparse",
         "state-loop", "state-function", "state-list",
+    ],
+    "engines": [
+        "run-text", "events-none", "kind", "early", "twice", "again", "another", "reason", "numpy", "endless", "idle",
     ],
 }  # fmt: skip
 

@@ -6,9 +6,10 @@ from dataclasses import dataclass
 from functools import lru_cache
 
 import numpy as np
-from scipy.special import nctdtrinc, ndtri, stdtrit
+from scipy.special import ndtri, stdtrit
 
 from debiasctl.comparison.statistics.estimates import LEVEL
+from debiasctl.comparison.statistics.noncentral import noncentrality
 
 POWER = 0.8
 MOST = 1000  # seeds an arm: no more are proposed
@@ -81,5 +82,5 @@ def detectable(freedom: "np.ndarray", level: float, power: float) -> "np.ndarray
     limit = -stdtrit(freedom, level / 2)
     rough = limit + ndtri(power) * np.sqrt(1 + limit**2 / (2 * freedom))
     small = freedom <= _EXACT
-    rough[small] = nctdtrinc(freedom[small], 1 - power, limit[small])
+    rough[small] = noncentrality(freedom[small], limit[small], 1 - power)
     return np.asarray(rough)

@@ -5,11 +5,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.special import nctdtrinc, ndtr, stdtr
+from scipy.special import ndtr, stdtr
 
 from debiasctl.comparison.statistics.estimates import LEVEL, Estimate
-
-_FAR = 1e3  # standard errors beyond which the limits of the noncentrality are taken to grow in proportion
+from debiasctl.comparison.statistics.noncentral import noncentrality
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,15 +36,8 @@ def probability_intervals(found: Sequence[NextRuns], *, level: float = LEVEL) ->
     error = np.array([one.advantage.error for one in found])
     spread = np.array([one.spread for one in found])
     observed = np.array([one.advantage.value for one in found]) / error
-    beyond = np.maximum(np.abs(observed) / _FAR, 1.0)
-    scale = beyond * error / spread
-    limits = [_noncentrality(freedom, observed / beyond, tail) * scale for tail in (1 - level / 2, level / 2)]
+    limits = [noncentrality(freedom, observed, tail) * error / spread for tail in (1 - level / 2, level / 2)]
     return list(zip(*(ndtr(limit).tolist() for limit in limits), strict=True))
-
-
-def _noncentrality(freedom: "np.ndarray", observed: "np.ndarray", tail: float) -> "np.ndarray":
-    """The noncentrality at which a t below `observed` has the probability `tail`."""
-    return np.asarray(nctdtrinc(freedom, tail, observed))
 
 
 def nearer_probability(difference: NextRuns, total: NextRuns) -> float:

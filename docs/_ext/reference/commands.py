@@ -40,6 +40,8 @@ def _inner(name: str, command: Any) -> Iterator[tuple[str, Any]]:
     if inner is None:
         yield name, command
         return
+    if command.invoke_without_command:  # a group that does something by itself
+        yield name, command
     for part, one in inner.items():
         yield from _inner(f"{name} {part}", one)
 

@@ -99,3 +99,12 @@ def _pairs_of_tests(arms: int, seeds: int) -> list[list[tuple[int, float]]]:
         effect = float(detectable(np.array([float(pooled)]), 0.05 / (arms - 1), 0.8)[0])
         tests.append([(count - 1, effect / 0.7**0.5), (pooled, effect)])
     return tests
+
+
+def test_a_tiny_level_with_one_degree_of_freedom_is_solved() -> None:
+    """Its quantile is 6e7, where scipy's solver would not end."""
+    needed = needed_effects(Design(2, 2), 1e-8, 0.8)
+    assert np.isfinite(needed).all()
+    limit = stats.t.isf(5e-9, 1)
+    factor = (stats.chi2.ppf(0.8, 1)) ** 0.5  # far out t is the noncentrality over √(χ²/ν)
+    assert needed[-1] == pytest.approx(limit * factor, rel=1e-3)

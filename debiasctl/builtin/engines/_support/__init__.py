@@ -1,0 +1,1 @@
+"""Parts of engines: the process that runs jobs."""

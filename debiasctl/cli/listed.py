@@ -1,0 +1,35 @@
+"""Options of `train` as `sweep` takes them: each a list of values, separated by commas."""
+
+import copy
+from collections.abc import Callable
+from typing import Any
+
+from debiasctl.errors import UsageError
+
+
+def listed(option: Any) -> Any:
+    """An option of `train` that takes several values, as text."""
+    several = copy.copy(option)
+    several.min = several.max = None
+    several.metavar = "VALUE,..."
+    several.show_default = False
+    if option.autocompletion is not None:
+        several.autocompletion = _complete_last(option.autocompletion)
+    return several
+
+
+def _complete_last(complete: Callable[[str], list[str]]) -> Callable[[str], list[str]]:
+    """A completion of the last of several values; commas that a plugin's options hold are left to it."""
+
+    def complete_list(incomplete: str) -> list[str]:
+        from debiasctl.registry.refs import split_list
+
+        try:
+            *before, last = split_list(incomplete, incomplete)
+        except UsageError:  # a bracket is still open
+            return []
+        head = "".join(f"{one}," for one in before)
+        found = [f"{head}{one}" for one in complete(last)]
+        return found or complete(incomplete)
+
+    return complete_list

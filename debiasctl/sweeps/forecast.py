@@ -1,0 +1,100 @@
+"""What a sweep will take, measured on a few steps of each of its networks."""
+
+from dataclasses import dataclass
+
+from debiasctl import registry
+from debiasctl.api import DataLocation, Dataset, content_key, num_cores
+from debiasctl.compute.threads import compute_with
+from debiasctl.sweeps.progress import progress_of
+from debiasctl.sweeps.store import StoredSweep, Sweep
+
+_FORWARD = 1 / 3  # of a training step's time: the backward pass takes twice the forward pass
+
+
+@dataclass(frozen=True)
+class ArmForecast:
+    """What each run of an arm takes: `training` and `sampling` in seconds alone on its threads, `disk` in bytes."""
+
+    name: str
+    parameters: int
+    num_steps: int
+    training: float
+    sampling: float
+    disk: int
+
+
+@dataclass(frozen=True)
+class SweepForecast:
+    """What the rest of a sweep takes: `seconds` with `at_once` runs at a time, and `disk` in bytes for new runs."""
+
+    arms: tuple[ArmForecast, ...]
+    runs: int
+    done: int
+    at_once: int
+    seconds: float
+    disk: int
+
+
+def places(stored: StoredSweep, *, device: str, jobs: int | None) -> int:
+    """How many runs the engine of this machine runs at once."""
+    import torch
+
+    from debiasctl.compute.device import choose_device
+
+    chosen = choose_device(device)
+    if jobs is not None:
+        return jobs
+    if chosen.type == "cuda":
+        return 1 if chosen.index is not None else torch.cuda.device_count()
+    return max(1, num_cores() // stored.threads)
+
+
+def forecast_sweep(
+    sweep: Sweep, stored: StoredSweep, location: DataLocation, *, device: str, jobs: int | None
+) -> SweepForecast:
+    """Measure what a sweep will take here; nothing of it is stored, and what is trained already is left out.
+
+    Raises:
+        UsageError: if an arm cannot be trained.
+    """
+    compute_with(stored.threads)
+    from debiasctl.training.estimate import estimate
+    from debiasctl.training.speed import seconds_per_step
+
+    times: dict[str, float] = {}
+    found: dict[str, ArmForecast] = {}
+    for arm in stored.arms:
+        spec = arm.run_spec()
+        dataset: Dataset = registry.create("datasets", spec.data.dataset.ref)
+        info = dataset.info(location)
+        settings = spec.model_dump(mode="json", include={"model", "compute"})
+        key = content_key({"settings": settings, "batch": spec.training.batch_size})
+        if key not in times:
+            times[key] = seconds_per_step(spec, info, device=device)
+        plan = estimate(spec, info)
+        images = stored.evaluate.num * info.channels * info.image_size**2 * len(stored.evaluate.steps)
+        kept = spec.training.keep_last + len(spec.training.keep_steps)
+        found[arm.name] = ArmForecast(
+            arm.name,
+            plan.parameters,
+            spec.training.steps,
+            times[key] * spec.training.steps,
+            times[key] / spec.training.batch_size * _FORWARD * stored.evaluate.num * sum(stored.evaluate.steps),
+            kept * plan.memory["checkpoint"] + images,
+        )
+    runs = progress_of(sweep, stored)
+    seconds = 0.0
+    for one in runs:
+        if one.state != "done":
+            own = found[one.arm]
+            seconds += own.training * (1 - one.step / one.num_steps) + own.sampling
+    at_once = min(places(stored, device=device, jobs=jobs), len(runs))
+    new = [one for one in runs if not one.run.path.is_dir()]
+    return SweepForecast(
+        tuple(found.values()),
+        len(runs),
+        sum(one.state == "done" for one in runs),
+        at_once,
+        seconds / at_once,
+        sum(found[one.arm].disk for one in new),
+    )
