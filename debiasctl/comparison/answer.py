@@ -72,7 +72,7 @@ def _one(verdict: VerdictRecord, cell: StudyCell, what: str) -> str:
         return f"'{verdict.arm}' is {_WORDS[verdict.word]} '{verdict.reference}' in {what} ({evidence}{limits}{more})."
     between = f"'{verdict.arm}' against '{verdict.reference}'"
     if verdict.word == "one seed":
-        return f"With one seed in an arm, nothing can be said about {between} in {what} ({evidence})."
+        return f"With one seed in an arm, nothing can be said about {between} in {what}: {verdict.evidence}"
     return f"There is no verdict on {between} in {what}: {verdict.reason}."
 
 

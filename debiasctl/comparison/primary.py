@@ -9,10 +9,11 @@ from debiasctl.wording import did_you_mean, quoted
 
 DEFAULTS = {
     "digits": "fd_local",
+    "mnist": "fd_local",
+    "fashion-mnist": "fd_local",
     "photo-patches": "fd_local-ssl",
-    "cifar10": "fd_local",
 }  # a data set -> its primary metric, where it was measured
-_PREFERRED = ("fid", "fd_inception", "fd_dinov2", "fd_clip", "fd_local", "fd_local-ssl", "fd_pixels")
+_PREFERRED = ("fid", "fd_local", "fd_local-ssl", "fd_dinov2", "fd_clip", "fd_pixels")  # of all others
 _STEPS = 50
 
 

@@ -259,6 +259,16 @@ def test_the_primary_metric() -> None:
         study_of(runs, primary="fd_local@x")
 
 
+@pytest.mark.parametrize(
+    "dataset, primary", [("digits", "fd_local"), ("photo-patches", "fd_local-ssl"), ("cifar10", "fid")]
+)
+def test_each_data_set_has_a_primary_metric_of_its_own(dataset: str, primary: str) -> None:
+    runs = [make_run(f"{seed}", plain_spec("constant", seed, data={"dataset": dataset})) for seed in (0, 1)]
+    for run in runs:
+        add_evaluation(run, {"precision": 0.5, "fd_pixels": 1.0, "fd_local-ssl": 1.0, "fd_local": 1.0, "fid": 9.0})
+    assert study_of(runs).primary == f"{primary}@50"
+
+
 def crossed(rates: tuple[float, ...] = (1e-4, 1e-3), seeds: int = 3) -> list[Run]:
     """Two weightings, each with two learning rates; at the second, figures are larger by 1."""
     runs = []
