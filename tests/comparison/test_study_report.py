@@ -171,6 +171,16 @@ def test_names_of_arms_and_metrics_may_hold_anything() -> None:
         assert "\x1b" not in (picture.text or str)(80)
 
 
+def test_no_probability_is_certain(study: Study) -> None:
+    raw = study.to_json()
+    others = [one for one in raw["verdicts"] if not one["primary"]]
+    for one, probability in zip(others, (1e-9, 1.0, 0.256, None), strict=False):
+        one["probability_better"] = probability
+    table = verdict_tables(Study.model_validate(raw))[1]
+    place = [column.title for column in table.columns].index("P(better)")
+    assert [row[place].text for row in table.rows[:4]] == ["< 1 %", "> 99 %", "26 %", ""]
+
+
 def test_one_arm_alone_has_a_report_without_verdicts() -> None:
     page = Page(render_report(report_of(made_study(ARMS[:1]), [], command="debiasctl compare a")))
     assert "1 arm on digits" in page.words
