@@ -102,6 +102,15 @@ def compare(
             show_default=False,
         ),
     ] = None,
+    block: Annotated[
+        list[str] | None,
+        option(
+            "--block",
+            argument="blocks",
+            metavar="SETTING",
+            help="A setting crossed with what is compared, such as lr: a verdict for each value, and one over all.",
+        ),
+    ] = None,
     borrowed: Annotated[
         bool, option("--borrowed", help="Borrow strength for the seed variance from the other metrics.")
     ] = False,
@@ -197,6 +206,7 @@ def compare(
         margin=margin,
         paired=_pairing(paired),
         borrowed=borrowed,
+        blocks=block or [],
         levels=levels,
         skip_damaged=skip_damaged,
         reader=reader,

@@ -18,7 +18,7 @@ _SPECIAL = {
     "|": r"\textbar{}", '"': "''", "×": r"$\times$", "±": r"$\pm$", "≥": r"$\geq$", "≤": r"$\leq$",
 }  # fmt: skip
 _NUMBER = re.compile(r"(?<![\w.])[-+]\d")  # whose sign is a minus and no hyphen
-_WRITTEN = ("metric", "steps", "arm", "figure", "difference", "ratio", "verdict")  # of a table in a paper
+_WRITTEN = ("metric", "steps", "condition", "arm", "figure", "difference", "ratio", "verdict")  # of a table in a paper
 
 
 def write_text(path: Path, text: str) -> None:
@@ -102,7 +102,7 @@ def _columns(rows: Sequence[Row], choice: Choice) -> list[Column]:
     if choice.columns is not None or choice.everything:
         return chosen_columns(rows, choice)
     shown = [COLUMNS[name] for name in _WRITTEN]
-    return [one for one in shown if one.name != "steps" or len({one.text(row) for row in rows}) > 1]
+    return [one for one in shown if one.name not in ("steps", "condition") or len({one.text(row) for row in rows}) > 1]
 
 
 def _is_figure(text: str) -> bool:

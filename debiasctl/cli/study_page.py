@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from debiasctl.comparison.study_record import Study
     from debiasctl.comparison.tables import Comparison
 
-_FIGURES = ("metric", "steps", "arm", "figure", "seeds", "floor", "better")
+_FIGURES = ("metric", "steps", "condition", "arm", "figure", "seeds", "floor", "better")
 
 
 def print_study(study: "Study", choice: Choice, table: "Comparison | None") -> None:
@@ -45,7 +45,10 @@ def _print_arms(study: "Study") -> None:
     """The arms with their seeds and the settings in which they differ."""
     fields = [field for field in study.differing if len({str(arm.settings.get(field)) for arm in study.arms}) > 1]
     checkpoints = [_checkpoints(study, index) for index in range(len(study.arms))]
-    columns = {"arm": [arm.name for arm in study.arms], "seeds": [", ".join(map(str, arm.seeds)) for arm in study.arms]}
+    columns = {
+        "arm": [arm.name for arm in study.arms],
+        "seeds": [", ".join(map(str, dict.fromkeys(arm.seeds))) for arm in study.arms],
+    }
     if set(checkpoints) != {"-"}:
         columns["checkpoint"] = checkpoints
     columns |= {field: [_cell(arm.settings.get(field)) for arm in study.arms] for field in fields}

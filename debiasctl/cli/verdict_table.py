@@ -102,6 +102,7 @@ COLUMNS: dict[str, Column] = {
     for one in (
         Column("metric", lambda row: row.cell.metric, lambda row: row.cell.metric),
         Column("steps", lambda row: number(row.cell.steps), lambda row: row.cell.steps),
+        Column("condition", lambda row: _rest(row) or _DASH, lambda row: _rest(row)),
         Column("arm", lambda row: row.figures.arm, lambda row: row.figures.arm),
         Column("verdict", _word, _word),
         Column("figure", _mean, lambda row: row.figures.mean),
@@ -132,7 +133,12 @@ COLUMNS: dict[str, Column] = {
         *map(_condition, ("sampler", "num", "features", "dataset", "reference", "weights", "precision", "class")),
     )
 }
-_DEFAULT = ("metric", "steps", "arm", "verdict", "difference", "ratio", "probability", "more_seeds")
+_DEFAULT = ("metric", "steps", "condition", "arm", "verdict", "difference", "ratio", "probability", "more_seeds")
+
+
+def _rest(row: Row) -> str:
+    """What else tells a cell from those of its metric and steps: a block, or how it was measured."""
+    return row.cell.key.partition(" ")[2]
 
 
 def _better(row: Row) -> str:

@@ -9,6 +9,7 @@ from debiasctl.comparison.answer import answer_of
 from debiasctl.comparison.arms import Arms, arms_of, confounded, seeds_apart
 from debiasctl.comparison.axes import parse_axes, split_by
 from debiasctl.comparison.cells import ArmValues, Cell
+from debiasctl.comparison.crossed import crossed, find_blocks
 from debiasctl.comparison.efficiency import curves_of, efficiency_of
 from debiasctl.comparison.evaluations import Evaluation, Reader, evaluations_of
 from debiasctl.comparison.matching import CellData, cells_of, indexed, left_out
@@ -54,6 +55,7 @@ def study_of(
     paired: Pairing = "auto",
     borrowed: bool = False,
     looks: Looks | None = None,
+    blocks: Sequence[str] = (),
     levels: Mapping[str, float] | None = None,
     skip_damaged: bool = False,
     reader: Reader | None = None,
@@ -63,8 +65,9 @@ def study_of(
 
     `by` names axes of measurement along which figures may differ, `primary` the metric that decides, `reference` the
     arm against which the others are judged (the first by default), `levels` those of metrics from which speed-ups are
-    computed; `margin`, `paired`, `borrowed` and `looks` are as `judge` takes them. `skip_damaged` leaves out runs and
-    records that are damaged or missing, and names them in the study.
+    computed; `margin`, `paired`, `borrowed` and `looks` are as `judge` takes them. `blocks` names settings that are
+    crossed with what is compared: each of their values has a verdict, and the primary one is over all of them.
+    `skip_damaged` leaves out runs and records that are damaged or missing, and names them in the study.
 
     Raises:
         UsageError: if an argument names nothing that there is, or asks for pairs where seeds differ.
@@ -85,6 +88,10 @@ def study_of(
     index = indexed(arms, free, metric=metric)
     budgets_differ = any(field in grouped.differing for field in BUDGET)
     cells = cells_of(arms, index, free=free, budgets_differ=budgets_differ)
+    within = find_blocks(blocks, grouped.differing)
+    if within:
+        _check_blocks(external, axes, levels)
+        arms, cells = crossed(arms, cells, within)
     first, said = find_primary(cells, primary, datasets=[arm.dataset for arm in grouped.arms])
     base = find_reference(arms, reference)
     apart = seeds_apart({arm.name: [member.seed for member in arm.members] for arm in arms})
@@ -101,10 +108,17 @@ def study_of(
         borrowed=borrowed,
         looks=looks,
     )
-    curves = curves_of(arms, index) if with_curves or levels else []
+    curves = curves_of(arms, index) if (with_curves or levels) and not within else []
     records = [cell_record(cell, primary=cell is first) for cell in cells]
     settings = {arm.name: arm.settings for arm in arms if arm.kind == "runs"}
-    notes = [said, *grouped.notes, *left_out(arms, index), *notes_of(usable, arms, first, apart=apart)]
+    over = f"figures without a block are means over blocks ({', '.join(within)}), seed by seed" if within else ""
+    notes = [
+        said,
+        over,
+        *grouped.notes,
+        *([] if within else left_out(arms, index)),
+        *notes_of(usable, arms, first, apart=apart),
+    ]
     return Study(
         schema_version=1,
         answer=answer_of(arms, records, verdicts, primary=first.key, reference=base),
@@ -146,6 +160,14 @@ def _verdicts(cells: Sequence[CellData], content_hash: str | None, **asked: Any)
         chance = None if known is None else known.chance
         stored.append(VerdictRecord(**vars(one) | {"num": list(one.num), "seeds_alone": chance} | said))
     return stored
+
+
+def _check_blocks(external: Sequence[ArmData], axes: Sequence[str], levels: Mapping[str, float] | None) -> None:
+    for given, name in ((external, "arm"), (axes, "by"), (levels, "level")):
+        if given:
+            raise UsageError(
+                f"`blocks` are settings of runs, which cannot be told apart by `{name}` at once. Give one of them"
+            )
 
 
 def _check_metric(arms: Sequence[ArmData], metric: str | None) -> None:

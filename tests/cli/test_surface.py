@@ -30,8 +30,8 @@ SURFACE = {
     "doctor": "--help --json",
     "likelihood": "RUN --batch-size --checkpoint --data --data-dir --device --draws --help --json --method "
     "--num --plot --seed --steps --terms --variance --weights --width",
-    "compare": "RUN... --against --all --arm --borrowed --by --columns --csv --data-dir --device --features --figures "
-    "--help --html --json --latex --level --margin --md --metric --open --paired --picture --plot --primary "
+    "compare": "RUN... --against --all --arm --block --borrowed --by --columns --csv --data-dir --device --features "
+    "--figures --help --html --json --latex --level --margin --md --metric --open --paired --picture --plot --primary "
     "--reference --skip-damaged --sort --top --unpaired --where --width",
     "sweep": "DATASET|PATH|STUDY.yaml --accumulation --backbone --batch-size --checkpoint-every --data-dir "
     "--deterministic --device --dry-run --engine --evaluate-every --evaluate-steps --features --help --image-size "

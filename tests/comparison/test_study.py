@@ -259,6 +259,49 @@ def test_the_primary_metric() -> None:
         study_of(runs, primary="fd_local@x")
 
 
+def crossed(rates: tuple[float, ...] = (1e-4, 1e-3), seeds: int = 3) -> list[Run]:
+    """Two weightings, each with two learning rates; at the second, figures are larger by 1."""
+    runs = []
+    for weighting, values in (("constant", HIGH), ("debiased", LOW)):
+        for number, rate in enumerate(rates):
+            for seed, value in enumerate(values[:seeds]):
+                spec = plain_spec(weighting, seed, optimizer={"lr": rate})
+                runs.append(make_run(f"{weighting}-{number}-{seed}", spec))
+                add_evaluation(runs[-1], {"fd_local": value + number})
+    return runs
+
+
+def test_crossed_settings_are_blocks_with_a_verdict_each_and_one_over_all() -> None:
+    runs = crossed()
+    assert len(study_of(runs).arms) == 4
+    study = study_of(runs, blocks=["lr"])
+    assert [arm.name for arm in study.arms] == ["constant", "debiased"]
+    assert study.warnings == []
+    cells = {cell.key: cell for cell in study.cells}
+    assert list(cells) == ["fd_local@50", "fd_local@50 lr=0.0001", "fd_local@50 lr=0.001"]
+    assert [one.value for one in cells["fd_local@50"].arms[1].figures] == pytest.approx([value + 0.5 for value in LOW])
+    assert [one.value for one in cells["fd_local@50 lr=0.001"].arms[0].figures] == [value + 1 for value in HIGH]
+    assert [(one.cell, one.word, one.num) for one in study.verdicts] == [(key, "better", [3, 3]) for key in cells]
+    assert study.primary == "fd_local@50"
+
+
+def test_blocks_need_every_arm_and_a_setting_that_differs() -> None:
+    runs = crossed()
+    with pytest.raises(
+        UsageError, match=r"`blocks`: the arms do not differ in 'epss'.* They differ in: loss.weighting, opt"
+    ):
+        study_of(runs, blocks=["epss"])
+    with pytest.raises(UsageError, match=r"the arms differ in nothing but optimizer\.lr"):
+        study_of(runs[:6], blocks=["lr"])
+    with pytest.raises(UsageError, match=r"told apart by `by` at once\. Give one of them"):
+        study_of(runs, blocks=["lr"], by=["num"])
+    with pytest.raises(ComparisonError, match=r"there is no run of debiased with lr=0\.001"):
+        study_of(runs[:9], blocks=["lr"])
+    study = study_of(runs[:-1], blocks=["lr"])  # one seed is missing in one block
+    cells = {cell.key: [len(one.figures) for one in cell.arms] for cell in study.cells}
+    assert cells == {"fd_local@50": [3, 2], "fd_local@50 lr=0.0001": [3, 3], "fd_local@50 lr=0.001": [3, 2]}
+
+
 def test_efficiency_from_checkpoints_and_steps() -> None:
     """Each arm falls by its own rate, so that the level is reached twice as soon by one."""
     runs = []
