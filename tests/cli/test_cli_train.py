@@ -11,6 +11,7 @@ from typer.testing import CliRunner
 from debiasctl import paths
 from debiasctl.cli.app import app
 from debiasctl.cli.messages import with_options
+from debiasctl.cli.output import note
 from debiasctl.runs.store import find_run, read_metrics, run_names
 
 
@@ -83,6 +84,18 @@ def test_a_dry_run_says_what_would_be_trained_and_writes_nothing(debiasctl_home:
     for part in (f"{plan['parameters']:,} parameters", "13 steps, 104 images, 0.1 epochs", "about", "10 classes"):
         assert part in text
     assert nothing_written(debiasctl_home)
+    assert text.startswith("data ")  # the summary, and not the spec, whose place is in the JSON
+    assert "{" not in text
+
+
+def test_the_notes_on_a_plan_come_after_how_long_it_takes(monkeypatch: pytest.MonkeyPatch) -> None:
+    def forecast(*plan: object, **more: object) -> None:
+        note("how long")
+
+    monkeypatch.setattr("debiasctl.cli.train.forecast", forecast)
+    settings = ("--prediction", "eps", "--schedule", "linear", "--set", "model.learned_variance=true")
+    said = succeed("train", "digits", *OPTIONS, *settings, "--dry-run").err
+    assert 0 <= said.index("how long") < said.index("published balance") < said.index("dry run: nothing was trained")
 
 
 def test_a_dry_runs_spec_can_be_trained(tmp_path: Path) -> None:
