@@ -192,6 +192,14 @@ def test_a_dry_run_warns_on_stderr_of_what_sampling_would_miss(monkeypatch: pyte
         assert "constant-v, constant-x0, truncated-snr and edm" in outcome.err or not warned
 
 
+def test_where_some_signal_is_left_a_vanishing_weight_is_no_mistake(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(logging.root, "handlers", [])
+    said = succeed("train", "digits", *OPTIONS, "--dry-run", "--json", "--weighting", "constant", "--prediction", "v",
+                   "--schedule", "cosine").err  # fmt: skip
+    assert "this network will hardly be trained there; so it is with this weighting" in said
+    assert "truncated-snr" not in said
+
+
 @pytest.mark.parametrize(
     ("prediction", "reason"),
     [("eps", "at its last timestep x_t is the noise itself"), ("edm", "ln(sigma/alpha) is infinite")],
