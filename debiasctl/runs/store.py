@@ -244,7 +244,7 @@ def _taken(path: Path, advice: str) -> str:
 
 
 def _ways_on(name: str) -> str:
-    return f"Resume it: debiasctl train --resume {name}; or choose another `name`"
+    return f"Choose another `name`; or train that run further, as it is: debiasctl train --resume {name}"
 
 
 def _create(name: str, spec: "RunSpec", status: RunStatus) -> Run:
