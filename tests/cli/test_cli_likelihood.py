@@ -133,6 +133,16 @@ def test_what_cannot_be_meant_is_refused(arguments: list[str], message: str) -> 
     assert not list(find_run("plain").evaluations_dir.glob("*"))
 
 
+def test_too_few_held_out_images_are_no_range_to_choose_from() -> None:
+    path = find_run("plain").path / "spec.json"
+    raw = json.loads(path.read_text())
+    raw["content"]["num_heldout"] = 1
+    path.write_text(json.dumps(raw))
+    message = error_of("likelihood", "plain", code=2)
+    assert "has 1 held-out images, and a likelihood with its standard error needs 2 or more" in message
+    assert "choose from" not in message
+
+
 @pytest.mark.parametrize("what", ["evaluations", "--plot"])
 def test_a_place_that_cannot_be_written_is_refused_before_any_work(
     what: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

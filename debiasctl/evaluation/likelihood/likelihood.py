@@ -86,6 +86,11 @@ def make_requests(
     """
     heldout = run.content(spec).num_heldout
     num = min(_IMAGES, heldout) if num is None else num
+    if heldout < 2:
+        raise UsageError(
+            f"run '{run.name}' has {heldout} held-out images, and a likelihood with its standard error needs 2 or "
+            "more. Train on more images, or hold out a larger share of them"
+        )
     if not 2 <= num <= heldout:
         raise UsageError(f"`num={num}`: choose from 2 to {heldout}, the number of held-out images")
     for method in methods:
