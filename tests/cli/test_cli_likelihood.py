@@ -122,6 +122,7 @@ def _drawn_again(path: Path) -> bytes:
         (["--terms", "1001"], "choose from 2 to 1000"),
         (["--variance", "learned"], "--variance learned: this run's model has no learned variance"),
         (["--variance", "fixed-smal"], "Did you mean 'fixed-small'?"),
+        (["--draws", "10001"], "--draws 10001: choose from 1 to 10,000"),
         (["--num", "297"], "--num 297: choose from 2 to 296"),
         (["--plot", "terms.gif"], "--plot terms.gif: the ending says what is written"),
         (["--weights", "last"], "--weights last"),

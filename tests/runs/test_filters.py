@@ -229,3 +229,16 @@ def test_a_newer_spec_is_no_answer_either() -> None:
         parse_where("lr=1", SHORT).matches(run)
     with pytest.raises(RunNameError):
         names(["x*"], "lr=1")
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("best<3", r"unknown field 'best'\. A listing shows it and is sorted by it \(`sort=best`\)"),
+        ("learning-rate=1", r"unknown field 'learning-rate'\. Did you mean 'lr'\?"),
+        ("status=finished", r"unknown field 'status'\. Did you mean 'state'\?"),
+    ],
+)
+def test_what_is_no_field_is_answered_with_what_helps(text: str, message: str) -> None:
+    with pytest.raises(UsageError, match=message):
+        parse_where(text, SHORT)
