@@ -100,8 +100,8 @@ class _Performance:
             engine.run([job], workplace, on_event=self._take, stopping=self._stopping)
         except KeyboardInterrupt:
             return Outcome(JobEvent(job.name, "stopped", reason="stopped at once", worker=self._machine))
-        if self._end is not None and self._end.kind == "stopped" and self._is_out_of_time:
-            return Outcome(replace(self._end, reason=OUT_OF_TIME))
+        if self._is_out_of_time and (self._end is None or self._end.kind == "stopped"):
+            return Outcome(JobEvent(job.name, "stopped", reason=OUT_OF_TIME, worker=self._machine))
         return Outcome(self._end)
 
     def _take(self, event: JobEvent) -> None:
