@@ -144,7 +144,8 @@ def test_created_run_reads_back() -> None:
 def test_taken_name_is_refused_with_both_ways_on() -> None:
     run = make_run("a")
     before = snapshot(run.path)
-    with pytest.raises(RunNameError, match=r"'a' already exists. Choose another `name`; .*: debiasctl train --resume a$"):
+    said = r"'a' already exists. Choose another `name`; .*: debiasctl train --resume a$"
+    with pytest.raises(RunNameError, match=said):
         make_run("a")
     assert snapshot(run.path) == before
 
