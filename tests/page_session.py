@@ -93,6 +93,7 @@ def _smaller_sweep(arguments: list[str]) -> list[str]:
     if arguments[1:2] in (["list"], ["show"], ["watch"], ["rm"]) or arguments[1].endswith(".yaml"):
         return arguments
     few = ["--seeds", str(min(2, int(_value(arguments, "--seeds") or 1)))]
+    few += ["--jobs", "1"]  # one process to start
     if "--resume" in arguments:
         return [*_without(arguments, "--seeds"), *(few if "--seeds" in arguments else [])]
     tiny = ["--steps", "2", "--batch-size", "8", "--backbone", BACKBONE, "--set", "training.heldout_images=4"]

@@ -65,7 +65,7 @@ def test_the_plan_of_a_folder(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -
     exec(code, {})
     text = printed(succeed("train", "./my-digits", "--dry-run"))
     plan = shown("get-started.md")[2].code.splitlines()
-    assert len(plan) == 4
-    for line in plan[:3]:
+    assert len(plan) == 6
+    for line in plan[:5]:
         assert line in text
-    assert lines(plan[3].partition(" ...")[0])[0] in "\n".join(lines(text))  # its total is the machine's
+    assert lines(plan[5].partition(" ...")[0])[0] in "\n".join(lines(text))  # its total is the machine's

@@ -70,7 +70,7 @@ class Drawn:
             report_of(
                 study,
                 runs,
-                command=command,
+                command=f"{command} --html {shlex.quote(str(path))}",
                 drawing=lambda name: f"{command} --picture {name} --plot {name}.svg",
                 skip_damaged=self.skip_damaged,
             ),

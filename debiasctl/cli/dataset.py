@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 _NAMED = 6  # classes whose counts are listed
 _LONGEST = 30  # letters of a class's name
 _SETTING = "data.dataset"
+_IMAGES = (".bmp", ".gif", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp")
 
 
 def describe_images(info: "DatasetInfo | ContentSection") -> str:
@@ -60,6 +61,8 @@ def dataset_named(text: str) -> str | dict[str, Any]:
     if name in {record.name for record in registry.records("datasets")}:
         return text
     path = user_path(text, argument="DATASET")
+    if path.is_file() and path.suffix.lower() in _IMAGES:  # which the data set would say once torch is imported
+        raise UsageError(f"{path.absolute()} is neither a folder nor a .zip of images. Give the folder that holds it")
     if path.exists():
         return {"name": "folder", "options": {"path": str(path.absolute())}}
     if any(mark in text for mark in ("/", "\\")) or text.endswith(".zip"):

@@ -40,6 +40,7 @@ def forecast(spec: "RunSpec", info: "DatasetInfo", *, device: str, context: type
     note("measuring how long a step takes here")
     each = seconds_per_step(spec, info, device=device)
     note(_told(each, spec.training.steps))
+    _note_busy(_kind(device))
     trial = _trial_command(context)
     if each * spec.training.steps > _TRIAL_FROM and trial is not None:
         note(f"a trial of about ten minutes shows whether a small network learns from the data: {shlex.join(trial)}")
@@ -92,7 +93,15 @@ def resolve_trial(
         spec, info = resolve_spec(layers, location, file=file, advised=advice)
     if rank() == 0:
         _describe(spec, seconds=seconds, own=not advice, asked=asked, advice=advice)
+        _note_busy(kind)
     return spec, info
+
+
+def _note_busy(kind: str) -> None:
+    from debiasctl.training.speed import busy_note
+
+    if (text := busy_note(kind)) is not None:
+        note(f"note: {text}")
 
 
 def _kind(device: str) -> str:

@@ -1,5 +1,6 @@
 """What `debiasctl train --dry-run` shows: the spec, what it will need, and what is optimised."""
 
+from collections.abc import Sequence
 from dataclasses import asdict
 from typing import TYPE_CHECKING
 
@@ -14,10 +15,12 @@ if TYPE_CHECKING:
     from debiasctl.specs.sections import RunSpec
 
 _POINTS = 1000  # of a curve
+_LONGEST = 80  # letters of a weighting's options that are shown
+_NORMALIZED = {"mean": "scaled to mean 1", "none": "as published"}
 
 
-def show_plan(spec: "RunSpec", info: "DatasetInfo", *, device: str, as_json: bool) -> None:
-    """Print what would be trained, as JSON or for people.
+def show_plan(spec: "RunSpec", info: "DatasetInfo", *, device: str, as_json: bool) -> list[str]:
+    """Print what would be trained: all of it as JSON, or a summary for people; returns notes for these.
 
     Raises:
         UsageError: if the objective would be refused.
@@ -56,25 +59,35 @@ def show_plan(spec: "RunSpec", info: "DatasetInfo", *, device: str, as_json: boo
                 "notes": [with_options(text) for text in notes],
             }
         )
-        return
-    import json
-
-    print(json.dumps(spec.model_dump(mode="json", exclude={"content", "provenance"}), indent=2))
+        return []
     parts = ", ".join(f"{part} {format_bytes(size)}" for part, size in plan.memory.items())
     print_pairs(
         {
             "data": describe_images(info),
-            "model": f"{plan.parameters:,} parameters",
-            "budget": f"{plan.steps:,} steps, {plan.images:,} images, {plan.epochs:,.1f} epochs",
+            "model": f"{plan.parameters:,} parameters, {spec.model.backbone.name}, {spec.model.prediction}-prediction",
+            "noise": f"{spec.diffusion.schedule.name} schedule, {objective.process.num_timesteps:,} timesteps",
+            "loss": f"{short_reference(str(spec.loss.weighting.ref))} weighting, {_NORMALIZED[spec.loss.normalize]}",
+            "budget": f"{plan.steps:,} steps, {plan.images:,} images, {plan.epochs:,.1f} epochs, "
+            f"{spec.training.batch_size:,} images a step, learning rate {spec.optimizer.lr:g}",
             "memory": f"about {format_bytes(plan.total)} ({parts})",
         }
     )
     _show_objective(
         spec, objective.process.snr.tolist(), tables, moves=objective.varies or objective.learned is not None
     )
+    return notes
+
+
+def end_plan(notes: Sequence[str]) -> None:
+    """Print, after all else, the notes on a plan that was shown to people, and where its settings are."""
     for text in notes:
         note(f"note: {with_options(text)}")
-    note("dry run: nothing was trained")
+    note("dry run: nothing was trained; --json shows every setting")
+
+
+def short_reference(text: str) -> str:
+    """Cut where a weighting's table of points would fill the screen."""
+    return text if len(text) <= _LONGEST else f"{text[: _LONGEST - 1]}…"
 
 
 def _show_objective(spec: "RunSpec", snr: list[float], tables: "ObjectiveTables", *, moves: bool) -> None:

@@ -177,7 +177,7 @@ def _key(column: Column, one: "Overview") -> Any:
     if column.key == "state":
         return _STATES.index(value)
     if column.key == "best":
-        return (_metric(one), value)
+        return (_metric(one), one.status.dataset, value)
     if isinstance(value, bool | int | float):
         return (0, value, ())
     return (1, 0, [(part.isdecimal(), int(part) if part.isdecimal() else 0, part) for part in _parts(str(value))])

@@ -91,9 +91,10 @@ def list_(
             note("There are no runs yet. Make one: debiasctl train digits")
     for text in notes:
         note(f"note: {text}")
-    metrics = {one.best.metric for one in found if one.best} if sort.removeprefix("-") == "best" else set()
-    if len(metrics) > 1:
-        note(f"note: {', '.join(sorted(metrics))} cannot be ranked against one another: runs are sorted within each")
+    ranked = [one for one in found if one.best] if sort.removeprefix("-") == "best" else []
+    for what in ({one.best.metric for one in ranked if one.best}, {one.status.dataset for one in ranked}):
+        if len(what) > 1:
+            note(f"note: {', '.join(sorted(what))} cannot be ranked against one another: runs are sorted within each")
     for one in found:
         for problem in one.problems:
             note(problem)

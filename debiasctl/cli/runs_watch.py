@@ -4,6 +4,8 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Callable, Sequence
+from contextlib import suppress
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 from debiasctl.cli import options
@@ -47,10 +49,7 @@ def watch(
         return
 
     def look() -> "list[Overview]":
-        try:
-            return _look(runs or [], chosen, begun)
-        except RunNameError:  # the last one that was named was removed
-            return []
+        return _look(runs or [], chosen, begun)
 
     if sys.stdout.isatty():
         _show_live(found, look, seconds=every or _LIVE)
@@ -62,11 +61,29 @@ def _look(patterns: Sequence[str], where: "Filter | None", begun: set[str]) -> "
     """The runs that are being trained, and those that were when this was called before; their paths are in `begun`."""
     from debiasctl.runs.selection import overviews
 
-    found, _ = overviews(patterns)
-    begun |= {
-        str(one.run.path) for one in found if one.summary.state == "training" and (where is None or where.matches(one))
-    }
+    try:
+        found, _ = overviews(patterns)
+    except RunNameError:
+        if not begun:
+            raise
+        found = _those_left(patterns)  # what was named was removed meanwhile, and the others are still watched
+    else:
+        begun |= {
+            str(one.run.path)
+            for one in found
+            if one.summary.state == "training" and (where is None or where.matches(one))
+        }
     return ordered([one for one in found if str(one.run.path) in begun], "state")
+
+
+def _those_left(patterns: Sequence[str]) -> "list[Overview]":
+    from debiasctl.runs.selection import overviews
+
+    found: dict[Path, Overview] = {}
+    for pattern in patterns:
+        with suppress(RunNameError):
+            found |= {one.run.path: one for one in overviews([pattern])[0]}
+    return list(found.values())
 
 
 def _show_live(found: "list[Overview]", look: "Callable[[], list[Overview]]", *, seconds: float) -> None:

@@ -39,6 +39,8 @@ _OPTIONS: dict[str, str | tuple[str, ...]] = {
     "--guidance": "--sampler ddim:guidance=2", "--guidance-scale": "--sampler ddim:guidance=2",
     "--cfg": "--sampler ddim:guidance=2", "--cfg-scale": "--sampler ddim:guidance=2", "--eta": "--sampler ddim:eta=1",
     "--metric": "--metrics", "--metrics": "--metric", "--ref": "--reference", "--fid-stats": "--reference",
+    "--ema": "--set ema.decay=0.999", "--ema-decay": "--set ema.decay=0.999", "--ema-rate": "--set ema.decay=0.999",
+    "--wd": "--set optimizer.weight_decay=0.01", "--warmup": "--set optimizer.warmup_steps=500",
     "--overwrite": "--force", "--yes-to-all": "--yes",
 }  # fmt: skip
 _ARGUMENTS = {"--data", "--dataset", "--data-path", "--train-data-dir", "--train-data", "--run", "--checkpoint-dir"}

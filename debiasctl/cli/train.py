@@ -18,7 +18,7 @@ from debiasctl.cli.launch import check_launch, launch, rank, sigterm_reported, t
 from debiasctl.cli.locations import data_location, moved_spec
 from debiasctl.cli.options import RESUME, option
 from debiasctl.cli.output import note, print_json, say, show_log
-from debiasctl.cli.plan import show_plan
+from debiasctl.cli.plan import end_plan, short_reference, show_plan
 from debiasctl.cli.repeat import data_place, given_words, resumed_alike
 from debiasctl.cli.standing import named_run, note_standing
 from debiasctl.errors import UsageError
@@ -172,21 +172,23 @@ def train(
             added = [*given, {"data": {"dataset": dict(way)}}] if way else given
             return _resolve(dataset, spec, set_ or [], added, images, location, sized=sized, trial=kind)
 
+        # what is not there, or is there already, is refused before torch and the data take their time
+        if name is not None and rank() == 0:
+            refuse_taken_name(name)
+        begun = None if init_from is None else named_run(init_from, quiet=processes > 1)
         with hinted(resolve):
             resolved, info = resolve({})
-        # one that is not there is refused before torch takes its time
-        begun = None if init_from is None else named_run(init_from, quiet=processes > 1)
         if begun is not None:
             _note_begun(begun, choose_step(begun, None))
-        if name is not None and rank() == 0:
-            refuse_taken_name(name)  # before torch and the data take their time
-        _check_feasible(resolved, info, device=device, trained=not dry_run)
+        _check_plan(resolved, info, conduct, trained=not dry_run)
         if dry_run:
             check_launch(resolved, processes=processes, device=device, trackers=conduct.trackers)
             if rank() == 0:
-                show_plan(resolved, info, device=device, as_json=as_json)
+                notes = show_plan(resolved, info, device=device, as_json=as_json)
                 if not trial:
                     forecast(resolved, info, device=device, context=context)
+                if not as_json:
+                    end_plan(notes)
             return
         if processes > 1:
             _launch(resolved, processes, conduct, trial=trial)
@@ -208,11 +210,13 @@ def _note_begun(run: "Run", step: int) -> None:
         note(f"note: run '{run.name}': {text}")
 
 
-def _check_feasible(spec: "RunSpec", info: "DatasetInfo", *, device: str, trained: bool) -> None:
-    from debiasctl.compute.device import choose_device
+def _check_plan(spec: "RunSpec", info: "DatasetInfo", conduct: "Conduct", *, trained: bool) -> None:
+    """Refuse, before anything is measured, a device or tracker that is not there, and what is too large."""
+    from debiasctl.compute.device import check_trackers, choose_device
     from debiasctl.training.feasibility import PLANNED, TRAINED, check_feasible
 
-    chosen = choose_device(device)
+    chosen = choose_device(conduct.device)
+    check_trackers(conduct.trackers)
     check_feasible(spec, info, device=chosen, times=TRAINED[chosen.type] if trained else PLANNED)
 
 
@@ -255,12 +259,14 @@ def _resolve(
 ) -> "tuple[RunSpec, DatasetInfo]":
     """The spec and the facts about its data; `trial` is the device of a trial, None for an ordinary training."""
     from debiasctl.specs.files import merge, parse_setting, read_spec_file
+    from debiasctl.specs.names import check_names
     from debiasctl.specs.resolve import resolve_spec, validate_spec
 
     layers = [*map(parse_setting, settings), *given]
     if dataset is not None:
         layers.append({"data": {"dataset": dataset_named(dataset)}})
     file = None if spec is None else read_spec_file(spec)
+    check_names(reduce(merge, layers, {}))
     if sized:
         check_image_size(reduce(merge, layers, file or {}))
     if trial is None:
@@ -317,17 +323,12 @@ def _resume(
 def _announce(run: "Run", spec: "RunSpec", parameters: int, step: int) -> None:
     start = f"from step {step}" if step else "from the start"
     note(
-        f"run '{run.name}': {spec.data.dataset.name}, {_short(str(spec.loss.weighting.ref))} weighting, "
+        f"run '{run.name}': {spec.data.dataset.name}, {short_reference(str(spec.loss.weighting.ref))} weighting, "
         f"{spec.model.backbone.name} of {parameters:,} parameters, {spec.model.prediction}-prediction, "
         f"{start} to step {spec.training.steps}"
     )
     if spec.content is not None:
         announce_images(spec.content, conditional=bool(spec.model.conditional))
-
-
-def _short(text: str) -> str:
-    """Cut where a weighting's table of points would fill the screen."""
-    return text if len(text) <= 80 else f"{text[:79]}…"
 
 
 def _report(run: "Run", context: typer.Context, *, as_json: bool) -> None:

@@ -106,12 +106,14 @@ def plot(
     Of a column's width, it is the plot on the error of what the network predicts. Without REF: constant, p2, min-snr
     and debiased.
     """
-    from debiasctl.analysis.weight_plot import plot_weights
     from debiasctl.files import check_file
     from debiasctl.reporting.style import FORMATS
 
     check_file(out, argument="out", endings=FORMATS)
     wide = options.parse_width(width)
+    _check_names(references or PLOTTED, schedule=schedule, timesteps=timesteps)
+    from debiasctl.analysis.weight_plot import plot_weights
+
     curves = _curves(
         references or PLOTTED, schedule=schedule, prediction=prediction, normalize=normalize, timesteps=timesteps
     )
@@ -120,6 +122,15 @@ def plot(
         width=wide,
     )  # fmt: skip
     say(out)
+
+
+def _check_names(references: list[str], *, schedule: str, timesteps: str) -> None:
+    """Refuse, before torch is imported, a plugin that does not exist."""
+    from debiasctl import registry
+
+    named = [("schedules", schedule), ("timesteps", timesteps), *(("weightings", one) for one in references)]
+    for kind, text in named:
+        registry.find(kind, registry.as_ref(text).name)
 
 
 def _curves(references: list[str], *, timesteps: str = "uniform", **settings: str) -> "WeightCurves":

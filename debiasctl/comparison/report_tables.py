@@ -42,8 +42,7 @@ def verdict_table(study: Study, *, primary: bool | None = None) -> ReportTable:
                  help=interval_text(one.low, one.high, signed=True)),
             Cell("" if one.ratio is None else f"×{figure_text(one.ratio, digits=3)}", _sort(one.ratio),
                  help=one.ratio_note or interval_text(one.ratio_low, one.ratio_high)),
-            Cell("" if one.probability_better is None else f"{100 * one.probability_better:.0f} %",
-                 _sort(one.probability_better)),
+            Cell(_chance(one.probability_better), _sort(one.probability_better)),
             Cell(_p_text(p), _sort(p)),
             Cell(" / ".join(map(str, one.num)), float(min(one.num, default=0))),
             Cell(*_more(one)),
@@ -108,6 +107,13 @@ def _more(one: VerdictRecord) -> tuple[str, float | str]:
 
 def _equivalence(one: VerdictRecord) -> str:
     return f"+{one.seeds_more_equivalence} for equivalence"
+
+
+def _chance(probability: float | None) -> str:
+    """A probability in percent, which no finite number of seeds makes 0 or 100."""
+    if probability is None:
+        return ""
+    return "< 1 %" if probability < 0.01 else "> 99 %" if probability > 0.99 else f"{100 * probability:.0f} %"
 
 
 def _p_text(p: float | None) -> str:

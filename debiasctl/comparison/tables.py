@@ -174,7 +174,10 @@ def _notes(runs: Sequence[Run], checkpoints: Sequence[Sequence[int]]) -> list[st
 
 
 def spec_differences(specs: Sequence[RunSpec]) -> dict[str, list[Any]]:
-    """`section.field` -> the value in each spec, for fields that are not equal in all of them; None: it has none."""
+    """`section.field` -> the value in each spec, for fields that are not equal in all of them; None: it has none.
+
+    That a plugin takes no options, where another one does, is no difference of its own.
+    """
     hidden: dict[str, bool | set[str]] = dict.fromkeys(_DESCRIPTIVE, True)
     if any(spec.monitor is None for spec in specs):  # beside a run without one, what a monitor does is no difference
         hidden["monitor"] = set(MonitorSection.model_fields) - {"every"}
@@ -184,6 +187,7 @@ def spec_differences(specs: Sequence[RunSpec]) -> dict[str, list[Any]]:
         field: [one.get(field) for one in flat]
         for field in fields
         if any(one.get(field) != flat[0].get(field) for one in flat[1:])
+        and any(one.get(field) not in (None, {}) for one in flat)
     }
 
 

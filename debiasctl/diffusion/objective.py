@@ -157,6 +157,8 @@ class Objective:
             if last / max(density, 1e-300) >= VANISHING
             else "weightings that keep a weight on v and x0 as SNR goes to 0 are constant-v, constant-x0, "
             "truncated-snr and edm"
+            if not self.process.snr[-1]
+            else "so it is with this weighting, which falls with SNR, and it is no mistake"
         )
         return (
             f"the effective weight on {self.parameterization.prediction} at t = {self.process.num_timesteps - 1}, "

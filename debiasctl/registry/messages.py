@@ -26,6 +26,8 @@ def damage(error: Exception) -> str:
         return one_line(error)
     problem = error.errors(include_url=False)[0]
     message = problem["msg"].removeprefix("Value error, ")
+    if problem["type"] == "union_tag_not_found":
+        message = f"{problem['ctx']['discriminator']} is missing"
     where = ".".join(map(str, problem["loc"]))
     return one_line(f"{where}: {message}" if where else message)
 

@@ -51,7 +51,7 @@ def draw_forest(effects: Sequence[Effect], arms: Sequence[ArmStyle], *, referenc
     limit = forest_limit(effects)
     with study_style():
         handles = arm_handles(present, dots=True) if len(present) > 1 else []
-        height = rows * _ROW_INCHES + 0.55 + 0.17 * legend_rows(handles, width)
+        height = rows * _ROW_INCHES + (0.67 if above else 0.55) + 0.17 * legend_rows(handles, width)
         figure = Figure(figsize=(WIDTHS[width], height), layout="constrained")
         axes = figure.subplots()
         labels = short_names(list(blocks), longest=44 if above else 34)
@@ -69,8 +69,9 @@ def draw_forest(effects: Sequence[Effect], arms: Sequence[ArmStyle], *, referenc
         axes.set_ylim(y - _GAP - 0.3, -0.7)
         _name_blocks(axes, labels, places, [any(one.primary for one in block) for block in blocks.values()], above)
         _percent(axes)
-        (name,) = short_names([reference], longest=24)
-        axes.set_xlabel(f"← worse\u2003\u2003better →\ndifference from {name}, % of its figure")
+        (name,) = short_names([reference], longest=16 if above else 32)
+        between = ",\n" if above else ", "
+        axes.set_xlabel(f"← worse\u2003\u2003better →\ndifference from {name}{between}% of its figure")
         finish_panel(axes)
         axes.grid(False, axis="y")
         axes.spines["left"].set_visible(False)

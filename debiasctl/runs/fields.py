@@ -42,6 +42,9 @@ OWN: Mapping[str, Field] = {
     )
 }
 
+# other words for fields, and what a listing shows and no filter asks
+_SYNONYMS = {"learning_rate": "lr", "max_steps": "steps", "resolution": "image_size", "status": "state", "run": "name"}
+_MEASURED = ("best", "metric", "speed", "loss", "left", "disk")
 _BESIDE_OPTIONS = ("name", "distribution", "version")  # what a spec stores of a plugin
 
 
@@ -76,7 +79,10 @@ def _unknown(text: str, name: str, short: Mapping[str, str]) -> str:
     known = list(settings())
     inside = [one for one in known if one.startswith(f"{section.partition('.')[0]}.")] if dot else []
     same = [one for one in known if one.rpartition(".")[2] == last.lower()]
+    same = [_SYNONYMS[text.lower().replace("-", "_")]] if text.lower().replace("-", "_") in _SYNONYMS else same
     hint = f" Did you mean {' or '.join(map(quoted, same[:3]))}?" if same else ""
+    if text in _MEASURED:
+        hint = f" A listing shows it and is sorted by it (`sort={text}`), but no filter asks for it."
     hint = hint or did_you_mean(name if dot else text.lower(), inside or [*OWN, *short, *known])
     allowed = inside or list(dict.fromkeys([*OWN, *short]))
     more = (

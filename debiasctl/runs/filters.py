@@ -2,7 +2,7 @@
 
 import math
 import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from fnmatch import fnmatchcase
@@ -11,6 +11,8 @@ from operator import ge, gt, le, lt
 from typing import TYPE_CHECKING, Any, get_args
 
 from debiasctl.errors import UsageError
+from debiasctl.registry.kinds import KINDS
+from debiasctl.registry.metadata import records
 from debiasctl.registry.refs import PluginRef, parse_ref, parse_value
 from debiasctl.runs.fields import Field, Source, find_field
 from debiasctl.runs.labels import Labels, read_labels
@@ -80,10 +82,14 @@ class Facts:
 
 @dataclass(frozen=True)
 class Filter:
-    """Conditions that a run has to meet, all of them; `text` is how they were written."""
+    """Conditions that a run has to meet, all of them; `text` is how they were written.
+
+    `excluded` are the plugins that conditions exclude by `!=`, each with its setting.
+    """
 
     text: str
     tests: tuple[tuple[Field, Callable[[list[Any]], bool]], ...]
+    excluded: tuple[tuple[Field, str], ...] = ()
 
     def matches(self, run: "Run | Facts", status: "RunStatus | None" = None) -> bool:
         """Whether a run meets every condition; what is cheap to read is asked first, and no more than it takes.
@@ -94,25 +100,39 @@ class Filter:
         facts = run if isinstance(run, Facts) else Facts(run, status)
         return all(test(facts.values(field)) for field, test in self.tests)
 
-    def check_options(self, facts: Iterable[Facts]) -> None:
-        """Check, over all runs that were asked, that plugins' options which the filter names are options of one.
+    def check_names(self, facts: Sequence[Facts]) -> None:
+        """Check, over all runs that were asked, the names that only they tell: those of plugins, and of their options.
+
+        A mistyped name after `!=` would exclude nothing, and a command would then act on every run.
 
         Raises:
-            UsageError: if no run has such an option; RunError: if a spec cannot be read.
+            UsageError: if no run has such an option, or an excluded plugin is neither theirs nor installed.
+            RunError: if a spec cannot be read.
         """
+        for field, name in self.excluded if facts else ():
+            theirs = {plugin.name for one in facts for plugin in one.values(field)}
+            installed = {record.name for kind in KINDS for record in records(kind)}
+            if name not in theirs | installed:
+                raise UsageError(
+                    f"`where`: {field.name} is never {quoted(name)}.{did_you_mean(name, theirs | installed)} "
+                    f"In these runs, it is {', '.join(sorted(theirs)) or 'not set'}"
+                )
+        self._check_options(facts)
+
+    def _check_options(self, facts: Sequence[Facts]) -> None:
         wanted = {field.name: field.option_of for field, _ in self.tests if field.option_of}
         known: dict[str, set[str]] = {setting: set() for setting in wanted.values() if setting}
         for one in facts if wanted else ():
             for setting in known:
                 for plugin in one.values(Field(setting, "plugin")):
                     known[setting] |= plugin.options.keys()
-        for name, setting in wanted.items():
+        for name, setting in wanted.items() if facts else ():
             option = name.removeprefix(f"{setting}.").partition(".")[0]
             options = known[setting or ""]
-            if options and option not in options:
+            if option not in options:
                 raise UsageError(
                     f"`where`: no run's {setting} has an option {quoted(option)}.{did_you_mean(option, options)} "
-                    f"They have: {', '.join(sorted(options))}"
+                    f"They have: {', '.join(sorted(options)) or 'none'}"
                 )
 
 
@@ -127,12 +147,14 @@ def parse_where(text: str, short: Mapping[str, str] | None = None) -> Filter:
     Raises:
         UsageError: if it cannot be read, or a field is unknown, or a value is none that the field may have.
     """
-    tests = []
+    tests, excluded = [], []
     for condition in parse_conditions(text):
         field = find_field(condition.field, short or {})
         tests.append((field, _test(field, condition)))
+        if field.kind == "plugin" and condition.operator == "!=" and (condition.literal or condition.value != "null"):
+            excluded.append((field, parse_ref(condition.value).name))
     order = get_args(Source)
-    return Filter(text, tuple(sorted(tests, key=lambda one: order.index(one[0].source))))
+    return Filter(text, tuple(sorted(tests, key=lambda one: order.index(one[0].source))), tuple(excluded))
 
 
 def _test(field: Field, condition: Condition) -> Callable[[list[Any]], bool]:

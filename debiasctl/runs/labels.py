@@ -39,12 +39,13 @@ def read_labels(run: Run, *, identity: Callable[[], str | None] | None = None) -
     """The labels of a run; `identity` is that of the run, where it is known already.
 
     Raises:
-        RunError: if their file cannot be read, or is damaged; ForeignPartError: if it is of another run.
+        RunError: if their file cannot be read, is damaged, or was written by a newer version; ForeignPartError: if it
+            is of another run.
     """
     file = os.path.join(run.path, LABELS)
     try:
         raw = parse_json(read_text(file, limit=_LIMIT))
-        stated, labels = _parse(raw)
+        stated, labels = _parse(raw, file)
     except (FileNotFoundError, NotADirectoryError):
         return NONE
     except OSError as error:
@@ -112,7 +113,7 @@ def _check_note(note: str) -> None:
         raise UsageError(f"the note has {len(note):,} characters, and at most {LONGEST_NOTE:,} are kept")
 
 
-def _parse(raw: Any) -> tuple[str | None, Labels]:
+def _parse(raw: Any, file: str) -> tuple[str | None, Labels]:
     """The run that a file states, and its labels."""
     if not isinstance(raw, dict):
         raise ValueError("it is not a JSON object")
@@ -120,7 +121,10 @@ def _parse(raw: Any) -> tuple[str | None, Labels]:
     if type(version) is not int or version < 1:
         raise ValueError("'schema_version' has to be an integer of at least 1")
     if version > LABELS_VERSION:
-        raise ValueError(f"it is of a newer version of debiasctl ({version}, known up to {LABELS_VERSION})")
+        raise RunError(
+            f"{file} was written by a newer version of debiasctl (labels version {version}, known up to "
+            f"{LABELS_VERSION}). Upgrade it: pip install --upgrade debiasctl"
+        )
     wrong = {"schema_version", "tags", "note"} ^ (raw.keys() - {RUN})
     if wrong:
         raise ValueError(f"these are missing or unknown: {', '.join(sorted(wrong))}")

@@ -29,6 +29,7 @@ _BEST = re.compile(
     re.MULTILINE,
 )
 _PIXELS = "fd_pixels"
+_ROUNDING = 1e-6  # of a distance of equal sets
 
 
 @dataclass(frozen=True)
@@ -146,7 +147,7 @@ def _evaluations(run: Run) -> list[str]:
     try:
         with os.scandir(run.path / EVALUATIONS) as entries:
             named = [entry for entry in entries if entry.name.endswith(".json") and not entry.name.startswith(".")]
-            dated = sorted((-entry.stat().st_mtime_ns, entry.name) for entry in named)
+            dated = sorted((-entry.stat(follow_symlinks=False).st_mtime_ns, entry.name) for entry in named)
     except OSError:
         return []
     return [name for _, name in dated]
@@ -179,10 +180,10 @@ def _best_in(raw: Any, one: Overview, key: str) -> Best | None:
     checkpoint, steps = raw.get("checkpoint"), measured.get("steps")
     for metric, figure in metrics.items():
         if (metric == "fid" or metric.startswith("fd_")) and isinstance(figure, Mapping):
-            value = _real(figure.get("corrected"))
-            value = _real(figure.get("value")) if value is None else value
-            if value is not None:
-                return Best(metric, value, _count(steps), _count(checkpoint), key)
+            measured_value, value = _real(figure.get("value")), _real(figure.get("corrected"))
+            if measured_value is None or measured_value < -_ROUNDING:
+                continue  # no distance is below 0, but for rounding; only a corrected one may be
+            return Best(metric, measured_value if value is None else value, _count(steps), _count(checkpoint), key)
     return None
 
 

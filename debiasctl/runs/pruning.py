@@ -58,8 +58,8 @@ class Plan:
 def plan_pruning(run: Run, choice: Choice) -> Plan:
     """What pruning a run would remove; this changes nothing.
 
-    A run that is trained, or read by another process, keeps everything. The last checkpoint stays, and all stay if it
-    is damaged, because an earlier one is then what a resume starts from.
+    A run that is trained, or read by another process, keeps everything, and links are not followed. The last checkpoint
+    stays, and all stay if it is damaged, because an earlier one is then what a resume starts from.
 
     Raises:
         RunError: if the run's spec cannot be read.
@@ -79,6 +79,10 @@ def plan_pruning(run: Run, choice: Choice) -> Plan:
         (CHECKPOINTS, choice.checkpoints, _checkpoints(run, choice, plan) if choice.checkpoints else iter(())),
         (EVALUATIONS, choice.features, _features(run)),
     ):
+        folder = run.path / part
+        if wanted and folder.is_symlink():
+            plan.kept.append(f"what is in {part}/, because that is a link to {folder.resolve()}")
+            continue
         for path in found if wanted else ():
             _add(plan, part, path)
     return plan

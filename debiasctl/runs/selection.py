@@ -51,7 +51,7 @@ def matching_runs(patterns: Sequence[str], where: Filter | None = None, *, exact
             f"whether run '{name}'{others} matches `where` {quoted(where.text)} cannot be said: {problem}. "
             f"To leave it out, add: and name!={name}"
         )
-    where.check_options(asked)
+    where.check_names(asked)
     if not found:
         raise RunNameError(none_match(where, asked))
     return found
@@ -82,7 +82,7 @@ def overviews(patterns: Sequence[str], where: Filter | None = None) -> tuple[lis
         except RunError as error:
             notes.append(f"whether run '{one.run.name}' matches cannot be said: {error}")
     sound = [one for one in shown if not one.is_damaged]
-    where.check_options(sound)
+    where.check_names(sound)
     if not matching and sound:
         notes.insert(0, none_match(where, sound))
     return matching, notes

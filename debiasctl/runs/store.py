@@ -90,13 +90,15 @@ class Run:
 
         Raises:
             ForeignPartError: if it states another identity, or none where this run has one; it ends with `way_on`.
+            RunError: if the spec, which would state the run's identity, cannot be read: the part is then not at fault.
         """
         own = self.identity()
         if stated != own:
+            if own is None:
+                self.spec()
             whose = "states no run, as those of older versions" if stated is None else f"is that of run {stated}"
-            raise ForeignPartError(
-                f"{what} is not that of run '{self.name}' (identity {own or 'unknown'}): it {whose}. {way_on}"
-            )
+            this = f"run '{self.name}' (identity {own or 'unknown'})"
+            raise ForeignPartError(f"{what} is not that of {this}: it {whose}. {way_on}")
 
     def content(self, spec: "RunSpec") -> "ContentSection":
         """The run's data as its spec describes them.
@@ -244,7 +246,7 @@ def _taken(path: Path, advice: str) -> str:
 
 
 def _ways_on(name: str) -> str:
-    return f"Resume it: debiasctl train --resume {name}; or choose another `name`"
+    return f"Choose another `name`; or train that run further, as it is: debiasctl train --resume {name}"
 
 
 def _create(name: str, spec: "RunSpec", status: RunStatus) -> Run:
@@ -351,8 +353,7 @@ def _is_run(path: Path) -> bool:
 
 
 def _not_a_run(path: Path) -> str:
-    reason = unreadable(path)
-    if reason is not None:
+    if (reason := unreadable(path)) is not None:
         return f"{path} cannot be read: {reason}. Correct that, or move it away"
     return f"{path} is not a run: it holds neither spec.json nor status.json. Move it away"
 
@@ -387,10 +388,9 @@ def read_metrics(run: Run) -> "list[MetricsRecord]":
         RunError: if a line other than a partial last one cannot be read, or is of another run.
     """
     records, stated = metrics_file.read(run.metrics_path)
+    way_on = "Restore the run's own from a copy, or move it away"
     for identity in sorted(stated):
-        run.check_identity(
-            identity, what=str(run.metrics_path), way_on="Restore the run's own from a copy, or move it away"
-        )
+        run.check_identity(identity, what=str(run.metrics_path), way_on=way_on)
     return records
 
 

@@ -1,5 +1,7 @@
 """What a sweep says so far: the comparison of its arms by the runs that are done."""
 
+import logging
+import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -12,6 +14,7 @@ from debiasctl.sweeps.store import STUDY, StoredSweep, Sweep
 if TYPE_CHECKING:
     from debiasctl.comparison.study_record import Study
 
+_LOG = logging.getLogger(__name__)
 _CLEAR = ("better", "worse", "equivalent")
 
 
@@ -49,3 +52,33 @@ def answer_of(sweep: Sweep, stored: StoredSweep, runs: Sequence[RunProgress], *,
         write_json(sweep.path / STUDY, study.to_json())
     primary = [one for one in study.verdicts if one.cell == study.primary]
     return Answer(study.answer, bool(primary) and all(one.word in _CLEAR for one in primary), study)
+
+
+def write_report(sweep: Sweep, stored: StoredSweep, answer: Answer, runs: Sequence[RunProgress]) -> None:
+    """Write the report of an answer into the sweep's folder, where there is something to compare.
+
+    What keeps it from being written is logged: the sweep and its answer do not depend on it.
+    """
+    from debiasctl.comparison.report import report_of
+    from debiasctl.reporting.report import render
+
+    if answer.study is None:
+        return
+    names = {member.run for arm in answer.study.arms for member in arm.members}
+    compared = [one.run for one in runs if one.run.name in names]
+    command = shlex.join(
+        [
+            *("debiasctl", "compare", *(run.name for run in compared), "--primary", answer.study.primary),
+            *("--reference", answer.study.reference, "--margin", f"{stored.margin:g}"),
+        ]
+    )
+    try:
+        report = report_of(
+            answer.study,
+            compared,
+            command=command,
+            drawing=lambda name: f"{command} --picture {name} --plot {name}.svg",
+        )
+        render.write_report(sweep.report, report)
+    except DebiasctlError as error:
+        _LOG.warning("the report of sweep '%s' could not be written: %s", sweep.name, error)

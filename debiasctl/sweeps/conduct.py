@@ -1,5 +1,6 @@
 """Running a sweep: jobs in rounds, failures retried, and an answer after every round."""
 
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -9,11 +10,13 @@ from debiasctl import registry
 from debiasctl.api import Engine, Job, JobEvent, Workplace
 from debiasctl.compute.signals import StopSignals, number_of
 from debiasctl.errors import Interrupted
-from debiasctl.sweeps.answer import Answer, answer_of
+from debiasctl.sweeps.answer import Answer, answer_of, write_report
 from debiasctl.sweeps.prepare import reseeded
 from debiasctl.sweeps.progress import RunProgress, measures_key, progress_of
 from debiasctl.sweeps.store import LOGS, StoredSweep, Sweep, failed, measured
 from debiasctl.sweeps.work import job_of
+
+_BETWEEN_REPORTS = 600.0  # seconds: a report of many runs takes several
 
 
 @dataclass(frozen=True)
@@ -90,6 +93,7 @@ class _Session:
         self.runs = progress_of(sweep, stored)
         self._by_name = {one.run.name: one for one in self.runs}
         self._answered: set[str] = set()
+        self._reported = time.monotonic()
         self._final: set[str] = set()  # runs that would fail again
         self._broken: Exception | None = None
 
@@ -210,4 +214,8 @@ class _Session:
             return
         self._answered = names
         self.answer = answer_of(self.sweep, self.stored, done)
-        self.display.on_answer(self.answer, not self._may_go_on())
+        is_last = not self._may_go_on()
+        if is_last or time.monotonic() - self._reported > _BETWEEN_REPORTS:
+            write_report(self.sweep, self.stored, self.answer, done)
+            self._reported = time.monotonic()
+        self.display.on_answer(self.answer, is_last)

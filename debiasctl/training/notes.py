@@ -24,8 +24,9 @@ def _balance_note(spec: RunSpec, objective: Objective) -> str | None:
     if abs(mean - 1) < _ALIKE:
         return None
     return (
-        f"the weighting's mean of {mean:.3g} is divided out (`loss.normalize=mean`), and the bound that trains the "
-        f"variance is not, so that it counts {mean:.3g} times as much beside the error as in the published code. "
-        f"`loss.normalize=none` restores the published balance, as does "
+        "the network also learns how much noise its sampling steps add (`model.learned_variance`), by a second part of "
+        f"the loss. As the weighting is scaled to mean 1, that part counts {mean:.3g} times as much as in the "
+        "published code. This matters where you compare with published figures; "
+        "`loss.normalize=none` restores the published balance, as does "
         f"`loss.variance_weight={spec.loss.variance_weight / mean:.3g}`"
     )

@@ -1,5 +1,6 @@
 """How long a training will take here, measured on a few steps of the same network on images of noise."""
 
+import os
 import statistics
 import time
 
@@ -16,6 +17,7 @@ from debiasctl.training.step import train_step
 _STEPS, _SECONDS = 20, 4.0  # the most that is measured, after a first step that warms up
 _LEAST = 2  # steps that are measured however long they take, unless the first one took longer than this many seconds:
 _LONG_STEP = 20.0
+_BUSY = 1.25  # processes that want to run for each core, from which a machine is busy; this one is among them
 
 
 def seconds_per_step(spec: RunSpec, info: DatasetInfo, *, device: str) -> float:
@@ -47,6 +49,19 @@ def seconds_per_step(spec: RunSpec, info: DatasetInfo, *, device: str) -> float:
         torch.cuda.empty_cache()
         torch.cuda.reset_peak_memory_stats()
     return statistics.median(times[1:] or times)
+
+
+def busy_note(kind: str) -> str | None:
+    """A note where other work keeps more cores busy than there are, so that a step on a CPU takes longer than alone."""
+    import psutil
+
+    load, cores = psutil.getloadavg()[0], os.cpu_count() or 1
+    if kind != "cpu" or load <= _BUSY * cores:
+        return None
+    return (
+        f"other work runs on this machine (load average {load:.1f} on {cores} core{'s' if cores > 1 else ''}), so a "
+        "step takes longer now than it would alone"
+    )
 
 
 def total_flops(spec: RunSpec, info: DatasetInfo) -> float:

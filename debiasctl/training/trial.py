@@ -11,7 +11,7 @@ from debiasctl.api import DatasetInfo, content_key, num_cores
 from debiasctl.files import write_json
 from debiasctl.reading.documents import read_json
 from debiasctl.specs.sections import RunSpec
-from debiasctl.training.speed import seconds_per_step, total_flops
+from debiasctl.training.speed import busy_note, seconds_per_step, total_flops
 
 MINUTES = 10
 _MOST = (
@@ -19,7 +19,7 @@ _MOST = (
 )  # seconds that the steps may take; as their number is coarse, they take half of it on average
 _FEWEST, _LARGEST = 100, 50_000
 _SMALL = 5e13  # operations: a training of so few is a trial already; 8 minutes at 100 GFLOP/s
-_VERSION = 1  # of what is measured and kept
+_VERSION = 2  # of what is measured and kept
 
 
 def is_trial(recommended: RunSpec, info: DatasetInfo) -> bool:
@@ -65,15 +65,16 @@ def trial_steps(spec: RunSpec, info: DatasetInfo, *, device: str, kind: str, cac
     """The number of steps of a trial here, and the seconds that one takes: measured once, and read from then on.
 
     The number is 1, 2 or 5 times a power of ten. What was measured is kept for the machine, the images' shape and the
-    network, so that later trials on them have the same number.
+    network, so that later trials on them have the same number; what a busy machine measured, only while it is busy.
     """
     file = cache_dir / "trials" / f"{_key(spec, info, kind)}.json"
-    kept = _read(file)
+    busy = busy_note(kind) is not None
+    kept = _read(file, busy=busy)
     if kept is not None:
         return kept
     seconds = seconds_per_step(spec, info, device=device)
     steps = coarse_steps(_MOST / seconds)
-    write_json(file, {"steps": steps, "seconds_per_step": seconds})
+    write_json(file, {"steps": steps, "seconds_per_step": seconds, "busy": busy})
     return steps, seconds
 
 
@@ -105,12 +106,14 @@ def _key(spec: RunSpec, info: DatasetInfo, kind: str) -> str:
     return content_key({"machine": machine, "settings": settings, "shape": shape, "version": _VERSION})
 
 
-def _read(file: Path) -> tuple[int, float] | None:
-    """What was kept, or None where nothing usable was."""
+def _read(file: Path, *, busy: bool) -> tuple[int, float] | None:
+    """What was kept, or None where nothing usable was; what was measured while `busy` is of use only while busy."""
     try:
         kept: Mapping[str, Any] = read_json(file)
-        steps, seconds = kept["steps"], kept["seconds_per_step"]
+        steps, seconds, was_busy = kept["steps"], kept["seconds_per_step"], kept["busy"]
     except (OSError, ValueError, KeyError, TypeError):
+        return None
+    if was_busy is not False and not (was_busy is True and busy):
         return None
     if not isinstance(steps, int) or not isinstance(seconds, float) or not 1 <= steps <= _LARGEST or seconds <= 0:
         return None

@@ -78,5 +78,6 @@ def test_a_plan_says_what_normalisation_does_to_the_bounds_balance(weighting: st
     said = [text for text in found["notes"] if f"counts {mean:.3g} times as much" in text]
     assert len(said) == (weighting == "debiased")
     assert not said or "--normalize none" in said[0]
+    assert not said or said[0].startswith("the network also learns how much noise its sampling steps add")
     assert not any("published balance" in text for text in plan(*settings)[0]["notes"])
     assert not any("published balance" in text for text in plan(*learned, "--normalize", "none")[0]["notes"])

@@ -183,6 +183,18 @@ def test_metrics_that_differ_are_not_ranked_in_silence(store: None) -> None:
     assert "fd_local, fd_pixels cannot be ranked against one another" in outcome.err
 
 
+def test_data_sets_that_differ_are_not_ranked_in_silence(store: None) -> None:
+    for name, dataset, value in (("p", "mnist", 1e-3), ("q", "mnist", 1e3)):
+        run = make_run(name)
+        run.update_status(dataset=dataset)
+        run.evaluations_dir.mkdir()
+        figures = {"fd_local": figure_json(value)}
+        write_json(run.evaluations_dir / "e.json", record(figures, run_identity="0a").to_json())
+    outcome = succeed("runs", "list", "--sort", "best", "--columns", "name")
+    assert "digits, mnist cannot be ranked against one another" in outcome.err
+    assert [name for name in outcome.out.split() if name in "pq"] == ["p", "q"]
+
+
 # ---------------------------------------------------------------- tags and notes
 
 
@@ -286,6 +298,23 @@ def test_watching_ends_with_ctrl_c_and_with_the_run_itself(store: None, monkeypa
         assert debiasctl("runs", "watch").code == 130
         monkeypatch.setattr(runs_watch.time, "sleep", lambda seconds: run.path.rename(run.path.with_name("moved.tmp")))
         assert "they were removed" in succeed("runs", "watch", "running").err
+
+
+def test_a_run_that_is_removed_ends_the_watch_of_no_other(store: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    first, second = make_run("first", state="training"), make_run("second", state="training")
+    locks = [first.lock(), second.lock()]
+    for lock in locks:
+        lock.__enter__()
+
+    def end() -> None:
+        second.update_status(state="finished", step=100)
+        locks[1].__exit__(None, None, None)
+
+    steps = iter([lambda: first.path.rename(first.path.with_name("moved.tmp")), lambda: None, end])
+    monkeypatch.setattr(runs_watch.time, "sleep", lambda seconds: next(steps)())
+    outcome = succeed("runs", "watch", "first", "second")
+    assert "second  finished  100/100" in outcome.out
+    assert "1 finished" in outcome.err
 
 
 def test_a_time_to_look_is_within_reason(store: None) -> None:

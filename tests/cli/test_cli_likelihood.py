@@ -122,6 +122,7 @@ def _drawn_again(path: Path) -> bytes:
         (["--terms", "1001"], "choose from 2 to 1000"),
         (["--variance", "learned"], "--variance learned: this run's model has no learned variance"),
         (["--variance", "fixed-smal"], "Did you mean 'fixed-small'?"),
+        (["--draws", "10001"], "--draws 10001: choose from 1 to 10,000"),
         (["--num", "297"], "--num 297: choose from 2 to 296"),
         (["--plot", "terms.gif"], "--plot terms.gif: the ending says what is written"),
         (["--weights", "last"], "--weights last"),
@@ -131,6 +132,16 @@ def _drawn_again(path: Path) -> bytes:
 def test_what_cannot_be_meant_is_refused(arguments: list[str], message: str) -> None:
     assert message in error_of("likelihood", "plain", *arguments, code=2)
     assert not list(find_run("plain").evaluations_dir.glob("*"))
+
+
+def test_too_few_held_out_images_are_no_range_to_choose_from() -> None:
+    path = find_run("plain").path / "spec.json"
+    raw = json.loads(path.read_text())
+    raw["content"]["num_heldout"] = 1
+    path.write_text(json.dumps(raw))
+    message = error_of("likelihood", "plain", code=2)
+    assert "has 1 held-out images, and a likelihood with its standard error needs 2 or more" in message
+    assert "choose from" not in message
 
 
 @pytest.mark.parametrize("what", ["evaluations", "--plot"])

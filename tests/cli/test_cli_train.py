@@ -11,6 +11,7 @@ from typer.testing import CliRunner
 from debiasctl import paths
 from debiasctl.cli.app import app
 from debiasctl.cli.messages import with_options
+from debiasctl.cli.output import note
 from debiasctl.runs.store import find_run, read_metrics, run_names
 
 
@@ -83,6 +84,18 @@ def test_a_dry_run_says_what_would_be_trained_and_writes_nothing(debiasctl_home:
     for part in (f"{plan['parameters']:,} parameters", "13 steps, 104 images, 0.1 epochs", "about", "10 classes"):
         assert part in text
     assert nothing_written(debiasctl_home)
+    assert text.startswith("data ")  # the summary, and not the spec, whose place is in the JSON
+    assert "{" not in text
+
+
+def test_the_notes_on_a_plan_come_after_how_long_it_takes(monkeypatch: pytest.MonkeyPatch) -> None:
+    def forecast(*plan: object, **more: object) -> None:
+        note("how long")
+
+    monkeypatch.setattr("debiasctl.cli.train.forecast", forecast)
+    settings = ("--prediction", "eps", "--schedule", "linear", "--set", "model.learned_variance=true")
+    said = succeed("train", "digits", *OPTIONS, *settings, "--dry-run").err
+    assert 0 <= said.index("how long") < said.index("published balance") < said.index("dry run: nothing was trained")
 
 
 def test_a_dry_runs_spec_can_be_trained(tmp_path: Path) -> None:
@@ -177,6 +190,14 @@ def test_a_dry_run_warns_on_stderr_of_what_sampling_would_miss(monkeypatch: pyte
         assert json.loads(outcome.out)["objective"]["snr"][-1] == 0
         assert (f"note: the effective weight on {prediction} at t = 999" in outcome.err) == warned
         assert "constant-v, constant-x0, truncated-snr and edm" in outcome.err or not warned
+
+
+def test_where_some_signal_is_left_a_vanishing_weight_is_no_mistake(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(logging.root, "handlers", [])
+    said = succeed("train", "digits", *OPTIONS, "--dry-run", "--json", "--weighting", "constant", "--prediction", "v",
+                   "--schedule", "cosine").err  # fmt: skip
+    assert "this network will hardly be trained there; so it is with this weighting" in said
+    assert "truncated-snr" not in said
 
 
 @pytest.mark.parametrize(

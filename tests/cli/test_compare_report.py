@@ -42,6 +42,7 @@ def test_a_study_of_runs_is_drawn_in_files_and_in_the_terminal(runs: list[Run], 
     assert {"steps", "samples", "colours", "weights", "heldout"} <= set(figures)
     assert [path.name for path in html.parent.iterdir()] == ["report.html"]
     assert "debiasctl compare 'd-*' --picture weights --plot weights.svg" in page.words
+    assert f"debiasctl compare 'd-*' --html {html}" in page.words
     assert _checks_sources(runs) is None
 
     for ending in (".png", ".svg", ".pdf"):

@@ -5,6 +5,7 @@ import re
 import subprocess
 import sys
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -172,3 +173,40 @@ print(json.dumps(seen), file=sys.stderr)
     seen = json.loads(done.stderr.splitlines()[-1])
     assert len(seen) == 7
     assert {name: found for name, found in seen.items() if found} == {}
+
+
+def test_a_wrong_name_is_refused_before_torch_is_imported(debiasctl_home: Path, tmp_path: Path) -> None:
+    """In a process of its own, for this one has imported everything."""
+    (debiasctl_home / "runs" / "taken").mkdir(parents=True)
+    (debiasctl_home / "runs" / "taken" / "status.json").write_text("{}")
+    picture = tmp_path / "one.png"
+    picture.write_bytes(b"")
+    mistakes = [
+        f"train {tmp_path} --weighting nothing",
+        f"train {tmp_path} --backbone nothing",
+        f"train {tmp_path} --set diffusion.schedule=nothing",
+        f"train {tmp_path} --evaluate-every 5 --set monitor.features=nothing",
+        f"train {tmp_path} --name taken",
+        f"train {tmp_path} --name a/b",
+        f"train {picture}",
+        "train nothing",
+        "train digits --init-from nothing",
+        "sample nothing",
+        "weightings plot nothing",
+        f"weightings plot --out {tmp_path}/x.txt",
+    ]
+    code = """
+import json, sys
+from debiasctl.cli.app import main
+seen = {}
+for line in json.loads(sys.argv[1]):
+    sys.argv = ["debiasctl", *line.split()]
+    try:
+        main()
+    except SystemExit as end:
+        seen[line] = [end.code, "torch" in sys.modules]
+print(json.dumps(seen))
+"""
+    command = [sys.executable, "-c", code, json.dumps(mistakes)]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert json.loads(done.stdout.splitlines()[-1]) == {line: [2, False] for line in mistakes}, done.stderr

@@ -17,6 +17,8 @@ from debiasctl.cli.synonyms import _OPTIONS
         ("sample a --output_dir out", "Here it is --out"),
         ("sample a --guidance 3", "Here it is --sampler ddim:guidance=2"),
         ("train digits --weight_decay 0.1", "It is a setting: --set optimizer.weight_decay=VALUE"),
+        ("train digits --ema-decay 0.9", "Here it is --set ema.decay=0.999"),
+        ("train digits --warmup 10", "Here it is --set optimizer.warmup_steps=500"),
         ("train digits optimizer.lr=0.1", "A setting is given by --set: --set optimizer.lr=0.1"),
         ("train --data-path digits", "Give it as the argument, without an option"),
         ("evaluate a --metric fd_local", "Here it is --metrics"),

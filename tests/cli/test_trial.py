@@ -36,6 +36,7 @@ def measured(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
         specs.append(spec)
         return 2.0
 
+    monkeypatch.setattr("psutil.getloadavg", lambda: (0.5, 0.5, 0.5))
     monkeypatch.setattr(trial, "seconds_per_step", measure)
     monkeypatch.setattr(speed, "seconds_per_step", measure)
     return specs
@@ -80,6 +81,24 @@ def test_what_is_measured_is_kept_and_is_the_same_for_every_weighting(measured: 
         file.write_text('{"steps": "many"}')  # damaged: it is measured again
     assert trial_steps(one, digits().info, device="cpu", kind="cpu", cache_dir=tmp_path) == (200, 2.0)
     assert len(measured) == 3
+
+
+def test_what_a_busy_machine_measures_is_noted_and_not_kept_for_quiet_hours(
+    measured: list[Any], monkeypatch: pytest.MonkeyPatch, tmp_path: Path, photo_folder: Path
+) -> None:
+    monkeypatch.setattr("os.cpu_count", lambda: 4)
+    where: Any = {"device": "cpu", "kind": "cpu", "cache_dir": tmp_path}
+    for load, num_measured in ((9.1, 1), (8.0, 1), (0.5, 2), (9.1, 2)):
+        monkeypatch.setattr("psutil.getloadavg", lambda load=load: (load, 0.0, 0.0))
+        trial_steps(make_spec(), digits().info, **where)
+        assert len(measured) == num_measured
+    assert speed.busy_note("gpu") is None
+    said = "note: other work runs on this machine (load average 9.1 on 4 cores)"
+    long = ("--backbone", "dit:hidden_size=64,depth=2,num_heads=2", "--steps", "500000")
+    assert said in dry_run(photo_folder)[1]
+    assert said in succeed("train", photo_folder, *long, "--dry-run", "--device", "cpu").err
+    monkeypatch.setattr("psutil.getloadavg", lambda: (4.5, 0.0, 0.0))  # this process is a part of it
+    assert "other work" not in dry_run(photo_folder)[1]
 
 
 def test_a_measured_step_leaves_nothing_behind() -> None:

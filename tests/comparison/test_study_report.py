@@ -23,7 +23,7 @@ def study() -> Study:
 
 @pytest.fixture(scope="module")
 def page(study: Study) -> str:
-    return render_report(report_of(study, [], command="debiasctl compare 'digits-*'"))
+    return render_report(report_of(study, [], command="debiasctl compare 'digits-*'", drawing="draw {}".format))
 
 
 def test_the_answer_comes_first_then_verdicts_pictures_and_tables(study: Study, page: str) -> None:
@@ -43,7 +43,8 @@ def test_every_figure_has_its_command_and_its_data(study: Study, page: str) -> N
     names = [attributes["id"] for tag, attributes in parsed.elements if tag == "figure"]
     assert names == ["verdicts", "training", "steps", "colours"]
     for name in names:
-        assert f"debiasctl compare 'digits-*' --picture {name} --plot {name}.svg" in parsed.words
+        assert f"draw {name}" in parsed.words
+    assert "debiasctl compare 'digits-*'" in parsed.words
     verdicts = {(one["metric"], one["arm"]): one for one in parsed.data("verdicts--data")}
     cell = study.cell(study.primary)
     for one in study.verdicts:
@@ -169,6 +170,16 @@ def test_names_of_arms_and_metrics_may_hold_anything() -> None:
     assert {line["arm"] for line in parsed.data("training--data")[0]["lines"]} == {hostile, f"{hostile}2"}
     for picture in pictures_of(study, RunSources()):
         assert "\x1b" not in (picture.text or str)(80)
+
+
+def test_no_probability_is_certain(study: Study) -> None:
+    raw = study.to_json()
+    others = [one for one in raw["verdicts"] if not one["primary"]]
+    for one, probability in zip(others, (1e-9, 1.0, 0.256, None), strict=False):
+        one["probability_better"] = probability
+    table = verdict_tables(Study.model_validate(raw))[1]
+    place = [column.title for column in table.columns].index("P(better)")
+    assert [row[place].text for row in table.rows[:4]] == ["< 1 %", "> 99 %", "26 %", ""]
 
 
 def test_one_arm_alone_has_a_report_without_verdicts() -> None:

@@ -55,7 +55,7 @@ def effects() -> list[Effect]:
 DRAWINGS: dict[str, Callable[[Width], Any]] = {
     "curves": lambda width: draw_curves([panel(), panel(y_log=True, x_log=True, level=0.5)], ARMS, width=width),
     "one seed": lambda width: draw_curves([panel(1)], ARMS, width=width),
-    "forest": lambda width: draw_forest(effects(), ARMS, reference="$x_{$", width=width),
+    "forest": lambda width: draw_forest(effects(), ARMS, reference="$x_{$" + "m" * 50, width=width),
     "dots": lambda width: draw_dots([Dots("shift", "red", name, [0.1, -0.2]) for name in NAMES], ARMS, width=width),
     "grid": lambda width: draw_arm_grid(
         [GridRow(name, np.full((7, 8, 8, 3), 40, np.uint8)) for name in NAMES], ARMS, width=width

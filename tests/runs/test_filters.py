@@ -192,6 +192,11 @@ def test_patterns_and_filters_choose_runs() -> None:
          "constant, debiased, min-snr."),
         (["*-0"], "weighting=p2", "none of the 2 runs matches `where` 'weighting=p2'. In them, loss.weighting is "
          "constant, debiased."),
+        ([], "weighting!=debaised", "loss.weighting is never 'debaised'. Did you mean 'debiased'? In these runs, it is "
+         "constant, debiased, min-snr"),
+        (["*-0"], "weighting!=no-such:gamma=5", "loss.weighting is never 'no-such'."),
+        ([], "dataset!=digts and seed>0", "data.dataset is never 'digts'. Did you mean 'digits'?"),
+        (["*-0"], "weighting.gama!=5", "no run's loss.weighting has an option 'gama'. They have: none"),
         ([], "weighting.gama!=5", "no run's loss.weighting has an option 'gama'. Did you mean 'gamma'? They have: gam"),
     ],
 )  # fmt: skip
@@ -199,6 +204,12 @@ def test_what_chooses_no_run_is_refused(patterns: list[str], where: str | None, 
     with pytest.raises(UsageError) as caught:
         names(patterns, where)
     assert message in str(caught.value)
+
+
+@pytest.mark.usefixtures("store")
+def test_an_installed_plugin_that_no_run_has_may_be_excluded() -> None:
+    assert len(names([], "weighting!=p2")) == 7
+    assert len(names([], "weighting!=null")) == 7
 
 
 @pytest.mark.usefixtures("store")
@@ -218,3 +229,16 @@ def test_a_newer_spec_is_no_answer_either() -> None:
         parse_where("lr=1", SHORT).matches(run)
     with pytest.raises(RunNameError):
         names(["x*"], "lr=1")
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("best<3", r"unknown field 'best'\. A listing shows it and is sorted by it \(`sort=best`\)"),
+        ("learning-rate=1", r"unknown field 'learning-rate'\. Did you mean 'lr'\?"),
+        ("status=finished", r"unknown field 'status'\. Did you mean 'state'\?"),
+    ],
+)
+def test_what_is_no_field_is_answered_with_what_helps(text: str, message: str) -> None:
+    with pytest.raises(UsageError, match=message):
+        parse_where(text, SHORT)

@@ -75,7 +75,6 @@ def test_labels_go_with_their_run_and_with_no_other(tmp_path: Path) -> None:
     "content",
     [
         b"", b"{", b"[]", b"\xff", b'{"schema_version": 1, "tags": []}',
-        b'{"schema_version": 2, "tags": [], "note": ""}',
         b'{"schema_version": 1, "tags": ["a b"], "note": ""}', b'{"schema_version": 1, "tags": "a", "note": ""}',
         b'{"schema_version": 1, "tags": [], "note": 3}', b'{"schema_version": 1, "tags": [], "note": "", "more": 1}',
         b'{"schema_version": 1, "tags": [], "note": "", "run": 5}', b'{"schema_version": "1", "tags": [], "note": ""}',
@@ -90,6 +89,30 @@ def test_damaged_labels_are_named_and_not_overwritten(content: bytes) -> None:
         with pytest.raises(RunError, match=r"labels\.json is damaged: .*remove it"):
             act(run)
     assert file.read_bytes() == content
+
+
+def test_labels_of_a_newer_version_are_neither_overwritten_nor_called_damaged() -> None:
+    run = make_run("a")
+    file = run.path / "labels.json"
+    file.write_text('{"schema_version": 2, "tags": [], "note": "", "more": 1}')
+    for act in (read_labels, lambda run: change_labels(run, add=["x"])):
+        with pytest.raises(
+            RunError, match=r"newer version of debiasctl .* Upgrade it: pip install --upgrade debiasctl$"
+        ):
+            act(run)
+    assert '"schema_version": 2' in file.read_text()
+
+
+@pytest.mark.parametrize("spec", [None, "[]", "{"])
+def test_where_the_spec_is_damaged_labels_are_not_blamed(spec: str | None) -> None:
+    run = make_run("a", "0a")
+    change_labels(run, note="x")
+    (run.path / "spec.json").unlink()
+    if spec is not None:
+        (run.path / "spec.json").write_text(spec)
+    with pytest.raises(RunError, match=r"spec\.json") as caught:
+        read_labels(run)
+    assert "labels.json" not in str(caught.value)
 
 
 def test_several_at_once_lose_no_tag() -> None:

@@ -136,6 +136,25 @@ def test_figures_that_are_no_numbers_are_none(run: Run, written: str, name: str)
     assert look().best is None
 
 
+def test_what_is_no_record_hides_no_other(run: Run) -> None:
+    evaluate(run, "a", {"fd_local": figure_json(1.5)})
+    (run.evaluations_dir / "x.json").symlink_to("nowhere")
+    (run.evaluations_dir / "y.json").symlink_to("y.json")
+    best = look().best
+    assert best is not None
+    assert best.value == 1.5
+
+
+@pytest.mark.parametrize("compact", [False, True])
+def test_an_impossible_distance_is_none_and_a_corrected_one_may_be_negative(run: Run, compact: bool) -> None:
+    for written, found in (('"value": -5.0', None), ('"value": 1.5', -0.25)):
+        path = evaluate(run, "a", {"fd_local": figure_json(1.5, corrected=-0.25)})
+        text = path.read_text().replace('"value": 1.5', written)
+        path.write_text(json.dumps(json.loads(text)) if compact else text)
+        best = look().best
+        assert (best and best.value) == found
+
+
 def test_a_folders_size_is_that_of_its_files(tmp_path: Path) -> None:
     (tmp_path / "a" / "b").mkdir(parents=True)
     (tmp_path / "a" / "b" / "c").write_bytes(b"x" * 1000)

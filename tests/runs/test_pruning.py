@@ -97,6 +97,20 @@ def test_named_checkpoints_stay_unless_they_are_given_up() -> None:
     assert len(plan_pruning(run, Choice(samples=False, features=False, keep_named=False)).items) == 3
 
 
+@pytest.mark.parametrize("part", ["samples", "checkpoints", "evaluations"])
+def test_nothing_is_removed_behind_a_link(run: Run, tmp_path: Path, part: str) -> None:
+    outside = tmp_path / "scratch"
+    (run.path / part).rename(outside)
+    (run.path / part).symlink_to(outside)
+    before = {file for file in outside.rglob("*") if file.is_file()}
+    plan = plan_pruning(run, Choice())
+    assert plan.kept == [f"what is in {part}/, because that is a link to {outside}"]
+    assert part not in {item.part for item in plan.items}
+    assert plan.foreign == []
+    prune(plan)
+    assert {file for file in outside.rglob("*") if file.is_file()} == before
+
+
 @pytest.mark.parametrize("damage", ["model.safetensors", "state.pt", "manifest.json"])
 def test_where_the_last_checkpoint_is_damaged_all_stay(run: Run, damage: str) -> None:
     (run.checkpoint_path(9) / damage).write_bytes(b"{}")

@@ -70,6 +70,9 @@ def test_a_sweep_trains_samples_and_measures_every_arm_with_every_seed(two: Outc
     study = json.loads((sweeps_dir() / "digits" / "study.json").read_text())
     assert study["answer"] == found["answer"]
     assert [arm["name"] for arm in study["arms"]] == ["constant", "p2"]
+    report = (sweeps_dir() / "digits" / "report.html").read_text()
+    assert found["report"].endswith("/sweeps/digits/report.html")
+    assert "debiasctl compare digits-constant-s0 digits-p2-s0 digits-constant-s1 digits-p2-s1 --primary" in report
     assert {run["state"] for run in found["runs"]} == {"done"}
     for name in RUNS:
         (record,) = records(name)

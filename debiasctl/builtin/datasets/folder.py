@@ -43,11 +43,12 @@ _TRIED = 5_000  # images that are decoded to try a hint; a larger set is tried b
 
 @dataclass(frozen=True)
 class _Format:
-    """The format that images are brought to, and how many of them are cropped, as `Contents` has it."""
+    """The format that images are brought to, and how many are cropped or transparent, as `Contents` has it."""
 
     image_size: int
     channels: int
     cropped: tuple[int, float] | None
+    transparent: int | None
 
 
 class Folder(Dataset):
@@ -106,12 +107,12 @@ class Folder(Dataset):
             DataError: if the layout is ambiguous, or a file cannot be read.
         """
         try:
-            info, cropped = self._info_and_crop(location)
+            info, cropped, transparent = self._info_and_counts(location)
         except (FixableDataError, FixableUsageError) as error:
             raise self._advised(error) from error
         if not self._noted:
             self._noted = True
-            for text in folder_notes.notes(self._source, self._layout, info, cropped):
+            for text in folder_notes.notes(self._source, self._layout, info, cropped, transparent=transparent):
                 decoded_images.logger.warning("%s: %s", self._source.path, text)
         return info
 
@@ -163,12 +164,12 @@ class Folder(Dataset):
             class_counts=layout.class_counts(),
         )
 
-    def _info_and_crop(self, location: DataLocation) -> tuple[DatasetInfo, tuple[int, float] | None]:
+    def _info_and_counts(self, location: DataLocation) -> tuple[DatasetInfo, tuple[int, float] | None, int | None]:
         contents = decoded_images.read_contents(self._cache(location))
         if contents is None and self.options.skip_unreadable:
             contents = self._decoded(location)
         if contents is not None:
-            return self._info_of(contents), contents.cropped
+            return self._info_of(contents), contents.cropped, contents.transparent
         layout = self._layout
         format = self._read_format()
         counts = layout.class_counts()
@@ -180,7 +181,7 @@ class Folder(Dataset):
             len(layout.heldout),
             class_counts=counts,
         )
-        return info, format.cropped
+        return info, format.cropped, format.transparent
 
     def _advised(self, error: "FixableDataError | FixableUsageError") -> DebiasctlError:
         """The error with all problems of the images, and the options that solve them, each set of which was tried."""
@@ -280,7 +281,7 @@ class Folder(Dataset):
             return contents
         if self.options.image_size is not None and self.options.mode != "auto" and self._key not in _FORMATS:
             # nothing but a note depends on the headers
-            format = _Format(self.options.image_size, 1 if self.options.mode == "grey" else 3, None)
+            format = _Format(self.options.image_size, 1 if self.options.mode == "grey" else 3, None, None)
         else:
             format = self._read_format()
         return decoded_images.decode_all(
@@ -291,6 +292,7 @@ class Folder(Dataset):
             channels=format.channels,
             skip_unreadable=self.options.skip_unreadable,
             cropped=format.cropped,
+            transparent=format.transparent,
         )
 
     def _read_format(self) -> _Format:
@@ -314,7 +316,7 @@ class Folder(Dataset):
                 {"image_size": size},
             )
         cropped = (len(found.lost), median(found.lost) if found.lost else 0.0)
-        _FORMATS[self._key] = _Format(size, 1 if mode == "grey" else 3, cropped)
+        _FORMATS[self._key] = _Format(size, 1 if mode == "grey" else 3, cropped, found.transparent)
         return _FORMATS[self._key]
 
 

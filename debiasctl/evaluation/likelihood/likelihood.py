@@ -24,6 +24,7 @@ from debiasctl.specs.sections import ContentSection, RunSpec
 from debiasctl.wording import did_you_mean
 
 _IMAGES = 256
+_MOST_DRAWS = 10_000  # for each image
 _TERMS = 100
 _VERSION = 2  # of the computation: increased when the same request would give another figure
 
@@ -81,13 +82,21 @@ def make_requests(
     """Make a request for each method; without `num`, for 256 held-out images or all if there are fewer.
 
     Raises:
-        UsageError: if the steps, weights or checkpoint are invalid, or `num` is below 2 or more than are held out.
+        UsageError: if the steps, weights or checkpoint are invalid, or there are too many draws, or `num` is below 2 or
+            more than are held out.
         CheckpointError: if the run has no checkpoint.
     """
     heldout = run.content(spec).num_heldout
     num = min(_IMAGES, heldout) if num is None else num
+    if heldout < 2:
+        raise UsageError(
+            f"run '{run.name}' has {heldout} held-out images, and a likelihood with its standard error needs 2 or "
+            "more. Train on more images, or hold out a larger share of them"
+        )
     if not 2 <= num <= heldout:
         raise UsageError(f"`num={num}`: choose from 2 to {heldout}, the number of held-out images")
+    if draws > _MOST_DRAWS:
+        raise UsageError(f"`draws={draws}`: choose from 1 to {_MOST_DRAWS:,}; their error falls with the square root")
     for method in methods:
         if isinstance(method, Ode):
             check_num_steps(method.num_steps)

@@ -460,6 +460,18 @@ def test_a_crop_is_noted_with_what_it_loses(
     assert text in notes_of(caplog, folder(root, image_size=8), location)  # from the cache
 
 
+def test_transparency_is_noted(tmp_path: Path, location: DataLocation, caplog: pytest.LogCaptureFixture) -> None:
+    root = make(tmp_path / "set", ["0.png", "1.png", "2.png"])
+    assert "transparency" not in notes_of(caplog, folder(root), location)
+    Image.new("RGBA", (8, 8), (9, 9, 9, 0)).save(root / "clear.png")
+    Image.new("P", (8, 8)).save(root / "palette.png", transparency=0)
+    text = "2 of 5 images have transparency: what is transparent is laid over white"
+    dataset = folder(root)
+    assert text in notes_of(caplog, dataset, location)
+    dataset.load(location)
+    assert text in notes_of(caplog, folder(root), location)  # from the cache
+
+
 @pytest.mark.parametrize(
     "pattern, hint",
     [

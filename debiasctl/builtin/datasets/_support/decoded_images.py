@@ -5,7 +5,7 @@ import json
 import logging
 import shutil
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import cache, partial
 from pathlib import Path
 from typing import Annotated, Any
@@ -45,7 +45,7 @@ class Contents:
     """The facts about a folder's images that are known after decoding all of them.
 
     `cropped` is the number of images that were not square, and the median share of their pixels that a crop left out;
-    None if their shapes were not looked at.
+    `transparent` is the number of those with an alpha channel. Both are None if the headers were not looked at.
     """
 
     image_size: int
@@ -55,6 +55,7 @@ class Contents:
     skipped: tuple[Annotated[str, PlainValidator(_name)], ...]
     content_hash: str
     cropped: tuple[int, float] | None = None
+    transparent: int | None = None
 
 
 def read_contents(folder: Path) -> Contents | None:
@@ -107,6 +108,7 @@ def decode_all(
     channels: int,
     skip_unreadable: bool,
     cropped: tuple[int, float] | None,
+    transparent: int | None,
 ) -> Contents:
     """Decode every image and write the files for `read_contents` and `read_array`, unless they exist.
 
@@ -124,7 +126,7 @@ def decode_all(
         layout = layout_without(())
         _announce(len(layout.train) + len(layout.heldout), source.path)
         with atomic_folder(folder) as temporary:
-            write = partial(_write, temporary, source, image_size=image_size, channels=channels, cropped=cropped)
+            write = partial(_write, temporary, source, image_size=image_size, channels=channels)
             contents = write(layout, skip_unreadable=skip_unreadable)
             if contents.skipped and contents.num_train + contents.num_heldout > 1 and not layout.heldout_folder:
                 left = [without(files, contents.skipped) for files in (layout.train, layout.heldout)]
@@ -137,6 +139,7 @@ def decode_all(
                     f"{source.path}: without the {len(contents.skipped)} unreadable images, {contents.num_train} "
                     f"remain to train on and {contents.num_heldout} to hold out. Repair some of them"
                 )
+            contents = replace(contents, cropped=cropped, transparent=transparent)
             (temporary / "contents.json").write_text(json.dumps(asdict(contents)))
         return contents
 
@@ -161,7 +164,6 @@ def _write(
     *,
     image_size: int,
     channels: int,
-    cropped: tuple[int, float] | None,
     skip_unreadable: bool,
     already_skipped: tuple[str, ...] = (),
 ) -> Contents:
@@ -198,7 +200,7 @@ def _write(
         f", {json.dumps(rest)[1:]}",
     ):
         digest.update(text.encode())
-    return Contents(image_size, channels, num_train, num_heldout, skipped, digest.hexdigest(), cropped)
+    return Contents(image_size, channels, num_train, num_heldout, skipped, digest.hexdigest())
 
 
 def _labels_json(layout: Layout, *splits: ImageFiles) -> Iterator[str]:

@@ -15,8 +15,15 @@ _MOST_LABELS = 1000
 _SHOWN = 4
 
 
-def notes(source: ImageSource, layout: Layout, info: DatasetInfo, cropped: tuple[int, float] | None) -> Iterator[str]:
-    """Yield what was passed over, cropped, held out or left unused, and labels that file names seem to hold."""
+def notes(
+    source: ImageSource,
+    layout: Layout,
+    info: DatasetInfo,
+    cropped: tuple[int, float] | None,
+    *,
+    transparent: int | None,
+) -> Iterator[str]:
+    """Yield what was passed over, cropped, laid over white, held out or left unused, and labels in file names."""
     if source.passed_over:
         yield f"passed over {count_endings(source.passed_over)}: only images are read"
     for name, reason in source.unreadable:
@@ -26,6 +33,11 @@ def notes(source: ImageSource, layout: Layout, info: DatasetInfo, cropped: tuple
         yield (
             f"{cropped[0]:,} of {num_images:,} images are not square: image_size={info.image_size} crops each to its "
             f"middle square, which leaves out {cropped[1]:.0%} of their pixels (median)"
+        )
+    if transparent:
+        yield (
+            f"{transparent:,} of {num_images:,} images have transparency: what is transparent is laid over white, so a "
+            "model learns it as white"
         )
     if layout.heldout_folder:
         unused = f"; {layout.unused}/ is not used" if layout.unused else ""

@@ -28,6 +28,7 @@ class ImageHeader:
     width: int
     height: int
     grey: bool
+    transparent: bool
 
 
 def read_header(stream: IO[bytes]) -> ImageHeader:
@@ -38,7 +39,7 @@ def read_header(stream: IO[bytes]) -> ImageHeader:
     """
     try:
         with _opened(stream) as image:
-            return ImageHeader(image.width, image.height, _is_grey(image))
+            return ImageHeader(image.width, image.height, _is_grey(image), image.has_transparency_data)
     except MemoryError:
         raise
     except Exception as error:  # Pillow's readers raise errors of any type for damaged files

@@ -131,7 +131,8 @@ class Formats:
     """The formats of image files, from their headers, and the files that have no readable one.
 
     `shapes` has at most two (width, height), each with the first file of it; `smallest` is the shortest side. `lost`
-    holds the share of each image that is not square that its middle square leaves out.
+    holds the share of each image that is not square that its middle square leaves out; `transparent` counts the images
+    that may have transparent parts.
     """
 
     grey: bool
@@ -139,6 +140,7 @@ class Formats:
     shapes: dict[tuple[int, int], str]
     unreadable: list[Unreadable]
     lost: "array[float]"
+    transparent: int
 
     def differences(self) -> str:
         """Why the images have no common square size, with examples; only if they have none."""
@@ -152,7 +154,7 @@ class Formats:
 
 def read_formats(source: ImageSource, *parts: Sequence[ImageFile]) -> Formats:
     """Read the headers of all files; the images are grey if all are stored as grey."""
-    grey, smallest = True, sys.maxsize
+    grey, smallest, transparent = True, sys.maxsize, 0
     unreadable: list[Unreadable] = []
     shapes: dict[tuple[int, int], str] = {}
     lost = array("f")
@@ -162,9 +164,10 @@ def read_formats(source: ImageSource, *parts: Sequence[ImageFile]) -> Formats:
                 unreadable.append(header)
                 continue
             grey = grey and header.grey
+            transparent += header.transparent
             smallest = min(smallest, header.width, header.height)
             if header.width != header.height:
                 lost.append(1 - min(header.width, header.height) / max(header.width, header.height))
             if len(shapes) < 2:
                 shapes.setdefault((header.width, header.height), file.name)
-    return Formats(grey, smallest, shapes, unreadable, lost)
+    return Formats(grey, smallest, shapes, unreadable, lost, transparent)

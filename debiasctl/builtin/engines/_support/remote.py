@@ -1,0 +1,197 @@
+"""The base of engines whose jobs run on other machines, which share the sweep's folder."""
+
+import importlib.util
+import time
+from abc import abstractmethod
+from collections import deque
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+from debiasctl.api import Engine, Job, JobEvent, UsageError, Workplace
+from debiasctl.builtin.engines._support.host import carried, own_version
+from debiasctl.builtin.engines._support.post import Outcome, Post
+
+_TICK = 0.3  # seconds between two looks at the jobs
+_LAST_WAIT = 15.0  # seconds for hosts to end what they run, before they are ended themselves
+
+
+class Sent:
+    """A job that was sent off to run on another machine, when there is one."""
+
+    @abstractmethod
+    def outcome(self) -> Outcome | None:
+        """How it ended; None while it has not."""
+
+    @abstractmethod
+    def withdraw(self) -> None:
+        """End it at once, and whatever it waits for."""
+
+
+@dataclass(eq=False)
+class _Errand:
+    """A job of a call of `run`: its number in the folder of events, what it was sent as, and what is known of it."""
+
+    job: Job
+    number: int
+    sent: Sent
+    times: int = 1
+    offset: int = 0
+    has_begun: bool = False
+
+
+class Remote(Engine):
+    """Runs each job on a machine of a cluster, by a `Host`; what differs between clusters is how jobs are sent."""
+
+    package: ClassVar[str]  # which is imported, and the extra that installs it
+    name: ClassVar[str]
+
+    def __init__(self, options: Any) -> None:
+        super().__init__(options)
+        if importlib.util.find_spec(self.package) is None:
+            raise UsageError(
+                f"the engine `{self.name}` needs the package {self.package}, which is not installed. Install it: "
+                f"pip install 'debiasctl[{self.name}]'"
+            )
+        self._post: Post | None = None
+        self._number = 0
+
+    @abstractmethod
+    def prepare(self, workplace: Workplace, post: Post, num_jobs: int) -> int:
+        """Reach the cluster; returns how many jobs may be sent at once.
+
+        Raises:
+            UsageError: if the cluster is not there, or cannot run such jobs.
+        """
+
+    @abstractmethod
+    def send(self, order: dict[str, Any], name: str) -> Sent:
+        """Send an order off to a host."""
+
+    def gpus(self) -> float | None:
+        """The GPUs of a job; None if the cluster decides."""
+        return None
+
+    def seconds(self) -> float | None:
+        """The time after which a host stops its job by itself; None if it has no limit."""
+        return None
+
+    def times(self) -> int:
+        """How often a job is sent that its machine stopped."""
+        return 1
+
+    def run(
+        self,
+        jobs: Sequence[Job],
+        workplace: Workplace,
+        *,
+        on_event: Callable[[JobEvent], None],
+        stopping: Callable[[], bool],
+    ) -> None:
+        """Run the jobs; those that have not begun when the sweep stops are withdrawn."""
+        if self._post is None:
+            self._post = Post.open(workplace.folder, self.name)
+        places = self.prepare(workplace, self._post, len(jobs))
+        _Round(self, self._post, workplace, on_event).run(jobs, places, stopping)
+
+    def errand(self, job: Job, post: Post, workplace: Workplace) -> _Errand:
+        """Send a job off."""
+        self._number += 1
+        environment = carried()
+        if self.gpus() == 0:
+            environment["CUDA_VISIBLE_DEVICES"] = ""
+        order = {
+            "post": str(post.folder),
+            "number": self._number,
+            "version": own_version(),
+            "environment": environment,
+            "threads": workplace.threads,
+            "seconds": self.seconds(),
+            "job": {"name": job.name, "target": job.target, "arguments": dict(job.arguments)},
+        }
+        return _Errand(job, self._number, self.send(order, job.name))
+
+
+class _Round:
+    """One call of `run`."""
+
+    def __init__(self, engine: Remote, post: Post, workplace: Workplace, on_event: Callable[[JobEvent], None]) -> None:
+        self._engine, self._post, self._workplace, self._on_event = engine, post, workplace, on_event
+        self._out: list[_Errand] = []
+        self._unfit: str | None = None
+        self._stopped = False
+
+    def run(self, jobs: Sequence[Job], places: int, stopping: Callable[[], bool]) -> None:
+        waiting = deque(jobs)
+        self._post.ask("runs")
+        try:
+            while self._out or (waiting and not self._stopped):
+                if not self._stopped and (stopping() or self._unfit is not None):
+                    self._stop()
+                self._post.beat("stop" if self._stopped else "runs")
+                while waiting and not self._stopped and len(self._out) < places:
+                    self._out.append(self._engine.errand(waiting.popleft(), self._post, self._workplace))
+                for errand in list(self._out):
+                    self._look_at(errand)
+                time.sleep(_TICK)
+        except BaseException:
+            self._end_at_once()
+            raise
+        if self._unfit is not None:
+            raise UsageError(self._unfit)
+
+    def _stop(self) -> None:
+        """Ask hosts to stop, and withdraw what has not begun."""
+        self._stopped = True
+        self._post.ask("stop")
+        for errand in list(self._out):
+            self._hear(errand)
+            if not errand.has_begun:
+                errand.sent.withdraw()
+                self._out.remove(errand)
+
+    def _look_at(self, errand: _Errand) -> None:
+        outcome = errand.sent.outcome()
+        self._hear(errand)
+        if outcome is None:
+            return
+        self._out.remove(errand)
+        if outcome.unfit is not None:
+            self._unfit = self._unfit or outcome.unfit
+            return
+        end = outcome.event or JobEvent(errand.job.name, "stopped", reason="its machine stopped it before it began")
+        if end.kind == "stopped" and not self._stopped and errand.times < self._engine.times():
+            again = self._engine.errand(errand.job, self._post, self._workplace)
+            again.times, again.has_begun = errand.times + 1, errand.has_begun
+            self._out.append(again)
+            return
+        if not errand.has_begun and end.kind == "stopped" and self._stopped:
+            return
+        self._begin(errand, end.worker)
+        self._on_event(end)
+
+    def _hear(self, errand: _Errand) -> None:
+        """Pass on what the job's host has written since."""
+        letters = self._post.read(errand.number, errand.offset)
+        errand.offset = letters.offset
+        for event in letters.events:
+            if event.kind == "started":
+                self._begin(errand, event.worker)
+            else:
+                self._on_event(event)
+
+    def _begin(self, errand: _Errand, worker: str | None) -> None:
+        """Report that a job has started, once, however often its machine starts it again."""
+        if not errand.has_begun:
+            errand.has_begun = True
+            self._on_event(JobEvent(errand.job.name, "started", worker=worker))
+
+    def _end_at_once(self) -> None:
+        self._post.ask("kill")
+        deadline = time.monotonic() + _LAST_WAIT
+        left = self._out
+        while left and time.monotonic() < deadline:
+            left = [errand for errand in left if errand.has_begun and errand.sent.outcome() is None]
+            time.sleep(_TICK)
+        for errand in self._out:
+            errand.sent.withdraw()

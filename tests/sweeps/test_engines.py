@@ -1,0 +1,50 @@
+"""One tiny sweep by every engine: the same weights, bit for bit, the same figures and the same verdicts."""
+
+import json
+import subprocess
+import sys
+from typing import Any
+
+import pytest
+from tiny import OPTIONS, assert_same_end
+
+from debiasctl.runs.store import find_run
+from debiasctl.sweeps.store import find_sweep
+
+ENGINES = {"ray": "ray:address=local", "slurm": "slurm:executor=local"}
+PACKAGES = {"ray": "ray", "slurm": "submitit"}
+TINY = (*OPTIONS, "--steps", "6", "--checkpoint-every", "3")
+SWEEP = ("sweep", "digits", "--weighting", "constant,p2", "--jobs", "2", "--threads", "1", "--num", "8",
+    "--evaluate-steps", "2", "--features", "pixels:dimension=4", "--device", "cpu")  # fmt: skip
+
+
+def sweep(*arguments: str) -> dict[str, Any]:
+    """A sweep in a process of its own, as Ray and SLURM start others from it."""
+    command = [sys.executable, "-m", "debiasctl", *SWEEP, *arguments, "--json"]
+    ended = subprocess.run(command, capture_output=True, text=True, timeout=600)
+    assert ended.returncode == 0, ended.stderr
+    found: dict[str, Any] = json.loads(ended.stdout)
+    return found
+
+
+def figures(run: str) -> list[Any]:
+    return [json.loads(file.read_text())["metrics"] for file in sorted(find_run(run).evaluations_dir.glob("*.json"))]
+
+
+def verdicts(name: str) -> Any:
+    return json.loads((find_sweep(name).path / "study.json").read_text())["verdicts"]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("engine", ENGINES)
+def test_every_engine_gives_the_same_runs_and_verdicts(engine: str) -> None:
+    pytest.importorskip(PACKAGES[engine], reason=f"the extra debiasctl[{engine}] is not installed")
+    here = sweep(*TINY, "--seeds", "2", "--name", "here")
+    there = sweep(*TINY, "--seeds", "2", "--name", "there", "--engine", ENGINES[engine])
+    assert [run["state"] for run in there["runs"]] == ["done"] * 4
+    assert [run["failures"] for run in there["runs"]] == [[]] * 4
+    for one, other in zip(here["runs"], there["runs"], strict=True):
+        assert_same_end(find_run(one["name"]), find_run(other["name"]))
+        assert figures(one["name"]) == figures(other["name"])
+    assert verdicts("here") == verdicts("there")
+    assert here["answer"] == there["answer"]
