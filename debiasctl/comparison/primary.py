@@ -8,6 +8,7 @@ from debiasctl.reading.user_text import whole_number
 from debiasctl.wording import did_you_mean, quoted
 
 DEFAULTS = {
+    "cifar10": "fd_local",
     "digits": "fd_local",
     "mnist": "fd_local",
     "fashion-mnist": "fd_local",

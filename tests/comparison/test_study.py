@@ -260,7 +260,8 @@ def test_the_primary_metric() -> None:
 
 
 @pytest.mark.parametrize(
-    "dataset, primary", [("digits", "fd_local"), ("photo-patches", "fd_local-ssl"), ("cifar10", "fid")]
+    "dataset, primary",
+    [("digits", "fd_local"), ("photo-patches", "fd_local-ssl"), ("cifar10", "fd_local"), ("folder", "fid")],
 )
 def test_each_data_set_has_a_primary_metric_of_its_own(dataset: str, primary: str) -> None:
     runs = [make_run(f"{seed}", plain_spec("constant", seed, data={"dataset": dataset})) for seed in (0, 1)]
