@@ -15,6 +15,7 @@ from debiasctl.comparison.evaluations import Evaluation, Reader, evaluations_of
 from debiasctl.comparison.matching import CellData, cells_of, indexed, left_out
 from debiasctl.comparison.observations import ArmData, Member, observations_of
 from debiasctl.comparison.primary import find_primary
+from debiasctl.comparison.remeasure import measuring_command
 from debiasctl.comparison.seed_variance import seeds_alone
 from debiasctl.comparison.statistics.equivalence import MARGIN
 from debiasctl.comparison.statistics.looks import Looks
@@ -84,7 +85,7 @@ def study_of(
     if not arms:
         raise ComparisonError(f"nothing is left to compare: {'; '.join(skipped)}")
     _check_names(arms)
-    _check_metric(arms, metric)
+    _check_metric(arms, metric, runs)
     index = indexed(arms, free, metric=metric)
     budgets_differ = any(field in grouped.differing for field in BUDGET)
     cells = cells_of(arms, index, free=free, budgets_differ=budgets_differ)
@@ -170,7 +171,7 @@ def _check_blocks(external: Sequence[ArmData], axes: Sequence[str], levels: Mapp
             )
 
 
-def _check_metric(arms: Sequence[ArmData], metric: str | None) -> None:
+def _check_metric(arms: Sequence[ArmData], metric: str | None, runs: Sequence[Run]) -> None:
     """Check that every member was measured by the one metric that is asked for, if it is one."""
     if metric is None:
         return
@@ -185,9 +186,18 @@ def _check_metric(arms: Sequence[ArmData], metric: str | None) -> None:
         for member in arm.members:
             if not any(metric in one.figures for one in member.observations):
                 raise ComparisonError(
-                    f"'{member.source}' was not measured by '{metric}'. Do that first, with the options of the others: "
-                    f"debiasctl evaluate {member.source if member.run else 'RUN'} --metrics {metric}"
+                    f"'{member.source}' was not measured by '{metric}'. Do that first, with the options of the others"
+                    + _for_example(member, metric, runs)
                 )
+
+
+def _for_example(member: Member, metric: str, runs: Sequence[Run]) -> str:
+    """How to measure it, where it is a run and another run was measured so."""
+    found = [run for run in runs if run.name == member.run]
+    evaluations = [one for run in runs for one in evaluations_of(run, on_damaged=lambda damage: None)]
+    if not found or not any(metric in one.record.metrics for one in evaluations):
+        return ""
+    return f", for example: {measuring_command(found[0], metric, evaluations)}"
 
 
 def _with_specs(runs: Sequence[Run], skipped: list[str] | None) -> Iterator[tuple[Run, RunSpec]]:

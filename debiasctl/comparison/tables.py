@@ -1,7 +1,6 @@
 """Runs side by side: what differs in their specs, and those figures that were measured in the same way."""
 
-import shlex
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -9,6 +8,7 @@ from pydantic import JsonValue
 
 from debiasctl.comparison.differences import best, difference, holm, missing_reason
 from debiasctl.comparison.evaluations import Evaluation, Reader, evaluations_of
+from debiasctl.comparison.remeasure import measuring_command
 from debiasctl.errors import ComparisonError, UsageError
 from debiasctl.evaluation.metrics.catalogue import is_of_pixels
 from debiasctl.evaluation.plausibility import Warned, together, warnings
@@ -100,7 +100,7 @@ def compare(runs: Sequence[Run], *, metric: str | None = None, reader: Reader | 
         if metric is not None and not any(metric in one.record.metrics for one in of_run):
             raise ComparisonError(
                 f"run '{run.name}' was not measured by '{metric}'. Do that first, with the options of the other runs, "
-                "for example: " + _command(run, metric, records)
+                "for example: " + measuring_command(run, metric, [one for of_run in records for one in of_run])
             )
     tables, shared = _in_common(records, metric)
     if not shared:
@@ -249,34 +249,6 @@ def _figure(key: _Key, evaluations: Sequence[Evaluation], *, best: int | None) -
         floor_num=found[0].floor_num,
         values_at_floor_num=[one.value_at_floor_num for one in found],
     )
-
-
-def _command(run: Run, metric: str, records: Sequence[Sequence[Evaluation]]) -> str:
-    """The command that measures a run by a metric as some other run was measured."""
-    record = next(one.record for of_run in records for one in of_run if metric in one.record.metrics)
-    measured = record.measured
-    common = {"num": measured.num, "seed": measured.seed, "weights": measured.weights}
-    if isinstance(measured, HeldoutConditions):
-        method, _, variance = measured.sampler.partition(":variance=")
-        how = {"terms": measured.steps, "variance": variance} if variance else {"steps": measured.steps}
-        return _typed("likelihood", run, {"method": method, **how, "draws": measured.draws, **common})
-    assert isinstance(record, EvaluationRecord), "of given images alone there is none in a run"
-    chosen = {
-        "steps": measured.steps,
-        "sampler": measured.sampler,
-        "features": record.features_given or measured.features,
-        "metrics": metric,
-        **common,
-        "reference": record.reference_given,
-        "precision": None if measured.precision == "fp32" else measured.precision,
-    }
-    return _typed("evaluate", run, chosen)
-
-
-def _typed(command: str, run: Run, options: Mapping[str, object]) -> str:
-    """A command line with these options."""
-    words = [f"--{name} {shlex.quote(str(value))}" for name, value in options.items() if value is not None]
-    return f"debiasctl {command} {run.typed} {' '.join(words)}"
 
 
 def _not_comparable(runs: Sequence[Run], records: Sequence[Sequence[Evaluation]], metric: str | None) -> str:
