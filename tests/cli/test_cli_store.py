@@ -49,6 +49,7 @@ def test_every_command_writes_into_a_runs_folder_what_the_table_of_parts_names(h
     succeed("evaluate", "a", "--num", "4", "--steps", "2", *FEATURES)
     succeed("likelihood", "a", "--num", "2", "--terms", "2", "--steps", "2", "--draws", "1")
     succeed("train", "--resume", "a", "--steps", "3", "--track", "tensorboard")
+    succeed("runs", "tag", "a", "--add", "kept")
     run = find_run("a")
     there = {path.relative_to(run.path).as_posix(): path.is_dir() for path in run.path.rglob("*")}
     assert [path for path, folder in there.items() if not is_part(path, folder=folder)] == []
