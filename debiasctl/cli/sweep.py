@@ -1,6 +1,8 @@
 """`debiasctl sweep`: one training in several arms and with several seeds, measured and compared."""
 
+import shlex
 import sys
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -20,6 +22,7 @@ from debiasctl.errors import ComparisonError, UsageError
 from debiasctl.wording import did_you_mean, quoted
 
 if TYPE_CHECKING:
+    from debiasctl.comparison.study_record import Study
     from debiasctl.sweeps.answer import Answer
     from debiasctl.sweeps.conduct import Outcome, Way
     from debiasctl.sweeps.progress import RunProgress
@@ -303,9 +306,16 @@ def _run(found: "Sweep", stored: "StoredSweep", way: "Way", *, as_json: bool) ->
         if found.stored() != stored:
             found.write(stored)
         with overview(found.name, at_once=lambda: at_once) as show:
-            display = Display(on_change=show, on_failure=_note_failure, on_answer=_note_answer)
+            display = Display(_commands, on_change=show, on_failure=_note_failure, on_answer=_note_answer)
             outcome = run_sweep(found, way, display)
     _report(found, outcome, as_json=as_json)
+
+
+def _commands(study: "Study", runs: Sequence[str]) -> tuple[str, Callable[[str], str]]:
+    """The comparison that makes a sweep's study again, and the one that draws a picture of it."""
+    words = ["debiasctl", "compare", *runs, "--primary", study.primary, "--reference", study.reference]
+    command = shlex.join([*words, "--margin", f"{study.margin:g}"])
+    return command, lambda name: f"{command} --picture {name} --plot {name}.svg"
 
 
 def _note_answer(answer: "Answer", is_last: bool) -> None:

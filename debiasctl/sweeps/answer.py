@@ -1,8 +1,7 @@
 """What a sweep says so far: the comparison of its arms by the runs that are done."""
 
 import logging
-import shlex
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -14,6 +13,8 @@ from debiasctl.sweeps.store import STUDY, StoredSweep, Sweep
 if TYPE_CHECKING:
     from debiasctl.comparison.study_record import Study
 
+# of a study and its runs' names: the command that makes it again, and that for a picture of some name
+Commands = Callable[["Study", Sequence[str]], tuple[str, Callable[[str], str]]]
 _LOG = logging.getLogger(__name__)
 _CLEAR = ("better", "worse", "equivalent")
 
@@ -54,7 +55,7 @@ def answer_of(sweep: Sweep, stored: StoredSweep, runs: Sequence[RunProgress], *,
     return Answer(study.answer, bool(primary) and all(one.word in _CLEAR for one in primary), study)
 
 
-def write_report(sweep: Sweep, stored: StoredSweep, answer: Answer, runs: Sequence[RunProgress]) -> None:
+def write_report(sweep: Sweep, answer: Answer, runs: Sequence[RunProgress], commands: Commands) -> None:
     """Write the report of an answer into the sweep's folder, where there is something to compare.
 
     What keeps it from being written is logged: the sweep and its answer do not depend on it.
@@ -66,19 +67,8 @@ def write_report(sweep: Sweep, stored: StoredSweep, answer: Answer, runs: Sequen
         return
     names = {member.run for arm in answer.study.arms for member in arm.members}
     compared = [one.run for one in runs if one.run.name in names]
-    command = shlex.join(
-        [
-            *("debiasctl", "compare", *(run.name for run in compared), "--primary", answer.study.primary),
-            *("--reference", answer.study.reference, "--margin", f"{stored.margin:g}"),
-        ]
-    )
+    command, drawing = commands(answer.study, [run.name for run in compared])
     try:
-        report = report_of(
-            answer.study,
-            compared,
-            command=command,
-            drawing=lambda name: f"{command} --picture {name} --plot {name}.svg",
-        )
-        render.write_report(sweep.report, report)
+        render.write_report(sweep.report, report_of(answer.study, compared, command=command, drawing=drawing))
     except DebiasctlError as error:
         _LOG.warning("the report of sweep '%s' could not be written: %s", sweep.name, error)

@@ -10,7 +10,7 @@ from debiasctl import registry
 from debiasctl.api import Engine, Job, JobEvent, Workplace
 from debiasctl.compute.signals import StopSignals, number_of
 from debiasctl.errors import Interrupted
-from debiasctl.sweeps.answer import Answer, answer_of, write_report
+from debiasctl.sweeps.answer import Answer, Commands, answer_of, write_report
 from debiasctl.sweeps.prepare import reseeded
 from debiasctl.sweeps.progress import RunProgress, measures_key, progress_of
 from debiasctl.sweeps.store import LOGS, StoredSweep, Sweep, failed, measured
@@ -31,8 +31,9 @@ class Way:
 
 @dataclass
 class Display:
-    """Callbacks for what happens; each is called in the main thread."""
+    """Callbacks for what happens, each called in the main thread; `commands` names those that a report shows."""
 
+    commands: Commands
     on_change: Callable[[list[RunProgress]], None] = lambda runs: None
     on_failure: Callable[[RunProgress, str, bool], None] = lambda run, reason, again: None
     on_answer: Callable[[Answer, bool], None] = lambda answer, is_last: None
@@ -216,6 +217,6 @@ class _Session:
         self.answer = answer_of(self.sweep, self.stored, done)
         is_last = not self._may_go_on()
         if is_last or time.monotonic() - self._reported > _BETWEEN_REPORTS:
-            write_report(self.sweep, self.stored, self.answer, done)
+            write_report(self.sweep, self.answer, done, self.display.commands)
             self._reported = time.monotonic()
         self.display.on_answer(self.answer, is_last)

@@ -274,9 +274,7 @@ def _check_beside(arm: Arm, others: Sequence[Arm]) -> None:
         if not differences(arm.spec, other.spec):
             raise UsageError(f"arms '{other.name}' and '{arm.name}' train the same. Leave one of them out")
         if other.name == arm.name:
-            raise UsageError(
-                f"two arms are named '{arm.name}'. Give names of your own, in a study file: see debiasctl sweep --help"
-            )
+            raise UsageError(f"two arms are named '{arm.name}'. Give them names of your own, in a study file")
         if other.spec.data.dataset != arm.spec.data.dataset:
             what = "; ".join(one for one in differences(other.spec, arm.spec) if one.startswith(_DATASET))
             raise UsageError(
