@@ -1,19 +1,24 @@
 """One tiny sweep by every engine: the same weights, bit for bit, the same figures and the same verdicts."""
 
 import json
+import os
+import signal
 import subprocess
 import sys
 from typing import Any
 
 import pytest
-from tiny import OPTIONS, assert_same_end
+from test_local_sweep import RUNS, reached, wait_until
+from tiny import OPTIONS, assert_same_end, succeed
 
+from debiasctl.paths import runs_dir
 from debiasctl.runs.store import find_run
 from debiasctl.sweeps.store import find_sweep
 
 ENGINES = {"ray": "ray:address=local", "slurm": "slurm:executor=local"}
 PACKAGES = {"ray": "ray", "slurm": "submitit"}
 TINY = (*OPTIONS, "--steps", "6", "--checkpoint-every", "3")
+LONGER = (*OPTIONS, "--steps", "80", "--checkpoint-every", "8", "--set", "training.log_every=2")
 SWEEP = ("sweep", "digits", "--weighting", "constant,p2", "--jobs", "2", "--threads", "1", "--num", "8",
     "--evaluate-steps", "2", "--features", "pixels:dimension=4", "--device", "cpu")  # fmt: skip
 
@@ -48,3 +53,21 @@ def test_every_engine_gives_the_same_runs_and_verdicts(engine: str) -> None:
         assert figures(one["name"]) == figures(other["name"])
     assert verdicts("here") == verdicts("there")
     assert here["answer"] == there["answer"]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("engine", ENGINES)
+def test_ctrl_c_keeps_what_was_trained_and_another_engine_resumes_it(engine: str) -> None:
+    pytest.importorskip(PACKAGES[engine], reason=f"the extra debiasctl[{engine}] is not installed")
+    command = [sys.executable, "-m", "debiasctl", *SWEEP, *LONGER, "--seeds", "1", "--engine", ENGINES[engine]]
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True, start_new_session=True) as process:
+        wait_until(lambda: reached(6), process)
+        os.killpg(process.pid, signal.SIGINT)  # as a terminal does
+        _, err = process.communicate(timeout=300)
+    assert process.returncode == 130, err
+    stopped = [find_run(name).status() for name in RUNS if (runs_dir() / name).is_dir()]
+    assert {status.state for status in stopped} == {"interrupted"}
+    succeed("sweep", "--resume", "digits", "--engine", "local")
+    for name, weighting in zip(RUNS, ("constant", "p2"), strict=True):
+        succeed("train", "digits", *LONGER, "--weighting", weighting, "--device", "cpu", "--name", f"alone-{weighting}")
+        assert_same_end(find_run(name), find_run(f"alone-{weighting}"))
