@@ -82,7 +82,7 @@ def messages() -> Iterator[tuple[str, str]]:
 def test_the_library_names_no_option_of_the_command_line() -> None:
     found = list(messages())
     assert len(found) > 1000
-    ours = re.compile("(?<!pip install )(?<!ray start )--[a-z]")
+    ours = re.compile("(?<!pip install )(?<!ray start )--[a-z]")  # those programs have options of their own
     assert [(place, text) for place, text in found if ours.search(COMMAND.sub("", text))] == []
 
 

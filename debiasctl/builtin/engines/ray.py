@@ -118,7 +118,7 @@ class Ray(Remote):
             except (ConnectionError, ValueError, RuntimeError, OSError) as error:
                 where = self.options.address or os.environ.get("RAY_ADDRESS") or "local"
                 raise UsageError(
-                    f"Ray cannot be reached at {where}: {_first_line(error)}. Give the engine another `address`, or "
+                    f"Ray cannot be reached at {where}: {_first_line(error)}. Give the engine another address, or "
                     "start Ray there: ray start --head"
                 ) from error
             self._has_connected = True
@@ -167,12 +167,12 @@ def _gpus_of_a_job(asked: float | None, device: str, *, has_gpus: bool) -> float
     """
     if device == "cpu":
         if asked:
-            raise UsageError(f"num_gpus={asked:g} of the engine `ray` contradicts `device=cpu`. Leave one of them out")
+            raise UsageError(f"num_gpus={asked:g} of the engine 'ray' contradicts `device=cpu`. Leave one of them out")
         return 0.0
     chosen = float(has_gpus) if asked is None else asked
     if device == "cuda" and not chosen:
         raise UsageError(
-            "`device=cuda`, and jobs of the engine `ray` have no GPU. Give it num_gpus=1, on a cluster that has GPUs"
+            "`device=cuda`, and jobs of the engine 'ray' have no GPU. Give it num_gpus=1, on a cluster that has GPUs"
         )
     return chosen
 

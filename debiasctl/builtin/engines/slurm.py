@@ -64,7 +64,7 @@ class Slurm(Remote):
         except RuntimeError as error:
             raise UsageError(
                 "SLURM is not on this machine: there is no program srun. Run the sweep where sbatch can be called, or "
-                "try it here: --engine slurm:executor=local"
+                "try it here: `engine=slurm:executor=local`"
             ) from error
         self._executor.update_parameters(**parameters)
         if workplace.jobs is not None:
@@ -93,7 +93,7 @@ class Slurm(Remote):
         except RuntimeError as error:  # the base of submitit's own
             raise UsageError(
                 f"SLURM does not take the job: {_last_line(error)}. Correct the engine's options, for example "
-                "--engine slurm:partition=NAME,time=60"
+                "`engine=slurm:partition=NAME,time=60`"
             ) from error
 
 
@@ -135,12 +135,12 @@ def parameters_of(options: Slurm.Options, workplace: Workplace) -> dict[str, Any
     if device.startswith("cuda:"):
         raise UsageError(f"`device={device}`: SLURM chooses the GPU of each job. Give cuda, or auto")
     if device == "cpu" and options.gpus:
-        raise UsageError(f"gpus={options.gpus} of the engine `slurm` contradicts `device=cpu`. Leave one of them out")
+        raise UsageError(f"gpus={options.gpus} of the engine 'slurm' contradicts `device=cpu`. Leave one of them out")
     if device == "cuda" and not options.gpus:
-        raise UsageError("`device=cuda`, and jobs of the engine `slurm` have no GPU. Give it gpus=1")
+        raise UsageError("`device=cuda`, and jobs of the engine 'slurm' have no GPU. Give it gpus=1")
     if cpus < workplace.threads:
         raise UsageError(
-            f"cpus={cpus} of the engine `slurm` is less than the {workplace.threads} `threads` of a run. Give at least "
+            f"cpus={cpus} of the engine 'slurm' is less than the {workplace.threads} `threads` of a run. Give at least "
             "as many"
         )
     given = {
