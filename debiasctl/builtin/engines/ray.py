@@ -90,7 +90,7 @@ class Ray(Remote):
 
     def close(self) -> None:
         """Let all workers end, and leave the cluster."""
-        if not self._has_connected:
+        if not (self._has_connected or self._idle):
             return
         import ray
 
@@ -98,7 +98,8 @@ class Ray(Remote):
             for host in self._idle:
                 ray.kill(host)
             self._idle.clear()
-            ray.shutdown()
+            if self._has_connected:  # and not the program that calls this
+                ray.shutdown()
         self._has_connected = False
 
     def _connect(self) -> None:
@@ -136,6 +137,7 @@ class _RaySent(Sent):
         try:
             outcome = outcome_of(ray.get(self._answer))
         except ray.exceptions.RayError as error:
+            ray.kill(self._host)
             if "No module named" in str(error):
                 return Outcome(unfit=f"debiasctl is not installed on a machine of the Ray cluster: {_last_line(error)}")
             return Outcome(JobEvent(self._name, "failed", reason=f"its Ray worker ended: {_first_line(error)}"))

@@ -45,7 +45,6 @@ def test_a_job_takes_cpus_and_gpus_and_as_many_run_as_there_is_room_for(
     ray = fake_ray(monkeypatch, NODES)
     engine = registry.create("engines", f"ray{options}")
     workplace = Workplace(tmp_path, None, device, 2)
-    engine._post = None
     assert engine.prepare(workplace, None, 100) == room
     assert engine.prepare(Workplace(tmp_path, 3, device, 2), None, 100) == 3
     engine.send({"job": {"name": "a"}, "post": str(tmp_path), "version": "other"}, "a")
@@ -98,8 +97,9 @@ def test_workers_are_kept_one_that_died_fails_its_job_and_all_end_with_the_engin
     ]
     assert [event.reason for event in events if event.kind == "failed"][1] == "its Ray worker ended: The actor died"
     assert len(ray.made) == 2  # a's takes b and dies; c has another
-    engine.close()
     assert len(ray.killed) == 1
+    engine.close()
+    assert len(ray.killed) == 2
     assert ray.begun == []
 
 
@@ -111,9 +111,11 @@ def test_a_machine_without_debiasctl_is_named(monkeypatch: pytest.MonkeyPatch, t
 
 
 def test_a_ray_that_the_callers_program_uses_is_left_running(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parent))
     ray = fake_ray(monkeypatch, NODES)
     ray.begun.append("theirs")
     engine = registry.create("engines", "ray")
-    engine.prepare(Workplace(tmp_path, 1, "cpu", 1), None, 1)
+    run(engine, tmp_path, "a")
     engine.close()
     assert ray.begun == ["theirs"]
+    assert len(ray.killed) == 1
