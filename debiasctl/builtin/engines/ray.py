@@ -3,6 +3,7 @@
 import logging
 import os
 import signal
+import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any, ClassVar
@@ -110,6 +111,7 @@ class Ray(Remote):
             if ray.is_initialized():
                 return
             try:
+                _check_port(self.options.address or os.environ.get("RAY_ADDRESS"))
                 ray.init(
                     address=self.options.address,
                     include_dashboard=False,
@@ -148,6 +150,17 @@ class _RaySent(Sent):
         import ray
 
         ray.kill(self._host)
+
+
+def _check_port(address: str | None) -> None:
+    """Check that something listens where the cluster is said to be, which Ray itself tries for minutes.
+
+    Raises:
+        OSError: if nothing does.
+    """
+    host, colon, port = (address or "").removeprefix("ray://").rpartition(":")
+    if colon and port.isdecimal():
+        socket.create_connection((host, int(port)), timeout=10).close()
 
 
 @contextmanager

@@ -78,10 +78,10 @@ def test_an_unreachable_cluster_is_refused(monkeypatch: pytest.MonkeyPatch, tmp_
         raise ConnectionError("nobody answers.\nand much more")
 
     ray.init = init
-    with pytest.raises(
-        UsageError, match=r"Ray cannot be reached at head:6379: nobody answers. Give the engine another"
-    ):
-        run(registry.create("engines", "ray:address='head:6379'"), tmp_path, "a")
+    with pytest.raises(UsageError, match=r"Ray cannot be reached at auto: nobody answers\. Give the engine another"):
+        run(registry.create("engines", "ray:address=auto"), tmp_path, "a")
+    with pytest.raises(UsageError, match=r"Ray cannot be reached at 127\.0\.0\.1:1: .*refused"):
+        run(registry.create("engines", "ray:address=127.0.0.1:1"), tmp_path, "a")
 
 
 def test_workers_are_kept_one_that_died_fails_its_job_and_all_end_with_the_engine(
