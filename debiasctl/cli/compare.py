@@ -183,6 +183,7 @@ def compare(
 
     files = {"csv": csv, "md": md, "latex": latex}
     _check_outputs(files, as_json=as_json)
+    _check_apart({**files, "html": html, "plot": plot}, figures)
     choice = parse_choice(columns, sort, everything=everything, top=top)
     levels = parse_levels(level or [])
     taken = as_json or any(str(path) == "-" for path in files.values())
@@ -241,6 +242,17 @@ def _check_outputs(files: dict[str, Path | None], *, as_json: bool) -> None:
     for name, path in files.items():
         if path is not None and str(path) != "-":
             check_file(path, argument=name)
+
+
+def _check_apart(files: dict[str, Path | None], figures: Path | None) -> None:
+    """Refuse a file that is to be written twice, or that holds the figures that are compared."""
+    taken = {} if figures is None else {figures.resolve(): "--figures"}
+    for name, path in files.items():
+        if path is None or str(path) == "-":
+            continue
+        other = taken.setdefault(path.resolve(), f"--{name}")
+        if other != f"--{name}":
+            raise UsageError(f"{other} and --{name} name one file, {path}. Give another name to --{name}")
 
 
 def _runs(names: list[str], where: list[str] | None, *, others: bool) -> "list[Run]":

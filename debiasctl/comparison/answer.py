@@ -65,7 +65,9 @@ def _one(verdict: VerdictRecord, cell: StudyCell, what: str) -> str:
     evidence = f"{_figures(cell, [verdict.arm, verdict.reference])}, {_counts(verdict)}"
     if verdict.word in _WORDS:
         limits = more = ""
-        if verdict.low is not None:
+        if verdict.low is None and verdict.reason is not None:
+            limits = f"; {verdict.reason}"
+        elif verdict.low is not None:
             limits = f"; difference {verdict.difference:+.3g}, 95 % {verdict.low:+.3g} to {verdict.high:+.3g}"
         if verdict.word == "inconclusive" and verdict.seeds_more:
             more = f"; about {verdict.seeds_more} more seeds an arm would settle a difference of this size"
@@ -98,6 +100,8 @@ def _listed(names: Sequence[str]) -> str:
 def _brief(verdict: VerdictRecord) -> str:
     if verdict.ratio is not None and verdict.ratio_low is not None and verdict.ratio_high is not None:
         return f"× {verdict.ratio:.3g}, 95 % {verdict.ratio_low:.3g} to {verdict.ratio_high:.3g}"
+    if verdict.low is None or verdict.high is None:
+        return f"{verdict.difference:+.3g}, without an interval"
     return f"{verdict.difference:+.3g}, 95 % {verdict.low:+.3g} to {verdict.high:+.3g}"
 
 

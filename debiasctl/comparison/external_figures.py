@@ -16,6 +16,7 @@ _ALSO = ("steps", "better")
 _BETTER: dict[str, Better] = {"lower": "lower", "higher": "higher", "closer to 0": "zero", "zero": "zero"}
 _LARGEST_SEED = 2**63
 _LIMIT = 64 * 2**20  # bytes
+_SMALLEST, _LARGEST = 1e-100, 1e100  # squares of figures are added up
 
 
 def figures_of(path: Path, *, metric: str | None = None) -> list[ArmData]:
@@ -59,7 +60,9 @@ class _Reader:
                 raise self._error(f"it has {len(cells)} cells, and the first line names {len(columns)} columns")
             self._add(found, dict(zip(columns, cells, strict=True)), metric)
         if not found:
-            raise self._error("there are no figures in it" + ("" if metric is None else f" of {metric}"))
+            known = ", ".join(self.better)
+            of = "" if metric is None else f" of {quoted(metric)}" + (f", only of {known}" if known else "")
+            raise self._error(f"there are no figures in it{of}")
         return [ArmData(arm, "figures", {}, self._members(seeds)) for arm, seeds in found.items()]
 
     def _next(self) -> list[str] | None:
@@ -75,6 +78,8 @@ class _Reader:
         unknown = [name for name in names if name not in (*_NEEDED, *_ALSO)]
         if missing:
             hint = did_you_mean(missing[0], unknown)
+            if len(cells) == 1 and any(mark in cells[0] for mark in ";\t"):
+                hint = " Separate the columns by commas"
             raise self._error(f"the first line must name the columns, and {', '.join(missing)} is missing.{hint}")
         if unknown:
             raise self._error(f"unknown column {quoted(unknown[0])}.{did_you_mean(unknown[0], [*_NEEDED, *_ALSO])}")
@@ -91,6 +96,8 @@ class _Reader:
         for name in ("arm", "metric"):
             if not row[name]:
                 raise self._error(f"the {name} is empty")
+            if not row[name].isprintable():
+                raise self._error(f"the {name} {quoted(row[name])} has a line break or another control character")
         seed = self._seed(row["seed"])
         steps = self._steps(row.get("steps", ""))
         value = self._value(row["value"])
@@ -125,6 +132,11 @@ class _Reader:
             value = math.nan
         if not math.isfinite(value) or "_" in text:
             raise self._error(f"value {quoted(text)} is not a finite number, written with a decimal point")
+        if value and not _SMALLEST <= abs(value) <= _LARGEST:
+            raise self._error(
+                f"value {quoted(text)} is too {'large' if abs(value) > 1 else 'small'} to compute with: figures are 0, "
+                f"or from {_SMALLEST:g} to {_LARGEST:g} with either sign. Write them in another unit"
+            )
         return value
 
     def _better(self, metric: str, text: str) -> Better:

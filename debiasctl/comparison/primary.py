@@ -48,9 +48,12 @@ def find_primary(cells: Sequence[CellData], declared: str | None, *, datasets: S
         raise UsageError(f"`primary={declared}`: write metric@steps, for example {metric}@{alike[0].steps or _STEPS}")
     found = [cell for cell in alike if cell.steps == whole_number(steps)]
     if not found:
+        counts = [str(one.steps) for one in alike if one.steps is not None]
+        if not counts:
+            raise ComparisonError(f"the figures of {metric} have no sampling steps: leave out @{steps}")
         raise ComparisonError(
             f"not all arms have {metric} at {steps} sampling steps; all have it at "
-            f"{', '.join(str(one.steps) for one in alike)}. Evaluate the others: debiasctl evaluate RUN --steps {steps}"
+            f"{', '.join(counts)}. Evaluate the others: debiasctl evaluate RUN --steps {steps}"
         )
     return _nearest(found), ""
 

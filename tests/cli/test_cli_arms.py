@@ -152,6 +152,11 @@ def test_figures_made_elsewhere(tmp_path: Path) -> None:
         ("arm,seed,metric,value\na,0,fid,inf\n", 2, "value 'inf' is not a finite number"),
         ('arm,seed,metric,value\na,0,fid,"1,5"\n', 2, "value '1,5' is not a finite number, written"),
         ("arm,seed,metric,value\na,0,fid,1_0\n", 2, "value '1_0' is not a finite number"),
+        ("arm,seed,metric,value\na,0,fid,1e200\n", 2, "value '1e200' is too large to compute with"),
+        ("arm,seed,metric,value\na,0,fid,-1e-200\n", 2, "value '-1e-200' is too small to compute with"),
+        ('arm,seed,metric,value\n"a\nb",0,fid,1\n', 2, "the arm 'a\\nb' has a line break"),
+        ("arm,seed,metric,value\na,0,\x1b[31m,1\n", 2, "the metric '\\x1b[31m' has a line break or another control"),
+        ("arm;seed;metric;value\na;0;fid;1\n", 1, "value is missing. Separate the columns by commas"),
         ("arm,seed,metric,value,steps\na,0,fid,1,0\n", 2, "steps '0' is not a whole number from 1"),
         ("arm,seed,metric,value,better\na,0,fid,1,up\n", 2, "better 'up': write lower, higher or closer to 0"),
         ("arm,seed,metric,value,better\na,0,x,1,lower\nb,0,x,1,higher\n", 3, "higher is better here, and lower"),
@@ -350,3 +355,34 @@ def test_arms_are_compared_without_torch(arms: None) -> None:
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     assert done.stdout.startswith("'debiased' is better than 'constant' in fd_local at 50 steps")
+
+
+def test_figures_that_do_not_vary_over_seeds(tmp_path: Path) -> None:
+    file = tmp_path / "figures.csv"
+    rows = [f"{arm},{seed},fid,{value}" for value, arm in enumerate("abc") for seed in (0, 1)]
+    file.write_text("\n".join(["arm,seed,metric,value", *rows[:4]]))
+    assert "2 seeds each; the figures do not vary over seeds" in study("--figures", file)["answer"]
+    file.write_text("\n".join(["arm,seed,metric,value", *rows]))
+    assert "'b' (+1, without an interval)" in study("--figures", file)["answer"]
+
+
+def test_a_result_never_replaces_the_figures_or_another_result(tmp_path: Path) -> None:
+    file, other = tmp_path / "figures.csv", tmp_path / "x.md"
+    file.write_text(text := "arm,seed,metric,value\na,0,fid,1\nb,0,fid,2\n")
+    for option in ("--csv", "--md", "--latex"):
+        message = error_of("compare", "--figures", file, option, tmp_path / "." / file.name, code=2)
+        assert f"--figures and {option} name one file, {file}" in message
+    assert "--md and --latex name one file" in error_of(
+        "compare", "--figures", file, "--md", other, "--latex", other, code=2
+    )
+    assert file.read_text() == text
+    assert not other.exists()
+
+
+def test_figures_without_steps_and_a_metric_that_is_not_there(tmp_path: Path) -> None:
+    file = tmp_path / "figures.csv"
+    file.write_text("arm,seed,metric,value\na,0,fid,1\nb,0,fid,2\n")
+    assert "have no sampling steps: leave out @9" in error_of(
+        "compare", "--figures", file, "--primary", "fid@9", code=1
+    )
+    assert "no figures in it of 'kid', only of fid" in error_of("compare", "--figures", file, "--metric", "kid", code=1)
