@@ -43,8 +43,9 @@ def asked(
         study, origin = read_study(Path(what))
         changes = {key: given[f"--{key}"] for key in ("name", "engine") if f"--{key}" in given}
         if "--seeds" in given:
-            changes["seeds"] = list(range(given["--seeds"]))
-        reference = dataset_named(study.dataset)
+            changes["seeds"] = _numbered(given["--seeds"])
+        with origin.locating("dataset"):
+            reference = dataset_named(study.dataset)
         return study.model_copy(update={**changes, "dataset": _reference(reference)}), origin, Common()
     file = None if spec is None else read_spec_file(spec)
     return _from_options(given, what, file, settings, max_seeds), Origin(), Common(file=file)
@@ -112,18 +113,20 @@ def prepared(
     """The sweep's folder, which need not exist, and the sweep as it will be stored."""
     from debiasctl import paths
     from debiasctl.sweeps.plan import make_arms
-    from debiasctl.sweeps.prepare import check_runs, extended, stored_from
+    from debiasctl.sweeps.prepare import check_runs, check_seeds, extended, stored_from
     from debiasctl.sweeps.store import Sweep, named_sweep
 
     assert study.name is not None, "a study file's is given, and that of a data set is made"
-    found = named_sweep(study.name)
+    with origin.locating("name"):
+        found = named_sweep(study.name)
     before = None if found is None else found.stored()
     short = {name.removeprefix("--").replace("-", "_"): setting for name, setting in SETTINGS.items()}
     arms, info = make_arms(study, common, location, short=short, origin=origin)
-    stored = stored_from(study, arms, info, device=way.device, jobs=way.jobs, before=before)
+    stored = stored_from(study, arms, info, origin, device=way.device, jobs=way.jobs, before=before)
     place = found or Sweep(paths.sweeps_dir() / study.name)
     if before is not None:
         stored = extended(place, before, stored)
+        check_seeds(place, before, stored)
     check_runs(place, stored)
     return place, stored
 
@@ -135,17 +138,13 @@ def with_more_seeds(found: "Sweep", seeds: int | None, engine: str | None) -> "S
         UsageError: if it is decided at other numbers of seeds.
     """
     from debiasctl import registry
-    from debiasctl.sweeps.prepare import check_runs
+    from debiasctl.sweeps.prepare import check_runs, check_seeds
 
     stored = found.stored()
     if seeds is not None:
-        more = list(dict.fromkeys([*stored.seeds, *range(seeds)]))
-        if stored.looks is not None and len(more) not in (len(stored.seeds), *stored.looks):
-            raise UsageError(
-                f"sweep '{found.name}' is decided at {', '.join(map(str, stored.looks))} seeds, as was declared. It "
-                "adds seeds by itself: leave --seeds out"
-            )
-        stored = stored.model_copy(update={"seeds": more})
+        more = list(dict.fromkeys([*stored.seeds, *_numbered(seeds)]))
+        before, stored = stored, stored.model_copy(update={"seeds": more})
+        check_seeds(found, before, stored)
     if engine is not None:
         registry.resolve("engines", engine)
         stored = stored.model_copy(update={"engine": engine})
@@ -162,6 +161,14 @@ def refuse_beside_resume(context: typer.Context) -> None:
             f"--resume runs a sweep as it is; it does not take {', '.join(refused)}. Allowed beside it: "
             f"{', '.join(allowed)}"
         )
+
+
+def _numbered(count: int) -> list[int]:
+    from debiasctl.sweeps.study import MOST_SEEDS
+
+    if count > MOST_SEEDS:
+        raise UsageError(f"--seeds {count}: a sweep has at most {MOST_SEEDS:,} seeds of each arm. Give fewer")
+    return list(range(count))
 
 
 def _how(context: typer.Context) -> tuple[str, ...]:

@@ -39,6 +39,12 @@ def answer_of(sweep: Sweep, stored: StoredSweep, runs: Sequence[RunProgress], *,
 
     first = sorted(runs, key=lambda one: one.arm != stored.reference)  # the first arm is the reference
     planned, at = stored.looks or [], len(stored.seeds)
+    if planned and at > planned[0] and at not in planned:
+        problem = (
+            f"the sweep is decided at {', '.join(map(str, planned))} seeds, as was declared, and has {at}, where no "
+            f"verdict keeps the error rate. The figures alone: debiasctl compare '{sweep.name}-*'"
+        )
+        return Answer(f"the arms are not compared: {problem}", False, problem=problem)
     try:
         study = study_of(
             [one.run for one in first],

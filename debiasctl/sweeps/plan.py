@@ -19,7 +19,7 @@ from debiasctl.wording import did_you_mean, one_line, quoted
 IMAGES = "images"  # in place of training.steps: a budget in images, from which the steps follow
 _SEED, _DATASET = "training.seed", "data.dataset"
 _OPTION = re.compile(r"\s*[A-Za-z_][A-Za-z0-9_]*\s*=")  # another option of the plugin before the comma
-_NAME = re.compile("[A-Za-z0-9][A-Za-z0-9._-]*")
+ARM_NAME = re.compile("[A-Za-z0-9][A-Za-z0-9._-]*")
 _SHOWN = 6  # differences
 _MOST_ARMS, _LONGEST = 500, 40  # arms of a sweep; characters that a value gives to a name
 _OWN = ("training.seed", "training.init_from", "content", "provenance", "schema_version")
@@ -121,7 +121,8 @@ def make_arms(
             study file, the message names the line.
     """
     shared = tuple(_choices(study.settings, ("settings",), short))
-    asked = choices_of(study, short)
+    with origin.locating("arms" if study.arms else "grid"):
+        asked = choices_of(study, short)
     labelled = _varying([chosen for _, chosen in asked])
     arms: list[Arm] = []
     found: DatasetInfo | None = None
@@ -208,7 +209,15 @@ def _stated_name(arm: Mapping[str, Any]) -> str | None:
 
 
 def _place(study: Study, number: int) -> Place:
-    return ("arms", number) if study.arms else ("grid",) if study.grid else ("settings",)
+    return (
+        ("arms", number)
+        if study.arms
+        else ("grid",)
+        if study.grid
+        else ("settings",)
+        if study.settings
+        else ("dataset",)
+    )
 
 
 def _resolved(
@@ -265,7 +274,7 @@ def _guilty(
 
 def _check_beside(arm: Arm, others: Sequence[Arm]) -> None:
     """Check that an arm can be told from those before it, and compared with them."""
-    if not _NAME.fullmatch(arm.name):
+    if not ARM_NAME.fullmatch(arm.name):
         raise UsageError(
             f"{quoted(arm.name)} is not an arm's name: use letters, digits, '.', '_' and '-', starting with a letter "
             "or digit"

@@ -13,7 +13,7 @@ from debiasctl.runs.store import validate_run_name
 from debiasctl.specs.resolve import validate_spec
 from debiasctl.sweeps.plan import Arm, differences, listed, run_name
 from debiasctl.sweeps.store import StoredArm, StoredMeasures, StoredSweep, Sweep, existing
-from debiasctl.sweeps.study import Study
+from debiasctl.sweeps.study import Origin, Study
 from debiasctl.sweeps.work import check_same
 from debiasctl.wording import did_you_mean, quoted
 
@@ -31,6 +31,7 @@ def stored_from(
     study: Study,
     arms: Sequence[Arm],
     info: DatasetInfo,
+    origin: Origin,
     *,
     device: str,
     jobs: int | None,
@@ -43,16 +44,18 @@ def stored_from(
     Raises:
         UsageError: if something in it cannot be done; the errors of plugins.
     """
-    registry.resolve("engines", study.engine)
-    check_choices(Choices(features=study.evaluate.features, metrics=study.evaluate.metrics), info)
-    steps = _check_sampling(study, arms)
-    _check_primary(study, steps, info)
+    with origin.locating("engine"):
+        registry.resolve("engines", study.engine)
+    with origin.locating("evaluate", "features" if study.evaluate.metrics is None else "metrics"):
+        check_choices(Choices(features=study.evaluate.features, metrics=study.evaluate.metrics), info)
+    steps = _check_sampling(study, arms, origin)
+    with origin.locating("primary"):
+        _check_primary(study, steps, info)
+    with origin.locating("reference"):
+        _check_reference(study, arms)
+    with origin.locating("until_decided"):
+        looks = _looks(study)
     names = [arm.name for arm in arms]
-    if study.reference is not None and study.reference not in names:
-        raise UsageError(
-            f"`reference`: {quoted(study.reference)} is no arm.{did_you_mean(study.reference, names)} The arms are: "
-            f"{', '.join(names)}"
-        )
     _check_training(arms, info, device=device)
     asked = StoredSweep(
         schema_version=1,
@@ -76,7 +79,7 @@ def stored_from(
         primary=study.primary or _default_primary(study, arms, steps, info),
         reference=study.reference or names[0],
         margin=study.margin,
-        looks=_looks(study),
+        looks=looks,
         engine=study.engine,
         threads=study.threads or _threads(len(arms) * len(study.seeds), device=device, jobs=jobs),
     )
@@ -133,6 +136,21 @@ def extended(sweep: Sweep, stored: StoredSweep, asked: StoredSweep) -> StoredSwe
     )
 
 
+def check_seeds(sweep: Sweep, before: StoredSweep, stored: StoredSweep) -> None:
+    """Check that seeds are not added beyond the numbers at which a sweep is decided.
+
+    Raises:
+        UsageError: if the sweep would have a number of seeds that was not declared.
+    """
+    if stored.looks is None or len(stored.seeds) in (len(before.seeds), *stored.looks):
+        return
+    raise UsageError(
+        f"sweep '{sweep.name}' is decided at {', '.join(map(str, stored.looks))} seeds, as was declared; at "
+        f"{len(stored.seeds)} seeds no verdict would keep the error rate. It adds seeds by itself: leave `seeds` out. "
+        "For more seeds, give another `name`: the new sweep needs runs of its own"
+    )
+
+
 def check_runs(sweep: Sweep, stored: StoredSweep) -> None:
     """Check the names of a sweep's runs, and that those that are in the store are its own.
 
@@ -148,7 +166,7 @@ def check_runs(sweep: Sweep, stored: StoredSweep) -> None:
             check_same(run, specs[arm.name])
 
 
-def _check_sampling(study: Study, arms: Sequence[Arm]) -> list[int]:
+def _check_sampling(study: Study, arms: Sequence[Arm], origin: Origin) -> list[int]:
     """The sampling steps, which every arm's schedule has to allow."""
     from debiasctl.models.build import build_parameterization
     from debiasctl.registry.choices import complete
@@ -156,7 +174,8 @@ def _check_sampling(study: Study, arms: Sequence[Arm]) -> list[int]:
     from debiasctl.sampling import default_steps
     from debiasctl.sampling.request import check_steps
 
-    sampler = complete("samplers", parse_ref(study.evaluate.sampler))
+    with origin.locating("evaluate", "sampler"):
+        sampler = complete("samplers", parse_ref(study.evaluate.sampler))
     steps = study.evaluate.steps or [default_steps([arm.spec for arm in arms])]
     for arm in arms:
         process = build_parameterization(arm.spec).process
@@ -164,8 +183,18 @@ def _check_sampling(study: Study, arms: Sequence[Arm]) -> list[int]:
             try:
                 check_steps(sampler, process, count)
             except UsageError as error:
-                raise UsageError(f"arm '{arm.name}': {error}") from error
+                problem = UsageError(f"arm '{arm.name}': {error}")
+                raise origin.located(problem, ("evaluate", "steps")) from error
     return steps
+
+
+def _check_reference(study: Study, arms: Sequence[Arm]) -> None:
+    names = [arm.name for arm in arms]
+    if study.reference is not None and study.reference not in names:
+        raise UsageError(
+            f"`reference`: {quoted(study.reference)} is no arm.{did_you_mean(study.reference, names)} The arms are: "
+            f"{', '.join(names)}"
+        )
 
 
 def _check_primary(study: Study, steps: Sequence[int], info: DatasetInfo) -> None:

@@ -6,12 +6,12 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final, Literal
+from typing import Any, Final, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, JsonValue, TypeAdapter, ValidationError, model_validator
 
 from debiasctl import claims, paths, temporaries
-from debiasctl.errors import DebiasctlError, RunBusyError, RunError, RunNameError
+from debiasctl.errors import DebiasctlError, RunBusyError, RunError, RunNameError, UsageError
 from debiasctl.files import atomic_folder, write_json, writing
 from debiasctl.reading.documents import parse_json, read_json
 from debiasctl.reading.regular import read_bytes
@@ -20,7 +20,7 @@ from debiasctl.runs.status import now
 from debiasctl.runs.store import Run, validate_run_name
 from debiasctl.specs.resolve import validate_spec
 from debiasctl.specs.sections import RunSpec
-from debiasctl.sweeps.plan import in_rounds, run_name
+from debiasctl.sweeps.plan import ARM_NAME, in_rounds, run_name
 from debiasctl.temporaries import remove_stale
 from debiasctl.wording import did_you_mean, quoted
 
@@ -68,10 +68,27 @@ class StoredSweep(_Part):
     evaluate: StoredMeasures
     primary: str | None
     reference: str
-    margin: float
+    margin: float = Field(gt=0, lt=1)
     looks: list[int] | None
     engine: str
     threads: int = Field(ge=1)
+
+    @model_validator(mode="after")
+    def _is_consistent(self) -> Self:
+        names, looks = [arm.name for arm in self.arms], self.looks
+        if len(set(names)) < len(names):
+            raise ValueError("two arms have one name")
+        if not all(ARM_NAME.fullmatch(name) for name in names):
+            raise ValueError("an arm has a name that is none")
+        if len(set(self.seeds)) < len(self.seeds) or min(self.seeds) < 0 or max(self.seeds) >= 2**63:
+            raise ValueError("the seeds are not different whole numbers from 0")
+        if self.reference not in names:
+            raise ValueError(f"the reference {quoted(self.reference)} is no arm")
+        if min(self.evaluate.steps) < 1:
+            raise ValueError("the sampling steps are not whole numbers from 1")
+        if looks is not None and (not looks or looks[0] < 2 or looks != sorted(set(looks))):
+            raise ValueError("the looks are not numbers of seeds from 2 that increase")
+        return self
 
     def arm(self, name: str) -> StoredArm:
         """The arm of that name."""
@@ -87,6 +104,9 @@ class SweepEvent:
     time: str
     reason: str | None = None
     measures: str | None = None  # the key of what was measured
+
+
+_EVENT = TypeAdapter(SweepEvent)
 
 
 @dataclass(frozen=True)
@@ -125,10 +145,13 @@ class Sweep:
                     f"{file} was written by a newer version of debiasctl (sweep version {version}, known up to "
                     f"{SWEEP_VERSION}). Upgrade it: pip install --upgrade debiasctl"
                 )
-            return StoredSweep.model_validate(raw)
+            stored = StoredSweep.model_validate(raw)
+            for arm in stored.arms:
+                arm.run_spec()
+            return stored
         except OSError as error:
             raise RunError(f"{file} cannot be read: {error.strerror}. {self._way_on()}") from error
-        except (ValidationError, ValueError) as error:
+        except (ValidationError, ValueError, UsageError) as error:
             raise RunError(f"{file} is damaged: {damage(error)}. {self._way_on()}") from error
 
     def write(self, stored: StoredSweep) -> None:
@@ -159,8 +182,8 @@ class Sweep:
         events = []
         for number, line in enumerate(data.split(b"\n")[:-1], start=1):
             try:
-                events.append(SweepEvent(**parse_json(line)))
-            except (ValueError, TypeError) as error:
+                events.append(_EVENT.validate_python(parse_json(line)))
+            except ValueError as error:
                 raise RunError(f"{file} is damaged in line {number}: {damage(error)}. Delete the line") from error
         return events
 

@@ -1,10 +1,11 @@
 """What a sweep is asked to find out, before anything is resolved: from a study file, or from the command line."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Any, Self
+from typing import Any
 
-from pydantic import ConfigDict, Field, field_validator, model_validator
+from pydantic import ConfigDict, Field, ValidationInfo, field_validator
 
 from debiasctl.api.options import Settings
 from debiasctl.errors import UsageError
@@ -98,11 +99,12 @@ class Study(_Part):
             raise ValueError(f"'{empty[0]}' has no values")
         return grid
 
-    @model_validator(mode="after")
-    def _grid_or_arms(self) -> Self:
-        if self.grid and self.arms:
+    @field_validator("arms")
+    @classmethod
+    def _grid_or_arms(cls, arms: list[dict[str, Any]], info: ValidationInfo) -> list[dict[str, Any]]:
+        if arms and info.data.get("grid"):
             raise ValueError("a study has a grid or a list of arms. Give one of them")
-        return self
+        return arms
 
 
 @dataclass(frozen=True)
@@ -119,6 +121,14 @@ class Origin:
         while place and place not in self.lines:
             place = place[:-1]
         return f"{self.file}, line {self.lines[place]}: " if place else f"{self.file}: "
+
+    @contextmanager
+    def locating(self, *place: str | int) -> Iterator[None]:
+        """Put the place before the message of what is refused in the block."""
+        try:
+            yield
+        except UsageError as error:
+            raise self.located(error, place) from error
 
     def located(self, error: UsageError, place: Place) -> UsageError:
         """The error with the place before its message."""

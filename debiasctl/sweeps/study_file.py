@@ -1,6 +1,9 @@
 """Reading study files."""
 
+import math
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from pydantic import ValidationError
 
@@ -8,7 +11,7 @@ from debiasctl.errors import UsageError
 from debiasctl.reading.documents import parse_yaml, yaml_lines
 from debiasctl.reading.regular import read_text
 from debiasctl.registry.messages import describe_problem, problems_of
-from debiasctl.sweeps.study import Origin, Study
+from debiasctl.sweeps.study import Origin, Place, Study
 from debiasctl.wording import one_line
 
 ENDINGS = (".yaml", ".yml", ".json")
@@ -35,9 +38,21 @@ def read_study(path: Path) -> tuple[Study, Origin]:
     if not isinstance(raw, dict):
         raise UsageError(f"study file {path} must hold keys such as dataset, grid and seeds")
     origin = Origin(str(path), yaml_lines(text))
+    _check_finite(raw, origin)
     try:
         study = Study.model_validate(raw)
     except ValidationError as error:
         problem = min(problems_of(error), key=lambda one: origin.lines.get(tuple(one["loc"])[:1], 0))
         raise UsageError(f"{origin.at(tuple(problem['loc']))}{describe_problem(problem, Study)}") from error
     return (study if study.name is not None else study.model_copy(update={"name": path.stem})), origin
+
+
+def _check_finite(raw: Mapping[str, Any], origin: Origin) -> None:
+    """Refuse YAML's .nan and .inf, which no setting takes and no record can hold."""
+    waiting: list[tuple[Place, Any]] = [((), raw)]
+    while waiting:
+        place, value = waiting.pop()
+        if isinstance(value, float) and not math.isfinite(value):
+            raise UsageError(f"{origin.at(place)}{value} is not a finite number. Give one that is")
+        inner = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
+        waiting += [((*place, key), one) for key, one in inner]

@@ -65,6 +65,18 @@ def test_a_sweep_that_is_not_there(sweep: Sweep, name: str, message: str) -> Non
         ({"seeds": "0"}, "damaged: seeds: Input should be a valid list"),
         ({"more": 1}, "damaged: more: Extra inputs are not permitted"),
         ({"arms": []}, "damaged: arms: List should have at least 1 item"),
+        (
+            {"arms": [{"name": "constant", "settings": {}, "spec": {"a": 1}}]},
+            "damaged: spec: option 'data'",
+        ),
+        ({"arms": [{"name": "../x", "settings": {}, "spec": {}}]}, "damaged: .*an arm has a name that is none"),
+        ({"arms": [{"name": "constant", "settings": {}, "spec": {}}] * 2}, "damaged: .*two arms have one name"),
+        ({"seeds": [0, 0]}, "damaged: .*the seeds are not different whole numbers from 0"),
+        ({"seeds": [-1]}, "damaged: .*the seeds are not different whole numbers from 0"),
+        ({"reference": "nope"}, "damaged: .*the reference 'nope' is no arm"),
+        ({"margin": -3.0}, "damaged: margin: Input should be greater than 0"),
+        ({"looks": [3, 2]}, "damaged: .*the looks are not numbers of seeds from 2 that increase"),
+        ({"looks": [1, 2]}, "damaged: .*the looks are not numbers of seeds from 2 that increase"),
     ],
 )
 def test_a_damaged_sweep_is_reported(sweep: Sweep, change: dict, message: str) -> None:
@@ -79,6 +91,18 @@ def test_what_is_no_json_is_reported(sweep: Sweep, content: bytes) -> None:
     (sweep.path / "sweep.json").write_bytes(content)
     with pytest.raises(RunError, match=r"sweep\.json is damaged: .* debiasctl sweep rm s"):
         sweep.stored()
+
+
+@pytest.mark.parametrize(
+    "line", ["3", "[]", '{"run": ["a"], "kind": "failed", "time": "t"}', '{"run": "a", "kind": "x", "time": "t"}',
+             '{"run": "a", "kind": "failed", "time": "t", "reason": 3}'],
+)  # fmt: skip
+def test_an_event_that_is_none_is_reported_with_its_line(sweep: Sweep, line: str) -> None:
+    sweep.note(failed("s-p2-s0", "no memory"))
+    with open(sweep.path / "events.jsonl", "a") as stream:
+        stream.write(line + "\n")
+    with pytest.raises(RunError, match=r"events\.jsonl is damaged in line 2: .*Delete the line"):
+        sweep.events()
 
 
 def test_events_survive_a_kill_amid_a_line(sweep: Sweep) -> None:

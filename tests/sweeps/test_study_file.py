@@ -83,7 +83,7 @@ def test_what_is_taken_for_a_study_file(text: str, expected: bool) -> None:
         ("dataset: digits\ngrid:\n  weighting: p2\n", "FILE, line 3: grid.weighting: input should be a valid list"),
         ("dataset: digits\ngrid: {lr: []}\n", "FILE, line 2: grid: 'lr' has no values"),
         ("seeds: 3\n", "FILE: option 'dataset' is required"),
-        ("dataset: digits\ngrid: {lr: [1]}\narms: [{lr: 1}]\n", "FILE: a study has a grid or a list of arms"),
+        ("dataset: digits\ngrid: {lr: [1]}\narms: [{lr: 1}]\n", "FILE, line 3: arms: a study has a grid or a list"),
         ("dataset: digits\nseeds: {a: [\n", "study file FILE cannot be read: "),
         ("dataset: digits\ndataset: mnist\n", "the key 'dataset' is given twice (line 2, column 1)"),
         ("dataset: !!python/name:os.system\n", "are not read (line 1"),
@@ -95,7 +95,10 @@ def test_what_is_taken_for_a_study_file(text: str, expected: bool) -> None:
         ("dataset: digits\nsettings:\n  steps: 5\n  lr: -1\n", "FILE, line 4: spec: optimizer.lr: input should be"),
         ("dataset: digits\narms:\n- lr: 1\n- {lr: 2}\n- lr: 1\n", "FILE, line 5: arms 'lr1' and 'lr1' train the same"),
         ("dataset: digits\narms:\n- lr: 1\n- lr: 2\n  seed: 4\n", "FILE, line 5: all arms have the same seeds"),
-        ("dataset: digitz\n", "FILE: unknown dataset 'digitz'. Did you mean 'digits'?"),
+        ("dataset: digits\ngrid:\n  lr:\n  - 1.0\n  - .nan\n", "FILE, line 5: nan is not a finite number"),
+        ("dataset: digits\nsettings:\n  lr: -.inf\n", "FILE, line 3: -inf is not a finite number"),
+        ("dataset: digits\narms:\n- name: 3\n", "FILE, line 2: an arm's name has to be text"),
+        ("dataset: digitz\n", "FILE, line 1: unknown dataset 'digitz'. Did you mean 'digits'?"),
     ],
 )  # fmt: skip
 def test_one_clear_message_with_the_line(tmp_path: Path, text: str, message: str) -> None:

@@ -14,7 +14,7 @@ from debiasctl.errors import RunError, UsageError
 from debiasctl.paths import runs_dir, sweeps_dir
 from debiasctl.runs.store import find_run
 from debiasctl.sweeps import conduct, work
-from debiasctl.sweeps.answer import Answer
+from debiasctl.sweeps.answer import Answer, answer_of
 from debiasctl.sweeps.store import find_sweep
 
 TINY = (*OPTIONS, "--steps", "3", "--checkpoint-every", "1")
@@ -301,6 +301,32 @@ engine: here
     assert f"{file}, line 6: unknown weighting 'p3'" in error_of("sweep", file, code=2)
 
 
+@pytest.mark.parametrize(
+    "line, message",
+    [
+        ("engine: cloud", "line 2: unknown engine 'cloud'"),
+        ("name: a/b", "line 2: 'a/b' is not a sweep's name"),
+        ("reference: x", "line 2: --reference: 'x' is no arm"),
+        ("primary: fd_loca", "line 2: --primary fd_loca: unknown metric 'fd_loca'"),
+        ("evaluate:\n  sampler: dim", "line 3: unknown sampler 'dim'"),
+        ("evaluate:\n  features: x", "line 3: unknown feature extractor 'x'"),
+        ("evaluate:\n  metrics: [x]", "line 3: unknown metric 'x'"),
+        ("evaluate:\n  steps: [5000]", "line 3: arm 'debiased': 5000 sampling steps"),
+        ("seeds: 5\nuntil_decided: {max_seeds: 3}", "line 3: --max-seeds 3 is less than the 5 seeds"),
+    ],
+)
+def test_what_a_study_file_asks_wrongly_is_named_with_its_line(tmp_path: Path, line: str, message: str) -> None:
+    file = tmp_path / "study.yaml"
+    file.write_text(f"dataset: digits\n{line}\n")
+    assert f"{file}, {message}" in error_of("sweep", file, code=2)
+
+
+def test_so_many_seeds_are_refused(two: Outcome, tmp_path: Path) -> None:
+    (tmp_path / "study.yaml").write_text("dataset: digits\n")
+    for command in ((tmp_path / "study.yaml",), ("--resume", "digits")):
+        assert "at most 1,000 seeds" in error_of("sweep", *command, "--seeds", "1000000", code=2)
+
+
 @pytest.mark.usefixtures("unmeasured")
 @pytest.mark.parametrize("settled_at, expected", [(2, 2), (3, 3), (9, 4)])
 def test_seeds_are_added_until_the_verdict_is_clear(
@@ -320,6 +346,14 @@ def test_seeds_are_added_until_the_verdict_is_clear(
     assert len(stored.seeds) == expected
     assert len(order) == 2 * expected
     assert [look for look in looks if look > 1] == list(range(2, expected + 1))
+    order.clear()
+    more = "is decided at 2, 3, 4 seeds, as was declared; at 9 seeds no verdict would keep the error rate"
+    assert more in error_of("sweep", "--resume", "digits", "--seeds", "9", code=2)
+    assert more in error_of(*SWEEP, "--weighting", "constant,p2", "--seeds", "9", code=2)
+    assert order == []
+    past = answer_of(find_sweep("digits"), stored.model_copy(update={"seeds": list(range(9))}), [])
+    assert past.study is None
+    assert "and has 9, where no verdict keeps the error rate" in past.text
 
 
 def test_sweeps_are_listed_shown_and_removed(two: Outcome, order: list[str]) -> None:
