@@ -4,7 +4,7 @@ import csv
 import math
 from pathlib import Path
 
-from debiasctl.comparison.observations import ArmData, Better, Member, Observation, Observed
+from debiasctl.comparison.observations import LARGEST, ArmData, Better, Member, Observation, Observed
 from debiasctl.errors import ComparisonError
 from debiasctl.evaluation.metrics.catalogue import direction
 from debiasctl.reading.regular import read_text
@@ -16,7 +16,7 @@ _ALSO = ("steps", "better")
 _BETTER: dict[str, Better] = {"lower": "lower", "higher": "higher", "closer to 0": "zero", "zero": "zero"}
 _LARGEST_SEED = 2**63
 _LIMIT = 64 * 2**20  # bytes
-_SMALLEST, _LARGEST = 1e-100, 1e100  # squares of figures are added up
+_SMALLEST = 1 / LARGEST
 
 
 def figures_of(path: Path, *, metric: str | None = None) -> list[ArmData]:
@@ -132,10 +132,10 @@ class _Reader:
             value = math.nan
         if not math.isfinite(value) or "_" in text:
             raise self._error(f"value {quoted(text)} is not a finite number, written with a decimal point")
-        if value and not _SMALLEST <= abs(value) <= _LARGEST:
+        if value and not _SMALLEST <= abs(value) <= LARGEST:
             raise self._error(
                 f"value {quoted(text)} is too {'large' if abs(value) > 1 else 'small'} to compute with: figures are 0, "
-                f"or from {_SMALLEST:g} to {_LARGEST:g} with either sign. Write them in another unit"
+                f"or from {_SMALLEST:g} to {LARGEST:g} with either sign. Write them in another unit"
             )
         return value
 

@@ -9,7 +9,7 @@ from typing import Literal
 from pydantic import JsonValue
 
 from debiasctl.comparison.axes import conditions_apart
-from debiasctl.comparison.observations import ArmData, Measured, Member, Observation, Observed
+from debiasctl.comparison.observations import LARGEST, ArmData, Measured, Member, Observation, Observed
 from debiasctl.errors import ComparisonError
 
 Key = tuple[Measured, str, bool]  # conditions that must be equal, metric, whether its pairs are counted by class
@@ -118,7 +118,22 @@ def cells_of(arms: Sequence[ArmData], index: Index, *, free: Sequence[str], budg
         for key in shared
     ]
     _refuse_apart(arms, cells, free)
+    _refuse_extreme(cells)
     return cells
+
+
+def _refuse_extreme(cells: Sequence[CellData]) -> None:
+    """Refuse figures whose squares are no numbers any more, as a damaged record has them."""
+    for cell in cells:
+        for one in cell.arms:
+            for place, observation in one.chosen.items():
+                figure = observation.figures[cell.metric]
+                value = max(figure.value, figure.corrected or 0.0, key=abs)
+                if abs(value) > LARGEST:
+                    raise ComparisonError(
+                        f"'{one.arm.members[place].source}': {cell.key} is {value:g}, which is too large to compute "
+                        f"with (at most {LARGEST:g}). Leave it out, or measure it again"
+                    )
 
 
 def _cell(

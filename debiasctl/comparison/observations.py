@@ -19,6 +19,9 @@ SAMPLING_SEED = "seed"
 _FEATURES = ("features", "features_identity")
 
 
+LARGEST = 1e100  # size of a figure: squares of figures are added up
+
+
 class Observed(NamedTuple):
     """One figure; `corrected` is free of the bias in 1/N, `low` and `high` are its sampling interval (95 %)."""
 

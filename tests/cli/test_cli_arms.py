@@ -386,3 +386,9 @@ def test_figures_without_steps_and_a_metric_that_is_not_there(tmp_path: Path) ->
         "compare", "--figures", file, "--primary", "fid@9", code=1
     )
     assert "no figures in it of 'kid', only of fid" in error_of("compare", "--figures", file, "--metric", "kid", code=1)
+
+
+def test_a_figure_that_cannot_be_computed_with(tmp_path: Path) -> None:
+    for weighting, value in (("constant", 1.0), ("debiased", 1e308)):
+        make_arm(weighting, [value, value])
+    assert "fd_local@50 is 1e+308, which is too large to compute with" in error_of("compare", "*", code=1)
