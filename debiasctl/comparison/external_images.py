@@ -44,6 +44,8 @@ def parse_arm(text: str) -> ArmOfImages:
     name, equals, pattern = (part.strip() for part in text.partition("="))
     if not name or not equals or not pattern:
         raise UsageError(f"`arm`: {quoted(text)} is not name=pattern. Write for example a='out_a_seed*' (quoted)")
+    if not name.isprintable():
+        raise UsageError(f"`arm`: the name {quoted(name)} has a line break or another control character")
     found = [Path(one) for one in sorted(glob(str(expanded(pattern))), key=_natural)]
     found = [one for one in found if one.is_dir() or one.suffix.lower() in _ENDINGS]
     if not found:
@@ -89,7 +91,10 @@ def measured_arms(
     Raises:
         UsageError: if the reference, features or a metric are unknown; what `measure` raises, which measures a path.
     """
-    check_choices(choices, None)
+    try:
+        check_choices(choices, None)
+    except UsageError as error:  # `reference` is here the arm that others are judged against
+        raise type(error)(str(error).replace("`reference", "`against")) from error
 
     def measured(path: Path) -> EvaluationRecord:
         known = paths.evaluations_dir() / _MEASURED / f"{_fingerprint(path, choices, location)}.json"

@@ -230,6 +230,13 @@ def test_seeds_of_images_are_read_from_their_names(images: Path) -> None:
     assert "do not end in different seeds, which are counted in their order (0: x-9.npz, 1: x-10.npz" in arm.note
     with pytest.raises(UsageError, match="stands in the arms 'a' and 'b'"):
         parse_arms([f"a={images}/out_b*", f"b={images}/out_b_seed1*"])
+    with pytest.raises(UsageError, match=r"the name 'a\\x1b\[31m' has a line break or another control character"):
+        parse_arm(f"a\x1b[31m={images}/out_b*")
+
+
+def test_what_images_are_measured_against_is_named_as_it_was_given(images: Path) -> None:
+    error = error_of("compare", "--arm", f"a={images}/out_b*", "--against", "nope", code=2)
+    assert error.startswith("--against 'nope' is neither a data set nor a path that exists")
 
 
 # ---------------------------------------------------------------- what is shown
