@@ -1,9 +1,11 @@
 """Jobs that end in every way; workers import this as `jobs`."""
 
+import gc
 import os
 import signal
 import sys
 import time
+import weakref
 from pathlib import Path
 
 
@@ -49,3 +51,22 @@ def swallow(arguments, report):
     os.write(1, b"garbage\n")
     assert sys.stdin.read() == ""
     assert signal.getsignal(signal.SIGINT) == signal.SIG_IGN
+
+
+class _Cycle:
+    """An object that refers to itself."""
+
+    left: weakref.ref | None = None
+
+    def __init__(self):
+        self.own = self
+
+
+def leave_cycle(arguments, report):
+    gc.disable()  # so that none but the worker finds it
+    _Cycle.left = weakref.ref(_Cycle())
+
+
+def look_back(arguments, report):
+    """Report whether the cycle lives, and how many objects a search for cycles looks at."""
+    report({"cycle_lives": _Cycle.left() is not None, "searched": len(gc.get_objects())})

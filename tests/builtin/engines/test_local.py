@@ -70,6 +70,13 @@ def test_a_worker_is_kept_and_survives_whatever_its_jobs_raise(engine: Engine, t
     assert [event.job for event in events if event.kind == "started"] == list("abcdefg")
 
 
+def test_jobs_leave_neither_cycles_behind_nor_modules_to_be_searched_for_them(engine: Engine, tmp_path: Path) -> None:
+    events = run(engine, tmp_path, Job("a", "jobs:leave_cycle", {}), Job("b", "jobs:look_back", {}))
+    found = next(event.progress for event in events if event.job == "b" and event.kind == "progress")
+    assert found["cycle_lives"] is False
+    assert found["searched"] < 2000, "of tens of thousands of objects"
+
+
 @pytest.mark.parametrize("code, reason", [(-9, "killed by SIGKILL"), (3, "exit code 3: these are my last words")])
 def test_a_dead_worker_fails_its_job_and_another_takes_its_place(
     engine: Engine, tmp_path: Path, code: int, reason: str

@@ -4,6 +4,7 @@ Each line is a JSON object. It ends when stdin does, as it does when the engine'
 """
 
 import contextlib
+import gc
 import json
 import os
 import queue
@@ -63,6 +64,8 @@ class _Worker:
                 end = replace(end, kind="stopped")
             self._send(end)
             self._doing = "idle"
+            gc.collect()  # what the job left in cycles may be large
+            gc.freeze()  # later jobs need not search the modules and images that are kept, which takes a quarter second
 
     def stop(self, number: int, frame: FrameType | None) -> None:
         """Stop the job in progress; the job's own handler takes this one's place where it saves its work first."""
