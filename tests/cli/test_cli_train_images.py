@@ -87,16 +87,15 @@ def test_a_network_that_does_not_fit_names_a_size_that_does(photos: Path) -> Non
 def test_the_command_that_a_refusal_shows_runs(photos: Path) -> None:
     (photos / "cat" / "0.png").write_bytes(b"")
     (photos / "dog" / "gone.png").symlink_to("nowhere")
-    message = error_of("train", photos, *OPTIONS, "--steps", "1", "--name", "a b", code=1)
+    photos = photos.rename(photos.with_name("my photos"))  # a name that the shell would take for two
+    message = error_of("train", photos, *OPTIONS, "--steps", "1", "--name", "a", code=1)
     assert "2 of 25 images" in message
     assert "different sizes" in message
     head, _, command = message.strip().rpartition("\n")
     assert head.endswith("This would run:")
     words = shlex.split(command)
     assert words[:3] == ["debiasctl", "train", str(photos)]
-    assert "a b" in words
     assert words[-4:] == ["--set", "data.dataset.skip_unreadable=true", "--image-size", "16"]
-    words[words.index("a b")] = "ab"
     outcome = succeed(*words[1:])
     assert "data: 19 training and 4 held-out images, 3x16x16" in outcome.err
     assert "2 classes (cat " in outcome.err

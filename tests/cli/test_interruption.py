@@ -126,7 +126,7 @@ def test_a_second_signal_stops_training_at_once_and_the_last_checkpoint_stays(de
     assert process.returncode == 130
     assert err == (
         "error: stopped at once by a second signal (SIGINT), after step 3 of 100000: the last checkpoint, of step 2, "
-        "stays. Resume it: debiasctl train --resume run\n"
+        "stays. Resume it: debiasctl train --resume run --device cpu\n"
     )
     run = Run(debiasctl_home / "runs" / "run")
     assert run.checkpoint_steps()[-1] == 2
