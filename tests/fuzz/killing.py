@@ -62,6 +62,8 @@ class House:
     home: Path
     log: Path
     kills: int = 0
+    workers_killed: int = 0  # among the kills
+    checkpoints: dict[Path, tuple[int, int]] = field(default_factory=dict)  # that were seen after kills
     durations: dict[str, float] = field(default_factory=dict)
 
     def start(self, *arguments: str) -> int:
@@ -126,10 +128,25 @@ class House:
             with contextlib.suppress(psutil.NoSuchProcess):
                 rng.choice(workers).kill()
                 self.kills += 1
+                self.workers_killed += 1
+                self.see_checkpoints()
         status = status if status[0] else os.waitpid(child, 0)
         if (code := os.waitstatus_to_exitcode(status[1])) != 0:
             raise Lost(f"a sweep whose worker was killed ended with {code}: {self.log.read_text()[-2000:]}")
         return bool(workers)
+
+    def see_checkpoints(self) -> None:
+        """Remember the weights that are stored, of which none may be trained again.
+
+        Raises:
+            Lost: if weights that were seen before are there once more, in another file.
+        """
+        for weights in self.home.glob("runs/[!.]*/checkpoints/[!.]*/model.safetensors"):
+            with contextlib.suppress(FileNotFoundError):  # a later checkpoint took its place
+                entry = weights.stat()
+                found = (entry.st_ino, entry.st_mtime_ns)
+                if self.checkpoints.setdefault(weights, found) != found:
+                    raise Lost(f"sweep: {weights.relative_to(self.home)} was trained twice")
 
 
 def _content(folder: Path, pattern: str) -> dict[str, str]:
@@ -222,8 +239,8 @@ def trial(kind: str, reference: Path, rng: random.Random, *, duration: float, fo
     return house.kills
 
 
-def sweep_trial(reference: Path, rng: random.Random, *, duration: float, folder: Path) -> int:
-    """Kill a sweep or one of its workers, again and again, and return the number of kills.
+def sweep_trial(reference: Path, rng: random.Random, *, duration: float, folder: Path) -> tuple[int, int]:
+    """Kill a sweep or one of its workers, again and again; returns the number of kills, and of workers among them.
 
     Raises:
         Lost: if a run was lost, trained twice, or ended with other weights.
@@ -236,9 +253,11 @@ def sweep_trial(reference: Path, rng: random.Random, *, duration: float, folder:
             break  # it has ended
         if not house.kill(*SWEEP, after=after):
             break
+        house.see_checkpoints()
         house.succeed("runs", "list", "--json")
         house.succeed("sweep", "list", "--json")
     house.succeed(*SWEEP)
+    house.see_checkpoints()
     runs, whole = house.home / "runs", reference / "sweep" / "runs"
     names = [sorted(path.name for path in place.iterdir() if path.name[0] != ".") for place in (runs, whole)]
     if names[0] != names[1]:
@@ -250,7 +269,7 @@ def sweep_trial(reference: Path, rng: random.Random, *, duration: float, folder:
             raise Lost(f"sweep: run {name} was not measured once")
     if left := [str(path.relative_to(runs)) for path in runs.rglob("*.tmp")]:
         raise Lost(f"sweep: these temporary files stay: {left[:5]}")
-    return house.kills
+    return house.kills, house.workers_killed
 
 
 def prepare(folder: Path) -> dict[str, float]:
@@ -285,20 +304,22 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as scratch:
         durations = prepare(Path(scratch))
         for kind in asked.kinds.split(","):
-            kills = 0
+            kills = workers = 0
             for number in range(asked.trials):
                 folder = Path(scratch) / f"{kind}-{number}"
                 folder.mkdir()
                 rng = random.Random(f"{asked.seed}/{kind}/{number}")
                 try:
                     if kind == "sweep":
-                        kills += sweep_trial(Path(scratch), rng, duration=durations[kind], folder=folder)
+                        found = sweep_trial(Path(scratch), rng, duration=durations[kind], folder=folder)
+                        kills, workers = kills + found[0], workers + found[1]
                     else:
                         kills += trial(kind, Path(scratch), rng, duration=durations[kind], folder=folder)
                 except Lost as error:
                     sys.exit(f"trial {number} of {kind} with seed {asked.seed}: {error}")
                 shutil.rmtree(folder)
-            print(f"{kind}: {asked.trials} trials, {kills} kills, nothing lost", flush=True)
+            of_workers = f" ({workers} of a worker)" if kind == "sweep" else ""
+            print(f"{kind}: {asked.trials} trials, {kills} kills{of_workers}, nothing lost", flush=True)
 
 
 if __name__ == "__main__":
