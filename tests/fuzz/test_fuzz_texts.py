@@ -128,7 +128,16 @@ SOUND: dict[str, tuple[str, ...]] = {
     "likelihood": ("a", "--num", "2", "--steps", "2"),
     "compare": ("a", "b"),
     "doctor": (),
+    "sweep": ("digits", "--backbone", BACKBONE, "--batch-size", "8", "--weighting", "constant,debiased", "--dry-run"),
+    "sweep list": (),
+    "sweep show": ("a",),
+    "sweep watch": ("a",),
+    "sweep rm": ("a", "--yes"),
     "runs list": (),
+    "runs watch": ("a",),
+    "runs tag": ("a", "--add", "kept"),
+    "runs note": ("a", "a note"),
+    "runs prune": ("a", "--yes"),
     "runs show": ("a",),
     "runs rm": ("b", "--yes"),
     "runs path": ("a",),
@@ -152,7 +161,7 @@ def options() -> list[tuple[str, str, bool]]:
     def walk(node: Any, path: tuple[str, ...]) -> None:
         for name, child in getattr(node, "commands", {}).items():
             walk(child, (*path, name))
-        if not hasattr(node, "commands"):
+        if not hasattr(node, "commands") or (path and node.invoke_without_command):
             for parameter in node.params:
                 opts = [name for name in parameter.opts if name.startswith("-")]
                 if opts and opts[0] not in _LEFT_OUT:
@@ -198,7 +207,8 @@ def test_a_command_with_any_option_ends_as_promised(sandbox: Sandbox, line: tupl
     (sandbox.work / "a.tar").exists() or command("runs", "export", "a", allowed=sandbox.places)
     outcome = command(*line, allowed=(*sandbox.places, *(() if leaves_the_rest_alone(line) else (Path("/dev"),))))
     count(
-        f"options of {' '.join(line[: 2 if line[0] in ('runs', 'plugins', 'weightings', 'spec') else 1])}", outcome.code
+        f"options of {' '.join(line[: 2 if line[0] in ('runs', 'plugins', 'weightings', 'spec', 'sweep') else 1])}",
+        outcome.code,
     )
     if outcome.code and (lost := before.keys() - tree(sandbox.home / "runs").keys()):
         raise Broken(f"{line}: refused, and yet these are gone: {sorted(lost)[:3]}")

@@ -20,8 +20,8 @@ from safetensors.torch import load_file
 from tiny import make_spec, same_state, save_checkpoint, set_up_tiny, stored_state, train
 
 from debiasctl.errors import CheckpointError, DebiasctlError, Interrupted, TrainingError
-from debiasctl.models import checkpoint_files
 from debiasctl.models.checkpoint_files import prune_checkpoints, verify, write_checkpoint
+from debiasctl.runs import manifest
 from debiasctl.runs.status import new_status
 from debiasctl.runs.store import Run, create_run, find_run
 from debiasctl.training import checkpoints
@@ -120,7 +120,7 @@ def test_checksums_are_made_on_the_way_out_and_nothing_is_read_back(
     def refuse(path: Path) -> str:
         raise AssertionError(f"{path} was read")
 
-    monkeypatch.setattr(checkpoint_files, "sha256_file", refuse)
+    monkeypatch.setattr(manifest, "sha256_file", refuse)
     save_checkpoint(run, training, step=1, progress=SUMS)
     stated = json.loads((run.checkpoint_path(1) / "manifest.json").read_text())
     assert stated["step"] == 1
@@ -134,8 +134,8 @@ def test_a_resume_hashes_each_file_once(run: Run, training: Training, monkeypatc
     for step in (1, 2):
         save_checkpoint(run, training, step=step, progress=SUMS)
     hashed: list[Path] = []
-    real = checkpoint_files.sha256_file
-    monkeypatch.setattr(checkpoint_files, "sha256_file", lambda path: (hashed.append(path), real(path))[1])
+    real = manifest.sha256_file
+    monkeypatch.setattr(manifest, "sha256_file", lambda path: (hashed.append(path), real(path))[1])
     assert load_last(run, training) == (2, SUMS)
     assert sorted(hashed) == sorted(p for p in run.checkpoint_path(2).iterdir() if p.name != "manifest.json")
 
