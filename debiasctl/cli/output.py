@@ -42,8 +42,10 @@ def say(text: object) -> None:
 
 
 def show_log() -> None:
-    """Let what the package logs (from INFO on) through to stderr; a warning of it is a note."""
+    """Let what the package logs (from INFO on) through to stderr; a warning of it is a note, which is shown once."""
     import logging
+
+    noted = set[str]()
 
     class Formatter(logging.Formatter):
         def format(self, record: logging.LogRecord) -> str:
@@ -53,6 +55,11 @@ def show_log() -> None:
 
     class Handler(logging.StreamHandler[Any]):
         def emit(self, record: logging.LogRecord) -> None:
+            if record.levelno >= logging.WARNING:
+                text = self.format(record)
+                if text in noted:
+                    return
+                noted.add(text)
             self.stream = sys.stderr  # what it is now: a bar takes its place while it is shown
             super().emit(record)
 

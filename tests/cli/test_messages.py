@@ -134,6 +134,21 @@ def test_errors_notes_and_logs_say_what_to_type(
     assert error_of("sample", "a", code=2) == "choose a smaller training.batch_size (--batch-size)\n"
 
 
+def test_a_note_that_several_runs_would_repeat_is_shown_once(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with monkeypatch.context() as patch:
+        patch.setattr(logging.root, "handlers", [])
+        show_log()
+        for text in ("laid over white", "drawing", "laid over white", "cropped"):
+            level = logging.INFO if text == "drawing" else logging.WARNING
+            logging.getLogger("debiasctl.data").log(level, "%s", text)
+            logging.getLogger("debiasctl.data").info("progress")
+    shown = capsys.readouterr().err.splitlines()
+    assert [line for line in shown if line != "progress"] == ["note: laid over white", "drawing", "note: cropped"]
+    assert shown.count("progress") == 4
+
+
 @pytest.mark.parametrize("option", ["--spec", "--data-dir", "--precision"])
 def test_a_value_of_any_length_is_never_repeated_whole(option: str) -> None:
     message = error_of("train", "digits", "--dry-run", option, "x" * 50_000, code=1 if option == "--data-dir" else 2)
