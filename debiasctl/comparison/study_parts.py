@@ -90,7 +90,8 @@ def _deviation(values: Sequence[float]) -> float:
 
 def environment(specs: Iterable[RunSpec]) -> dict[str, str]:
     """What made the study, and the versions that all its runs were trained with."""
-    found = {"debiasctl": __version__, "python": platform.python_version(), "platform": platform.platform()}
+    system = f"{platform.system()} {platform.release()} {platform.machine()}"  # platform.platform() runs a program
+    found = {"debiasctl": __version__, "python": platform.python_version(), "platform": system}
     packages = [spec.provenance.packages for spec in specs]
     for name in dict.fromkeys(name for one in packages for name in one):
         versions = sorted({one.get(name, "none") for one in packages})

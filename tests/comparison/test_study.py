@@ -1,11 +1,14 @@
 import json
+import platform
 import re
+import subprocess
 from pathlib import Path
 
 import pytest
 from records import add_evaluation, figure_json, make_arm, make_run, plain_spec
 
 from debiasctl.comparison.study import study_of
+from debiasctl.comparison.study_parts import environment
 from debiasctl.comparison.study_record import Study, read_study
 from debiasctl.errors import ComparisonError, RunError, UsageError
 from debiasctl.runs.store import Run
@@ -349,3 +352,13 @@ def test_a_run_that_is_named_twice() -> None:
 def test_a_study_of_another_kind_is_refused() -> None:
     with pytest.raises(ComparisonError, match="x is damaged"):
         Study.from_json({}, source="x")
+
+
+def test_the_environment_is_found_without_running_a_program(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*arguments: object, **settings: object) -> None:
+        raise AssertionError(f"{arguments} was started")
+
+    monkeypatch.setattr(subprocess, "Popen", refuse)
+    monkeypatch.setattr(platform, "_uname_cache", None)  # the interpreter's own memory of the answer
+    monkeypatch.setattr(platform, "_platform_cache", {})
+    assert platform.machine() in environment([])["platform"]
