@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from debiasctl.cli import options
+from debiasctl.cli.messages import with_options
 from debiasctl.cli.output import note, terminal_width
 from debiasctl.errors import DebiasctlError, UsageError
 from debiasctl.wording import did_you_mean, quoted
@@ -65,10 +66,11 @@ class Drawn:
         from debiasctl.reporting.report.render import write_report
 
         command = comparison_command(sys.argv[1:])
+        said = {field: [with_options(text) for text in getattr(study, field)] for field in ("notes", "warnings")}
         write_report(
             path,
             report_of(
-                study,
+                study.model_copy(update=said),
                 runs,
                 command=f"{command} --html {shlex.quote(str(path))}",
                 drawing=lambda name: f"{command} --picture {name} --plot {name}.svg",

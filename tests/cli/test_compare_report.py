@@ -120,6 +120,15 @@ def test_a_page_is_opened_only_where_there_is_a_display(tmp_path: Path, monkeypa
     assert not (tmp_path / "a.html").exists()
 
 
+def test_a_report_names_options_as_they_are_typed(tmp_path: Path) -> None:
+    rows = [f"{arm},{seed},fid,{10 + seed / 10 + (arm == 'b')}" for arm in "ab" for seed in range(3)]
+    (tmp_path / "figures.csv").write_text("\n".join(["arm,seed,metric,value", *rows]))
+    succeed("compare", "--figures", tmp_path / "figures.csv", "--html", tmp_path / "report.html")
+    page = (tmp_path / "report.html").read_text()
+    assert "declare one before you look, with --primary" in page
+    assert "`primary`" not in page
+
+
 def test_the_command_of_a_report_is_the_comparison_without_what_it_writes() -> None:
     typed = [
         "compare",
