@@ -7,6 +7,7 @@ from debiasctl.comparison.seed_variance import percent
 from debiasctl.comparison.study_record import StudyCell, VerdictRecord
 
 _MOST = 3  # arms that are named for each word
+_MOST_FIGURES = 4  # of one seed each
 _WORDS = {
     "better": "better than",
     "worse": "worse than",
@@ -112,8 +113,12 @@ def metric_text(cell: StudyCell) -> str:
 
 
 def _figures(cell: StudyCell, names: Sequence[str]) -> str:
-    means = {one.arm: one.mean for one in cell.arms}
-    return " against ".join(f"{name} {means[name]:.4g}" for name in names if means[name] is not None)
+    """Every arm's figure; of many arms the least and the largest."""
+    means = {one.arm: one.mean for one in cell.arms if one.arm in names and one.mean is not None}
+    if len(means) > _MOST_FIGURES:
+        low, high = min(means, key=means.__getitem__), max(means, key=means.__getitem__)
+        return f"from {means[low]:.4g} ('{low}') to {means[high]:.4g} ('{high}')"
+    return " against ".join(f"{name} {means[name]:.4g}" for name in names if name in means)
 
 
 def _counts(verdict: VerdictRecord) -> str:

@@ -73,6 +73,12 @@ def test_one_seed_an_arm_says_nothing_about_the_weighting() -> None:
     )
 
 
+def test_of_many_arms_of_one_seed_the_extremes_are_named() -> None:
+    schemes = ("constant", "p2", "min-snr", "debiased", "edm")
+    runs = [one for value, name in enumerate(schemes, 1) for one in make_arm(name, [value / 10])]
+    assert ": from 0.1 ('constant') to 0.5 ('edm') in fd_local" in study_of(runs).answer
+
+
 def test_one_arm_has_no_verdict() -> None:
     study = study_of(make_arm("constant", HIGH))
     assert study.verdicts == []
