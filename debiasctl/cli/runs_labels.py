@@ -5,6 +5,7 @@ from typing import Annotated
 import typer
 
 from debiasctl.cli import options
+from debiasctl.cli.left_alone import report_left_alone
 from debiasctl.cli.options import option
 from debiasctl.cli.output import note, print_json, print_table
 from debiasctl.errors import DebiasctlError, UsageError
@@ -35,19 +36,17 @@ def tag(
     for one in add or ():
         check_tag(one)  # before any run is changed
     found = matching_runs(runs, options.parse_filter(where))
-    labels, failed = {}, False
+    labels, problems = {}, []
     for run in found:
         try:
             labels[run] = change_labels(run, add=add or (), remove=remove or ())
         except DebiasctlError as error:  # the others are labelled all the same
-            note(f"run '{run.name}' is left as it is: {error}")
-            failed = True
+            problems.append((run.name, error))
     if as_json:
         print_json({"runs": [{"name": run.name, "path": str(run.path), **vars(one)} for run, one in labels.items()]})
     elif labels:
         print_table(["NAME", "TAGS"], [(run.name, ", ".join(one.tags)) for run, one in labels.items()], ruled=False)
-    if failed:
-        raise typer.Exit(1)
+    report_left_alone(problems)
 
 
 def note_(

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from debiasctl.cli import options
+from debiasctl.cli.left_alone import report_left_alone
 from debiasctl.cli.options import option
 from debiasctl.cli.output import note, print_json, print_table
 from debiasctl.errors import DebiasctlError, UsageError
@@ -69,14 +70,13 @@ def prune(
         keep_named=not named,
     )
     found = matching_runs(runs or [], options.parse_filter(where), exact=True)
-    plans, failed, begun = [], False, time.monotonic()
+    plans, problems, begun = [], [], time.monotonic()
     with counting_progress("checking the checkpoints that stay") as show:
         for number, run in enumerate(found):
             try:
                 plans.append(plan_pruning(run, choice))
             except DebiasctlError as error:
-                note(f"run '{run.name}' is left as it is: {error}")
-                failed = True
+                problems.append((run.name, error))
             if time.monotonic() - begun > _PATIENCE:
                 show(number + 1, len(found))
     if not as_json:
@@ -84,13 +84,11 @@ def prune(
     freed = 0
     if not dry_run and any(plan.items for plan in plans):
         _confirm(plans, yes=yes)
-        freed, all_done = _prune(plans)
-        failed = failed or not all_done
+        freed = _prune(plans, problems)
         note(f"Freed {format_bytes(freed)}.")
     if as_json:
         print_json({"freed": freed, "runs": [_as_json(plan) for plan in plans]})
-    if failed:
-        raise typer.Exit(1)
+    report_left_alone(problems)
 
 
 def _show(plans: "Sequence[Plan]") -> None:
@@ -127,19 +125,18 @@ def _confirm(plans: "Sequence[Plan]", *, yes: bool) -> None:
         raise typer.Exit(1)
 
 
-def _prune(plans: "Sequence[Plan]") -> tuple[int, bool]:
-    """The bytes that were freed, and whether all that was planned was."""
+def _prune(plans: "Sequence[Plan]", problems: list[tuple[str, DebiasctlError]]) -> int:
+    """The bytes that were freed; what could not be removed is added to the problems."""
     from debiasctl.runs.pruning import prune as prune_run
 
-    freed, all_done = 0, True
+    freed = 0
     for plan in plans:
         if plan.items:
             try:
                 freed += prune_run(plan)
             except DebiasctlError as error:
-                note(f"run '{plan.run.name}' is left as it is: {error}")
-                all_done = False
-    return freed, all_done
+                problems.append((plan.run.name, error))
+    return freed
 
 
 def _as_json(plan: "Plan") -> dict[str, Any]:

@@ -228,9 +228,17 @@ def test_damaged_labels_keep_no_other_run_from_its_tags(store: None) -> None:
     (find_run("a-10").path / "labels.json").write_text("{")
     outcome = debiasctl("runs", "tag", "*", "--add", "new")
     assert outcome.code == 1
-    assert "run 'a-10' is left as it is" in outcome.err
+    assert outcome.err.startswith("error: run 'a-10' is left as it is: ")
     assert [line.split()[0] for line in outcome.out.splitlines()] == ["NAME", "a-9", "b"]
     assert names("--where", "tag=new") == ["a-9", "b"]
+
+
+def test_runs_that_cannot_be_changed_are_one_message(store: None) -> None:
+    for name in ("a-9", "b"):
+        (find_run(name).path / "labels.json").write_text("{")
+    message = error_of("runs", "tag", "*", "--add", "new", code=1)
+    assert message.startswith("2 runs are left as they are:\n  a-9: ")
+    assert "\n  b: " in message
 
 
 # ---------------------------------------------------------------- watch
