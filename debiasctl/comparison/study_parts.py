@@ -3,6 +3,7 @@
 import math
 import platform
 from collections.abc import Iterable, Sequence
+from statistics import fmean
 
 from debiasctl import __version__
 from debiasctl.comparison.matching import ArmCell, CellData
@@ -59,7 +60,7 @@ def cell_record(cell: CellData, *, primary: bool) -> StudyCell:
                     for place, figure in observed.items()
                 ],
                 missing=[one.arm.members[place].seed for place in one.missing],
-                mean=_mean(values) if values else None,
+                mean=fmean(values) if values else None,
                 sd=_deviation(values) if len(values) > 1 else None,
                 withheld=cell.withheld(number),
             )
@@ -78,13 +79,9 @@ def cell_record(cell: CellData, *, primary: bool) -> StudyCell:
     )
 
 
-def _mean(values: Sequence[float]) -> float:
-    return math.fsum(values) / len(values)
-
-
 def _deviation(values: Sequence[float]) -> float:
     """The standard deviation of the population that values were drawn from."""
-    mean = _mean(values)
+    mean = fmean(values)
     return math.sqrt(math.fsum((value - mean) ** 2 for value in values) / (len(values) - 1))
 
 
