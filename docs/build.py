@@ -37,6 +37,7 @@ STATIC = (  # weightings that are functions of SNR alone
     "inverse-snr",
     "constant-x0",
     "constant-v",
+    "constant-flow",
     "truncated-snr",
     "p2",
     "p2:gamma=0.5",
@@ -109,7 +110,7 @@ def weights_at_snr() -> str:
     """The published weights in each unit."""
     snr = torch.tensor(SNRS, dtype=torch.float64)
     parts = []
-    for unit in ("eps", "x0", "v"):
+    for unit in ("eps", "x0", "v", "flow"):
 
         def cells(reference: str, unit: Prediction = unit) -> list[str]:
             weighting: Weighting = registry.create("weightings", reference)

@@ -29,7 +29,7 @@ class WeightCurves:
 
     @property
     def units(self) -> list[Prediction]:
-        """The units of the weights: eps, x0, v, and edm if the prediction is edm."""
+        """The units of the weights: eps, x0, v, flow, and edm if the prediction is edm."""
         return list(next(iter(self.weights.values())))
 
 
@@ -51,10 +51,10 @@ def weight_curves(
     timesteps: str = "uniform",
     sigma_data: float = 0.5,
 ) -> WeightCurves:
-    """Compute the weights at the start of training on the errors of eps, x0 and v (and of F, for edm-prediction).
+    """Compute the weights at the start of training on the errors of eps, x0, v and flow (and of F, for edm-prediction).
 
-    They describe one loss in several units: w_x0 = w_eps SNR = w_v (SNR + 1). With normalize="mean" the weight on the
-    error of `prediction` has mean 1 under `timesteps`, and the other units follow.
+    They describe one loss in several units: w_x0 = w_eps SNR = w_v (SNR + 1) = w_flow (1 + √SNR)². With
+    normalize="mean" the weight on the error of `prediction` has mean 1 under `timesteps`, and the other units follow.
 
     Raises:
         UsageError: if a reference is unknown or given twice, or the prediction is not possible on the schedule.

@@ -6,10 +6,8 @@ from typing import Any, Literal, Self, get_args
 from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
 from pydantic_core import InitErrorDetails, PydanticCustomError
 
-Space = Literal["eps", "x0", "v"]
-
-
-Prediction = Literal["eps", "x0", "v", "edm"]
+Space = Literal["eps", "x0", "v", "flow"]
+Prediction = Literal["eps", "x0", "v", "edm", "flow"]
 
 LARGEST = 2**63 - 1  # what torch and files hold as an integer
 

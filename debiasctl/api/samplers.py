@@ -14,12 +14,17 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Estimate:
-    """A network's estimate in its three equivalent forms, each [N, C, H, W]."""
+    """A network's estimate in its equivalent forms, each [N, C, H, W]."""
 
     x0: "Tensor"
     eps: "Tensor"
     v: "Tensor"
     variance_fraction: "Tensor | None" = None  # [N, C, H, W], from 0 (beta_tilde) to 1 (beta), if learned
+
+    @property
+    def flow(self) -> "Tensor":
+        """Rectified flow's velocity, eps - x0."""
+        return self.eps - self.x0
 
 
 @dataclass(frozen=True)

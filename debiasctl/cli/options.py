@@ -117,7 +117,7 @@ BACKBONE = option(
     "--backbone", setting="model.backbone", help="Network.", autocompletion=complete_plugin("backbones")
 )  # fmt: skip
 PREDICTION = option(
-    "--prediction", setting="model.prediction", help="What the network predicts: eps, x0, v or edm.",
+    "--prediction", setting="model.prediction", help="What the network predicts: eps, x0, v, edm or flow.",
     autocompletion=complete_choices("model.prediction"),
 )  # fmt: skip
 SCHEDULE = option(

@@ -67,7 +67,7 @@ def table(
     as_json: Annotated[bool, options.AS_JSON] = False,
     as_csv: Annotated[bool, option("--csv", help="Print CSV, a line for each t and weighting.")] = False,
 ) -> None:
-    """Print weights on the errors of eps, x0 and v over the timesteps of a schedule.
+    """Print weights on the errors of eps, x0, v and flow over the timesteps of a schedule.
 
     Without REF, of every weighting that needs no options. The weights are those of the start of training; JSON and CSV
     hold them for every t.
@@ -101,7 +101,7 @@ def plot(
     timesteps: Annotated[str, options.TIMESTEPS] = "uniform",
     width: Annotated[str | None, options.WIDTH] = None,
 ) -> None:
-    """Plot effective weights, times the density of t, against t and against log-SNR, on the errors of eps, x0 and v.
+    """Plot effective weights, times the density of t, against t and against log-SNR, on eps, x0, v and flow.
 
     Of a column's width, it is the plot on the error of what the network predicts. Without REF: constant, p2, min-snr
     and debiased.

@@ -1,11 +1,15 @@
-"""The network's prediction types, and the exact conversions among eps, x0, v and the EDM preconditioning.
+"""The network's prediction types, and the exact conversions among eps, x0, v, EDM's preconditioning and rectified flow.
 
-With D = sigma² + alpha² sigma_data², every parameterization is x0_hat = c_skip x_t + c_out F(c_in x_t, c_noise):
+Every parameterization is x0_hat = c_skip x_t + c_out F(c_in x_t, c_noise); with D = sigma² + alpha² sigma_data²,
+m = 1/(alpha + sigma) and s = sigma m:
 
     eps   c_skip = 1/alpha                  c_out = -sigma/alpha           c_in = 1      c_noise = t
     x0    c_skip = 0                        c_out = 1                      c_in = 1      c_noise = t
     v     c_skip = alpha                    c_out = -sigma                 c_in = 1      c_noise = t
     edm   c_skip = alpha sigma_data²/D      c_out = sigma sigma_data/√D    c_in = 1/√D   c_noise = ln(sigma/alpha)/4
+    flow  c_skip = m                        c_out = -s                     c_in = m      c_noise = 1000 s
+
+Rectified flow's x_s = (1 - s) x0 + s eps is m x_t, and its network predicts eps - x0 (SD3, arXiv 2403.03206).
 """
 
 from dataclasses import dataclass
@@ -21,6 +25,7 @@ from debiasctl.errors import UsageError
 
 PREDICTIONS: tuple[Prediction, ...] = get_args(Prediction)
 SPACES: tuple[Space, ...] = get_args(Space)
+FLOW_TIME = 1000  # a flow network's time is this times s, as in diffusers, whatever the schedule's T
 
 
 def check_prediction(prediction: str, process: DiffusionProcess) -> None:
@@ -41,28 +46,36 @@ def check_prediction(prediction: str, process: DiffusionProcess) -> None:
     }[prediction]
     raise UsageError(
         f"{prediction}-prediction cannot be used on a schedule with zero terminal SNR: {why}. "
-        "Use `prediction=v` or x0, or another schedule"
+        "Use `prediction=v`, x0 or flow, or another schedule"
     )
 
 
 def target(prediction: Space, *, x0: Tensor, eps: Tensor, alpha: Tensor, sigma: Tensor) -> Tensor:
-    """The target eps, x0 or v for images and noise [N, C, H, W]; v = (alpha eps - sigma x0)/n, n² = alpha² + sigma²."""
+    """The target eps, x0, v or flow for images and noise [N, C, H, W].
+
+    v = (alpha eps - sigma x0)/n with n² = alpha² + sigma², and flow = eps - x0.
+    """
     if prediction == "eps":
         return eps
     if prediction == "x0":
         return x0
+    if prediction == "flow":
+        return eps - x0
     return (alpha * eps - sigma * x0) / torch.sqrt(alpha**2 + sigma**2)
 
 
 def convert(value: Tensor, prediction: Space, *, x_t: Tensor, alpha: Tensor, sigma: Tensor) -> Estimate:
-    """Convert an estimate given as eps, x0 or v into all three; each is exact, since x_t = alpha x0 + sigma eps.
+    """Convert an estimate given as eps, x0, v or flow into all; each is exact, since x_t = alpha x0 + sigma eps.
 
     `value` and `x_t` are [N, C, H, W]; alpha and sigma broadcast to them.
     """
     n = torch.sqrt(alpha**2 + sigma**2)
     if prediction == "v":  # v turns (x_t, v) into (x0, eps) by a rotation (arXiv 2202.00512, App. D)
         return Estimate(x0=(alpha * x_t / n - sigma * value) / n, eps=(sigma * x_t / n + alpha * value) / n, v=value)
-    if prediction == "eps":
+    if prediction == "flow":
+        m = 1 / (alpha + sigma)
+        x0, eps = m * (x_t - sigma * value), m * (x_t + alpha * value)
+    elif prediction == "eps":
         x0, eps = (x_t - sigma * value) / alpha, value
     else:
         x0, eps = value, (x_t - alpha * value) / sigma
@@ -108,6 +121,10 @@ class Parameterization:
             (c_in,) = per_image(self._edm_norm(levels).reciprocal(), like=x_t)
             noise = (levels.sigma / levels.alpha).log() / 4
             x_t = c_in * x_t
+        elif self.prediction == "flow":
+            m = 1 / (levels.alpha + levels.sigma)
+            noise = FLOW_TIME * levels.sigma * m
+            x_t = per_image(m, like=x_t)[0] * x_t
         else:
             noise = levels.t.to(torch.float64)
         channels = x_t.shape[1] * (2 if self.learned_variance else 1)
@@ -131,7 +148,7 @@ class Parameterization:
         return to_x0 * x0 - to_eps * eps
 
     def estimate(self, output: Output, x_t: Tensor, levels: NoiseLevels) -> Estimate:
-        """Convert a network's output into estimates of x0, eps and v, each [N, C, H, W]."""
+        """Convert a network's output into estimates of x0 and eps, each [N, C, H, W]."""
         value = output.prediction
         alpha, sigma = per_image(levels.alpha, levels.sigma, like=x_t)
         if self.prediction != "edm":

@@ -1,8 +1,9 @@
 """Loss weights: a scheme defines them in one space, and they are converted exactly for every prediction type.
 
-The squared errors are proportional: x0_mse = eps_mse / SNR = v_mse / (SNR + 1) = edm_mse / (SNR + 1/sigma_data²). One
-loss therefore has a weight in each space, w_x0 = w_eps SNR = w_v (SNR + 1) = w_edm (SNR + 1/sigma_data²), and the
-weight on the network's output F is the one of its prediction type.
+The squared errors are proportional: x0_mse = eps_mse / SNR = v_mse / (SNR + 1) = flow_mse / (1 + √SNR)² = edm_mse /
+(SNR + 1/sigma_data²). One loss therefore has a weight in each space, w_x0 = w_eps SNR = w_v (SNR + 1) =
+w_flow (1 + √SNR)² = w_edm (SNR + 1/sigma_data²), and the weight on the network's output F is the one of its prediction
+type.
 """
 
 from typing import get_args
@@ -31,13 +32,20 @@ def log_of_table(snr: Tensor) -> Tensor:
 def convert_weight(
     weight: Tensor, *, source: Space, target: Prediction, snr: Tensor, sigma_data: float = 0.5
 ) -> Tensor:
-    """Convert a loss weight to another space: w_x0 = w_eps SNR = w_v (SNR + 1) = w_edm (SNR + 1/sigma_data²).
+    """Convert a loss weight to another space by the factors 1/c_out², as functions of SNR.
 
-    The last factor is 1/c_out² of the EDM preconditioning (arXiv 2206.00364, Table 1) as a function of SNR.
+    w_x0 = w_eps SNR = w_v (SNR + 1) = w_flow (1 + √SNR)² = w_edm (SNR + 1/sigma_data²), the last from EDM's
+    preconditioning (arXiv 2206.00364, Table 1), the one before from rectified flow's x0 = x_s - s (eps - x0).
     """
     if source == target:
         return weight
-    per_x0 = {"x0": torch.ones_like(snr), "eps": snr, "v": snr + 1, "edm": snr + sigma_data**-2}  # w_x0 / w_space
+    per_x0 = {  # w_x0 / w_space
+        "x0": torch.ones_like(snr),
+        "eps": snr,
+        "v": snr + 1,
+        "flow": (1 + snr.sqrt().masked_fill(snr <= _ZERO, 0)) ** 2,
+        "edm": snr + sigma_data**-2,
+    }
     return weight * (per_x0[source] / per_x0[target])
 
 

@@ -30,7 +30,7 @@ class ModelSection(Section):
     """The network and its prediction type."""
 
     backbone: Plugin = Field("unet", validate_default=True, description="network, as name or name:key=value,...")
-    prediction: Prediction = Field("eps", description="what the network predicts: eps, x0, v or edm (preconditioned)")
+    prediction: Prediction = Field("eps", description="what the network predicts: eps, x0, v, edm or flow (eps - x0)")
     sigma_data: float = Field(0.5, gt=0, description="standard deviation of the data, for edm-prediction")
     learned_variance: bool = Field(False, description="predict the variance of the reverse steps too (2102.09672)")
     conditional: bool | None = Field(None, description="give the network class labels (default: where there are any)")

@@ -19,7 +19,7 @@ from debiasctl.cli.app import main
 
 ZERO = "linear:zero_terminal_snr=true"
 NAMES = sorted(record.name for record in registry.records("weightings") if record.distribution == "debiasctl")
-UNITS = ("eps", "x0", "v")
+UNITS = ("eps", "x0", "v", "flow")
 
 
 def needs_options(name: str) -> bool:
@@ -53,16 +53,17 @@ def test_the_table_as_json(schedule: str, normalize: str) -> None:
     assert {"product", "table"} <= set(NAMES) - set(USABLE)
     for name, units in found["weights"].items():
         assert list(units) == list(UNITS)
-        eps, x0, v = (column(units[unit]) for unit in UNITS)
+        eps, x0, v, flow = (column(units[unit]) for unit in UNITS)
         torch.testing.assert_close(x0, eps * process.snr, rtol=1e-12, atol=0)
         torch.testing.assert_close(x0, v * (process.snr + 1), rtol=1e-12, atol=0)
+        torch.testing.assert_close(x0, flow * (process.snr.sqrt() + 1) ** 2, rtol=1e-12, atol=0)
         if normalize == "mean":
             assert float(eps.mean()) == pytest.approx(1, rel=1e-12)
         elif name == "debiased":
             torch.testing.assert_close(eps, process.snr.rsqrt(), rtol=1e-12, atol=0)
 
 
-@pytest.mark.parametrize("prediction", ["eps", "x0", "v", "edm"])
+@pytest.mark.parametrize("prediction", ["eps", "x0", "v", "edm", "flow"])
 def test_the_mean_is_1_on_what_the_network_predicts(prediction: str) -> None:
     refs = ("debiased", "min-snr:gamma=3", 'product:factors=[p2,"sigmoid:bias=1"]')
     found = table(*refs, "--prediction", prediction)
@@ -93,7 +94,7 @@ def test_csv_holds_the_same_numbers() -> None:
 def test_zero_terminal_snr() -> None:
     message = error_of("weightings", "table", "--schedule", ZERO, code=2)
     assert "eps-prediction cannot be used on a schedule with zero terminal SNR" in message
-    assert "--prediction v or x0" in message
+    assert "--prediction v, x0 or flow" in message
     raw = table("debiased", "--schedule", ZERO, "--normalize", "none")
     assert raw["snr"][-1] == 0
     assert raw["weights"]["debiased"]["v"][-1] == pytest.approx(1e-10)
@@ -117,8 +118,8 @@ def test_zero_terminal_snr() -> None:
         (["plot", "p2", "debiased", "p2"], "weighting 'p2' is given twice. Give each once"),
         (["table", "--schedule", "linaer"], "unknown schedule 'linaer'. Did you mean 'linear'?"),
         (["plot", "--timesteps", "unifrom"], "Did you mean 'uniform'?"),
-        (["table", "--prediction", "epsilon"], "--prediction epsilon: choose one of eps, x0, v, edm"),
-        (["plot", "--prediction", "epsilon"], "--prediction epsilon: choose one of eps, x0, v, edm"),
+        (["table", "--prediction", "epsilon"], "--prediction epsilon: choose one of eps, x0, v, edm, flow"),
+        (["plot", "--prediction", "epsilon"], "--prediction epsilon: choose one of eps, x0, v, edm, flow"),
         (["table", "--normalize", "max"], "--normalize max: choose mean or none"),
         (
             ["plot", "--out", "weights.jpg"],

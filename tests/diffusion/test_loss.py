@@ -76,8 +76,8 @@ SCHEDULES = {
     "linear": PREDICTIONS,
     "cosine": PREDICTIONS,
     "edm": PREDICTIONS,  # between timesteps too
-    "linear:zero_terminal_snr=true": ("x0", "v"),
-    "cosine:zero_terminal_snr=true": ("x0", "v"),
+    "linear:zero_terminal_snr=true": ("x0", "v", "flow"),
+    "cosine:zero_terminal_snr=true": ("x0", "v", "flow"),
 }
 
 
@@ -104,6 +104,49 @@ def test_one_scheme_has_one_gradient_whatever_the_network_predicts(weighting: st
         for other in set(made) - {prediction}:  # whose weight makes it another loss
             of_image, _, unit = gradients(one.parameterization, levels, draws[other].weight)
             assert not agree(of_image, per_x0 * unit), (prediction, other)
+
+
+REFS = [
+    record.name
+    for record in registry.records("weightings")
+    if not any(field.is_required() for field in registry.load("weightings", record.name).Options.model_fields.values())
+] + ["product:factors=[min-snr,constant-flow],space=flow", "table:axis=snr,space=x0,points=[[0,0.1],[1,0.5],[1e20,2]]"]
+
+
+def losses_and_gradient(objective: Objective, drawn: Draw, weight: torch.Tensor) -> list[torch.Tensor]:
+    """The losses [N] and their gradient at the network's weights [P], of one network, in a unit of the error."""
+    parameterization = objective.parameterization
+    x0, eps = torch.randn(2, len(UNIFORMS), 2, 5, 5, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    x_t = parameterization.process.add_noise(x0, eps, drawn.levels)
+    network = Small()
+    x0_hat = network(x_t)
+    alpha, sigma = per_image(drawn.levels.alpha, drawn.levels.sigma, like=x0)
+    output = parameterization.target(x0_hat, (x_t - alpha * x0_hat) / sigma, drawn.levels)
+    losses = weighted_losses(output, parameterization.target(x0, eps, drawn.levels), weight)
+    losses.mean().backward()
+    return [losses.detach(), torch.cat([parameter.grad.flatten() for parameter in network.parameters()])]
+
+
+def apart(first: list[torch.Tensor], second: list[torch.Tensor]) -> float:
+    """The largest difference, relative to each loss and to the largest entry of the gradient."""
+    of_losses = ((first[0] - second[0]).abs() / second[0]).max().item()
+    return max(of_losses, ((first[1] - second[1]).abs().max() / second[1].abs().max()).item())
+
+
+@pytest.mark.parametrize("schedule", list(SCHEDULES))
+def test_every_weighting_is_one_objective_in_every_unit_to_ten_digits(schedule: str) -> None:
+    for weighting in REFS:
+        made = {prediction: objective(prediction, weighting, schedule) for prediction in SCHEDULES[schedule]}
+        draws = {prediction: draw(one) for prediction, one in made.items()}
+        by_x0 = losses_and_gradient(made["x0"], draws["x0"], draws["x0"].weight)
+        for prediction, one in made.items():
+            found = losses_and_gradient(one, draws[prediction], draws[prediction].weight)
+            assert apart(found, by_x0) < 1e-10, (weighting, prediction)
+        # as a control: another unit's factor is another objective
+        for prediction, one in made.items():
+            for other in set(made) - {prediction}:
+                wrong = losses_and_gradient(one, draws[prediction], draws[other].weight)
+                assert apart(wrong, by_x0) > 1e-3, (weighting, prediction, other)
 
 
 def test_errors_are_means_over_channels_and_pixels() -> None:

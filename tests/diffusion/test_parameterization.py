@@ -27,7 +27,7 @@ def make(name: str, zero: bool = False, **options: object) -> DiffusionProcess:
 
 CASES = [
     *((name, False, prediction) for name in (*VARIANCE_PRESERVING, "edm") for prediction in PREDICTIONS),
-    *((name, True, prediction) for name in VARIANCE_PRESERVING for prediction in ("x0", "v")),
+    *((name, True, prediction) for name in VARIANCE_PRESERVING for prediction in ("x0", "v", "flow")),
 ]
 
 
@@ -65,7 +65,7 @@ def test_the_true_target_gives_the_true_image(parameterization: Parameterization
     process, prediction = parameterization.process, parameterization.prediction
     x0, eps, x_t, levels = sample(process)
     alpha, sigma = column(process.alpha), column(process.sigma)
-    truth = {"x0": x0, "eps": eps, "v": alpha * eps - sigma * x0}
+    truth = {"x0": x0, "eps": eps, "v": alpha * eps - sigma * x0, "flow": eps - x0}
     goal = parameterization.target(x0, eps, levels)
     if prediction != "edm":
         assert torch.equal(goal, target(prediction, x0=x0, eps=eps, alpha=alpha, sigma=sigma))
@@ -85,7 +85,8 @@ def test_a_prediction_survives_the_way_through_every_other(parameterization: Par
     alpha, sigma = column(process.alpha), column(process.sigma)
     first = parameterization.estimate(Output(output), x_t, levels)
     if prediction in SPACES:
-        assert torch.equal(getattr(first, prediction), output)
+        # eps - x0 is not among the estimates themselves
+        torch.testing.assert_close(getattr(first, prediction), output, rtol=0, atol=1e-14 * (prediction == "flow"))
     # x_t = alpha x0 + sigma eps holds for every estimate
     torch.testing.assert_close(alpha * first.x0 + sigma * first.eps, x_t, rtol=1e-12, atol=1e-12)
     scale = torch.maximum(first.x0.abs(), first.eps.abs()) + x_t.abs() + 1
@@ -113,6 +114,7 @@ def test_c_skip_and_c_out_are_the_same_conversion(parameterization: Parameteriza
         "x0": (torch.zeros_like(alpha), torch.ones_like(alpha)),
         "v": (alpha, -sigma),
         "edm": (alpha * SIGMA_DATA**2 / total, sigma * SIGMA_DATA / total.sqrt()),
+        "flow": (1 / (alpha + sigma), -sigma / (alpha + sigma)),
     }[parameterization.prediction]
     torch.testing.assert_close(c_skip * x_t + c_out * output, expected, rtol=1e-11, atol=1e-11)
     # so the error of F is the error of x0 in another unit: F_mse = x0_mse / c_out²
@@ -208,6 +210,27 @@ def test_v_is_edm_of_data_of_unit_variance_up_to_sign(schedule: str) -> None:
         torch.testing.assert_close(getattr(second, name), getattr(first, name), **close)
 
 
+# ---------------------------------------------------------------- rectified flow
+
+
+@pytest.mark.parametrize(("schedule", "zero"), [("linear", False), ("cosine", True), ("edm", False)])
+def test_flow_is_rectified_flows_own_velocity_of_its_own_images(schedule: str, zero: bool) -> None:
+    """x_s = (1 - s) x0 + s eps and t = 1000 s are what the network gets, and x0_hat = x_s - s u (SD3's notation)."""
+    process = make(schedule, zero)
+    parameterization, network = Parameterization("flow", process), Recorder()
+    x0, eps, x_t, levels = sample(process)
+    s = column(1 / (1 + process.snr.sqrt()))
+    x_s = (1 - s) * x0 + s * eps
+    close = {"rtol": 1e-12, "atol": 1e-13}
+    output = parameterization.run(network, x_t, levels, None)
+    torch.testing.assert_close(network.seen[0], x_s, **close)
+    torch.testing.assert_close(network.seen[1], 1000 * s.flatten(), **close)
+    estimate = parameterization.estimate(output, x_t, levels)
+    torch.testing.assert_close(estimate.x0, x_s - s * 2 * x_s, **close)
+    torch.testing.assert_close(estimate.eps, x_s + (1 - s) * 2 * x_s, **close)
+    torch.testing.assert_close(parameterization.target(x0, eps, levels), eps - x0, rtol=0, atol=0)
+
+
 # ---------------------------------------------------------------- the rest
 
 
@@ -217,7 +240,7 @@ def test_processes_that_keep_no_variance(prediction: Space) -> None:
     x0, eps = torch.randn(2, 5, 1, 2, 2, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
     alpha, sigma = torch.ones(5, 1, 1, 1, dtype=torch.float64), torch.logspace(-2, 1, 5).double().reshape(5, 1, 1, 1)
     x_t = alpha * x0 + sigma * eps
-    truth = {"x0": x0, "eps": eps, "v": (alpha * eps - sigma * x0) / (1 + sigma**2).sqrt()}
+    truth = {"x0": x0, "eps": eps, "v": (alpha * eps - sigma * x0) / (1 + sigma**2).sqrt(), "flow": eps - x0}
     torch.testing.assert_close(target(prediction, x0=x0, eps=eps, alpha=alpha, sigma=sigma), truth[prediction])
     estimate = convert(truth[prediction], prediction, x_t=x_t, alpha=alpha, sigma=sigma)
     for name, value in truth.items():
@@ -237,12 +260,12 @@ def test_eps_and_edm_are_refused_where_the_last_snr_is_zero(name: str, predictio
     with pytest.raises(UsageError) as caught:
         Parameterization(prediction, make(name, True))
     assert f"{prediction}-prediction cannot be used on a schedule with zero terminal SNR" in str(caught.value)
-    assert "`prediction=v` or x0" in str(caught.value)
+    assert "`prediction=v`, x0 or flow" in str(caught.value)
     check_prediction(prediction, make(name, False))
 
 
 def test_an_unknown_prediction() -> None:
-    with pytest.raises(UsageError, match=r"unknown prediction 'epsilon'\. Known: eps, x0, v, edm"):
+    with pytest.raises(UsageError, match=r"unknown prediction 'epsilon'\. Known: eps, x0, v, edm, flow"):
         check_prediction("epsilon", make("linear"))
 
 

@@ -36,6 +36,7 @@ def test_a_weight_on_x0_is_c_out_squared_of_it_on_the_network(sigma_data: float)
         "eps": sigma,
         "v": sigma / (sigma**2 + 1).sqrt(),
         "edm": sigma * sigma_data / (sigma**2 + sigma_data**2).sqrt(),
+        "flow": sigma / (1 + sigma),  # s
     }
     for prediction in get_args(Prediction):
         weight = convert_weight(torch.ones_like(SNR), source="x0", target=prediction, snr=SNR, sigma_data=sigma_data)
@@ -94,7 +95,7 @@ def test_a_third_partys_weights_are_judged(
 
 @pytest.mark.parametrize("space", ["epsilon", "eps ", "edm"])
 def test_a_third_partys_space_is_judged(space: str) -> None:
-    with pytest.raises(DebiasctlError, match=rf"is written for the space '{space}'\. Allowed: eps, x0, v"):
+    with pytest.raises(DebiasctlError, match=rf"is written for the space '{space}'\. Allowed: eps, x0, v, flow"):
         weight_in(Scheme(torch.ones_like, space), "eps", snr=SNR)
 
 

@@ -22,7 +22,7 @@ class Product(Weighting):
         factors: tuple[NestedWeighting, ...] = Field(
             min_length=1, description='the weightings: [debiased,"p2:gamma=0.5"]'
         )
-        space: Space = Field("eps", description="the space in which the factors are multiplied: eps, x0 or v")
+        space: Space = Field("eps", description="the space in which the factors are multiplied: eps, x0, v or flow")
 
     options: Options
 

@@ -91,7 +91,9 @@ class Table(Weighting):
         """The options of the table."""
 
         path: Path | None = Field(description="the CSV file, with the header snr,weight or t,weight")
-        space: Space = Field("eps", description="the quantity whose squared error the weights are for: eps, x0 or v")
+        space: Space = Field(
+            "eps", description="the quantity whose squared error the weights are for: eps, x0, v, flow"
+        )
         axis: Literal["snr", "t"] | None = Field(None, description="the rows' variable (default: as the header says)")
         points: tuple[tuple[float, float], ...] | None = Field(
             None, description="the rows; with them the file is not read (default: the file's)"

@@ -33,7 +33,7 @@ def test_every_weight_is_finite_and_not_negative(ref: str, schedule: str) -> Non
 @pytest.mark.parametrize("schedule", SCHEDULES)
 @pytest.mark.parametrize("ref", REFS)
 def test_the_losses_are_one_number(ref: str, schedule: str) -> None:
-    """One error of x0, seen as the error of eps, of v and of EDM's F, has one loss at each t."""
+    """One error of x0, seen as the error of eps, v, flow and EDM's F, has one loss at each t."""
     table, weighting = process(schedule), settled(ref, schedule)
     seen = table.snr > 0  # at SNR 0, x_t tells nothing of x0, and no error of eps follows from x0's
     alpha, sigma = table.alpha[seen], table.sigma[seen]
@@ -43,6 +43,7 @@ def test_the_losses_are_one_number(ref: str, schedule: str) -> None:
         "eps": -alpha / sigma * error,  # eps = (x_t - alpha x0)/sigma
         "v": -error / sigma,  # v = alpha eps - sigma x0
         "edm": error * (sigma**2 + (alpha * SIGMA_DATA) ** 2).sqrt() / (sigma * SIGMA_DATA),  # (x0 - c_skip x_t)/c_out
+        "flow": -error * (alpha + sigma) / sigma,  # x0 = x_s - s u
     }
     weights = {
         prediction: weight_in(weighting, prediction, snr=table.snr, sigma_data=SIGMA_DATA)[seen]
@@ -56,7 +57,7 @@ def test_the_losses_are_one_number(ref: str, schedule: str) -> None:
 
 @pytest.mark.parametrize("ref", REFS)
 def test_one_scheme_gives_one_gradient_whatever_is_predicted(ref: str) -> None:
-    """The gradient at a network's weights, of the losses on its image estimate seen as eps, x0, v and EDM's F."""
+    """The gradient at a network's weights, of the losses on its image estimate seen as eps, x0, v, flow and EDM's F."""
     table, weighting = process("linear"), settled(ref)
     t = torch.tensor([0, 20, 150, 400, 800, 999])
     alpha, sigma, snr = table.alpha[t, None], table.sigma[t, None], table.snr[t]
@@ -68,6 +69,7 @@ def test_one_scheme_gives_one_gradient_whatever_is_predicted(ref: str) -> None:
         "x0": (0, 1),
         "v": (alpha, -sigma),
         "edm": (alpha * SIGMA_DATA**2 / variance, sigma * SIGMA_DATA / variance.sqrt()),
+        "flow": (1 / (alpha + sigma), -sigma / (alpha + sigma)),
     }
     with torch.random.fork_rng():
         torch.manual_seed(0)

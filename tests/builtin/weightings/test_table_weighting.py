@@ -111,7 +111,7 @@ def test_what_is_no_text_file(tmp_path: Path) -> None:
         ("table:points=[[0,1],[1,2]]", "points need axis: snr or t"),
         ("table:axis=t,points=[[0,1],[0.5,2]]", "table of points has a row for t 0.5"),
         ("table:path=FILE,axis=t", "has the axis snr in its header, not t. Leave axis out"),
-        ("table:path=FILE,space=edm", "space: input should be 'eps', 'x0' or 'v'"),
+        ("table:path=FILE,space=edm", "space: input should be 'eps', 'x0', 'v' or 'flow'"),
     ],
 )
 def test_options_that_do_not_fit_together(tmp_path: Path, ref: str, message: str) -> None:

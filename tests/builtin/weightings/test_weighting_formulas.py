@@ -18,6 +18,11 @@ FORMULAS: dict[str, dict[Prediction, Callable[[Tensor], Tensor]]] = {
     "constant": {"eps": torch.ones_like, "x0": lambda snr: snr, "v": lambda snr: snr / (snr + 1)},
     "constant-x0": {"eps": lambda snr: 1 / snr, "x0": torch.ones_like, "v": lambda snr: 1 / (snr + 1)},
     "constant-v": {"eps": lambda snr: (snr + 1) / snr, "x0": lambda snr: snr + 1, "v": torch.ones_like},
+    "constant-flow": {
+        "eps": lambda snr: (1 + snr**-0.5) ** 2,
+        "x0": lambda snr: (1 + snr**0.5) ** 2,
+        "flow": torch.ones_like,
+    },
     "debiased": {"eps": lambda snr: snr**-0.5, "x0": lambda snr: snr**0.5, "v": lambda snr: snr**0.5 / (snr + 1)},
     "p2": {"eps": lambda snr: 1 / (1 + snr), "x0": lambda snr: snr / (1 + snr), "v": lambda snr: snr / (1 + snr) ** 2},
     "p2:k=2,gamma=0.5": {"eps": lambda snr: (2 + snr) ** -0.5},
@@ -50,11 +55,29 @@ def test_every_scheme_is_its_published_formula(ref: str, unit: Prediction) -> No
     torch.testing.assert_close(weight_in(make(ref), unit, snr=SNR), FORMULAS[ref][unit](SNR), rtol=1e-12, atol=0)
 
 
+FLOW: dict[str, Callable[[Tensor], Tensor]] = {  # with s the share of noise, s = 1/(1 + √SNR)
+    "constant": lambda s: (1 - s) ** 2,
+    "debiased": lambda s: s * (1 - s),
+    "constant-x0": lambda s: s**2,
+    "constant-v": lambda s: (1 - s) ** 2 + s**2,
+    "min-snr": lambda s: torch.minimum((1 - s) ** 2, 5 * s**2),
+    "p2": lambda s: s**2 * (1 - s) ** 2 / ((1 - s) ** 2 + s**2),
+    "constant-flow": torch.ones_like,
+}
+
+
+@pytest.mark.parametrize("ref", FLOW)
+def test_schemes_in_the_unit_of_rectified_flow(ref: str) -> None:
+    s = torch.linspace(0.001, 0.999, 999, dtype=torch.float64)
+    torch.testing.assert_close(weight_in(make(ref), "flow", snr=((1 - s) / s) ** 2), FLOW[ref](s), rtol=1e-12, atol=0)
+
+
 # own space; the weight as SNR goes to 0 and to infinity: (c, a) for c SNR^a
 LIMITS: dict[str, tuple[Space, tuple[float, float], tuple[float, float]]] = {
     "constant": ("eps", (1, 0), (1, 0)),
     "constant-x0": ("x0", (1, 0), (1, 0)),
     "constant-v": ("v", (1, 0), (1, 0)),
+    "constant-flow": ("flow", (1, 0), (1, 0)),
     "debiased": ("eps", (1, -0.5), (1, -0.5)),
     "debiased-clamped": ("eps", (1, -0.5), (1000**-0.5, 0)),
     "debiased-clamped:form=v": ("v", (1, 0), (1 / 1001, 0)),
