@@ -56,6 +56,11 @@ DISTRIBUTIONS = (
     "lognormal:mean=-0.4,std=1",
     "laplace",
     "logit-normal",
+    "logit-normal:variable=s",
+    "mode",
+    "cosmap",
+    "cosmap:variable=s",
+    "beta",
     "speed",
     "importance",
 )

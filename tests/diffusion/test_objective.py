@@ -22,7 +22,7 @@ from debiasctl.errors import DebiasctlError
 ZERO = "linear:zero_terminal_snr=true"
 SETTINGS = (("eps", "linear"), ("v", "linear"), ("eps", "cosine"), ("v", "cosine"), ("v", ZERO), ("edm", "edm"))
 WEIGHTINGS = ("constant", "debiased", "min-snr", "constant-v", "edm", "sigmoid", 'product:factors=[debiased,"p2:k=2"]')
-PLAIN = ("uniform", "lognormal", "laplace", "logit-normal", "speed")
+PLAIN = ("uniform", "lognormal", "laplace", "logit-normal", "mode", "cosmap", "beta", "speed")
 DRAWN = ("stratified", "importance", "loss-second-moment")  # corrected: they draw under a base
 BASES = ("uniform", "lognormal")
 

@@ -6,19 +6,22 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from debiasctl.api import PluginOptions, TimestepContext, TimestepDistribution
+from debiasctl.builtin.timesteps._share import Edges, OverShare, ShareOptions
 
 
-class LogitNormal(TimestepDistribution):
+class LogitNormal(OverShare):
     """logit(time) ~ N(mean, std²), time = t/T (Stable Diffusion 3: Esser et al., 2024, arXiv 2403.03206, Sec. 3.1).
 
-    A positive mean favours noise, as in the paper; diffusers' training scripts count from the noisiest timestep, so
-    that their mean has the opposite sign. On rectified flow's schedule, sigma = time/(1 - time), it equals `lognormal`
-    with the same mean and std; on other schedules it does not, because it is defined by time, as in diffusers. It is
-    part of the objective.
+    A positive mean favours noise, as in the paper. diffusers' training scripts draw a number between 0 and 1 in the
+    same way and look it up among timesteps that are in order from noise to image, so that their time is 1 minus that
+    number, and their mean has the opposite sign. On the schedule `flow` without shift, time is the share of noise
+    s = sigma/(alpha + sigma), and ln(sigma/alpha) = logit(s): there it is `lognormal` with the same mean and std. With
+    a shift, or on another schedule, it is not: as in diffusers the number is drawn first, and the schedule says which
+    noise it stands for. variable=s means s itself, on any schedule; that is `lognormal`, up to the width of a timestep.
+    It is part of the objective.
     """
 
-    class Options(PluginOptions):
+    class Options(ShareOptions):
         """The options of logit-normal time."""
 
         mean: float = Field(0.0, description="mean of logit(time); positive favours noise")
@@ -26,16 +29,10 @@ class LogitNormal(TimestepDistribution):
 
     options: Options
 
-    def probabilities(self, context: TimestepContext) -> Tensor:
-        """Return q(t) = P(t/T < time < (t + 1)/T), exactly, float64 [T]."""
-        num_timesteps = len(context.snr)
-        edges = torch.arange(num_timesteps + 1, dtype=torch.float64, device=context.snr.device) / num_timesteps
-        z = (torch.logit(edges) - self.options.mean) / self.options.std
-        lower, upper = z[:-1], z[1:]
-        # differences use the smaller tails, because the difference of two numbers near 1 would be mostly rounding
-        return torch.where(
-            lower > 0, _normal_below(-lower) - _normal_below(-upper), _normal_below(upper) - _normal_below(lower)
-        )
+    def tails(self, edges: Edges) -> tuple[Tensor, Tensor]:
+        """Return the probabilities below and above each edge, exact in both tails."""
+        z = (edges.logit - self.options.mean) / self.options.std
+        return _normal_below(z), _normal_below(-z)
 
 
 def _normal_below(z: Tensor) -> Tensor:

@@ -9,9 +9,11 @@ from debiasctl.api import TimestepContext, TimestepDistribution
 from debiasctl.errors import PluginOptionsError, UsageError
 from debiasctl.registry.refs import PluginRef, parse_ref
 
-OBJECTIVES = ("uniform", "lognormal", "lognormal:mean=-0.4,std=1", "laplace", "logit-normal", "speed")
+SHARES = ("logit-normal", "mode", "cosmap", "beta")
+OBJECTIVES = ("uniform", "lognormal", "lognormal:mean=-0.4,std=1", "laplace", "speed", *SHARES)
 DRAWINGS = ("stratified", "importance", "loss-second-moment")
-ALL = (*OBJECTIVES, *DRAWINGS, *(f"{name}:base=lognormal" for name in DRAWINGS), "importance:base=speed")
+ALL = (*OBJECTIVES, *DRAWINGS, *(f"{name}:base=lognormal" for name in DRAWINGS), "importance:base=speed",
+    *(f"{name}:variable=s" for name in SHARES))  # fmt: skip
 
 
 def test_every_registered_distribution_is_tested_here() -> None:
@@ -94,6 +96,10 @@ def test_the_stored_options_name_the_same_distribution(ref: str) -> None:
         ("lognormal:std=0", "std: input should be greater than 0"),
         ("laplace:scale=-1", "scale: input should be greater than 0"),
         ("logit-normal:std=0", "std: input should be greater than 0"),
+        ("logit-normal:variable=t", "variable: input should be 'time' or 's'"),
+        ("mode:scale=1.76", "scale: input should be less than or equal to 1.75"),
+        ("mode:scale=-1.01", "scale: input should be greater than or equal to -1"),
+        ("beta:alpha=0", "alpha: input should be greater than 0"),
         ("speed:k=0.5", "k: input should be greater than or equal to 1"),
         ("speed:tau=0", "tau: input should be greater than or equal to 1"),
         ("stratified:base=unifrom", "Did you mean 'uniform'?"),
