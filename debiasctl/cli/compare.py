@@ -14,7 +14,6 @@ from debiasctl.cli.verdict_table import Choice, parse_choice
 from debiasctl.errors import UsageError
 
 if TYPE_CHECKING:
-    from debiasctl.comparison.evaluations import Reader
     from debiasctl.comparison.study_record import Study
     from debiasctl.comparison.tables import Comparison
     from debiasctl.reporting.style import Width
@@ -179,6 +178,7 @@ def compare(
     """
     from debiasctl.comparison.efficiency import parse_levels
     from debiasctl.comparison.evaluations import Reader
+    from debiasctl.comparison.printed import compared, one_seed_table
     from debiasctl.comparison.study import study_of
 
     files = {"csv": csv, "md": md, "latex": latex}
@@ -213,16 +213,14 @@ def compare(
         reader=reader,
         with_curves=as_json or drawn.anything,
     )
-    table = _one_seed_table(study, found, metric, reader)
+    table = one_seed_table(study, found, metric=metric, reader=reader)
     if plot is not None and picture is None and table is not None:  # a curve for each run
         _plot(plot, found, metric=metric, width=drawn.width)
         drawn = replace(drawn, plot=None)
     if drawn.write(study, found) | _write(files, study, choice, table):
         return
     if as_json:
-        none = {"runs": [run.name for run in found], "differences": {}, "checkpoints": [], "figures": []}
-        shown = none if table is None else table.to_json()
-        print_json({**shown, **study.to_json()})
+        print_json(compared(study, table, found))
         return
     from debiasctl.cli.study_page import print_study
 
@@ -268,19 +266,6 @@ def _runs(names: list[str], where: list[str] | None, *, others: bool) -> "list[R
 
 def _pairing(paired: bool | None) -> Literal["auto", "yes", "no"]:
     return "auto" if paired is None else "yes" if paired else "no"
-
-
-def _one_seed_table(
-    study: "Study", runs: "list[Run]", metric: str | None, reader: "Reader | None"
-) -> "Comparison | None":
-    """The table of runs and their images, where no arm has a verdict; not along axes or of images made elsewhere."""
-    from debiasctl.comparison.tables import compare as compare_runs
-
-    single = len(study.arms) == 1 or all(len(arm.members) == 1 for arm in study.arms)
-    own = all(arm.kind == "runs" for arm in study.arms) and not study.by
-    if not single or not own or study.skipped:
-        return None
-    return compare_runs(runs, metric=metric, reader=reader)
 
 
 def _plot(path: Path, runs: "list[Run]", *, metric: str | None, width: "Width") -> None:

@@ -1,12 +1,13 @@
 """The run that a command names; and notes on it where its checkpoint is used: in training, failed, or never trained."""
 
-from contextlib import ExitStack
 from typing import TYPE_CHECKING
 
 from debiasctl.cli.launch import rank
 from debiasctl.cli.output import note
-from debiasctl.errors import RunError, UsageError
+from debiasctl.errors import RunError
+from debiasctl.runs.pins import pin_trained
 
+__all__ = ["named_run", "note_standing", "pin_trained"]
 _LETTERS = 100  # of a reason that is told in full
 
 if TYPE_CHECKING:
@@ -25,29 +26,6 @@ def named_run(text: str, *, quiet: bool = False) -> "Run":
     if run.name.startswith(text) and run.name != text and not quiet and rank() == 0:
         note(f"note: '{text}' is run '{run.name}'")
     return run
-
-
-def pin_trained(run: "Run", text: str | None, pins: ExitStack) -> int:
-    """Choose and pin a checkpoint as `pin_chosen` does; one that no training has reached has to be named.
-
-    Raises:
-        UsageError: if the run has no such checkpoint, or `text` is not 0 and it has none but that of step 0;
-        CheckpointError: if it has none at all.
-    """
-    from debiasctl.runs.pins import pin_chosen
-
-    step = pin_chosen(run, text, pins)
-    if step == 0 and text in (None, "last") and run.spec().training.init_from is None:
-        way_on = (
-            "Wait until training has written another"
-            if run.is_training()
-            else f"Train it first: debiasctl train --resume {run.typed}"
-        )
-        raise UsageError(
-            f"run '{run.name}' has no checkpoint but that of step 0, which is the network before any training. "
-            f"{way_on}; or take it as it is: `checkpoint=0`"
-        )
-    return step
 
 
 def note_standing(run: "Run", spec: "RunSpec", step: int) -> None:

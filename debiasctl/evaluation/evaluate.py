@@ -8,7 +8,7 @@ from pathlib import Path
 import torch
 
 from debiasctl import paths
-from debiasctl.api import DataLocation
+from debiasctl.api import DataLocation, LoadedDataset
 from debiasctl.data.load import load_data
 from debiasctl.data.pixels import as_measured
 from debiasctl.evaluation.choices import Choices, check_images
@@ -112,9 +112,26 @@ def evaluate_images(
         EvaluationError: if the features are not available, or the images cannot be measured against the reference.
     """
     check_images(path, choices)
-    assert choices.reference is not None, "checked by check_images"
     _phase(on_progress, "reading the images")
-    images = open_images(path, location)
+    images, name = open_images(path, location), str(user_path(path, argument="`samples`").absolute())
+    return evaluate_loaded(images, name, location, choices=choices, device=device, on_progress=on_progress)
+
+
+def evaluate_loaded(
+    images: LoadedDataset,
+    name: str,
+    location: DataLocation,
+    *,
+    choices: Choices,
+    device: torch.device,
+    on_progress: OnProgress | None = None,
+) -> list[EvaluationRecord]:
+    """Measure the training split of `images`, which `name` names in the record, as `evaluate_images` does.
+
+    Raises:
+        UsageError, EvaluationError: if `evaluate_images` raises it.
+    """
+    assert choices.reference is not None, "checked by check_images"
     source = open_reference(choices.reference, location)
     ground = make_ground(source, images.info, choices, device=device, own=None, on_progress=on_progress)
     measured, note = as_drawn(images.train)
@@ -122,7 +139,7 @@ def evaluate_images(
     seen = ground.measurement.see(measured)
     if seen is None:
         return []
-    given = _Images(str(user_path(path, argument="`samples`").absolute()), len(measured), sha256=images.content_hash)
+    given = _Images(name, len(measured), sha256=images.content_hash)
     return [_recorded(seen, ground, given, choices, paths.evaluations_dir())]
 
 

@@ -82,6 +82,27 @@ def pin_chosen(run: Run, text: str | None, pins: ExitStack) -> int:
     )
 
 
+def pin_trained(run: Run, text: str | None, pins: ExitStack) -> int:
+    """Choose and pin a checkpoint as `pin_chosen` does; one that no training has reached has to be named.
+
+    Raises:
+        UsageError: if the run has no such checkpoint, or `text` is not 0 and it has none but that of step 0;
+        CheckpointError: if it has none at all.
+    """
+    step = pin_chosen(run, text, pins)
+    if step == 0 and text in (None, "last") and run.spec().training.init_from is None:
+        way_on = (
+            "Wait until training has written another"
+            if run.is_training()
+            else f"Train it first: debiasctl train --resume {run.typed}"
+        )
+        raise UsageError(
+            f"run '{run.name}' has no checkpoint but that of step 0, which is the network before any training. "
+            f"{way_on}; or take it as it is: `checkpoint=0`"
+        )
+    return step
+
+
 def pin_all(run: Run, texts: Sequence[str | None], pins: ExitStack) -> list[int]:
     """Pin several checkpoints as `pin_chosen` does."""
     return [pin_chosen(run, text, pins) for text in texts]
