@@ -30,8 +30,9 @@ LAYERS = (
     {"training", "analysis"},
     {"comparison"},
     {"sweeps"},
+    {"python"},
     {"cli"},
-    {"__main__"},
+    {"__main__", ""},  # `import debiasctl` offers the Python API, lazily
 )
 LAYER = {room: number for number, rooms in enumerate(LAYERS) for room in rooms}
 PUBLIC = {"api", "diffusion"}  # what plugins import, ours like anyone's

@@ -8,12 +8,12 @@ from typing import Any
 
 from debiasctl.cli.messages import with_options
 from debiasctl.cli.tables import GAP, INDENT, Table, left_out, lines_under_names, table_lines, text_width, wrapped
+from debiasctl.python.records import JSON_VERSION
 from debiasctl.reading.user_text import whole_number
 from debiasctl.wording import printable
 
 _NARROWEST = 20  # columns: less is no terminal that anyone reads in
 LINES = "\n\t"  # what lays out text of several lines
-JSON_VERSION = 1  # raised when a key of any command's JSON is renamed, removed or given another meaning
 
 
 def print_json(value: Mapping[str, Any]) -> None:

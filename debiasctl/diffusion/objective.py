@@ -118,6 +118,15 @@ class Objective:
         """
         return self._at(0.0).mean
 
+    def weight_at(self, snr: Tensor, progress: float = 0.0) -> Tensor:
+        """The effective weight on ||F - target||² at any SNRs, float64 of snr's shape, scaled as that of `tables`.
+
+        Raises:
+            DebiasctlError: if `tables` raises it, or the weight at one of these SNRs is not allowed.
+        """
+        moment = self._at(progress)
+        return moment.scale * self._weights(moment.weighting, snr)
+
     def draw(self, draws: Tensor, *, shared: Tensor, positions: Tensor, batch_size: int, progress: float) -> Draw:
         """Draw t = quantile(u) for uniform numbers u (`draws`, float64 [N] on the CPU) at `positions` [N] of the batch.
 

@@ -1,0 +1,1 @@
+"""The Python API, which `import debiasctl` offers: weights, timesteps, evaluations, comparisons and runs."""

@@ -1,0 +1,183 @@
+"""A trained run in Python: `debiasctl.run`."""
+
+from collections.abc import Sequence
+from contextlib import ExitStack
+from pathlib import Path
+
+from torch import Tensor
+
+from debiasctl.api import DatasetInfo
+from debiasctl.diffusion.denoiser import NetworkDenoiser
+from debiasctl.errors import EvaluationError, RunError
+from debiasctl.evaluation.choices import Choices, check_choices
+from debiasctl.evaluation.evaluate import evaluate as evaluate_run
+from debiasctl.python.machine import computing, location
+from debiasctl.python.records import Evaluations, Metrics
+from debiasctl.runs.pins import pin_trained
+from debiasctl.runs.store import Run as StoredRun
+from debiasctl.runs.store import find_run, read_metrics
+from debiasctl.sampling import SampleRequest, default_steps, make_request, sample
+from debiasctl.sampling.samples import prepare
+from debiasctl.specs.sections import RunSpec
+
+
+def run(name: str | Path) -> "Run":
+    """Return the run of that name, of a name that begins so if it is the only one, or at that path.
+
+    Raises:
+        RunNameError: if no run matches, or several do.
+    """
+    return Run(find_run(str(name)))
+
+
+class Run:
+    """A trained run; made by `debiasctl.run`. Nothing is read until it is asked for, and then anew."""
+
+    def __init__(self, stored: StoredRun) -> None:
+        self._stored = stored
+
+    def __repr__(self) -> str:
+        return f"debiasctl.run({self._stored.typed!r})"
+
+    @property
+    def name(self) -> str:
+        """The run's name."""
+        return self._stored.name
+
+    @property
+    def path(self) -> Path:
+        """The run's folder."""
+        return self._stored.path
+
+    @property
+    def spec(self) -> RunSpec:
+        """All settings that the run was trained with, such as `run.spec.training.steps`.
+
+        Raises:
+            RunError: if they are damaged, or a newer version wrote them.
+        """
+        return self._stored.spec()
+
+    def metrics(self) -> Metrics:
+        """Return the records of training, in order: dictionaries with the keys of metrics.jsonl, and `to_frame()`.
+
+        Raises:
+            RunError: if the file is damaged.
+        """
+        return Metrics(record.to_json() for record in read_metrics(self._stored))
+
+    def denoiser(self, *, weights: str = "ema", checkpoint: int | None = None, device: str = "auto") -> NetworkDenoiser:
+        """Return the trained network as a function: `denoiser(x_t, t, labels)` estimates x0, eps and v.
+
+        x_t is [N, C, H, W] with alpha² + sigma² = 1, and t one timestep for all of them. `weights` are `ema`,
+        `ema:LENGTH` or `raw`, of the last checkpoint or of the one at that step. See `debiasctl.api.Denoiser`.
+
+        Raises:
+            UsageError: if there is no such checkpoint, or no such weights; CheckpointError: if it is damaged.
+        """
+        with ExitStack() as pins, computing(device, kind=RunError, doing="while loading a network") as place:
+            request = self._request(pins, checkpoint, num=1, steps=None, sampler="ddim", seed=None, weights=weights)
+            return prepare(self._stored, self.spec, request, device=place)[0].denoiser
+
+    def sample(
+        self,
+        num: int = 64,
+        *,
+        steps: int | None = None,
+        sampler: str = "ddim",
+        seed: int | None = None,
+        class_name: str | None = None,
+        checkpoint: int | None = None,
+        weights: str = "ema",
+        precision: str = "fp32",
+        batch_size: int | None = None,
+        device: str = "auto",
+    ) -> Tensor:
+        """Draw images, uint8 [N, C, H, W] on the CPU, the same as `debiasctl sample` does, which keeps them in the run.
+
+        Images that were drawn before are read. Without `steps` there are 50; without `seed`, it is that of training.
+
+        Raises:
+            UsageError: if a name is unknown, or the sampler cannot make these steps on the run's schedule.
+            CheckpointError: if the checkpoint is damaged or missing.
+        """
+        with ExitStack() as pins, computing(device, kind=RunError, doing="while sampling") as place:
+            request = self._request(
+                pins, checkpoint, num=num, steps=steps, sampler=sampler, seed=seed, weights=weights,
+                class_name=class_name, precision=precision,
+            )  # fmt: skip
+            return sample(self._stored, self.spec, request, device=place, batch_size=batch_size).images.clone()
+
+    def evaluate(
+        self,
+        *,
+        num: int = 1000,
+        steps: int | Sequence[int] | None = None,
+        features: str | None = None,
+        metrics: Sequence[str] | None = None,
+        reference: str | Path | None = None,
+        sampler: str = "ddim",
+        seed: int | None = None,
+        checkpoint: int | None = None,
+        weights: str = "ema",
+        precision: str = "fp32",
+        batch_size: int | None = None,
+        device: str = "auto",
+    ) -> Evaluations:
+        """Draw images and measure them; return what `debiasctl evaluate RUN --json` prints, and store it in the run.
+
+        Several `steps` give a record each. Without `reference`, the images are measured against the run's own data.
+
+        Raises:
+            UsageError: if a name is unknown; CheckpointError: if the checkpoint is damaged or missing.
+            EvaluationError: if the features are not available, or the images cannot be measured.
+        """
+        names = [metrics] if isinstance(metrics, str) else metrics
+        choices = Choices(features, metrics=names, reference=None if reference is None else str(reference))
+        spec = self.spec
+        if spec.content is not None:
+            about = spec.content
+            sizes = about.image_size, about.channels, about.classes, about.num_train, about.num_heldout
+            check_choices(choices, DatasetInfo(*sizes))
+        counts = [steps] if steps is None or isinstance(steps, int) else list(steps)
+        with ExitStack() as pins, computing(device, kind=EvaluationError, doing="while evaluating") as place:
+            requests = [
+                self._request(
+                    pins, checkpoint, num=num, steps=count, sampler=sampler, seed=seed, weights=weights,
+                    precision=precision,
+                )
+                for count in counts
+            ]  # fmt: skip
+            records = evaluate_run(
+                self._stored, spec, requests, location(), choices=choices, device=place, batch_size=batch_size
+            )
+        return Evaluations({"evaluations": [record.to_json() for record in records]})
+
+    def _request(
+        self,
+        pins: ExitStack,
+        checkpoint: int | None,
+        *,
+        num: int,
+        steps: int | None,
+        sampler: str,
+        seed: int | None,
+        weights: str,
+        class_name: str | None = None,
+        precision: str = "fp32",
+    ) -> SampleRequest:
+        """What to draw, from a checkpoint that training keeps until `pins` ends."""
+        spec = self.spec
+        step = pin_trained(self._stored, None if checkpoint is None else str(checkpoint), pins)
+        return make_request(
+            self._stored,
+            spec,
+            num=num,
+            num_steps=default_steps([spec]) if steps is None else steps,
+            sampler=sampler,
+            seed=seed,
+            checkpoint=str(step),
+            weights=weights,
+            class_name=class_name,
+            precision=precision,
+        )

@@ -1,0 +1,87 @@
+"""Numbers as callers have them (tensors, arrays, floats), which are computed with in float64 on the CPU."""
+
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from debiasctl.errors import UsageError
+
+Values = TypeVar("Values", Tensor, NDArray[Any], float)
+Back = Callable[[Tensor], Any]
+
+
+def opened(value: Any, *, name: str, keep_half: bool = True) -> tuple[Tensor, Back]:
+    """Return numbers as float64 on the CPU, and the function that gives results back in their type.
+
+    Results have the type, device and float dtype of `value`; for whole numbers they are float32 in a tensor (torch's
+    default dtype) and float64 in an array. Without `keep_half`, 16-bit floats get float32 results.
+
+    Raises:
+        UsageError: if `value` is none of these.
+    """
+    if isinstance(value, Tensor):
+        if value.is_complex() or value.dtype == torch.bool:
+            raise UsageError(f"`{name}` is a tensor of {_short(value.dtype)}. Give floats or whole numbers")
+        dtype, device = result_dtype(value.dtype, keep_half=keep_half), value.device
+        return value.detach().to("cpu", torch.float64), lambda found: _cast(found, dtype).to(device)
+    if isinstance(value, np.ndarray | np.number):
+        kind = value.dtype
+        if kind.kind not in "fiu":
+            raise UsageError(f"`{name}` is an array of {kind}. Give floats or whole numbers")
+        wanted = kind if kind.kind == "f" and (keep_half or kind.itemsize > 2) else np.dtype(np.float64)
+        wanted = np.dtype(np.float32) if kind.kind == "f" and wanted != kind else wanted
+        is_scalar = isinstance(value, np.number)
+
+        def back(found: Tensor) -> Any:
+            array = _cast(found, torch.float16).numpy() if wanted == np.float16 else found.numpy().astype(wanted)
+            return array[()] if is_scalar else array
+
+        return torch.from_numpy(np.array(value, dtype=np.float64)), back
+    if isinstance(value, float | int) and not isinstance(value, bool):
+        return torch.tensor(float(value), dtype=torch.float64), lambda found: float(found)
+    raise UsageError(f"`{name}` is a {type(value).__name__}. Give a torch tensor, a NumPy array or a number")
+
+
+def result_dtype(dtype: torch.dtype, *, keep_half: bool) -> torch.dtype:
+    """The dtype of results for a tensor of `dtype`."""
+    if not dtype.is_floating_point:
+        return torch.get_default_dtype()
+    return dtype if keep_half or dtype.itemsize > 2 else torch.float32
+
+
+def check_range(values: Tensor, *, name: str, high: float | None = None) -> None:
+    """Check that all numbers are from 0 to `high`.
+
+    Raises:
+        UsageError: if one is not, or is not a number.
+    """
+    wrong = torch.isnan(values) | (values < 0)
+    if high is not None:
+        wrong |= values > high
+    if bool(wrong.any()):
+        first = wrong.flatten().nonzero()[0].item()
+        where = f" at index {first}" if values.ndim else ""
+        allowed = "0 or above" if high is None else f"from 0 to {high:g}"
+        raise UsageError(f"`{name}` is {values.flatten()[int(first)].item():g}{where}; it must be {allowed}")
+
+
+def _cast(found: Tensor, dtype: torch.dtype) -> Tensor:
+    """Round to a dtype.
+
+    Raises:
+        UsageError: if a number is too large for it.
+    """
+    cast = found.to(dtype)
+    if not bool(torch.isfinite(cast).all()):
+        raise UsageError(
+            f"a weight of {found[~torch.isfinite(cast)][0].item():.4g} is too large for {_short(dtype)}. Give float32"
+        )
+    return cast
+
+
+def _short(dtype: torch.dtype) -> str:
+    return str(dtype).removeprefix("torch.")
