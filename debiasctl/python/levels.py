@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Protocol, cast
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -241,7 +241,7 @@ def _read_flow(scheduler: Any, name: str) -> OfScheduler:
     return OfScheduler(
         name,
         sigmas[: len(timesteps)],
-        cast(Prediction, "flow"),
+        "flow",
         str(scheduler.sigmas.dtype),
         timesteps,
         int(scheduler.config.num_train_timesteps),

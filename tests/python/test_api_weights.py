@@ -31,8 +31,8 @@ def table_of(reference: str, unit: Any, alphas_cumprod: Tensor) -> Tensor:
 # ---------------------------------------------------------------- at noise levels
 
 
-@pytest.mark.parametrize("unit", ["eps", "x0", "v", "edm"])
-@pytest.mark.parametrize("reference", ["debiased", "min-snr:gamma=3", "sigmoid:measure=t"])
+@pytest.mark.parametrize("unit", ["eps", "x0", "v", "edm", "flow"])
+@pytest.mark.parametrize("reference", ["debiased", "min-snr:gamma=3", "sigmoid:measure=t", "constant-flow"])
 def test_all_ways_to_name_a_level_give_its_weight(reference: str, unit: Any) -> None:
     w, expected = debiasctl.weighting(reference), weight_in(registry.create("weightings", reference), unit, snr=SNR)
     torch.testing.assert_close(w(SNR, prediction=unit), expected, rtol=1e-15, atol=0)
@@ -74,7 +74,7 @@ def test_what_is_computed_is_computed_in_float64() -> None:
     assert torch.equal(debiasctl.weighting("p2")(snr, prediction="x0"), exact.float())
 
 
-@pytest.mark.parametrize("unit", ["x0", "v"])
+@pytest.mark.parametrize("unit", ["x0", "v", "flow"])
 def test_levels_without_signal_or_noise_have_finite_weights(unit: Any) -> None:
     ends = torch.tensor([0.0, torch.inf], dtype=torch.float64)
     for reference in ("debiased", "constant", "constant-x0", "p2"):
@@ -325,6 +325,72 @@ def test_a_schedules_weights_are_had_between_timesteps_where_it_is_continuous() 
     torch.testing.assert_close(weigh(sigma=torch.tensor(2.0, dtype=torch.float64)), 2 / mean, rtol=1e-12, atol=0)
     with pytest.raises(UsageError, match=r"they run from -0.5 to 999.5"):
         weigh(1000.0)
+
+
+# ---------------------------------------------------------------- rectified flow
+
+# the weights on u = eps - x0 in closed form, with s the share of noise
+ON_FLOW = {
+    "constant": lambda s: (1 - s) ** 2,
+    "debiased": lambda s: s * (1 - s),
+    "min-snr": lambda s: torch.minimum((1 - s) ** 2, 5 * s**2),
+    "constant-x0": lambda s: s**2,
+    "constant-v": lambda s: (1 - s) ** 2 + s**2,
+    "constant-flow": torch.ones_like,
+}
+
+
+@pytest.mark.parametrize("reference", ON_FLOW)
+def test_a_flow_schedulers_timesteps_have_the_closed_forms(reference: str) -> None:
+    w = debiasctl.weighting(reference)
+    for options in ({}, {"shift": 3.0}, {"num_train_timesteps": 50, "shift": 0.5}):
+        scheduler = diffusers.FlowMatchEulerDiscreteScheduler(**options)
+        s = scheduler.sigmas.double()
+        weigh = w.for_scheduler(scheduler)
+        torch.testing.assert_close(weigh(scheduler.timesteps), ON_FLOW[reference](s).float(), rtol=1e-5, atol=1e-7)
+        torch.testing.assert_close(weigh.table(), ON_FLOW[reference](s).flip(0), rtol=1e-6, atol=1e-9)
+        between = torch.rand(8, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+        t = between * scheduler.config.num_train_timesteps
+        torch.testing.assert_close(weigh(t), ON_FLOW[reference](between), rtol=1e-9, atol=1e-12)
+    torch.testing.assert_close(w(s=between, prediction="flow"), ON_FLOW[reference](between), rtol=1e-9, atol=1e-12)
+
+
+def test_a_flow_schedulers_shift_is_read_at_each_call() -> None:
+    scheduler = diffusers.FlowMatchEulerDiscreteScheduler(use_dynamic_shifting=True)
+    weigh = debiasctl.weighting("debiased").for_scheduler(scheduler, normalize="mean")
+    assert len(weigh.table()) == 1000
+    half = torch.tensor([500.0])
+    before = float(weigh(half))
+    assert before == pytest.approx(0.25 / float((scheduler.sigmas * (1 - scheduler.sigmas)).mean()), rel=1e-5)
+    scheduler.set_timesteps(20, mu=1.15)
+    s = scheduler.sigmas[:-1].double()  # the last one, 0, has no timestep
+    torch.testing.assert_close(weigh.table().flip(0), s * (1 - s) / (s * (1 - s)).mean(), rtol=1e-6, atol=1e-9)
+    assert float(weigh(half)) == pytest.approx(0.25 / float((s * (1 - s)).mean()), rel=1e-6)
+
+
+def test_a_flow_schedulers_own_levels_count_where_they_are_not_its_timesteps() -> None:
+    scheduler = diffusers.FlowMatchEulerDiscreteScheduler()
+    weigh = debiasctl.weighting("debiased").for_scheduler(scheduler)
+    scheduler.set_timesteps(sigmas=[1.0, 0.5, 0.25], timesteps=[1000, 700, 300])
+    assert weigh(torch.tensor([700.0, 300.0])).tolist() == pytest.approx([0.25, 0.1875])
+    with pytest.raises(UsageError, match=r"timestep 500 is none of the scheduler's `timesteps`"):
+        weigh(torch.tensor([500.0]))
+    scheduler.sigmas = scheduler.sigmas[:1]
+    with pytest.raises(UsageError, match="which do not fit together"):
+        weigh(torch.tensor([700.0]))
+
+
+def test_flow_schedulers_refuse_what_has_no_meaning() -> None:
+    w, scheduler = debiasctl.weighting("debiased"), diffusers.FlowMatchEulerDiscreteScheduler()
+    with pytest.raises(UsageError, match="eps-prediction cannot be used on a schedule with zero terminal SNR"):
+        w.for_scheduler(scheduler, prediction="eps")
+    with pytest.raises(UsageError, match="with invert_sigmas counts noise the other way round"):
+        w.for_scheduler(diffusers.FlowMatchEulerDiscreteScheduler(invert_sigmas=True))
+    for t in (1000.5, -0.5, float("nan")):
+        with pytest.raises(UsageError, match="they are 1000 s, from 0 to 1000"):
+            w.for_scheduler(scheduler)(torch.tensor([t]))
+    on_x0 = debiasctl.weighting("constant-flow").for_scheduler(scheduler, prediction="x0")  # JiT's objective
+    assert on_x0(torch.tensor([500.0])).item() == pytest.approx(4)
 
 
 # ---------------------------------------------------------------- compiled
