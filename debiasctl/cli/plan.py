@@ -12,7 +12,7 @@ from debiasctl.wording import format_bytes
 if TYPE_CHECKING:
     from debiasctl.api import DatasetInfo
     from debiasctl.diffusion.objective import ObjectiveTables
-    from debiasctl.specs.sections import RunSpec
+    from debiasctl.specs.sections import LossSection, RunSpec
 
 _POINTS = 1000  # of a curve
 _LONGEST = 80  # letters of a weighting's options that are shown
@@ -66,7 +66,8 @@ def show_plan(spec: "RunSpec", info: "DatasetInfo", *, device: str, as_json: boo
             "data": describe_images(info),
             "model": f"{plan.parameters:,} parameters, {spec.model.backbone.name}, {spec.model.prediction}-prediction",
             "noise": f"{spec.diffusion.schedule.name} schedule, {objective.process.num_timesteps:,} timesteps",
-            "loss": f"{short_reference(str(spec.loss.weighting.ref))} weighting, {_NORMALIZED[spec.loss.normalize]}",
+            "loss": f"{short_reference(str(spec.loss.weighting.ref))} weighting, {_NORMALIZED[spec.loss.normalize]}"
+            f"{'' if spec.loss.metric == 'mse' else f', of {metric_text(spec.loss)}'}",
             "budget": f"{plan.steps:,} steps, {plan.images:,} images, {plan.epochs:,.1f} epochs, "
             f"{spec.training.batch_size:,} images a step, learning rate {spec.optimizer.lr:g}",
             "memory": f"about {format_bytes(plan.total)} ({parts})",
@@ -90,6 +91,13 @@ def short_reference(text: str) -> str:
     return text if len(text) <= _LONGEST else f"{text[: _LONGEST - 1]}…"
 
 
+def metric_text(loss: "LossSection") -> str:
+    """What the weight multiplies: `squared errors`, or which Huber loss."""
+    if loss.metric == "mse":
+        return "squared errors"
+    return f"{loss.metric} losses (c {loss.huber_c:g}, {loss.huber_schedule})"
+
+
 def _show_objective(spec: "RunSpec", snr: list[float], tables: "ObjectiveTables", *, moves: bool) -> None:
     """The distribution of t, the weight, and their product, which is optimised; at the start where it changes."""
     from debiasctl.cli.curve import print_curve
@@ -105,4 +113,5 @@ def _show_objective(spec: "RunSpec", snr: list[float], tables: "ObjectiveTables"
     print()
     shown = sorted({round(last * part / _POINTS) for part in range(_POINTS + 1)})  # a terminal has fewer columns
     print_curve(shown, tables.effective[shown].tolist(), x_label="t", y_label=f"effective weight on {unit}, mean 1")
-    print_table(heads, cells, title=f"What is optimised{when}: density of t times weight, with mean 1 over t")
+    of = "" if spec.loss.metric == "mse" else f" of {spec.loss.metric} losses"
+    print_table(heads, cells, title=f"What is optimised{when}: density of t times weight{of}, with mean 1 over t")

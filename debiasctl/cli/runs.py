@@ -11,6 +11,7 @@ from debiasctl.cli import options
 from debiasctl.cli.messages import with_options
 from debiasctl.cli.options import option
 from debiasctl.cli.output import note, print_json, print_pairs, say
+from debiasctl.cli.plan import metric_text
 from debiasctl.cli.runs_labels import note_, tag
 from debiasctl.cli.runs_list import list_
 from debiasctl.cli.runs_prune import prune
@@ -86,6 +87,7 @@ def _facts(run: "Run", latest: "Mapping[str, MetricsRecord]") -> dict[str, str]:
         "step": f"{status.step} of {status.num_steps}",
         "data set": str(spec.data.dataset.ref),
         "weighting": f"{spec.loss.weighting.ref} (normalize {spec.loss.normalize})",
+        **({} if spec.loss.metric == "mse" else {"loss": metric_text(spec.loss)}),
         "timesteps": str(spec.loss.timesteps.ref),
         "schedule": str(spec.diffusion.schedule.ref),
         "prediction": spec.model.prediction,

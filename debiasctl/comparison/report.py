@@ -26,8 +26,8 @@ from debiasctl.specs.files import flatten
 
 _SHOWN = (
     "data.dataset", "content.image_size", "model.backbone", "model.prediction", "diffusion.schedule", "loss.weighting",
-    "loss.timesteps", "loss.normalize", "optimizer.lr", "ema.decay", "training.steps", "training.batch_size",
-    "compute.precision",
+    "loss.timesteps", "loss.normalize", "loss.metric", "optimizer.lr", "ema.decay", "training.steps",
+    "training.batch_size", "compute.precision",
 )  # fmt: skip
 _MEASURED = ("dataset", "features", "reference", "reference_num", "num", "sampler", "steps", "weights", "precision")
 _PACKAGES = ("torch", "numpy", "scipy", "matplotlib")

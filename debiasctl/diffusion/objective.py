@@ -8,6 +8,7 @@ from torch import Tensor
 
 from debiasctl.api import Learned, Prediction, TimestepContext, TimestepDistribution, Weighting, WeightingContext
 from debiasctl.boundary import name_of
+from debiasctl.diffusion.loss import Errors, Huber, squared_error
 from debiasctl.diffusion.parameterization import Parameterization
 from debiasctl.diffusion.process import NoiseLevels
 from debiasctl.diffusion.weighting import bounded_snr, falling_slope, weight_in
@@ -73,7 +74,7 @@ class _Moment:
 
 
 class Objective:
-    """The expectation over t of weight(t) ||F - target||².
+    """The expectation over t of weight(t) ||F - target||², or of weight(t) times the loss `huber`.
 
     `learned` is what the weighting's method of that name built, whose module gives the log-variance u.
     `variance_weight` weights the variational bound that trains a learned variance.
@@ -88,7 +89,14 @@ class Objective:
         normalize: Literal["mean", "none"] = "mean",
         variance_weight: float = 1e-3,
         learned: Learned | None = None,
+        huber: Huber | None = None,
     ) -> None:
+        if huber is not None and learned is not None:
+            raise UsageError(
+                f"{name_of(weighting, 'weighting')} learns the variance of a squared error, and a Huber loss has none. "
+                "Choose `loss.metric=mse`, or a weighting that is not learned"
+            )
+        self.huber = huber
         self.parameterization, self.process = parameterization, parameterization.process
         self.weighting, self.distribution = weighting, distribution
         self.normalize, self.variance_weight, self.learned = normalize, variance_weight, learned
@@ -143,6 +151,12 @@ class Objective:
         levels = self.process.levels(timestep - 0.5 + within.clamp(0, 1))
         weight = moment.scale * self._weights(moment.weighting, levels.snr)
         return Draw(levels, timestep, weight, correction)
+
+    def errors(self, levels: NoiseLevels) -> Errors:
+        """What the weights multiply at these noise levels: the squared error, or the Huber loss in its place."""
+        if self.huber is None:
+            return squared_error
+        return self.huber.at(levels, num_timesteps=self.process.num_timesteps)
 
     def observe(self, timestep: Tensor, losses: Tensor) -> None:
         """Pass a global batch's timesteps (int64 [N]) and losses (float64 [N], on the CPU) to the distribution of t."""

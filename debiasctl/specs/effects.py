@@ -59,6 +59,15 @@ _RULES = (
         lambda spec: not spec.model.learned_variance,
         "loss.variance_weight has no effect without model.learned_variance=true",
     ),
+    *(
+        _Rule(
+            "loss",
+            name,
+            lambda spec: spec.loss.metric == "mse",
+            f"loss.{name} has no effect with loss.metric=mse; it belongs to loss.metric=huber and smooth-l1",
+        )
+        for name in ("huber_c", "huber_schedule")
+    ),
     _Rule(
         "monitor",
         "grid",

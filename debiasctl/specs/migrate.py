@@ -43,9 +43,10 @@ def migrate_file(raw: Mapping[str, Any]) -> dict[str, Any]:
         SpecError: if `migrate` raises it.
     """
     migrate(raw)
-    if raw.get("schema_version", SCHEMA_VERSION) == SCHEMA_VERSION:
-        return dict(raw)
-    return _to_3(dict(raw)) | {"schema_version": SCHEMA_VERSION}
+    migrated = dict(raw)
+    for old in range(max(2, raw.get("schema_version", SCHEMA_VERSION)), SCHEMA_VERSION):  # 1 left out nothing else
+        migrated = _STEPS[old - 1](migrated) | {"schema_version": old + 1}
+    return migrated
 
 
 def _to_2(raw: dict[str, Any]) -> dict[str, Any]:
@@ -75,4 +76,24 @@ def _to_3(raw: dict[str, Any]) -> dict[str, Any]:
     return raw | {"data": {**data, "dataset": {**dataset, "options": options}}}
 
 
-_STEPS: tuple[Callable[[dict[str, Any]], dict[str, Any]], ...] = (_to_2, _to_3)
+def _to_4(raw: dict[str, Any]) -> dict[str, Any]:
+    """Write out the variable of a stored logit-normal, which was always time: runs before and after are of one arm."""
+    loss = raw.get("loss")
+    if not isinstance(loss, Mapping) or not isinstance(loss.get("timesteps"), Mapping):
+        return raw
+    return raw | {"loss": {**loss, "timesteps": _of_time(loss["timesteps"])}}
+
+
+def _of_time(timesteps: Mapping[str, Any]) -> dict[str, Any]:
+    """The same distribution of t, as stored, or the one whose base it is."""
+    options = timesteps.get("options")
+    if not isinstance(options, Mapping):
+        return dict(timesteps)
+    if timesteps.get("name") == "logit-normal":
+        options = {"variable": "time", **options}
+    elif isinstance(options.get("base"), Mapping):
+        options = {**options, "base": _of_time(options["base"])}
+    return {**timesteps, "options": dict(options)}
+
+
+_STEPS: tuple[Callable[[dict[str, Any]], dict[str, Any]], ...] = (_to_2, _to_3, _to_4)

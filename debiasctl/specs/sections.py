@@ -10,7 +10,7 @@ from debiasctl.api import ImageShape, Prediction
 from debiasctl.api.options import Settings
 from debiasctl.registry.choices import Plugin, PluginChoice
 
-SCHEMA_VERSION = 3
+SCHEMA_VERSION = 4
 
 
 class Section(Settings):
@@ -53,6 +53,17 @@ class LossSection(Section):
         "mean", description="mean: scale the effective weight to mean 1; none: as published"
     )
     timesteps: Plugin = Field("uniform", validate_default=True, description="how t is drawn")
+    metric: Literal["mse", "huber", "smooth-l1"] = Field(
+        "mse",
+        description="error that the weight multiplies: mse: squared; huber: 2c(√(d² + c²) - c), about d² for small and "
+        "2c|d| for large d (another objective); smooth-l1: the same divided by c",
+    )
+    huber_c: float = Field(0.1, ge=1e-6, le=1e6, description="c of a Huber loss, in the unit that the network predicts")
+    huber_schedule: Literal["constant", "exponential", "snr"] = Field(
+        "snr",
+        description="c of a Huber loss at each noise level: constant: huber_c; exponential, snr: falling with noise "
+        "from 1 to huber_c, as huber_c^(t/T), or (1 - huber_c)/(1 + sigma/alpha)² + huber_c",
+    )
     variance_weight: float = Field(
         1e-3,
         ge=0,
@@ -218,7 +229,7 @@ class ProvenanceSection(Section):
 class RunSpec(Section):
     """All settings that determine what a run trains."""
 
-    schema_version: Literal[3] = Field(3, description="version of this schema")
+    schema_version: Literal[4] = Field(4, description="version of this schema")
     data: DataSection
     model: ModelSection = ModelSection()
     diffusion: DiffusionSection = DiffusionSection()

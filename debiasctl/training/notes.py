@@ -8,12 +8,25 @@ _ALIKE = 0.01  # mean weights that differ from 1 by less change no balance
 
 
 def plan_notes(spec: RunSpec, objective: Objective) -> list[str]:
-    """Notes on a training's plan: on the average of its weights, and on the balance with the variational bound."""
+    """Notes on a training's plan: the average of its weights, a loss other than squared, the variational bound."""
     found = (
         planned_note(spec.ema, spec.training.steps, batch_size=spec.training.batch_size),
+        _metric_note(spec),
         _balance_note(spec, objective),
     )
     return [note for note in found if note is not None]
+
+
+def _metric_note(spec: RunSpec) -> str | None:
+    loss = spec.loss
+    if loss.metric == "mse":
+        return None
+    unit = "F" if spec.model.prediction == "edm" else spec.model.prediction
+    return (
+        f"the loss is no squared error (`loss.metric={loss.metric}`), so that this is another objective than the "
+        f"weighting's published one. The weight multiplies the loss of {unit}, and is not converted: with another "
+        "`model.prediction` the same weighting is again another objective. Held-out errors remain squared errors"
+    )
 
 
 def _balance_note(spec: RunSpec, objective: Objective) -> str | None:

@@ -59,13 +59,13 @@ def train_step(training: Training, step: int) -> StepResult:
 
 
 def _losses(training: Training, x0: Tensor, eps: Tensor, draw: Draw, labels: Tensor | None) -> Tensor:
-    """The weighted squared error of each image, [N] (arXiv 2310.08442), in the unit that the network predicts."""
+    """The weighted error of each image, [N] (arXiv 2310.08442), in the unit that the network predicts."""
     objective = training.objective
     x_t = objective.process.add_noise(x0, eps, draw.levels)
     output = objective.parameterization.run(training.model, x_t, draw.levels, labels)
     target = objective.parameterization.target(x0, eps, draw.levels)
     (weight,) = per_image(draw.weight, like=x0)
-    losses = weighted_losses(output.prediction, target, weight.flatten())
+    losses = weighted_losses(output.prediction, target, weight.flatten(), errors=objective.errors(draw.levels))
     if training.learned is not None:
         u = run_learned(training.learned.module, _log_snr(draw.levels, like=x0))
         losses = uncertain_losses(losses, u)

@@ -163,7 +163,7 @@ def test_a_spec_of_a_newer_version(evaluated: Path) -> None:
     spec = json.loads((run.path / "spec.json").read_text()) | {"schema_version": 9}
     (run.path / "spec.json").write_text(json.dumps(spec))
     message = error_of("sample", "a", code=1)
-    assert "spec.json cannot be used: the spec has schema version 9; this debiasctl reads up to 3. Update" in message
+    assert "spec.json cannot be used: the spec has schema version 9; this debiasctl reads up to 4. Update" in message
     assert "schema version 9" in error_of("train", "--resume", "a", "--steps", "9", code=1)
 
 

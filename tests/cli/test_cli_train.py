@@ -88,6 +88,20 @@ def test_a_dry_run_says_what_would_be_trained_and_writes_nothing(debiasctl_home:
     assert "{" not in text
 
 
+def test_a_huber_loss_is_said_to_be_another_objective(caplog: pytest.LogCaptureFixture) -> None:
+    settings = ("--set", "loss.metric=huber", "--set", "loss.huber_schedule=constant", "--prediction", "v")
+    shown = succeed("train", "digits", *OPTIONS, *settings, "--dry-run")
+    assert "debiased weighting, scaled to mean 1, of huber losses (c 0.1, constant)" in " ".join(shown.out.split())
+    assert "density of t times weight of huber losses" in " ".join(shown.out.split())
+    said = "this is another objective than the weighting's published one. The weight multiplies the loss of v"
+    assert said in " ".join(shown.err.split())
+    succeed("train", "digits", *OPTIONS, *settings, "--steps", "2", "--name", "a")
+    assert said in caplog.text
+    assert "huber losses (c 0.1, constant)" in succeed("runs", "show", "a").out
+    plain = succeed("train", "digits", *OPTIONS, "--dry-run")
+    assert "huber" not in plain.out + plain.err
+
+
 def test_the_notes_on_a_plan_come_after_how_long_it_takes(monkeypatch: pytest.MonkeyPatch) -> None:
     def forecast(*plan: object, **more: object) -> None:
         note("how long")
@@ -222,6 +236,10 @@ def test_a_dry_run_refuses_what_cannot_be_trained_at_zero_terminal_snr(
         (["--timesteps", "speed:tau=2000"], "tau=2000 lies beyond the schedule's 1000 timesteps"),
         (["--weighting", "uncertainty:base=uncertainty"], "its base 'uncertainty' is learned itself"),
         (["--weighting", "product:factors=[uncertainty]"], "its factor 'uncertainty' is learned"),
+        (["--weighting", "uncertainty", "--set", "loss.metric=huber"],
+         "learns the variance of a squared error, and a Huber loss has none. Choose --set loss.metric=mse"),
+        (["--set", "loss.huber_c=0.2"], "loss.huber_c has no effect with loss.metric=mse"),
+        (["--set", "loss.metric=huber", "--set", "loss.huber_c=0"], "huber_c: input should be greater than or equal"),
         (["--weighting", "table:path=/no/such.csv"], "there is no such file"),
         (["--schedule", "linear:zero_terminal_snr=true,continuous=true", "--prediction", "v"],
          "a schedule cannot be continuous and have zero terminal SNR"),
@@ -318,7 +336,7 @@ def test_a_bad_setting_says_the_same_from_the_command_line_and_a_file(
         ("spec.toml", "a = ", "cannot be read"),
         ("spec.json", "[1]", "must hold sections"),
         ("spec.ini", "", "the ending must be one of .json, .yaml, .yml, .toml"),
-        ("spec.json", '{"schema_version": 4}', "schema version 4; this debiasctl reads up to 3. Update debiasctl"),
+        ("spec.json", '{"schema_version": 5}', "schema version 5; this debiasctl reads up to 4. Update debiasctl"),
         ("spec.json", '{"schema_version": "new"}', "schema_version"),
         ("spec.json", '{"trainig": {"steps": 3}}', "unknown option 'trainig'. Did you mean 'training'?"),
     ],

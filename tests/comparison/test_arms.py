@@ -54,6 +54,10 @@ def test_what_is_recorded_makes_no_arm_and_is_noted() -> None:
         ([plain_spec("min-snr:gamma=3"), plain_spec("constant")], ["min-snr", "constant"]),
         ([plain_spec(ema={"decay": 0.9}), plain_spec(ema={"kind": "half-life"})], None),
         ([plain_spec()], ["debiased"]),
+        (
+            [plain_spec(), plain_spec(loss={"weighting": "debiased", "metric": "huber"})],
+            ["metric=mse", "metric=huber"],
+        ),
     ],
 )
 def test_arms_are_named_by_what_differs(specs: list[RunSpec], names: list[str] | None) -> None:

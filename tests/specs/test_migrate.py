@@ -5,8 +5,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tiny import LOCATION, resume, succeed, train
+from tiny import LOCATION, make_spec, resume, succeed, train
 
+from debiasctl.comparison.arms import settings_of
 from debiasctl.errors import RunError, SpecError, UsageError
 from debiasctl.specs.files import read_spec_file
 from debiasctl.specs.resolve import load_stored_spec, resolve_spec, validate_spec
@@ -25,7 +26,7 @@ def read(content: dict[str, Any]) -> RunSpec:
 
 def test_version_1_wrote_out_what_had_no_effect() -> None:
     decay, power = read(raw("decay")), read(raw("power"))
-    assert (decay.schema_version, decay.ema, decay.monitor) == (3, DecayEMA(decay=0.99), None)
+    assert (decay.schema_version, decay.ema, decay.monitor) == (4, DecayEMA(decay=0.99), None)
     assert power.ema == PowerEMA(lengths=(0.05, 0.1))
     assert isinstance(power.monitor, MonitorSection)
     stored = power.monitor.model_dump(mode="json")
@@ -35,6 +36,8 @@ def test_version_1_wrote_out_what_had_no_effect() -> None:
             before = raw(kind)[section]
             if section == "provenance":
                 before |= {"run": None}  # runs had no identity
+            if section == "loss":
+                before |= {"metric": "mse", "huber_c": 0.1, "huber_schedule": "snr"}  # all errors were squared
             assert spec.model_dump(mode="json")[section] == before
         assert read(spec.model_dump(mode="json")) == spec
 
@@ -78,16 +81,16 @@ def test_a_run_that_stored_it_can_be_resumed(tmp_path: Path) -> None:
     (run.checkpoint_path(2) / "manifest.json").unlink()
     run.update_status(state="interrupted")
     assert resume(run) == [1, 2]
-    assert json.loads(succeed("runs", "show", "run", "--json").out)["spec"]["schema_version"] == 3
+    assert json.loads(succeed("runs", "show", "run", "--json").out)["spec"]["schema_version"] == 4
     assert (run.path / "spec.json").read_text() == text  # reading writes nothing
     assert resume(run, steps=4) == [3, 4]
-    assert json.loads((run.path / "spec.json").read_text())["schema_version"] == 3
+    assert json.loads((run.path / "spec.json").read_text())["schema_version"] == 4
     assert run.spec().ema == DecayEMA(decay=0.99)
 
 
 @pytest.mark.parametrize("version", ["2", True, 1.0, 0, -1, None])
 def test_a_version_is_a_whole_number(version: object) -> None:
-    with pytest.raises(SpecError, match=r"schema_version is .*, and must be a whole number from 1 to 3"):
+    with pytest.raises(SpecError, match=r"schema_version is .*, and must be a whole number from 1 to 4"):
         validate_spec({"schema_version": version, "data": {"dataset": "digits"}})
 
 
@@ -135,3 +138,17 @@ def test_a_folder_of_version_2_keeps_its_classes_and_its_split(tmp_path: Path) -
 def test_an_unknown_setting_of_a_monitor_without_every_is_not_lost(monitor: dict[str, Any]) -> None:
     with pytest.raises(RunError, match=r"unknown option 'monitor\.zzz'"):
         read(raw("decay") | {"monitor": monitor})
+
+
+# ---------------------------------------------------------------- version 3
+
+
+def test_a_logit_normal_of_version_3_is_of_time_and_its_run_of_the_arm_of_todays() -> None:
+    stored = {"name": "logit-normal", "options": {"mean": 0.0, "std": 1.0}, "distribution": "debiasctl", "version": "1"}
+    nested = {"name": "stratified", "options": {"base": stored}, "distribution": "debiasctl", "version": "1"}
+    for timesteps, today in ((stored, "logit-normal"), (nested, "stratified:base=logit-normal")):
+        old = validate_spec({"schema_version": 3, "data": {"dataset": "digits"}, "loss": {"timesteps": timesteps}})
+        new = make_spec(loss__timesteps=today)
+        assert settings_of(old)["loss.timesteps"] == settings_of(new)["loss.timesteps"]
+        assert read(new.model_dump(mode="json")) == new
+    assert stored["options"] == {"mean": 0.0, "std": 1.0}

@@ -657,7 +657,7 @@ def test_a_spec_cannot_be_changed(location: DataLocation) -> None:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (lambda raw: raw.update(schema_version=4), "schema version 4; this debiasctl reads up to 3. Update debiasctl"),
+        (lambda raw: raw.update(schema_version=5), "schema version 5; this debiasctl reads up to 4. Update debiasctl"),
         (lambda raw: raw.update(schema_version=0), "schema_version is 0, and must be a whole number"),
         (lambda raw: raw.update(schema_version="new"), "schema_version is 'new', and must be a whole number"),
         (lambda raw: raw["ema"].update(lengths=[0.2]), "unknown option 'ema.lengths'"),

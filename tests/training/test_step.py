@@ -87,6 +87,24 @@ def test_loss_is_the_papers_formula(weighting: str, prediction: str, normalize: 
     assert result.grad_norm == pytest.approx(norm.item(), rel=1e-4)
 
 
+@pytest.mark.parametrize("metric", ["huber", "smooth-l1"])
+def test_a_huber_loss_takes_the_place_of_the_squared_error(metric: str) -> None:
+    training, network = set_up_free(loss__metric=metric, loss__huber_c=0.2, loss__huber_schedule="exponential")
+    t = uniform_timesteps()
+    _, _, eps, _ = drawn()
+    _, _, x_t, labels = noised(t)
+    c, d = column(0.2 ** (t.double() / 1000)), network(x_t, t.float(), labels) - eps
+    factor = 2 * c if metric == "huber" else 2
+    errors = (factor * ((d**2 + c**2).sqrt() - c)).mean(dim=(1, 2, 3))
+    weight = WEIGHTS["debiased"]["eps"] / WEIGHTS["debiased"]["eps"].mean()
+    loss = (weight[t] * errors).mean()
+    loss.backward()
+    norm = torch.cat([parameter.grad.flatten() for parameter in network.parameters()]).norm()
+    result = train_step(training, STEP)
+    assert result.loss == pytest.approx(loss.item(), rel=1e-5)
+    assert result.grad_norm == pytest.approx(norm.item(), rel=1e-4)
+
+
 def test_the_step_is_adamws_down_the_losss_gradient() -> None:
     spec = make_spec(training__seed=SEED, optimizer__lr=0.01, optimizer__weight_decay=0.1, optimizer__warmup_steps=0,
                      optimizer__clip_grad_norm=None, optimizer__decay="none", optimizer__eps=1e-3)  # fmt: skip
