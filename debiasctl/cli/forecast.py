@@ -3,7 +3,7 @@
 import shlex
 from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import typer
 
@@ -24,6 +24,7 @@ _TRIAL_FROM = 2 * 3600  # seconds of a training from which a trial is mentioned
 _CHOSEN = ("training.steps", "model.backbone")  # settings that make a trial short and small, so it chooses them
 _NOT_IN_TRIAL = {"--steps", "--images", "--backbone", "--set", "--init-from", "--max-hours"}
 _NOT_IN_TRIAL |= {"--processes", "--dry-run", "--json"}
+_TRIALS = {"train": "ten minutes shows whether", "sweep": "half an hour for all runs shows how well"}
 
 
 def forecast(spec: "RunSpec", info: "DatasetInfo", *, device: str, context: typer.Context) -> None:
@@ -40,23 +41,27 @@ def forecast(spec: "RunSpec", info: "DatasetInfo", *, device: str, context: type
     note("measuring how long a step takes here")
     each = seconds_per_step(spec, info, device=device)
     note(_told(each, spec.training.steps))
-    _note_busy(_kind(device))
-    trial = _trial_command(context)
-    if each * spec.training.steps > _TRIAL_FROM and trial is not None:
-        note(f"a trial of about ten minutes shows whether a small network learns from the data: {shlex.join(trial)}")
+    note_busy(_kind(device))
+    name_trial(context, "train", seconds=each * spec.training.steps)
 
 
-def _trial_command(context: typer.Context) -> list[str] | None:
+def name_trial(context: typer.Context, command: Literal["train", "sweep"], *, seconds: float) -> None:
+    """Name the trial of a command that would take so long, where that is long."""
+    if seconds > _TRIAL_FROM and (trial := _trial_command(context, command)) is not None:
+        note(f"a trial of about {_TRIALS[command]} a small network learns from the data: {shlex.join(trial)}")
+
+
+def _trial_command(context: typer.Context, command: str) -> list[str] | None:
     """The command with --trial, but for what a trial chooses; None where a file of settings chooses that."""
     from debiasctl.specs.files import flatten, read_spec_file
 
     file = context.params.get("spec")
     if file is not None and any(name.startswith(_CHOSEN) for name in flatten(read_spec_file(file))):
         return None
-    words = given_words(context, without=_NOT_IN_TRIAL)
+    words = given_words(context, without=_NOT_IN_TRIAL | ({"--name"} if command == "sweep" else set()))
     for setting in context.params.get("set_") or []:
         words += [] if setting.startswith(_CHOSEN) else ["--set", setting]
-    return ["debiasctl", "train", *words, "--trial"]
+    return ["debiasctl", command, *words, "--trial"]
 
 
 def resolve_trial(
@@ -93,11 +98,12 @@ def resolve_trial(
         spec, info = resolve_spec(layers, location, file=file, advised=advice)
     if rank() == 0:
         _describe(spec, seconds=seconds, own=not advice, asked=asked, advice=advice)
-        _note_busy(kind)
+        note_busy(kind)
     return spec, info
 
 
-def _note_busy(kind: str) -> None:
+def note_busy(kind: str) -> None:
+    """Say that other work runs on this machine, where it does."""
     from debiasctl.training.speed import busy_note
 
     if (text := busy_note(kind)) is not None:
@@ -121,7 +127,12 @@ def _describe(
     )
     note(_told(seconds, spec.training.steps))
     if advice:
-        note(f"the same settings elsewhere: {shlex.join(_flags(advice, asked))}")
+        note_elsewhere(advice, asked)
+
+
+def note_elsewhere(advice: Mapping[str, Any], asked: Mapping[str, Any], more: Sequence[str] = ()) -> None:
+    """Say by which options a trial's settings, and what `more` it chose, are given by themselves."""
+    note(f"the same settings elsewhere: {shlex.join([*_flags(advice, asked), *more])}")
 
 
 def _flags(advice: Mapping[str, Any], asked: Mapping[str, Any]) -> list[str]:
@@ -140,9 +151,13 @@ def _flags(advice: Mapping[str, Any], asked: Mapping[str, Any]) -> list[str]:
 
 def _told(seconds: float, steps: int) -> str:
     whole = seconds * steps
-    end = datetime.now().astimezone() + timedelta(seconds=min(whole, 1e9))
-    when = f"{end:%H:%M}" if whole < 12 * 3600 else f"{end:%d %B %Y, %H:%M}"
-    return f"{steps:,} steps take about {rough(whole)} here ({seconds:.2g} s a step, measured), until {when}"
+    return f"{steps:,} steps take about {rough(whole)} here ({seconds:.2g} s a step, measured), until {end_of(whole)}"
+
+
+def end_of(seconds: float) -> str:
+    """When what takes so long will end, if it begins now."""
+    end = datetime.now().astimezone() + timedelta(seconds=min(seconds, 1e9))
+    return f"{end:%H:%M}" if seconds < 12 * 3600 else f"{end:%d %B %Y, %H:%M}"
 
 
 def rough(seconds: float) -> str:
