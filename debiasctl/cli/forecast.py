@@ -16,6 +16,7 @@ from debiasctl.reading.launched import launched
 
 if TYPE_CHECKING:
     from debiasctl.api import DataLocation, DatasetInfo
+    from debiasctl.compute.others import Others
     from debiasctl.specs.sections import RunSpec
 
 _FEW_IMAGES = 20_000  # a training of fewer takes minutes, whatever the network
@@ -24,25 +25,29 @@ _TRIAL_FROM = 2 * 3600  # seconds of a training from which a trial is mentioned
 _CHOSEN = ("training.steps", "model.backbone")  # settings that make a trial short and small, so it chooses them
 _NOT_IN_TRIAL = {"--steps", "--images", "--backbone", "--set", "--init-from", "--max-hours"}
 _NOT_IN_TRIAL |= {"--processes", "--dry-run", "--json"}
+_PATIENCE = 0.1  # seconds for finding other trainings, in a store of very many runs
+_FEW_CORES = 0.75  # kept busy by others: a browser, or this command's own children
 _TRIALS = {"train": "ten minutes shows whether", "sweep": "half an hour for all runs shows how well"}
 
 
-def forecast(spec: "RunSpec", info: "DatasetInfo", *, device: str, context: typer.Context) -> None:
+def forecast(spec: "RunSpec", info: "DatasetInfo", *, device: str, context: typer.Context) -> bool:
     """Say how long a training will take, measured on a few steps, where that may be long; one process does.
 
-    `context` is of the command, whose options the trial that it names is given too.
+    `context` is of the command, whose options the trial that it names is given too. Returns whether it was measured on
+    a busy machine, which is said too.
     """
     if launched()[1] > 1 or spec.training.steps * spec.training.batch_size < _FEW_IMAGES:
-        return
+        return False
     from debiasctl.training.speed import seconds_per_step, total_flops
 
     if spec.compute.sharding != "none" or total_flops(spec, info) < _LONG[_kind(device)]:
-        return
+        return False
     note("measuring how long a step takes here")
     each = seconds_per_step(spec, info, device=device)
     note(_told(each, spec.training.steps))
-    note_busy(_kind(device))
+    is_busy = note_busy(_kind(device))
     name_trial(context, "train", seconds=each * spec.training.steps)
+    return is_busy
 
 
 def name_trial(context: typer.Context, command: Literal["train", "sweep"], *, seconds: float) -> None:
@@ -102,12 +107,31 @@ def resolve_trial(
     return spec, info
 
 
-def note_busy(kind: str) -> None:
-    """Say that other work runs on this machine, where it does."""
+def note_company(others: "Others", *, device: str) -> None:
+    """Say, before a training on a CPU, that other trainings or other work keep this machine busy."""
+    from debiasctl.api import num_cores
+    from debiasctl.runs.lock import trained_here
+
+    if launched()[1] > 1 or _kind(device) != "cpu":
+        return
+    cores, busy = num_cores(), others.num_cores()
+    if names := trained_here(patience=_PATIENCE):
+        runs = f"run '{names[0]}' is" if len(names) == 1 else f"{len(names)} runs, '{names[0]}' among them, are"
+        note(
+            f"note: {runs} being trained on this machine too. Trainings that share cores slow one another down by far "
+            "more than their number: train one after another, or by debiasctl sweep, which shares the cores out"
+        )
+    elif busy > max(_FEW_CORES, cores / 4):
+        note(f"note: other work keeps {busy:.1f} of {cores} cores busy, so training takes longer than it would alone")
+
+
+def note_busy(kind: str) -> bool:
+    """Say that other work runs on this machine, where it does; returns whether it does."""
     from debiasctl.training.speed import busy_note
 
     if (text := busy_note(kind)) is not None:
         note(f"note: {text}")
+    return text is not None
 
 
 def _kind(device: str) -> str:
