@@ -3,7 +3,7 @@
 import shlex
 from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import typer
 
@@ -16,6 +16,7 @@ from debiasctl.reading.launched import launched
 
 if TYPE_CHECKING:
     from debiasctl.api import DataLocation, DatasetInfo
+    from debiasctl.compute.others import Others
     from debiasctl.specs.sections import RunSpec
 
 _FEW_IMAGES = 20_000  # a training of fewer takes minutes, whatever the network
@@ -24,39 +25,48 @@ _TRIAL_FROM = 2 * 3600  # seconds of a training from which a trial is mentioned
 _CHOSEN = ("training.steps", "model.backbone")  # settings that make a trial short and small, so it chooses them
 _NOT_IN_TRIAL = {"--steps", "--images", "--backbone", "--set", "--init-from", "--max-hours"}
 _NOT_IN_TRIAL |= {"--processes", "--dry-run", "--json"}
+_PATIENCE = 0.1  # seconds for finding other trainings, in a store of very many runs
+_FEW_CORES = 0.75  # kept busy by others: a browser, or this command's own children
+_TRIALS = {"train": "ten minutes shows whether", "sweep": "half an hour for all runs shows how well"}
 
 
-def forecast(spec: "RunSpec", info: "DatasetInfo", *, device: str, context: typer.Context) -> None:
+def forecast(spec: "RunSpec", info: "DatasetInfo", *, device: str, context: typer.Context) -> bool:
     """Say how long a training will take, measured on a few steps, where that may be long; one process does.
 
-    `context` is of the command, whose options the trial that it names is given too.
+    `context` is of the command, whose options the trial that it names is given too. Returns whether it was measured on
+    a busy machine, which is said too.
     """
     if launched()[1] > 1 or spec.training.steps * spec.training.batch_size < _FEW_IMAGES:
-        return
+        return False
     from debiasctl.training.speed import seconds_per_step, total_flops
 
     if spec.compute.sharding != "none" or total_flops(spec, info) < _LONG[_kind(device)]:
-        return
+        return False
     note("measuring how long a step takes here")
     each = seconds_per_step(spec, info, device=device)
     note(_told(each, spec.training.steps))
-    _note_busy(_kind(device))
-    trial = _trial_command(context)
-    if each * spec.training.steps > _TRIAL_FROM and trial is not None:
-        note(f"a trial of about ten minutes shows whether a small network learns from the data: {shlex.join(trial)}")
+    is_busy = note_busy(_kind(device))
+    name_trial(context, "train", seconds=each * spec.training.steps)
+    return is_busy
 
 
-def _trial_command(context: typer.Context) -> list[str] | None:
+def name_trial(context: typer.Context, command: Literal["train", "sweep"], *, seconds: float) -> None:
+    """Name the trial of a command that would take so long, where that is long."""
+    if seconds > _TRIAL_FROM and (trial := _trial_command(context, command)) is not None:
+        note(f"a trial of about {_TRIALS[command]} a small network learns from the data: {shlex.join(trial)}")
+
+
+def _trial_command(context: typer.Context, command: str) -> list[str] | None:
     """The command with --trial, but for what a trial chooses; None where a file of settings chooses that."""
     from debiasctl.specs.files import flatten, read_spec_file
 
     file = context.params.get("spec")
     if file is not None and any(name.startswith(_CHOSEN) for name in flatten(read_spec_file(file))):
         return None
-    words = given_words(context, without=_NOT_IN_TRIAL)
+    words = given_words(context, without=_NOT_IN_TRIAL | ({"--name"} if command == "sweep" else set()))
     for setting in context.params.get("set_") or []:
         words += [] if setting.startswith(_CHOSEN) else ["--set", setting]
-    return ["debiasctl", "train", *words, "--trial"]
+    return ["debiasctl", command, *words, "--trial"]
 
 
 def resolve_trial(
@@ -93,15 +103,35 @@ def resolve_trial(
         spec, info = resolve_spec(layers, location, file=file, advised=advice)
     if rank() == 0:
         _describe(spec, seconds=seconds, own=not advice, asked=asked, advice=advice)
-        _note_busy(kind)
+        note_busy(kind)
     return spec, info
 
 
-def _note_busy(kind: str) -> None:
+def note_company(others: "Others", *, device: str) -> None:
+    """Say, before a training on a CPU, that other trainings or other work keep this machine busy."""
+    from debiasctl.api import num_cores
+    from debiasctl.runs.lock import trained_here
+
+    if launched()[1] > 1 or _kind(device) != "cpu":
+        return
+    cores, busy = num_cores(), others.num_cores()
+    if names := trained_here(patience=_PATIENCE):
+        runs = f"run '{names[0]}' is" if len(names) == 1 else f"{len(names)} runs, '{names[0]}' among them, are"
+        note(
+            f"note: {runs} being trained on this machine too. Trainings that share cores slow one another down by far "
+            "more than their number: train one after another, or by debiasctl sweep, which shares the cores out"
+        )
+    elif busy > max(_FEW_CORES, cores / 4):
+        note(f"note: other work keeps {busy:.1f} of {cores} cores busy, so training takes longer than it would alone")
+
+
+def note_busy(kind: str) -> bool:
+    """Say that other work runs on this machine, where it does; returns whether it does."""
     from debiasctl.training.speed import busy_note
 
     if (text := busy_note(kind)) is not None:
         note(f"note: {text}")
+    return text is not None
 
 
 def _kind(device: str) -> str:
@@ -121,7 +151,12 @@ def _describe(
     )
     note(_told(seconds, spec.training.steps))
     if advice:
-        note(f"the same settings elsewhere: {shlex.join(_flags(advice, asked))}")
+        note_elsewhere(advice, asked)
+
+
+def note_elsewhere(advice: Mapping[str, Any], asked: Mapping[str, Any], more: Sequence[str] = ()) -> None:
+    """Say by which options a trial's settings, and what `more` it chose, are given by themselves."""
+    note(f"the same settings elsewhere: {shlex.join([*_flags(advice, asked), *more])}")
 
 
 def _flags(advice: Mapping[str, Any], asked: Mapping[str, Any]) -> list[str]:
@@ -140,9 +175,13 @@ def _flags(advice: Mapping[str, Any], asked: Mapping[str, Any]) -> list[str]:
 
 def _told(seconds: float, steps: int) -> str:
     whole = seconds * steps
-    end = datetime.now().astimezone() + timedelta(seconds=min(whole, 1e9))
-    when = f"{end:%H:%M}" if whole < 12 * 3600 else f"{end:%d %B %Y, %H:%M}"
-    return f"{steps:,} steps take about {rough(whole)} here ({seconds:.2g} s a step, measured), until {when}"
+    return f"{steps:,} steps take about {rough(whole)} here ({seconds:.2g} s a step, measured), until {end_of(whole)}"
+
+
+def end_of(seconds: float) -> str:
+    """When what takes so long will end, if it begins now."""
+    end = datetime.now().astimezone() + timedelta(seconds=min(seconds, 1e9))
+    return f"{end:%H:%M}" if seconds < 12 * 3600 else f"{end:%d %B %Y, %H:%M}"
 
 
 def rough(seconds: float) -> str:

@@ -11,6 +11,7 @@ from typer.core import TyperGroup
 
 from debiasctl.cli import options
 from debiasctl.cli.completion import complete_metrics, complete_plugin, complete_setting, complete_sweep
+from debiasctl.cli.forecast import name_trial
 from debiasctl.cli.listed import listed
 from debiasctl.cli.locations import data_location
 from debiasctl.cli.options import option
@@ -35,6 +36,8 @@ debiasctl sweep digits --weighting constant,p2,min-snr,debiased --seeds 3
 debiasctl sweep digits --weighting constant,debiased --lr 1e-3,2e-3 --evaluate-steps 10,50 --name digits-lr
 
 debiasctl sweep digits --weighting constant,debiased --until-decided --max-seeds 8
+
+debiasctl sweep ./my-images --weighting constant,min-snr,debiased --trial
 
 debiasctl sweep study.yaml
 
@@ -252,6 +255,10 @@ def sweep(
             show_default=False,
         ),
     ] = None,
+    trial: Annotated[
+        bool,
+        option("--trial", help="A small network and a budget of about half an hour for all runs on this machine."),
+    ] = False,
     dry_run: Annotated[
         bool, option("--dry-run", group=RESUMED, help="Show what would be run, and run nothing.")
     ] = False,
@@ -270,6 +277,7 @@ def sweep(
     location = data_location(data_dir)
     way = Way(device=device, jobs=jobs, data_dir=location.data_dir, retries=retries)
     show_log()
+    may_be_trial = False
     if resume is not None:
         refuse_beside_resume(context)
         found = find_sweep(resume)
@@ -280,11 +288,14 @@ def sweep(
         )
         if max_seeds is not None and not until_decided:
             raise UsageError("--max-seeds says when --until-decided stops. Give both, or --seeds alone")
+        may_be_trial = origin.file is None and not study.trial
         found, stored = prepared(study, origin, common, location, way)
     if dry_run:
         from debiasctl.cli.sweep_plan import show_sweep_plan
 
-        show_sweep_plan(found, stored, way, location, as_json=as_json)
+        seconds = show_sweep_plan(found, stored, way, location, as_json=as_json)
+        if may_be_trial:
+            name_trial(context, "sweep", seconds=seconds)
         return
     _run(found, stored, way, as_json=as_json)
 

@@ -2,7 +2,7 @@
 
 from typing import TYPE_CHECKING
 
-from debiasctl.cli.forecast import rough
+from debiasctl.cli.forecast import end_of, note_busy, note_elsewhere, rough
 from debiasctl.cli.output import note, print_json, print_pairs, print_table
 from debiasctl.wording import format_bytes
 
@@ -10,12 +10,44 @@ if TYPE_CHECKING:
     from debiasctl.api import DataLocation
     from debiasctl.sweeps.conduct import Way
     from debiasctl.sweeps.store import StoredSweep, Sweep
+    from debiasctl.sweeps.trial import Cost, Trial
+
+
+def describe_trial(trial: "Trial") -> None:
+    """Say what a trial is, what it will take, and how its settings are given by themselves."""
+    spec, what = trial.spec, "the data set's small network" if trial.is_own else "a small network"
+    budget = ", and a short budget" if trial.advised else " and budget"
+    note(
+        f"trial: {what}{budget}: {spec.model.backbone.name}, {spec.training.steps} steps of "
+        f"{spec.training.batch_size} images, {trial.num} images drawn from each run. It compares arms over seeds; the "
+        "figures are not the best that the data allow"
+    )
+    if trial.cost is not None:
+        _note_cost(trial.cost)
+    if trial.advised:
+        note_elsewhere(trial.advised, trial.asked, ("--num", str(trial.num)))
+
+
+def _note_cost(cost: "Cost") -> None:
+    from debiasctl.sweeps.trial import MOST
+
+    threads = f"{cost.threads} thread{'s' if cost.threads > 1 else ''}"
+    note(
+        f"{cost.runs} runs take about {rough(cost.seconds)} in all here, {cost.at_once} at once ({cost.step:.2g} s a "
+        f"step with {threads}, measured; evaluations come on top), until {end_of(cost.seconds)}"
+    )
+    if cost.seconds > MOST:
+        note(
+            f"note: that is {rough(cost.seconds - MOST)} more than the half hour of a trial: with fewer steps and "
+            "images arms could hardly be told apart. Fewer arms, fewer --seeds or a smaller --image-size take less"
+        )
+    note_busy("cpu" if cost.on_cpu else "gpu")
 
 
 def show_sweep_plan(
     sweep: "Sweep", stored: "StoredSweep", way: "Way", location: "DataLocation", *, as_json: bool
-) -> None:
-    """Print what would be run."""
+) -> float:
+    """Print what would be run, and return the seconds that it would take."""
     from debiasctl.sweeps.forecast import forecast_sweep
 
     note("measuring how long a step takes here")
@@ -36,7 +68,7 @@ def show_sweep_plan(
                 "sweep": stored.model_dump(mode="json"),
             }
         )
-        return
+        return plan.seconds
     print_table(
         ("ARM", "PARAMETERS", "STEPS", "TRAINING", "SAMPLING"),
         [
@@ -63,3 +95,4 @@ def show_sweep_plan(
         }
     )
     note("dry run: nothing was trained")
+    return plan.seconds

@@ -92,14 +92,14 @@ def _from_options(
     measures = {key: value for key, value in measures.items() if value is not None}
     dataset = dataset_named(what)
     asked = {
-        "name": given.get("--name") or _default_name(dataset),
+        "name": given.get("--name") or f"{_default_name(dataset)}{'-trial' if '--trial' in given else ''}",
         "dataset": _reference(dataset),
         "settings": {setting: one[0] for setting, one in values.items() if len(one) == 1},
         "grid": {setting: several for setting, several in values.items() if len(several) > 1},
         "seeds": given.get("--seeds"),
         "evaluate": measures or None,
         "until_decided": None if max_seeds is None else {"max_seeds": max_seeds},
-        **{key: given.get(f"--{key}") for key in ("primary", "reference", "margin", "engine", "threads")},
+        **{key: given.get(f"--{key}") for key in ("primary", "reference", "margin", "engine", "threads", "trial")},
     }
     try:
         return Study.model_validate({key: value for key, value in asked.items() if value is not None})
@@ -116,14 +116,23 @@ def prepared(
     from debiasctl.sweeps.prepare import check_runs, check_seeds, extended, stored_from
     from debiasctl.sweeps.store import Sweep, named_sweep
 
-    assert study.name is not None, "a study file's is given, and that of a data set is made"
+    name = study.name
+    assert name is not None, "a study file's is given, and that of a data set is made"
     with origin.locating("name"):
-        found = named_sweep(study.name)
+        found = named_sweep(name)
     before = None if found is None else found.stored()
     short = {name.removeprefix("--").replace("-", "_"): setting for name, setting in SETTINGS.items()}
+    if study.trial:
+        from debiasctl.cli.sweep_plan import describe_trial
+        from debiasctl.sweeps.trial import plan_trial
+
+        study, common, trial = plan_trial(
+            study, common, location, short=short, origin=origin, before=before, device=way.device, jobs=way.jobs
+        )
+        describe_trial(trial)
     arms, info = make_arms(study, common, location, short=short, origin=origin)
     stored = stored_from(study, arms, info, origin, device=way.device, jobs=way.jobs, before=before)
-    place = found or Sweep(paths.sweeps_dir() / study.name)
+    place = found or Sweep(paths.sweeps_dir() / name)
     if before is not None:
         stored = extended(place, before, stored)
         check_seeds(place, before, stored)

@@ -13,7 +13,7 @@ import typer
 from debiasctl.cli import options
 from debiasctl.cli.completion import complete_plugin, complete_run, complete_setting
 from debiasctl.cli.dataset import announce_images, check_image_size, dataset_named, hinted
-from debiasctl.cli.forecast import forecast, resolve_trial
+from debiasctl.cli.forecast import forecast, note_company, resolve_trial
 from debiasctl.cli.launch import check_launch, launch, rank, sigterm_reported, this_command
 from debiasctl.cli.locations import data_location, moved_spec
 from debiasctl.cli.options import RESUME, option
@@ -138,6 +138,7 @@ def train(
     Settings are resolved in this order, later over earlier: defaults, the data set's recommended settings, --spec,
     --set, the other options.
     """
+    from debiasctl.compute.others import Others
     from debiasctl.runs.pins import choose_step
     from debiasctl.runs.store import refuse_taken_name
     from debiasctl.training.conduct import Conduct
@@ -148,7 +149,7 @@ def train(
         raise UsageError("--trial chooses a budget in steps, and others from it. Give --steps instead of --images")
     if max_hours is not None and not 0 < max_hours < float("inf"):
         raise UsageError(f"--max-hours {max_hours}: give a time above 0")
-    location = data_location(data_dir)
+    location, others = data_location(data_dir), Others()
     if rank() == 0:
         show_log()
     conduct = Conduct(device=device, max_hours=max_hours, trackers=_trackers(track))
@@ -159,6 +160,7 @@ def train(
             if processes > 1:
                 _launch(run.spec(), processes, conduct, resumed=run.name)
             moved_spec(run.spec(), data, data_dir=data_dir)  # refuses what would have no effect
+            note_company(others, device=device)
             with resumed_alike(context, run.spec()):
                 _resume(run, location, steps=steps, images=images, data=data, conduct=conduct)
             _report(run, context, as_json=as_json)
@@ -192,8 +194,8 @@ def train(
             return
         if processes > 1:
             _launch(resolved, processes, conduct, trial=trial)
-        if not trial:
-            forecast(resolved, info, device=device, context=context)
+        if trial or not forecast(resolved, info, device=device, context=context):
+            note_company(others, device=device)
         with hinted(resolve), resumed_alike(context, resolved):
             run = _start(resolved, location, name=name, init_from=begun, conduct=conduct)
         _report(run, context, as_json=as_json)

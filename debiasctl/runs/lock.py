@@ -8,7 +8,7 @@ import shlex
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -142,6 +142,22 @@ def trainer_lock(folder: Path) -> Iterator[None]:
             yield
         finally:
             (folder / TRAINER).unlink(missing_ok=True)
+
+
+def trained_here(*, patience: float) -> list[str]:
+    """Names of runs in the store that processes of this machine are training; so many as are found in `patience` s."""
+    import socket
+
+    found, until, host = [], time.monotonic() + patience, socket.gethostname()
+    with suppress(OSError), os.scandir(paths.runs_dir()) as entries:
+        for entry in entries:
+            if time.monotonic() > until:
+                break
+            with suppress(OSError, ValueError, KeyError, TypeError):
+                is_here = read_json(Path(entry.path) / TRAINER, limit=1 << 16)["host"] == host
+                if is_here and is_locked(Path(entry.path)):
+                    found.append(entry.name)
+    return sorted(found)
 
 
 def _trainer(folder: Path) -> str:

@@ -1,10 +1,12 @@
 """What a sweep will take, measured on a few steps of each of its networks."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from debiasctl import registry
 from debiasctl.api import DataLocation, Dataset, content_key, num_cores
 from debiasctl.compute.threads import compute_with
+from debiasctl.specs.sections import RunSpec
 from debiasctl.sweeps.progress import progress_of
 from debiasctl.sweeps.store import StoredSweep, Sweep
 
@@ -35,8 +37,13 @@ class SweepForecast:
     disk: int
 
 
-def places(stored: StoredSweep, *, device: str, jobs: int | None) -> int:
-    """How many runs the engine of this machine runs at once."""
+def sampling_seconds(step: float, spec: RunSpec, *, num: int, steps: Sequence[int]) -> float:
+    """What drawing so many images takes, each in so many sampling steps, where a training step takes `step` seconds."""
+    return step / spec.training.batch_size * _FORWARD * num * sum(steps)
+
+
+def places(threads: int, *, device: str, jobs: int | None) -> int:
+    """How many runs of so many threads the engine of this machine runs at once."""
     import torch
 
     from debiasctl.compute.device import choose_device
@@ -46,7 +53,7 @@ def places(stored: StoredSweep, *, device: str, jobs: int | None) -> int:
         return jobs
     if chosen.type == "cuda":
         return 1 if chosen.index is not None else torch.cuda.device_count()
-    return max(1, num_cores() // stored.threads)
+    return max(1, num_cores() // threads)
 
 
 def forecast_sweep(
@@ -72,14 +79,15 @@ def forecast_sweep(
         if key not in times:
             times[key] = seconds_per_step(spec, info, device=device)
         plan = estimate(spec, info)
-        images = stored.evaluate.num * info.channels * info.image_size**2 * len(stored.evaluate.steps)
+        count, steps = stored.evaluate.num, stored.evaluate.steps
+        images = count * info.channels * info.image_size**2 * len(steps)
         kept = spec.training.keep_last + len(spec.training.keep_steps)
         found[arm.name] = ArmForecast(
             arm.name,
             plan.parameters,
             spec.training.steps,
             times[key] * spec.training.steps,
-            times[key] / spec.training.batch_size * _FORWARD * stored.evaluate.num * sum(stored.evaluate.steps),
+            sampling_seconds(times[key], spec, num=count, steps=steps),
             kept * plan.memory["checkpoint"] + images,
         )
     runs = progress_of(sweep, stored)
@@ -88,7 +96,7 @@ def forecast_sweep(
         if one.state != "done":
             own = found[one.arm]
             seconds += own.training * (1 - one.step / one.num_steps) + own.sampling
-    at_once = min(places(stored, device=device, jobs=jobs), len(runs))
+    at_once = min(places(stored.threads, device=device, jobs=jobs), len(runs))
     new = [one for one in runs if not one.run.path.is_dir()]
     return SweepForecast(
         tuple(found.values()),

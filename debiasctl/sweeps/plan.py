@@ -140,6 +140,24 @@ def make_arms(
     return arms, found
 
 
+def asked_settings(study: Study, common: Common, short: Mapping[str, str]) -> list[dict[str, Any]]:
+    """What each arm of a study asks for by itself, as nested settings: no defaults, and nothing that is advised.
+
+    A budget in images stands under `images`.
+
+    Raises:
+        UsageError: if a setting is unknown, or there are too many arms.
+    """
+    shared = tuple(_choices(study.settings, ("settings",), short))
+    arms = []
+    for _, own in choices_of(study, short):
+        choices, asked = (*shared, *own), dict[str, Any]()
+        for layer in (common.file or {}, *_layers(study.dataset, common, choices, short)):
+            asked = merge(asked, layer)
+        arms.append(asked | {one.setting: one.value for one in choices if one.setting == IMAGES})
+    return arms
+
+
 def run_name(sweep: str, arm: str, seed: int) -> str:
     """The name of an arm's run with a seed."""
     return f"{sweep}-{arm}-s{seed}"
@@ -224,6 +242,19 @@ def _resolved(
     dataset: str, common: Common, choices: Sequence[Choice], location: DataLocation, short: Mapping[str, str]
 ) -> tuple[RunSpec, DatasetInfo]:
     """The spec of these settings, and the facts about its data."""
+    layers = _layers(dataset, common, choices, short)
+    spec, info = resolve_spec(layers, location, file=common.file, advised=common.advised)
+    for choice in choices:
+        if choice.setting == IMAGES:
+            steps = -(-_count(choice.value) // spec.training.batch_size)
+            spec = validate_spec(merge(spec.model_dump(mode="json"), {"training": {"steps": steps}}))
+    return spec, info
+
+
+def _layers(
+    dataset: str, common: Common, choices: Sequence[Choice], short: Mapping[str, str]
+) -> list[Mapping[str, Any]]:
+    """What these settings ask for, later ones over earlier ones, but for a budget in images."""
     layers = [*common.layers, *(_layer(choice, short) for choice in choices if choice.setting != IMAGES)]
     for layer in layers:
         given = flatten(layer)
@@ -231,13 +262,7 @@ def _resolved(
             raise UsageError("all arms have the same seeds, which the sweep has. Give them by `seeds`")
         if _DATASET in given or f"{_DATASET}.name" in given:
             raise UsageError("all arms have one data set, whose figures are compared. Make a sweep of each data set")
-    layers.append({"data": {"dataset": dataset}})
-    spec, info = resolve_spec(layers, location, file=common.file, advised=common.advised)
-    for choice in choices:
-        if choice.setting == IMAGES:
-            steps = -(-_count(choice.value) // spec.training.batch_size)
-            spec = validate_spec(merge(spec.model_dump(mode="json"), {"training": {"steps": steps}}))
-    return spec, info
+    return [*layers, {"data": {"dataset": dataset}}]
 
 
 def _layer(choice: Choice, short: Mapping[str, str]) -> Mapping[str, Any]:

@@ -81,7 +81,7 @@ def stored_from(
         margin=study.margin,
         looks=looks,
         engine=study.engine,
-        threads=study.threads or _threads(len(arms) * len(study.seeds), device=device, jobs=jobs),
+        threads=study.threads or threads_of_run(len(arms) * len(study.seeds), device=device, jobs=jobs),
     )
     if before is None:
         return asked
@@ -269,7 +269,7 @@ def _looks(study: Study) -> list[int] | None:
     return list(range(first, study.until_decided.max_seeds + 1))
 
 
-def _threads(num_runs: int, *, device: str, jobs: int | None) -> int:
+def threads_of_run(num_runs: int, *, device: str, jobs: int | None) -> int:
     """Threads of a run: the cores shared by as many runs at once as there may be."""
     from debiasctl.compute.device import choose_device
 

@@ -72,6 +72,7 @@ class Study(_Part):
     until_decided: UntilDecided | None = Field(None, description="add seeds until the verdict is clear")
     engine: str = Field("local", description="what runs the jobs, as name or name:key=value,...")
     threads: int | None = Field(None, ge=1, le=1024, description="CPU threads of each run")
+    trial: bool = Field(False, description="a small network and a budget of about half an hour in all, on this machine")
 
     @field_validator("seeds", mode="before")
     @classmethod

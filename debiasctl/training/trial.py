@@ -1,5 +1,6 @@
 """A trial: settings that show in about ten minutes on this machine whether and what a model learns from the data."""
 
+import math
 import platform
 from collections.abc import Mapping
 from pathlib import Path
@@ -62,20 +63,27 @@ def budget_settings(steps: int) -> dict[str, Any]:
 
 
 def trial_steps(spec: RunSpec, info: DatasetInfo, *, device: str, kind: str, cache_dir: Path) -> tuple[int, float]:
-    """The number of steps of a trial here, and the seconds that one takes: measured once, and read from then on.
+    """The number of steps of a trial here, 1, 2 or 5 times a power of ten, and the seconds that one takes."""
+    seconds = measured_step(spec, info, device=device, kind=kind, cache_dir=cache_dir)
+    return coarse_steps(_MOST / seconds), seconds
 
-    The number is 1, 2 or 5 times a power of ten. What was measured is kept for the machine, the images' shape and the
-    network, so that later trials on them have the same number; what a busy machine measured, only while it is busy.
+
+def measured_step(
+    spec: RunSpec, info: DatasetInfo, *, device: str, kind: str, cache_dir: Path, threads: int | None = None
+) -> float:
+    """The seconds that a step takes here: measured once, and read from then on.
+
+    What was measured is kept for the machine, the images' shape, the network and the `threads`, where they are not all
+    cores, so that later trials have the same number of steps; what a busy machine measured, only while it is busy.
     """
-    file = cache_dir / "trials" / f"{_key(spec, info, kind)}.json"
+    file = cache_dir / "trials" / f"{_key(spec, info, kind, threads)}.json"
     busy = busy_note(kind) is not None
     kept = _read(file, busy=busy)
     if kept is not None:
         return kept
     seconds = seconds_per_step(spec, info, device=device)
-    steps = coarse_steps(_MOST / seconds)
-    write_json(file, {"steps": steps, "seconds_per_step": seconds, "busy": busy})
-    return steps, seconds
+    write_json(file, {"seconds_per_step": seconds, "busy": busy})
+    return seconds
 
 
 def coarse_steps(most: float) -> int:
@@ -96,9 +104,11 @@ def _backbone(size: int, *, channels: int) -> str:
     return f"unet:channels={channels},channel_mult=[{listed}],attention_resolutions=[{levels[-1]}]"
 
 
-def _key(spec: RunSpec, info: DatasetInfo, kind: str) -> str:
+def _key(spec: RunSpec, info: DatasetInfo, kind: str, threads: int | None) -> str:
     """What the time of a step depends on, but for the weighting."""
     machine: dict[str, Any] = {"node": platform.node(), "cores": num_cores(), "kind": kind}
+    if threads is not None:
+        machine["threads"] = threads
     if torch.cuda.is_available():
         machine["gpu"] = torch.cuda.get_device_name()
     settings = spec.model_dump(mode="json", include={"model", "compute"})
@@ -106,15 +116,13 @@ def _key(spec: RunSpec, info: DatasetInfo, kind: str) -> str:
     return content_key({"machine": machine, "settings": settings, "shape": shape, "version": _VERSION})
 
 
-def _read(file: Path, *, busy: bool) -> tuple[int, float] | None:
+def _read(file: Path, *, busy: bool) -> float | None:
     """What was kept, or None where nothing usable was; what was measured while `busy` is of use only while busy."""
     try:
         kept: Mapping[str, Any] = read_json(file)
-        steps, seconds, was_busy = kept["steps"], kept["seconds_per_step"], kept["busy"]
+        seconds, was_busy = kept["seconds_per_step"], kept["busy"]
     except (OSError, ValueError, KeyError, TypeError):
         return None
     if was_busy is not False and not (was_busy is True and busy):
         return None
-    if not isinstance(steps, int) or not isinstance(seconds, float) or not 1 <= steps <= _LARGEST or seconds <= 0:
-        return None
-    return steps, seconds
+    return seconds if isinstance(seconds, float) and 0 < seconds < math.inf else None

@@ -38,7 +38,7 @@ SURFACE = {
     "--deterministic --device --dry-run --engine --evaluate-every --evaluate-steps --features --help --image-size "
     "--images --jobs --json --lr --margin --max-seeds --metrics --name --normalize --num --precision --prediction "
     "--primary --reference --resume --retries --sampler --schedule --seeds --set --spec --steps --threads --timesteps "
-    "--until-decided --weighting -j -n",
+    "--trial --until-decided --weighting -j -n",
     "sweep list": "--help --json",
     "sweep show": "SWEEP --help --json",
     "sweep watch": "SWEEP --help",

@@ -9,11 +9,12 @@ from typing import Any
 
 import pytest
 import torch
-from tiny import LOCATION, debiasctl, digits, error_of, make_spec, succeed
+from tiny import LOCATION, OPTIONS, debiasctl, digits, error_of, make_spec, succeed
 
 from debiasctl.api import DatasetInfo
 from debiasctl.cli.forecast import _flags, rough
 from debiasctl.models.build import build_network
+from debiasctl.runs.lock import trainer_lock
 from debiasctl.runs.store import find_run
 from debiasctl.specs.files import merge
 from debiasctl.specs.resolve import resolve_spec, validate_spec
@@ -99,6 +100,25 @@ def test_what_a_busy_machine_measures_is_noted_and_not_kept_for_quiet_hours(
     assert said in succeed("train", photo_folder, *long, "--dry-run", "--device", "cpu").err
     monkeypatch.setattr("psutil.getloadavg", lambda: (4.5, 0.0, 0.0))  # this process is a part of it
     assert "other work" not in dry_run(photo_folder)[1]
+
+
+def test_a_training_says_at_its_start_what_shares_its_cores(
+    monkeypatch: pytest.MonkeyPatch, debiasctl_home: Path
+) -> None:
+    command = ("train", "digits", *OPTIONS, "--steps", "1", "--device", "cpu")
+    folder = debiasctl_home / "runs" / "other"
+    folder.mkdir(parents=True)
+    with trainer_lock(folder):
+        said = succeed(*command, "--name", "one").err
+        assert said.count("run 'other' is being trained on this machine too") == 1
+        monkeypatch.setattr("socket.gethostname", lambda: "elsewhere")
+        assert "being trained" not in succeed(*command, "--name", "two").err
+    for cores, count in ((1.9, 1), (0.5, 0)):
+        monkeypatch.setattr("debiasctl.compute.others.Others.num_cores", lambda self, cores=cores: cores)
+        monkeypatch.setattr("os.sched_getaffinity", lambda process: {0, 1})
+        said = succeed("train", "--resume", "two", "--steps", str(round(4 - cores)), "--device", "cpu").err
+        assert said.count(f"other work keeps {cores} of 2 cores busy") == count
+        assert "too" not in said
 
 
 def test_a_measured_step_leaves_nothing_behind() -> None:
