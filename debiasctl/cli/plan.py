@@ -48,7 +48,7 @@ def show_plan(spec: "RunSpec", info: "DatasetInfo", *, device: str, as_json: boo
                 "memory": {**plan.memory, "total": plan.total},
                 "objective": {
                     "t": list(range(objective.process.num_timesteps)),
-                    "snr": objective.process.snr.tolist(),
+                    "snr": objective.snr.tolist(),
                     "probability": tables.probability.tolist(),
                     "weight": tables.weight.tolist(),
                     "correction": tables.correction.tolist(),
@@ -73,9 +73,7 @@ def show_plan(spec: "RunSpec", info: "DatasetInfo", *, device: str, as_json: boo
             "memory": f"about {format_bytes(plan.total)} ({parts})",
         }
     )
-    _show_objective(
-        spec, objective.process.snr.tolist(), tables, moves=objective.varies or objective.learned is not None
-    )
+    _show_objective(spec, objective.snr.tolist(), tables, moves=objective.varies or objective.learned is not None)
     return notes
 
 

@@ -23,14 +23,14 @@ class NetworkDenoiser:
     ) -> None:
         self.network, self.parameterization = network, parameterization
         self.null_label, self.autocast = null_label, autocast
-        self.alphas_cumprod = parameterization.process.alphas_cumprod
-        self.num_timesteps = parameterization.process.num_timesteps
+        self.process = parameterization.process
+        self.alphas_cumprod, self.num_timesteps = self.process.alphas_cumprod, self.process.num_timesteps
         self.nfe = 0
 
     def __call__(self, x_t: Tensor, t: float, labels: Tensor | None = None) -> Estimate:
         """Estimate x0, eps and v for x_t [N, C, H, W], all at timestep t; `labels` is int64 [N] if conditional."""
         self.nfe += 1
-        levels = self.parameterization.process.levels(torch.full((x_t.shape[0],), t, dtype=torch.float64))
+        levels = self.process.levels(torch.full((x_t.shape[0],), t, dtype=torch.float64))
         with torch.autocast(x_t.device.type, dtype=self.autocast, enabled=self.autocast is not None):
             output = self.parameterization.run(self.network, x_t, levels, labels)
         fraction = output.variance_fraction

@@ -12,7 +12,7 @@ from torch import Tensor
 from debiasctl.api import Denoiser, Estimate, Level, PluginOptions, Process, Sampler, UsageError
 from debiasctl.diffusion.grid import RHO, Spacing, noise_grid
 from debiasctl.diffusion.parameterization import convert
-from debiasctl.diffusion.process import DiffusionProcess
+from debiasctl.diffusion.process import process_behind
 
 Noise = Callable[[int], Tensor]
 SIGMA_MAX = 80.0  # arXiv 2206.00364, Table 1
@@ -69,7 +69,7 @@ class Model:
                 f"guidance={options.guidance:g} needs a class-conditional model trained with label dropout "
                 "(`model.label_dropout=0.1`). Leave guidance out for this one"
             )
-        self.process = DiffusionProcess(denoiser.alphas_cumprod)
+        self.process = process_behind(denoiser)
         self._denoiser, self._options, self._labels = denoiser, options, labels
 
     def __call__(self, x: Tensor, level: Level) -> Estimate:
@@ -126,8 +126,9 @@ class GridSampler(Sampler):
         """
         options = self.options
         sigma_max = math.inf if options.sigma_max is None else options.sigma_max
-        table = DiffusionProcess(process.alphas_cumprod)
-        return noise_grid(table, num_steps, spacing=options.spacing, rho=options.rho, sigma_max=sigma_max)
+        return noise_grid(
+            process_behind(process), num_steps, spacing=options.spacing, rho=options.rho, sigma_max=sigma_max
+        )
 
     @abstractmethod
     def steps(self, model: Model, x: Tensor, grid: Sequence[Level], noise: Noise) -> Iterator[Step]:

@@ -10,7 +10,7 @@ from debiasctl.api import Learned, Prediction, TimestepContext, TimestepDistribu
 from debiasctl.boundary import name_of
 from debiasctl.diffusion.loss import Errors, Huber, squared_error
 from debiasctl.diffusion.parameterization import Parameterization
-from debiasctl.diffusion.process import NoiseLevels
+from debiasctl.diffusion.process import DiffusionProcess, NoiseLevels
 from debiasctl.diffusion.weighting import bounded_snr, falling_slope, weight_in
 from debiasctl.errors import DebiasctlError, UsageError
 
@@ -18,6 +18,7 @@ VANISHING = 1e-5  # a fraction of the mean effective weight
 # The share of the effective weight on one t from which it is a note: 200 of the customary 1,000 timesteps in one. An
 # output has an error everywhere, and where so much weight meets it, little else is trained.
 CONCENTRATED = 0.2
+_NEAR = 1e-3  # of a timestep, for the slope of log-SNR
 _OUTPUTS: tuple[Prediction, ...] = ("v", "eps", "x0")  # in the order in which they are advised
 
 
@@ -76,8 +77,8 @@ class _Moment:
 class Objective:
     """The expectation over t of weight(t) ||F - target||², or of weight(t) times the loss `huber`.
 
-    `learned` is what the weighting's method of that name built, whose module gives the log-variance u.
-    `variance_weight` weights the variational bound that trains a learned variance.
+    `snr` is float64 [T], the SNR that stands for each t. `learned` is what the weighting's method of that name built,
+    whose module gives the log-variance u. `variance_weight` weights the bound that trains a learned variance.
     """
 
     def __init__(
@@ -100,8 +101,8 @@ class Objective:
         self.parameterization, self.process = parameterization, parameterization.process
         self.weighting, self.distribution = weighting, distribution
         self.normalize, self.variance_weight, self.learned = normalize, variance_weight, learned
-        self._snr = bounded_snr(self.process.snr)
-        self._slope = falling_slope(self.process.log_snr)
+        self.snr, self._slope = _shares(self.process)
+        self._snr = bounded_snr(self.snr)
         self._varies = weighting.varies or distribution.varies
         self._moment: _Moment | None = None
 
@@ -148,7 +149,7 @@ class Objective:
         if not self.process.continuous:
             return Draw(self.process.levels(timestep), timestep, tables.weight[timestep], correction)
         within = (draws - (cumulative - tables.probability)[timestep]) / tables.probability[timestep]
-        levels = self.process.levels(timestep - 0.5 + within.clamp(0, 1))
+        levels = self.process.levels(self.process.drawn(timestep, within.clamp(0, 1)))
         weight = moment.scale * self._weights(moment.weighting, levels.snr)
         return Draw(levels, timestep, weight, correction)
 
@@ -266,3 +267,15 @@ class Objective:
     def _last(tables: ObjectiveTables) -> int:
         """The last t that can be drawn, needed because rounding leaves the distribution function just short of 1."""
         return int(tables.probability.nonzero().max())
+
+
+def _shares(process: DiffusionProcess) -> tuple[Tensor, Tensor]:
+    """The SNR and -d log SNR/dt, float64 [T] each, that stand for the levels which training draws at each t.
+
+    They are those of the timesteps, or of the middles of their shares if these lie elsewhere.
+    """
+    if not process.continuous or process.place == 0.5:
+        return process.snr, falling_slope(process.log_snr)
+    middle = torch.arange(process.num_timesteps, dtype=torch.float64) - process.place + 0.5
+    slope = (process.log_snr_at(middle - _NEAR) - process.log_snr_at(middle + _NEAR)) / (2 * _NEAR)
+    return process.log_snr_at(middle).exp(), slope

@@ -4,7 +4,7 @@ from dataclasses import replace
 from typing import Any
 
 from debiasctl import registry
-from debiasctl.api import Backbone, DatasetInfo, ImageShape
+from debiasctl.api import Backbone, DatasetInfo, ImageShape, Schedule
 from debiasctl.errors import Hint, SpecError, UsageError
 from debiasctl.registry.choices import PluginChoice, complete
 from debiasctl.specs.sections import MonitorSection, RunSpec, image_shape
@@ -32,7 +32,7 @@ def complete_plugins(spec: RunSpec, info: DatasetInfo) -> RunSpec:
                 }
             ),
             "diffusion": spec.diffusion.model_copy(
-                update={"schedule": complete("schedules", spec.diffusion.schedule.ref)}
+                update={"schedule": _complete_schedule(spec.diffusion.schedule, image_size=info.image_size)}
             ),
             "loss": spec.loss.model_copy(
                 update={
@@ -50,6 +50,16 @@ def complete_monitor(monitor: MonitorSection) -> MonitorSection:
     """Fill in the options and origins of the sampler and, if given, the features."""
     features = monitor.features and complete("features", monitor.features.ref)
     return monitor.model_copy(update={"sampler": complete("samplers", monitor.sampler.ref), "features": features})
+
+
+def _complete_schedule(choice: PluginChoice, *, image_size: int) -> PluginChoice:
+    """Fill in the schedule's options, with those that depend on the size of the images."""
+    resolved = registry.resolve("schedules", choice.ref)
+    assert issubclass(resolved.plugin, Schedule), "checked by the registry"
+    options = resolved.plugin.resolve_options(resolved.options, image_size)
+    return complete("schedules", choice.ref).model_copy(
+        update={"options": replace(resolved, options=options).stored_options()}
+    )
 
 
 def _complete_backbone(choice: PluginChoice, shape: ImageShape, *, resizable: bool) -> PluginChoice:

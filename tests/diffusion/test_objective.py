@@ -215,7 +215,8 @@ def test_continuous_draws(timesteps: str, schedule: str, normalize: str) -> None
     # the weight is that of the SNR drawn, under the scale that makes the tables' mean 1
     log_snr = torch.lerp(objective.process.log_snr[:-1], objective.process.log_snr[1:], 0.25)
     between = objective.process.levels(torch.arange(999) + 0.25).snr
-    torch.testing.assert_close(between.log(), log_snr, rtol=1e-12, atol=1e-12)
+    # edm's function has all digits, of which its table has lost some where there is little noise
+    torch.testing.assert_close(between.log(), log_snr, rtol=1e-12, atol=1e-10 if schedule == "edm" else 1e-12)
     scale = 1 / (tables.base * weight_in(objective.weighting, "v", snr=objective.process.snr)).sum()
     expected = drawn.levels.snr.sqrt() / (drawn.levels.snr + 1) * (scale if normalize == "mean" else 1)
     torch.testing.assert_close(drawn.weight, expected, rtol=1e-10, atol=0)

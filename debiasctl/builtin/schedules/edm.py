@@ -38,6 +38,12 @@ class EDM(Schedule):
 
     options: Options
 
+    def log_snr(self, u: Tensor) -> Tensor:
+        """Return -2 ln sigma, linear in u, float64; u = 0 and 1 lie half a step beyond sigma_min and sigma_max."""
+        first, last = math.log(self.options.sigma_min), math.log(self.options.sigma_max)
+        size = self.options.num_timesteps
+        return -2 * (first + (last - first) * (u.to(torch.float64) * size - 0.5) / (size - 1))
+
     def alphas_cumprod(self) -> Tensor:
         """Return 1/(1 + sigma²), float64 [num_timesteps]."""
         first, last = math.log(self.options.sigma_min), math.log(self.options.sigma_max)

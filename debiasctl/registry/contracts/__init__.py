@@ -22,6 +22,8 @@ CONTRACTS: Mapping[tuple[str, str], Call] = {
     ("Weighting", "at"): weights.at,
     ("Weighting", "learned"): networks.learned,
     ("Schedule", "alphas_cumprod"): weights.alphas_cumprod,
+    ("Schedule", "log_snr"): weights.log_snr,
+    ("Schedule", "resolve_options"): networks.resolve_options,
     ("TimestepDistribution", "probabilities"): weights.probabilities,
     ("TimestepDistribution", "base"): weights.probabilities,
     ("TimestepDistribution", "spread"): weights.spread,

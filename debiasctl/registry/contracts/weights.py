@@ -61,6 +61,14 @@ def alphas_cumprod(call: Call, plugin: Any) -> "Tensor":
     return table
 
 
+def log_snr(call: Call, plugin: Any, u: "Tensor") -> "Tensor":
+    """A log-SNR for each u, where it may be infinite."""
+    found = a_tensor(call(u.clone()), f"log SNR for each u, float64 {list(u.shape)}", shape=u.shape)
+    if bool(found.isnan().any()):
+        raise ContractError("returned NaN for a u in [0, 1]")
+    return found
+
+
 def probabilities(call: Call, plugin: Any, context: TimestepContext) -> "Tensor":
     """A probability for each t; the tables of the context are copies."""
     shape = context.snr.shape
