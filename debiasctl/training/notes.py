@@ -21,7 +21,7 @@ def _metric_note(spec: RunSpec) -> str | None:
     loss = spec.loss
     if loss.metric == "mse":
         return None
-    unit = "F" if spec.model.prediction == "edm" else spec.model.prediction
+    unit = {"edm": "F", "flow": "u"}.get(spec.model.prediction, spec.model.prediction)
     return (
         f"the loss is no squared error (`loss.metric={loss.metric}`), so that this is another objective than the "
         f"weighting's published one. The weight multiplies the loss of {unit}, and is not converted: with another "
