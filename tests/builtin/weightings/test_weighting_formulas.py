@@ -67,6 +67,7 @@ FLOW: dict[str, Callable[[Tensor], Tensor]] = {  # with s the share of noise, s 
     "min-snr": lambda s: torch.minimum((1 - s) ** 2, 5 * s**2),
     "p2": lambda s: s**2 * (1 - s) ** 2 / ((1 - s) ** 2 + s**2),
     "constant-flow": torch.ones_like,
+    "constant-flow:min_s=0.05": lambda s: s**2 / s.clamp(min=0.05) ** 2,
     "sigma": lambda s: s,
     "sigma-sqrt": lambda s: s**-2.0,
     "cosmap": lambda s: 2 / (math.pi * (1 - 2 * s + 2 * s**2)),
@@ -92,6 +93,14 @@ def test_the_weights_of_u_are_diffusers(name: str) -> None:
     )
 
 
+def test_jits_objective_is_constant_flow_with_its_clamp() -> None:
+    """Its code has x0-prediction and the loss of (x0 - z)/max(1 - t, 0.05), where t is the share of the image."""
+    t = torch.linspace(0.001, 0.999, 999, dtype=torch.float64)
+    snr = (t / (1 - t)) ** 2
+    expected = (1 - t).clamp(min=0.05) ** -2
+    torch.testing.assert_close(weight_in(make("constant-flow:min_s=0.05"), "x0", snr=snr), expected, rtol=1e-11, atol=0)
+
+
 def test_sd_scripts_v_prediction_scaled_like_noise_prediction_is_constant_to_a_thousandth() -> None:
     """min(SNR, 1000)/(min(SNR, 1000) + 1) on v, its scale_v_pred_loss_like_noise_pred: no scheme of its own."""
     clamped = SNR.clamp(max=1000)
@@ -106,6 +115,7 @@ LIMITS: dict[str, tuple[Space, tuple[float, float], tuple[float, float]]] = {
     "constant-x0": ("x0", (1, 0), (1, 0)),
     "constant-v": ("v", (1, 0), (1, 0)),
     "constant-flow": ("flow", (1, 0), (1, 0)),
+    "constant-flow:min_s=0.1": ("flow", (1, 0), (100, -1)),
     "cosmap": ("flow", (2 / math.pi, 0), (2 / math.pi, 0)),
     "debiased": ("eps", (1, -0.5), (1, -0.5)),
     "debiased-clamped": ("eps", (1, -0.5), (1000**-0.5, 0)),

@@ -16,6 +16,7 @@ from debiasctl.errors import PluginOptionsError, UsageError
         ("edm", {"sigma_data": 0.5}),
         ("debiased-clamped", {"form": "eps", "max_snr": 1000.0}),
         ("onetrainer-v", {"scheme": "debiased", "max_snr": 1000.0, "gamma": 1.0}),
+        ("constant-flow", {"min_s": 0.0}),
         ("v-pred-like", {"k": 0.5, "max_snr": 1000.0}),
         ("sigmoid", {"bias": 2.0, "measure": "log-snr"}),
         ("interpolate", {"p": 0.5, "p_end": None, "until": 1.0}),
@@ -42,6 +43,7 @@ def test_a_nested_weighting_is_stored_whole() -> None:
         "sigmoid:bias=inf", "interpolate:p=1.1", "interpolate:p_end=-0.1", "interpolate:p_end=1,until=0",
         "interpolate:p_end=1,until=1.1", "product", "product:factors=[]", "product:factors=[debiased],space=edm",
         "uncertainty:channels=0", "uncertainty:learning_rate=0", "onetrainer-v:scheme=min-snr", "v-pred-like:k=-1",
+        "constant-flow:min_s=1",
     ],
 )  # fmt: skip
 def test_options_that_cannot_be_meant(ref: str) -> None:
