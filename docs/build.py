@@ -47,6 +47,12 @@ STATIC = (  # weightings that are functions of SNR alone
     "sigmoid:measure=t",
     "debiased-clamped",
     "debiased-clamped:form=v",
+    "onetrainer-v",
+    "onetrainer-v:scheme=p2",
+    "v-pred-like",
+    "sigma",
+    "sigma-sqrt",
+    "cosmap",
     "interpolate:p=0.25",
 )
 WEIGHTINGS = (*STATIC, "sigmoid")

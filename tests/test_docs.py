@@ -24,8 +24,11 @@ ROOT = Path(__file__).parents[1]
 SOURCE = ROOT / "docs" / "concepts" / "weightings.md"
 PAGE = SOURCE.read_text(encoding="utf-8")
 # the options that a formula's letters stand for, where the page states their defaults
-LETTERS = {"k": 1.0, "γ": 5.0, "c": 1000.0, "p": 0.5, "σd": 0.5}
-OWN_LETTERS = {"p2": {"γ": 1.0}, "sigmoid": {"γ": math.exp(2)}, "sigmoid:measure=t": {"γ": math.exp(2)}}
+LETTERS = {"k": 1.0, "γ": 5.0, "c": 1000.0, "p": 0.5, "σd": 0.5, "π": math.pi}
+OWN_LETTERS = {
+    "p2": {"γ": 1.0}, "sigmoid": {"γ": math.exp(2)}, "sigmoid:measure=t": {"γ": math.exp(2)},
+    "onetrainer-v:scheme=p2": {"γ": 1.0}, "v-pred-like": {"k": 0.5},
+}  # fmt: skip
 
 
 def load(path: Path) -> ModuleType:

@@ -157,7 +157,7 @@ def _weights(specs: "Mapping[str, RunSpec]", *, unit: str, notes: list[str]) -> 
     for name, spec in specs.items():
         loss, reference = spec.loss, str(spec.loss.weighting.ref)
         if loss.metric != "mse":
-            notes.append(f"the weight of {name} is not drawn: its loss is {loss.metric}, and no squared error")
+            notes.append(f"the weight of {name} is not drawn: its loss is {loss.metric}, not the squared error")
             continue
         try:
             curves = weight_curves(

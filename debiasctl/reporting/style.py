@@ -33,9 +33,9 @@ COLOURS = (
 _OF_WEIGHTING = {
     name: COLOURS[number]
     for number, names in enumerate((
-        ("constant",), ("debiased", "debiased-clamped"), ("min-snr", "soft-min-snr"), ("p2",),
-        ("constant-v", "constant-flow"), ("constant-x0", "inverse-snr"), ("edm",), ("truncated-snr",),
-        ("sigmoid", "interpolate"), ("uncertainty",),
+        ("constant",), ("debiased", "debiased-clamped", "onetrainer-v"), ("min-snr", "soft-min-snr"), ("p2",),
+        ("constant-v", "constant-flow", "v-pred-like"), ("constant-x0", "inverse-snr"), ("edm",), ("truncated-snr",),
+        ("sigmoid", "interpolate"), ("uncertainty", "cosmap", "sigma", "sigma-sqrt"),
     ))
     for name in names
 }  # fmt: skip

@@ -21,11 +21,11 @@ def _metric_note(spec: RunSpec) -> str | None:
     loss = spec.loss
     if loss.metric == "mse":
         return None
-    unit = "F" if spec.model.prediction == "edm" else spec.model.prediction
+    unit = {"edm": "F", "flow": "u"}.get(spec.model.prediction, spec.model.prediction)
     return (
-        f"the loss is no squared error (`loss.metric={loss.metric}`), so that this is another objective than the "
-        f"weighting's published one. The weight multiplies the loss of {unit}, and is not converted: with another "
-        "`model.prediction` the same weighting is again another objective. Held-out errors remain squared errors"
+        f"the loss is not the squared error (`loss.metric={loss.metric}`), so that this is another objective than the "
+        f"one that the weighting was published for. The weight multiplies the loss of {unit} and is not converted: "
+        "with another `model.prediction` the weighting is yet another objective. Held-out errors remain squared errors"
     )
 
 

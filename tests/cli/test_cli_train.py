@@ -93,7 +93,7 @@ def test_a_huber_loss_is_said_to_be_another_objective(caplog: pytest.LogCaptureF
     shown = succeed("train", "digits", *OPTIONS, *settings, "--dry-run")
     assert "debiased weighting, scaled to mean 1, of huber losses (c 0.1, constant)" in " ".join(shown.out.split())
     assert "density of t times weight of huber losses" in " ".join(shown.out.split())
-    said = "this is another objective than the weighting's published one. The weight multiplies the loss of v"
+    said = "another objective than the one that the weighting was published for. The weight multiplies the loss of v"
     assert said in " ".join(shown.err.split())
     succeed("train", "digits", *OPTIONS, *settings, "--steps", "2", "--name", "a")
     assert said in caplog.text

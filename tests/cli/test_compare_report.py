@@ -92,6 +92,14 @@ def _checks_sources(runs: list[Run]) -> None:
     )  # fmt: skip
     expected = (curves.density * curves.weights[reference][sources.weights_unit]).tolist()
     assert set(weights.y) <= set(expected)
+    stored = {run: (run.path / "spec.json").read_text() for run in runs[2:]}
+    for run, text in stored.items():  # a weight of Huber losses has no form on the squared error of another unit
+        (run.path / "spec.json").write_text(text.replace('"metric": "mse"', '"metric": "huber"'))
+    sources = read_sources(study_of(runs), runs)
+    assert len(sources.weights) == 1
+    assert any("is not drawn: its loss is huber" in note for note in sources.notes)
+    for run, text in stored.items():
+        (run.path / "spec.json").write_text(text)
 
 
 @pytest.mark.parametrize(

@@ -38,6 +38,7 @@ REFS = [
     *NAMES,
     "p2:k=2,gamma=0.5",
     "debiased-clamped:form=v",
+    "onetrainer-v:scheme=p2,gamma=0.5",
     "interpolate:p=0",
     "interpolate:p=1",
     "interpolate:p=0.2,p_end=1,until=0.5",
