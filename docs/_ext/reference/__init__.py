@@ -13,6 +13,7 @@ PAGES: dict[str, Callable[[], str]] = {
     "json-keys": json_keys.page,
     "metrics": metrics.page,
     "plugins": plugins.page,
+    "python": api.python_page,
     "settings": settings.page,
 }
 _MARK = re.compile(r"^<!-- generated: (?P<name>[\w-]+) -->$", re.MULTILINE)

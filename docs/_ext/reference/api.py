@@ -1,13 +1,25 @@
-"""`debiasctl.api` and `debiasctl.diffusion`, name by name, for autodoc, in the order of the kinds of plugins."""
+"""The Python API, `debiasctl.api` and `debiasctl.diffusion`, name by name, for autodoc."""
 
 import re
 from dataclasses import is_dataclass
 from types import FunctionType, ModuleType
 from typing import Any
 
+import debiasctl
 from debiasctl import api, diffusion
+from debiasctl.python.records import Comparison, Evaluations, Metrics
+from debiasctl.python.runs import Run
+from debiasctl.python.timesteps import Timesteps, TimestepSample, TimestepSampler
+from debiasctl.python.weights import LossWeighting, TimestepWeights
 from debiasctl.registry import KINDS
 
+_RETURNED: dict[str, tuple[type, ...]] = {
+    "compare": (Comparison,),
+    "evaluate": (Evaluations,),
+    "run": (Run, Metrics),
+    "timesteps": (Timesteps, TimestepSampler, TimestepSample),
+    "weighting": (LossWeighting, TimestepWeights),
+}
 _PLAIN = re.compile(r"(?<![`:\w])`([^`\n]+)`(?!`)")
 
 
@@ -19,6 +31,25 @@ def page() -> str:
 def diffusion_page() -> str:
     """The body of the page of `debiasctl.diffusion`."""
     return _page(diffusion)
+
+
+def python_page() -> str:
+    """The body of the page of `import debiasctl`: the functions, each with the objects that it returns."""
+    parts = []
+    for name in debiasctl.__all__:
+        function = getattr(debiasctl, name)
+        if isinstance(function, FunctionType):
+            lines = [f".. autofunction:: debiasctl.{name}", ""]
+            for kind in _RETURNED[name]:
+                lines += [f".. autoclass:: {kind.__module__}.{kind.__name__}()", "   :members:"]
+                lines += [
+                    "   :inherited-members: dict, list",
+                    "   :special-members: __call__",
+                    "   :exclude-members: weigh",
+                    "",
+                ]
+            parts.append("\n".join([f"## {name}", "", "```{eval-rst}", *lines, "```"]))
+    return "\n\n".join(parts)
 
 
 def _page(package: ModuleType) -> str:
