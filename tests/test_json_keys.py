@@ -50,6 +50,7 @@ CALLS = [
     ("plugins list", ["plugins", "list"]),
     ("plugins describe", ["plugins", "describe", "weightings", "min-snr"]),
     ("weightings list", ["weightings", "list"]),
+    ("weightings identify", ["weightings", "identify", "weights.csv", "--prediction", "v", "--out", "out.csv"]),
     ("weightings table", ["weightings", "table", "debiased"]),
     ("spec describe", ["spec", "describe"]),
 ]
@@ -103,6 +104,8 @@ def printed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, set[
             for steps in (10, 50)
         ]
         (folder / "figures.csv").write_text("\n".join(["arm,seed,metric,value,steps", *rows]), encoding="utf-8")
+        lines = [f"{snr},{min(snr, 5) / (snr + 1)}" for snr in (10 ** (n / 4) for n in range(-12, 13))]
+        (folder / "weights.csv").write_text("\n".join(["snr,weight", *lines]), encoding="utf-8")
         for name, arguments in CALLS:
             outcome = debiasctl(*arguments, "--json")
             assert outcome.code == 0, outcome.err

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from debiasctl.cli import options
+from debiasctl.cli import options, weightings_identify
 from debiasctl.cli.completion import complete_plugin
 from debiasctl.cli.options import option
 from debiasctl.cli.output import note, print_json, print_table, say
@@ -56,6 +56,9 @@ def list_(as_json: Annotated[bool, options.AS_JSON] = False) -> None:
     cells = [[row["name"], row["distribution"], row["summary"]] for row in rows]
     print_table(["name", "from", "what it is"], cells, prose=True)
     note("next: debiasctl plugins describe weightings min-snr")
+
+
+app.command(epilog=weightings_identify.EXAMPLES)(weightings_identify.identify)
 
 
 @app.command(epilog=TABLE_EXAMPLES)

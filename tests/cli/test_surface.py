@@ -62,6 +62,8 @@ SURFACE = {
     "spec describe": "SECTION[.SETTING] --help --json",
     "weightings": "--help",
     "weightings list": "--help --json",
+    "weightings identify": "FILE:FUNCTION|FILE.csv --argument --given --help --json --out --prediction --schedule "
+    "--zero-terminal-snr -o",
     "weightings table": "REF --csv --help --json --normalize --prediction --schedule",
     "weightings plot": "REF --help --normalize --out --prediction --schedule --timesteps --width -o",
 }

@@ -146,6 +146,7 @@ SOUND: dict[str, tuple[str, ...]] = {
     "plugins list": (),
     "plugins describe": ("weightings", "min-snr"),
     "weightings list": (),
+    "weightings identify": ("weights.csv", "--prediction", "v"),
     "weightings table": ("debiased", "min-snr"),
     "weightings plot": ("debiased",),
     "spec describe": (),
