@@ -61,6 +61,7 @@ SURFACE = {
     "spec": "--help",
     "spec describe": "SECTION[.SETTING] --help --json",
     "weightings": "--help",
+    "weightings fit": "RUN... --data --data-dir --device --help --json --num --out --rule --snippet --weighting -o",
     "weightings list": "--help --json",
     "weightings table": "REF --csv --help --json --normalize --prediction --schedule",
     "weightings plot": "REF --help --normalize --out --prediction --schedule --timesteps --width -o",
