@@ -32,6 +32,7 @@ napoleon_numpy_docstring = False
 html_theme = "furo"
 html_title = f"debiasctl {__version__}"
 html_static_path = ["_static"]
+html_extra_path = ["golden/weights.json"]  # at the site's root, so that its address does not change
 html_favicon = "_static/favicon.svg"
 html_css_files = ["site.css"]
 html_copy_source = False

@@ -49,6 +49,8 @@ CALLS = [
     ("runs prune", ["runs", "prune", "--dry-run"]),
     ("plugins list", ["plugins", "list"]),
     ("plugins describe", ["plugins", "describe", "weightings", "min-snr"]),
+    ("weightings fit", ["weightings", "fit", "a", "--rule", "uncertainty", "--snippet", "fit.py"]),
+    ("weightings fit", ["weightings", "fit", "a", "--rule", "optimal-loss", "--num", "16"]),
     ("weightings list", ["weightings", "list"]),
     ("weightings identify", ["weightings", "identify", "weights.csv", "--prediction", "v", "--out", "out.csv"]),
     ("weightings table", ["weightings", "table", "debiased"]),

@@ -9,12 +9,16 @@ from debiasctl.cli import options, weightings_identify
 from debiasctl.cli.completion import complete_plugin
 from debiasctl.cli.options import option
 from debiasctl.cli.output import note, print_json, print_table, say
+from debiasctl.cli.weightings_fit import EXAMPLES as FIT_EXAMPLES
+from debiasctl.cli.weightings_fit import fit
 from debiasctl.errors import UsageError
 
 if TYPE_CHECKING:
     from debiasctl.analysis.weight_curves import WeightCurves
 
 app = typer.Typer(no_args_is_help=True, help="Tabulate and plot loss weightings.", rich_markup_mode="rich")
+
+app.command(epilog=FIT_EXAMPLES)(fit)
 
 References = Annotated[
     list[str] | None,

@@ -53,8 +53,14 @@ def _fields(module: str, model: ast.ClassDef, depth: int) -> Iterator[tuple[str,
         elif (found := _found(module, text, depth)) is not None and isinstance(found[1], ast.ClassDef):
             yield from _fields(found[0], found[1], depth - 1) if depth else ()
     for node in model.body:
-        if isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name):
+        if isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name) and not _of_class(node.annotation):
             yield node.target.id, _values(module, node.annotation, depth)
+
+
+def _of_class(annotation: ast.expr) -> bool:
+    """Whether it annotates a variable of the class, which is no field of its instances."""
+    head = annotation.value if isinstance(annotation, ast.Subscript) else annotation
+    return ast.unparse(head).rpartition(".")[2] == "ClassVar"
 
 
 def _values(module: str, annotation: ast.expr, depth: int) -> list[str]:

@@ -27,7 +27,7 @@ def bin_edges() -> list[tuple[Edge, Edge]]:
 
 @torch.no_grad()
 def heldout_errors(network: nn.Module, objective: Objective, heldout: HeldoutSet) -> list[BinErrors]:
-    """Measure the mean squared errors of eps, x0 and v in each log-SNR bin that the schedule covers.
+    """Measure the mean squared errors of eps, x0 and v in each log-SNR bin of the schedule, with their deviations.
 
     Each image is measured at one t per bin and with one noise, the same for every run.
     """
@@ -37,15 +37,17 @@ def heldout_errors(network: nn.Module, objective: Objective, heldout: HeldoutSet
     for number, bounds in enumerate(edges):
         timesteps = (bin_of_t == number).nonzero().flatten()
         if len(timesteps):
-            eps, x0, v = _bin_errors(network, objective, heldout, timesteps=timesteps, number=number).tolist()
-            results.append(BinErrors(log_snr=bounds, num=len(heldout.x0), eps=eps, x0=x0, v=v))
+            errors = _bin_errors(network, objective, heldout, timesteps=timesteps, number=number)
+            means, stds = errors.mean(dim=1).tolist(), errors.std(dim=1, correction=0).tolist()
+            figures = dict(zip(("eps", "x0", "v", "eps_std", "x0_std", "v_std"), (*means, *stds), strict=True))
+            results.append(BinErrors(log_snr=bounds, num=len(heldout.x0), **figures))
     return results
 
 
 def _bin_errors(
     network: nn.Module, objective: Objective, heldout: HeldoutSet, *, timesteps: Tensor, number: int
 ) -> Tensor:
-    """Measure the mean squared errors of eps, x0 and v at `timesteps`, float64 [3]."""
+    """Measure each image's mean squared errors of eps, x0 and v at one of `timesteps`, float64 [3, N]."""
     device = heldout.x0.device
     positions = torch.arange(len(heldout.x0))
     draw = counter_random.uniform(_SEED, Stream.HELDOUT, step=2 * number, positions=positions)
@@ -65,7 +67,7 @@ def _bin_errors(
         v = target("v", x0=x0, eps=eps, alpha=alpha, sigma=sigma)
         pairs = ((estimate.eps, eps), (estimate.x0, x0), (estimate.v, v))
         errors.append(torch.stack([squared_error(one.double(), other.double()) for one, other in pairs]))
-    return torch.cat(errors, dim=1).mean(dim=1).cpu()
+    return torch.cat(errors, dim=1)
 
 
 def loss_by_log_snr(draw: Draw, losses: Tensor) -> Tensor:

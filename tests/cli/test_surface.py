@@ -61,6 +61,7 @@ SURFACE = {
     "spec": "--help",
     "spec describe": "SECTION[.SETTING] --help --json",
     "weightings": "--help",
+    "weightings fit": "RUN... --data --data-dir --device --help --json --num --out --rule --snippet --weighting -o",
     "weightings list": "--help --json",
     "weightings identify": "FILE:FUNCTION|FILE.csv --argument --given --help --json --out --prediction --schedule "
     "--zero-terminal-snr -o",

@@ -145,6 +145,7 @@ SOUND: dict[str, tuple[str, ...]] = {
     "runs import": ("a.tar",),
     "plugins list": (),
     "plugins describe": ("weightings", "min-snr"),
+    "weightings fit": ("a", "--rule", "uncertainty"),
     "weightings list": (),
     "weightings identify": ("weights.csv", "--prediction", "v"),
     "weightings table": ("debiased", "min-snr"),

@@ -68,6 +68,9 @@ def test_a_network_that_gives_0_errs_by_its_target(prediction: str, schedule: st
         assert one.x0 == pytest.approx(of_x0.mean().item(), rel=1e-4)
         assert one.eps == pytest.approx((of_x0 * snr).mean().item(), rel=1e-4)
         assert one.v == pytest.approx((of_x0 * (snr + 1)).mean().item(), rel=1e-4)
+        for found, error in ((one.x0_std, of_x0), (one.eps_std, of_x0 * snr), (one.v_std, of_x0 * (snr + 1))):
+            over_images = error.flatten(1).mean(dim=1).std(correction=0)
+            assert found == pytest.approx(over_images.item(), rel=1e-4)
         assert one.num == NUM
         if prediction == "eps":
             assert one.eps == pytest.approx((eps**2).mean().item(), rel=1e-5)

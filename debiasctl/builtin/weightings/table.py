@@ -4,7 +4,7 @@ import csv
 import io
 import math
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal, Self
 
 import numpy as np
 import torch
@@ -16,13 +16,17 @@ from debiasctl.api.files import expanded, one_line, read_text
 from debiasctl.builtin.weightings._curves import at_snr
 from debiasctl.diffusion import SNR_MAX, SNR_MIN, bounded_snr
 
-HEADERS = "'snr,weight' or 't,weight'"
 MAX_ROWS = 100_000
 SLACK = 1e-3  # in log SNR, so that a table written with four digits still covers its schedule
 
 
-def read_table(path: Path) -> tuple[str, list[tuple[float, float]]]:
-    """Read the axis, `snr` or `t`, and the rows of a CSV file with the header `snr,weight` or `t,weight`.
+def headers(column: str) -> str:
+    """The headers that a table's file may have, as messages name them."""
+    return f"'snr,{column}' or 't,{column}'"
+
+
+def read_table(path: Path, *, column: str) -> tuple[str, list[tuple[float, float]]]:
+    """Read the axis, `snr` or `t`, and the rows of a CSV file with the header `snr,COLUMN` or `t,COLUMN`.
 
     Raises:
         ValueError: if it cannot be read, has another header, or a row that is not two finite numbers.
@@ -32,35 +36,37 @@ def read_table(path: Path) -> tuple[str, list[tuple[float, float]]]:
         rows = csv.reader(io.StringIO(text, newline=""))
         lines = [(number, [cell.strip() for cell in row]) for number, row in enumerate(rows, start=1)]
     except FileNotFoundError as error:
-        raise ValueError(f"table {path}: there is no such file. Give a CSV with the header {HEADERS}") from error
+        raise ValueError(
+            f"table {path}: there is no such file. Give a CSV with the header {headers(column)}"
+        ) from error
     except OSError as error:
         raise ValueError(f"table {path} cannot be read ({error.strerror or error})") from error
     except (ValueError, csv.Error) as error:
         raise ValueError(
-            f"table {path} is not CSV text ({one_line(error)}). Give one with the header {HEADERS}"
+            f"table {path} is not CSV text ({one_line(error)}). Give one with the header {headers(column)}"
         ) from error
     lines = [(number, row) for number, row in lines if any(row)]
     header = ",".join(lines[0][1]) if lines else ""
-    if header not in ("snr,weight", "t,weight"):
-        raise ValueError(f"table {path}: its header is '{header[:60]}'. It must be {HEADERS}")
+    if header not in (f"snr,{column}", f"t,{column}"):
+        raise ValueError(f"table {path}: its header is '{header[:60]}'. It must be {headers(column)}")
     points = []
     for number, row in lines[1:]:
         try:
-            x, weight = map(float, row)
-            if not (math.isfinite(x) and math.isfinite(weight)):
+            x, value = map(float, row)
+            if not (math.isfinite(x) and math.isfinite(value)):
                 raise ValueError("not finite")
         except ValueError as error:
             shown = ",".join(row)[:60]
             raise ValueError(f"table {path}, row {number}: '{shown}' is not two finite numbers") from error
-        points.append((x, weight))
+        points.append((x, value))
     return header.partition(",")[0], points
 
 
-def check_points(axis: str, points: tuple[tuple[float, float], ...], *, where: str) -> None:
-    """Check a table's rows (x, weight); `where` is for messages.
+def check_points(axis: str, points: tuple[tuple[float, float], ...], *, column: str, where: str) -> None:
+    """Check a table's rows (x, value); `where` is for messages.
 
     Raises:
-        ValueError: if there are fewer than 2 rows or too many, an x or weight is negative, a t is not a whole number,
+        ValueError: if there are fewer than 2 rows or too many, an x or value is negative, a t is not a whole number,
             or an x is given twice.
     """
     if len(points) < 2:
@@ -68,16 +74,88 @@ def check_points(axis: str, points: tuple[tuple[float, float], ...], *, where: s
     if len(points) > MAX_ROWS:
         raise ValueError(f"{where} has {len(points):,} rows. At most {MAX_ROWS:,} are allowed: a spec stores them all")
     seen = set()
-    for x, weight in points:
+    for x, value in points:
         if x < 0 or (axis == "t" and x != int(x)):
             wanted = "t must be a whole number, 0 or above" if axis == "t" else "snr must be 0 or above"
             raise ValueError(f"{where} has a row for {axis} {x:g}; {wanted}")
-        if weight < 0:
-            raise ValueError(f"{where} has weight {weight:g} at {axis} {x:g}; weights must be finite and not negative")
+        if value < 0:
+            raise ValueError(
+                f"{where} has {column} {value:g} at {axis} {x:g}; {column}s must be finite and not negative"
+            )
         place = x if axis == "t" else min(max(x, SNR_MIN), SNR_MAX)
         if place in seen:
             raise ValueError(f"{where} has two rows for {axis} {x:g}. Give each {axis} once")
         seen.add(place)
+
+
+class TableOptions(PluginOptions):
+    """The options of every table: its file, or its rows."""
+
+    column: ClassVar[str]  # the name of the values in the file's header
+
+    path: Path | None = Field(description="the CSV file, with a header of snr or t, a comma, and the values' name")
+    axis: Literal["snr", "t"] | None = Field(None, description="the rows' variable (default: as the header says)")
+    points: tuple[tuple[float, float], ...] | None = Field(
+        None, description="the rows; with them the file is not read (default: the file's)"
+    )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _read(cls, data: Any) -> Any:
+        if not isinstance(data, dict):
+            return data
+        path, axis = data.get("path"), data.get("axis")
+        if data.get("points") is not None:
+            return {"path": None, **data}
+        if not isinstance(path, str | Path):
+            return data
+        found, points = read_table(Path(path), column=cls.column)
+        if axis not in (None, found):
+            raise ValueError(f"table {path} has the axis {found} in its header, not {axis}. Leave axis out")
+        return {**data, "axis": found, "points": points}
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if self.points is None:
+            raise ValueError(f"give path, a CSV file with the header {headers(self.column)}")
+        if self.axis is None:
+            raise ValueError("points need axis: snr or t")
+        where = f"table {self.path}" if self.path else "table of points"
+        check_points(self.axis, self.points, column=self.column, where=where)
+        return self
+
+
+def on_schedule(options: TableOptions, snr: Tensor, *, what: str) -> tuple[Tensor, Tensor]:
+    """The SNRs and values, float64 [K] each, between which a table is interpolated on the schedule of `snr` [T].
+
+    `what` names the table in messages.
+
+    Raises:
+        UsageError: if the table does not cover the schedule.
+    """
+    assert options.points is not None  # checked by the options' validator
+    x, values = torch.tensor(sorted(options.points), dtype=torch.float64).unbind(dim=1)
+    where = what + (f" of {options.path}" if options.path else "")
+    if options.axis == "snr":
+        asked, rows = bounded_snr(snr), bounded_snr(x)
+        low, high, slack = asked.min(), asked.max(), math.exp(SLACK)
+    else:
+        low, high, slack, rows = torch.tensor(0), torch.tensor(len(snr) - 1), 1.0, x
+        if high < x[-1]:
+            raise UsageError(
+                f"{where} extends to t = {x[-1]:g}, but the schedule ends at t = {high:g}: it was made for another "
+                "schedule. Choose that schedule, or give the table by SNR"
+            )
+    if low * slack < rows[0] or high > rows[-1] * slack:
+        name, hint = ("SNR", " (snr 0 is allowed)") if options.axis == "snr" else ("t", "")
+        raise UsageError(
+            f"{where} covers {name} {x[0]:.4g} to {x[-1]:.4g}, but the schedule {name} {low:.4g} to {high:.4g}. "
+            f"Add rows for the rest{hint}, or choose another schedule"
+        )
+    if options.axis == "snr":
+        return x, values
+    # rows are at whole timesteps, between which the process is linear in log SNR, and so is the table
+    return snr, torch.from_numpy(np.interp(np.arange(len(snr)), x.numpy(), values.numpy()))
 
 
 class Table(Weighting):
@@ -87,48 +165,20 @@ class Table(Weighting):
     The file is read when the option is given, and the run's spec stores its rows, so that the file is not needed again.
     """
 
-    class Options(PluginOptions):
+    class Options(TableOptions):
         """The options of the table."""
+
+        column = "weight"
 
         path: Path | None = Field(description="the CSV file, with the header snr,weight or t,weight")
         space: Space = Field(
             "eps", description="the quantity whose squared error the weights are for: eps, x0, v, flow"
         )
-        axis: Literal["snr", "t"] | None = Field(None, description="the rows' variable (default: as the header says)")
-        points: tuple[tuple[float, float], ...] | None = Field(
-            None, description="the rows; with them the file is not read (default: the file's)"
-        )
-
-        @model_validator(mode="before")
-        @classmethod
-        def _read(cls, data: Any) -> Any:
-            if not isinstance(data, dict):
-                return data
-            path, axis = data.get("path"), data.get("axis")
-            if data.get("points") is not None:
-                return {"path": None, **data}
-            if not isinstance(path, str | Path):
-                return data
-            found, points = read_table(Path(path))
-            if axis not in (None, found):
-                raise ValueError(f"table {path} has the axis {found} in its header, not {axis}. Leave axis out")
-            return {**data, "axis": found, "points": points}
-
-        @model_validator(mode="after")
-        def _check(self) -> "Table.Options":
-            if self.points is None:
-                raise ValueError(f"give path, a CSV file with the header {HEADERS}")
-            if self.axis is None:
-                raise ValueError("points need axis: snr or t")
-            check_points(self.axis, self.points, where=f"table {self.path}" if self.path else "table of points")
-            return self
 
     options: Options
 
     def __init__(self, options: Options) -> None:
-        assert options.points is not None  # checked by the options' validator
         super().__init__(options)
-        self._x, self._weights = torch.tensor(sorted(options.points), dtype=torch.float64).unbind(dim=1)
         self._curve: tuple[Tensor, Tensor] | None = None  # SNRs and weights, each float64 [K]
 
     @property
@@ -143,34 +193,8 @@ class Table(Weighting):
             UsageError: if the table does not cover the schedule.
         """
         settled = Table(self.options)
-        if self.options.axis == "snr":
-            asked = bounded_snr(context.snr)
-            self._check_covers(asked.min(), asked.max(), slack=math.exp(SLACK))
-            settled._curve = self._x, self._weights
-        else:
-            t = torch.arange(len(context.snr), dtype=torch.float64)
-            self._check_covers(t[0], t[-1])
-            # rows are at whole timesteps, between which the process is linear in log SNR, and so is the table
-            weights = np.interp(t.numpy(), self._x.numpy(), self._weights.numpy())
-            settled._curve = context.snr, torch.from_numpy(weights)
+        settled._curve = on_schedule(self.options, context.snr, what="weighting table")
         return settled
-
-    def _check_covers(self, low: Tensor, high: Tensor, *, slack: float = 1.0) -> None:
-        first, last = bounded_snr(self._x[[0, -1]]) if self.options.axis == "snr" else self._x[[0, -1]]
-        where = f" of {self.options.path}" if self.options.path else ""
-        if self.options.axis == "t" and high < last:
-            raise UsageError(
-                f"weighting table{where} extends to t = {last:g}, but the schedule ends at t = {high:g}: it was made "
-                "for another schedule. Choose that schedule, or give the table by SNR"
-            )
-        if low * slack < first or high > last * slack:
-            name = "SNR" if self.options.axis == "snr" else "t"
-            hint = " (snr 0 is allowed)" if self.options.axis == "snr" else ""
-            raise UsageError(
-                f"weighting table{where} covers {name} "
-                f"{self._x[0]:.4g} to {self._x[-1]:.4g}, but the schedule {name} {low:.4g} to {high:.4g}. "
-                f"Add rows for the rest{hint}, or choose another schedule"
-            )
 
     def __call__(self, snr: Tensor) -> Tensor:
         """Return w_space by interpolation.

@@ -12,8 +12,9 @@ from debiasctl.registry.refs import PluginRef, parse_ref
 SHARES = ("logit-normal", "mode", "cosmap", "beta")
 OBJECTIVES = ("uniform", "lognormal", "lognormal:mean=-0.4,std=1", "laplace", "speed", *SHARES)
 DRAWINGS = ("stratified", "importance", "loss-second-moment")
+TABLE = "table:axis=snr,points=[[0,1],[1,3],[1e20,2]]"
 ALL = (*OBJECTIVES, *DRAWINGS, *(f"{name}:base=lognormal" for name in DRAWINGS), "importance:base=speed",
-    *(f"{name}:variable=s" for name in SHARES))  # fmt: skip
+    *(f"{name}:variable=s" for name in SHARES), TABLE, f"{TABLE},corrected=false")  # fmt: skip
 
 
 def test_every_registered_distribution_is_tested_here() -> None:
