@@ -5,12 +5,6 @@ from typing import TYPE_CHECKING, Any
 
 __version__ = "0.1.0"
 
-if TYPE_CHECKING:
-    from debiasctl.python.measure import compare, evaluate
-    from debiasctl.python.runs import run
-    from debiasctl.python.timesteps import timesteps
-    from debiasctl.python.weights import weighting
-
 __all__ = ["__version__", "compare", "evaluate", "run", "timesteps", "weighting"]
 
 # where each name of the Python API is defined, which is imported when it is first used: torch takes seconds
@@ -22,12 +16,18 @@ _HOMES = {
     "weighting": "debiasctl.python.weights",
 }
 
+if TYPE_CHECKING:
+    from debiasctl.python.measure import compare, evaluate
+    from debiasctl.python.runs import run
+    from debiasctl.python.timesteps import timesteps
+    from debiasctl.python.weights import weighting
+else:  # a type checker that saw it would allow any name
 
-def __getattr__(name: str) -> Any:
-    if name not in _HOMES:
-        raise AttributeError(f"module 'debiasctl' has no attribute '{name}'. It has: {', '.join(sorted(_HOMES))}")
-    found = globals()[name] = getattr(importlib.import_module(_HOMES[name]), name)
-    return found
+    def __getattr__(name: str) -> Any:
+        if name not in _HOMES:
+            raise AttributeError(f"module 'debiasctl' has no attribute '{name}'. It has: {', '.join(sorted(_HOMES))}")
+        found = globals()[name] = getattr(importlib.import_module(_HOMES[name]), name)
+        return found
 
 
 def __dir__() -> list[str]:

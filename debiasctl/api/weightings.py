@@ -42,7 +42,7 @@ class Weighting(Plugin):
     @property
     @abstractmethod
     def space(self) -> Space:
-        """The quantity whose squared error the weight is for: `eps`, `x0`, `v` or `flow`; a class attribute will do."""
+        """The quantity whose squared error the weight is for, `eps`, `x0`, `v` or `flow`; a class attribute will do."""
 
     @abstractmethod
     def __call__(self, snr: "Tensor") -> "Tensor":

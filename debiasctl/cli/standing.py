@@ -4,11 +4,9 @@ from typing import TYPE_CHECKING
 
 from debiasctl.cli.launch import rank
 from debiasctl.cli.output import note
-from debiasctl.errors import RunError
 from debiasctl.runs.pins import pin_trained
 
 __all__ = ["named_run", "note_standing", "pin_trained"]
-_LETTERS = 100  # of a reason that is told in full
 
 if TYPE_CHECKING:
     from debiasctl.runs.store import Run
@@ -30,27 +28,8 @@ def named_run(text: str, *, quiet: bool = False) -> "Run":
 
 def note_standing(run: "Run", spec: "RunSpec", step: int) -> None:
     """Say which checkpoint is used where that is not the end of a training that went well."""
-    if rank() > 0:
-        return
-    if run.is_training():
-        note(f"note: run '{run.name}' is being trained; this is its step {step}")
-    else:
-        try:
-            status = run.status()
-        except RunError as error:
-            note(f"note: how far run '{run.name}' is cannot be said: {error}")
-            status = None
-        if status is not None and status.state == "failed":
-            note(
-                f"note: run '{run.name}' failed at step {status.step}: {_short(status.message)} "
-                f"(see debiasctl runs show {run.typed}). Checkpoint {step} is used"
-            )
-    if step == 0:
-        whose = "no training" if spec.training.init_from is None else "no training of its own"
-        note(f"note: checkpoint 0 of run '{run.name}' has had {whose}: it is the network before the first step")
+    from debiasctl.runs.standing import standing_of
 
-
-def _short(message: str | None) -> str:
-    """The first sentence of a failure's message, without its figures if it is long."""
-    sentence = (message or "no reason was stored").partition(". ")[0].rstrip(".")
-    return sentence if len(sentence) <= _LETTERS else sentence.partition(" (")[0]
+    if rank() == 0:
+        for text in standing_of(run, spec, step):
+            note(f"note: {text}")

@@ -89,6 +89,9 @@ def compare(
         UsageError: if there is nothing to compare, or arguments contradict one another.
         ComparisonError: if figures were measured differently, or a record is damaged or missing.
     """
+    wrong = [one for one in runs if not isinstance(one, str | Run)]
+    if wrong:
+        raise UsageError(f"a {type(wrong[0]).__name__} names no run. Give names, patterns or runs: compare('a', 'b')")
     _check_arms(runs, arms, against, features, figures, by)
     if not 0 <= margin <= 1:
         raise UsageError(f"`margin={margin}` must be from 0 to 1")
@@ -179,7 +182,8 @@ def _loaded(images: Any) -> LoadedDataset:
         tensor = images.detach().cpu()
         given, shape = str(images.dtype).removeprefix("torch."), list(images.shape)
     else:
-        raise UsageError(f"`images` is a {type(images).__name__}. Give a path. {form}")
+        hint = "A run's own images are measured by run.evaluate()" if isinstance(images, Run) else "Give a path"
+        raise UsageError(f"`images` is a {type(images).__name__}. {hint}. {form}")
     if given != "uint8":
         scaled = " (floats in [-1, 1] become ((x + 1) * 127.5).round().clamp(0, 255).to(torch.uint8))"
         raise UsageError(f"`images` are {given}{scaled if 'float' in given else ''}. {form}")

@@ -77,6 +77,7 @@ class Comparison(Records):
                 "better": cell["better"],
                 "primary": cell["primary"],
                 "reference": self["reference"],
+                "withheld": arm["withheld"],
                 **{part: verdicts.get((cell["key"], arm["arm"]), {}).get(part) for part in parts},
             }
             for cell in self["cells"]

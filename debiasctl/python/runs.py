@@ -1,5 +1,6 @@
 """A trained run in Python: `debiasctl.run`."""
 
+import warnings
 from collections.abc import Sequence
 from contextlib import ExitStack
 from pathlib import Path
@@ -8,12 +9,13 @@ from torch import Tensor
 
 from debiasctl.api import DatasetInfo
 from debiasctl.diffusion.denoiser import NetworkDenoiser
-from debiasctl.errors import EvaluationError, RunError
+from debiasctl.errors import EvaluationError, RunError, UsageError
 from debiasctl.evaluation.choices import Choices, check_choices
 from debiasctl.evaluation.evaluate import evaluate as evaluate_run
 from debiasctl.python.machine import computing, location
 from debiasctl.python.records import Evaluations, Metrics
 from debiasctl.runs.pins import pin_trained
+from debiasctl.runs.standing import standing_of
 from debiasctl.runs.store import Run as StoredRun
 from debiasctl.runs.store import find_run, read_metrics
 from debiasctl.sampling import SampleRequest, default_steps, make_request, sample
@@ -25,8 +27,10 @@ def run(name: str | Path) -> "Run":
     """Return the run of that name, of a name that begins so if it is the only one, or at that path.
 
     Raises:
-        RunNameError: if no run matches, or several do.
+        RunNameError: if no run matches, or several do; UsageError: if it is neither a name nor a path.
     """
+    if not isinstance(name, str | Path):
+        raise UsageError(f"a run is given by its name or its path, not by a {type(name).__name__}")
     return Run(find_run(str(name)))
 
 
@@ -86,7 +90,7 @@ class Run:
         steps: int | None = None,
         sampler: str = "ddim",
         seed: int | None = None,
-        class_name: str | None = None,
+        class_name: str | int | None = None,
         checkpoint: int | None = None,
         weights: str = "ema",
         precision: str = "fp32",
@@ -96,6 +100,7 @@ class Run:
         """Draw images, uint8 [N, C, H, W] on the CPU, the same as `debiasctl sample` does, which keeps them in the run.
 
         Images that were drawn before are read. Without `steps` there are 50; without `seed`, it is that of training.
+        What a reader must know of the checkpoint is a Python warning: that training has not ended, or failed.
 
         Raises:
             UsageError: if a name is unknown, or the sampler cannot make these steps on the run's schedule.
@@ -163,12 +168,15 @@ class Run:
         sampler: str,
         seed: int | None,
         weights: str,
-        class_name: str | None = None,
+        class_name: str | int | None = None,
         precision: str = "fp32",
     ) -> SampleRequest:
         """What to draw, from a checkpoint that training keeps until `pins` ends."""
         spec = self.spec
+        _check_whole(num=num, steps=steps, seed=seed, checkpoint=checkpoint)
         step = pin_trained(self._stored, None if checkpoint is None else str(checkpoint), pins)
+        for text in standing_of(self._stored, spec, step):
+            warnings.warn(text, stacklevel=3)
         return make_request(
             self._stored,
             spec,
@@ -178,6 +186,13 @@ class Run:
             seed=seed,
             checkpoint=str(step),
             weights=weights,
-            class_name=class_name,
+            class_name=None if class_name is None else str(class_name),
             precision=precision,
         )
+
+
+def _check_whole(**numbers: object) -> None:
+    """Raise UsageError for a number that is given and is not whole."""
+    for name, number in numbers.items():
+        if number is not None and (isinstance(number, bool) or not isinstance(number, int)):
+            raise UsageError(f"`{name}={number}` must be a whole number")

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from accelerate.state import AcceleratorState
 from tiny import OPTIONS, debiasctl, succeed
 
 import debiasctl as python_api
@@ -58,13 +59,32 @@ def test_a_run_is_read_and_sampled_as_by_the_commands() -> None:
     assert repr(run) == "debiasctl.run('debiased')"
 
 
+def test_the_callers_process_is_left_as_it_was() -> None:
+    """Its random numbers, and Accelerate's state, of which there is one a process."""
+    forget_computation()
+    before, numbers = torch.get_rng_state(), np.random.get_state()[1].copy()  # type: ignore[index]
+    run = python_api.run("debiased")
+    python_api.evaluate(run.sample(24, steps=2, seed=11), reference="digits")
+    assert torch.equal(torch.get_rng_state(), before)
+    assert np.array_equal(np.random.get_state()[1], numbers)  # type: ignore[index]
+    assert not AcceleratorState._shared_state
+
+
+def test_a_checkpoint_that_is_not_the_end_is_warned_of() -> None:
+    run = python_api.run("debiased")
+    assert torch.equal(run.sample(2, steps=2, class_name=3), run.sample(2, steps=2, class_name="3"))
+    with pytest.warns(UserWarning, match="checkpoint 0 of run 'debiased' has had no training"):
+        run.sample(2, steps=2, checkpoint=0)
+
+
 def test_a_denoiser_estimates_x0_with_the_weights_that_are_asked_for() -> None:
     run = python_api.run("debi")
     x_t = torch.randn(2, 1, 8, 8, generator=torch.Generator().manual_seed(0))
     labels = torch.tensor([3, 4])
     with torch.no_grad():
         found = {weights: run.denoiser(weights=weights)(x_t, 500.0, labels).x0 for weights in ("ema", "raw")}
-        start = run.denoiser(weights="raw", checkpoint=0)(x_t, 500.0, labels).x0
+        with pytest.warns(UserWarning, match="has had no training"):
+            start = run.denoiser(weights="raw", checkpoint=0)(x_t, 500.0, labels).x0
     assert all(estimate.shape == x_t.shape for estimate in found.values())
     assert not torch.equal(found["ema"], found["raw"])
     assert not torch.equal(found["raw"], start)
@@ -79,6 +99,10 @@ def test_a_denoiser_estimates_x0_with_the_weights_that_are_asked_for() -> None:
         (lambda run: run.sample(2, checkpoint=77), "has no checkpoint '77'"),
         (lambda run: run.sample(2, weights="emma"), "`weights=emma`: choose ema"),
         (lambda run: run.sample(2, device="gpu"), "unknown device 'gpu'"),
+        (lambda run: run.sample(2, steps=2.5), "`steps=2.5` must be a whole number"),
+        (lambda run: python_api.run(run), "given by its name or its path, not by a Run"),
+        (lambda run: python_api.compare(["a", "b"]), "a list names no run"),
+        (lambda run: python_api.evaluate(run, reference="digits"), r"are measured by run.evaluate\(\)"),
         (lambda run: run.evaluate(features="pixles"), "unknown feature extractor 'pixles'"),
     ],
 )
