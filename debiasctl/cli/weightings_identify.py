@@ -165,7 +165,7 @@ def _print(found: "Identification", written: str | None) -> None:
     for finding in found.findings:
         print_text(f"- {with_options(finding)}")
     rows = [
-        [one.prediction, one.reference, "; ".join(one.changes) or "as published", one.misfit] for one in found.readings
+        [one.prediction, one.weighting, "; ".join(one.changes) or "as published", one.misfit] for one in found.readings
     ]
     if rows:
         print_table(["predicts", "weighting", "how it is used", "agreement"], rows, keys=2, prose=True)

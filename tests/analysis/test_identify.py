@@ -60,7 +60,7 @@ def test_what_trainers_compute_is_named(
     function: Callable[..., Any], prediction: str, given: dict[str, Any], weighting: str, changes: list[str]
 ) -> None:
     reading = only(identify(function, prediction, given=given))
-    assert (reading.reference, reading.changes, reading.prediction) == (weighting, changes, prediction)
+    assert (reading.weighting, reading.changes, reading.prediction) == (weighting, changes, prediction)
 
 
 def test_the_meanings_of_debiased_on_v_are_told_apart() -> None:
@@ -105,9 +105,9 @@ def test_options_are_found_exactly(reference: str, prediction: Any, factor: floa
         return factor * weight_in(settled, prediction, snr=snr).float()
 
     reading = only(identify(weights, prediction))
-    assert reference in [name.partition(", times")[0] for name in (reading.reference, *reading.equal)]
+    assert reference in [name.partition(", times")[0] for name in (reading.weighting, *reading.equal)]
     assert reading.found.fit.scale == pytest.approx(
-        factor if reference == reading.reference else reading.found.fit.scale
+        factor if reference == reading.weighting else reading.found.fit.scale
     )
     assert reading.flags is not None
 
@@ -131,7 +131,7 @@ def test_a_clamp_an_odd_level_and_a_number_that_is_not_round() -> None:
 
 def test_without_a_prediction_every_reading_is_given() -> None:
     found = identify(lambda snr: 1 / (snr + 1))
-    named = {reading.prediction: {reading.reference, *reading.equal} for reading in found.readings}
+    named = {reading.prediction: {reading.weighting, *reading.equal} for reading in found.readings}
     assert {"constant-x0", "inverse-snr"} <= named["v"]
     assert "p2" in named["eps"]
     assert "depends on what the network predicts" in found.verdict
@@ -140,7 +140,7 @@ def test_without_a_prediction_every_reading_is_given() -> None:
 def test_a_mean_of_1_is_normalisation_and_a_batchs_is_a_finding() -> None:
     table = torch.from_numpy(1 / np.sqrt(trainers.SNR))
     found = identify(lambda t: (table / table.mean())[t], "eps")
-    assert (only(found).normalized, only(found).reference, found.findings) == ("mean", "debiased", ())
+    assert (only(found).normalized, only(found).weighting, found.findings) == ("mean", "debiased", ())
     assert only(found).flags == "--weighting debiased --prediction eps --normalize mean"
     found = identify(lambda snr: snr.rsqrt() / snr.rsqrt().mean(), "eps")
     assert only(found).changes == ["divided by the batch's mean"]
@@ -149,10 +149,10 @@ def test_a_mean_of_1_is_normalisation_and_a_batchs_is_a_finding() -> None:
 
 def test_a_table_of_before_the_rescaling_to_zero_terminal_snr() -> None:
     reading = only(identify(trainers.apply_debiased_estimation, "v", given={"v_prediction": True}, schedule=ZERO))
-    assert (reading.reference, reading.found.schedule) == ("debiased-clamped:form=v", "linear")
+    assert (reading.weighting, reading.found.schedule) == ("debiased-clamped:form=v", "linear")
     assert reading.flags is None  # its SNRs are not those of the training
     rescaled = only(identify(trainers.min_snr_v, "v", schedule=ZERO))  # reads the scheduler, and is right
-    assert (rescaled.reference, rescaled.found.schedule) == ("min-snr", None)
+    assert (rescaled.weighting, rescaled.found.schedule) == ("min-snr", None)
 
 
 def test_the_schedule_of_a_functions_own_table_is_found() -> None:
@@ -188,7 +188,7 @@ def test_a_third_partys_options_are_found(monkeypatch: pytest.MonkeyPatch) -> No
     load = registry.load
     monkeypatch.setattr(candidates.registry, "load", lambda kind, name: Odd if name == "odd" else load(kind, name))
     found = only(identify(lambda snr: (snr / (1 + (snr / 11) ** 2)) ** 2, "x0"))
-    assert found.reference == "odd:steep=true,knee=11"
+    assert found.weighting == "odd:steep=true,knee=11"
 
 
 def _named(record: Any, name: str) -> Any:
@@ -283,7 +283,7 @@ def test_a_loss_of_each_image_or_value(shape: str) -> None:
         return loss * weight  # type: ignore[no-any-return]
 
     found = identify(weighted, "eps")
-    assert (only(found).reference, found.findings) == ("min-snr", ())
+    assert (only(found).weighting, found.findings) == ("min-snr", ())
 
 
 # ---------------------------------------------------------------- what a function takes
@@ -302,7 +302,7 @@ def test_a_loss_of_each_image_or_value(shape: str) -> None:
     ],
 )
 def test_arguments(function: Callable[..., Any], argument: str | None) -> None:
-    assert only(identify(function, "x0", argument=argument)).reference == "min-snr"
+    assert only(identify(function, "x0", argument=argument)).weighting == "min-snr"
 
 
 @pytest.mark.parametrize(
@@ -346,6 +346,6 @@ def test_what_needs_a_gpu_is_advised() -> None:
 
 def test_attributes_of_an_argument_can_be_given() -> None:
     reading = only(identify(lambda args, snr: snr.clamp(max=args.gamma), "x0", given={"args.gamma": 3}))
-    assert reading.reference == "min-snr:gamma=3"
+    assert reading.weighting == "min-snr:gamma=3"
     with pytest.raises(UsageError, match="has no parameter 'arg'"):
         identify(lambda args, snr: snr, given={"arg.gamma": 3})

@@ -9,15 +9,17 @@ from typing import Any
 import pytest
 
 import debiasctl
+from debiasctl.analysis.identify import Identification, Reading
 from debiasctl.python.records import Comparison, Evaluations, Metrics
 from debiasctl.python.runs import Run
 from debiasctl.python.timesteps import Timesteps, TimestepSample, TimestepSampler
 from debiasctl.python.weights import LossWeighting, TimestepWeights
 
 # Renaming or removing one of these breaks its users' programs: CHANGELOG.md says so when it must be.
-NAMES = ["__version__", "compare", "evaluate", "run", "timesteps", "weighting"]
+NAMES = ["__version__", "compare", "evaluate", "identify", "run", "timesteps", "weighting"]
 SIGNATURES = {
     "weighting": "(reference)",
+    "identify": "(function, prediction=None, *, argument=None, schedule=None, given=None)",
     "timesteps": "(reference)",
     "run": "(name)",
     "evaluate": "(images, *, reference, features=None, metrics=None, feature_weights=None, device='auto')",
@@ -48,6 +50,23 @@ MEMBERS: dict[type[Any], dict[str, str]] = {
         "sample": "(self, n, *, generator=None, device=None, progress=None)",
     },
     TimestepSample: {"s": "property", "sigma": "property"},
+    Identification: {
+        "is_named": "property",
+        "levels": "property",
+        "verdict": "property",
+        "to_dict": "(self)",
+    },
+    Reading: {
+        "changes": "property",
+        "is_named": "property",
+        "is_of_its_unit": "property",
+        "misfit": "property",
+        "off": "property",
+        "scheme": "property",
+        "to_dict": "(self)",
+        "weighting": "property",
+        "where": "property",
+    },
     Evaluations: {"rows": "(self)", "to_frame": "(self)"},
     Comparison: {"rows": "(self)", "to_frame": "(self)"},
     Metrics: {"rows": "(self)", "to_frame": "(self)"},

@@ -31,7 +31,7 @@ def flags_of(reading: Reading, schedule: str, *, said_schedule: bool) -> str | N
     if reading.prediction == "edm" and fit.form.split(fit.values)[1] != 0.5:
         return None  # the network's sigma_data follows from the data
     return _tried(
-        reading.reference, reading.prediction, reading.found.schedule or schedule, fit.points, ~(fit.errors > _SAME),
+        reading.weighting, reading.prediction, reading.found.schedule or schedule, fit.points, ~(fit.errors > _SAME),
         is_normalized=reading.normalized is not None, says_schedule=said_schedule or reading.found.schedule is not None,
     )  # fmt: skip
 

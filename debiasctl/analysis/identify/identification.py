@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -27,7 +28,7 @@ _SCHEDULES: dict[Role, str] = {"sigma": "edm", "s": FLOW}  # where weights of su
 
 
 def identify(
-    function: Callable[..., Any],
+    function: Callable[..., Any] | str | Path,
     prediction: str | None = None,
     *,
     argument: str | None = None,
@@ -39,12 +40,16 @@ def identify(
     The function takes SNRs, timesteps (with or without a diffusers-like scheduler), sigma/alpha, rectified flow's s, or
     a loss of ones to be weighted, as the names of its parameters say, or as `argument` does. `given` are values of its
     other parameters. `prediction` is what the network predicts, of whose squared error this is the weight; without it,
-    every reading that agrees is given.
+    every reading that agrees is given. In a function's place there may be the path of a CSV (`identify_table`).
 
     Raises:
         UsageError: if what the function takes cannot be told, or a name is unknown.
         DebiasctlError: if the function fails, or returns no weights.
     """
+    if isinstance(function, str | Path):
+        if argument or given:
+            raise UsageError("`argument` and `given` are for a function, and a table is read as its columns' names say")
+        return identify_table(str(function), prediction, schedule=schedule)
     unit = _prediction(prediction)
     parameters = parameters_of(function, argument=argument, given=given or {}, prediction=unit)
     by_name = schedule is None and not parameters.said
@@ -179,7 +184,7 @@ def _readings(
         by_unit.setdefault(unit, []).append(Reading(unit, one, _normalized(one, observed, is_whole=is_whole)))
     if best == 3:
         nearest = {
-            one.reference: one for group in by_unit.values() for one in reversed(group if prediction else group[:1])
+            one.weighting: one for group in by_unit.values() for one in reversed(group if prediction else group[:1])
         }
         return sorted(nearest.values(), key=lambda one: one.found.order)[:_NEAREST]
     named = []
@@ -193,7 +198,7 @@ def _readings(
 
 
 def _name(reading: Reading) -> str:
-    return ", ".join([reading.reference, *reading.changes])
+    return ", ".join([reading.weighting, *reading.changes])
 
 
 def _normalized(found: Found, observed: Observed, *, is_whole: bool) -> str | None:

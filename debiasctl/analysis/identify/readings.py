@@ -25,7 +25,7 @@ class Reading:
     flags: str | None = None
 
     @property
-    def reference(self) -> str:
+    def weighting(self) -> str:
         """The weighting, as the command line takes it."""
         form = self.found.fit.form
         return form.scheme.reference(form.split(self.found.fit.values)[0])
@@ -100,7 +100,7 @@ class Reading:
         fit = self.found.fit
         return {
             "prediction": self.prediction,
-            "weighting": self.reference,
+            "weighting": self.weighting,
             "formula": fit.form.unit,
             "snr_plus_one": fit.form.plus_one,
             "sigma_data": fit.form.split(fit.values)[1] if fit.form.unit == "edm" else None,

@@ -132,7 +132,7 @@ def _names(tree: ast.Module) -> tuple[dict[str, bool], bool]:
     is_open = False
     for node in ast.walk(tree):
         if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
-            known[node.name] = node in tree.body
+            known[node.name] = known.get(node.name, False) or node in tree.body
         elif isinstance(node, ast.ClassDef):
             known.setdefault(node.name, False)
         elif isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store):
