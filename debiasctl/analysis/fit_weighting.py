@@ -109,7 +109,8 @@ def fit(
     `optimum` are the least errors, from noise to image, for `optimal-loss`.
 
     Raises:
-        UsageError: if the rule needs variances that a run did not store, or the weighting is learned.
+        UsageError: if the rule needs variances that a run did not store, the loss is no squared error, or the weighting
+            is learned.
         DebiasctlError: if the weighting gives invalid weights.
     """
     rows, notes = _rows(heldout), list(_general_notes(heldout))
@@ -160,6 +161,10 @@ def _general_notes(heldout: Heldout) -> list[str]:
     ]
     if not heldout.is_whole:
         notes.append("some of the schedule's timesteps lie in bins without measurements, which the table leaves out")
+    if heldout.spec.loss.metric != "mse":
+        notes.append(
+            f"training had loss.metric={heldout.spec.loss.metric}; what is measured and fitted is the squared error"
+        )
     if any(one.se is None for one in heldout.bins):
         notes.append(
             "standard errors are not known: the run did not store its errors' deviations, as runs of this version do, "
@@ -170,6 +175,11 @@ def _general_notes(heldout: Heldout) -> list[str]:
 
 def _spread(rule: str, heldout: Heldout, errors: Curve) -> Callable[[Array], Array]:
     """The root second moment of an image's error of v, or its standard deviation, over log-SNR."""
+    if heldout.spec.loss.metric != "mse":
+        raise UsageError(
+            f"rule {rule} is for a loss that is a squared error, whose second moments runs store, and training had "
+            f"loss.metric={heldout.spec.loss.metric}. Choose `timesteps=loss-second-moment`, which watches the losses"
+        )
     moments = [one.second_moment for one in heldout.bins if one.second_moment is not None]
     if len(moments) < len(heldout.bins):
         kept = ", ".join(name for name, one in RULES.items() if not one.needs_variance)

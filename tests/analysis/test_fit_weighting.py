@@ -5,6 +5,7 @@ import math
 import subprocess
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -182,9 +183,18 @@ def test_a_learned_weighting_is_no_loss_to_draw_for(run: Run) -> None:
         )
 
 
+def test_another_metric_is_said_and_has_no_second_moments(run: Run) -> None:
+    heldout = measured(run, "linear", least_error)
+    loss = heldout.spec.loss.model_copy(update={"metric": "huber"})
+    heldout = replace(heldout, spec=heldout.spec.model_copy(update={"loss": loss}))
+    assert any("loss.metric=huber" in text for text in fit("uncertainty", heldout).notes)
+    with pytest.raises(UsageError, match="for a loss that is a squared error"):
+        fit("loss-variance", heldout, weighting=registry.create("weightings", "debiased"))
+
+
 def test_bins_without_measurements_end_the_table(run: Run) -> None:
     heldout = measured(run, "linear", least_error)
-    cut = Heldout(heldout.bins[1:-1], heldout.process, heldout.spec, heldout.runs, heldout.steps, heldout.weights)
+    cut = replace(heldout, bins=heldout.bins[1:-1])
     fitted = fit("uncertainty", cut)
     assert math.log(fitted.snr[0]) == pytest.approx(-8, abs=0.1)
     assert math.log(fitted.snr[-1]) == pytest.approx(8, abs=0.1)
