@@ -644,7 +644,7 @@ def test_a_spec_survives_json(location: DataLocation) -> None:
     assert again.content == CONTENT
     assert again.provenance.packages == {"torch": "2.6"}
     assert again.training.keep_steps == (1, 2)
-    assert json.loads(text)["schema_version"] == 3
+    assert json.loads(text)["schema_version"] == 4
 
 
 def test_a_spec_cannot_be_changed(location: DataLocation) -> None:
