@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import _signal as signal  # type: ignore[import-not-found]  # the module `signal` itself takes its time
+import gc
 import os
 
 TYPE_CHECKING = False  # typing is slow to import
@@ -27,6 +28,7 @@ def main() -> NoReturn:
 
         run()
     finally:
+        gc.freeze()  # the process ends: what is left need not be searched for circles of references
         interruption.end()
 
 

@@ -1,7 +1,7 @@
 """What was observed of one seed of an arm: the figures of its evaluations, without what intervals are made of."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterable
+from dataclasses import dataclass, field, replace
 from typing import Literal, NamedTuple
 
 from pydantic import JsonValue
@@ -78,33 +78,33 @@ class ArmData:
     members: list[Member]
 
 
-def observations_of(evaluations: Sequence[Evaluation], *, batch_size: int) -> list[Observation]:
+def observations_of(evaluations: Iterable[Evaluation], *, batch_size: int) -> list[Observation]:
     """A run's evaluations as observations, oldest first.
 
     What is not plausible of some images holds for all their figures, whichever evaluation showed it.
     """
-    reasons: dict[str, tuple[Warned, ...]] = {}
+    reasons: dict[str, dict[Warned, None]] = {}
+    found: list[tuple[str, Observation]] = []
     for one in evaluations:
-        if isinstance(one.record, EvaluationRecord):
-            found = [*reasons.get(one.record.samples, ()), *warnings(one.record)]
-            reasons[one.record.samples] = tuple(dict.fromkeys(found))
+        samples = one.record.samples if isinstance(one.record, EvaluationRecord) else ""
+        if isinstance(one.record, EvaluationRecord) and (warned := warnings(one.record)):
+            reasons.setdefault(samples, {}).update(dict.fromkeys(warned))
+        found.append((samples, _observation(one.record, one.key, checkpoint=one.checkpoint, batch_size=batch_size)))
+        del one
     return [
-        _observation(one.record, one.key, reasons, checkpoint=one.checkpoint, batch_size=batch_size)
-        for one in evaluations
+        replace(observation, reasons=tuple(reasons[samples])) if samples in reasons else observation
+        for samples, observation in found
     ]
 
 
 def given_images(record: EvaluationRecord) -> Observation:
     """The evaluation of images that belong to no run."""
-    reasons = {record.samples: tuple(warnings(record))}
-    return _observation(record, record.key, reasons, checkpoint=None, batch_size=None)
+    observation = _observation(record, record.key, checkpoint=None, batch_size=None)
+    return replace(observation, reasons=tuple(warnings(record)))
 
 
-def _observation(
-    record: Record, key: str, reasons: dict[str, tuple[Warned, ...]], *, checkpoint: int | None, batch_size: int | None
-) -> Observation:
+def _observation(record: Record, key: str, *, checkpoint: int | None, batch_size: int | None) -> Observation:
     measured = {name: value for name, value in record.measured.to_json().items() if name != SAMPLING_SEED}
-    samples = record.samples if isinstance(record, EvaluationRecord) else ""
     seen = record.images_seen if isinstance(record, EvaluationRecord) else None
     if seen is None and checkpoint is not None and batch_size is not None:
         seen = checkpoint * batch_size
@@ -116,7 +116,7 @@ def _observation(
         sampling_seed=record.measured.seed,
         record=key,
         figures={name: observed(figure) for name, figure in record.metrics.items()},
-        reasons=reasons.get(samples, ()),
+        reasons=(),
     )
 
 

@@ -1,7 +1,7 @@
 """Studies: runs become arms, their evaluations cells, and the cells verdicts and an answer."""
 
 import gc
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -11,7 +11,7 @@ from debiasctl.comparison.axes import parse_axes, split_by
 from debiasctl.comparison.cells import ArmValues, Cell
 from debiasctl.comparison.crossed import crossed, find_blocks
 from debiasctl.comparison.efficiency import curves_of, efficiency_of
-from debiasctl.comparison.evaluations import Evaluation, Reader, evaluations_of
+from debiasctl.comparison.evaluations import Evaluation, Reader, each_evaluation, evaluations_of
 from debiasctl.comparison.matching import CellData, cells_of, indexed, left_out
 from debiasctl.comparison.observations import ArmData, Member, observations_of
 from debiasctl.comparison.primary import find_primary
@@ -80,7 +80,7 @@ def study_of(
     skipped: list[str] = []
     usable = list(_with_specs(runs, skipped if skip_damaged else None))
     grouped = arms_of([run for run, _ in usable], [spec for _, spec in usable])
-    own = _arm_data(grouped, skipped if skip_damaged else None, reader or evaluations_of)
+    own = _arm_data(grouped, skipped if skip_damaged else None, reader or each_evaluation)
     arms, free = split_by([*own, *external], axes)
     if not arms:
         raise ComparisonError(f"nothing is left to compare: {'; '.join(skipped)}")
@@ -211,7 +211,7 @@ def _with_specs(runs: Sequence[Run], skipped: list[str] | None) -> Iterator[tupl
 
 
 def _arm_data(
-    grouped: Arms, skipped: list[str] | None, read: Reader | Callable[..., list[Evaluation]]
+    grouped: Arms, skipped: list[str] | None, read: Reader | Callable[..., Iterable[Evaluation]]
 ) -> list[ArmData]:
     """The arms with what was observed of their runs."""
     found = []
@@ -220,12 +220,12 @@ def _arm_data(
         for run, seed in zip(arm.runs, arm.seeds, strict=True):
             try:
                 evaluations = read(run, on_damaged=None if skipped is None else skipped.append)
+                observations = observations_of(evaluations, batch_size=arm.batch_size)
             except ComparisonError as error:
                 if skipped is None:
                     raise
                 skipped.append(str(error))
                 continue
-            observations = observations_of(evaluations, batch_size=arm.batch_size)
             if observations:
                 members.append(Member(seed, run.name, run.name, run.identity(), str(run.path), observations))
         if members:

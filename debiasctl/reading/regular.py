@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import IO
 
 JSON_LIMIT = 16 * 2**20  # bytes of a spec, status or record: a weighting's table of 100,000 points takes 8 MB
-_CHUNK = 2**20
+_LEAST, _CHUNK = 2**12, 2**20  # bytes of a buffer; a large one takes longer than a small file
 _KINDS = (
     (stat.S_ISFIFO, "a named pipe"),
     (stat.S_ISSOCK, "a socket"),
@@ -37,8 +37,8 @@ def read_bytes(path: str | os.PathLike[str], *, limit: int = JSON_LIMIT) -> byte
     descriptor = _descriptor(path)
     try:
         size = os.fstat(descriptor).st_size
-        parts, total = [], 0
-        while total <= limit and (part := os.read(descriptor, min(_CHUNK, limit + 1 - total))):
+        parts, total, chunk = [], 0, min(_CHUNK, max(_LEAST, size + 1))
+        while total <= limit and (part := os.read(descriptor, min(chunk, limit + 1 - total))):
             parts.append(part)
             total += len(part)
     finally:
