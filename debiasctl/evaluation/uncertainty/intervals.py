@@ -9,7 +9,7 @@ GROUPS = 20
 LEVEL = 0.95
 METHOD = f"delete-group jackknife, {GROUPS} groups"
 MIN_IMAGES = 5 * GROUPS
-_MOST_EXCESS = 0.75  # of a difference's variance, chosen by the coverage on real images
+_MOST_EXCESS = 0.7  # of a difference's variance, chosen by the coverage on real images and on simulated features
 MIN_PER_DIMENSION = 8  # images per dimension; below it the simulated coverage falls off (docs/concepts/intervals.md)
 
 
