@@ -34,7 +34,7 @@ from debiasctl.evaluation.uncertainty.intervals import (
     with_skewness,
 )
 from debiasctl.evaluation.uncertainty.jackknife import Division, left_out_sets
-from debiasctl.evaluation.uncertainty.shares import paired_difference, reaching, share_interval
+from debiasctl.evaluation.uncertainty.shares import reaching, share_interval, thresholded_difference
 from debiasctl.evaluation.uncertainty.squared_length import squared_distance_limits, squared_length_limits
 
 NEAR = 40  # directions of the kernel that the limits take from a sample
@@ -247,8 +247,7 @@ def metrics_of_features(rows: Rows, real: dict[str, Rows], draws: Tensor) -> dic
 
 def difference(first: Found, second: Found) -> Interval:
     if first.ones is not None and second.ones is not None:
-        shares = paired_difference(first.ones, second.ones)
-        return reaching(shares, *(b - a for a, b in zip(first.reach, second.reach, strict=True)))
+        return thresholded_difference(first.ones, second.ones, first.reach, second.reach)
     effect = abs(second.effect - first.effect)  # the held-out images are the same
     assert first.jackknife is not None and second.jackknife is not None, "only shares have none"  # noqa: PT018
     found = difference_interval(first.jackknife, second.jackknife, effect=effect)

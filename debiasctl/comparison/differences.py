@@ -7,8 +7,7 @@ from debiasctl.evaluation.record import BitsFigure, KeptInterval, MetricFigure
 from debiasctl.evaluation.uncertainty.intervals import LEVEL, Interval, difference_interval, with_skewness
 from debiasctl.evaluation.uncertainty.shares import (
     SHARE_METHOD,
-    paired_difference,
-    reaching,
+    thresholded_difference,
     unpacked,
     unpaired_difference,
 )
@@ -27,8 +26,8 @@ def difference(first: Measured, second: Measured, *, sign: int = 1) -> Interval 
         reaches = (one.reach, other.reach)
         if one.ones is None or other.ones is None or first.num != second.num or (None in reaches and any(reaches)):
             return unpaired_difference(_plain(first, one), _plain(second, other))
-        shares = paired_difference(unpacked(one.ones, first.num), unpacked(other.ones, second.num))
-        return reaching(shares, *(b - a for a, b in zip(one.reach or (), other.reach or (), strict=True)))
+        bits = (unpacked(one.ones, first.num), unpacked(other.ones, second.num))
+        return thresholded_difference(*bits, one.reach or (), other.reach or ())
     effect = abs(other.effect - sign * one.effect)  # the held-out images are the same for both
     if len(one.jackknife.pseudo_values) != len(other.jackknife.pseudo_values):  # another version's division
         return None

@@ -127,8 +127,9 @@ def test_a_threshold_of_two_shares_may_lie_elsewhere() -> None:
     shares(runs[2], "memorised_share", bits[2])
     _, found, other = compare(runs).figures[0].intervals
     alone = paired_difference(bits[0], bits[1])
-    assert found.high - 0.02 == pytest.approx(np.hypot(alone.high - 0.02, 0.02))
-    assert 0.02 - found.low == pytest.approx(np.hypot(0.02 - alone.low, 0.005))
+    up, down = (np.sqrt(move**2 - 2 * 0.5 * more / 1000) for move, more in ((0.02, 0.036), (0.005, 0.015)))
+    assert found.high - 0.02 == pytest.approx(np.hypot(alone.high - 0.02, up))
+    assert 0.02 - found.low == pytest.approx(np.hypot(0.02 - alone.low, down))
     unpaired = unpaired_difference(share_interval(10, 1000), share_interval(30, 1000))
     assert (other.low, other.high) == pytest.approx((unpaired.low, unpaired.high))
 

@@ -37,6 +37,31 @@ def reaching(found: Interval, *others: float) -> Interval:
     return Interval(estimate, low, high, found.level, _p(estimate, low, high, level=found.level))
 
 
+def thresholded_difference(
+    first: Sequence[bool],
+    second: Sequence[bool],
+    first_reach: Sequence[float],
+    second_reach: Sequence[float],
+    *,
+    level: float = LEVEL,
+) -> Interval:
+    """`paired_difference` of shares below one uncertain threshold, at whose limits each share is its `reach`.
+
+    How far the difference moves with the threshold has an error of its own, that of the images between, of which the
+    same part is taken to differ as of those that count. Its variance is taken off the square of the move, twice, as of
+    two ends the farther one counts. So the threshold's part cancels where sets hardly differ.
+    """
+    found = paired_difference(first, second, level=level)
+    num, ones, others = len(first), sum(first), sum(second)
+    differing = sum(a != b for a, b in zip(first, second, strict=True)) / max(ones + others, 1)
+    ends = []
+    for a, b in zip(first_reach, second_reach, strict=True):
+        move = (b - a) - found.estimate
+        variance = differing * (abs(a - ones / num) + abs(b - others / num)) / num
+        ends.append(found.estimate + math.copysign(math.sqrt(max(move**2 - 2 * variance, 0.0)), move))
+    return reaching(found, *ends)
+
+
 def paired_difference(first: Sequence[bool], second: Sequence[bool], *, level: float = LEVEL) -> Interval:
     """Tango's score interval (1998) for the difference of two shares among the same `num` images, `second` - `first`.
 

@@ -9,6 +9,7 @@ from debiasctl.evaluation.uncertainty.squared_length import (
     probability_below,
     squared_distance_limits,
     squared_length_limits,
+    unified_tails,
 )
 
 SPREAD = np.array([1.0, 0.1, 0.02])
@@ -46,18 +47,30 @@ def test_limits_do_not_depend_on_units():
 
 
 @pytest.mark.parametrize("length", [0.0, 1.0, 4.0, 100.0])
-@pytest.mark.parametrize("along", [0, 5])
+@pytest.mark.parametrize("along", [0, 5, None])
 def test_limits_in_many_dimensions_hold_the_truth(length, along):
-    """Where the noise of all dimensions adds up to a squared length of several times the largest direction's."""
+    """Where the noise of all dimensions adds up to a squared length of several times the largest direction's.
+
+    The mean lies along the noisiest direction, along a quieter one, or as chance makes it.
+    """
     random = np.random.default_rng(2)
-    spread = np.arange(1, 41) ** -1.0
-    mean = np.zeros(40)
-    mean[along] = np.sqrt(length)
-    drawn = mean + random.normal(size=(DRAWS // 2, 40)) * np.sqrt(spread)
+    draws, spread = DRAWS // 5, np.arange(1, 41) ** -1.0
+    shape = spread / spread.sum() if along is None else np.eye(40)[along]
+    drawn = np.sqrt(length * shape) + random.normal(size=(draws, 40)) * np.sqrt(spread)
     estimate = np.square(drawn).sum(axis=1) - spread.sum()
-    low, high, _ = squared_distance_limits(estimate, drawn, np.broadcast_to(np.diag(spread), (DRAWS // 2, 40, 40)))
-    assert np.mean((low <= length) & (length <= high)) >= 0.9
+    low, high, _ = squared_distance_limits(estimate, drawn, np.broadcast_to(np.diag(spread), (draws, 40, 40)))
+    assert 0.9 <= np.mean((low <= length) & (length <= high)) <= 0.98
     assert (high > 0).all()
+
+
+@pytest.mark.parametrize("figure, estimate", [(0.26, -3), (0.4, -2), (0.81, -1), (1.64, 0), (2.64, 1)])
+def test_tails_are_those_of_feldman_and_cousins(figure, estimate):
+    """The upper limits of their table of 90 % intervals (1998, table X), and one of its lower limits."""
+    low, high = unified_tails(np.array([figure, 1.37, 0.0]), level=0.9)
+    np.testing.assert_allclose(low + high, 0.1)
+    assert figure - scipy.stats.norm.isf(low[0]) == pytest.approx(estimate, abs=0.05)
+    assert 1.37 + scipy.stats.norm.isf(high[1]) == pytest.approx(3, abs=0.01)
+    assert low[2] == 0
 
 
 def test_limits_of_a_kernel_distance():
