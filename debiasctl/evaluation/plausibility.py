@@ -8,7 +8,7 @@ from debiasctl.evaluation.record import EvaluationRecord, Identical, MetricFigur
 _ALMOST_NONE = 0.05  # of recall and coverage
 _SOME = 0.25  # of real images' recall and coverage, below which few images or dimensions are the reason
 _OVER = {"precision": 0.05, "density": 0.25}  # above real images' own figure
-_ERRORS = 4  # standard errors that precision, a share, is above it
+_ERRORS = 4  # standard errors of the difference of the two shares, for precision
 _TIMES = 20  # a distance over its floor
 
 
@@ -75,8 +75,8 @@ def _above(metrics: Mapping[str, MetricFigure], name: str) -> bool:
     if found is None:
         return False
     value, floor = found
-    error = (floor * max(1 - floor, 0) / metrics[name].floor_num) ** 0.5 if name == "precision" else 0.0
-    return value > floor + max(_OVER[name], _ERRORS * error)
+    variance = sum(share * max(1 - share, 0) for share in found) / metrics[name].floor_num
+    return value > floor + max(_OVER[name], _ERRORS * variance**0.5 if name == "precision" else 0.0)
 
 
 def _is_frechet(figure: MetricFigure) -> bool:

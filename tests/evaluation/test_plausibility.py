@@ -54,6 +54,13 @@ def test_working_samples_pass(change):
     assert not implausible(figures(**WORKING | change))
 
 
+@pytest.mark.parametrize(("value", "num", "is_far"), [(0.92, 296, False), (0.95, 296, True), (0.92, 2000, True)])
+def test_precision_of_few_images_may_be_above_by_chance(value, num, is_far):
+    """Four standard errors of two independent shares: 4 √((0.82 · 0.18 + 0.92 · 0.08)/296) is 0.109."""
+    found = {"precision": figure_json(0.5, value_at_floor_num=value, floor=0.82, floor_num=num)}
+    assert bool(implausible(record(found).metrics)) == is_far
+
+
 def test_grey_noise_is_told_from_real_images(digits, digit_features, tmp_path):
     generator = torch.Generator().manual_seed(0)
     noise = (128 + 20 * torch.randn(300, 1, 8, 8, generator=generator)).clamp(0, 255).to(torch.uint8)
