@@ -5,18 +5,20 @@ from typing import TYPE_CHECKING, Any
 
 __version__ = "0.1.0"
 
-__all__ = ["__version__", "compare", "evaluate", "run", "timesteps", "weighting"]
+__all__ = ["__version__", "compare", "evaluate", "identify", "run", "timesteps", "weighting"]
 
 # where each name of the Python API is defined, which is imported when it is first used: torch takes seconds
 _HOMES = {
     "compare": "debiasctl.python.measure",
     "evaluate": "debiasctl.python.measure",
+    "identify": "debiasctl.analysis.identify",
     "run": "debiasctl.python.runs",
     "timesteps": "debiasctl.python.timesteps",
     "weighting": "debiasctl.python.weights",
 }
 
 if TYPE_CHECKING:
+    from debiasctl.analysis.identify import identify
     from debiasctl.python.measure import compare, evaluate
     from debiasctl.python.runs import run
     from debiasctl.python.timesteps import timesteps

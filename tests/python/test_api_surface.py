@@ -15,11 +15,12 @@ from debiasctl.python.timesteps import Timesteps, TimestepSample, TimestepSample
 from debiasctl.python.weights import LossWeighting, TimestepWeights
 
 # Renaming or removing one of these breaks its users' programs: CHANGELOG.md says so when it must be.
-NAMES = ["__version__", "compare", "evaluate", "run", "timesteps", "weighting"]
+NAMES = ["__version__", "compare", "evaluate", "identify", "run", "timesteps", "weighting"]
 SIGNATURES = {
     "weighting": "(reference)",
     "timesteps": "(reference)",
     "run": "(name)",
+    "identify": "(function, prediction=None, *, argument=None, schedule=None, given=None)",
     "evaluate": "(images, *, reference, features=None, metrics=None, feature_weights=None, device='auto')",
     "compare": "(*runs, arms=None, against=None, features=None, figures=None, by=(), metric=None, primary=None, "
     "reference=None, margin=0.05, paired=None, borrowed=False, blocks=(), levels=None, skip_damaged=False, "
