@@ -16,8 +16,13 @@ extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.napoleon", "sphin
 exclude_patterns = ["_build", "_ext"]
 smartquotes = False  # two hyphens begin an option
 nitpicky = True
-# a type variable, and the base of options and settings, which is not for plugins to name
-nitpick_ignore = [("py:class", "debiasctl.files.Found"), ("py:class", "debiasctl.api.options.Settings")]
+# type variables, and the base of options and settings, and the spec, whose settings are on a page of their own
+nitpick_ignore = [
+    ("py:class", "debiasctl.files.Found"),
+    ("py:class", "debiasctl.python.values.Values"),
+    ("py:class", "debiasctl.api.options.Settings"),
+    ("py:class", "debiasctl.specs.sections.RunSpec"),
+]
 nitpick_ignore_regex = [("py:.*", r"(?!debiasctl\.).*")]  # other projects' names: nothing is fetched to look them up
 
 myst_enable_extensions = ["colon_fence", "deflist"]

@@ -62,8 +62,8 @@ class Levels:
         return table.clone() if self.names is None else table[self.names.argsort()]
 
     def _of_table(self, t: Tensor) -> Tensor:
-        last, continuous = self.process.num_timesteps - 1, self.process.continuous
-        low, high = (-0.5, last + 0.5) if continuous else (0, last)
+        size, place, continuous = self.process.num_timesteps, self.process.place, self.process.continuous
+        low, high = (-place, size - place) if continuous else (0, size - 1)
         wrong = ~((t >= low) & (t <= high))
         if bool(wrong.any()):
             raise UsageError(f"timestep {t[wrong][0].item():g} is not there: they run from {low:g} to {high:g}")

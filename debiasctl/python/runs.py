@@ -7,8 +7,7 @@ from pathlib import Path
 
 from torch import Tensor
 
-from debiasctl.api import DatasetInfo
-from debiasctl.diffusion.denoiser import NetworkDenoiser
+from debiasctl.api import DatasetInfo, Denoiser
 from debiasctl.errors import EvaluationError, RunError, UsageError
 from debiasctl.evaluation.choices import Choices, check_choices
 from debiasctl.evaluation.evaluate import evaluate as evaluate_run
@@ -70,7 +69,7 @@ class Run:
         """
         return Metrics(record.to_json() for record in read_metrics(self._stored))
 
-    def denoiser(self, *, weights: str = "ema", checkpoint: int | None = None, device: str = "auto") -> NetworkDenoiser:
+    def denoiser(self, *, weights: str = "ema", checkpoint: int | None = None, device: str = "auto") -> Denoiser:
         """Return the trained network as a function: `denoiser(x_t, t, labels)` estimates x0, eps and v.
 
         x_t is [N, C, H, W] with alpha² + sigma² = 1, and t one timestep for all of them. `weights` are `ema`,

@@ -259,7 +259,7 @@ class TimestepWeights(compiled.Called):
         """Return the weights of all timesteps, which ascend, float64 [T]."""
         check_progress(self._plugin, progress)
         levels, objective = self._current()
-        return levels.by_name(objective.tables(progress or 0.0).weight)
+        return levels.by_name(objective.weight_at(levels.process.snr, progress or 0.0))
 
     @property
     def prediction(self) -> Prediction:

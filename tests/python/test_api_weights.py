@@ -393,6 +393,22 @@ def test_flow_schedulers_refuse_what_has_no_meaning() -> None:
     assert on_x0(torch.tensor([500.0])).item() == pytest.approx(4)
 
 
+@pytest.mark.parametrize("options", ["", ":shift=3", ":continuous=false,shift=3"])
+def test_our_flow_schedule_has_the_weights_of_diffusers_scheduler(options: str) -> None:
+    w, shift = debiasctl.weighting("debiased"), 3.0 if "shift" in options else 1.0
+    ours = w.for_schedule(f"flow{options}", prediction="flow")
+    theirs = w.for_scheduler(diffusers.FlowMatchEulerDiscreteScheduler(shift=shift))
+    torch.testing.assert_close(ours.table(), theirs.table(), rtol=1e-5, atol=1e-7)
+    t = torch.arange(1000)
+    torch.testing.assert_close(ours(t).double(), ours.table(), rtol=1e-6, atol=0)
+    if "false" not in options:
+        u = 0.25 + 0.5 / 1000  # half a timestep before t = 250
+        s = shift * u / (1 + (shift - 1) * u)
+        assert ours(249.5) == pytest.approx(s * (1 - s))
+        with pytest.raises(UsageError, match="they run from -1 to 999"):
+            ours(999.5)
+
+
 # ---------------------------------------------------------------- compiled
 
 

@@ -7,6 +7,7 @@ from typing import Any
 
 import debiasctl
 from debiasctl import api, diffusion
+from debiasctl.analysis.identify import Identification, Reading
 from debiasctl.python.records import Comparison, Evaluations, Metrics
 from debiasctl.python.runs import Run
 from debiasctl.python.timesteps import Timesteps, TimestepSample, TimestepSampler
@@ -16,6 +17,7 @@ from debiasctl.registry import KINDS
 _RETURNED: dict[str, tuple[type, ...]] = {
     "compare": (Comparison,),
     "evaluate": (Evaluations,),
+    "identify": (Identification, Reading),
     "run": (Run, Metrics),
     "timesteps": (Timesteps, TimestepSampler, TimestepSample),
     "weighting": (LossWeighting, TimestepWeights),
