@@ -44,6 +44,11 @@ TRAINERS: list[tuple[Callable[..., Any], str, dict[str, Any], str, list[str]]] =
     (trainers.onetrainer_debiased, "eps", {}, "debiased-clamped", []),
     (trainers.p2_repository, "eps", {}, "p2:gamma=0.5", []),
     (trainers.debias_repository, "eps", {}, "debiased", []),
+    (trainers.onetrainer_debiased, "v", {"v_pred": True}, "onetrainer-v", []),
+    (trainers.onetrainer_p2, "v", {"v_pred": True, "gamma": 0.7}, "onetrainer-v:scheme=p2,gamma=0.7", []),
+    (trainers.add_v_prediction_like_loss, "eps", {"v_pred_like_loss": 0.3}, "v-pred-like:k=0.3", []),
+    (trainers.sd3_weighting, "flow", {"weighting_scheme": "cosmap"}, "cosmap", []),
+    (trainers.sd3_weighting, "flow", {"weighting_scheme": "sigma_sqrt"}, "sigma-sqrt", []),
     (trainers.debiased_on_v, "v", {}, "debiased", []),
     (trainers.k_diffusion_soft_min_snr, "edm", {}, "soft-min-snr:gamma=4", []),
     (trainers.edm_lambda, "x0", {}, "edm", []),
@@ -77,6 +82,7 @@ def test_the_meanings_of_debiased_on_v_are_told_apart() -> None:
     assert len(found) == 4
     assert "debiased on v" in found
     assert "debiased-clamped with max_snr 1000, form v on v" in found
+    assert "onetrainer-v with max_snr 1000 on v" in found
 
 
 # ---------------------------------------------------------------- options, clamps, factors
@@ -126,7 +132,7 @@ def test_a_clamp_an_odd_level_and_a_number_that_is_not_round() -> None:
 
     (reading,) = identify(weights, "v").readings
     assert str(reading) == "min-snr with gamma 4.98 on v, clamped at SNR 1000"
-    assert reading.misfit == "3 % off at t = 0 (SNR 9997), within 1 % on 99.9 % of the levels"
+    assert reading.misfit == "3 % off at t = 0 (SNR 9999), within 1 % on 99.9 % of the levels"
 
 
 def test_without_a_prediction_every_reading_is_given() -> None:
@@ -135,6 +141,19 @@ def test_without_a_prediction_every_reading_is_given() -> None:
     assert {"constant-x0", "inverse-snr"} <= named["v"]
     assert "p2" in named["eps"]
     assert "depends on what the network predicts" in found.verdict
+
+
+def test_the_two_meanings_of_sigma() -> None:
+    """sigma/alpha, and rectified flow's s: one is taken, and the other noted if it is a known scheme too."""
+    found = identify(trainers.sd3_weighting, given={"weighting_scheme": "cosmap"})
+    assert found.readings[0].weighting == "cosmap"
+    found = identify(trainers.sd3_weighting, given={"weighting_scheme": "sigma_sqrt"})
+    assert (found.readings[0].weighting, found.readings[0].prediction) == ("constant", "x0")
+    assert "sigma-sqrt on flow" in found.notes[-1]
+    (reading,) = identify(lambda s: s * (1 - s), "flow").readings
+    assert (reading.weighting, reading.flags) == (
+        "debiased", "--weighting debiased --prediction flow --normalize none --schedule flow",
+    )  # fmt: skip
 
 
 def test_a_mean_of_1_is_normalisation_and_a_batchs_is_a_finding() -> None:
@@ -342,6 +361,17 @@ def test_what_needs_a_gpu_is_advised() -> None:
 
     with pytest.raises(DebiasctlError, match=r"follow its input's device, for example \.to\(snr\.device\)"):
         identify(fails)
+
+
+def test_a_function_that_reads_the_prediction_type() -> None:
+    def weight(timesteps: Tensor, noise_scheduler: Any) -> Tensor:
+        snr = trainers.snr_of(noise_scheduler, timesteps)
+        divisor = {"epsilon": snr, "v_prediction": snr + 1}[noise_scheduler.config.prediction_type]
+        return snr.clamp(max=5) / divisor
+
+    found = identify(weight, "v")
+    assert (only(found).weighting, only(found).prediction, found.findings) == ("min-snr", "v", ())
+    assert "reads the scheduler's prediction_type" in identify(weight).findings[0]
 
 
 def test_attributes_of_an_argument_can_be_given() -> None:

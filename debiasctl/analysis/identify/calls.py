@@ -26,7 +26,8 @@ class Returned(Exception):
 
 
 class Caller:
-    """A function with what it is called with; `printed` is what it wrote to stdout, `changed` which inputs it changed.
+    """A function with what it is called with; `printed` is what it wrote to stdout, `changed` which inputs it changed,
+    and `asks_prediction` whether it read the scheduler's prediction type.
 
     `form` and `loss_shape` are found by `settle`, which tries the ways there are.
     """
@@ -43,6 +44,7 @@ class Caller:
         self.dtype: torch.dtype | None = None
         self.printed = ""
         self.changed: list[str] = []
+        self.asks_prediction = False
 
     def settle(self) -> None:
         """Find the form of input with which the function gives weights.
@@ -104,6 +106,7 @@ class Caller:
         places = [arguments.pop(name) for name in self.parameters.positional if name in arguments]
         with self._watched():
             found = self._function(*places, **arguments)
+        self.asks_prediction = self.asks_prediction or "prediction_type" in scheduler.config.asked
         for name, value in before.items():
             if not torch.equal(value, given[name]):
                 self._note_change(name)
@@ -152,12 +155,13 @@ class Caller:
         return value.to(torch.float32)
 
 
-def exact_snr(role: Role, levels: Levels) -> Tensor:
-    """The SNR of each level, float64 [n], as the float32 number that the function is given implies it."""
-    if role == "timesteps":
-        return levels.snr
-    if role in ("alphas_cumprod",):
-        return levels.snr
+def exact_snr(role: Role, levels: Levels, *, has_table: bool) -> Tensor:
+    """The SNR of each level, float64 [n], as the float32 number that the function is given implies it.
+
+    `has_table` says whether the function is given the schedule's table, and so does not have one of its own.
+    """
+    if role in ("timesteps", "alphas_cumprod") and not levels.is_flow:
+        return levels.held_snr if has_table else levels.snr
     snr = levels.snr
     if role == "snr":
         return snr.to(torch.float32).to(torch.float64)
@@ -165,7 +169,8 @@ def exact_snr(role: Role, levels: Levels) -> Tensor:
         return snr.log().to(torch.float32).to(torch.float64).exp()
     if role == "sigma":
         return snr.rsqrt().to(torch.float32).to(torch.float64) ** -2
-    s = levels.s.to(torch.float32).to(torch.float64)
+    scale = 1000 if role == "timesteps" else 1
+    s = (scale * levels.s).to(torch.float32).to(torch.float64) / scale
     return ((1 - s) / s) ** 2
 
 

@@ -185,7 +185,10 @@ def _least(
     packed = [math.log(values[place]) if form.parameters[place].is_logarithmic else values[place] for place in free]
     theta = np.array([*packed, offset])
     for width in (0.1, 3e-3, 1e-4):
-        theta = least_squares(residuals, theta, loss="soft_l1", f_scale=width, max_nfev=15, diff_step=1e-6).x
+        theta = least_squares(
+            residuals, theta, loss="soft_l1", f_scale=width, max_nfev=15, diff_step=1e-6,
+            ftol=1e-15, gtol=1e-15, xtol=1e-12,
+        ).x  # fmt: skip
         rest = np.abs(residuals(theta))
         if rest.max() < _FOUND or np.quantile(rest, 0.9) > _CLOSE:
             break

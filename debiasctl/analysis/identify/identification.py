@@ -11,12 +11,12 @@ from debiasctl import registry
 from debiasctl.analysis.identify import table
 from debiasctl.analysis.identify.candidates import Scheme, schemes
 from debiasctl.analysis.identify.flags import flags_of
-from debiasctl.analysis.identify.levels import FLOW, Levels, levels_of, with_rescaling, without_rescaling
+from debiasctl.analysis.identify.levels import DEFAULTS, FLOW, Levels, levels_of, with_rescaling, without_rescaling
 from debiasctl.analysis.identify.observe import Observed, observe
 from debiasctl.analysis.identify.points import Points
 from debiasctl.analysis.identify.readings import Identification, Reading
 from debiasctl.analysis.identify.search import Found, search
-from debiasctl.analysis.identify.signature import Role, parameters_of
+from debiasctl.analysis.identify.signature import parameters_of
 from debiasctl.api import Prediction
 from debiasctl.diffusion.parameterization import PREDICTIONS, SPACES
 from debiasctl.errors import UsageError
@@ -24,7 +24,6 @@ from debiasctl.wording import did_you_mean, quoted
 
 _LISTED = 5  # other names of one function
 _NEAREST = 3  # schemes, where none can be named
-_SCHEDULES: dict[Role, str] = {"sigma": "edm", "s": FLOW}  # where weights of such an argument are used
 
 
 def identify(
@@ -56,11 +55,10 @@ def identify(
     level = "s" if parameters.level == "sigma" and by_name and unit == FLOW else parameters.level
     if level != parameters.level:
         parameters = replace(parameters, roles={k: level if v == "sigma" else v for k, v in parameters.roles.items()})
-    levels = levels_of(schedule or _SCHEDULES.get(level, "linear"))
+    levels = levels_of(schedule or DEFAULTS.get(level, "linear"))
     observed = observe(function, parameters, levels, prediction=unit)
     found = _identified(observed, levels, unit, said_schedule=schedule is not None)
-    has_flow = any(record.name == FLOW for record in registry.records("schedules"))
-    if level != "sigma" or not by_name or unit not in (None, FLOW) or not has_flow:
+    if level != "sigma" or not by_name or unit not in (None, FLOW):
         return found
     other = replace(parameters, roles={k: "s" if v == "sigma" else v for k, v in parameters.roles.items()})
     levels = levels_of(FLOW)
@@ -74,8 +72,8 @@ def identify_table(path: str, prediction: str | None = None, *, schedule: str | 
     Raises:
         UsageError: if there is no such table, it holds something else, or a name is unknown.
     """
-    unit, levels = _prediction(prediction), levels_of(schedule or "linear")
-    observed = table.read(path, levels)
+    unit = _prediction(prediction)
+    observed, levels = table.read(path, schedule)
     return _identified(observed, levels, unit, said_schedule=schedule is not None, is_table=True)
 
 

@@ -13,6 +13,7 @@ from debiasctl.diffusion.process import DiffusionProcess, process_of
 from debiasctl.registry.refs import PluginRef
 
 MOST = 1000  # levels that a function is asked at
+DEFAULTS = {"sigma": "edm", "s": "flow"}  # schedules where levels of such a kind are used; linear for others
 FLOW = "flow"  # the schedule whose timesteps are 1000 s, and whose scheduler has sigmas
 DIFFUSERS = {"eps": "epsilon", "x0": "sample", "v": "v_prediction", "flow": "flow_prediction"}
 
@@ -33,19 +34,30 @@ class Levels:
 
     @property
     def snr(self) -> Tensor:
-        """The SNR at each t, of the table in float32, which is what trainers have."""
+        """The SNR at each t."""
+        table = self.table[self.t]
+        return table / (1 - table)
+
+    @property
+    def held_snr(self) -> Tensor:
+        """The SNR at each t that a scheduler's table implies, which is one of float32."""
         return snr_of(self.table)[self.t]
 
     @property
     def s(self) -> Tensor:
         """Rectified flow's share of noise at each t, float64 [n]."""
-        return 1 / (1 + self.snr.sqrt())
+        return share_of_noise(self.snr)
 
 
 def snr_of(table: Tensor) -> Tensor:
     """alphas_cumprod/(1 - alphas_cumprod), float64, of a table as float32 holds it."""
     held = table.to(torch.float32).to(torch.float64)
     return torch.where(held < 1, held, table) / (1 - torch.where(held < 1, held, table))
+
+
+def share_of_noise(snr: Tensor) -> Tensor:
+    """Rectified flow's s, for which √SNR = (1 - s)/s."""
+    return 1 / (1 + snr.sqrt())
 
 
 def levels_of(schedule: str) -> Levels:
@@ -81,7 +93,19 @@ def _process(schedule: str) -> DiffusionProcess:
 
 
 class _Config(dict[str, Any]):
-    """A scheduler's settings, by key and by attribute as diffusers has them."""
+    """A scheduler's settings, by key and by attribute as diffusers has them; `asked` are the keys that were read."""
+
+    def __init__(self, **settings: Any) -> None:
+        super().__init__(settings)
+        self.__dict__["asked"] = set[str]()
+
+    def __getitem__(self, name: str) -> Any:
+        self.__dict__["asked"].add(name)
+        return super().__getitem__(name)
+
+    def get(self, name: str, default: Any = None) -> Any:
+        """The setting, or the default if there is none of that name."""
+        return self[name] if name in self else default
 
     def __getattr__(self, name: str) -> Any:
         try:
@@ -103,8 +127,7 @@ class StandInScheduler:
         )
         self.num_train_timesteps = len(table)
         if levels.is_flow:
-            s = 1 / (1 + (levels.table / (1 - levels.table)).sqrt())
-            self.sigmas = s.flip(0).to(torch.float32)
+            self.sigmas = share_of_noise(levels.table / (1 - levels.table)).flip(0).to(torch.float32)
             self.timesteps = 1000 * self.sigmas
             return
         previous = torch.cat([table.new_ones(1), table[:-1]])

@@ -15,6 +15,7 @@ from debiasctl.analysis.identify.signature import Parameters
 from debiasctl.wording import one_line
 
 _FEWEST = 8  # levels with a usable weight
+_NO_SIGNAL = 1e-15  # an SNR at which many weights are 0
 _SAME = 1e-4  # relative: more than float32 explains
 
 
@@ -72,10 +73,14 @@ def observe(
         findings.append("It takes one number at a time, not a batch.")
     elif caller.one_at_a_time and "loss" not in parameters.roles.values():
         findings.append("For a batch it does not return a weight for each level, so it was called with one at a time.")
+    if caller.asks_prediction and prediction is None:
+        findings.append(
+            "It reads the scheduler's prediction_type, which is epsilon unless `prediction` says something else."
+        )
     findings += _manners(caller)
     own_table = parameters.level == "timesteps" and "scheduler" not in parameters.roles.values()
     own_table = own_table and "alphas_cumprod" not in parameters.roles.values()
-    snr = exact_snr(parameters.level, levels)
+    snr = exact_snr(parameters.level, levels, has_table=not own_table)
     dtype = caller.dtype
     rounding = max(ROUNDING, 2 * torch.finfo(dtype).eps) if dtype is not None and dtype.is_floating_point else ROUNDING
     points, said = usable(
@@ -104,8 +109,9 @@ def usable(
     if kept.any() and not weight[kept].any():
         findings.append("Every weight is 0: nothing would be trained.")
         return None, findings
-    if (weight[kept] == 0).any():
-        findings.append(f"It is 0 at {_places(kept & (weight == 0), places, snr, place)}.")
+    zero = kept & (weight == 0) & (snr > _NO_SIGNAL)
+    if zero.any():
+        findings.append(f"It is 0 at {_places(zero, places, snr, place)}.")
     if negative.any() or (kept & (weight > 0)).sum() < _FEWEST:
         return None, findings
     own, of_snr = (one[kept] if isinstance(one, np.ndarray) else one for one in (rounding, snr_tolerance))

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from debiasctl.analysis.identify.levels import Levels
+from debiasctl.analysis.identify.levels import DEFAULTS, Levels, levels_of
 from debiasctl.analysis.identify.observe import Observed, usable
 from debiasctl.analysis.identify.points import ROUNDING
 from debiasctl.errors import UsageError
@@ -21,8 +21,8 @@ _COARSEST = 5e-3  # relative: weights of one digit are taken to be exact
 _NUMBER = re.compile(r"[-+]?(\d*)\.?(\d*)(?:[eE]([-+]?\d+))?")
 
 
-def read(text: str, levels: Levels) -> Observed:
-    """The weights of a CSV with the columns weight and one of AXES; `levels` gives the SNR of each t.
+def read(text: str, schedule: str | None) -> tuple[Observed, Levels]:
+    """The weights of a CSV with the columns weight and one of AXES, and the levels of its schedule.
 
     Raises:
         UsageError: if there is no such table, or it holds something else.
@@ -52,6 +52,7 @@ def read(text: str, levels: Levels) -> Observed:
     ]
     if len(values[0]) < 8:
         raise UsageError(f"{path} has {len(values[0])} rows. At least 8 are needed to tell schemes apart")
+    levels = levels_of(schedule or DEFAULTS.get(axis, "linear"))
     snr, slack = _snr(axis, values[0], _resolution(columns[0], values[0]), levels, path)
     chosen = np.unique(np.linspace(0, len(snr) - 1, min(len(snr), _MOST)).round().astype(int))
     places_ = values[0].astype(int) if axis == "t" else np.arange(1, len(snr) + 1)
@@ -62,7 +63,8 @@ def read(text: str, levels: Levels) -> Observed:
     )  # fmt: skip
     findings = [one.replace("It is", "The weight is", 1) for one in findings]
     level = "timesteps" if axis == "t" else axis
-    return Observed(points, tuple(findings), f"column {axis} as {_WORDS[axis]}", level, own_table=axis == "t")
+    taken = f"column {axis} as {_WORDS[axis]}"
+    return Observed(points, tuple(findings), taken, level, own_table=axis == "t"), levels
 
 
 _WORDS = {
