@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from tiny import make_spec, train
+from tiny import digits, make_spec, set_up_tiny, train
 
 from debiasctl import registry
 from debiasctl.analysis.fit_files import module_text, table_text
@@ -29,6 +29,7 @@ from debiasctl.runs.records import BinErrors, HeldoutRecord
 from debiasctl.runs.store import Run
 from debiasctl.training.heldout import LOG_SNR_EDGES, bin_edges, heldout_errors
 from debiasctl.training.setup import build_objective
+from debiasctl.training.step import train_step
 
 DEVIATION = 0.5  # of Gaussian images
 SPREAD = 1.7  # E[g²] of an image's error, g times the mean error at its noise level
@@ -257,3 +258,35 @@ def test_the_module_of_a_draw_needs_numpy_alone(run: Run, tmp_path: Path) -> Non
     )
     expected = weight_in(plugin, "v", snr=snr) * least_error(heldout.process.log_snr)
     torch.testing.assert_close(q, expected / expected.sum(), rtol=0.02, atol=0)
+
+
+@pytest.mark.slow
+def test_a_learned_uncertainty_weighting_comes_near_the_fit(run: Run) -> None:
+    """u of the training loss, and the log of the weighted held-out error: apart by how well the network generalises."""
+    settings = {"prediction": "v", "schedule": "cosine", "weighting": "uncertainty:base=debiased"}
+    spec = make_spec(
+        model__prediction=settings["prediction"], diffusion__schedule=settings["schedule"],
+        loss__weighting=settings["weighting"], loss__normalize="none", training__batch_size=48, training__steps=2000,
+        optimizer__lr=1e-3,
+    )  # fmt: skip
+    training = set_up_tiny(spec)
+    assert training.learned is not None
+    found = []
+    for step in range(2000):
+        train_step(training, step)
+        if step >= 1600 and step % 20 == 0:
+            with torch.no_grad():
+                found.append(training.learned.module(training.objective.process.log_snr.float()).double())
+    heldout = HeldoutSet.of(
+        digits().heldout, num_images=256, conditional=True, device=torch.device("cpu"), dtype=torch.float32
+    )
+    bins = heldout_errors(training.ema.network, training.objective, heldout)
+    metrics.append(run.metrics_path, [HeldoutRecord(step=2000, weights="ema", bins=bins)], run=run.identity())
+    pooled_errors = pooled([run], [run.spec().model_copy(update={"diffusion": spec.diffusion})])
+    log_snr, weight = compare_on(pooled_errors.process, fit("uncertainty", pooled_errors))
+    base = weight_in(registry.create("weightings", "debiased"), "v", snr=pooled_errors.process.snr).numpy()
+    visited = abs(log_snr) < 7
+    learned = torch.stack(found).mean(0).numpy()
+    expected = np.log(base / weight)
+    assert np.ptp(expected[visited]) > 1  # u has something to learn
+    assert abs(learned - expected)[visited].max() < 0.3
