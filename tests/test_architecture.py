@@ -14,7 +14,7 @@ ROOT = Path(debiasctl.__file__).parent
 
 # rooms of the package, lowest layer first: a room imports from itself or from a lower layer
 LAYERS = (
-    {"claims", "errors"},
+    {"claims", "errors", "frames"},
     {"temporaries", "wording"},
     {"boundary", "reading"},
     {"files", "paths"},

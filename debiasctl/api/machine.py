@@ -2,6 +2,8 @@
 
 import os
 
+from debiasctl.frames import is_importing as is_importing
+
 
 def num_cores(*, at_most: int | None = None) -> int:
     """The number of cores that this process may use, limited to `at_most` if given."""

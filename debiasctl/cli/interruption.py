@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from types import FrameType
 
 from debiasctl.compute.signals import SAME_SIGNAL_SECONDS, STOPPING, StopSignals
+from debiasctl.frames import is_importing
 
 _QUIET = 0.5  # seconds in which most commands have ended, and nothing more needs to be said
 _GRACE = 3.0  # seconds that the main thread has to end after a second signal
@@ -85,18 +86,10 @@ def leading() -> Iterator[None]:
 
 
 def _handle(number: int, frame: FrameType | None) -> None:
-    if not _raising or _importing(frame):
+    if not _raising or is_importing(frame):
         _leave(number, ending(number))
     _received.append(number)
     raise KeyboardInterrupt(number)
-
-
-def _importing(frame: FrameType | None) -> bool:
-    while frame is not None:
-        if frame.f_code.co_filename.startswith("<frozen importlib"):
-            return True
-        frame = frame.f_back
-    return False
 
 
 def _watch(reader: int) -> None:

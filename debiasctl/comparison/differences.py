@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from debiasctl.evaluation.metrics.catalogue import HIGHER, ZERO
 from debiasctl.evaluation.record import BitsFigure, KeptInterval, MetricFigure
-from debiasctl.evaluation.uncertainty.intervals import LEVEL, Interval, difference_interval, with_skewness
+from debiasctl.evaluation.uncertainty.intervals import Interval, difference_interval, with_skewness
 from debiasctl.evaluation.uncertainty.shares import (
     SHARE_METHOD,
     thresholded_difference,
@@ -90,13 +90,3 @@ def _p(one: Measured, other: Measured) -> float | None:
         needed.append(difference(one, other, sign=-1))
     values = [found.p for found in needed if found is not None and found.p is not None]
     return max(values) if len(values) == len(needed) else None
-
-
-def holm(values: Sequence[float], *, level: float = 1 - LEVEL) -> list[bool]:
-    """Which of several p values hold together at a level, by Holm's method (1979): no false one in 95 % of tables."""
-    held = [False] * len(values)
-    for rank, index in enumerate(sorted(range(len(values)), key=lambda index: values[index])):
-        if values[index] > level / (len(values) - rank):
-            break
-        held[index] = True
-    return held

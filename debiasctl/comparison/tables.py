@@ -6,9 +6,10 @@ from typing import Any
 
 from pydantic import JsonValue
 
-from debiasctl.comparison.differences import best, difference, holm, missing_reason
+from debiasctl.comparison.differences import best, difference, missing_reason
 from debiasctl.comparison.evaluations import Evaluation, Reader, evaluations_of
 from debiasctl.comparison.remeasure import measuring_command
+from debiasctl.comparison.statistics.multiplicity import holm
 from debiasctl.errors import ComparisonError, UsageError
 from debiasctl.evaluation.metrics.catalogue import is_of_pixels
 from debiasctl.evaluation.plausibility import Warned, together, warnings
@@ -19,7 +20,7 @@ from debiasctl.evaluation.record import (
     HeldoutConditions,
     MetricFigure,
 )
-from debiasctl.evaluation.uncertainty.intervals import Interval
+from debiasctl.evaluation.uncertainty.intervals import LEVEL, Interval
 from debiasctl.runs.store import Run
 from debiasctl.specs.files import flatten
 from debiasctl.specs.sections import MonitorSection, RunSpec
@@ -109,7 +110,8 @@ def compare(runs: Sequence[Run], *, metric: str | None = None, reader: Reader | 
     checkpoints = [sorted({one.checkpoint for one in of_run}) for of_run in chosen]
     leaders = [best([table[key].record.metrics[key[1]] for table in tables]) for key in shared]
     tested = [number for number, (index, _) in enumerate(leaders) if index is not None]
-    held = dict(zip(tested, holm([leaders[number][1] for number in tested]), strict=True))
+    corrected = dict(zip(tested, holm([leaders[number][1] for number in tested]), strict=True))
+    held = {number: p is not None and p <= 1 - LEVEL for number, p in corrected.items()}
     figures = [
         _figure(key, [table[key] for table in tables], best=leaders[number][0] if held.get(number) else None)
         for number, key in enumerate(shared)

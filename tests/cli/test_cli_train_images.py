@@ -27,6 +27,12 @@ def photos(tmp_path: Path) -> Path:
     return root
 
 
+@pytest.fixture(autouse=True)
+def _unmeasured(monkeypatch: pytest.MonkeyPatch) -> None:
+    """How long a large network's step takes is none of the claims here."""
+    monkeypatch.setattr("debiasctl.training.speed.seconds_per_step", lambda *args, **more: 0.1)
+
+
 def planned(*arguments: str | Path) -> dict[str, object]:
     spec = json.loads(succeed("train", *arguments, "--dry-run", "--json").out)
     return dict(spec["spec"]["data"]["dataset"]["options"])

@@ -1,8 +1,10 @@
 """Holm's correction on a published example, and the gate that a primary metric is."""
 
+import random
+from itertools import combinations
+
 import pytest
 
-from debiasctl.comparison.differences import holm as holds
 from debiasctl.comparison.statistics.multiplicity import gated, holm
 
 
@@ -11,10 +13,15 @@ def test_holm_on_the_textbook_example() -> None:
     assert holm([0.01, 0.04, 0.03, 0.005]) == pytest.approx([0.03, 0.06, 0.06, 0.02])
 
 
-def test_corrected_values_say_what_the_step_down_says() -> None:
-    values = [0.02, 0.011, 0.4, 0.0009, 0.013, 0.05]
-    corrected = holm(values)
-    assert [value is not None and value <= 0.05 for value in corrected] == holds(values, level=0.05)
+@pytest.mark.parametrize("seed", range(20))
+def test_corrected_values_are_those_of_the_closed_test(seed: int) -> None:
+    """A comparison's p value is the largest of Bonferroni's over all sets of comparisons that hold it (Marcus 1976)."""
+    draws = random.Random(seed)
+    values = [draws.choice([0.01, draws.random(), draws.random() ** 4]) for _ in range(1 + seed % 6)]
+    sets = [one for size in range(1, len(values) + 1) for one in combinations(range(len(values)), size)]
+    bonferroni = {one: min(1.0, len(one) * min(values[index] for index in one)) for one in sets}
+    closed = [max(p for one, p in bonferroni.items() if index in one) for index in range(len(values))]
+    assert holm(values) == pytest.approx(closed)
 
 
 def test_corrected_values_are_at_most_1_and_keep_their_order() -> None:

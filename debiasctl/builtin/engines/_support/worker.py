@@ -20,6 +20,7 @@ from typing import IO, Any, Literal
 
 from debiasctl.api import Job, JobEvent, perform
 from debiasctl.api.files import parse_json
+from debiasctl.api.machine import is_importing
 
 _PATIENCE = 600.0  # seconds for the last checkpoint, once nobody listens any more
 _PACE = 0.2  # seconds between two reports of progress
@@ -70,7 +71,7 @@ class _Worker:
     def stop(self, number: int, frame: FrameType | None) -> None:
         """Stop the job in progress; the job's own handler takes this one's place where it saves its work first."""
         self._stopped = True
-        if self._doing == "idle" or _importing(frame):  # packages turn an exception amid their imports into another
+        if self._doing == "idle" or is_importing(frame):
             os._exit(128 + number)
         if self._doing == "job":
             raise KeyboardInterrupt(number)
@@ -94,14 +95,6 @@ def _pipes() -> tuple[IO[str], IO[str]]:
     os.close(nothing)
     sys.stdout = sys.stderr
     return open(events, "w", encoding="utf-8"), open(jobs, encoding="utf-8")
-
-
-def _importing(frame: FrameType | None) -> bool:
-    while frame is not None:
-        if frame.f_code.co_filename.startswith("<frozen importlib"):
-            return True
-        frame = frame.f_back
-    return False
 
 
 if __name__ == "__main__":
