@@ -120,11 +120,12 @@ def _training_set(split: Split, *, mirrored: bool, conditional: bool, device: to
     generator = torch.Generator().manual_seed(_SEED + 1)
     indices = torch.arange(len(split)) if is_whole else torch.randperm(len(split), generator=generator)[:most]
     dtype = torch.float64 if len(indices) * copies * values <= _DOUBLE else torch.float32
-    parts, labels = [], []
+    held = torch.empty(len(indices) * copies, values, dtype=dtype, device=device)
+    labels = []
     for start in range(0, len(indices), _ROWS):
         part = indices[start : start + _ROWS]
         images = to_model_space(split.images(part).to(device)).to(dtype)
-        parts.append(_copies(images, copies).flatten(0, 1))
+        held[start * copies : (start + len(part)) * copies] = _copies(images, copies).flatten(0, 1)
         if conditional:
             own = split.labels(part)
             assert own is not None, "a conditional run's images have classes"
@@ -133,7 +134,7 @@ def _training_set(split: Split, *, mirrored: bool, conditional: bool, device: to
     rows = torch.arange(len(sources), device=device)
     half = len(rows) // (2 * copies) * copies
     groups = (rows,) if is_whole else (rows[:half], rows[half:])
-    return _Set(torch.cat(parts), torch.cat(labels) if conditional else None, sources, groups, len(split) * copies)
+    return _Set(held, torch.cat(labels) if conditional else None, sources, groups, len(split) * copies)
 
 
 def _copies(images: Tensor, copies: int) -> Tensor:
