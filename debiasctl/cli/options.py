@@ -52,6 +52,15 @@ def run_argument(metavar: str = "RUN", help: str = "A run: its name, the beginni
     return typer.Argument(metavar=metavar, help=help, autocompletion=complete_run, show_default=False)
 
 
+def _device(context: typer.Context, device: str) -> str:
+    """Refuse an unknown device at once, whether it will be computed on or not."""
+    from debiasctl.compute.device_names import check_device_name
+
+    if not context.resilient_parsing:
+        check_device_name(device)
+    return device
+
+
 # groups
 RESUME = "allowed beside --resume"
 SAMPLING = "of a run's samples"
@@ -64,7 +73,7 @@ DATA = option(
     help="Where the run's images are now, if they have moved since it was trained.",
 )  # fmt: skip
 DEVICE = option(
-    "--device", group=RESUME, help="auto, cpu, cuda, or one GPU: cuda:1.",
+    "--device", group=RESUME, help="auto, cpu, cuda, or one GPU: cuda:1.", callback=_device,
     autocompletion=complete_values("auto", "cpu", "cuda"),
 )  # fmt: skip
 PROCESSES = option("--processes", group=RESUME, min=1, help="Processes to work in, on this machine.")

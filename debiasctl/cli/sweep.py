@@ -3,6 +3,7 @@
 import shlex
 import sys
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -317,16 +318,25 @@ def _run(found: "Sweep", stored: "StoredSweep", way: "Way", *, as_json: bool) ->
         if found.stored() != stored:
             found.write(stored)
         with overview(found.name, at_once=lambda: at_once) as show:
-            display = Display(_commands, on_change=show, on_failure=_note_failure, on_answer=_note_answer)
+            commands = partial(_commands, decided=found.name if stored.looks else None)
+            display = Display(commands, on_change=show, on_failure=_note_failure, on_answer=_note_answer)
             outcome = run_sweep(found, way, display)
     _report(found, outcome, as_json=as_json)
 
 
-def _commands(study: "Study", runs: Sequence[str]) -> tuple[str, Callable[[str], str]]:
-    """The comparison that makes a sweep's study again, and the one that draws a picture of it."""
+def _commands(study: "Study", runs: Sequence[str], *, decided: str | None) -> tuple[str, Callable[[str], str]]:
+    """The command that makes a sweep's study again, and the one that draws a picture of it.
+
+    `decided` names a sweep with looks: `compare` does not know of them, and its intervals are narrower.
+    """
     words = ["debiasctl", "compare", *runs, "--primary", study.primary, "--reference", study.reference]
     command = shlex.join([*words, "--margin", f"{study.margin:g}"])
-    return command, lambda name: f"{command} --picture {name} --plot {name}.svg"
+
+    def drawing(name: str) -> str:
+        other = "  # of one look: narrower intervals" if decided is not None and name == "verdicts" else ""
+        return f"{command} --picture {name} --plot {name}.svg{other}"
+
+    return command if decided is None else f"debiasctl sweep --resume {decided}", drawing
 
 
 def _note_answer(answer: "Answer", is_last: bool) -> None:
@@ -368,7 +378,8 @@ def _report(found: "Sweep", outcome: "Outcome", *, as_json: bool) -> None:
         _print_answer(answer)
         if found.report.is_file():
             say(found.report)
-        note(f"next: debiasctl compare '{found.name}-*'")
+        other = "" if found.stored().looks is None else " (of one look: its intervals are narrower than the sweep's)"
+        note(f"next: debiasctl compare '{found.name}-*'{other}")
     if answer is not None and answer.problem is not None:
         raise ComparisonError(f"the arms cannot be compared: {answer.problem}")
     if outcome.failures:

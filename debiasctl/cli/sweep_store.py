@@ -115,6 +115,9 @@ def show(sweep: Annotated[str, _SWEEP], as_json: Annotated[bool, options.AS_JSON
         ruled=False,
         spare=("WHY", "FAILED", "IMAGES/S"),
     )
+    if _state(found, runs) in ("stopped", "failed"):
+        left = len(runs) - len(done)
+        note(f"{left} of {len(runs)} runs are not done. Resume it: debiasctl sweep --resume {found.name}")
 
 
 def _facts(found: "Sweep", stored: "StoredSweep", runs: "list[RunProgress]", answer: str | None) -> dict[str, str]:

@@ -2,7 +2,8 @@
 
 import os
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from glob import glob
 from pathlib import Path
@@ -10,7 +11,7 @@ from pathlib import Path
 from debiasctl import __version__, paths
 from debiasctl.api import DataLocation
 from debiasctl.comparison.observations import ArmData, Member, given_images
-from debiasctl.errors import EvaluationError, UsageError
+from debiasctl.errors import DebiasctlError, EvaluationError, UsageError
 from debiasctl.evaluation.choices import Choices, check_choices
 from debiasctl.evaluation.record import EvaluationRecord, read_record
 from debiasctl.files import content_key, write_json
@@ -100,7 +101,8 @@ def measured_arms(
         known = paths.evaluations_dir() / _MEASURED / f"{_fingerprint(path, choices, location)}.json"
         record = _known(known)
         if record is None:
-            record = measure(path)
+            with _named(path):
+                record = measure(path)
             write_json(known, {"schema_version": 1, "record": record.key})
         return record
 
@@ -116,6 +118,17 @@ def measured_arms(
         )
         for arm in arms
     ]
+
+
+@contextmanager
+def _named(path: Path) -> Iterator[None]:
+    """Let an error say which images it is of: an arm has several."""
+    try:
+        yield
+    except DebiasctlError as error:
+        if error.args and str(path) not in str(error):
+            error.args = (f"{path}: {error.args[0]}", *error.args[1:])
+        raise
 
 
 def _known(file: Path) -> EvaluationRecord | None:

@@ -8,9 +8,9 @@ from accelerate import Accelerator
 from accelerate.utils import GradientAccumulationPlugin, InitProcessGroupKwargs
 
 from debiasctl.compute import processes
+from debiasctl.compute.device_names import check_device_name
 from debiasctl.errors import UsageError
 from debiasctl.reading.launched import launched
-from debiasctl.reading.user_text import whole_number
 from debiasctl.specs.sections import ComputeSection
 from debiasctl.wording import did_you_mean, quoted
 
@@ -69,25 +69,16 @@ def choose_device(device: str) -> torch.device:
     Raises:
         UsageError: if the name is unknown, or there is no such GPU.
     """
-    name, colon, number = device.partition(":")
-    if device == "mps":
-        raise UsageError(
-            "`device=mps` is not supported: weights are computed in float64, which MPS lacks. Use `device=cpu`"
-        )
-    if name not in ("auto", "cpu", "cuda") or (colon and (name != "cuda" or whole_number(number) is None)):
-        allowed = ("auto", "cpu", "cuda", "cuda:0")
-        raise UsageError(
-            f"unknown device {quoted(device)}.{did_you_mean(device, allowed)} Allowed: auto, cpu, cuda, cuda:N"
-        )
+    name, number = check_device_name(device)
     if name == "cuda" and not torch.cuda.is_available():
         raise UsageError(
             f"`device={device}`: torch sees no CUDA GPU. Use `device=cpu`, or install a CUDA build of torch"
         )
-    if number:
-        if int(number) >= torch.cuda.device_count():
+    if number is not None:
+        if number >= torch.cuda.device_count():
             raise UsageError(f"`device={device}`: torch sees {torch.cuda.device_count()} GPUs, numbered from 0")
-        torch.cuda.set_device(int(number))
-        return torch.device("cuda", int(number))
+        torch.cuda.set_device(number)
+        return torch.device("cuda", number)
     return torch.device("cuda" if device != "cpu" and torch.cuda.is_available() else "cpu")
 
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from debiasctl.errors import RunError
+from debiasctl.evaluation.quick_reading import quick_record
 from debiasctl.files import content_key
 from debiasctl.runs.metrics import latest_speed
 from debiasctl.runs.store import Run
@@ -108,8 +109,13 @@ def _look(one: RunProgress, events: list[SweepEvent], measures: StoredMeasures) 
     if status.state == "finished":
         keys = {event.measures for event in events if event.kind == "measured"}
         is_measured = measures_key(one.run, measures) in keys
+        gone = _gone(one, measures) if is_measured else []
         one.state = "done" if is_measured else "failed" if _failed_last(events) else "interrupted"
-        one.doing = "" if is_measured else "trained, not measured yet"
+        if gone:
+            one.state = "interrupted"
+            one.doing = f"its evaluation in {' and '.join(map(str, gone))} steps is gone"
+        elif not is_measured:
+            one.doing = "trained, not measured yet"
         one.reason = one.failures[-1] if one.state == "failed" else None
     elif status.state == "training":
         one.state = "training"
@@ -117,6 +123,19 @@ def _look(one: RunProgress, events: list[SweepEvent], measures: StoredMeasures) 
         one.state, one.reason = "failed", status.message or (one.failures[-1] if one.failures else None)
     else:
         one.state = "interrupted"
+
+
+def _gone(one: RunProgress, measures: StoredMeasures) -> list[int]:
+    """Sampling steps of which no record can be read any more, though the run was measured."""
+    found = set()
+    for file in one.run.evaluations_dir.glob("*.json"):
+        record = quick_record(file)
+        if record is None or record.checkpoint != one.num_steps or record.measured.num != measures.num:
+            continue
+        sampler = (record.measured.sampler or "").partition(":")[0]
+        if sampler == measures.sampler.partition(":")[0] and record.measured.seed == one.seed:
+            found.add(record.measured.steps)
+    return [count for count in measures.steps if count not in found]
 
 
 def _failed_last(events: list[SweepEvent]) -> bool:

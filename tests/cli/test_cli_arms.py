@@ -234,6 +234,15 @@ def test_seeds_of_images_are_read_from_their_names(images: Path) -> None:
         parse_arm(f"a\x1b[31m={images}/out_b*")
 
 
+def test_images_that_cannot_be_measured_are_named(tmp_path: Path) -> None:
+    for seed in range(2):
+        np.savez(tmp_path / f"one-seed{seed}.npz", arr_0=np.zeros((2 - seed, 8, 8, 1), np.uint8))
+    given = ("--arm", f"a={tmp_path}/one-seed*", "--against", "digits", "--features", "pixels:dimension=4")
+    message = error_of("compare", *given, "--metric", "fd_pixels", code=1)
+    assert message.startswith(f"{tmp_path}/one-seed1.npz: a distance needs at least 2 images")
+    assert "unknown device 'nonsense'" in error_of("compare", "a", "b", "--device", "nonsense", code=2)
+
+
 def test_what_images_are_measured_against_is_named_as_it_was_given(images: Path) -> None:
     error = error_of("compare", "--arm", f"a={images}/out_b*", "--against", "nope", code=2)
     assert error.startswith("--against 'nope' is neither a data set nor a path that exists")

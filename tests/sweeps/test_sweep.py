@@ -4,16 +4,18 @@ import json
 import shutil
 import signal
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 from here import installed
 from tiny import OPTIONS, Outcome, assert_same_end, debiasctl, error_of, succeed
 
+from debiasctl.cli.sweep import _commands
 from debiasctl.errors import RunError, UsageError
 from debiasctl.paths import runs_dir, sweeps_dir
 from debiasctl.runs.store import find_run
-from debiasctl.sweeps import conduct, work
+from debiasctl.sweeps import conduct, progress, work
 from debiasctl.sweeps.answer import Answer, answer_of
 from debiasctl.sweeps.store import find_sweep
 
@@ -56,6 +58,7 @@ def two(_two: tuple[Path, Outcome, list[str]], order: list[str], debiasctl_home:
 def unmeasured(monkeypatch: pytest.MonkeyPatch) -> None:
     """Runs are trained alone, where the claim is not about measuring."""
     monkeypatch.setattr(work, "_measure", lambda *args, **settings: None)
+    monkeypatch.setattr(progress, "_gone", lambda *args: [])
     monkeypatch.setattr(conduct, "answer_of", lambda *args, **settings: Answer("nothing", is_settled=False))
 
 
@@ -249,6 +252,7 @@ def test_a_run_of_that_name_with_other_settings_is_not_touched(order: list[str])
         (("sweep", "none.yaml"), "study file none.yaml cannot be read: No such file"),
         (("sweep", "--weighting", "p2"), "name a data set or a study file"),
         (("sweep", "--resume", "none"), "there is no sweep 'none'"),
+        (("sweep", "--resume", "none", "--device", "cuda:x"), "unknown device 'cuda:x'"),
         (("sweep", "show", "none"), "there is no sweep 'none'"),
         (("sweep", "shwo", "x"), "'shwo' is no command. Did you mean 'show'?"),
         (("sweep", "digits", "--batch-size", "100000000"), "arm 'debiased': "),
@@ -368,6 +372,32 @@ def test_sweeps_are_listed_shown_and_removed(two: Outcome, order: list[str]) -> 
     succeed("sweep", "rm", "digits", "--runs", "--yes")
     assert list(runs_dir().iterdir()) == []
     assert "There are no sweeps yet" in succeed("sweep", "list").err
+
+
+def test_an_evaluation_that_is_gone_is_said_and_measured_again(two: Outcome, order: list[str]) -> None:
+    for file in find_run("digits-p2-s1").evaluations_dir.glob("*.json"):
+        file.unlink()
+    assert states() == dict.fromkeys(RUNS[:3], "done") | {"digits-p2-s1": "interrupted"}
+    shown = succeed("sweep", "show", "digits")
+    assert "its evaluation in 2 steps is gone" in shown.out
+    assert "1 of 4 runs are not done. Resume it: debiasctl sweep --resume digits" in shown.err
+    assert "3/4" in succeed("sweep", "list").out
+    order.clear()
+    succeed("sweep", "--resume", "digits")
+    assert order == ["digits-p2-s1"]
+    assert set(states().values()) == {"done"}
+
+
+def test_a_reports_commands_give_its_verdicts() -> None:
+    """With looks, intervals are wider than those of `compare`."""
+    study: Any = SimpleNamespace(primary="fd_local@50", reference="constant", margin=0.05)
+    again, drawing = _commands(study, ["a-s0", "b-s0"], decided=None)
+    assert again == "debiasctl compare a-s0 b-s0 --primary fd_local@50 --reference constant --margin 0.05"
+    assert drawing("verdicts") == f"{again} --picture verdicts --plot verdicts.svg"
+    decided, drawing = _commands(study, ["a-s0", "b-s0"], decided="digits")
+    assert decided == "debiasctl sweep --resume digits"
+    assert drawing("verdicts") == f"{again} --picture verdicts --plot verdicts.svg  # of one look: narrower intervals"
+    assert drawing("steps") == f"{again} --picture steps --plot steps.svg"
 
 
 def test_a_damaged_sweep_is_named_and_harms_no_other(two: Outcome) -> None:
