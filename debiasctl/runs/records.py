@@ -22,13 +22,17 @@ class LossShare(_Record):
 
 
 class BinErrors(_Record):
-    """The mean squared errors of eps, x0 and v in a log-SNR bin, over `num` held-out images."""
+    """The mean squared errors of eps, x0, v and flow in a log-SNR bin, over `num` held-out images.
+
+    Earlier runs lack that of flow.
+    """
 
     log_snr: LogSNR
     num: Count
     eps: Size
     x0: Size
     v: Size
+    flow: Size | None = None
 
 
 class _Line(_Record):
