@@ -75,11 +75,12 @@ def weight_curves(
         scale = 1.0
         if normalize == "mean" or timesteps != "uniform":
             parameterization = Parameterization(prediction, process, sigma_data=sigma_data)
-            base = Objective(parameterization, weighting, distribution).tables().base
+            objective = Objective(parameterization, weighting, distribution)
+            base = objective.tables().base
             density = base / base.mean()
+            if normalize == "mean":
+                scale = 1 / objective.mean_weight()
         settled = weighting.at(WeightingContext(snr))
         found = {unit: weight_in(settled, unit, snr=snr, sigma_data=sigma_data) for unit in units}
-        if normalize == "mean":
-            scale = 1 / float((density * found[prediction]).mean())
         weights[reference] = {unit: scale * weight for unit, weight in found.items()}
     return WeightCurves(process.snr, weights, density)

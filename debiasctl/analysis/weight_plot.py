@@ -52,6 +52,7 @@ def plot_weights(
         last = len(curves.snr) - 1
         shown = curves.snr > 0  # at zero terminal SNR the last weight on eps is infinite, and its log-SNR too
         below_panels = False
+        space = "\n" if len(units) > 4 else " "
         for (above, below), unit in zip(panels.T, units, strict=True):
             finite = shown if unit == "eps" else torch.ones_like(shown)
             below_panels |= _draw(above, curves, unit=unit, x=finite.nonzero().flatten(), shown=finite)
@@ -60,8 +61,8 @@ def plot_weights(
             above.set_xlabel(f"timestep t{missing}")
             below.set_xlabel("log SNR")
             below.invert_xaxis()
-            what = "F (edm)" if unit == "edm" else f"the error of {unit}"
-            above.set_title(f"weight on {what}", fontweight="bold" if unit == prediction else "normal")
+            what = "F (edm)" if unit == "edm" else unit
+            above.set_title(f"weight{space}on {what}", fontweight="bold" if unit == prediction else "normal")
         lines = _words(curves, schedule=schedule, prediction=prediction, normalize=normalize, timesteps=timesteps)
         if below_panels:
             lines += "; a weight below a panel is drawn at its lower edge"

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 MOST_IMAGES = 12  # of an arm in a grid
 _POINTS = 160  # of a weight's curve
-_UNITS = ("eps", "x0", "v")
+_UNITS = ("eps", "x0", "v", "flow")
 
 
 @dataclass(frozen=True)

@@ -19,7 +19,7 @@ VANISHING = 1e-5  # a fraction of the mean effective weight
 # output has an error everywhere, and where so much weight meets it, little else is trained.
 CONCENTRATED = 0.2
 _NEAR = 1e-3  # of a timestep, for the slope of log-SNR
-_OUTPUTS: tuple[Prediction, ...] = ("v", "eps", "x0")  # in the order in which they are advised
+_OUTPUTS: tuple[Prediction, ...] = ("v", "eps", "x0", "flow")  # in the order in which they are advised
 
 
 @dataclass(frozen=True)

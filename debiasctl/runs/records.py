@@ -22,10 +22,10 @@ class LossShare(_Record):
 
 
 class BinErrors(_Record):
-    """The mean squared errors of eps, x0 and v in a log-SNR bin, over `num` held-out images.
+    """The mean squared errors of eps, x0, v and flow in a log-SNR bin, over `num` held-out images.
 
     The standard deviations over the images, each at a t of its own in the bin, are those of the `num` errors about
-    their mean (divided by `num`, so that mean² + std² is the second moment); None in runs of older versions.
+    their mean (divided by `num`, so that mean² + std² is the second moment). Runs of older versions lack them, and flow.
     """
 
     log_snr: LogSNR
@@ -33,9 +33,11 @@ class BinErrors(_Record):
     eps: Size
     x0: Size
     v: Size
+    flow: Size | None = None
     eps_std: Size | None = None
     x0_std: Size | None = None
     v_std: Size | None = None
+    flow_std: Size | None = None
 
 
 class _Line(_Record):

@@ -10,7 +10,7 @@ from debiasctl.compute.counter_random import Stream
 from debiasctl.data.heldout_set import HeldoutSet
 from debiasctl.diffusion.loss import squared_error
 from debiasctl.diffusion.objective import Draw, Objective
-from debiasctl.diffusion.parameterization import target
+from debiasctl.diffusion.parameterization import SPACES, target
 from debiasctl.diffusion.process import per_image
 from debiasctl.runs.records import BinErrors, Edge
 
@@ -27,7 +27,7 @@ def bin_edges() -> list[tuple[Edge, Edge]]:
 
 @torch.no_grad()
 def heldout_errors(network: nn.Module, objective: Objective, heldout: HeldoutSet) -> list[BinErrors]:
-    """Measure the mean squared errors of eps, x0 and v in each log-SNR bin of the schedule, with their deviations.
+    """Measure the mean squared errors of SPACES in each log-SNR bin of the schedule, with their deviations.
 
     Each image is measured at one t per bin and with one noise, the same for every run.
     """
@@ -39,7 +39,8 @@ def heldout_errors(network: nn.Module, objective: Objective, heldout: HeldoutSet
         if len(timesteps):
             errors = _bin_errors(network, objective, heldout, timesteps=timesteps, number=number)
             means, stds = errors.mean(dim=1).tolist(), errors.std(dim=1, correction=0).tolist()
-            figures = dict(zip(("eps", "x0", "v", "eps_std", "x0_std", "v_std"), (*means, *stds), strict=True))
+            names = [*SPACES, *(f"{unit}_std" for unit in SPACES)]
+            figures = dict(zip(names, (*means, *stds), strict=True))
             results.append(BinErrors(log_snr=bounds, num=len(heldout.x0), **figures))
     return results
 
@@ -47,7 +48,7 @@ def heldout_errors(network: nn.Module, objective: Objective, heldout: HeldoutSet
 def _bin_errors(
     network: nn.Module, objective: Objective, heldout: HeldoutSet, *, timesteps: Tensor, number: int
 ) -> Tensor:
-    """Measure each image's mean squared errors of eps, x0 and v at one of `timesteps`, float64 [3, N]."""
+    """Measure each image's mean squared errors of SPACES at one of `timesteps`, float64 [4, N]."""
     device = heldout.x0.device
     positions = torch.arange(len(heldout.x0))
     draw = counter_random.uniform(_SEED, Stream.HELDOUT, step=2 * number, positions=positions)
@@ -64,8 +65,8 @@ def _bin_errors(
         output = objective.parameterization.run(network, x_t, levels, labels)
         estimate = objective.parameterization.estimate(output, x_t, levels)
         alpha, sigma = per_image(levels.alpha, levels.sigma, like=x0)
-        v = target("v", x0=x0, eps=eps, alpha=alpha, sigma=sigma)
-        pairs = ((estimate.eps, eps), (estimate.x0, x0), (estimate.v, v))
+        truth = {unit: target(unit, x0=x0, eps=eps, alpha=alpha, sigma=sigma) for unit in SPACES}
+        pairs = [(getattr(estimate, unit), truth[unit]) for unit in SPACES]
         errors.append(torch.stack([squared_error(one.double(), other.double()) for one, other in pairs]))
     return torch.cat(errors, dim=1)
 

@@ -18,7 +18,7 @@ def scalars(record: MetricsRecord) -> dict[str, int | float]:
     elif record.kind == "heldout":
         for one in record.bins:
             name = _name(one.log_snr)
-            found |= {f"heldout_eps/{name}": one.eps, f"heldout_x0/{name}": one.x0, f"heldout_v/{name}": one.v}
+            found |= {f"heldout_{unit}/{name}": getattr(one, unit) for unit in ("eps", "x0", "v", "flow")}
     return {name: value for name, value in found.items() if value is not None}
 
 

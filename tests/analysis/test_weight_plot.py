@@ -56,7 +56,7 @@ def figure_of(case: str, figures: list[Figure], folder: Path, names: tuple[str, 
 def test_every_panel_shows_density_times_weight(case: str, figures: list[Figure], tmp_path: Path) -> None:
     curves, settings = curves_of(case)
     panels = figure_of(case, figures, tmp_path).axes
-    units = ["eps", "x0", "v"] + ["edm"] * (settings["prediction"] == "edm")
+    units = ["eps", "x0", "v", "flow"] + ["edm"] * (settings["prediction"] == "edm")
     assert len(panels) == 2 * len(units)
     if settings["normalize"] == "mean":
         own = curves.density * curves.weights["debiased"][settings["prediction"]]
@@ -93,7 +93,7 @@ def test_the_words_say_what_is_drawn(case: str, figures: list[Figure], tmp_path:
     assert ("as published" in title) == (normalize == "none")
     assert (f"times the density of t ({timesteps})" in title) == (timesteps != "uniform")
     top = figure.axes[: len(figure.axes) // 2]
-    for unit, panel in zip(("eps", "x0", "v", "edm"), top, strict=False):
+    for unit, panel in zip(("eps", "x0", "v", "flow", "edm"), top, strict=False):
         assert unit in panel.get_title()
         assert (panel.title.get_fontweight() == "bold") == (unit == prediction)
     words = " ".join(panel.get_xlabel() for panel in figure.axes).replace("\n", " ")
@@ -218,19 +218,18 @@ def test_a_plot_that_fails_leaves_what_was_there(tmp_path: Path, monkeypatch: py
     assert list(tmp_path.iterdir()) == [path]
 
 
-@pytest.mark.parametrize("width, units", [("page", ["eps", "x0", "v"]), ("column", ["v"])])
+@pytest.mark.parametrize("width, units", [("page", ["eps", "x0", "v", "flow"]), ("column", ["v"])])
 def test_a_column_shows_the_unit_that_the_network_predicts(
     width: Any, units: list[str], figures: list[Figure], tmp_path: Path
 ) -> None:
     curves, settings = curves_of("zero terminal")
     plot_weights(tmp_path / "a.png", curves, width=width, **settings)
     figure = figures[-1]
-    assert [panel.get_title() for panel in figure.axes if panel.get_title()] == [
-        f"weight on the error of {u}" for u in units
-    ]
+    assert [panel.get_title() for panel in figure.axes if panel.get_title()] == [f"weight on {u}" for u in units]
     assert figure.get_figwidth() == {"page": 6.75, "column": 3.25}[width]
     FigureCanvasAgg(figure).draw()
-    for text in (figure._suptitle, *figure.legends[0].get_texts()):  # type: ignore[attr-defined]
+    titles = [panel.title for panel in figure.axes if panel.get_title()]
+    for text in (figure._suptitle, *titles, *figure.legends[0].get_texts()):  # type: ignore[attr-defined]
         box = text.get_window_extent()
         assert figure.bbox.x0 <= box.x0 < box.x1 <= figure.bbox.x1
 

@@ -42,6 +42,8 @@ class ExactNetwork(nn.Module):
         scale = (sigma**2 + alpha**2 * SIGMA_DATA**2).sqrt()
         if self.prediction == "edm":
             x = x * scale.unsqueeze(-1)
+        elif self.prediction == "flow":
+            x = x * (alpha + sigma).unsqueeze(-1)
         spread = alpha**2 * self.covariance + sigma**2 * torch.eye(len(self.mean), dtype=torch.float64)
         flat = x.flatten(1).double().unsqueeze(-1)
         centre = self.mean.unsqueeze(-1)
@@ -57,10 +59,14 @@ class ExactNetwork(nn.Module):
         return torch.cat([output, torch.full_like(output, 2 * self.fraction - 1)], dim=1)
 
     def level(self, told: Tensor) -> tuple[Tensor, Tensor]:
-        """alpha and sigma, [N, 1, 1] each, from t or EDM's c_noise."""
-        if self.prediction != "edm":
+        """alpha and sigma, [N, 1, 1] each, from t, EDM's c_noise or 1000 s."""
+        if self.prediction not in ("edm", "flow"):
             levels = self.process.levels(told)
             return levels.alpha.reshape(-1, 1, 1), levels.sigma.reshape(-1, 1, 1)
+        if self.prediction == "flow":
+            s = told.reshape(-1, 1, 1) / 1000
+            n = ((1 - s) ** 2 + s**2).sqrt()
+            return (1 - s) / n, s / n
         ratio = (4 * told).exp().reshape(-1, 1, 1)
         return 1 / (1 + ratio**2).sqrt(), ratio / (1 + ratio**2).sqrt()
 

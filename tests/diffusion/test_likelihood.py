@@ -25,7 +25,8 @@ from debiasctl.errors import UsageError
 ZERO = "cosine:zero_terminal_snr=true"
 SCHEDULES = ("linear", "cosine", ZERO, "edm")
 CASES = [(ref, kind) for ref in SCHEDULES for kind in ("eps", "x0", "v") if (ref, kind) != (ZERO, "eps")]
-CASES += [("edm", "edm"), ("linear", "edm")]
+CASES += [("edm", "edm"), ("linear", "edm"), ("flow:continuous=false", "flow")]
+CASES += [("flow:shift=3,continuous=false", "v")]
 MEAN, STD = 0.3, 0.4
 
 # ---------------------------------------------------------------- the bound

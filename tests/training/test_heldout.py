@@ -36,7 +36,8 @@ def heldout_set(num_images: int = NUM, conditional: bool = True) -> HeldoutSet:
 
 
 @pytest.mark.parametrize(
-    "prediction, schedule", [("eps", "linear"), ("x0", "linear"), ("v", "linear"), ("edm", "linear"), ("edm", "edm")]
+    "prediction, schedule",
+    [("eps", "linear"), ("x0", "linear"), ("v", "linear"), ("edm", "linear"), ("edm", "edm"), ("flow", "linear")],
 )
 def test_a_network_that_gives_0_errs_by_its_target(prediction: str, schedule: str) -> None:
     spec = make_spec(model__prediction=prediction, diffusion__schedule=schedule)
@@ -48,6 +49,9 @@ def test_a_network_that_gives_0_errs_by_its_target(prediction: str, schedule: st
         t = noise_level.long()
         if prediction == "edm":  # which is told ln(sigma/alpha)/4
             t = (objective.process.log_snr + 8 * noise_level.double()[:, None]).abs().argmin(dim=1)
+        elif prediction == "flow":  # which is told 1000 s
+            s = 1 / (1 + objective.process.snr.sqrt())
+            t = (1000 * s - noise_level.double()[:, None]).abs().argmin(dim=1)
         log_snr = objective.process.log_snr[t]
         assert low is None or bool((log_snr >= low).all())
         assert high is None or bool((log_snr < high).all())
@@ -63,10 +67,12 @@ def test_a_network_that_gives_0_errs_by_its_target(prediction: str, schedule: st
             "x0": x0**2,
             "v": (alpha * eps - sigma * x0) ** 2 / (1 + snr),
             "edm": (x0 - skipped) ** 2,
+            "flow": (eps - x0) ** 2 / (1 + snr.sqrt()) ** 2,
         }[prediction]
-        # one error in three units
+        # one error in four units
         assert one.x0 == pytest.approx(of_x0.mean().item(), rel=1e-4)
         assert one.eps == pytest.approx((of_x0 * snr).mean().item(), rel=1e-4)
+        assert one.flow == pytest.approx((of_x0 * (1 + snr.sqrt()) ** 2).mean().item(), rel=1e-4)
         assert one.v == pytest.approx((of_x0 * (snr + 1)).mean().item(), rel=1e-4)
         for found, error in ((one.x0_std, of_x0), (one.eps_std, of_x0 * snr), (one.v_std, of_x0 * (snr + 1))):
             over_images = error.flatten(1).mean(dim=1).std(correction=0)

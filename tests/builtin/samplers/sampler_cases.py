@@ -165,7 +165,7 @@ PIXEL_STDS = torch.tensor([0.3, 0.5, 0.8, 1.2], dtype=torch.float64).reshape(1, 
 
 
 class ExactNetwork(nn.Module):
-    """What a network would learn from pixels N(PIXEL_MEANS, PIXEL_STDS²), as eps, x0 or v; told t alone."""
+    """What a network would learn from pixels N(PIXEL_MEANS, PIXEL_STDS²), as eps, x0, v or flow; told t or 1000 s."""
 
     def __init__(self, process: DiffusionProcess, prediction: Space) -> None:
         super().__init__()
@@ -174,6 +174,10 @@ class ExactNetwork(nn.Module):
     def forward(self, x_t: Tensor, t: Tensor, labels: Tensor | None) -> Tensor:
         levels = self.process.levels(t)
         alpha, sigma = per_image(levels.alpha, levels.sigma, like=x_t)
+        if self.prediction == "flow":
+            s = (t / 1000).reshape(-1, 1, 1, 1)
+            n = ((1 - s) ** 2 + s**2).sqrt()
+            alpha, sigma, x_t = (1 - s) / n, s / n, x_t / n
         noise_of_mean = (x_t - alpha * PIXEL_MEANS) / (alpha**2 * PIXEL_STDS**2 + sigma**2)
         x0, eps = PIXEL_MEANS + alpha * PIXEL_STDS**2 * noise_of_mean, sigma * noise_of_mean
         return target(self.prediction, x0=x0, eps=eps, alpha=alpha, sigma=sigma)

@@ -1,5 +1,6 @@
 """Every sampler on Gaussian data, where the exact solution is known in closed form."""
 
+import itertools
 import math
 
 import pytest
@@ -85,8 +86,13 @@ def test_the_published_third_order_is_of_second_and_better_than_it(name: str, op
 REFERENCES: dict[tuple, torch.Tensor] = {}  # each solver's images on whatever schedule it was first run on
 
 
-@pytest.mark.parametrize("prediction", ["eps", "x0", "v"])
-@pytest.mark.parametrize("schedule", ["linear", "cosine", "sigmoid", "edm"])
+@pytest.mark.parametrize(
+    "schedule, prediction",
+    [
+        *itertools.product(["linear", "cosine", "sigmoid", "edm"], ["eps", "x0", "v"]),
+        ("linear", "flow"), ("flow", "flow"), ("flow:shift=3", "v"),
+    ],
+)  # fmt: skip
 @every_ode_solver
 def test_schedule_and_prediction_make_no_difference_where_the_noise_levels_are_the_same(
     name: str, options: dict, order: int, schedule: str, prediction: Space
@@ -101,7 +107,7 @@ def test_schedule_and_prediction_make_no_difference_where_the_noise_levels_are_t
 
 @pytest.mark.parametrize(
     "schedule, prediction",
-    [("linear:zero_terminal_snr=true", "v"), ("cosine:zero_terminal_snr=true", "x0")],
+    [("linear:zero_terminal_snr=true", "v"), ("cosine:zero_terminal_snr=true", "x0"), ("flow", "flow")],
 )
 @every_ode_solver
 def test_from_zero_terminal_snr_it_converges_too(

@@ -80,7 +80,7 @@ def test_zero_terminal_snr(name: str, options: dict, schedule: str, spacing: str
         assert denoiser.nfe == (max(2 * num_steps - 2, 1) if name == "heun" else num_steps)
 
 
-@pytest.mark.parametrize("schedule", ["linear", "cosine", "edm", "linear:zero_terminal_snr=true"])
+@pytest.mark.parametrize("schedule", ["linear", "cosine", "edm", "linear:zero_terminal_snr=true", "flow"])
 @pytest.mark.parametrize("num_steps", [1, 2, 9])
 @pytest.mark.parametrize("name, options", ODE_SOLVERS + SDE_SOLVERS)
 def test_an_image_known_for_sure_is_reached(name: str, options: dict, num_steps: int, schedule: str) -> None:
