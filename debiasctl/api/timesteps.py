@@ -16,12 +16,15 @@ class TimestepContext:
     """The quantities that a distribution of t may depend on, as float64 tables over t = 0 … T - 1.
 
     `snr` is positive and finite; `slope` is -d log SNR/dt, positive; `weight` is the effective weight on the
-    network's output, up to a factor.
+    network's output, up to a factor. `edges`, float64 [T + 1], is log SNR where the part that each t stands for begins
+    and ends: what continuous training draws from for t, or all from the level of t - 1 to its own. It falls, from inf
+    where that is the image itself, to -inf where the last SNR is 0; without it, it is that of the levels `snr`.
     """
 
     snr: "Tensor"
     slope: "Tensor"
     weight: "Tensor"
+    edges: "Tensor | None" = None
 
 
 class TimestepDistribution(Plugin):

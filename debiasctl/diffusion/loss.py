@@ -29,8 +29,9 @@ class Huber:
     exponential  c^(t/T), from 1 where there is no noise to c
     snr          (1 - c)/(1 + sigma/alpha)² + c, from 1 to c; 1/(1 + sigma/alpha) is rectified flow's 1 - s
 
-    Their factor huber_scale, which is 1 unless set, is left out. d is in the unit of what the network predicts, and so
-    is c: unlike squared errors, Huber losses of different predictions are not multiples of one another.
+    On rectified flow t/T is time before a shift, where they have the shifted s. Their factor huber_scale, which is 1
+    unless set, is left out. d is in the unit of what the network predicts, and so is c: unlike squared errors, Huber
+    losses of different predictions are not multiples of one another.
     """
 
     c: float

@@ -102,7 +102,7 @@ class Objective:
         self.weighting, self.distribution = weighting, distribution
         self.normalize, self.variance_weight, self.learned = normalize, variance_weight, learned
         self.snr, self._slope = _shares(self.process)
-        self._snr = bounded_snr(self.snr)
+        self._snr, self._edges = bounded_snr(self.snr), _edges(self.process)
         self._varies = weighting.varies or distribution.varies
         self._moment: _Moment | None = None
 
@@ -226,7 +226,7 @@ class Objective:
         if self._moment is None or self._varies:
             weighting = self.weighting.at(WeightingContext(self._snr, progress))
             weight = self._weights(weighting, self._snr)
-            context = TimestepContext(self._snr, self._slope, weight)
+            context = TimestepContext(self._snr, self._slope, weight, self._edges)
             probability = self._distribution(self.distribution.probabilities(context))
             base = probability
             if self.distribution.corrected:
@@ -279,3 +279,10 @@ def _shares(process: DiffusionProcess) -> tuple[Tensor, Tensor]:
     middle = torch.arange(process.num_timesteps, dtype=torch.float64) - process.place + 0.5
     slope = (process.log_snr_at(middle - _NEAR) - process.log_snr_at(middle + _NEAR)) / (2 * _NEAR)
     return process.log_snr_at(middle).exp(), slope
+
+
+def _edges(process: DiffusionProcess) -> Tensor:
+    """log SNR at the edges of the parts that the timesteps stand for, float64 [T + 1]; inf where that is the image."""
+    if not process.continuous:
+        return torch.cat([process.log_snr.new_full((1,), torch.inf), process.log_snr])
+    return process.log_snr_at(torch.arange(process.num_timesteps + 1, dtype=torch.float64) - process.place)

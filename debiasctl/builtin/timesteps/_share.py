@@ -12,12 +12,12 @@ from debiasctl.api import PluginOptions, TimestepContext, TimestepDistribution
 from debiasctl.builtin.timesteps._tables import normalised
 from debiasctl.diffusion import log_of_table
 
-_NOTHING = 1e-200  # a probability of the whole table that is lower cannot be divided by
+_NOTHING = 1e-200  # a probability of all noise levels that is lower cannot be divided by
 
 
 @dataclass(frozen=True)
 class Edges:
-    """The edges of T bins, float64 [T + 1] from 0 to at most 1: x, and with their own precision 1 - x and logit(x)."""
+    """The edges of T bins, float64 [T + 1] between 0 and 1: x, and with their own precision 1 - x and logit(x)."""
 
     x: Tensor
     rest: Tensor
@@ -35,9 +35,10 @@ class ShareOptions(PluginOptions):
 class OverShare(TimestepDistribution):
     """A distribution of time = t/T, or of the share of noise s = sigma/(alpha + sigma), given by its two tails.
 
-    t stands for all times from t/T to (t + 1)/T, and with variable=s for all shares of noise above those of t - 1 up to
-    its own; t = 0 for all from 0 on. The density is cut off above the last timestep's s. On the schedule `flow` without
-    shift s is the time, and the two are the same. It is part of the objective.
+    t stands for all times from t/T to (t + 1)/T, and with variable=s for all shares of noise above that of t - 1 up to
+    its own (on a continuous schedule, for those that are drawn for it). Beyond the schedule's noise levels the density
+    is cut off. On the schedule `flow` without shift s is the time, and the two are the same. It is part of the
+    objective.
     """
 
     options: ShareOptions
@@ -50,10 +51,12 @@ class OverShare(TimestepDistribution):
         """Return the probability of each bin, exactly, float64 [T] with sum 1."""
         if self.options.variable == "time":
             return _between(*self.tails(_time_edges(context.snr)))
-        below, above = self.tails(_share_edges(context.snr))
-        if not float(below[-1]) > _NOTHING:  # nearly all lies above the last s, and nearly all of the rest next to it
-            return torch.cat([torch.zeros_like(below[1:-1]), torch.ones_like(below[:1])])
-        return normalised(_between(below, above))
+        below, above = self.tails(_share_edges(context))
+        probability = _between(below, above)
+        if float(probability.sum()) > _NOTHING:
+            return normalised(probability)
+        beyond = len(probability) - 1 if float(above[-1]) > float(below[0]) else 0  # all lies beyond this end
+        return torch.zeros_like(probability).index_fill(0, torch.tensor(beyond, device=probability.device), 1.0)
 
 
 def _time_edges(snr: Tensor) -> Edges:
@@ -61,9 +64,12 @@ def _time_edges(snr: Tensor) -> Edges:
     return Edges(edges, 1 - edges, torch.logit(edges))
 
 
-def _share_edges(snr: Tensor) -> Edges:
-    log_ratio = -log_of_table(snr) / 2  # ln(sigma/alpha) = logit(s), infinite where the SNR is 0
-    logit = torch.cat([log_ratio.new_full((1,), -torch.inf), log_ratio])
+def _share_edges(context: TimestepContext) -> Edges:
+    log_snr = context.edges
+    if log_snr is None:
+        levels = log_of_table(context.snr)
+        log_snr = torch.cat([levels.new_full((1,), torch.inf), levels])
+    logit = -log_snr / 2  # ln(sigma/alpha) = logit(s)
     return Edges(torch.sigmoid(logit), torch.sigmoid(-logit), logit)
 
 

@@ -72,7 +72,8 @@ def log_snr(call: Call, plugin: Any, u: "Tensor") -> "Tensor":
 def probabilities(call: Call, plugin: Any, context: TimestepContext) -> "Tensor":
     """A probability for each t; the tables of the context are copies."""
     shape = context.snr.shape
-    copied = TimestepContext(context.snr.clone(), context.slope.clone(), context.weight.clone())
+    edges = None if context.edges is None else context.edges.clone()
+    copied = TimestepContext(context.snr.clone(), context.slope.clone(), context.weight.clone(), edges)
     found = a_tensor(call(copied), f"a probability for each t, float64 {list(shape)}", shape=shape, dtype="float")
     if not bool((found >= 0).all()):
         raise ContractError("returned a probability that is NaN or negative")

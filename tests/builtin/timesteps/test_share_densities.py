@@ -6,10 +6,12 @@ import numpy as np
 import pytest
 import torch
 from scipy import integrate, special, stats
-from timestep_cases import context, context_of, make
+from timestep_cases import context, make
 
 from debiasctl import registry
 from debiasctl.builtin.timesteps.mode import LARGEST
+from debiasctl.diffusion.objective import Objective
+from debiasctl.diffusion.parameterization import Parameterization
 from debiasctl.diffusion.process import DiffusionProcess
 
 ZERO = "cosine:num_timesteps=100,zero_terminal_snr=true"
@@ -83,12 +85,47 @@ def test_mode_turns_back_just_beyond_the_scales_that_are_allowed() -> None:
 
 @pytest.mark.parametrize("ref", ["logit-normal:mean=0.4", "cosmap", "beta:alpha=3", "mode"])
 def test_on_rectified_flow_time_is_the_share_of_noise(ref: str) -> None:
-    share = (torch.arange(500, dtype=torch.float64) + 1) / 500
-    shown = context_of(DiffusionProcess((1 - share) ** 2 / ((1 - share) ** 2 + share**2)))
-    by_time, by_share = (
-        registry.create("timesteps", with_variable(ref, variable)).probabilities(shown) for variable in ("time", "s")
+    by_time, by_share = (probabilities(with_variable(ref, variable), "flow:shift=1") for variable in ("time", "s"))
+    np.testing.assert_allclose(by_share, by_time, rtol=1e-9, atol=1e-15)
+    shifted = (
+        probabilities(with_variable(ref, "time"), "flow:shift=3"),
+        probabilities(with_variable(ref, "s"), "flow:shift=3"),
     )
-    torch.testing.assert_close(by_share, by_time, rtol=1e-10, atol=1e-15)
+    assert abs(shifted[0].cumsum() - shifted[1].cumsum()).max() > 0.1  # with a shift they are two
+
+
+def drawn(ref: str, schedule: str) -> tuple[np.ndarray, np.ndarray]:
+    """Uniform numbers, and the shares of noise of continuous training that are their quantiles."""
+    numbers = (torch.arange(20_000, dtype=torch.float64) + 0.5) / 20_000
+    objective = Objective(
+        Parameterization("x0", make(schedule)),
+        registry.create("weightings", "constant"),
+        registry.create("timesteps", ref),
+    )
+    positions = torch.arange(len(numbers))
+    draw = objective.draw(numbers, shared=numbers[:1], positions=positions, batch_size=len(numbers), progress=0)
+    return numbers.numpy(), (draw.levels.sigma / (draw.levels.alpha + draw.levels.sigma)).numpy()
+
+
+@pytest.mark.parametrize(("ref", "shift"), [("logit-normal:mean=0.4", 1), ("mode", 3), ("beta:variable=s", 3)])
+def test_continuous_training_on_rectified_flow_draws_the_shares_themselves(ref: str, shift: float) -> None:
+    numbers, share = drawn(ref, f"flow:shift={shift}")
+    time = share if "variable=s" in ref else share / (shift - (shift - 1) * share)
+    distribution = {
+        "logit-normal:mean=0.4": lambda x: stats.norm(0.4, 1).cdf(special.logit(x)),
+        "mode": lambda x: np.interp(x, mode(1.29, np.linspace(0, 1, 20_001)), np.linspace(0, 1, 20_001)),
+        "beta:variable=s": stats.beta(2, 2).cdf,
+    }[ref]
+    np.testing.assert_allclose(distribution(time), numbers, rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize("schedule", ["edm", "cosine:continuous=true"])
+def test_continuous_training_draws_half_a_step_beyond_the_ends_of_other_schedules(schedule: str) -> None:
+    """cosmap over the share of noise makes the angle uniform between the levels that are drawn."""
+    numbers, share = drawn("cosmap:variable=s", schedule)
+    angle, ends = np.arctan2(share, 1 - share), make(schedule).log_snr_at(torch.tensor([-0.5, 999.5]).double())
+    low, high = np.arctan((-ends / 2).exp().numpy())
+    np.testing.assert_allclose(angle, low + numbers * (high - low), rtol=0, atol=4e-4)  # a quarter of a step
 
 
 def test_cosmap_over_the_share_of_noise_makes_the_angle_uniform() -> None:
@@ -133,11 +170,9 @@ def test_drawn_as_by_the_training_scripts_of_diffusers(ref: str, shift: float) -
     generator = torch.Generator().manual_seed(0)
     drawn = compute_density_for_timestep_sampling(name, 400_000, **options, generator=generator)
     sigmas = scheduler.sigmas[(drawn * 1000).long().clamp(max=999)].double().numpy()
-    share = (torch.arange(1000, dtype=torch.float64) + 1) / 1000
-    share = shift * share / (1 + (shift - 1) * share)
-    shown = context_of(DiffusionProcess((1 - share) ** 2 / ((1 - share) ** 2 + share**2)))
-    cumulative = registry.create("timesteps", ref).probabilities(shown).cumsum(0).numpy()
-    found = np.searchsorted(np.sort(sigmas), share.numpy() + 1e-6) / len(sigmas)
+    share = share_of_noise(make(f"flow:shift={shift}"))
+    cumulative = probabilities(ref, f"flow:shift={shift}").cumsum()
+    found = np.searchsorted(np.sort(sigmas), share + 1e-6) / len(sigmas)
     np.testing.assert_allclose(found, cumulative, rtol=0, atol=1.95 / math.sqrt(len(sigmas)))  # Kolmogorov, 0.1 %
 
 
