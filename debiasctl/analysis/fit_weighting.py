@@ -7,7 +7,7 @@ from typing import Literal
 import numpy as np
 import torch
 
-from debiasctl.analysis.heldout_curve import Array, Bin, Curve, Heldout, curve_through
+from debiasctl.analysis.heldout_curve import Array, Bin, Curve, Heldout, curve_through, drawn_log_snr
 from debiasctl.analysis.optimal_error import REMEMBERED, OptimalError
 from debiasctl.api import Weighting, WeightingContext
 from debiasctl.diffusion.weighting import SNR_MIN, bounded_snr, weight_in
@@ -154,10 +154,11 @@ def _rows(heldout: Heldout) -> Array:
 def _general_notes(heldout: Heldout) -> list[str]:
     low, high = heldout.span
     end = "0" if heldout.ends_at_zero else f"{np.exp(low):.3g}"
+    beyond = " (beyond the timesteps by the half step that training draws)" if heldout.span != heldout.measured else ""
     notes = [
         "between the bins' mean log-SNRs the curve is a cubic spline of the logarithm, whose mean over each bin's "
         "timesteps is the one measured; beyond the first and the last the error of v is held. No other smoothing",
-        f"the table covers SNR {end} to {np.exp(high):.3g}, where there are measurements, and nothing beyond",
+        f"the table covers SNR {end} to {np.exp(high):.3g}, where there are measurements{beyond}, and nothing else",
     ]
     if not heldout.is_whole:
         notes.append("some of the schedule's timesteps lie in bins without measurements, which the table leaves out")
@@ -209,7 +210,8 @@ def _on_v(weighting: Weighting, heldout: Heldout, progress: float) -> Callable[[
             "the weighting is learned, and its weights are not those of any formula. Name the weighting whose "
             "loss is to be drawn: `weighting=debiased`"
         )
-    settled = weighting.at(WeightingContext(bounded_snr(heldout.process.snr), progress))
+    drawn = torch.from_numpy(drawn_log_snr(heldout.process)).exp()
+    settled = weighting.at(WeightingContext(bounded_snr(drawn), progress))
 
     def weight(log_snr: Array) -> Array:
         snr = torch.from_numpy(np.exp(np.maximum(log_snr, np.log(SNR_MIN))))

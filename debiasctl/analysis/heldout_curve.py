@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 from debiasctl.diffusion.process import DiffusionProcess, process_of
@@ -50,10 +51,21 @@ class Heldout:
     weights: str
 
     @property
-    def span(self) -> tuple[float, float]:
-        """The least and the greatest finite log-SNR of the schedule that a bin with data holds."""
+    def measured(self) -> tuple[float, float]:
+        """The least and the greatest finite log-SNR of the schedule's timesteps that a bin with data holds."""
         levels = np.concatenate([one.levels for one in self.bins])
         return float(levels.min()), float(levels.max())
+
+    @property
+    def span(self) -> tuple[float, float]:
+        """The same, up to half a timestep further where continuous training has levels beyond the timesteps."""
+        drawn, (low, high) = drawn_log_snr(self.process), self.measured
+        drawn = drawn[np.isfinite(drawn)]
+        if self.bins[0].log_snr[0] is None:
+            low = min(low, float(drawn.min()))
+        if self.bins[-1].log_snr[1] is None:
+            high = max(high, float(drawn.max()))
+        return low, high
 
     @property
     def ends_at_zero(self) -> bool:
@@ -86,6 +98,14 @@ class Curve:
         )
         found: Array = np.exp(logs)
         return found
+
+
+def drawn_log_snr(process: DiffusionProcess) -> Array:
+    """The log-SNRs, [T], that stand for the levels which training draws at each t, as `Objective` has them."""
+    if not process.continuous or process.place == 0.5:
+        return np.asarray(process.log_snr.numpy(), dtype=np.float64)
+    middles = torch.arange(process.num_timesteps, dtype=torch.float64) - process.place + 0.5
+    return np.asarray(process.log_snr_at(middles).numpy(), dtype=np.float64)
 
 
 def curve_through(bins: Sequence[Bin], means: Sequence[float]) -> Curve:

@@ -16,10 +16,12 @@ from tiny import digits, make_spec, set_up_tiny, train
 from debiasctl import registry
 from debiasctl.analysis.fit_files import module_text, table_text
 from debiasctl.analysis.fit_weighting import Fit, fit
-from debiasctl.analysis.heldout_curve import Heldout, pooled
+from debiasctl.analysis.heldout_curve import Heldout, drawn_log_snr, pooled
 from debiasctl.analysis.optimal_error import OptimalError
 from debiasctl.api import WeightingContext
 from debiasctl.data.heldout_set import HeldoutSet
+from debiasctl.diffusion.objective import Objective
+from debiasctl.diffusion.parameterization import Parameterization
 from debiasctl.diffusion.process import DiffusionProcess, process_of
 from debiasctl.diffusion.weighting import bounded_snr, weight_in
 from debiasctl.errors import UsageError
@@ -33,7 +35,7 @@ from debiasctl.training.step import train_step
 
 DEVIATION = 0.5  # of Gaussian images
 SPREAD = 1.7  # E[g²] of an image's error, g times the mean error at its noise level
-SCHEDULES = ("linear", "cosine", "edm", "linear:zero_terminal_snr=true")
+SCHEDULES = ("linear", "cosine", "edm", "linear:zero_terminal_snr=true", "flow")
 
 
 def least_error(log_snr: torch.Tensor) -> torch.Tensor:
@@ -215,6 +217,23 @@ def test_the_least_error_is_continued_where_the_training_images_are_remembered(r
     np.testing.assert_allclose(found, 1 / least_error(torch.from_numpy(log_snr)).numpy(), rtol=0.02)
     fitted = fit("optimal-loss", heldout, optimum=optimum)
     assert any("from 0.50 of it" in text for text in fitted.notes)
+
+
+@pytest.mark.parametrize("schedule", [*SCHEDULES, "cosine:continuous=true", "flow:shift=3", "flow:continuous=false"])
+def test_the_tables_serve_every_schedule_that_they_are_fitted_on(run: Run, schedule: str, tmp_path: Path) -> None:
+    heldout, debiased = measured(run, schedule, least_error), registry.create("weightings", "debiased")
+    (tmp_path / "weights.csv").write_text(table_text(fit("uncertainty", heldout)), encoding="utf-8")
+    draw = fit("loss-second-moment", heldout, weighting=debiased)
+    (tmp_path / "draw.csv").write_text(table_text(draw), encoding="utf-8")
+    weighting = registry.create("weightings", f"table:path='{tmp_path / 'weights.csv'}',space=v")
+    timesteps = registry.create("timesteps", f"table:path='{tmp_path / 'draw.csv'}'")
+    process = heldout.process
+    tables = Objective(Parameterization("v", process), weighting, registry.create("timesteps", "uniform")).tables()
+    snr = torch.from_numpy(np.exp(drawn_log_snr(process)))
+    expected = 1 / least_error(snr.log())
+    torch.testing.assert_close(tables.weight, expected / expected.mean(), rtol=0.03, atol=0)
+    drawn = Objective(Parameterization("v", process), debiased, timesteps).tables()
+    assert bool((drawn.probability >= 0).all())
 
 
 @pytest.mark.parametrize("schedule", ["linear", "linear:zero_terminal_snr=true"])

@@ -59,7 +59,7 @@ def test_what_is_printed_says_what_was_fitted_and_how_sure_it_is(run: Run) -> No
     assert "32 images" in found.out
     assert found.out.splitlines()[-1] == "uncertainty.csv"
     assert "cubic spline" in found.err
-    assert "nothing beyond" in found.err
+    assert "and nothing else" in found.err
     content = json.loads(succeed("weightings", "fit", "a", "--rule", "uncertainty", "--json").out)
     assert all(one["value"] * one["error"] == pytest.approx(1, rel=0.15) for one in content["bins"])
     assert all(0 < one["error_se"] < one["error"] for one in content["bins"])
