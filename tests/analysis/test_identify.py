@@ -172,6 +172,11 @@ def test_a_table_of_before_the_rescaling_to_zero_terminal_snr() -> None:
     assert reading.flags is None  # its SNRs are not those of the training
     rescaled = only(identify(trainers.min_snr_v, "v", schedule=ZERO))  # reads the scheduler, and is right
     assert (rescaled.weighting, rescaled.found.schedule) == ("min-snr", None)
+    infinite = identify(
+        lambda timesteps, noise_scheduler: trainers.snr_of(noise_scheduler, timesteps).rsqrt(), "eps", schedule=ZERO
+    )
+    assert infinite.findings == ("It is infinite at t = 999 (SNR 0), which training would not survive.",)
+    assert only(infinite).flags is None  # no network can be trained to predict eps there
 
 
 def test_the_schedule_of_a_functions_own_table_is_found() -> None:
@@ -308,9 +313,15 @@ def test_a_loss_of_each_image_or_value(shape: str) -> None:
 # ---------------------------------------------------------------- what a function takes
 
 
+class Module(torch.nn.Module):
+    def forward(self, snr: Tensor) -> Tensor:
+        return snr.clamp(max=5)
+
+
 @pytest.mark.parametrize(
     ("function", "argument"),
     [
+        (Module(), None),
         (lambda x: x.clamp(max=5), "snr"),
         (lambda x: (-2 * x.log()).exp().clamp(max=5), "sigma"),
         (lambda log_snr: log_snr.exp().clamp(max=5), None),
@@ -377,5 +388,7 @@ def test_a_function_that_reads_the_prediction_type() -> None:
 def test_attributes_of_an_argument_can_be_given() -> None:
     reading = only(identify(lambda args, snr: snr.clamp(max=args.gamma), "x0", given={"args.gamma": 3}))
     assert reading.weighting == "min-snr:gamma=3"
+    with pytest.raises(DebiasctlError, match=r"no 'gamma' was given: `given=args\.gamma=VALUE`"):
+        identify(lambda args, snr: snr.clamp(max=args.gamma), "x0", given={"args.limit": 3})
     with pytest.raises(UsageError, match="has no parameter 'arg'"):
         identify(lambda args, snr: snr, given={"arg.gamma": 3})

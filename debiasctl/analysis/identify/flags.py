@@ -11,7 +11,7 @@ from debiasctl.analysis.identify.points import Points
 from debiasctl.analysis.identify.readings import Identification, Reading
 from debiasctl.analysis.weight_curves import schedule_process, weight_curves
 from debiasctl.api import Prediction
-from debiasctl.diffusion.parameterization import SPACES
+from debiasctl.diffusion.parameterization import SPACES, check_prediction
 from debiasctl.errors import DebiasctlError, UsageError
 from debiasctl.files import atomic_file
 
@@ -77,6 +77,7 @@ def _tried(
     """The options, if debiasctl accepts them and their weights are those of the points but for a factor."""
     options = ["--weighting", reference, "--prediction", prediction, "--normalize", "mean" if is_normalized else "none"]
     try:
+        check_prediction(prediction, schedule_process(schedule))
         curves = weight_curves(
             [reference], schedule=schedule, prediction=prediction, normalize="mean" if is_normalized else "none"
         )

@@ -190,13 +190,14 @@ def _readings(
         same = [one for one in group if one.found.grade == best]
         if not same:
             continue
-        equal = [_name(one) for one in same[1:] if best == 0]
+        equal = [_name(one, same[0]) for one in same[1:] if best == 0]
         named.append(replace(same[0], equal=tuple(dict.fromkeys(equal))[:_LISTED]))
     return sorted(named, key=lambda one: one.found.order)
 
 
-def _name(reading: Reading) -> str:
-    return ", ".join([reading.weighting, *reading.changes])
+def _name(reading: Reading, first: Reading) -> str:
+    """The reading, but for what is done to the formula of the first as well."""
+    return ", ".join([reading.weighting, *(one for one in reading.changes if one not in first.changes)])
 
 
 def _normalized(found: Found, observed: Observed, *, is_whole: bool) -> str | None:

@@ -105,7 +105,10 @@ class _Config(dict[str, Any]):
 
     def get(self, name: str, default: Any = None) -> Any:
         """The setting, or the default if there is none of that name."""
-        return self[name] if name in self else default
+        try:
+            return self[name]
+        except KeyError:
+            return default
 
     def __getattr__(self, name: str) -> Any:
         try:

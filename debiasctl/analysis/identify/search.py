@@ -6,8 +6,10 @@ from dataclasses import dataclass
 import numpy as np
 
 from debiasctl.analysis.identify.candidates import Scheme
-from debiasctl.analysis.identify.fit import Fit, Form, coarse, is_identified, refined
+from debiasctl.analysis.identify.fit import coarse, refined
+from debiasctl.analysis.identify.forms import Fit, Form
 from debiasctl.analysis.identify.points import Points
+from debiasctl.analysis.identify.rounding import is_identified
 from debiasctl.api import Prediction
 
 _PROMISING = 0.2  # the mean misfit, in logs, of tried numbers near which exact ones may lie

@@ -3,7 +3,6 @@
 import inspect
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from types import SimpleNamespace
 from typing import Any, Literal, get_args
 
 from debiasctl.analysis.identify.levels import DIFFUSERS
@@ -27,6 +26,18 @@ _ROLE_OF: dict[str, Role] = {name: role for role, names in _NAMES.items() for na
 _FLAGS = ("v_prediction", "v_pred", "is_v_prediction", "is_v_pred", "v_parameterization")
 
 
+class Attributes:
+    """An argument of which some attributes are given, as `args` of a trainer."""
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("_"):
+            raise AttributeError(name)
+        raise AttributeError(f"no {name!r} was given: `given={self._name}.{name}=VALUE`")
+
+
 @dataclass(frozen=True)
 class Parameters:
     """How a function is called: the roles of parameters by name, in order, and the values of the others.
@@ -48,9 +59,7 @@ class Parameters:
     def taken(self) -> str:
         """What was taken for what, in words."""
         listed = [f"{name} as {_WORDS[role]}" for name, role in self.roles.items()]
-        listed += [
-            f"{name} = {value!r}" for name, value in self.others.items() if not isinstance(value, SimpleNamespace)
-        ]
+        listed += [f"{name} = {value!r}" for name, value in self.others.items() if not isinstance(value, Attributes)]
         return "; ".join(listed)
 
 
@@ -75,8 +84,8 @@ def parameters_of(
         UsageError: if what a parameter is cannot be told, or a value is missing.
     """
     said = _said(argument)
-    try:
-        listed = list(inspect.signature(function).parameters.values())
+    try:  # a torch module's own parameters are those of its forward
+        listed = list(inspect.signature(getattr(function, "forward", function)).parameters.values())
     except (TypeError, ValueError):  # one that is written in C tells none
         listed = [inspect.Parameter("x", inspect.Parameter.POSITIONAL_ONLY)]
     variable = [one for one in listed if one.kind in (one.VAR_POSITIONAL, one.VAR_KEYWORD)]
@@ -161,7 +170,7 @@ def _others(given: Mapping[str, Any], named: Sequence[inspect.Parameter], is_ope
         if name not in names and not is_open:
             raise UsageError(f"the function has no parameter {quoted(name)}.{did_you_mean(name, names)}")
         if dot:
-            setattr(found.setdefault(name, SimpleNamespace()), attribute, value)
+            setattr(found.setdefault(name, Attributes(name)), attribute, value)
         else:
             found[name] = value
     return found
@@ -182,5 +191,6 @@ def _missing(name: str, prediction: str | None) -> str:
         return "this is a method, which needs an object: name a function, or a method of an object: FILE:object.method"
     return (
         f"the function's parameter {name!r} has no default, and its name does not say what it is. Give its value "
-        f"(`given={name}=VALUE`), or say what it is (`argument`)"
+        f"(`given={name}=VALUE`, or `given={name}.ATTRIBUTE=VALUE` for one of its attributes), or say what it is "
+        "(`argument`)"
     )
