@@ -25,7 +25,8 @@ class BinErrors(_Record):
     """The mean squared errors of eps, x0, v and flow in a log-SNR bin, over `num` held-out images.
 
     The standard deviations over the images, each at a t of its own in the bin, are those of the `num` errors about
-    their mean (divided by `num`, so that mean² + std² is the second moment). Runs of older versions lack them, and flow.
+    their mean (divided by `num`, so that mean² + std² is the second moment). Runs of older versions lack them, and
+    flow.
     """
 
     log_snr: LogSNR
