@@ -160,6 +160,8 @@ def _general_notes(heldout: Heldout) -> list[str]:
         "timesteps is the one measured; beyond the first and the last the error of v is held. No other smoothing",
         f"the table covers SNR {end} to {np.exp(high):.3g}, where there are measurements{beyond}, and nothing else",
     ]
+    if len(set(heldout.steps)) > 1:
+        notes.append("the runs were measured after different numbers of steps, and are pooled as they are")
     if not heldout.is_whole:
         notes.append("some of the schedule's timesteps lie in bins without measurements, which the table leaves out")
     if heldout.spec.loss.metric != "mse":

@@ -31,7 +31,7 @@ debiasctl weightings fit digits-debiased-0 --rule loss-second-moment --weighting
 
 _RULES = ("uncertainty", "optimal-loss", "loss-second-moment", "loss-variance")
 _GRID = 0.5  # of log SNR between the levels at which the least error is estimated
-_NUM = 256
+_NUM, _MOST = 256, 4096
 
 
 def fit(
@@ -68,7 +68,9 @@ def fit(
     ] = None,
     num: Annotated[
         int | None,
-        option("--num", min=2, help=f"optimal-loss: images of each split (default: {_NUM}).", show_default=False),
+        option(
+            "--num", min=2, max=_MOST, help=f"optimal-loss: images of each split (default: {_NUM}).", show_default=False
+        ),
     ] = None,
     data_dir: Annotated[Path | None, options.DATA_DIR] = None,
     data: Annotated[Path | None, options.DATA] = None,
