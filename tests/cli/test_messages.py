@@ -83,6 +83,8 @@ def test_the_library_names_no_option_of_the_command_line() -> None:
     found = list(messages())
     assert len(found) > 1000
     ours = re.compile("(?<!pip install )(?<!ray start )--[a-z]")  # those programs have options of their own
+    written = "analysis/identify/flags.py"  # what it writes are the options of a command, which it has tried
+    found = [(place, text) for place, text in found if not place.startswith(written)]
     assert [(place, text) for place, text in found if ours.search(COMMAND.sub("", text))] == []
 
 

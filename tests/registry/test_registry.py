@@ -142,13 +142,13 @@ BROKEN = {
     "no-space": (
         f"{BEGINNING}\n    'doc'{METHOD}",
         "Broken",
-        ':Broken lacks space. It should have:\n  space = "eps"  # or "x0" or "v"\nSee: debiasctl.api.Weighting',
+        ':Broken lacks space. It should have:\n  space = "eps"  # or "x0" or "v" or "flow"\nSee: debiasctl.api.Weighting',
     ),
     "nothing": (
         f"{BEGINNING} 'doc'",
         "Broken",
         ":Broken lacks __call__, space. It should have:\n"
-        '  def __call__(self, snr):\n  space = "eps"  # or "x0" or "v"\nSee: debiasctl.api.Weighting',
+        '  def __call__(self, snr):\n  space = "eps"  # or "x0" or "v" or "flow"\nSee: debiasctl.api.Weighting',
     ),
     "other-options": (
         f"{BEGINNING}\n    'doc'\n    space = 'eps'\n    class Options: pass{METHOD}",

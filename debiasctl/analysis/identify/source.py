@@ -97,7 +97,7 @@ def _run(path: Path) -> Any:
         except (Exception, SystemExit) as error:
             what = "ends the program" if isinstance(error, SystemExit) else "fails"
             advice = (
-                ". What is to run only when the file is started belongs under `if __name__ == '__main__':`"
+                ". What is to run only when the file is started belongs below if __name__ == '__main__':"
                 if isinstance(error, SystemExit)
                 else ""
             )
