@@ -1,7 +1,7 @@
 """How often evaluation's intervals hold the truth, on real images.
 
 python benchmarks/coverage_real.py CIFAR [--features pixels,local-ssl,local] [--num 1000,2000] [--replicates 400]
-    [--cache FOLDER] [--cells]
+    [--seed 0] [--cache FOLDER] [--cells]
 
 CIFAR is a folder with CIFAR-10 as JPEG files (train/CLASS/*.jpg, test/CLASS/*.jpg) or a tar archive of one. Images are
 drawn with replacement from populations of 4,000 (benchmarks/real_populations.py), so that the truth is exact. Each
@@ -315,6 +315,7 @@ def main() -> None:
     parser.add_argument("--features", default="pixels,local-ssl,local")
     parser.add_argument("--num", default="1000,2000")
     parser.add_argument("--replicates", type=int, default=400)
+    parser.add_argument("--seed", type=int, default=0, help="of the draws")
     parser.add_argument("--cache", type=Path, default=Path("coverage-cache"))
     parser.add_argument("--cells", action="store_true")
     options = parser.parse_args()
@@ -326,7 +327,7 @@ def main() -> None:
         real = {name: rows.pop(name) for name in ("train", "heldout")}
         counts: dict[Cell, list[int]] = {}
         for num in nums:
-            generator = torch.Generator().manual_seed(0)
+            generator = torch.Generator().manual_seed(options.seed)
             draws = torch.randint(SIZE, (options.replicates, num), generator=generator)
             populations = {
                 name: metrics_of_pixels(of, real["train"], draws)
