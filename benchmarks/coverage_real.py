@@ -1,7 +1,7 @@
 """How often evaluation's intervals hold the truth, on real images.
 
 python benchmarks/coverage_real.py CIFAR [--features pixels,local-ssl,local] [--num 1000,2000] [--replicates 400]
-    [--cache FOLDER] [--cells]
+    [--seed 0] [--cache FOLDER] [--cells]
 
 CIFAR is a folder with CIFAR-10 as JPEG files (train/CLASS/*.jpg, test/CLASS/*.jpg) or a tar archive of one. Images are
 drawn with replacement from populations of 4,000 (benchmarks/real_populations.py), so that the truth is exact. Each
@@ -31,6 +31,7 @@ from debiasctl.evaluation.uncertainty.intervals import (
     difference_interval,
     jackknife,
     jackknife_interval,
+    squared_interval,
     with_skewness,
 )
 from debiasctl.evaluation.uncertainty.jackknife import Division, left_out_sets
@@ -57,15 +58,15 @@ class Found:
 Metric = Callable[[Tensor, int], Found]  # of the drawn indices [N] and the replicate's number
 
 
-def statistics_left_out(sums: Tensor, size: int, statistic: Callable[[Tensor], Tensor]) -> Jackknife:
-    """The jackknife of `statistic` (of means [S, ...] of S sets) from the sums of the groups, [G, ...]."""
+def statistics_left_out(sums: Tensor, size: int, statistic: Callable[[Tensor], Tensor]) -> tuple[Jackknife, float]:
+    """The jackknife of `statistic` (of means [S, ...] of S sets) from the sums of groups [G, ...], and its value."""
     sets = left_out_sets()
     keeps = torch.ones(len(sets), GROUPS, dtype=torch.float64)
     for number, left_out in enumerate(sets):
         keeps[number, list(left_out)] = 0
     means = torch.tensordot(keeps, sums, dims=1) / (keeps.sum(dim=1) * size).view(-1, *[1] * (sums.ndim - 1))
     values = dict(zip(sets, statistic(means).tolist(), strict=True))
-    return jackknife(values.__getitem__)
+    return jackknife(values.__getitem__), values[()]
 
 
 def of_groups(rows: Tensor, indices: Tensor) -> Tensor:
@@ -77,8 +78,8 @@ def mean_metric(rows: Tensor, statistic: Callable[[Tensor], Tensor], *, squared:
     """A metric that is a statistic of mean rows, with its truth."""
 
     def metric(indices: Tensor, _: int) -> Found:
-        found = statistics_left_out(of_groups(rows, indices), len(indices) // GROUPS, statistic)
-        return Found(jackknife_interval(found, squared=squared), found)
+        found, plain = statistics_left_out(of_groups(rows, indices), len(indices) // GROUPS, statistic)
+        return Found(squared_interval(found, plain) if squared else jackknife_interval(found), found)
 
     return float(statistic(rows.mean(dim=0, keepdim=True))), metric
 
@@ -124,8 +125,8 @@ def frechet_metric(features: Tensor, reference: Tensor) -> tuple[float, Metric]:
             drawn = rows[indices].view(GROUPS, size, dimension)
             sums = torch.cat([drawn.sum(dim=1), (drawn.mT @ drawn).flatten(1)], dim=1)
         nums = torch.tensor([(GROUPS - len(left_out)) * size for left_out in left_out_sets()]).double()
-        found = statistics_left_out(sums, size, lambda means: distance(means, nums))
-        return Found(jackknife_interval(found, squared=True), found)
+        found, plain = statistics_left_out(sums, size, lambda means: distance(means, nums))
+        return Found(squared_interval(found, plain), found)
 
     second = (rows.T @ rows / len(rows)).flatten()
     everything = torch.cat([torch.zeros(dimension), second])[None]
@@ -149,7 +150,7 @@ def kernel_metric(features: Tensor, reference: Tensor, draws: Tensor) -> tuple[f
         def distance(means: Tensor) -> Tensor:
             return (means[:, 1:].square().sum(dim=1) * nums - means[:, 0]) / (nums - 1)
 
-        found = statistics_left_out(torch.cat([own[:, None], sums], dim=1), size, distance)
+        found, _ = statistics_left_out(torch.cat([own[:, None], sums], dim=1), size, distance)
         estimate = jackknife_interval(found).estimate
         return Found(Interval(estimate, lows[number], highs[number], 0.95), found)
 
@@ -314,6 +315,7 @@ def main() -> None:
     parser.add_argument("--features", default="pixels,local-ssl,local")
     parser.add_argument("--num", default="1000,2000")
     parser.add_argument("--replicates", type=int, default=400)
+    parser.add_argument("--seed", type=int, default=0, help="of the draws")
     parser.add_argument("--cache", type=Path, default=Path("coverage-cache"))
     parser.add_argument("--cells", action="store_true")
     options = parser.parse_args()
@@ -325,7 +327,7 @@ def main() -> None:
         real = {name: rows.pop(name) for name in ("train", "heldout")}
         counts: dict[Cell, list[int]] = {}
         for num in nums:
-            generator = torch.Generator().manual_seed(0)
+            generator = torch.Generator().manual_seed(options.seed)
             draws = torch.randint(SIZE, (options.replicates, num), generator=generator)
             populations = {
                 name: metrics_of_pixels(of, real["train"], draws)

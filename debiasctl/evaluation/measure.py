@@ -35,7 +35,7 @@ from debiasctl.evaluation.record import (
 )
 from debiasctl.evaluation.reference.real import MAX_IMAGES, RealImages, RealRows
 from debiasctl.evaluation.suggestions import features_where
-from debiasctl.evaluation.uncertainty.intervals import METHOD, jackknife_interval, refusal
+from debiasctl.evaluation.uncertainty.intervals import METHOD, jackknife_interval, refusal, squared_interval
 from debiasctl.evaluation.uncertainty.shares import SHARE_METHOD, packed, reaching, share_interval
 from debiasctl.evaluation.uncertainty.squared_length import LENGTH_METHOD
 
@@ -274,8 +274,10 @@ def _interval(outcome: Outcome) -> tuple[float | None, KeptInterval | None, str 
         if outcome.reach is not None:
             interval = reaching(interval, *outcome.reach)
             kept["reach"] = list(outcome.reach)
+    elif outcome.squared:
+        interval, method = squared_interval(found, outcome.value), METHOD
     else:
-        interval, method = jackknife_interval(found, squared=outcome.squared, effect=outcome.effect), METHOD
+        interval, method = jackknife_interval(found, effect=outcome.effect), METHOD
     limits = None if outcome.limits is None else outcome.limits(interval.estimate)
     if limits is not None:  # near 0 they need not hold the estimate
         low, high = min(limits[0], interval.estimate), max(limits[1], interval.estimate)

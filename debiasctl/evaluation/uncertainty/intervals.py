@@ -10,6 +10,7 @@ LEVEL = 0.95
 METHOD = f"delete-group jackknife, {GROUPS} groups"
 MIN_IMAGES = 5 * GROUPS
 _MOST_EXCESS = 0.7  # of a difference's variance, chosen by the coverage on real images and on simulated features
+_FEW = 10  # directions with noise at which a squared distance's lower limit is half of either kind
 MIN_PER_DIMENSION = 8  # images per dimension; below it the simulated coverage falls off (docs/concepts/intervals.md)
 
 
@@ -57,21 +58,32 @@ def jackknife(statistic: Callable[[tuple[int, ...]], float], *, groups: int = GR
     return Jackknife(pseudo, interactions)
 
 
-def jackknife_interval(
-    found: Jackknife, *, level: float = LEVEL, squared: bool = False, effect: float = 0.0
-) -> Interval:
+def jackknife_interval(found: Jackknife, *, level: float = LEVEL, effect: float = 0.0) -> Interval:
     """Student's interval, with G - 1 degrees of freedom, about the mean of the pseudo-values.
 
     Half of the variance's excess (see `_spread`) is subtracted: if all of it were, intervals near 0, where estimates
-    are skewed, would cover the true value too rarely. `squared` says that the figure is a squared distance, whose
-    upper limit is then `_squared_upper`. `effect` is a standard deviation that the images measured against add.
+    are skewed, would cover the true value too rarely. `effect` is a standard deviation that the images measured against
+    add.
     """
     estimate, variance, excess = _spread(found)
     half = _quantile(found, level) * math.sqrt(variance - excess / 2 + effect**2)
-    high = estimate + half
-    if squared:
-        high = max(high, _squared_upper(estimate, variance, excess, quantile=_quantile(found, level)))
-    return Interval(estimate, estimate - half, high, level)
+    return Interval(estimate, estimate - half, estimate + half, level)
+
+
+def squared_interval(found: Jackknife, plain: float, *, level: float = LEVEL) -> Interval:
+    """The interval of a squared distance, which is `plain` with its bias; its variance grows with it.
+
+    The limits are the distances from which the estimate lies no more than t standard deviations away, where these are
+    those at the limit (see `_squared_limits`), and the upper one is no nearer than that of `jackknife_interval`. Where
+    few directions hold the noise, an estimate that is large by chance has a slope far too large, and the lower limit
+    stays with `jackknife_interval`; it is an average, by the number of directions that the bias and the excess tell.
+    """
+    estimate, variance, excess = _spread(found)
+    usual = jackknife_interval(found, level=level)
+    low, high = _squared_limits(estimate, variance, excess, quantile=_quantile(found, level))
+    noise = 2 * max(plain - estimate, 0.0) ** 2  # over the excess, it is the number of directions
+    part = noise / (noise + _FEW * excess) if noise > 0 else 0.0
+    return Interval(estimate, usual.low + part * max(low - usual.low, 0.0), max(high, usual.high), level)
 
 
 def _spread(found: Jackknife, *, at_most: float = 0.5) -> tuple[float, float, float]:
@@ -93,17 +105,17 @@ def _quantile(found: Jackknife, level: float) -> float:
     return float(stdtrit(len(found.pseudo_values) - 1, 0.5 + level / 2))
 
 
-def _squared_upper(estimate: float, variance: float, excess: float, *, quantile: float) -> float:
-    """The upper limit of a squared distance, whose variance grows with it as excess + slope · distance.
+def _squared_limits(estimate: float, variance: float, excess: float, *, quantile: float) -> tuple[float, float]:
+    """The limits of a squared distance, whose variance grows with it as excess + slope · distance.
 
-    It is the largest distance d from which the estimate lies no more than t standard deviations away, where these are
-    those at d: (d - estimate)² = t² (excess + slope · d).
+    They are the distances d with (d - estimate)² = t² (excess + slope · d).
     """
     near = max(estimate, 0.0)
     scale = near + math.sqrt(2 * excess)
     slope = (variance - excess) / scale if scale > 0 else 0.0
     turn = quantile**2 * slope
-    return estimate + turn / 2 + quantile * math.sqrt(excess + slope * near + turn * slope / 4)
+    reach = quantile * math.sqrt(excess + slope * near + turn * slope / 4)
+    return estimate + turn / 2 - reach, estimate + turn / 2 + reach
 
 
 def difference_interval(

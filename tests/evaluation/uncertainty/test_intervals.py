@@ -14,6 +14,7 @@ from debiasctl.evaluation.uncertainty.intervals import (
     jackknife,
     jackknife_interval,
     refusal,
+    squared_interval,
     with_skewness,
 )
 from debiasctl.evaluation.uncertainty.shares import share_interval
@@ -128,41 +129,57 @@ def test_what_is_refused():
     assert "per dimension" in refusal(64 * MIN_PER_DIMENSION - 1, 64)
 
 
-def test_the_upper_limit_of_a_squared_distance():
-    """The farthest distance d whose own error, excess + slope · d, reaches the estimate."""
-    pseudo = [value - 2.5 for value in VALUES]
+@pytest.mark.parametrize("estimate", [-0.4, 0.5, 4.0])
+def test_the_limits_of_a_squared_distance(estimate):
+    """The distances d whose own error, excess + slope · d, just reaches the estimate, with very many directions."""
+    pseudo = list(VALUES - VALUES.mean() + estimate)
     interactions = [3 * value for value in RANDOM.normal(0, 1, GROUPS)]
     variance, t = np.var(pseudo, ddof=1) / GROUPS, scipy.stats.t.ppf(0.975, GROUPS - 1)
     excess = min(np.var(interactions, ddof=1) / (2 * GROUPS**2), variance / 2)
-    estimate = np.mean(pseudo)
     slope = (variance - excess) / (max(estimate, 0) + math.sqrt(2 * excess))
-    found = jackknife_interval(Jackknife(pseudo, interactions), squared=True)
-    if estimate >= 0:
-        assert (found.high - estimate) ** 2 == pytest.approx(t**2 * (excess + slope * found.high))
+    found = squared_interval(Jackknife(pseudo, interactions), 1e9)
     plain = jackknife_interval(Jackknife(pseudo, interactions))
-    assert found.low == plain.low
-    assert found.high > plain.high
+    if estimate >= 0:
+        for limit in (found.low, found.high):
+            assert (limit - estimate) ** 2 == pytest.approx(t**2 * (excess + slope * limit))
+    assert plain.low < found.low < estimate < plain.high < found.high
 
 
-def test_the_upper_limit_where_nothing_varies():
-    found = jackknife_interval(Jackknife([0.0] * GROUPS, [0.0] * GROUPS), squared=True)
+def test_few_directions_keep_the_lower_limit_of_the_jackknife():
+    """The excess of ν directions of equal noise is 2/ν of their squared bias; at ten, both kinds count alike."""
+    pseudo = list(VALUES - VALUES.mean() + 1)
+    interactions = [0.3 * value for value in RANDOM.normal(0, 1, GROUPS)]
+    excess = np.var(interactions, ddof=1) / (2 * GROUPS**2)
+    values = Jackknife(pseudo, interactions)
+    none, many = (squared_interval(values, 1 + bias).low for bias in (-0.1, 1e9))
+    assert none == jackknife_interval(values).low
+    assert squared_interval(values, 1 + math.sqrt(5 * excess)).low == pytest.approx((none + many) / 2)
+
+
+def test_the_limits_where_nothing_varies():
+    found = squared_interval(Jackknife([0.0] * GROUPS, [0.0] * GROUPS), 0.0)
     assert (found.low, found.high) == (0, 0)
 
 
-def test_upper_limits_near_0_hold_the_truth():
-    """Of the squared length of a mean in 4 dimensions, two standard deviations from 0."""
-    held = {True: 0, False: 0}
-    for _ in range(300):
-        values = RANDOM.normal([0.15, 0, 0, 0], 1, (GROUPS, 10, 4))
+@pytest.mark.parametrize("dimension, shift", [(4, 0.075), (60, 0.045)])
+def test_limits_near_0_hold_the_truth(dimension, shift):
+    """Of the squared length of a mean some two standard deviations from 0.
+
+    The upper limits of the jackknife itself lie too low.
+    """
+    random = np.random.default_rng(4)
+    truth, missed = dimension * shift**2, {"above": 0, "below": 0, "above the usual": 0, "below the usual": 0}
+    for values in random.normal(shift, 1, (300, GROUPS, 10, dimension)):
 
         def squared(left_out, values=values):
             return float((np.delete(values, list(left_out), axis=0).mean(axis=(0, 1)) ** 2).sum())
 
         found = jackknife(squared)
-        for kind in held:
-            held[kind] += jackknife_interval(found, squared=kind).high >= 0.15**2
-    assert held[True] >= 0.93 * 300
-    assert held[True] > held[False] + 5
+        for interval, name in ((squared_interval(found, squared(())), ""), (jackknife_interval(found), " the usual")):
+            missed[f"above{name}"] += truth > interval.high
+            missed[f"below{name}"] += truth < interval.low
+    assert missed["above"] + 5 <= missed["above the usual"]
+    assert 0.93 * 300 <= 300 - missed["above"] - missed["below"] <= 0.98 * 300
 
 
 T = scipy.stats.t.ppf(0.975, GROUPS - 1)
