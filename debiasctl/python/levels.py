@@ -204,6 +204,10 @@ def reader_of(scheduler: Any) -> Source:
     Raises:
         UsageError: if its kind is not known.
     """
+    if isinstance(scheduler, str | Schedule):
+        raise UsageError(
+            "for_scheduler(...) takes a diffusers scheduler; for_schedule('linear') takes a schedule's name"
+        )
     names = {kind.__name__ for kind in type(scheduler).__mro__}
     config = getattr(scheduler, "config", None)
     name = type(scheduler).__name__
@@ -250,7 +254,7 @@ def _read_flow(scheduler: Any, name: str) -> OfScheduler:
 
 def _float64(table: Any) -> Tensor:
     """A copy, so that a later change of the scheduler's own is seen."""
-    return torch.as_tensor(table).detach().to("cpu", torch.float64, copy=True)
+    return torch.as_tensor(table).detach().cpu().to(torch.float64, copy=True)
 
 
 def schedule_reader(schedule: str | Schedule) -> Source:
@@ -259,6 +263,11 @@ def schedule_reader(schedule: str | Schedule) -> Source:
     Raises:
         UsageError: if there is no such schedule, or its options are not valid.
     """
+    if not isinstance(schedule, str | Schedule):
+        raise UsageError(
+            f"a schedule is given by its reference, such as 'linear', not by a {type(schedule).__name__}; "
+            "for_scheduler(...) takes diffusers' schedulers"
+        )
     made: Schedule = registry.create("schedules", schedule) if isinstance(schedule, str) else schedule
     found = OfSchedule(Levels(process_of(made)))
     return lambda: found

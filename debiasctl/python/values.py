@@ -27,7 +27,8 @@ def opened(value: Any, *, name: str, keep_half: bool = True) -> tuple[Tensor, Ba
         if value.is_complex() or value.dtype == torch.bool:
             raise UsageError(f"`{name}` is a tensor of {_short(value.dtype)}. Give floats or whole numbers")
         dtype, device = result_dtype(value.dtype, keep_half=keep_half), value.device
-        return value.detach().to("cpu", torch.float64), lambda found: _cast(found, dtype).to(device)
+        # on the CPU first: MPS has no float64
+        return value.detach().cpu().to(torch.float64), lambda found: _cast(found, dtype).to(device)
     if isinstance(value, np.ndarray | np.number):
         kind = value.dtype
         if kind.kind not in "fiu":

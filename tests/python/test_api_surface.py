@@ -1,9 +1,11 @@
 """The Python API as its users know it: names and signatures, and what importing it costs."""
 
+import ast
 import inspect
 import re
 import subprocess
 import sys
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -19,7 +21,6 @@ from debiasctl.python.weights import LossWeighting, TimestepWeights
 NAMES = ["__version__", "compare", "evaluate", "identify", "run", "timesteps", "weighting"]
 SIGNATURES = {
     "weighting": "(reference)",
-    "identify": "(function, prediction=None, *, argument=None, schedule=None, given=None)",
     "timesteps": "(reference)",
     "run": "(name)",
     "evaluate": "(images, *, reference, features=None, metrics=None, feature_weights=None, device='auto')",
@@ -122,6 +123,14 @@ def test_importing_it_imports_nothing_heavy() -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+def test_type_checkers_see_every_name() -> None:
+    tree = ast.parse(Path(debiasctl.__file__).read_text(encoding="utf-8"))
+    (branch,) = (node for node in tree.body if isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING")
+    imports = [node for node in branch.body if isinstance(node, ast.ImportFrom)]
+    assert {alias.name: node.module for node in imports for alias in node.names} == debiasctl._HOMES
+    assert Path(debiasctl.__file__).with_name("py.typed").is_file()
 
 
 def test_a_name_that_is_not_there_is_said_with_those_that_are() -> None:

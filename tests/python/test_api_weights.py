@@ -279,6 +279,7 @@ def test_an_object_with_a_table_alone_is_told_the_prediction() -> None:
         (diffusers.UniPCMultistepScheduler(use_flow_sigmas=True), "has rectified flow's levels only once it samples"),
         (diffusers.RePaintScheduler(), "RePaintScheduler does not say what the network predicts"),
         (object(), "object is no scheduler"),
+        ("linear", r"for_schedule\('linear'\) takes a schedule's name"),
         (None, "NoneType is no scheduler"),
         (diffusers.DDPMScheduler(rescale_betas_zero_snr=True), "zero terminal SNR"),
         (diffusers.DDPMScheduler(prediction_type="velocity"), "its prediction_type 'velocity' is not known"),
@@ -287,6 +288,11 @@ def test_an_object_with_a_table_alone_is_told_the_prediction() -> None:
 def test_what_cannot_be_read_is_refused_by_name(scheduler: Any, message: str) -> None:
     with pytest.raises(UsageError, match=message):
         debiasctl.weighting("debiased").for_scheduler(scheduler)
+
+
+def test_a_scheduler_is_no_schedule() -> None:
+    with pytest.raises(UsageError, match="not by a DDPMScheduler; for_scheduler"):
+        debiasctl.weighting("debiased").for_schedule(diffusers.DDPMScheduler())
 
 
 def test_a_table_of_low_precision_is_refused() -> None:
