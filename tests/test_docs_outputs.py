@@ -69,3 +69,17 @@ def test_the_plan_of_a_folder(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -
     for line in plan[:5]:
         assert line in text
     assert lines(plan[5].partition(" ...")[0])[0] in "\n".join(lines(text))  # its total is the machine's
+
+
+def test_what_identify_prints(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    page = read(DOCS / "how-to" / "identify.md")
+    script = next(block.code for block in page.blocks if "cat > trainer.py" in block.code)
+    Path("trainer.py").write_text(script.partition("<<'EOF'\n")[2].partition("\nEOF")[0])
+    debiased = succeed("weightings", "identify", "trainer.py:debiased_weight", "--prediction", "v").out
+    misused = succeed(
+        "weightings", "identify", "trainer.py:apply_snr_weight", "--given", "gamma=5", "--prediction", "v"
+    ).out
+    first, second = shown("how-to/identify.md")
+    assert set(lines(first.code)) - set(lines(debiased)) == set()
+    assert set(lines(second.code)) - set(lines(misused)) == set()

@@ -156,6 +156,11 @@ def test_the_two_meanings_of_sigma() -> None:
     )  # fmt: skip
 
 
+def test_a_t_between_0_and_1() -> None:
+    found = identify(lambda t: t * (1 - t), "flow")
+    assert (only(found).weighting, found.taken, found.findings) == ("debiased", "t as s, the share of noise", ())
+
+
 def test_a_mean_of_1_is_normalisation_and_a_batchs_is_a_finding() -> None:
     table = torch.from_numpy(1 / np.sqrt(trainers.SNR))
     found = identify(lambda t: (table / table.mean())[t], "eps")
@@ -181,6 +186,9 @@ def test_a_table_of_before_the_rescaling_to_zero_terminal_snr() -> None:
 
 def test_the_schedule_of_a_functions_own_table_is_found() -> None:
     assert only(identify(trainers.debias_repository, "eps", schedule="cosine")).found.schedule == "linear"
+    table = torch.cumprod(1 - torch.linspace(1e-4, 0.02, 1000), dim=0)  # of float32, which is some 1e-5 off
+    reading = only(identify(lambda t: (table / (1 - table))[t].clamp(max=5), "x0", schedule=ZERO))
+    assert (reading.weighting, reading.found.schedule) == ("min-snr", "linear")
 
 
 def test_a_third_partys_options_are_found(monkeypatch: pytest.MonkeyPatch) -> None:

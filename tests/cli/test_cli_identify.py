@@ -123,6 +123,7 @@ def test_a_table_is_named_and_its_own_table_trains_the_same(folder: Path) -> Non
     [
         ("a,b\n1,2\n", "its header is 'a,b'. It needs the columns weight and one of snr, log_snr, sigma, s, t"),
         ("snr,weight\n1,2\n", "has 1 rows. At least 8"),
+        ("snr,weight\n" + "1,2\n" * 9, "has 1 different levels. At least 8"),
         ("snr,weight\n" + "1,x\n" * 9, "row 2: 'x' is not a number"),
         ("s,weight\n" + "2,1\n" * 9, "s must be between 0 and 1"),
         ("t,weight\n" + "0.5,1\n" * 9, "For levels between 0 and 1 name the column s"),

@@ -46,7 +46,7 @@ class Caller:
         self.changed: list[str] = []
         self.asks_prediction = False
 
-    def settle(self) -> None:
+    def settle(self, *, tensors_only: bool = False) -> None:
         """Find the form of input with which the function gives weights.
 
         Raises:
@@ -55,7 +55,9 @@ class Caller:
         first: DebiasctlError | None = None
         everything = torch.arange(len(self.levels.t))
         has_loss = "loss" in self.parameters.roles.values()
-        forms: tuple[Form, ...] = ("tensors",) if has_loss or self._needs_tensors else ("tensors", "arrays", "numbers")
+        forms: tuple[Form, ...] = (
+            ("tensors",) if tensors_only or has_loss or self._needs_tensors else ("tensors", "arrays", "numbers")
+        )
         for form in forms:
             for shape in _LOSS_SHAPES if has_loss else ((),):
                 for single in (False, True):

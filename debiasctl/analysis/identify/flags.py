@@ -6,6 +6,7 @@ import shlex
 from pathlib import Path
 
 import numpy as np
+import torch
 
 from debiasctl.analysis.identify.points import Points
 from debiasctl.analysis.identify.readings import Identification, Reading
@@ -45,9 +46,10 @@ def write_weights(found: Identification, path: Path) -> str | None:
     points = found.points
     if points is None:
         raise UsageError("there are no weights to write as a table: they are not finite, negative or all 0")
-    steps = schedule_process(found.schedule).num_timesteps
-    by_t = found.by_timestep and len(points.places) == steps
-    rows = points.places.tolist() if by_t else points.snr.tolist()
+    process = schedule_process(found.schedule)
+    by_t = found.by_timestep and len(points.places) == process.num_timesteps
+    snr = process.snr[torch.from_numpy(points.places)] if found.by_timestep else torch.from_numpy(points.snr)
+    rows = points.places.tolist() if by_t else snr.tolist()
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(["t" if by_t else "snr", "weight"])

@@ -102,9 +102,9 @@ class Fit:
         """How many of its numbers are not defaults."""
         return sum(value != one.default for one, value in zip(self.form.parameters, self.values, strict=True))
 
-    def is_as_good_as(self, other: "Fit") -> bool:
-        """Whether it agrees with the points as well, or much better than rounding allows."""
-        return bool((self.excess <= np.maximum(0.1, 1.2 * other.excess)).all())
+    def is_as_good_as(self, other: "Fit", *, slack: float = 0.1) -> bool:
+        """Whether it agrees with the points as well, or within `slack` of what rounding explains."""
+        return bool((self.excess <= np.maximum(slack, 1.2 * other.excess)).all())
 
 
 def used(points: Points, *, clamped: bool, most: int = 240) -> NDArray[np.int64]:

@@ -16,10 +16,10 @@ from debiasctl.analysis.identify.observe import Observed, observe
 from debiasctl.analysis.identify.points import Points
 from debiasctl.analysis.identify.readings import Identification, Reading
 from debiasctl.analysis.identify.search import Found, search
-from debiasctl.analysis.identify.signature import parameters_of
+from debiasctl.analysis.identify.signature import Parameters, parameters_of
 from debiasctl.api import Prediction
 from debiasctl.diffusion.parameterization import PREDICTIONS, SPACES
-from debiasctl.errors import UsageError
+from debiasctl.errors import DebiasctlError, UsageError
 from debiasctl.wording import did_you_mean, quoted
 
 _LISTED = 5  # other names of one function
@@ -58,12 +58,31 @@ def identify(
     levels = levels_of(schedule or DEFAULTS.get(level, "linear"))
     observed = observe(function, parameters, levels, prediction=unit)
     found = _identified(observed, levels, unit, said_schedule=schedule is not None)
+    if level == "timesteps" and not found.is_named:
+        return _as_shares(function, parameters, unit, schedule) or found
     if level != "sigma" or not by_name or unit not in (None, FLOW):
         return found
     other = replace(parameters, roles={k: "s" if v == "sigma" else v for k, v in parameters.roles.items()})
     levels = levels_of(FLOW)
     flow = _identified(observe(function, other, levels, prediction=unit), levels, unit, said_schedule=False)
     return _either(found, flow)
+
+
+def _as_shares(
+    function: Callable[..., Any], parameters: Parameters, prediction: Prediction | None, schedule: str | None
+) -> Identification | None:
+    """What a function of t computes if its t is between 0 and 1, as flow models have it; None if that is not named."""
+    others = {"scheduler", "alphas_cumprod"} & set(parameters.roles.values())
+    if parameters.said or others or schedule not in (None, FLOW):
+        return None
+    shares = replace(parameters, roles={k: "s" if v == "timesteps" else v for k, v in parameters.roles.items()})
+    levels = levels_of(FLOW)
+    try:
+        observed = observe(function, shares, levels, prediction=prediction, tensors_only=True)
+    except DebiasctlError:  # it takes whole numbers alone
+        return None
+    found = _identified(observed, levels, prediction, said_schedule=schedule is not None)
+    return found if found.is_named else None
 
 
 def identify_table(path: str, prediction: str | None = None, *, schedule: str | None = None) -> Identification:

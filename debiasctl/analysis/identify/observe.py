@@ -44,15 +44,20 @@ class Observed:
 
 
 def observe(
-    function: Callable[..., Any], parameters: Parameters, levels: Levels, *, prediction: str | None
+    function: Callable[..., Any],
+    parameters: Parameters,
+    levels: Levels,
+    *,
+    prediction: str | None,
+    tensors_only: bool = False,
 ) -> Observed:
-    """Call a function at the levels, several times.
+    """Call a function at the levels, several times; with `tensors_only` not with arrays or numbers.
 
     Raises:
         DebiasctlError: if it fails, or gives no weights.
     """
     caller = Caller(function, parameters, levels, prediction=prediction)
-    caller.settle()
+    caller.settle(tensors_only=tensors_only)
     everything = torch.arange(len(levels.t))
     weights, again = caller.weights(everything), caller.weights(everything)
     findings = []
@@ -106,7 +111,7 @@ def usable(
             f"It is negative at {_places(negative, places, snr, place)}, where training would raise the loss."
         )
     kept = finite & ~negative
-    if kept.any() and not weight[kept].any():
+    if kept.any() and not negative.any() and not weight[kept].any():
         findings.append("Every weight is 0: nothing would be trained.")
         return None, findings
     zero = kept & (weight == 0) & (snr > _NO_SIGNAL)

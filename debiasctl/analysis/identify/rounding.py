@@ -5,23 +5,25 @@ from dataclasses import replace
 
 from debiasctl.analysis.identify.forms import Fit, completed
 
+_ROUND = 0.5  # how much of what rounding explains defaults and numbers of two digits may use up
+
 
 def rounded(fit: Fit, *, clamped: bool) -> Fit:
     """The fit with numbers of the fewest digits with which it is as good."""
     parameters = fit.form.parameters
 
-    def tried(values: tuple[float, ...]) -> Fit | None:
+    def tried(values: tuple[float, ...], *, slack: float = 0.1) -> Fit | None:
         if any(not one.low <= value <= one.high for one, value in zip(parameters, values, strict=True)):
             return None
         found = completed(fit.form, fit.points, values, fit.log_scale, clamped=clamped)
-        return found if found is not None and found.is_as_good_as(fit) else None
+        return found if found is not None and found.is_as_good_as(fit, slack=slack) else None
 
     best = fit
     for place, one in enumerate(parameters):
         if one.default is not None and one.default != best.values[place]:
-            best = tried((*best.values[:place], one.default, *best.values[place + 1 :])) or best
+            best = tried((*best.values[:place], one.default, *best.values[place + 1 :]), slack=_ROUND) or best
     for digits in range(1, 5):
-        found = tried(tuple(_digits(value, digits) for value in best.values))
+        found = tried(tuple(_digits(value, digits) for value in best.values), slack=_ROUND if digits <= 2 else 0.1)
         if found is not None:
             best = found
             break

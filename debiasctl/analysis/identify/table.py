@@ -16,6 +16,7 @@ from debiasctl.reading.user_text import user_path
 from debiasctl.wording import one_line, quoted
 
 AXES = ("snr", "log_snr", "sigma", "s", "t")  # where a table has several, the first of them is taken
+_FEWEST = 8
 _MOST = 2000  # rows that formulas are compared at
 _COARSEST = 5e-3  # relative: weights of one digit are taken to be exact
 _NUMBER = re.compile(r"[-+]?(\d*)\.?(\d*)(?:[eE]([-+]?\d+))?")
@@ -50,11 +51,13 @@ def read(text: str, schedule: str | None) -> tuple[Observed, Levels]:
         np.array([_number(cell, number, path) for cell, (number, _) in zip(column, numbered[1:], strict=True)])
         for column in columns
     ]
-    if len(values[0]) < 8:
-        raise UsageError(f"{path} has {len(values[0])} rows. At least 8 are needed to tell schemes apart")
+    if len(values[0]) < _FEWEST:
+        raise UsageError(f"{path} has {len(values[0])} rows. At least {_FEWEST} are needed to tell schemes apart")
     levels = levels_of(schedule or DEFAULTS.get(axis, "linear"))
     snr, slack = _snr(axis, values[0], _resolution(columns[0], values[0]), levels, path)
     chosen = np.unique(np.linspace(0, len(snr) - 1, min(len(snr), _MOST)).round().astype(int))
+    if len(np.unique(snr)) < _FEWEST:
+        raise UsageError(f"{path} has {len(np.unique(snr))} different levels. At least {_FEWEST} are needed")
     places_ = values[0].astype(int) if axis == "t" else np.arange(1, len(snr) + 1)
     rounding = np.maximum(ROUNDING, _resolution(columns[1], values[1]))
     points, findings = usable(
