@@ -32,6 +32,8 @@ def test_a_pages_commands_run(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     (debiasctl_home / "cache").symlink_to(cache)
+    for module in ("speed", "trial"):  # large networks' steps take seconds each
+        monkeypatch.setattr(f"debiasctl.training.{module}.seconds_per_step", lambda *args, **more: 0.1)
     Session(BLOCKS[name], tmp_path).run()
 
 

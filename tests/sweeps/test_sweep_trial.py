@@ -9,10 +9,10 @@ import pytest
 from PIL import Image
 from tiny import OPTIONS, error_of, succeed
 
-from debiasctl.sweeps import conduct, forecast, work
+from debiasctl.sweeps import conduct, work
 from debiasctl.sweeps.answer import Answer
 from debiasctl.sweeps.store import find_sweep
-from debiasctl.training import trial
+from debiasctl.training import speed, trial
 
 _COARSE = [factor * 10**power for power in range(2, 6) for factor in (1, 2, 5)]
 ALONE = ("--jobs", "1", "--threads", "1", "--device", "cpu")
@@ -23,9 +23,8 @@ def step(monkeypatch: pytest.MonkeyPatch) -> list[float]:
     """The seconds that a step is said to take, which a test may change."""
     seconds = [1.0]
     monkeypatch.setattr("psutil.getloadavg", lambda: (0.5, 0.5, 0.5))
-    for module in (trial, forecast):
-        monkeypatch.setattr(f"{module.__name__}.seconds_per_step", lambda *args, **more: seconds[0], raising=False)
-    monkeypatch.setattr("debiasctl.training.speed.seconds_per_step", lambda *args, **more: seconds[0])
+    for module in (trial, speed):
+        monkeypatch.setattr(module, "seconds_per_step", lambda *args, **more: seconds[0])
     return seconds
 
 
