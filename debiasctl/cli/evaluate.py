@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from debiasctl.cli import options
-from debiasctl.cli.completion import complete_metrics, complete_plugin
+from debiasctl.cli.completion import complete_plugin
 from debiasctl.cli.evaluation_table import print_records
 from debiasctl.cli.launch import launch_all, rank
 from debiasctl.cli.options import SAMPLING, option, parse_batch_size, parse_steps
@@ -69,14 +69,7 @@ def evaluate(
         Path | None,
         option("--feature-weights", help="The extractor's weights (default: the cache; see the command doctor)."),
     ] = None,
-    metrics: Annotated[
-        str | None,
-        option(
-            "--metrics",
-            help="Only these metrics, separated by commas (default: all).",
-            autocompletion=complete_metrics,
-        ),
-    ] = None,
+    metrics: Annotated[str | None, options.METRICS] = None,
     num: Annotated[int, option("--num", "-n", group=SAMPLING, min=2, help="Images to draw.")] = 1000,
     steps: Annotated[str | None, options.SAMPLING_STEPS] = None,
     sampler: Annotated[str, options.SAMPLER] = "ddim",

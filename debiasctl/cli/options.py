@@ -7,6 +7,7 @@ import typer
 
 from debiasctl.cli.completion import (
     complete_choices,
+    complete_metrics,
     complete_plugin,
     complete_run,
     complete_values,
@@ -100,6 +101,10 @@ SAMPLING_SEED = option(
     "first run's).",
 )
 SAMPLING_BATCH = option("--batch-size", group=SAMPLING, metavar="N", help="Images drawn at a time; auto: what fits.")
+METRICS = option(
+    "--metrics", help="Only these metrics, separated by commas (default: all).", autocompletion=complete_metrics,
+    show_default=False,
+)  # fmt: skip
 WIDTH = option(
     "--width", help="Of a plot: a paper's page (default) or column.", show_default=False,
     autocompletion=complete_values("page", "column"),
@@ -135,6 +140,10 @@ SCHEDULE = option(
 STEPS = option(
     "--steps", setting="training.steps", group=RESUME, min=1, help="Training budget in steps.", show_default=False
 )
+IMAGES = option(
+    "--images", group=RESUME, min=1, help="Training budget in images, instead of --steps.", show_default=False
+)  # fmt: skip
+SPEC_FILE = option("--spec", metavar="FILE", help="Settings in a JSON, YAML or TOML file.", show_default=False)
 IMAGE_SIZE = option(
     "--image-size", setting="data.dataset.image_size", min=4, max=1024, metavar="PIXELS", show_default=False,
     help="Height and width that images are resized to, for data sets with that option.",

@@ -11,7 +11,7 @@ import typer
 from typer.core import TyperGroup
 
 from debiasctl.cli import options
-from debiasctl.cli.completion import complete_metrics, complete_plugin, complete_setting, complete_sweep
+from debiasctl.cli.completion import complete_plugin, complete_setting, complete_sweep
 from debiasctl.cli.forecast import name_trial
 from debiasctl.cli.listed import listed
 from debiasctl.cli.locations import data_location
@@ -99,12 +99,7 @@ def sweep(
     schedule: Annotated[str | None, listed(options.SCHEDULE)] = None,
     timesteps: Annotated[str | None, listed(options.TIMESTEPS)] = None,
     steps: Annotated[str | None, listed(options.STEPS)] = None,
-    images: Annotated[
-        str | None,
-        option(
-            "--images", metavar="VALUE,...", help="Training budget in images, instead of --steps.", show_default=False
-        ),
-    ] = None,
+    images: Annotated[str | None, listed(options.IMAGES)] = None,
     image_size: Annotated[str | None, listed(options.IMAGE_SIZE)] = None,
     batch_size: Annotated[str | None, listed(options.BATCH_SIZE)] = None,
     lr: Annotated[str | None, listed(options.LR)] = None,
@@ -113,10 +108,7 @@ def sweep(
     precision: Annotated[str | None, listed(options.PRECISION)] = None,
     accumulation: Annotated[str | None, listed(options.ACCUMULATION)] = None,
     deterministic: Annotated[bool | None, options.DETERMINISTIC] = None,
-    spec: Annotated[
-        Path | None,
-        option("--spec", metavar="FILE", help="Settings of all arms in a JSON, YAML or TOML file.", show_default=False),
-    ] = None,
+    spec: Annotated[Path | None, options.SPEC_FILE] = None,
     set_: Annotated[
         list[str] | None,
         option(
@@ -163,15 +155,7 @@ def sweep(
             show_default=False,
         ),
     ] = None,
-    metrics: Annotated[
-        str | None,
-        option(
-            "--metrics",
-            help="Only these metrics, separated by commas (default: all).",
-            autocompletion=complete_metrics,
-            show_default=False,
-        ),
-    ] = None,
+    metrics: Annotated[str | None, options.METRICS] = None,
     primary: Annotated[
         str | None,
         option(

@@ -61,12 +61,7 @@ def train(
     schedule: Annotated[str | None, options.SCHEDULE] = None,
     timesteps: Annotated[str | None, options.TIMESTEPS] = None,
     steps: Annotated[int | None, options.STEPS] = None,
-    images: Annotated[
-        int | None,
-        option(
-            "--images", group=RESUME, min=1, help="Training budget in images, instead of --steps.", show_default=False
-        ),
-    ] = None,
+    images: Annotated[int | None, options.IMAGES] = None,
     image_size: Annotated[int | None, options.IMAGE_SIZE] = None,
     batch_size: Annotated[int | None, options.BATCH_SIZE] = None,
     lr: Annotated[float | None, options.LR] = None,
@@ -74,10 +69,7 @@ def train(
     name: Annotated[
         str | None, option("--name", help="The run's name (default: made from data, weighting, seed).")
     ] = None,
-    spec: Annotated[
-        Path | None,
-        option("--spec", metavar="FILE", help="Settings in a JSON, YAML or TOML file.", show_default=False),
-    ] = None,
+    spec: Annotated[Path | None, options.SPEC_FILE] = None,
     set_: Annotated[
         list[str] | None,
         option(
