@@ -16,7 +16,7 @@ from debiasctl.evaluation.metrics.distances import gaussian_moments
 from debiasctl.evaluation.record import Findings
 from debiasctl.evaluation.reference.reference import fixed_reference
 from debiasctl.evaluation.reference.statistics_file import read_statistics, write_statistics
-from debiasctl.evaluation.uncertainty.intervals import difference_interval
+from debiasctl.evaluation.uncertainty.intervals import difference_interval, squared_interval
 from debiasctl.evaluation.uncertainty.jackknife import Division
 
 DISTANCES = ["fd_local", "kd_local"]
@@ -329,6 +329,9 @@ def test_an_interval_holds_its_estimate_and_what_a_difference_needs(digits, digi
         assert "neighbourhoods" in sharp.metrics[name].interval_reason
     first, second = (found.metrics["fd_local"].interval.jackknife.jackknife for found in (sharp, soft))
     assert difference_interval(first, second).low > 0
+    expected = squared_interval(first, sharp.metrics["fd_local"].value)
+    kept = sharp.metrics["fd_local"].interval
+    assert (kept.low, kept.high) == pytest.approx((expected.low, expected.high))
     assert sharp.metrics["fd_local"].corrected < sharp.metrics["fd_local"].value
 
 
