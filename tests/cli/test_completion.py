@@ -56,7 +56,7 @@ def test_filters_are_completed() -> None:
 
 
 def test_values_of_settings_are_completed() -> None:
-    assert complete_choices("model.prediction")("") == ["eps", "x0", "v", "edm"]
+    assert complete_choices("model.prediction")("") == ["eps", "x0", "v", "edm", "flow"]
     assert complete_choices("compute.precision")("b") == ["bf16"]
     assert complete_choices("loss.normalize")("m") == ["mean"]
     assert complete_setting("optimizer.l") == ["optimizer.lr="]
@@ -110,7 +110,7 @@ def test_bash_is_answered_with_the_rest_of_the_word(monkeypatch: pytest.MonkeyPa
         return succeed().out.split()
 
     assert answered("train", "--weighting", "min-snr", ":", "g") == ["gamma="]
-    assert answered("train", "--prediction", "") == ["eps", "x0", "v", "edm"]
+    assert answered("train", "--prediction", "") == ["eps", "x0", "v", "edm", "flow"]
     assert answered("train", "--prediction", "=", "x") == ["x0"]
     assert answered("train", "--device", "cu") == ["cuda"]
     assert answered("plugins", "describe", "samplers", "h") == ["heun"]
