@@ -23,6 +23,7 @@ SIGNATURES = {
     "weighting": "(reference)",
     "timesteps": "(reference)",
     "run": "(name)",
+    "identify": "(function, prediction=None, *, argument=None, schedule=None, given=None)",
     "evaluate": "(images, *, reference, features=None, metrics=None, feature_weights=None, device='auto')",
     "compare": "(*runs, arms=None, against=None, features=None, figures=None, by=(), metric=None, primary=None, "
     "reference=None, margin=0.05, paired=None, borrowed=False, blocks=(), levels=None, skip_damaged=False, "
