@@ -105,7 +105,7 @@ def test_every_command_that_the_library_names_exists() -> None:
 def test_what_the_library_names_can_be_typed() -> None:
     """A setting or an argument that a message names exists, so that none is renamed alone."""
     import_all()  # declares every option
-    library = [(place, text) for place, text in messages() if not place.startswith("python/")]  # its callers type Python
+    library = [(place, text) for place, text in messages() if not place.startswith("python/")]  # one types Python there
     named = [(place, inside) for place, text in library for inside in re.findall("`([^`\n]+)`", text)]
     assert len(named) > 50
     for place, inside in named:

@@ -142,7 +142,8 @@ BROKEN = {
     "no-space": (
         f"{BEGINNING}\n    'doc'{METHOD}",
         "Broken",
-        ':Broken lacks space. It should have:\n  space = "eps"  # or "x0" or "v" or "flow"\nSee: debiasctl.api.Weighting',
+        ':Broken lacks space. It should have:\n  space = "eps"  # or "x0" or "v" or "flow"\n'
+        "See: debiasctl.api.Weighting",
     ),
     "nothing": (
         f"{BEGINNING} 'doc'",
