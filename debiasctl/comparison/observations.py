@@ -129,6 +129,8 @@ def observed(figure: MetricFigure | BitsFigure) -> Observed:
         return Observed(value, None, value - reach, value + reach, None, better, "bits per dimension", by_class=False)
     kept = figure.interval
     low, high = (None, None) if kept is None else (kept.low, kept.high)
+    # the floor has a bias too, that of fewer images: beside a corrected figure stands a corrected floor, or none
+    floor = figure.floor if figure.corrected is None else figure.floor_corrected
     return Observed(
-        figure.value, figure.corrected, low, high, figure.floor, better, figure.description, by_class=figure.by_class
+        figure.value, figure.corrected, low, high, floor, better, figure.description, by_class=figure.by_class
     )
