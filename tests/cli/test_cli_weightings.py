@@ -184,8 +184,9 @@ def test_a_plot_is_written_where_it_was_asked_for(tmp_path: Path, monkeypatch: p
     density = seen.pop("density")
     torch.testing.assert_close(density, torch.ones(1000, dtype=torch.float64), rtol=1e-12, atol=0)
     assert seen == {
-        "path": Path("weights.png"), "names": ["constant", "p2", "min-snr", "debiased"], "units": ["eps", "x0", "v"],
-        "schedule": "linear", "prediction": "eps", "normalize": "mean", "timesteps": "uniform", "width": "page",
+        "path": Path("weights.png"), "names": ["constant", "p2", "min-snr", "debiased"],
+        "units": ["eps", "x0", "v", "flow"], "schedule": "linear",
+        "prediction": "eps", "normalize": "mean", "timesteps": "uniform", "width": "page",
     }  # fmt: skip
     succeed("weightings", "plot", "edm", "--schedule", "edm", "--prediction", "edm", "--timesteps", "lognormal",
             "--normalize", "none", "--out", tmp_path / "a.svg")  # fmt: skip
@@ -193,7 +194,7 @@ def test_a_plot_is_written_where_it_was_asked_for(tmp_path: Path, monkeypatch: p
     assert float(density.mean()) == pytest.approx(1)
     assert float(density.max()) > 2
     assert seen == {
-        "path": tmp_path / "a.svg", "names": ["edm"], "units": ["eps", "x0", "v", "edm"],
+        "path": tmp_path / "a.svg", "names": ["edm"], "units": ["eps", "x0", "v", "flow", "edm"],
         "schedule": "edm", "prediction": "edm", "normalize": "none", "timesteps": "lognormal", "width": "page",
     }  # fmt: skip
 

@@ -117,8 +117,8 @@ REFS = [
 ] + ["product:factors=[min-snr,constant-flow],space=flow", "table:axis=snr,space=x0,points=[[0,0.1],[1,0.5],[1e20,2]]"]
 
 
-def losses_and_gradient(objective: Objective, drawn: Draw, weight: torch.Tensor) -> list[torch.Tensor]:
-    """The losses [N] and their gradient at the network's weights [P], of one network, in a unit of the error."""
+def errors_and_gradients(objective: Objective, drawn: Draw) -> list[torch.Tensor]:
+    """Each image's error [N] in the unit of the network's output, and its gradient at the network's weights [N, P]."""
     parameterization = objective.parameterization
     x0, eps = torch.randn(2, len(UNIFORMS), 2, 5, 5, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
     x_t = parameterization.process.add_noise(x0, eps, drawn.levels)
@@ -126,9 +126,15 @@ def losses_and_gradient(objective: Objective, drawn: Draw, weight: torch.Tensor)
     x0_hat = network(x_t)
     alpha, sigma = per_image(drawn.levels.alpha, drawn.levels.sigma, like=x0)
     output = parameterization.target(x0_hat, (x_t - alpha * x0_hat) / sigma, drawn.levels)
-    losses = weighted_losses(output, parameterization.target(x0, eps, drawn.levels), weight)
-    losses.mean().backward()
-    return [losses.detach(), torch.cat([parameter.grad.flatten() for parameter in network.parameters()])]
+    errors = squared_error(output, parameterization.target(x0, eps, drawn.levels))
+    rows = [torch.autograd.grad(error, list(network.parameters()), retain_graph=True) for error in errors]
+    return [errors.detach(), torch.stack([torch.cat([part.flatten() for part in row]) for row in rows])]
+
+
+def weighted(found: list[torch.Tensor], weight: torch.Tensor) -> list[torch.Tensor]:
+    """The losses [N] and the gradient of their mean [P]."""
+    errors, rows = found
+    return [weight * errors, (weight / len(weight)) @ rows]
 
 
 def apart(first: list[torch.Tensor], second: list[torch.Tensor]) -> float:
@@ -139,19 +145,16 @@ def apart(first: list[torch.Tensor], second: list[torch.Tensor]) -> float:
 
 @pytest.mark.parametrize("schedule", list(SCHEDULES))
 def test_every_weighting_is_one_objective_in_every_unit_to_ten_digits(schedule: str) -> None:
+    plain = {prediction: objective(prediction, "constant", schedule) for prediction in SCHEDULES[schedule]}
+    found = {prediction: errors_and_gradients(one, draw(one)) for prediction, one in plain.items()}
     for weighting in REFS:
-        made = {prediction: objective(prediction, weighting, schedule) for prediction in SCHEDULES[schedule]}
-        draws = {prediction: draw(one) for prediction, one in made.items()}
-        by_x0 = losses_and_gradient(made["x0"], draws["x0"], draws["x0"].weight)
-        for prediction, one in made.items():
-            found = losses_and_gradient(one, draws[prediction], draws[prediction].weight)
-            assert apart(found, by_x0) < 1e-10, (weighting, prediction)
-        if weighting != "debiased":
-            continue
-        for prediction, one in made.items():  # as a control: another unit's factor is another objective
-            for other in set(made) - {prediction}:
-                wrong = losses_and_gradient(one, draws[prediction], draws[other].weight)
-                assert apart(wrong, by_x0) > 1e-3, (prediction, other)
+        weights = {prediction: draw(objective(prediction, weighting, schedule)).weight for prediction in found}
+        by_x0 = weighted(found["x0"], weights["x0"])
+        for prediction, weight in weights.items():
+            assert apart(weighted(found[prediction], weight), by_x0) < 1e-10, (weighting, prediction)
+            for other in set(weights) - {prediction}:  # as a control: another unit's factor is another objective
+                wrong = weighted(found[prediction], weights[other])
+                assert apart(wrong, by_x0) > 1e-3, (weighting, prediction, other)
 
 
 def test_errors_are_means_over_channels_and_pixels() -> None:

@@ -8,6 +8,7 @@ import pytest
 from debiasctl import registry
 from debiasctl.errors import (
     PluginConflictError,
+    PluginError,
     PluginLoadError,
     PluginOptionsError,
     ReferenceSyntaxError,
@@ -191,6 +192,29 @@ class Flat(Schedule):
     install(site, "bad-package", module="flat_schedule", source=source, plugins={"flat": "Flat"}, kind="schedules")
     with pytest.raises(PluginLoadError, match=r"needs its Options to begin: class Options\(ScheduleOptions\):"):
         registry.load("schedules", "flat")
+
+
+@pytest.mark.parametrize(
+    ("returned", "message"),
+    [
+        ("u.float()", r"returned float32 \[10\] in place of log SNR for each u, float64 \[10\]"),
+        ("u * float('nan')", "returned NaN for a u in"),
+        ("u", "must fall strictly from below 1 to 0 or above"),
+    ],
+)
+def test_a_function_of_a_schedule_is_checked(site: Path, returned: str, message: str) -> None:
+    from debiasctl.diffusion.process import process_of
+
+    source = f"""
+from debiasctl.api import Schedule
+class Curve(Schedule):
+    'doc'
+    def log_snr(self, u): return {returned}
+"""
+    name = f"curve_{abs(hash(returned))}"
+    install(site, "bad-package", module=name, source=source, plugins={"curve": "Curve"}, kind="schedules")
+    with pytest.raises(PluginError, match=message):
+        process_of(registry.create("schedules", "curve:num_timesteps=10"))
 
 
 @pytest.mark.parametrize("kind", [kind for kind in registry.KINDS if kind != "commands"])

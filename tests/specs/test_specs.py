@@ -771,3 +771,10 @@ def test_nested_options_beside_a_name(location: DataLocation) -> None:
     assert spec.loss.weighting.options["base"]["options"]["k"] == 3
     with pytest.raises(PluginOptionsError, match="unknown option 'bogus'"):
         resolve(location, DIGITS, {"loss": {"weighting": {"name": "uncertainty", "base": {"name": "p2", "bogus": 3}}}})
+
+
+@pytest.mark.parametrize(("given", "stored"), [("flow", 1.0), ("flow:shift=auto", 1.0), ("flow:shift=2", 2.0)])
+def test_a_schedules_options_are_settled_by_the_images(location: DataLocation, given: str, stored: float) -> None:
+    spec = resolve(location, DIGITS, {"model": {"prediction": "flow"}, "diffusion": {"schedule": given}})
+    assert spec.diffusion.schedule.options["shift"] == stored
+    assert spec.diffusion.schedule.options["continuous"] is True

@@ -37,7 +37,7 @@ def numbers(record: MetricsRecord) -> list[float]:
     stored: dict[str, Any] = record.to_json()
     values = [stored[name] for name in stored if name not in ("step", "loss_shares", "bins", "metrics")]
     values += [one["share"] for one in stored.get("loss_shares", ())]
-    values += [one[error] for one in stored.get("bins", ()) for error in ("eps", "x0", "v")]
+    values += [one[error] for one in stored.get("bins", ()) for error in ("eps", "x0", "v", "flow")]
     return [value for value in values if isinstance(value, int | float)]
 
 
