@@ -54,17 +54,17 @@ def read_sources(study: Study, runs: Sequence[Run], *, skip_damaged: bool = Fals
     notes: list[str] = []
     weights = _weights(specs, unit=unit, notes=notes)
     allowed = _Allowed(notes) if skip_damaged else nullcontext()
-    heldout: list[SeedLine] = []
+    heldout, errors_of = list[SeedLine](), unit
     seed, where, rows = None, "", list[GridRow]()
     nfe: dict[int, int] = {}
     with allowed:
-        heldout = _heldout(found, unit=unit, notes=notes)
+        heldout, errors_of = _heldout(found, unit=unit, notes=notes)
     with allowed:
         seed, where, rows = _samples(study, found, notes)
     with allowed:
         nfe = _nfe(study, found)
     return RunSources(
-        specs=specs, heldout=heldout, heldout_unit=unit, weights=weights,
+        specs=specs, heldout=heldout, heldout_unit=errors_of, weights=weights,
         weights_unit=unit, samples=rows, samples_seed=seed, samples_where=where, nfe=nfe, versions=_versions(found),
         notes=notes,
     )  # fmt: skip
@@ -113,8 +113,11 @@ def _unit(spec: "RunSpec") -> str:
     return spec.model.prediction if spec.model.prediction in _UNITS else "v"
 
 
-def _heldout(runs: _Runs, *, unit: str, notes: list[str]) -> list[SeedLine]:
-    """Each run's last held-out errors by log-SNR, up to the checkpoint that was measured."""
+def _heldout(runs: _Runs, *, unit: str, notes: list[str]) -> tuple[list[SeedLine], str]:
+    """Each run's last held-out errors by log-SNR, up to the checkpoint that was measured, and their unit.
+
+    It is v where a run has none of `unit`, as those of older versions have none of flow.
+    """
     from debiasctl.runs.records import HeldoutRecord
 
     found = []
@@ -127,11 +130,14 @@ def _heldout(runs: _Runs, *, unit: str, notes: list[str]) -> list[SeedLine]:
             if not records:
                 notes.append(f"run {member.source} has no held-out errors")
                 continue
-            bins = _bins(records[-1])
-            found.append(
-                SeedLine(arm.name, member.seed, [x for x, _ in bins], [float(getattr(one, unit)) for _, one in bins])
-            )
-    return found
+            found.append((arm.name, member.seed, _bins(records[-1])))
+    if any(getattr(one, unit) is None for *_, bins in found for _, one in bins):
+        unit = "v"
+    lines = [
+        SeedLine(name, seed, [x for x, _ in bins], [float(getattr(one, unit)) for _, one in bins])
+        for name, seed, bins in found
+    ]
+    return lines, unit
 
 
 def _bins(record: "HeldoutRecord") -> "list[tuple[float, BinErrors]]":
