@@ -1,6 +1,7 @@
 """`compare --html`, `--picture` and `--plot` of arms, on real runs made tiny."""
 
 import json
+import re
 import sys
 from pathlib import Path
 
@@ -100,6 +101,22 @@ def _checks_sources(runs: list[Run]) -> None:
     assert any("is not drawn: its loss is huber" in note for note in sources.notes)
     for run, text in stored.items():
         (run.path / "spec.json").write_text(text)
+    _checks_units(runs)
+
+
+def _checks_units(runs: list[Run]) -> None:
+    """Held-out errors are in the unit of the prediction, or in v where a run has none of it, as older ones of flow."""
+    stored = {path: path.read_text() for run in runs for path in (run.path / "spec.json", run.metrics_path)}
+    for run in runs:
+        spec = json.loads(stored[run.path / "spec.json"])
+        spec["model"]["prediction"] = "flow"
+        (run.path / "spec.json").write_text(json.dumps(spec))
+    assert read_sources(study_of(runs), runs).heldout_unit == "flow"
+    older = re.sub(r', "flow(_std)?": [^,}]+', "", stored[runs[1].metrics_path])
+    runs[1].metrics_path.write_text(older)
+    assert read_sources(study_of(runs), runs).heldout_unit == "v"
+    for path, text in stored.items():
+        path.write_text(text)
 
 
 @pytest.mark.parametrize(
