@@ -225,7 +225,7 @@ def test_a_dry_run_refuses_what_cannot_be_trained_at_zero_terminal_snr(
                        "--prediction", prediction, code=2)  # fmt: skip
     assert f"{prediction}-prediction cannot be used on a schedule with zero terminal SNR" in message
     assert reason in message
-    assert "Use --prediction v or x0" in message
+    assert "Use --prediction v, x0 or flow" in message
     assert nothing_written(debiasctl_home)
 
 
@@ -241,8 +241,9 @@ def test_a_dry_run_refuses_what_cannot_be_trained_at_zero_terminal_snr(
         (["--set", "loss.huber_c=0.2"], "loss.huber_c has no effect with loss.metric=mse"),
         (["--set", "loss.metric=huber", "--set", "loss.huber_c=0"], "huber_c: input should be greater than or equal"),
         (["--weighting", "table:path=/no/such.csv"], "there is no such file"),
-        (["--schedule", "linear:zero_terminal_snr=true,continuous=true", "--prediction", "v"],
-         "a schedule cannot be continuous and have zero terminal SNR"),
+        (["--schedule", "linear:zero_terminal_snr=true,continuous=true", "--prediction", "eps"],
+         "eps-prediction cannot be used on a schedule with zero terminal SNR"),
+        (["--schedule", "flow", "--prediction", "edm"], "the network's input ln(sigma/alpha) is infinite"),
         (["--schedule", "edm", "--set", "model.learned_variance=true"], "a continuous schedule has no such steps"),
     ],
 )  # fmt: skip
