@@ -55,7 +55,8 @@ def weight_in(weighting: Weighting, target: Prediction, *, snr: Tensor, sigma_da
     `weighting` is one that `Weighting.at` returned.
 
     Raises:
-        DebiasctlError: if the weighting's space is unknown, or a weight is negative, not finite or of another shape.
+        DebiasctlError: if the weighting's space is unknown, or a weight is no number, negative, not finite or of
+            another shape.
     """
     snr = bounded_snr(snr)
     name = name_of(weighting, "weighting")
@@ -63,7 +64,11 @@ def weight_in(weighting: Weighting, target: Prediction, *, snr: Tensor, sigma_da
         raise DebiasctlError(
             f"{name} is written for the space '{weighting.space}'. Allowed: {', '.join(get_args(Space))}"
         )
-    weight = torch.as_tensor(weighting(snr), dtype=torch.float64, device=snr.device)
+    given = weighting(snr)
+    try:
+        weight = torch.as_tensor(given, dtype=torch.float64, device=snr.device)
+    except (TypeError, ValueError, RuntimeError):
+        raise DebiasctlError(f"{name} returns a {type(given).__name__}; give a tensor of weights, [N]") from None
     fault = weight_fault(weight, snr)
     if fault is None:
         weight = convert_weight(weight, source=weighting.space, target=target, snr=snr, sigma_data=sigma_data)

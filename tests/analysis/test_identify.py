@@ -10,6 +10,7 @@ import torch
 import trainer_functions as trainers
 from torch import Tensor
 
+import debiasctl
 from debiasctl import registry
 from debiasctl.analysis.identify import Identification, Reading, identify
 from debiasctl.api import Weighting
@@ -159,6 +160,28 @@ def test_the_two_meanings_of_sigma() -> None:
 def test_a_t_between_0_and_1() -> None:
     found = identify(lambda t: t * (1 - t), "flow")
     assert (only(found).weighting, found.taken, found.findings) == ("debiased", "t as s, the share of noise", ())
+
+
+@pytest.mark.parametrize("prediction", ["flow", None])
+def test_a_flow_models_t_is_1000_s(prediction: str | None) -> None:
+    """Between 0 and 1 it is nearly s/1000, which is another scheme's."""
+    found = identify(lambda timesteps: timesteps / 1000 * (1 - timesteps / 1000), prediction)
+    assert (only(found).weighting, only(found).changes, found.taken) == ("debiased", [], "timesteps as timesteps")
+
+
+def test_a_curve_in_half_precision_is_no_scheme_of_a_t_between_0_and_1() -> None:
+    assert not identify(lambda timesteps: (1 + torch.sin(3 * timesteps / 1000)).bfloat16(), "flow").is_named
+
+
+@pytest.mark.parametrize("schedule", [None, "flow:shift=3"])
+def test_a_flow_trainer_looks_its_timesteps_up(schedule: str | None) -> None:
+    found = identify(trainers.sd3_sigma_sqrt_by_lookup, "flow", schedule=schedule)
+    assert (only(found).weighting, only(found).changes) == ("sigma-sqrt", [])
+
+
+@pytest.mark.parametrize("function", [debiasctl.weighting("p2"), debiasctl.weighting("p2").for_schedule("linear")])
+def test_of_levels_that_are_all_optional_one_is_given(function: Callable[..., Any]) -> None:
+    assert only(identify(function, "eps")).weighting == "p2"
 
 
 def test_a_mean_of_1_is_normalisation_and_a_batchs_is_a_finding() -> None:
@@ -358,9 +381,12 @@ def test_arguments(function: Callable[..., Any], argument: str | None) -> None:
         (lambda snr: torch.ones(3), {}, "returns shape (3,)"),
         (lambda snr: snr > 1, {}, "returns bool values"),
         (lambda timesteps, noise_scheduler: noise_scheduler.snrs, {}, "has no 'snrs': it has "),
+        (lambda timesteps, noise_scheduler: noise_scheduler.sigmas, {}, "`schedule=flow` has it"),
+        (5, {}, "give a function to identify, or the path of a table; not a int"),
+        ("trainer.py:weights", {}, "import 'weights' from trainer.py and give the function itself"),
     ],
 )
-def test_refusals(function: Callable[..., Any], settings: dict[str, Any], message: str) -> None:
+def test_refusals(function: Any, settings: dict[str, Any], message: str) -> None:
     with pytest.raises(DebiasctlError) as error:
         identify(function, **settings)
     assert message in str(error.value)

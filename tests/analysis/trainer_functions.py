@@ -42,6 +42,11 @@ def sd3_weighting(weighting_scheme, sigmas=None):  # type: ignore[no-untyped-def
     return torch.ones_like(sigmas)
 
 
+def sd3_sigma_sqrt_by_lookup(timesteps, noise_scheduler):  # type: ignore[no-untyped-def]
+    places = [(noise_scheduler.timesteps == t).nonzero().item() for t in timesteps]
+    return (noise_scheduler.sigmas[places].flatten() ** -2.0).float()
+
+
 # ---------------------------------------------------------------- sd-scripts
 
 

@@ -81,6 +81,7 @@ def test_schemes_see_a_bounded_snr_in_float64() -> None:
         (lambda snr: snr[:-1], r"of shape \(32,\) for SNRs of shape \(33,\)"),
         (lambda snr: snr[:, None], r"of shape \(33, 1\)"),
         (lambda snr: torch.tensor(1.0), r"of shape \(\)"),
+        (lambda snr: None, "returns a NoneType; give a tensor of weights"),
         (lambda snr: 1.0, r"one weight for each SNR; a constant one, for example, torch\.ones_like\(snr\)"),
     ],
 )

@@ -16,13 +16,14 @@ from debiasctl.analysis.identify.observe import Observed, observe
 from debiasctl.analysis.identify.points import Points
 from debiasctl.analysis.identify.readings import Identification, Reading
 from debiasctl.analysis.identify.search import Found, search
-from debiasctl.analysis.identify.signature import Parameters, parameters_of
+from debiasctl.analysis.identify.signature import Parameters, Role, parameters_of
 from debiasctl.api import Prediction
 from debiasctl.diffusion.parameterization import PREDICTIONS, SPACES
 from debiasctl.errors import DebiasctlError, UsageError
 from debiasctl.wording import did_you_mean, quoted
 
 _LISTED = 5  # other names of one function
+_SINGLE = 1e-4  # relative rounding of weights that are not of half precision
 _NEAREST = 3  # schemes, where none can be named
 
 
@@ -45,6 +46,14 @@ def identify(
         UsageError: if what the function takes cannot be told, or a name is unknown.
         DebiasctlError: if the function fails, or returns no weights.
     """
+    if isinstance(function, str) and ".py:" in function:
+        path, _, name = function.rpartition(":")
+        raise UsageError(
+            f"from Python, import {quoted(name)} from {path} and give the function itself; the command `debiasctl "
+            "weightings identify` takes FILE:FUNCTION"
+        )
+    if not isinstance(function, str | Path) and not callable(function):
+        raise UsageError(f"give a function to identify, or the path of a table; not a {type(function).__name__}")
     if isinstance(function, str | Path):
         if argument or given:
             raise UsageError("`argument` and `given` are for a function, and a table is read as its columns' names say")
@@ -55,11 +64,12 @@ def identify(
     level = "s" if parameters.level == "sigma" and by_name and unit == FLOW else parameters.level
     if level != parameters.level:
         parameters = replace(parameters, roles={k: level if v == "sigma" else v for k, v in parameters.roles.items()})
-    levels = levels_of(schedule or DEFAULTS.get(level, "linear"))
+    is_flows = unit == FLOW and "scheduler" in parameters.roles.values()  # whose scheduler has sigmas
+    levels = levels_of(schedule or (FLOW if is_flows else DEFAULTS.get(level, "linear")))
     observed = observe(function, parameters, levels, prediction=unit)
     found = _identified(observed, levels, unit, said_schedule=schedule is not None)
-    if level == "timesteps" and not found.is_named:
-        return _as_shares(function, parameters, unit, schedule) or found
+    if level == "timesteps" and not _is_exact(found):
+        return _of_flow(function, parameters, unit, schedule, found)
     if level != "sigma" or not by_name or unit not in (None, FLOW):
         return found
     other = replace(parameters, roles={k: "s" if v == "sigma" else v for k, v in parameters.roles.items()})
@@ -68,21 +78,38 @@ def identify(
     return _either(found, flow)
 
 
-def _as_shares(
-    function: Callable[..., Any], parameters: Parameters, prediction: Prediction | None, schedule: str | None
-) -> Identification | None:
-    """What a function of t computes if its t is between 0 and 1, as flow models have it; None if that is not named."""
+def _of_flow(
+    function: Callable[..., Any],
+    parameters: Parameters,
+    prediction: Prediction | None,
+    schedule: str | None,
+    found: Identification,
+) -> Identification:
+    """What a function of t alone computes, if its t is a flow model's: 1000 s, or between 0 and 1; else `found`.
+
+    As s it counts if it is exact in single precision alone: functions of 1000 s are nearly straight between 0 and 1.
+    """
     others = {"scheduler", "alphas_cumprod"} & set(parameters.roles.values())
-    if parameters.said or others or schedule not in (None, FLOW):
-        return None
-    shares = replace(parameters, roles={k: "s" if v == "timesteps" else v for k, v in parameters.roles.items()})
+    if others or schedule not in (None, FLOW):
+        return found
     levels = levels_of(FLOW)
-    try:
-        observed = observe(function, shares, levels, prediction=prediction, tensors_only=True)
-    except DebiasctlError:  # it takes whole numbers alone
-        return None
-    found = _identified(observed, levels, prediction, said_schedule=schedule is not None)
-    return found if found.is_named else None
+    roles: tuple[Role, ...] = ("timesteps", "s")
+    for role in roles[schedule is not None : 1 if parameters.said else 2]:
+        tried = replace(parameters, roles={k: role if v == "timesteps" else v for k, v in parameters.roles.items()})
+        try:
+            observed = observe(function, tried, levels, prediction=prediction, tensors_only=True)
+        except DebiasctlError:  # it takes whole numbers alone
+            continue
+        other = _identified(observed, levels, prediction, said_schedule=schedule is not None)
+        if _is_exact(other) and (role == "timesteps" or other.readings[0].found.fit.points.tolerance.max() < _SINGLE):
+            return other
+        if role == "timesteps" and other.is_named and not found.is_named:
+            found = other
+    return found
+
+
+def _is_exact(found: Identification) -> bool:
+    return bool(found.readings) and found.readings[0].found.grade == 0
 
 
 def identify_table(path: str, prediction: str | None = None, *, schedule: str | None = None) -> Identification:

@@ -130,8 +130,9 @@ class StandInScheduler:
         )
         self.num_train_timesteps = len(table)
         if levels.is_flow:
-            self.sigmas = share_of_noise(levels.table / (1 - levels.table)).flip(0).to(torch.float32)
-            self.timesteps = 1000 * self.sigmas
+            s = share_of_noise(levels.table / (1 - levels.table)).flip(0)
+            # rounded as those that a function is given, since trainers look them up here
+            self.sigmas, self.timesteps = s.to(torch.float32), (1000 * s).to(torch.float32)
             return
         previous = torch.cat([table.new_ones(1), table[:-1]])
         self.alphas_cumprod, self.alphas = table, table / previous
@@ -144,7 +145,8 @@ class StandInScheduler:
         if name.startswith("__"):
             raise AttributeError(name)
         known = ", ".join(sorted(one for one in vars(self) if not one.startswith("_")))
-        raise AttributeError(f"debiasctl's stand-in for a diffusers scheduler has no {name!r}: it has {known}")
+        other = {"sigmas": "; `schedule=flow` has it", "alphas_cumprod": "; `schedule=linear` has it"}.get(name, "")
+        raise AttributeError(f"debiasctl's stand-in for a diffusers scheduler has no {name!r}: it has {known}{other}")
 
     def __len__(self) -> int:
         return int(self.num_train_timesteps)

@@ -131,6 +131,9 @@ def _roles(
     free = [one for one in named if one.name not in others]
     required = [one for one in free if one.default is one.empty or one.default is None]
     roles = {one.name: role for one in required if (role := _role_of(one.name)) is not None}
+    if all(one.default is None for one in required if roles.get(one.name) in LEVELS):  # one of them is to be given
+        first = next((level for level in LEVELS if level in roles.values()), None)
+        roles = {name: role for name, role in roles.items() if role not in LEVELS or role == first}
     if len(said) == 1 and said[0] in LEVELS:
         roles = {name: role for name, role in roles.items() if role in ("loss", "scheduler")}
         meant = next((one for one in required if _role_of(one.name) == said[0]), None)
