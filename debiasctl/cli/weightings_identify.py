@@ -1,5 +1,6 @@
 """`debiasctl weightings identify`: names the weighting that a trainer's function, or a table, computes."""
 
+import contextlib
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -107,11 +108,12 @@ def identify(
         note(f"note: {path} is run in this process, with all that it imports. Only name code that you trust")
         from debiasctl.analysis.identify import identify as identified
 
-        with source.silenced() as printed:
-            function = source.load(path, name)
-        if printed():
-            note(f"note: {path.name} printed while it was imported: {printed()}")
-        found = identified(function, prediction, argument=argument, schedule=levels, given=values)
+        with contextlib.chdir("."):  # the user's code may go elsewhere, and `out` is meant from here
+            with source.silenced() as printed:
+                function = source.load(path, name)
+            if printed():
+                note(f"note: {path.name} printed while it was imported: {printed()}")
+            found = identified(function, prediction, argument=argument, schedule=levels, given=values)
     written = None
     if out is not None:
         from debiasctl.analysis.identify import write_weights

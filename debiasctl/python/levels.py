@@ -12,6 +12,7 @@ from debiasctl import registry
 from debiasctl.api import Prediction, Schedule
 from debiasctl.diffusion.process import DiffusionProcess, process_of
 from debiasctl.errors import UsageError
+from debiasctl.python.values import opened
 
 _PREDICTIONS: dict[str, Prediction] = {"epsilon": "eps", "sample": "x0", "v_prediction": "v"}
 _FLOW = ("FlowMatchEulerDiscreteScheduler", "FlowMatchHeunDiscreteScheduler")
@@ -227,16 +228,16 @@ def reader_of(scheduler: Any) -> Source:
 
 def _read_table(scheduler: Any, name: str) -> OfScheduler:
     stated = getattr(getattr(scheduler, "config", None), "prediction_type", None)
-    if stated is not None and stated not in _PREDICTIONS:
+    if stated is not None and (not isinstance(stated, str) or stated not in _PREDICTIONS):
         raise UsageError(f"{name}: its prediction_type '{stated}' is not known. Known: {', '.join(_PREDICTIONS)}")
-    table = _float64(scheduler.alphas_cumprod)
+    table = _table(scheduler.alphas_cumprod, name=f"{name}.alphas_cumprod")
     return OfScheduler(
         name, table, None if stated is None else _PREDICTIONS[stated], str(scheduler.alphas_cumprod.dtype)
     )
 
 
 def _read_flow(scheduler: Any, name: str) -> OfScheduler:
-    timesteps, sigmas = _float64(scheduler.timesteps), _float64(scheduler.sigmas)
+    timesteps, sigmas = (_table(getattr(scheduler, one), name=f"{name}.{one}") for one in ("timesteps", "sigmas"))
     if not len(timesteps) <= len(sigmas) <= len(timesteps) + 1:
         raise UsageError(
             f"{name} has {len(timesteps)} `timesteps` and {len(sigmas)} `sigmas`, which do not fit together"
@@ -252,9 +253,16 @@ def _read_flow(scheduler: Any, name: str) -> OfScheduler:
     )
 
 
-def _float64(table: Any) -> Tensor:
-    """A copy, so that a later change of the scheduler's own is seen."""
-    return torch.as_tensor(table).detach().cpu().to(torch.float64, copy=True)
+def _table(table: Any, *, name: str) -> Tensor:
+    """A copy, float64 [T], so that a later change of the scheduler's own is seen.
+
+    Raises:
+        UsageError: if it is no list of real numbers.
+    """
+    found, _ = opened(table, name=name)
+    if found.ndim != 1:
+        raise UsageError(f"`{name}` has the shape {list(found.shape)}. A scheduler's table is a list of numbers")
+    return found.clone()
 
 
 def schedule_reader(schedule: str | Schedule) -> Source:

@@ -14,8 +14,12 @@ from debiasctl.diffusion.parameterization import Parameterization
 from debiasctl.diffusion.weighting import bounded_snr, falling_slope
 from debiasctl.errors import UsageError
 from debiasctl.python.levels import Levels, Reading, Source, reader_of, schedule_reader
+from debiasctl.python.values import check_kind, check_range, opened
 from debiasctl.python.weights import LossWeighting, check_progress, check_unit
 from debiasctl.python.weights import weighting as made_weighting
+from debiasctl.wording import one_line
+
+_MOST = 10**8  # timesteps drawn at once
 
 
 @dataclass(frozen=True)
@@ -115,6 +119,14 @@ class TimestepSampler:
         prediction: Prediction | None,
     ) -> None:
         self._plugin, self._source = plugin, source
+        if weighting is not None:
+            check_kind(
+                weighting,
+                str,
+                LossWeighting,
+                name="weighting",
+                wanted="a reference, such as 'debiased', or a weighting",
+            )
         self._weighting = made_weighting(weighting) if isinstance(weighting, str) else weighting
         self._prediction = None if prediction is None else check_unit(prediction)
         self._known: tuple[Reading, Levels, Objective] | None = None
@@ -137,8 +149,10 @@ class TimestepSampler:
             UsageError: if n is not a whole number from 0, or the scheduler's tables were changed into what
                 `for_scheduler` refuses.
         """
-        if isinstance(n, bool) or not isinstance(n, int) or n < 0:
-            raise UsageError(f"`n={n}` must be a whole number, 0 or above")
+        if isinstance(n, bool) or not isinstance(n, int) or not 0 <= n <= _MOST:
+            raise UsageError(f"`n={n}` must be a whole number from 0 to {_MOST:,}")
+        if generator is not None:
+            check_kind(generator, torch.Generator, name="generator", wanted="a torch.Generator, or none")
         levels, objective = self._current()
         check_progress(objective.weighting, progress)
         place = torch.device("cpu") if generator is None else generator.device
@@ -146,7 +160,7 @@ class TimestepSampler:
         drawn = objective.draw(
             numbers[:n], shared=numbers[n:], positions=torch.arange(n), batch_size=max(n, 1), progress=progress or 0.0
         )
-        place = place if device is None else torch.device(device)
+        place = place if device is None else _place(device)
         dtype = torch.get_default_dtype()
         return TimestepSample(
             levels.named(drawn.levels.t).to(place),
@@ -158,12 +172,24 @@ class TimestepSampler:
         """Pass a batch's drawn timesteps [N] and losses [N] to a distribution that adapts to them.
 
         Raises:
-            UsageError: if the distribution does not adapt to losses.
+            UsageError: if the distribution does not adapt to losses, a timestep names no level, or a loss is negative,
+                infinite or not a number.
         """
         levels, objective = self._current()
         if not objective.observes:
             raise UsageError(f"{name_of(self._plugin, 'timestep distribution')} does not adapt to losses")
-        objective.observe(levels.place(t.detach().cpu()), losses.detach().to("cpu", torch.float64))
+        for name, value in (("t", t), ("losses", losses)):
+            check_kind(value, Tensor, name=name, wanted="a torch tensor [N]")
+        if t.ndim != 1 or t.shape != losses.shape:
+            raise UsageError(
+                f"`t` has the shape {list(t.shape)} and `losses` {list(losses.shape)}. Give a loss for each t, [N]"
+            )
+        values, _ = opened(losses, name="losses")
+        check_range(values, name="losses")
+        if bool(values.isinf().any()):
+            raise UsageError("`losses` is inf; a step without a loss is not to be observed")
+        levels.snr_at(opened(t, name="t")[0])  # refuses what names no level
+        objective.observe(levels.place(t.detach().cpu()), values)
 
     def probabilities(self, *, progress: float | None = None) -> Tensor:
         """Return q of all timesteps, which ascend, float64 [T]."""
@@ -201,3 +227,17 @@ class TimestepSampler:
                 f"{name_of(self._plugin, 'timestep distribution')} draws t in proportion to the weight. Give "
                 "`weighting`, for example for_schedule('linear', weighting='debiased')"
             )
+
+
+def _place(device: torch.device | str) -> torch.device:
+    """The device of that name.
+
+    Raises:
+        UsageError: if there is none, or nothing can be put on it.
+    """
+    try:
+        found = torch.device(device)
+        torch.empty(0, device=found)
+    except (RuntimeError, TypeError, AssertionError, NotImplementedError) as error:
+        raise UsageError(f"`device={device}` cannot be used here ({one_line(error)})") from error
+    return found

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from debiasctl.errors import UsageError
+from debiasctl.wording import quoted
 
 Values = TypeVar("Values", Tensor, NDArray[Any], float)
 Back = Callable[[Tensor], Any]
@@ -24,8 +25,11 @@ def opened(value: Any, *, name: str, keep_half: bool = True) -> tuple[Tensor, Ba
         UsageError: if `value` is none of these.
     """
     if isinstance(value, Tensor):
+        check_dense(value, name=name)
         if value.is_complex() or value.dtype == torch.bool:
             raise UsageError(f"`{name}` is a tensor of {_short(value.dtype)}. Give floats or whole numbers")
+        if value.is_floating_point() and value.dtype.itemsize == 1:
+            raise UsageError(f"`{name}` is a tensor of {_short(value.dtype)}, which holds no weight well. Give float32")
         dtype, device = result_dtype(value.dtype, keep_half=keep_half), value.device
         # on the CPU first: MPS has no float64
         return value.detach().cpu().to(torch.float64), lambda found: _cast(found, dtype).to(device)
@@ -43,8 +47,36 @@ def opened(value: Any, *, name: str, keep_half: bool = True) -> tuple[Tensor, Ba
 
         return torch.from_numpy(np.array(value, dtype=np.float64)), back
     if isinstance(value, float | int) and not isinstance(value, bool):
-        return torch.tensor(float(value), dtype=torch.float64), lambda found: float(found)
+        return torch.tensor(number(value, name=name), dtype=torch.float64), lambda found: float(found)
     raise UsageError(f"`{name}` is a {type(value).__name__}. Give a torch tensor, a NumPy array or a number")
+
+
+def check_dense(value: Tensor, *, name: str) -> None:
+    """Raise UsageError for a tensor without numbers of its own (on `meta`), or sparse, nested or quantized."""
+    if value.is_meta or value.layout != torch.strided or value.is_nested or value.is_quantized:
+        kinds = {"on the device meta, without numbers": value.is_meta, "nested": value.is_nested}
+        kind = next((one for one, holds in (kinds | {"quantized": value.is_quantized}).items() if holds), "sparse")
+        raise UsageError(f"`{name}` is a tensor that is {kind}. Give a dense one")
+
+
+def number(value: object, *, name: str) -> float:
+    """A number that was given.
+
+    Raises:
+        UsageError: if it is none.
+    """
+    if isinstance(value, bool) or not isinstance(value, float | int | np.number):
+        raise UsageError(f"`{name}={quoted(str(value))}` is a {type(value).__name__}. Give a number")
+    try:
+        return float(value)
+    except OverflowError as error:
+        raise UsageError(f"`{name}` is too large for a float") from error
+
+
+def check_kind(value: object, *kinds: type, name: str, wanted: str) -> None:
+    """Raise UsageError unless a value is of one of these types; `wanted` says what to give."""
+    if not isinstance(value, kinds):
+        raise UsageError(f"`{name}` is a {type(value).__name__}. Give {wanted}")
 
 
 def result_dtype(dtype: torch.dtype, *, keep_half: bool) -> torch.dtype:

@@ -14,7 +14,7 @@ from debiasctl.diffusion.weighting import weight_in
 from debiasctl.errors import DebiasctlError, UsageError
 from debiasctl.python import compiled
 from debiasctl.python.levels import Levels, Reading, Source, reader_of, schedule_reader, snr_of_share
-from debiasctl.python.values import Values, check_range, opened
+from debiasctl.python.values import Values, check_kind, check_range, number, opened
 from debiasctl.wording import did_you_mean, quoted
 
 Normalize = Literal["none", "mean"]
@@ -205,6 +205,8 @@ class TimestepWeights(compiled.Called):
         self._plugin, self._normalize, self._sigma_data = plugin, normalize, sigma_data
         self._prediction = None if prediction is None else check_unit(prediction)
         _check_sigma_data(sigma_data)
+        if timesteps is not None:
+            check_kind(timesteps, str, name="timesteps", wanted="a reference, such as 'logit-normal'")
         self._timesteps = registry.create("timesteps", timesteps or "uniform")
         self._source = source
         self._known: tuple[Reading, Levels, Objective] | None = None
@@ -330,8 +332,10 @@ def _check_level(unit: Prediction, snr: Tensor) -> None:
 
 
 def _check_sigma_data(sigma_data: float) -> None:
-    if not 0 < sigma_data < float("inf"):
+    if not 0 < number(sigma_data, name="sigma_data") < float("inf"):
         raise UsageError(f"`sigma_data={sigma_data}` must be above 0 and finite")
+    if not 1e-100 < sigma_data < 1e100:  # its square is computed with
+        raise UsageError(f"`sigma_data={sigma_data}` must be between 1e-100 and 1e100")
 
 
 def check_progress(plugin: Weighting, progress: float | None) -> None:
@@ -342,7 +346,7 @@ def check_progress(plugin: Weighting, progress: float | None) -> None:
                 f"{name_of(plugin, 'weighting')} changes during training. Give `progress`, the share of it that is "
                 "done, from 0 to 1"
             )
-    elif not 0 <= progress <= 1:
+    elif not 0 <= number(progress, name="progress") <= 1:
         raise UsageError(f"`progress={progress}` must be from 0 to 1")
 
 

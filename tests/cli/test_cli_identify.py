@@ -86,6 +86,72 @@ def test_refusals(folder: Path, what: str, message: str) -> None:
     )
 
 
+HOSTILE = """
+import os, sys
+import numpy as np, torch
+
+class Base(BaseException):
+    pass
+
+class Silent(Exception):
+    def __str__(self):
+        raise ValueError
+
+class Holder:
+    @property
+    def weight(self):
+        raise KeyError("absent")
+
+holder = Holder()
+def objects(snr): return np.array([None] * len(snr))
+def huge(snr): return [10**400] * len(snr)
+def sparse(snr): return snr.to_sparse()
+def meta(snr): return snr.to("meta")
+def base(snr): raise Base("beyond")
+def silent(snr): raise Silent
+def closes(snr): sys.stdout.close(); return snr * 0 + 1
+def large(snr): return snr.double() * 0 + 1e308
+def small(snr): return snr.double() * 0 + 1e-308
+def leaves(snr): os.chdir("/"); return snr * 0 + 1
+"""
+
+
+@pytest.mark.parametrize(
+    ("what", "code", "message"),
+    [
+        ("objects", 2, "the function returns an array of object, and weights are real numbers"),
+        ("huge", 2, "the function returns an array of object, and weights are real numbers"),
+        ("sparse", 2, "a tensor that is not dense"),
+        ("meta", 2, "a tensor that is not dense"),
+        ("base", 1, 'the function failed at line 22 (def base(snr): raise Base("beyond")): Base: beyond'),
+        ("silent", 1, "Silent"),
+        ("holder.weight", 1, 'cannot be read: line 15 (raise KeyError("absent"))'),
+        ("closes", 0, ""),
+        ("large", 0, ""),
+        ("small", 0, ""),
+    ],
+)
+def test_hostile_functions_are_named_by_what_they_do(folder: Path, what: str, code: int, message: str) -> None:
+    Path("hostile.py").write_text(HOSTILE)
+    outcome = debiasctl("weightings", "identify", f"hostile.py:{what}", "--prediction", "eps")
+    assert (outcome.code, "looks like a bug" in outcome.err) == (code, False), outcome.err
+    assert message in outcome.err
+    assert code or outcome.out.startswith("constant on eps")
+
+
+def test_the_table_is_written_here_where_the_function_leaves_the_folder(folder: Path) -> None:
+    Path("hostile.py").write_text(HOSTILE)
+    succeed("weightings", "identify", "hostile.py:leaves", "--prediction", "eps", "--out", "here.csv")
+    assert (folder / "here.csv").exists()
+
+
+def test_a_file_is_read_in_the_encoding_that_it_declares(folder: Path) -> None:
+    Path("latin.py").write_bytes(b"# coding: latin-1\n# \xe9\ndef weight(snr): return snr * 0 + 1\n")
+    assert succeed("weightings", "identify", "latin.py:weight", "--prediction", "eps").out.startswith("constant on eps")
+    Path("nul.py").write_bytes(b"x = 1\0\n")
+    assert "holds NUL characters" in error_of("weightings", "identify", "nul.py:weight", code=2)
+
+
 def test_a_file_without_the_function_is_not_run(folder: Path) -> None:
     Path("bad.py").write_text("open('was-run', 'w')\ndef weight(snr): return snr\n")
     error_of("weightings", "identify", "bad.py:weigth", code=2)
@@ -122,6 +188,7 @@ def test_a_table_is_named_and_its_own_table_trains_the_same(folder: Path) -> Non
     ("text", "message"),
     [
         ("a,b\n1,2\n", "its header is 'a,b'. It needs the columns weight and one of snr, log_snr, sigma, s, t"),
+        ("snr,weight,Weight\n" + "1,2,3\n" * 9, "names the column weight more than once"),
         ("snr,weight\n1,2\n", "has 1 rows. At least 8"),
         ("snr,weight\n" + "1,2\n" * 9, "has 1 different levels. At least 8"),
         ("snr,weight\n" + "1,x\n" * 9, "row 2: 'x' is not a number"),

@@ -15,7 +15,7 @@ from debiasctl.analysis.identify.faults import file_of, user_fault
 from debiasctl.analysis.identify.levels import Levels, StandInScheduler
 from debiasctl.analysis.identify.signature import Parameters, Role
 from debiasctl.analysis.identify.source import importable
-from debiasctl.errors import DebiasctlError, UsageError
+from debiasctl.errors import DebiasctlError, Interrupted, UsageError
 
 Form = Literal["tensors", "arrays", "numbers"]
 _LOSS_SHAPES: tuple[tuple[int, ...], ...] = ((), (1, 1, 1), (4, 2, 2))  # of each image: averaged already, or not
@@ -129,10 +129,13 @@ class Caller:
         try:
             with contextlib.redirect_stdout(printed), importable(folder):
                 yield
-        except (Exception, SystemExit) as error:
+        except (KeyboardInterrupt, Interrupted):
+            raise
+        except BaseException as error:  # some libraries' exceptions are no Exception, as SystemExit is none
             raise DebiasctlError(f"the function failed at {user_fault(error, self._file)}") from error
         finally:
-            self.printed += printed.getvalue()[: 10_000 - len(self.printed)]
+            if not printed.closed:
+                self.printed += printed.getvalue()[: 10_000 - len(self.printed)]
 
     def _input(self, role: Role, index: Tensor, scheduler: StandInScheduler, loss: Tensor | None) -> Any:
         if role == "scheduler":
@@ -178,11 +181,13 @@ def exact_snr(role: Role, levels: Levels, *, has_table: bool) -> Tensor:
 
 def _tensor(value: Any, caller: Caller) -> Tensor:
     if isinstance(value, Tensor):
+        if value.is_meta or value.layout != torch.strided or value.is_nested or value.is_quantized:
+            raise _wrong("the function returns a tensor that is not dense (meta, sparse, nested or quantized)")
         found = value.detach().to("cpu")
     elif isinstance(value, np.ndarray | np.generic | float | int) and not isinstance(value, bool):
-        found = torch.as_tensor(np.asarray(value))
+        found = _from_numpy(np.asarray(value))
     elif isinstance(value, list | tuple) and value and all(isinstance(one, float | int) for one in value):
-        found = torch.tensor(value, dtype=torch.float64)
+        found = _from_numpy(np.asarray(value)).to(torch.float64)
     elif isinstance(value, list) and value and all(isinstance(one, Tensor) and one.numel() == 1 for one in value):
         found = torch.stack([one.detach().to("cpu").reshape(()) for one in value])
     else:
@@ -198,6 +203,13 @@ def _tensor(value: Any, caller: Caller) -> Tensor:
         )
     caller.dtype = found.dtype
     return found.to(torch.float64)
+
+
+def _from_numpy(array: Any) -> Tensor:
+    if array.dtype.kind not in "fiucb":  # whole numbers that no integer holds are objects too
+        raise _wrong(f"the function returns an array of {array.dtype}, and weights are real numbers")
+    is_long = array.dtype.kind == "f" and array.dtype.itemsize > 8  # torch has none, nor another order of bytes
+    return torch.from_numpy(array.astype(np.float64 if is_long else array.dtype.newbyteorder("=")))
 
 
 def _per_level(value: Any, count: int, caller: Caller) -> Tensor:

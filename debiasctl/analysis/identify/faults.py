@@ -32,7 +32,7 @@ def file_of(function: Any) -> str | None:
 
 
 def _advice(error: BaseException) -> str:
-    text = str(error).lower()
+    text = summary(error).lower()
     if "cuda" in text or "nvidia" in text or "expected all tensors to be on the same device" in text:
         return (
             ". debiasctl calls it with tensors on the CPU: let the function follow its input's device, for example "

@@ -12,6 +12,7 @@ from debiasctl.analysis.identify.rounding import rounded, rounded_scale, shorten
 
 _COARSE = 60  # points that the tried values are compared at
 _CLOSE = 0.05  # the error, on nine levels of ten, of a form whose numbers are worth finding exactly
+_MOST = 700.0  # whose exponential is still a float
 _FOUND = 1e-6  # residuals, in logs, of numbers that need no further search
 
 
@@ -69,7 +70,8 @@ def _least(
         found = list(values)
         for place, number in zip(free, theta, strict=False):
             one = form.parameters[place]
-            found[place] = min(max(math.exp(number) if one.is_logarithmic else float(number), one.low), one.high)
+            value = math.exp(min(number, _MOST)) if one.is_logarithmic else float(number)
+            found[place] = min(max(value, one.low), one.high)
         return tuple(found)
 
     def residuals(theta: Floats) -> Floats:

@@ -11,7 +11,7 @@ from typing import Any
 
 from debiasctl.analysis.identify.faults import user_fault
 from debiasctl.errors import DebiasctlError, UsageError
-from debiasctl.reading.regular import read_text
+from debiasctl.reading.regular import read_bytes
 from debiasctl.reading.user_text import user_path
 from debiasctl.wording import did_you_mean, one_line, quoted
 
@@ -34,7 +34,10 @@ def split(text: str) -> tuple[Path, str]:
         name, function = text, ""
     path = user_path(name, argument=quoted(text)).absolute()
     try:
-        tree = ast.parse(read_text(path), filename=str(path))
+        data = read_bytes(path)
+        if b"\0" in data:
+            raise ValueError("it holds NUL characters")
+        tree = ast.parse(data, filename=str(path))  # as Python reads it, in the encoding that it declares
     except FileNotFoundError as error:
         raise UsageError(
             f"there is no file {path}. Give FILE:FUNCTION, for example trainer.py:snr_weight, or a table, weights.csv"
@@ -74,6 +77,8 @@ def load(path: Path, function: str) -> Callable[..., Any]:
             found = getattr(found, part)
         except AttributeError as error:
             raise UsageError(f"{path} has no {quoted(function)}: {one_line(error)}") from error
+        except Exception as error:  # a property of the user's
+            raise DebiasctlError(f"{quoted(function)} of {path} cannot be read: {user_fault(error, path)}") from error
     if isinstance(found, type):
         raise UsageError(f"{quoted(function)} of {path} is a class. Name a function, or an object that can be called")
     if not callable(found):
@@ -92,9 +97,9 @@ def _run(path: Path) -> Any:
     with importable(path.parent):
         try:
             spec.loader.exec_module(module)
-        except DebiasctlError:
+        except (DebiasctlError, KeyboardInterrupt):
             raise
-        except (Exception, SystemExit) as error:
+        except BaseException as error:  # some libraries' exceptions are no Exception, as SystemExit is none
             what = "ends the program" if isinstance(error, SystemExit) else "fails"
             advice = (
                 ". What is to run only when the file is started belongs below if __name__ == '__main__':"
@@ -112,7 +117,10 @@ def silenced() -> Iterator[Callable[[], str]]:
     """Keep what a user's code prints from stdout, which is for results; call what is given for its first line."""
     printed = io.StringIO()
     with contextlib.redirect_stdout(printed):
-        yield lambda: one_line(next((line for line in printed.getvalue().splitlines() if line.strip()), ""), limit=100)
+        yield lambda: one_line(
+            next((line for line in ("" if printed.closed else printed.getvalue()).splitlines() if line.strip()), ""),
+            limit=100,
+        )
 
 
 @contextlib.contextmanager

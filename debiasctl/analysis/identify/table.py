@@ -45,6 +45,9 @@ def read(text: str, schedule: str | None) -> tuple[Observed, Levels]:
             f"{path}: its header is {quoted(','.join(header), limit=80)}. It needs the columns weight and one of "
             f"{', '.join(AXES)}, for example snr,weight"
         )
+    twice = next((name for name in (axis, "weight") if header.count(name) > 1), None)
+    if twice is not None:
+        raise UsageError(f"{path}: its header names the column {twice} more than once. Leave one in")
     places = header.index(axis), header.index("weight")
     columns = [[row[place] if place < len(row) else "" for _, row in numbered[1:]] for place in places]
     values = [

@@ -1,0 +1,56 @@
+"""Wrong arguments to the Python API: each is refused with one message, and none gives a wrong number."""
+
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+import debiasctl
+from debiasctl.errors import UsageError
+
+W = debiasctl.weighting("min-snr:gamma=5")
+TABLE = torch.linspace(0.99, 0.01, 8)
+
+
+def scheduler(table: Any, kind: Any = "epsilon") -> Any:
+    return SimpleNamespace(alphas_cumprod=table, config=SimpleNamespace(prediction_type=kind))
+
+
+def observed(t: Any, losses: Any) -> None:
+    debiasctl.timesteps("loss-second-moment").for_schedule("linear").observe(t, losses)
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda: W(torch.ones(2, device="meta")), "on the device meta"),
+        (lambda: W(torch.eye(2).to_sparse()), "is sparse"),
+        (lambda: W(torch.ones(2).to(torch.float8_e4m3fn)), "Give float32"),
+        (lambda: W(10**400), "too large for a float"),
+        (lambda: W(1.0, prediction="edm", sigma_data="a"), "`sigma_data='a'` is a str"),
+        (lambda: W(1.0, prediction="edm", sigma_data=1e-300), "between 1e-100 and 1e100"),
+        (lambda: W(1.0, progress="half"), "`progress='half'` is a str"),
+        (lambda: W.for_schedule("linear", normalize="mean", timesteps=3), "`timesteps` is a int"),
+        (lambda: W.for_scheduler(scheduler(TABLE + 1j)), "complex64"),
+        (lambda: W.for_scheduler(scheduler(TABLE.to("meta"))), "on the device meta"),
+        (lambda: W.for_scheduler(scheduler(torch.tensor(0.5))), "has the shape []"),
+        (lambda: W.for_scheduler(scheduler(np.array(["a"]))), "an array of <U1"),
+        (lambda: W.for_scheduler(scheduler(TABLE, ["epsilon"])), "prediction_type"),
+        (lambda: debiasctl.timesteps("uniform").sample(10**30), "must be a whole number from 0 to 100,000,000"),
+        (lambda: debiasctl.timesteps("uniform").sample(2, generator=3), "`generator` is a int"),
+        (lambda: debiasctl.timesteps("uniform").sample(2, device="nowhere"), "`device=nowhere` cannot be used"),
+        (lambda: debiasctl.timesteps("importance").for_schedule("linear", weighting=3), "`weighting` is a int"),
+        (lambda: observed([1], [1.0]), "`t` is a list"),
+        (lambda: observed(torch.tensor([1, 2]), torch.ones(1)), "`t` has the shape [2] and `losses` [1]"),
+        (lambda: observed(torch.tensor([1000]), torch.ones(1)), "timestep 1000 is not there"),
+        (lambda: observed(torch.tensor([1]), torch.tensor([float("nan")])), "`losses` is nan"),
+        (lambda: observed(torch.tensor([1]), torch.tensor([float("inf")])), "`losses` is inf"),
+        (lambda: observed(torch.tensor([1]), -torch.ones(1)), "`losses` is -1"),
+    ],
+)
+def test_wrong_arguments_are_refused(call: Any, message: str) -> None:
+    with pytest.raises(UsageError) as raised:
+        call()
+    assert message in str(raised.value)
