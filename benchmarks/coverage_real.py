@@ -35,7 +35,7 @@ from debiasctl.evaluation.uncertainty.intervals import (
     with_skewness,
 )
 from debiasctl.evaluation.uncertainty.jackknife import Division, left_out_sets
-from debiasctl.evaluation.uncertainty.shares import reaching, share_interval, thresholded_difference
+from debiasctl.evaluation.uncertainty.shares import paired_difference, reaching, share_interval
 from debiasctl.evaluation.uncertainty.squared_length import squared_distance_limits, squared_length_limits
 
 NEAR = 40  # directions of the kernel that the limits take from a sample
@@ -248,7 +248,7 @@ def metrics_of_features(rows: Rows, real: dict[str, Rows], draws: Tensor) -> dic
 
 def difference(first: Found, second: Found) -> Interval:
     if first.ones is not None and second.ones is not None:
-        return thresholded_difference(first.ones, second.ones, first.reach, second.reach)
+        return paired_difference(first.ones, second.ones)
     effect = abs(second.effect - first.effect)  # the held-out images are the same
     assert first.jackknife is not None and second.jackknife is not None, "only shares have none"  # noqa: PT018
     found = difference_interval(first.jackknife, second.jackknife, effect=effect)
@@ -278,9 +278,11 @@ def measured(
             for metric, (truth, _) in populations[a].items():
                 change = populations[b][metric][0] - truth
                 first, second = drawn[a][metric], drawn[b][metric]
+                if metric == "memorised_share":
+                    continue  # no interval is printed
                 if a != b and "uneven classes" not in (a, b):
                     yield (metric, "shared noise", f"{a}, {b}", num), difference(first, second), change
-                if before and a == "fresh" and metric not in ("nearest_train_gap", "memorised_share"):
+                if before and a == "fresh" and metric != "nearest_train_gap":
                     yield (metric, "own noise", f"{a}, {b}", num), difference(first, before[b][metric]), change
         before = drawn
 

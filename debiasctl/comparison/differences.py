@@ -7,12 +7,16 @@ from debiasctl.evaluation.record import BitsFigure, KeptInterval, MetricFigure
 from debiasctl.evaluation.uncertainty.intervals import Interval, difference_interval, with_skewness
 from debiasctl.evaluation.uncertainty.shares import (
     SHARE_METHOD,
-    thresholded_difference,
+    paired_difference,
     unpacked,
     unpaired_difference,
 )
 
 Measured = MetricFigure | BitsFigure
+_OF_A_THRESHOLD = (
+    "shares below a threshold that is uncertain itself differ by few images, whose differences no interval holds in "
+    "95 % of cases"
+)
 
 
 def difference(first: Measured, second: Measured, *, sign: int = 1) -> Interval | None:
@@ -23,11 +27,11 @@ def difference(first: Measured, second: Measured, *, sign: int = 1) -> Interval 
         return None
     one, other = first.interval, second.interval
     if sign == 1 and SHARE_METHOD in (one.method, other.method):
-        reaches = (one.reach, other.reach)
-        if one.ones is None or other.ones is None or first.num != second.num or (None in reaches and any(reaches)):
+        if one.reach or other.reach:
+            return None
+        if one.ones is None or other.ones is None or first.num != second.num:
             return unpaired_difference(_plain(first, one), _plain(second, other))
-        bits = (unpacked(one.ones, first.num), unpacked(other.ones, second.num))
-        return thresholded_difference(*bits, one.reach or (), other.reach or ())
+        return paired_difference(unpacked(one.ones, first.num), unpacked(other.ones, second.num))
     effect = abs(other.effect - sign * one.effect)  # the held-out images are the same for both
     if len(one.jackknife.pseudo_values) != len(other.jackknife.pseudo_values):  # another version's division
         return None
@@ -49,6 +53,8 @@ def missing_reason(first: Measured, second: Measured) -> str | None:
             return "a likelihood has a standard error alone, which debiasctl likelihood prints"
         if figure.interval is None:
             return figure.interval_reason
+        if figure.interval.reach:
+            return _OF_A_THRESHOLD
     if difference(first, second) is None:
         return "the intervals of the runs are of versions with other divisions of the images; evaluate both again"
     return None

@@ -87,6 +87,8 @@ def test_images_of_the_reference_are_counted_by_their_pixels(digits, digit_featu
     notes = "\n".join(result.notes)
     assert "images are identical, pixel for pixel, to images of the reference: 32 of the 167. To that extent" in notes
     assert "5 of the 167 images are identical, pixel for pixel, to held-out images" in notes
+    assert result.metrics["kd_local"].interval is None
+    assert str(result.metrics["kd_local"].interval_reason).startswith("32 of the 167 images are the reference's own")
     plain = measure(ArraySplit(fresh), digits, digit_features, names=names, metrics=["kd_local"], cache_dir=tmp_path)
     assert "pixel for pixel" not in "\n".join(plain.notes)
 

@@ -20,9 +20,9 @@ def share_interval(successes: int, num: int, *, level: float = LEVEL) -> Interva
 
 
 def reaching(found: Interval, *others: float) -> Interval:
-    """Widen the interval of a figure that is `others` where an uncertain threshold lies at its confidence limits.
+    """Widen the interval of a share that is `others` where an uncertain threshold lies at its confidence limits.
 
-    Both parts of the error are independent, and their distances from the figure are added as squares on either side
+    Both parts of the error are independent, and their distances from the share are added as squares on either side
     (MOVER; Zou & Donner, 2008).
     """
     estimate = found.estimate
@@ -32,34 +32,7 @@ def reaching(found: Interval, *others: float) -> Interval:
     down, up = min(moves), max(moves)
     low = estimate - math.hypot(estimate - found.low, down)
     high = estimate + math.hypot(found.high - estimate, up)
-    if found.p is None:
-        return Interval(estimate, max(low, 0.0), min(high, 1.0), found.level)
-    return Interval(estimate, low, high, found.level, _p(estimate, low, high, level=found.level))
-
-
-def thresholded_difference(
-    first: Sequence[bool],
-    second: Sequence[bool],
-    first_reach: Sequence[float],
-    second_reach: Sequence[float],
-    *,
-    level: float = LEVEL,
-) -> Interval:
-    """`paired_difference` of shares below one uncertain threshold, at whose limits each share is its `reach`.
-
-    How far the difference moves with the threshold has an error of its own, that of the images between, of which the
-    same part is taken to differ as of those that count. Its variance is taken off the square of the move, twice, as of
-    two ends the farther one counts. So the threshold's part cancels where sets hardly differ.
-    """
-    found = paired_difference(first, second, level=level)
-    num, ones, others = len(first), sum(first), sum(second)
-    differing = sum(a != b for a, b in zip(first, second, strict=True)) / max(ones + others, 1)
-    ends = []
-    for a, b in zip(first_reach, second_reach, strict=True):
-        move = (b - a) - found.estimate
-        variance = differing * (abs(a - ones / num) + abs(b - others / num)) / num
-        ends.append(found.estimate + math.copysign(math.sqrt(max(move**2 - 2 * variance, 0.0)), move))
-    return reaching(found, *ends)
+    return Interval(estimate, max(low, 0.0), min(high, 1.0), found.level)
 
 
 def paired_difference(first: Sequence[bool], second: Sequence[bool], *, level: float = LEVEL) -> Interval:

@@ -1,5 +1,3 @@
-import math
-
 import numpy as np
 import pytest
 
@@ -8,7 +6,6 @@ from debiasctl.evaluation.uncertainty.shares import (
     paired_difference,
     reaching,
     share_interval,
-    thresholded_difference,
     unpacked,
     unpaired_difference,
 )
@@ -75,41 +72,9 @@ def test_an_uncertain_threshold_widens_a_share():
     assert reaching(plain, 0.01, 0.01) == plain
 
 
-def test_an_uncertain_threshold_widens_a_difference_of_shares_on_the_side_to_which_it_moves_it():
-    plain = paired_difference(*table(0, 5, 20, 975))
-    wide = reaching(plain, 0.018, 0.02)  # both ends may lie on one side
-    assert wide.low == pytest.approx(plain.low)
-    assert wide.high - 0.015 == pytest.approx(np.hypot(plain.high - 0.015, 0.005))
-    down = reaching(plain, 0.001)
-    assert plain.low > 0 > down.low
-    assert plain.p < 0.05 < down.p
-
-
 @pytest.mark.parametrize("num", [1, 8, 13])
 def test_bits_are_kept(num):
     bits = (RANDOM.random(num) < 0.5).tolist()
     assert unpacked(packed(bits), num) == bits
     with pytest.raises(ValueError, match="hold no bit for each"):
         unpacked(packed(bits), num + 8)
-
-
-def test_a_threshold_hardly_moves_the_difference_of_sets_that_hardly_differ():
-    """Two images more at an end are chance where 4 of 42 that count differ and some 20 more would count there."""
-    first, second = table(19, 2, 2, 977)
-    alone = paired_difference(first, second)
-    assert thresholded_difference(first, second, (0.011, 0.031), (0.011, 0.033)) == alone
-    far = thresholded_difference(first, second, (0.011, 0.031), (0.011, 0.051))
-    variance = 4 / 42 * (0.01 + 0.03) / 1000
-    assert far.high == pytest.approx(math.hypot(alone.high, math.sqrt(0.02**2 - 2 * variance)))
-    assert far.low == alone.low
-    assert thresholded_difference(first, second, (), ()) == alone
-
-
-def test_a_threshold_moves_the_difference_of_sets_of_which_one_has_none():
-    """Where all images that count differ, their own error alone is taken off."""
-    first, second = table(0, 0, 10, 990)
-    alone = paired_difference(first, second)
-    found = thresholded_difference(first, second, (0.0, 0.0), (0.004, 0.018))
-    down, up = (math.sqrt(move**2 - 2 * move / 1000) for move in (0.006, 0.008))
-    assert 0.01 - found.low == pytest.approx(math.hypot(0.01 - alone.low, down))
-    assert found.high - 0.01 == pytest.approx(math.hypot(alone.high - 0.01, up))
