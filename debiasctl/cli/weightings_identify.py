@@ -70,7 +70,7 @@ def identify(
         str | None,
         option(
             "--schedule",
-            help="Noise schedule of the levels (default: linear; edm for sigma).",
+            help="Noise schedule of the levels (default: linear; edm for sigma, flow for s).",
             autocompletion=options.complete_plugin("schedules"),
             show_default=False,
         ),

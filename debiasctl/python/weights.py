@@ -251,7 +251,7 @@ class TimestepWeights(compiled.Called):
         """What a call gives, for levels on a named axis."""
         levels, objective = self._current()
         numbers, back = opened(values, name=axis, keep_half=axis != "timesteps")
-        snr = levels.snr_at(numbers) if axis == "timesteps" else snr_from(numbers, axis=axis)
+        snr = _snr_of(values, numbers, levels) if axis == "timesteps" else snr_from(numbers, axis=axis)
         _check_level(objective.parameterization.prediction, snr)
         check_progress(self._plugin, progress)
         with torch.no_grad():
@@ -300,6 +300,22 @@ def snr_from(values: Tensor, *, axis: str) -> Tensor:
     if axis == "snr":
         return values
     return values**-2 if axis == "sigma" else snr_of_share(values)
+
+
+def _snr_of(values: Any, timesteps: Tensor, levels: Levels) -> Tensor:
+    """The SNR at timesteps, which were given as `values`.
+
+    Raises:
+        UsageError: if a timestep names no level.
+    """
+    try:
+        return levels.snr_at(timesteps)
+    except UsageError as error:
+        if getattr(values, "dtype", None) != torch.bfloat16:
+            raise
+        raise UsageError(
+            f"{error}. bfloat16 rounds whole numbers above 256 (999 becomes 1000): give timesteps as they were drawn"
+        ) from None
 
 
 def check_normalize(normalize: str) -> None:

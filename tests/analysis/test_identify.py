@@ -136,6 +136,12 @@ def test_a_clamp_an_odd_level_and_a_number_that_is_not_round() -> None:
     assert reading.misfit == "3 % off at t = 0 (SNR 9999), within 1 % on 99.9 % of the levels"
 
 
+def test_a_weight_that_is_clamped_where_there_is_much_noise() -> None:
+    found = identify(lambda snr: snr.rsqrt().clamp(max=20), "eps")
+    assert not found.is_named
+    assert "it is debiased on eps: exact, but for rounding. Below, every weight is 20: it is clamped" in str(found)
+
+
 def test_without_a_prediction_every_reading_is_given() -> None:
     found = identify(lambda snr: 1 / (snr + 1))
     named = {reading.prediction: {reading.weighting, *reading.equal} for reading in found.readings}

@@ -313,6 +313,12 @@ def test_a_timestep_that_is_not_there_is_refused(t: float, message: str) -> None
         weigh(torch.tensor([t]))
 
 
+def test_a_timestep_that_bfloat16_rounded_is_explained() -> None:
+    weigh = debiasctl.weighting("debiased").for_schedule("linear")
+    with pytest.raises(UsageError, match=r"timestep 1000 .* bfloat16 rounds whole numbers above 256"):
+        weigh(torch.tensor([999], dtype=torch.bfloat16))
+
+
 def test_a_mean_may_be_over_another_distribution_of_t() -> None:
     q = registry.create("timesteps", "logit-normal")
     weigh = debiasctl.weighting("debiased").for_schedule("linear", normalize="mean", timesteps="logit-normal")

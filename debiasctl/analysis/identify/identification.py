@@ -147,6 +147,7 @@ def _identified(
         [] if prediction else ["Without a prediction type every reading that agrees is given (`prediction=v`, say)."]
     )
     readings: list[Reading] = []
+    findings = observed.findings
     if observed.points is not None and not observed.unstable:
         known, left_out = schemes(levels.table / (1 - levels.table))
         notes += [f"note: {one}" for one in left_out]
@@ -154,6 +155,8 @@ def _identified(
         if is_table and not observed.by_timestep:
             found = [replace(one, place="row") for one in found]
         readings = _readings(found, observed, prediction, is_whole=not is_table or observed.by_timestep)
+        if readings and not readings[0].is_named:
+            findings = (*findings, *_capped(known, observed, levels, prediction))
         readings = [
             replace(
                 one, flags=flags_of(one, levels.schedule, said_schedule=said_schedule or levels.schedule != "linear")
@@ -161,9 +164,26 @@ def _identified(
             for one in ([] if observed.mixes_losses else readings)
         ] or readings
     return Identification(
-        observed.taken, levels.schedule, prediction, tuple(readings), observed.findings, tuple(notes), observed.points,
+        observed.taken, levels.schedule, prediction, tuple(readings), findings, tuple(notes), observed.points,
         by_timestep=observed.by_timestep or not is_table,
     )  # fmt: skip
+
+
+def _capped(known: Sequence[Scheme], observed: Observed, levels: Levels, prediction: Prediction | None) -> list[str]:
+    """A sentence on weights that are a known scheme's up to a greatest value, at which they are held; or none."""
+    points = None if observed.points is None else observed.points.above_cap()
+    if points is None or observed.points is None:
+        return []
+    part = replace(observed, points=points)
+    named = _readings(_found(known, part, levels, prediction), part, prediction, is_whole=False)
+    if not named or named[0].found.grade != 0:
+        return []
+    snr = float(points.snr.min())
+    cap = float(observed.points.weight[np.argmin(observed.points.snr)])
+    return [
+        f"Where the SNR is {snr:.4g} or more it is {named[0]}: exact, but for rounding. Below, every weight is "
+        f"{cap:.6g}: it is clamped."
+    ]
 
 
 def _found(known: Sequence[Scheme], observed: Observed, levels: Levels, prediction: Prediction | None) -> list[Found]:

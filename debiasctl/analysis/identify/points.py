@@ -67,6 +67,24 @@ class Points:
                 break
         return found
 
+    def above_cap(self) -> "Points | None":
+        """The points but for those of the lowest SNRs, if their weights are all equal: a weight that is capped there.
+
+        None if fewer than three are, or fewer than a tenth of the points remain.
+        """
+        order = np.argsort(self.snr)
+        level = self.weight[order[0]]
+        same = np.abs(self.weight[order] - level) <= _FLAT * level
+        count = int(np.argmin(same))
+        if count < 3 or not level > 0 or len(order) - count < max(20, len(order) // 10):
+            return None
+        kept = np.sort(order[count:])
+        return Points(
+            self.snr[kept], self.weight[kept], self.places[kept],
+            np.broadcast_to(self.rounding, self.snr.shape)[kept],
+            np.broadcast_to(self.snr_tolerance, self.snr.shape)[kept],
+        )  # fmt: skip
+
     def moved_to(self, snr: Floats) -> "Points":
         """The same weights at other SNRs, those of another schedule."""
         return Points(snr, self.weight, self.places, self.rounding, self.snr_tolerance)
