@@ -5,6 +5,7 @@ from torch import Tensor, nn
 
 from debiasctl.api import Estimate
 from debiasctl.diffusion.parameterization import Output, Parameterization
+from debiasctl.errors import UsageError
 
 
 class NetworkDenoiser:
@@ -28,7 +29,15 @@ class NetworkDenoiser:
         self.nfe = 0
 
     def __call__(self, x_t: Tensor, t: float, labels: Tensor | None = None) -> Estimate:
-        """Estimate x0, eps and v for x_t [N, C, H, W], all at timestep t; `labels` is int64 [N] if conditional."""
+        """Estimate x0, eps and v for x_t [N, C, H, W], all at timestep t; `labels` is int64 [N] if conditional.
+
+        Raises:
+            UsageError: if t is no single number, or lies outside the schedule, which says nothing there.
+        """
+        if shape := list(getattr(t, "shape", ())):
+            raise UsageError(f"`t` has the shape {shape}. Give one timestep for all images")
+        if not -1 <= t <= self.num_timesteps:
+            raise UsageError(f"`t={t}` is not a timestep of the schedule, which has {self.num_timesteps}, from 0")
         self.nfe += 1
         levels = self.process.levels(torch.full((x_t.shape[0],), t, dtype=torch.float64))
         with torch.autocast(x_t.device.type, dtype=self.autocast, enabled=self.autocast is not None):

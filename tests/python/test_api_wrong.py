@@ -8,6 +8,10 @@ import pytest
 import torch
 
 import debiasctl
+from debiasctl import registry
+from debiasctl.diffusion.denoiser import NetworkDenoiser
+from debiasctl.diffusion.parameterization import Parameterization
+from debiasctl.diffusion.process import process_of
 from debiasctl.errors import UsageError
 from debiasctl.python.runs import _check_whole
 
@@ -22,6 +26,14 @@ def scheduler(table: Any, kind: Any = "epsilon") -> Any:
 
 def observed(t: Any, losses: Any) -> None:
     debiasctl.timesteps("loss-second-moment").for_schedule("linear").observe(t, losses)
+
+
+@pytest.mark.parametrize("t", [-2.0, 1005, float("nan"), torch.tensor([3, 4])])
+def test_a_denoiser_refuses_t_outside_its_schedule(t: Any) -> None:
+    process = process_of(registry.create("schedules", "linear"))
+    denoiser = NetworkDenoiser(torch.nn.Identity(), Parameterization("eps", process))
+    with pytest.raises(UsageError, match="`t"):
+        denoiser(torch.zeros(2, 1, 8, 8), t)
 
 
 @pytest.mark.parametrize(
