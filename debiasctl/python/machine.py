@@ -14,7 +14,7 @@ from debiasctl.errors import DebiasctlError, Interrupted
 
 
 @contextmanager
-def computing(device: str, *, kind: type[DebiasctlError], doing: str) -> Iterator[torch.device]:
+def computing(device: "str | torch.device", *, kind: type[DebiasctlError], doing: str) -> Iterator[torch.device]:
     """Give the device that `auto`, `cpu`, `cuda` or `cuda:N` names; float32 is exact on it until the block ends.
 
     Raises:
@@ -27,7 +27,7 @@ def computing(device: str, *, kind: type[DebiasctlError], doing: str) -> Iterato
         for backend in backends:
             backend.allow_tf32 = False
         with memory_reported(kind, doing, advice="Choose a smaller `batch_size` or `num`"):
-            yield choose_device(device)
+            yield choose_device(str(device))
     except Interrupted as stop:  # a library's caller expects Python's own
         raise KeyboardInterrupt(str(stop)) from stop
     finally:

@@ -23,8 +23,10 @@ from debiasctl.evaluation.record import EvaluationRecord
 from debiasctl.python.machine import computing, location
 from debiasctl.python.records import Comparison, Evaluations
 from debiasctl.python.runs import Run
+from debiasctl.python.values import check_choice_types, check_dense, check_kind, check_names, check_path, number
 from debiasctl.reading.user_text import user_path
 from debiasctl.runs.selection import matching_runs
+from debiasctl.wording import quoted
 
 _NAME = "images in memory"
 
@@ -53,6 +55,12 @@ def evaluate(
             f"`reference` is a {type(reference).__name__}: name a data set, such as 'digits', or give the path of a "
             "folder, .zip or .npz of images, or of an .npz of statistics"
         )
+    check_path(reference, name="reference")
+    check_choice_types(features, metrics)
+    if feature_weights is not None:
+        check_path(feature_weights, name="feature_weights")
+    if isinstance(images, str | Path):
+        check_path(images, name="images")
     weights = None if feature_weights is None else Path(feature_weights)
     choices = Choices(features, weights, _names(metrics), str(reference))
     if isinstance(images, str | Path):
@@ -97,6 +105,13 @@ def compare(
     wrong = [one for one in runs if not isinstance(one, str | Run)]
     if wrong:
         raise UsageError(f"a {type(wrong[0]).__name__} names no run. Give names, patterns or runs: compare('a', 'b')")
+    _check_types(arms, levels, against=against, figures=figures, margin=margin, paired=paired)
+    for several, called in ((by, "by"), (blocks, "blocks")):
+        check_names(several, name=called)
+    check_choice_types(features, None)
+    for one, called in ((metric, "metric"), (primary, "primary"), (reference, "reference")):
+        if one is not None:
+            check_kind(one, str, name=called, wanted="a name")
     _check_arms(runs, arms, against, features, figures, by)
     if not 0 <= margin <= 1:
         raise UsageError(f"`margin={margin}` must be from 0 to 1")
@@ -139,6 +154,26 @@ def _check_arms(
         raise UsageError(
             "`figures` made elsewhere are compared with one another alone. Leave out runs, `arms` and `by`"
         )
+
+
+def _check_types(arms: Any, levels: Any, *, against: Any, figures: Any, margin: Any, paired: Any) -> None:
+    """Refuse arguments of another type than is documented."""
+    if arms is not None:
+        check_kind(arms, Mapping, name="arms", wanted="a dictionary of names and patterns: {'other': 'images/*'}")
+        for name, pattern in arms.items():
+            if not isinstance(name, str) or not name or "=" in name:
+                raise UsageError(f"`arms`: {quoted(str(name))} is no name of an arm. Give text without '='")
+            check_path(pattern, name=f"arms[{name!r}]")
+    if levels is not None:
+        check_kind(levels, Mapping, name="levels", wanted="a dictionary of metrics and levels: {'fd_local': 3.0}")
+        for name, level in levels.items():
+            number(level, name=f"levels[{name!r}]")
+    for value, called in ((against, "against"), (figures, "figures")):
+        if value is not None:
+            check_path(value, name=called)
+    number(margin, name="margin")
+    if paired is not None:
+        check_kind(paired, bool, name="paired", wanted="True, False or None")
 
 
 def _external(
@@ -184,6 +219,7 @@ def _loaded(images: Any) -> LoadedDataset:
         if images.dtype == np.uint8 and array.ndim == 4:
             tensor = torch.from_numpy(np.ascontiguousarray(array.transpose(0, 3, 1, 2)))
     elif isinstance(images, Tensor):
+        check_dense(images, name="images")
         tensor = images.detach().cpu()
         given, shape = str(images.dtype).removeprefix("torch."), list(images.shape)
     else:

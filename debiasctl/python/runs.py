@@ -13,6 +13,7 @@ from debiasctl.evaluation.choices import Choices, check_choices
 from debiasctl.evaluation.evaluate import evaluate as evaluate_run
 from debiasctl.python.machine import computing, location
 from debiasctl.python.records import Evaluations, Metrics
+from debiasctl.python.values import check_choice_types, check_kind, check_path
 from debiasctl.runs.pins import pin_trained
 from debiasctl.runs.standing import standing_of
 from debiasctl.runs.store import Run as StoredRun
@@ -105,6 +106,7 @@ class Run:
             UsageError: if a name is unknown, or the sampler cannot make these steps on the run's schedule.
             CheckpointError: if the checkpoint is damaged or missing.
         """
+        _check_whole(batch_size=batch_size)
         with ExitStack() as pins, computing(device, kind=RunError, doing="while sampling") as place:
             request = self._request(
                 pins, checkpoint, num=num, steps=steps, sampler=sampler, seed=seed, weights=weights,
@@ -136,6 +138,10 @@ class Run:
             UsageError: if a name is unknown; CheckpointError: if the checkpoint is damaged or missing.
             EvaluationError: if the features are not available, or the images cannot be measured.
         """
+        check_choice_types(features, metrics)
+        if reference is not None:
+            check_path(reference, name="reference")
+        _check_whole(batch_size=batch_size)
         names = [metrics] if isinstance(metrics, str) else metrics
         choices = Choices(features, metrics=names, reference=None if reference is None else str(reference))
         spec = self.spec
@@ -143,6 +149,10 @@ class Run:
             about = spec.content
             sizes = about.image_size, about.channels, about.classes, about.num_train, about.num_heldout
             check_choices(choices, DatasetInfo(*sizes))
+        if steps is not None and not isinstance(steps, int):
+            check_kind(steps, Sequence, name="steps", wanted="a whole number, or a list of them")
+            if not steps:
+                raise UsageError("`steps` is an empty list. Give a whole number, or a list of them")
         counts = [steps] if steps is None or isinstance(steps, int) else list(steps)
         with ExitStack() as pins, computing(device, kind=EvaluationError, doing="while evaluating") as place:
             requests = [
@@ -173,6 +183,8 @@ class Run:
         """What to draw, from a checkpoint that training keeps until `pins` ends."""
         spec = self.spec
         _check_whole(num=num, steps=steps, seed=seed, checkpoint=checkpoint)
+        for text, called in ((sampler, "sampler"), (weights, "weights"), (precision, "precision")):
+            check_kind(text, str, name=called, wanted="a name")
         step = pin_trained(self._stored, None if checkpoint is None else str(checkpoint), pins)
         for text in standing_of(self._stored, spec, step):
             warnings.warn(text, stacklevel=3)

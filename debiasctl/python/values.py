@@ -1,6 +1,7 @@
 """Numbers as callers have them (tensors, arrays, floats), which are computed with in float64 on the CPU."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any, TypeVar
 
 import numpy as np
@@ -77,6 +78,30 @@ def check_kind(value: object, *kinds: type, name: str, wanted: str) -> None:
     """Raise UsageError unless a value is of one of these types; `wanted` says what to give."""
     if not isinstance(value, kinds):
         raise UsageError(f"`{name}` is a {type(value).__name__}. Give {wanted}")
+
+
+def check_path(value: object, *, name: str) -> None:
+    """Raise UsageError unless a path, or a name, is given, and not an empty one."""
+    check_kind(value, str, Path, name=name, wanted="a path or a name")
+    if value == "":
+        raise UsageError(f"`{name}` is empty text, which names nothing")
+
+
+def check_names(value: object, *, name: str) -> None:
+    """Raise UsageError unless this is a name, several or none."""
+    if value is None or isinstance(value, str):
+        return
+    if not isinstance(value, Sequence):
+        raise UsageError(f"`{name}` is a {type(value).__name__}. Give a list of names")
+    for one in value:
+        check_kind(one, str, name=name, wanted="names alone")
+
+
+def check_choice_types(features: object, metrics: object) -> None:
+    """Raise UsageError unless features are named by one text, and metrics by texts."""
+    if features is not None:
+        check_kind(features, str, name="features", wanted="a name, such as 'local'")
+    check_names(metrics, name="metrics")
 
 
 def result_dtype(dtype: torch.dtype, *, keep_half: bool) -> torch.dtype:

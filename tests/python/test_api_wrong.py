@@ -12,6 +12,7 @@ from debiasctl.errors import UsageError
 
 W = debiasctl.weighting("min-snr:gamma=5")
 TABLE = torch.linspace(0.99, 0.01, 8)
+IMAGES = torch.zeros(4, 1, 8, 8, dtype=torch.uint8)
 
 
 def scheduler(table: Any, kind: Any = "epsilon") -> Any:
@@ -42,6 +43,21 @@ def observed(t: Any, losses: Any) -> None:
         (lambda: debiasctl.timesteps("uniform").sample(2, generator=3), "`generator` is a int"),
         (lambda: debiasctl.timesteps("uniform").sample(2, device="nowhere"), "`device=nowhere` cannot be used"),
         (lambda: debiasctl.timesteps("importance").for_schedule("linear", weighting=3), "`weighting` is a int"),
+        (lambda: debiasctl.evaluate("", reference="digits"), "`images` is empty text"),
+        (lambda: debiasctl.evaluate(IMAGES.to("meta"), reference="digits"), "on the device meta"),
+        (lambda: debiasctl.evaluate(IMAGES, reference=IMAGES), "`reference` is a Tensor"),
+        (lambda: debiasctl.evaluate(IMAGES, reference="digits", features=3), "`features` is a int"),
+        (lambda: debiasctl.evaluate(IMAGES, reference="digits", metrics=3), "`metrics` is a int"),
+        (lambda: debiasctl.evaluate(IMAGES, reference="digits", metrics=[3]), "Give names alone"),
+        (lambda: debiasctl.evaluate(IMAGES, reference="digits", feature_weights=3), "`feature_weights` is a int"),
+        (lambda: debiasctl.evaluate(IMAGES, reference="digits", device=None), "unknown device 'None'"),
+        (lambda: debiasctl.compare("a", "b", margin="x"), "`margin='x'` is a str"),
+        (lambda: debiasctl.compare("a", "b", by=3), "`by` is a int"),
+        (lambda: debiasctl.compare("a", "b", paired="no"), "`paired` is a str"),
+        (lambda: debiasctl.compare("a", "b", levels={"fd_local": "x"}), "is a str. Give a number"),
+        (lambda: debiasctl.compare(figures=3), "`figures` is a int"),
+        (lambda: debiasctl.compare(arms=["a"], against="digits"), "`arms` is a list"),
+        (lambda: debiasctl.compare(arms={"a=b": "c"}, against="digits"), "'a=b' is no name of an arm"),
         (lambda: observed([1], [1.0]), "`t` is a list"),
         (lambda: observed(torch.tensor([1, 2]), torch.ones(1)), "`t` has the shape [2] and `losses` [1]"),
         (lambda: observed(torch.tensor([1000]), torch.ones(1)), "timestep 1000 is not there"),
