@@ -8,7 +8,7 @@ import torch
 from numpy.typing import NDArray
 
 from debiasctl.diffusion.process import DiffusionProcess, process_of
-from debiasctl.errors import UsageError
+from debiasctl.errors import RunError, UsageError
 from debiasctl.runs.records import Edge, HeldoutRecord
 from debiasctl.runs.store import Run, read_metrics
 from debiasctl.specs.sections import RunSpec
@@ -16,6 +16,7 @@ from debiasctl.specs.sections import RunSpec
 Array = NDArray[np.float64]
 _ROUNDS = 100  # of matching a curve to the bins' means, each of which leaves a fraction of the difference
 _CLOSE = 1e-12
+_LARGEST = 1e100  # an error whose square is still a float
 
 
 @dataclass(frozen=True)
@@ -129,7 +130,7 @@ def pooled(runs: Sequence[Run], specs: Sequence[RunSpec]) -> Heldout:
 
     Raises:
         UsageError: if a run has no held-out errors yet, or another one's data or schedule; or an error is 0.
-        RunError: if a run's metrics cannot be read.
+        RunError: if a run's metrics cannot be read, or are damaged.
     """
     records = [_last(run) for run in runs]
     process = process_of(specs[0].diffusion.schedule.create("schedules"))
@@ -141,6 +142,7 @@ def pooled(runs: Sequence[Run], specs: Sequence[RunSpec]) -> Heldout:
             f"the held-out errors of runs {', '.join(run.name for run in runs)} are in different bins of log-SNR. Fit "
             "each by itself"
         )
+    _check_ascend(runs[0], edges[0])
     log_snr = process.log_snr.numpy()
     bins = []
     for number, bounds in enumerate(edges[0]):
@@ -154,11 +156,28 @@ def pooled(runs: Sequence[Run], specs: Sequence[RunSpec]) -> Heldout:
                 "whose errors are positive"
             )
         stds = np.array([one.v_std for one in parts if one.v_std is not None])
+        if (largest := max([*errors, *stds])) > _LARGEST:
+            raise RunError(
+                f"run '{runs[0].name}': a held-out error at log SNR {_text(bounds)} is {largest:.3g}, which "
+                "no training ends with. Restore its metrics.jsonl from a copy"
+            )
         moments = None if len(stds) < len(parts) else float((errors**2 + stds**2).mean())
         num = min(one.num for one in parts)
         bins.append(Bin(bounds, levels, num, float(errors.mean()), _standard_error(errors, stds, num), moments))
     names, steps = tuple(run.name for run in runs), tuple(record.step for record in records)
     return Heldout(tuple(bins), process, specs[0], names, steps, records[0].weights)
+
+
+def _check_ascend(run: Run, edges: Sequence[tuple[Edge, Edge]]) -> None:
+    low = -np.inf
+    for first, last in edges:
+        start, end = (-np.inf if first is None else first), (np.inf if last is None else last)
+        if not low <= start < end:
+            raise RunError(
+                f"run '{run.name}': its metrics.jsonl is damaged: the bins of log SNR of its held-out errors do not "
+                "ascend. Restore it from a copy"
+            )
+        low = end
 
 
 def _last(run: Run) -> HeldoutRecord:

@@ -2,7 +2,9 @@
 
 import json
 import shlex
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 from tiny import OPTIONS, debiasctl, error_of, make_spec, succeed, train
@@ -87,6 +89,23 @@ def test_a_run_without_measurements_is_told_how_to_get_them(run: Run) -> None:
     message = error_of("weightings", "fit", "a", "--rule", "uncertainty", code=2)
     assert "has no held-out errors yet" in message
     assert "debiasctl train --resume a" in message
+
+
+@pytest.mark.parametrize(
+    ("damage", "message"),
+    [
+        (lambda bins: bins.reverse(), "do not ascend"),
+        (lambda bins: bins[1].update(log_snr=[5, -5]), "do not ascend"),
+        (lambda bins: bins[0].update(v=1e300), "which no training ends with"),
+    ],
+)
+def test_bins_that_no_run_writes_are_damage(run: Run, damage: Callable[[list[Any]], Any], message: str) -> None:
+    *before, last = run.metrics_path.read_text("utf-8").splitlines()
+    record = json.loads(last)
+    assert record["kind"] == "heldout"
+    damage(record["bins"])
+    run.metrics_path.write_text("\n".join([*before, json.dumps(record), ""]), encoding="utf-8")
+    assert message in error_of("weightings", "fit", "a", "--rule", "loss-variance", code=1)
 
 
 def test_runs_of_different_losses_have_no_loss_to_draw_for(run: Run) -> None:
