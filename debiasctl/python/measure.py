@@ -50,6 +50,11 @@ def evaluate(
         UsageError: if the images or the reference are not there or of another form, or a name is unknown.
         EvaluationError: if the features are not available, or the images cannot be measured against the reference.
     """
+    if not isinstance(reference, str | Path):
+        raise UsageError(
+            f"`reference` is a {type(reference).__name__}: name a data set, such as 'digits', or give the path of a "
+            "folder, .zip or .npz of images, or of an .npz of statistics"
+        )
     check_path(reference, name="reference")
     check_choice_types(features, metrics)
     if feature_weights is not None:
