@@ -49,10 +49,10 @@ class NetworkDenoiser:
         try:
             value = float(t)
         except (TypeError, ValueError, RuntimeError):
-            raise UsageError(f"`t` is a {type(t).__name__}: give one number for all of x_t") from None
+            raise UsageError(f"t is a {type(t).__name__}: give one number for all of x_t") from None
         low, high = 0.0, self.num_timesteps - 1.0
         if self.process.continuous:
             low, high = -self.process.place, self.num_timesteps - self.process.place
         if not low - _SLACK <= value <= high + _SLACK:
-            raise UsageError(f"`t={value:g}`: timesteps run from {low:g} to {high:g}")
+            raise UsageError(f"t = {value:g}: timesteps run from {low:g} to {high:g}")
         return value

@@ -104,8 +104,8 @@ def test_a_denoiser_estimates_x0_with_the_weights_that_are_asked_for() -> None:
         (lambda run: python_api.compare(["a", "b"]), "a list names no run"),
         (lambda run: python_api.evaluate(run, reference="digits"), r"are measured by run.evaluate\(\)"),
         (lambda run: python_api.evaluate("a", reference=np.zeros(4)), "`reference` is a ndarray: name a data set"),
-        (lambda run: run.denoiser()(torch.zeros(1, 1, 8, 8), 5000), "`t=5000`: timesteps run from 0 to 999"),
-        (lambda run: run.denoiser()(torch.zeros(2, 1, 8, 8), torch.ones(2)), "`t` is a Tensor: give one number"),
+        (lambda run: run.denoiser()(torch.zeros(1, 1, 8, 8), 5000), "t = 5000: timesteps run from 0 to 999"),
+        (lambda run: run.denoiser()(torch.zeros(2, 1, 8, 8), torch.ones(2)), "t is a Tensor: give one number"),
         (lambda run: run.evaluate(features="pixles"), "unknown feature extractor 'pixles'"),
     ],
 )

@@ -49,8 +49,8 @@ def identify(
     if isinstance(function, str) and ".py:" in function:
         path, _, name = function.rpartition(":")
         raise UsageError(
-            f"from Python, import {quoted(name)} from {path} and give the function itself; the command `debiasctl "
-            "weightings identify` takes FILE:FUNCTION"
+            f"from Python, import {quoted(name)} from {path} and give the function itself; FILE:FUNCTION is for the "
+            "command: debiasctl weightings identify"
         )
     if not isinstance(function, str | Path) and not callable(function):
         raise UsageError(f"give a function to identify, or the path of a table; not a {type(function).__name__}")
