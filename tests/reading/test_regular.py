@@ -3,6 +3,7 @@
 import os
 import socket
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -82,7 +83,7 @@ READERS: dict[str, tuple[str, Callable[[Path], Any]]] = {
     "statistics": ("x.npz", read_statistics),
     "zip": ("x.zip", ZipSource),
     "idx": ("x-idx3-ubyte", lambda path: read_idx(path, ndim=3)),
-    "table": ("x.csv", read_table),
+    "table": ("x.csv", partial(read_table, column="weight")),
     "weights": ("x.safetensors", read_tensors),
     "state": ("state.pt", read_state),
     "feature weights": ("x.pt", lambda path: WeightsFile("net", "f", "x.pt", "https://x", None).obtain(path, path)),
@@ -137,7 +138,7 @@ def test_a_byte_order_mark_is_accepted(tmp_path: Path, name: str) -> None:
     path = tmp_path / name
     path.write_bytes(b"\xef\xbb\xbf" + content.encode())
     if name == "table.csv":
-        assert read_table(path) == ("snr", [(0.1, 1.0), (1.0, 2.0)])
+        assert read_table(path, column="weight") == ("snr", [(0.1, 1.0), (1.0, 2.0)])
     elif name == "status.json":
         assert Run(tmp_path)._read(name) == "{}"
     else:
