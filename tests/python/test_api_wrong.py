@@ -32,7 +32,7 @@ def observed(t: Any, losses: Any) -> None:
 def test_a_denoiser_refuses_t_outside_its_schedule(t: Any) -> None:
     process = process_of(registry.create("schedules", "linear"))
     denoiser = NetworkDenoiser(torch.nn.Identity(), Parameterization("eps", process))
-    with pytest.raises(UsageError, match="^t "):
+    with pytest.raises(UsageError, match=r"^t "):
         denoiser(torch.zeros(2, 1, 8, 8), t)
 
 
