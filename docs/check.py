@@ -21,6 +21,7 @@ from urllib.parse import unquote, urldefrag
 from playwright.sync_api import BrowserContext, Page, Request, sync_playwright
 
 BUILT = Path(__file__).with_name("_build") / "html"
+DOWNLOADS = "_downloads/"  # files that pages offer, among them reports, which are no pages of the site
 FLAGS = [
     "--disable-background-networking",
     "--disable-component-update",
@@ -134,7 +135,7 @@ def broken_links(findings: Findings, *, site: str) -> list[str]:
             continue
         target, anchor = urldefrag(link.removeprefix(site))
         target = "index.html" if not target else f"{target}index.html" if target.endswith("/") else target
-        if target.endswith(".html"):
+        if target.endswith(".html") and not target.startswith(DOWNLOADS):
             anchors = findings.anchors.get(target)
             if anchors is None:
                 broken.append(f"{page}: {target} is not there")
@@ -155,7 +156,8 @@ def main() -> int:
     parser.add_argument("--screenshots", type=Path, metavar="FOLDER", help="write a picture of each page and view")
     parser.add_argument("--chromium", default="/usr/bin/chromium", help="the browser (default: %(default)s)")
     options = parser.parse_args()
-    pages = sorted(path.relative_to(BUILT).as_posix() for path in BUILT.rglob("*.html"))
+    built = sorted(path.relative_to(BUILT).as_posix() for path in BUILT.rglob("*.html"))
+    pages = [name for name in built if not name.startswith(DOWNLOADS)]
     if not pages:
         parser.error("nothing is built. First: sphinx-build -W -n --keep-going -b html docs docs/_build/html")
     if options.screenshots is not None:
