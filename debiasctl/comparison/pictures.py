@@ -3,7 +3,7 @@
 import math
 import re
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from debiasctl.comparison.run_sources import RunSources
@@ -12,6 +12,7 @@ from debiasctl.comparison.words import AIM, cell_name, listed
 from debiasctl.reporting.arm_grids import draw_arm_grid
 from debiasctl.reporting.effect_pictures import draw_dots, draw_forest
 from debiasctl.reporting.names import short_names, shown
+from debiasctl.reporting.picture import Picture as Picture
 from debiasctl.reporting.study_data import ArmStyle, Dots, Effect, Panel, SeedLine, arm_styles, curves_json, means_of
 from debiasctl.reporting.study_pictures import BAND, draw_curves
 from debiasctl.reporting.style import Width
@@ -36,21 +37,15 @@ _STATISTIC = {"mean": "shift of the mean", "std": "shift of the standard deviati
 _CHANNEL = {"r": "red", "g": "green", "b": "blue", "grey": "grey"}
 
 
-@dataclass(frozen=True)
-class Picture:
-    """A picture: what it shows in words, its data as JSON, and how it is drawn; `text` draws it with characters."""
-
-    name: str
-    caption: str
-    alt: str
-    data: Any
-    draw: "Callable[[Width], Figure]"
-    text: Callable[[int], str] | None = None
-
-    @property
-    def title(self) -> str:
-        """Its heading."""
-        return PICTURES[self.name]
+def _picture(
+    name: str,
+    caption: str,
+    alt: str,
+    data: Any,
+    draw: "Callable[[Width], Figure]",
+    text: Callable[[int], str] | None = None,
+) -> Picture:
+    return Picture(name, PICTURES[name], caption, alt, data, draw, text)
 
 
 def pictures_of(study: Study, sources: RunSources) -> list[Picture]:
@@ -129,7 +124,7 @@ def _verdicts(study: Study, arms: Sequence[ArmStyle]) -> Picture | None:
     )
     if left_out:
         caption += f" {left_out} further differences are in the table alone."
-    return Picture(
+    return _picture(
         "verdicts", caption, f"Forest plot of {len(drawn)} differences from {study.reference}: {counts}.",
         [asdict(one) for one in effects],
         lambda width: draw_forest(drawn, arms, reference=study.reference, width=width),
@@ -163,7 +158,7 @@ def _curves(study: Study, sources: RunSources, arms: Sequence[ArmStyle], name: s
     if len(panels) > len(drawn):
         caption += f" {len(panels) - len(drawn)} further curves are in the data alone."
     metrics = listed(list(dict.fromkeys(curve.metric for curve in curves[:_MOST_PANELS])))
-    return Picture(
+    return _picture(
         name, caption, f"Curves of {metrics} against {label} for the arms {listed([arm.name for arm in arms])}.",
         curves_json(panels), lambda width: draw_curves(drawn, arms, width=width),
         lambda columns: curves_text(drawn[0], arms, columns=columns),
@@ -217,7 +212,7 @@ def _samples(study: Study, sources: RunSources, arms: Sequence[ArmStyle]) -> Pic
         "drawn": sources.samples_where,
     }
     names = listed([row.arm for row in sources.samples])
-    return Picture(
+    return _picture(
         "samples", caption, f"Grid of samples with a row for each of the arms {names}.", data,
         lambda width: draw_arm_grid(sources.samples, arms, width=width),
     )  # fmt: skip
@@ -242,7 +237,7 @@ def _colours(study: Study, arms: Sequence[ArmStyle]) -> Picture | None:
         "[−1, 1]: 0 is best. Dots are training seeds, a bar is their mean, and the line beside it the mean's 95 % t "
         "interval over seeds; an interval that leaves its panel is cut."
     )
-    return Picture(
+    return _picture(
         "colours", caption, f"Colour shifts of {listed([arm.name for arm in arms])} by channel, each seed a dot.",
         [asdict(one) for one in dots], lambda width: draw_dots(dots, arms, width=width),
     )  # fmt: skip
@@ -274,7 +269,7 @@ def _heldout(study: Study, sources: RunSources, arms: Sequence[ArmStyle]) -> Pic
         f"Mean squared error of {unit} on held-out images in each bin of log-SNR, unweighted, so that arms can be "
         f"compared; clean images are at the left. {_bands(panels)} Means and intervals are those of the logarithms."
     )
-    return Picture(
+    return _picture(
         "heldout", caption, f"Held-out error against log-SNR for the arms {listed([arm.name for arm in arms])}.",
         curves_json(panels), lambda width: draw_curves(panels, arms, width=width),
         lambda columns: curves_text(panels[-1], arms, columns=columns),
@@ -296,7 +291,7 @@ def _weights(sources: RunSources, arms: Sequence[ArmStyle]) -> Picture | None:
         f"Effective weight on the squared error of {unit} at the start of training: the loss weight times the density "
         "with which training draws a noise level, relative to that of uniform timesteps. Clean images are at the left."
     )
-    return Picture(
+    return _picture(
         "weights", caption, f"Effective weights over log-SNR of the arms {listed([arm.name for arm in arms])}.",
         curves_json([panel]), lambda width: draw_curves([panel], arms, width=width),
         lambda columns: curves_text(panel, arms, columns=columns),

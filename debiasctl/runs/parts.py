@@ -56,7 +56,12 @@ PARTS: Mapping[str, Part] = {
     ),
     GRIDS: Part("images drawn during training, by step", rf"{_SAFE}\.png", ""),
     EVALUATIONS: Part("measurements, and the features of the images", rf"{_SAFE}\.(json|features\.npz)", ""),
-    ANALYSES: Part("analyses that earlier versions stored", rf"{_SAFE}\.json", ""),
+    ANALYSES: Part(
+        "analyses, and the arrays of their pictures",
+        rf"{_SAFE}\.(json|npz)",
+        "",
+        private=r"\.[0-9a-f]{16}\.(lock|partial(/[A-Za-z0-9.-]+\.npz)?)",
+    ),
     TRACKERS: Part("what trackers write, in any form", private=_ANYTHING),
     LOCK: Part("the lock of the process that trains", private=""),
     TRAINER: Part("the process that trains", private=""),

@@ -7,12 +7,12 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from debiasctl.api import Denoiser
 from debiasctl.boundary import name_of
 from debiasctl.compute import counter_random
 from debiasctl.compute.counter_random import Stream
 from debiasctl.compute.memory import available_memory, is_out_of_memory, total_memory
 from debiasctl.data.pixels import to_uint8
-from debiasctl.diffusion.denoiser import NetworkDenoiser
 from debiasctl.errors import PluginError, RunError, UsageError
 from debiasctl.models.network_size import size_of
 from debiasctl.sampling.request import SampleRequest
@@ -78,7 +78,7 @@ class Drawer:
 
     def __init__(
         self,
-        denoiser: NetworkDenoiser,
+        denoiser: Denoiser,
         request: SampleRequest,
         labels: Labels,
         *,
@@ -181,7 +181,7 @@ class Drawer:
 
 
 def draw(
-    denoiser: NetworkDenoiser,
+    denoiser: Denoiser,
     request: SampleRequest,
     labels: Tensor | None,
     *,

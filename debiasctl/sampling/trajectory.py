@@ -7,6 +7,7 @@ from torch import Tensor
 
 from debiasctl.api import Process, Sampler
 from debiasctl.data.pixels import to_uint8
+from debiasctl.diffusion.process import process_behind
 from debiasctl.errors import RunError
 from debiasctl.runs.store import Run
 from debiasctl.sampling.request import SampleRequest
@@ -55,7 +56,7 @@ def trajectory(run: Run, spec: RunSpec, request: SampleRequest, *, device: torch
             f"sampler '{request.sampler.name}' does not report its steps, so there is no trajectory to show. "
             "Choose another `sampler`"
         )
-    names = _names(drawer.sampler, drawer.denoiser.parameterization.process, last)
+    names = _names(drawer.sampler, process_behind(drawer.denoiser), last)
     return Trajectory([names[k] for k in chosen], [x[k] for k in chosen], [x0[k] for k in chosen])
 
 

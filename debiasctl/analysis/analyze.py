@@ -1,0 +1,124 @@
+"""One part of an analysis, measured once and stored in the run's folder, resumed where it was interrupted."""
+
+from collections.abc import Callable, Sequence
+from importlib.metadata import version
+from pathlib import Path
+
+import numpy as np
+from pydantic import JsonValue
+
+from debiasctl.analysis.book import Arrays, Book
+from debiasctl.analysis.parts.part import Choices, Part
+from debiasctl.analysis.record import AnalysisRecord, Network, key_of, record_path
+from debiasctl.analysis.subject import Subject
+from debiasctl.compute import processes
+from debiasctl.compute.signals import number_of, stoppable
+from debiasctl.errors import EvaluationError, Interrupted
+from debiasctl.files import atomic_file, write_json
+from debiasctl.reading.arrays import UNREADABLE, open_npz
+from debiasctl.reading.documents import read_json
+from debiasctl.registry.messages import damage
+from debiasctl.runs.parts import ANALYSES
+
+OnProgress = Callable[[float, str], None]
+AGAIN = "Remove that file to measure it again"
+
+
+def network_of(subject: Subject) -> Network:
+    """What a record says of a network."""
+    request, run = subject.request, subject.run
+    return Network(
+        run=run.name, run_identity=run.identity(), arm=subject.arm, checkpoint=request.step, weights=request.weights,
+        weights_sha256=subject.weights_sha256,
+    )  # fmt: skip
+
+
+def analyze(
+    part: Part,
+    subject: Subject,
+    others: Sequence[Subject],
+    choices: Choices,
+    *,
+    on_progress: OnProgress = lambda done, text: None,
+) -> AnalysisRecord:
+    """Measure a part, or read it if it was measured before; every process of a group calls this.
+
+    Raises:
+        UsageError: if the run cannot be analysed so; EvaluationError: if a stored record is damaged.
+        Interrupted: if a signal stops it; what was measured is kept, and the same call resumes.
+    """
+    settings = part.settings(subject, others, choices)
+    network, with_others = network_of(subject), [network_of(one) for one in others]
+    content_hash = subject.content.content_hash
+    key = key_of(part.name, network, with_others, content_hash=content_hash, settings=settings)
+    folder = subject.run.path / ANALYSES
+    path = record_path(folder, key)
+    if path.exists():
+        return read_record(path)
+    book = Book(folder / f".{key}.partial", identity=key, on_progress=on_progress)
+    try:
+        with stoppable():
+            found = part.measure(subject, others, settings, book)
+    except KeyboardInterrupt as stop:
+        raise Interrupted(
+            f"interrupted: what was measured of part '{part.name}' is kept; repeat the command to resume",
+            signal_number=number_of(stop),
+        ) from stop
+    record = AnalysisRecord(
+        schema_version=1, debiasctl=version("debiasctl"), part=part.name, network=network, others=with_others,
+        content_hash=content_hash, settings=settings, quantities=found.quantities, series=found.series,
+        images=sorted(found.images), notes=found.notes,
+    )  # fmt: skip
+    if processes.rank() == 0:
+        if found.images:
+            write_images(path.with_suffix(".npz"), found.images)
+        write_json(path, record.to_json())
+        book.remove()
+    processes.wait()
+    return record
+
+
+def read_record(path: Path) -> AnalysisRecord:
+    """Read a record.
+
+    Raises:
+        EvaluationError: if it is damaged, or not the one that its file's name says.
+    """
+    try:
+        record = AnalysisRecord.model_validate(read_json(path), strict=True)
+        if record.key != path.stem:
+            raise ValueError("it is that of another measurement, by its content")
+    except (OSError, ValueError) as error:
+        raise EvaluationError(f"the analysis in {path} is damaged ({damage(error)}). {AGAIN}") from error
+    return record
+
+
+def write_images(path: Path, images: Arrays) -> None:
+    """Write the arrays of pictures."""
+    with atomic_file(path) as stream:
+        arrays = {name: np.asarray(image, dtype=np.float32) for name, image in images.items()}
+        np.savez_compressed(stream, **arrays)  # type: ignore[arg-type]  # numpy's stub
+
+
+def read_images(folder: Path, record: AnalysisRecord) -> Arrays:
+    """Read the arrays of a record's pictures.
+
+    Raises:
+        EvaluationError: if they are damaged or gone.
+    """
+    if not record.images:
+        return {}
+    path = record_path(folder, record.key).with_suffix(".npz")
+    try:
+        with open_npz(path) as stored:
+            return {name: stored.read(name) for name in record.images}
+    except UNREADABLE as error:
+        raise EvaluationError(
+            f"the pictures of an analysis in {path} are damaged or gone ({error}). Remove {path.stem}.json "
+            "beside it to measure it again"
+        ) from error
+
+
+def settings_text(settings: dict[str, JsonValue]) -> str:
+    """Settings in one line."""
+    return ", ".join(f"{name} {value}" for name, value in settings.items())

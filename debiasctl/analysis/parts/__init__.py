@@ -1,0 +1,1 @@
+"""The parts of `debiasctl analyze`, one a module; `catalogue.PARTS` names them."""

@@ -1,0 +1,93 @@
+"""What is analysed: a run's network at one checkpoint, and the images that it was trained on and was not."""
+
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+
+from debiasctl.api import Denoiser, LoadedDataset, Split
+from debiasctl.data.heldout_set import HeldoutSet
+from debiasctl.diffusion.denoiser import NetworkDenoiser
+from debiasctl.diffusion.process import DiffusionProcess
+from debiasctl.runs.store import Run
+from debiasctl.sampling.drawing import Drawer
+from debiasctl.sampling.request import SampleRequest, labels_of
+from debiasctl.sampling.samples import Networks, prepare
+from debiasctl.specs.sections import ContentSection, RunSpec
+
+
+@dataclass(frozen=True)
+class Subject:
+    """A run with its trained network and its data set.
+
+    `request` names the checkpoint, the weights, the sampler and the seed; `arm` is the name of its settings without
+    the seed, which runs that differ in seed alone share.
+    """
+
+    run: Run
+    spec: RunSpec
+    arm: str
+    request: SampleRequest
+    data: LoadedDataset
+    device: torch.device
+    weights_sha256: str
+    denoiser: NetworkDenoiser
+
+    @classmethod
+    def of(
+        cls, run: Run, spec: RunSpec, request: SampleRequest, data: LoadedDataset, *, arm: str, device: torch.device
+    ) -> "Subject":
+        """Load the network of a request.
+
+        Raises:
+            CheckpointError: if the checkpoint is damaged.
+        """
+        drawer, origin = prepare(run, spec, request, device=device, networks=Networks())
+        denoiser = drawer.denoiser
+        assert isinstance(denoiser, NetworkDenoiser), "a run's own"
+        return cls(run, spec, arm, request, data, device, origin.weights_sha256, denoiser)
+
+    @property
+    def process(self) -> DiffusionProcess:
+        """The process that it was trained on."""
+        return self.denoiser.process
+
+    @property
+    def content(self) -> ContentSection:
+        """The facts of its data set."""
+        return self.run.content(self.spec)
+
+    @property
+    def is_conditional(self) -> bool:
+        """Whether the network is given classes."""
+        return bool(self.spec.model.conditional)
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """Of an image, (C, H, W)."""
+        info = self.data.info
+        return info.channels, info.image_size, info.image_size
+
+    def heldout(self, num: int) -> HeldoutSet:
+        """Up to `num` held-out images in model space, evenly spread over the split, on the device."""
+        return self._images(num, self.data.heldout)
+
+    def train(self, num: int) -> HeldoutSet:
+        """Up to `num` training images, likewise."""
+        return self._images(num, self.data.train)
+
+    def _images(self, num: int, split: Split) -> HeldoutSet:
+        return HeldoutSet.of(
+            split, num_images=num, conditional=self.is_conditional, device=self.device, dtype=torch.float32
+        )
+
+    def labels(self, positions: Tensor) -> Tensor | None:
+        """The classes of the samples at these positions, int64 [N] on the CPU, as `sample` takes them."""
+        if not self.is_conditional:
+            return None
+        return labels_of(positions, self.content, seed=self.request.seed, label=self.request.label)
+
+    def drawer(self, *, denoiser: Denoiser | None = None, num_steps: int | None = None) -> Drawer:
+        """What draws the run's samples, from the noise and the classes of `sample`; with another denoiser if given."""
+        request = self.request if num_steps is None else replace(self.request, num_steps=num_steps)
+        return Drawer(denoiser or self.denoiser, request, self.labels, shape=self.shape, device=self.device)
