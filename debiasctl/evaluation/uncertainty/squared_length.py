@@ -14,6 +14,7 @@ _STEPS = 40  # of a bisection
 _FARTHEST = 8.0  # standard deviations beyond which no limit lies
 _POWERS = (-1.0, 8.0)  # of the noise, see _places: from the quietest directions to the noisiest one
 _DOUBT = 0.4  # of the share of the length that lies in the noisiest direction; chosen by simulated coverage
+_LIGHTER = 0.5  # standard deviations off 0 at which the lower tail begins; chosen by simulated coverage
 _FLAT = 1e-12  # variance, relative to the largest, of a direction without noise
 Array = NDArray[np.float64]
 Mask = NDArray[np.bool_]
@@ -55,7 +56,8 @@ def squared_distance_limits(
 
     `estimate` [...] is free of the bias. The likeliest place of m would be far off here, as the noise of all dimensions
     adds up; `_places` says where m is taken to lie instead. Both tails add up to 1 - `level`, and are those of
-    `unified_tails`. The third result is the probability of so small an estimate at |m|² = 0, which is tiny if the
+    `unified_tails` half a standard deviation nearer to 0, as the lower tail is lighter than that of a normal law. The
+    third result is the probability of so small an estimate at |m|² = 0, which is tiny if the
     images are no independent sample.
     """
     values, vectors = np.linalg.eigh(np.asarray(covariance, dtype=np.float64))
@@ -68,7 +70,8 @@ def squared_distance_limits(
     def below(length: Array) -> tuple[Array, Array, Array]:
         parts = _places(found, squares, spread, length)
         noise = np.sqrt((2 * spread**2 + 4 * spread * parts).sum(axis=-1))
-        return probability_below(total, spread, parts / spread), *unified_tails(length / noise, level=level)
+        distance = np.maximum(length / noise - _LIGHTER, 0.0)
+        return probability_below(total, spread, parts / spread), *unified_tails(distance, level=level)
 
     def not_too_large(length: Array) -> Mask:
         probability, tail, _ = below(length)

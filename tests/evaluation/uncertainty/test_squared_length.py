@@ -85,3 +85,13 @@ def test_an_impossible_kernel_distance_has_no_limits():
     """As of images that overlap the reference: far below what independent images have."""
     y = torch.randn(300, 3, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
     assert kernel_limits(y, y, -25.0, division=Division.of(300)) is None
+
+
+def test_half_a_standard_deviation_off_0_all_of_the_tail_is_the_upper_one():
+    total = np.linspace(6.6, 7.9, 21)  # of one direction, so that it does not matter where the mean lies
+    low, _, _ = squared_distance_limits(total - 1, np.sqrt(total)[:, None], np.ones((21, 1, 1)))
+    distance = low / np.sqrt(2 + 4 * low)
+    near = (low > 0) & (distance > 0.35) & (distance < 0.5)
+    assert near.any()
+    assert probability_below(total[near], np.ones((1,)), low[near][:, None]) == pytest.approx(0.95, abs=1e-6)
+    assert unified_tails(distance[near])[1].max() < 0.05 - 1e-5  # those of Feldman and Cousins are not
