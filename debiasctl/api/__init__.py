@@ -9,6 +9,7 @@ Tensors are torch tensors; this module itself does not import torch.
 from debiasctl.api.backbones import Backbone, ImageShape
 from debiasctl.api.data import hash_contents, hash_splits, spread_indices
 from debiasctl.api.datasets import ArraySplit, DataLocation, Dataset, DatasetInfo, LoadedDataset, Split
+from debiasctl.api.densities import GaussianMixture
 from debiasctl.api.engines import Engine, Job, JobEvent, Workplace, perform
 from debiasctl.api.errors import DataError, DebiasctlError, EvaluationError, Hint, UnsuitableDataError, UsageError
 from debiasctl.api.extensions import Extension, StepContext
@@ -48,6 +49,7 @@ __all__ = [
     "EvaluationError",
     "Extension",
     "Features",
+    "GaussianMixture",
     "Hint",
     "ImageShape",
     "Job",

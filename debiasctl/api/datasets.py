@@ -2,10 +2,11 @@
 
 from abc import abstractmethod
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
+from debiasctl.api.densities import GaussianMixture
 from debiasctl.api.plugin import Plugin
 
 if TYPE_CHECKING:
@@ -81,13 +82,15 @@ class LoadedDataset:
     """A data set that is ready to read.
 
     `heldout` is never trained on; `content_hash` is a SHA-256 of images and labels, as `debiasctl.api.hash_splits`
-    computes it.
+    computes it. `density` is the law that the images were drawn from independently, where it is known: analyses then
+    compare a network with the best denoiser that there is.
     """
 
     info: DatasetInfo
     train: Split
     heldout: Split
     content_hash: str
+    density: GaussianMixture | None = field(default=None, kw_only=True)
 
 
 class Dataset(Plugin):
