@@ -32,11 +32,12 @@ from debiasctl.compute.device import make_accelerator
 from debiasctl.diffusion.loss import squared_error, weighted_losses
 from debiasctl.diffusion.objective import Draw, Objective
 from debiasctl.diffusion.process import per_image
+from debiasctl.models.objective import build_objective
 from debiasctl.specs.files import merge
 from debiasctl.specs.resolve import resolve_spec
 from debiasctl.specs.sections import RunSpec
 from debiasctl.training import session
-from debiasctl.training.setup import build_objective, set_up
+from debiasctl.training.setup import set_up
 from debiasctl.training.step import train_step
 from debiasctl.training.training import Training
 

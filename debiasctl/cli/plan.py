@@ -27,9 +27,10 @@ def show_plan(spec: "RunSpec", info: "DatasetInfo", *, device: str, as_json: boo
     """
     from debiasctl.compute.device import choose_device
     from debiasctl.models.initial_share import initial_share
+    from debiasctl.models.objective import build_objective
     from debiasctl.training.estimate import estimate
     from debiasctl.training.notes import plan_notes
-    from debiasctl.training.setup import build_objective, resolve_compute
+    from debiasctl.training.setup import resolve_compute
 
     spec = resolve_compute(spec, choose_device(device))
     objective = build_objective(spec)

@@ -216,11 +216,11 @@ def _next_command(run: "Run", heldout: "Heldout", fitted: "Fit", path: Path, *, 
     """How to train as the first run did, but with what was fitted, after its objective has been built; None if not all
     of the schedule is covered.
     """
+    from debiasctl.models.objective import build_objective
     from debiasctl.registry import as_ref
     from debiasctl.registry.choices import complete
     from debiasctl.registry.refs import PluginRef
     from debiasctl.runs.parts import SPEC
-    from debiasctl.training.setup import build_objective
 
     if not heldout.is_whole:
         return None

@@ -238,8 +238,8 @@ def _default_primary(study: Study, arms: Sequence[Arm], steps: Sequence[int], in
 def _check_training(arms: Sequence[Arm], info: DatasetInfo, *, device: str) -> None:
     """Check that every arm can be trained: its objective, its precision, and the memory that it takes."""
     from debiasctl.compute.device import check_environment, check_precision, choose_device
+    from debiasctl.models.objective import build_objective
     from debiasctl.training.feasibility import TRAINED, check_feasible
-    from debiasctl.training.setup import build_objective
 
     chosen = choose_device(device)
     check_environment()

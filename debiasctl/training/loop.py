@@ -19,11 +19,11 @@ from debiasctl.data.heldout_set import HeldoutSet
 from debiasctl.errors import DebiasctlError, Interrupted, PluginError, TrainingError
 from debiasctl.models.build import build_network
 from debiasctl.models.ema_snapshots import capture_snapshot, discard_snapshots_after, write_snapshot
+from debiasctl.models.heldout import heldout_errors
 from debiasctl.runs.records import HeldoutRecord, MetricsRecord, TrainRecord
 from debiasctl.runs.store import Run, append_metrics, truncate_metrics
 from debiasctl.specs.sections import RunSpec
 from debiasctl.training.checkpoints import CheckpointWriter
-from debiasctl.training.heldout import heldout_errors
 from debiasctl.training.memory import out_of_memory as out_of_memory_message
 from debiasctl.training.meters import Meter, Speed, flops_per_image, peak_memory
 from debiasctl.training.step import train_step

@@ -10,10 +10,10 @@ import torch
 from torch import nn
 
 from debiasctl.diffusion.modules import run_network
+from debiasctl.models.heldout import LOG_SNR_EDGES, bin_edges
 from debiasctl.runs.records import LossShare
 from debiasctl.specs.sections import RunSpec, image_shape
 from debiasctl.training.guard import Settled
-from debiasctl.training.heldout import LOG_SNR_EDGES, bin_edges
 
 MACHINE_FIELDS = (
     "images_per_second",

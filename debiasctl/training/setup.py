@@ -1,28 +1,25 @@
 """Building the objects of a training from its spec, once before the first step."""
 
-import logging
 from collections.abc import Callable
 
 import torch
 from accelerate import Accelerator
 from torch import nn
 
-from debiasctl.api import Backbone, LoadedDataset, Weighting
+from debiasctl.api import Backbone, LoadedDataset
 from debiasctl.boundary import origin_of, plugin_call
 from debiasctl.compute.allocator import prepare_process
-from debiasctl.compute.counter_random import derived_seed
-from debiasctl.diffusion.loss import Huber
 from debiasctl.diffusion.objective import Objective
 from debiasctl.errors import UsageError
-from debiasctl.models.build import build_network, build_parameterization
+from debiasctl.models.build import build_network
 from debiasctl.models.ema import EMA
+from debiasctl.models.objective import build_objective
 from debiasctl.specs.sections import RunSpec
 from debiasctl.training.batches import BatchSource
 from debiasctl.training.guard import Guard
 from debiasctl.training.optimizers import LearnedWeight, Optimizers
 from debiasctl.training.training import Training
 
-_LOG = logging.getLogger(__name__)
 _COMPILED_STEPS = 5000  # steps from which torch.compile's minutes of compilation pay off
 
 
@@ -35,34 +32,6 @@ def resolve_compute(spec: RunSpec, device: torch.device) -> RunSpec:
     if compute.compile is None:
         changes["compile"] = is_gpu and spec.training.steps >= _COMPILED_STEPS
     return spec.model_copy(update={"compute": compute.model_copy(update=changes)})
-
-
-def build_objective(spec: RunSpec, *, warn: bool = True) -> Objective:
-    """Build the objective of a spec; warn if it almost ignores where sampling starts, or almost all but one timestep.
-
-    Raises:
-        UsageError: if `build_parameterization` raises it, or a Huber loss meets a learned weighting.
-        DebiasctlError: if the weighting gives invalid weights, or the distribution of t invalid probabilities.
-    """
-    weighting: Weighting = spec.loss.weighting.create("weightings")
-    with torch.random.fork_rng():
-        torch.manual_seed(derived_seed(spec.training.seed, "weighting"))
-        learned = weighting.learned()
-    loss = spec.loss
-    huber = Huber(loss.huber_c, loss.huber_schedule, loss.metric == "smooth-l1") if loss.metric != "mse" else None
-    objective = Objective(
-        build_parameterization(spec),
-        weighting,
-        spec.loss.timesteps.create("timesteps"),
-        normalize=spec.loss.normalize,
-        variance_weight=spec.loss.variance_weight,
-        learned=learned,
-        huber=huber,
-    )
-    for warning in (objective.warning(), objective.concentration()) if warn else ():
-        if warning:
-            _LOG.warning("%s", warning)
-    return objective
 
 
 def set_up(

@@ -15,10 +15,10 @@ from debiasctl.diffusion.parameterization import Output
 from debiasctl.diffusion.process import NoiseLevels, per_image
 from debiasctl.diffusion.variance import bound_terms
 from debiasctl.diffusion.weighting import bounded_snr
+from debiasctl.models.heldout import loss_by_log_snr
 from debiasctl.training.batches import Batch
 from debiasctl.training.draws import draw_batch, draw_levels, draw_noise
 from debiasctl.training.guard import StepResult
-from debiasctl.training.heldout import loss_by_log_snr
 from debiasctl.training.optimizers import learning_rate
 from debiasctl.training.training import Training
 

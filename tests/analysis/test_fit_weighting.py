@@ -26,11 +26,11 @@ from debiasctl.diffusion.process import DiffusionProcess, process_of
 from debiasctl.diffusion.weighting import bounded_snr, weight_in
 from debiasctl.errors import UsageError
 from debiasctl.models.build import build_parameterization
+from debiasctl.models.heldout import LOG_SNR_EDGES, bin_edges, heldout_errors
+from debiasctl.models.objective import build_objective
 from debiasctl.runs import metrics
 from debiasctl.runs.records import BinErrors, HeldoutRecord
 from debiasctl.runs.store import Run
-from debiasctl.training.heldout import LOG_SNR_EDGES, bin_edges, heldout_errors
-from debiasctl.training.setup import build_objective
 from debiasctl.training.step import train_step
 
 DEVIATION = 0.5  # of Gaussian images

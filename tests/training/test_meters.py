@@ -6,9 +6,9 @@ import pytest
 import torch
 from tiny import make_spec, set_up_tiny, train
 
+from debiasctl.models.heldout import bin_edges
 from debiasctl.runs.store import read_metrics
 from debiasctl.training.guard import Settled
-from debiasctl.training.heldout import bin_edges
 from debiasctl.training.meters import MACHINE_FIELDS, Meter, flops_per_image, peak_memory
 from debiasctl.training.step import train_step
 

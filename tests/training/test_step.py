@@ -10,9 +10,9 @@ from torch.distributions import Normal, kl_divergence
 from debiasctl.compute import counter_random
 from debiasctl.compute.counter_random import Stream
 from debiasctl.errors import TrainingError
+from debiasctl.models.objective import build_objective
 from debiasctl.specs.sections import OptimizerSection
 from debiasctl.training.optimizers import learning_rate
-from debiasctl.training.setup import build_objective
 from debiasctl.training.step import train_step
 
 ALPHAS_CUMPROD = torch.cumprod(1 - torch.linspace(1e-4, 0.02, 1000, dtype=torch.float64), dim=0)

@@ -7,8 +7,8 @@ from tiny import digits, make_spec
 from debiasctl.compute import counter_random
 from debiasctl.compute.counter_random import Stream
 from debiasctl.data.heldout_set import HeldoutSet
-from debiasctl.training.heldout import LOG_SNR_EDGES, heldout_errors
-from debiasctl.training.setup import build_objective
+from debiasctl.models.heldout import LOG_SNR_EDGES, heldout_errors
+from debiasctl.models.objective import build_objective
 
 NUM = 20
 
