@@ -54,7 +54,7 @@ def analyze(
     folder = subject.run.path / ANALYSES
     path = record_path(folder, key)
     if path.exists():
-        return read_record(path)
+        return read_record(path).model_copy(update={"network": network, "others": with_others})
     book = Book(folder / f".{key}.partial", identity=key, on_progress=on_progress)
     try:
         with stoppable():

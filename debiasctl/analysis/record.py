@@ -68,7 +68,10 @@ class Series(_Part):
 
 
 class Network(_Part):
-    """The network that was analysed, or took part in it."""
+    """The network that was analysed, or took part in it.
+
+    `run` and `arm` are names, which change where a run is imported under another one, or is analysed beside others.
+    """
 
     run: str
     run_identity: str | None
@@ -76,6 +79,10 @@ class Network(_Part):
     checkpoint: Annotated[int, Field(ge=0)]
     weights: str
     weights_sha256: str
+
+    def identity(self) -> dict[str, JsonValue]:
+        """What tells it from other networks, whatever it is called."""
+        return self.model_dump(mode="json", exclude={"run", "arm"})
 
 
 class AnalysisRecord(_Part):
@@ -112,8 +119,8 @@ class AnalysisRecord(_Part):
 
 
 def key_of(part: str, network: Network, others: "list[Network]", *, content_hash: str, settings: dict[str, Any]) -> str:
-    """The key of a measurement."""
-    return content_key([VERSION, part, network.to_json(), [one.to_json() for one in others], content_hash, settings])
+    """The key of a measurement, which the names of runs and arms have no part in."""
+    return content_key([VERSION, part, network.identity(), [one.identity() for one in others], content_hash, settings])
 
 
 def record_path(folder: Path, key: str) -> Path:

@@ -33,11 +33,18 @@ class Found:
 
 
 class Part(ABC):
-    """A part of an analysis of one run; a part with others in it is made for the run beside each of them."""
+    """A part of an analysis of one run; a part with others in it is made for the run beside each of them.
+
+    `asked_as` is what a user asks for it by, if that is not its name: parts may share it, such as one of each run and
+    one of each pair of runs. One that is `optional` is made only if it is asked for.
+    """
 
     name: ClassVar[str]
     title: ClassVar[str]
     needs_other: ClassVar[bool] = False  # whether it is made of two runs, such as stitched sampling
+    needs_all: ClassVar[bool] = False  # whether it is made once, of the first run and all others, such as a ranking
+    asked_as: ClassVar[str | None] = None
+    optional: ClassVar[bool] = False
 
     @abstractmethod
     def settings(self, subject: Subject, others: Sequence[Subject], choices: Choices) -> dict[str, JsonValue]:
