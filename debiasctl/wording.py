@@ -68,6 +68,17 @@ def format_duration(seconds: float) -> str:
     return f"{hours}:{minutes:02d}:{rest:02d}" if hours else f"{minutes}:{rest:02d}"
 
 
+def counted(count: int, name: str) -> str:
+    """`1 row`, `2 rows`: a number and what is counted, whose plural ends in s."""
+    return f"{count:,} {name}{'s' * (count != 1)}"
+
+
+def kind_of(value: object) -> str:
+    """What a wrong argument is: `None`, `a str`, `an int`."""
+    name = type(value).__name__
+    return "None" if value is None else f"{'an' if name[:1].lower() in 'aeiou' else 'a'} {name}"
+
+
 def quoted(text: object, *, mark: str = "'", limit: int = 120) -> str:
     """What was given, in quotes, at most `limit` characters of it; what a terminal would obey is escaped."""
     shown = printable(str(text)[: limit + 1])

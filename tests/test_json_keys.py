@@ -52,7 +52,7 @@ CALLS = [
     ("weightings fit", ["weightings", "fit", "a", "--rule", "uncertainty", "--snippet", "fit.py"]),
     ("weightings fit", ["weightings", "fit", "a", "--rule", "optimal-loss", "--num", "16"]),
     ("weightings list", ["weightings", "list"]),
-    ("weightings identify", ["weightings", "identify", "weights.csv", "--prediction", "v", "--out", "out.csv"]),
+    ("weightings identify", ["weightings", "identify", "weights.csv", "--prediction", "v", "--plot", "out.svg"]),
     ("weightings table", ["weightings", "table", "debiased"]),
     ("spec describe", ["spec", "describe"]),
 ]

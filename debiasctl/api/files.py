@@ -15,6 +15,7 @@ from debiasctl.files import (
 )
 from debiasctl.reading.documents import parse_json, read_json
 from debiasctl.reading.regular import open_regular, read_bytes, read_text
+from debiasctl.reading.tables import csv_rows
 from debiasctl.reading.user_text import expanded, is_text
 from debiasctl.reading.zips import UNREADABLE, check_member, read_member
 from debiasctl.wording import one_line, quoted
@@ -25,6 +26,7 @@ __all__ = [
     "atomic_folder",
     "check_member",
     "content_key",
+    "csv_rows",
     "expanded",
     "is_text",
     "made_once",

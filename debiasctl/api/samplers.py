@@ -66,7 +66,7 @@ class Denoiser(Process, Protocol):
     def __call__(self, x_t: "Tensor", t: float, labels: "Tensor | None" = None) -> Estimate:
         """Estimate x0, eps and v for x_t [N, C, H, W] at timestep `t`, which is the same for all images.
 
-        `t` may lie between two timesteps; log-SNR is linear between them.
+        `t` may lie between two timesteps: log-SNR is linear between them, or the schedule's own function of t.
         """
         ...
 

@@ -2,6 +2,7 @@
 
 import shlex
 from collections.abc import Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -84,7 +85,7 @@ def fit(
     loss-variance draw t by the root second moment, or the standard deviation, of the loss. Writes a table for
     --weighting table or --timesteps table.
     """
-    from debiasctl.files import check_file, write_bytes
+    from debiasctl.files import atomic_file, check_file
     from debiasctl.runs.selection import matching_runs
 
     if rule not in _RULES:
@@ -116,9 +117,11 @@ def fit(
         progress=min(1.0, heldout.steps[0] / specs[0].training.steps),
         optimum=optimum,
     )
-    write_bytes(target, table_text(fitted).encode())
-    if snippet is not None:
-        write_bytes(snippet, module_text(fitted, runs=_described(heldout), version=__version__).encode())
+    with ExitStack() as stack:  # both files or none
+        stack.enter_context(atomic_file(target)).write(table_text(fitted).encode())
+        if snippet is not None:
+            text = module_text(fitted, runs=_described(heldout), version=__version__)
+            stack.enter_context(atomic_file(snippet)).write(text.encode())
     following = _next_command(found[0], heldout, fitted, target, weighting=weighting)
     notes = [*notes, *fitted.notes]
     if as_json:

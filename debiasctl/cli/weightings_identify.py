@@ -82,6 +82,15 @@ def identify(
         Path | None,
         option("--out", "-o", metavar="FILE", help="Write the weights as a table to train with.", show_default=False),
     ] = None,
+    plot: Annotated[
+        Path | None,
+        option(
+            "--plot",
+            metavar="FILE",
+            help="Draw the weights on the known ones, and their ratio: .png, .svg or .pdf.",
+            show_default=False,
+        ),
+    ] = None,
     as_json: Annotated[bool, options.AS_JSON] = False,
 ) -> None:
     """Name the weighting that a trainer's function computes: its scheme, options, unit, clamp and normalisation.
@@ -92,10 +101,7 @@ def identify(
     from debiasctl.analysis.identify import source
 
     levels = _schedule(schedule, zero_terminal_snr)
-    if out is not None:
-        from debiasctl.files import check_file
-
-        check_file(out, argument="out", endings=(".csv",))
+    _check_files(out, plot)
     if source.is_csv(what):
         if given or argument:
             raise UsageError("--argument and --given are for a function, and a table is read as its columns' names say")
@@ -120,10 +126,24 @@ def identify(
 
         written = write_weights(found, out)
         note(f"note: the weights are in {out}")
+    if plot is not None:
+        found.plot(plot)
+        note(f"note: the picture is in {plot}")
     if as_json:
-        print_json({**_typed(found.to_dict()), "table": None if out is None else str(out), "table_flags": written})
+        files = {"table": None if out is None else str(out), "plot": None if plot is None else str(plot)}
+        print_json({**_typed(found.to_dict()), **files, "table_flags": written})
     else:
         _print(found, written)
+
+
+def _check_files(out: Path | None, plot: Path | None) -> None:
+    """Refuse what could not be written before the user's code is run."""
+    from debiasctl.files import check_file
+    from debiasctl.reporting.style import FORMATS
+
+    for path, argument, endings in ((out, "out", (".csv",)), (plot, "plot", FORMATS)):
+        if path is not None:
+            check_file(path, argument=argument, endings=endings)
 
 
 def _typed(record: dict[str, Any]) -> dict[str, Any]:

@@ -18,15 +18,19 @@ class Callee(Protocol):
         ...
 
 
-class Called:
+class Copied:
+    """The base of objects whose copies and pickles read their noise levels again."""
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {name: None if name == "_known" else value for name, value in vars(self).items()}
+
+
+class Called(Copied):
     """The base of objects that compiled code calls; a copy is an object of its own."""
 
     def __init__(self) -> None:
         self._handle = next(_NUMBERS)
         _OBJECTS[self._handle] = self
-
-    def __getstate__(self) -> dict[str, Any]:
-        return {name: value for name, value in vars(self).items() if name != "_handle"}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         vars(self).update(state)

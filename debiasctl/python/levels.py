@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Protocol
 
 import numpy as np
@@ -13,6 +14,7 @@ from debiasctl.api import Prediction, Schedule
 from debiasctl.diffusion.process import DiffusionProcess, process_of
 from debiasctl.errors import UsageError
 from debiasctl.python.values import opened
+from debiasctl.wording import kind_of
 
 _PREDICTIONS: dict[str, Prediction] = {"epsilon": "eps", "sample": "x0", "v_prediction": "v"}
 _FLOW = ("FlowMatchEulerDiscreteScheduler", "FlowMatchHeunDiscreteScheduler")
@@ -124,13 +126,20 @@ class Reading(Protocol):
         ...
 
 
-@dataclass(frozen=True)
 class OfSchedule:
-    """The levels of a schedule of ours, which do not change."""
+    """The levels of a schedule of ours, which do not change; a source and what it reads in one."""
 
-    known: Levels
-    name: str = "the schedule"
+    name = "the schedule"
     prediction: Prediction | None = None
+
+    def __init__(self, schedule: Schedule) -> None:
+        self._schedule, self._levels = schedule, Levels(process_of(schedule))
+
+    def __call__(self) -> "OfSchedule":
+        return self
+
+    def __reduce__(self) -> tuple[Any, ...]:  # functions, of which a process is made, cannot be pickled
+        return OfSchedule, (self._schedule,)
 
     def same(self, other: Any) -> bool:
         """Whether it is the same one."""
@@ -138,7 +147,7 @@ class OfSchedule:
 
     def levels(self) -> Levels:
         """Its noise levels."""
-        return self.known
+        return self._levels
 
 
 @dataclass(frozen=True)
@@ -215,7 +224,7 @@ def reader_of(scheduler: Any) -> Source:
     if names.intersection(_FLOW):
         if getattr(config, "invert_sigmas", False):
             raise UsageError(f"{name} with invert_sigmas counts noise the other way round, and is not read. {_ELSE}")
-        return lambda: _read_flow(scheduler, name)
+        return partial(_read_flow, scheduler, name)
     if getattr(config, "use_flow_sigmas", False) or getattr(config, "prediction_type", "") == "flow_prediction":
         raise UsageError(
             f"{name} has rectified flow's levels only once it samples, and another table before. Train with a "
@@ -223,7 +232,7 @@ def reader_of(scheduler: Any) -> Source:
         )
     if not isinstance(getattr(scheduler, "alphas_cumprod", None), Tensor | np.ndarray):
         raise UsageError(f"{name} is no scheduler whose noise levels are known here. {_KNOWN}. {_ELSE}")
-    return lambda: _read_table(scheduler, name)
+    return partial(_read_table, scheduler, name)
 
 
 def _read_table(scheduler: Any, name: str) -> OfScheduler:
@@ -273,9 +282,8 @@ def schedule_reader(schedule: str | Schedule) -> Source:
     """
     if not isinstance(schedule, str | Schedule):
         raise UsageError(
-            f"a schedule is given by its reference, such as 'linear', not by a {type(schedule).__name__}; "
+            f"a schedule is given by its reference, such as 'linear', not by {kind_of(schedule)}; "
             "for_scheduler(...) takes diffusers' schedulers"
         )
     made: Schedule = registry.create("schedules", schedule) if isinstance(schedule, str) else schedule
-    found = OfSchedule(Levels(process_of(made)))
-    return lambda: found
+    return OfSchedule(made)

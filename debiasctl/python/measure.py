@@ -26,7 +26,7 @@ from debiasctl.python.runs import Run
 from debiasctl.python.values import check_choice_types, check_dense, check_kind, check_names, check_path, number
 from debiasctl.reading.user_text import user_path
 from debiasctl.runs.selection import matching_runs
-from debiasctl.wording import quoted
+from debiasctl.wording import kind_of, quoted
 
 _NAME = "images in memory"
 
@@ -52,7 +52,7 @@ def evaluate(
     """
     if not isinstance(reference, str | Path):
         raise UsageError(
-            f"`reference` is a {type(reference).__name__}: name a data set, such as 'digits', or give the path of a "
+            f"`reference` is {kind_of(reference)}: name a data set, such as 'digits', or give the path of a "
             "folder, .zip or .npz of images, or of an .npz of statistics"
         )
     check_path(reference, name="reference")
@@ -104,7 +104,7 @@ def compare(
     """
     wrong = [one for one in runs if not isinstance(one, str | Run)]
     if wrong:
-        raise UsageError(f"a {type(wrong[0]).__name__} names no run. Give names, patterns or runs: compare('a', 'b')")
+        raise UsageError(f"{kind_of(wrong[0])} names no run. Give names, patterns or runs: compare('a', 'b')")
     _check_types(arms, levels, against=against, figures=figures, margin=margin, paired=paired)
     for several, called in ((by, "by"), (blocks, "blocks")):
         check_names(several, name=called)
@@ -224,7 +224,7 @@ def _loaded(images: Any) -> LoadedDataset:
         given, shape = str(images.dtype).removeprefix("torch."), list(images.shape)
     else:
         hint = "A run's own images are measured by run.evaluate()" if isinstance(images, Run) else "Give a path"
-        raise UsageError(f"`images` is a {type(images).__name__}. {hint}. {form}")
+        raise UsageError(f"`images` is {kind_of(images)}. {hint}. {form}")
     if given != "uint8":
         scaled = " (floats in [-1, 1] become ((x + 1) * 127.5).round().clamp(0, 255).to(torch.uint8))"
         raise UsageError(f"`images` are {given}{scaled if 'float' in given else ''}. {form}")

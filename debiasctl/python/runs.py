@@ -21,6 +21,7 @@ from debiasctl.runs.store import find_run, read_metrics
 from debiasctl.sampling import SampleRequest, default_steps, make_request, sample
 from debiasctl.sampling.samples import prepare
 from debiasctl.specs.sections import RunSpec
+from debiasctl.wording import kind_of
 
 
 def run(name: str | Path) -> "Run":
@@ -30,7 +31,7 @@ def run(name: str | Path) -> "Run":
         RunNameError: if no run matches, or several do; UsageError: if it is neither a name nor a path.
     """
     if not isinstance(name, str | Path):
-        raise UsageError(f"a run is given by its name or its path, not by a {type(name).__name__}")
+        raise UsageError(f"a run is given by its name or its path, not by {kind_of(name)}")
     return Run(find_run(str(name)))
 
 

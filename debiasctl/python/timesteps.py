@@ -13,11 +13,12 @@ from debiasctl.diffusion.objective import Objective
 from debiasctl.diffusion.parameterization import Parameterization
 from debiasctl.diffusion.weighting import bounded_snr, falling_slope
 from debiasctl.errors import UsageError
+from debiasctl.python.compiled import Copied
 from debiasctl.python.levels import Levels, Reading, Source, reader_of, schedule_reader
 from debiasctl.python.values import check_kind, check_range, opened
 from debiasctl.python.weights import LossWeighting, check_progress, check_unit
 from debiasctl.python.weights import weighting as made_weighting
-from debiasctl.wording import one_line
+from debiasctl.wording import kind_of, one_line
 
 _MOST = 10**8  # timesteps drawn at once
 
@@ -52,9 +53,7 @@ def timesteps(reference: str | TimestepDistribution) -> "Timesteps":
         UsageError: if there is no such distribution, or its options are not valid.
     """
     if not isinstance(reference, str | TimestepDistribution):
-        raise UsageError(
-            f"timesteps are given by their reference, such as 'logit-normal', not by a {type(reference).__name__}"
-        )
+        raise UsageError(f"timesteps are given by their reference, such as 'logit-normal', not by {kind_of(reference)}")
     made = registry.create("timesteps", reference) if isinstance(reference, str) else reference
     return Timesteps(made, reference if isinstance(reference, str) else name_of(made, "timestep distribution"))
 
@@ -108,7 +107,7 @@ class Timesteps:
         return TimestepSampler(self.plugin, reader_of(scheduler), weighting, prediction)
 
 
-class TimestepSampler:
+class TimestepSampler(Copied):
     """A distribution of timesteps on a schedule or scheduler; made by `Timesteps.for_scheduler`."""
 
     def __init__(

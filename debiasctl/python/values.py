@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from debiasctl.errors import UsageError
-from debiasctl.wording import quoted
+from debiasctl.wording import kind_of, quoted
 
 Values = TypeVar("Values", Tensor, NDArray[Any], float)
 Back = Callable[[Tensor], Any]
@@ -49,7 +49,7 @@ def opened(value: Any, *, name: str, keep_half: bool = True) -> tuple[Tensor, Ba
         return torch.from_numpy(np.array(value, dtype=np.float64)), back
     if isinstance(value, float | int) and not isinstance(value, bool):
         return torch.tensor(number(value, name=name), dtype=torch.float64), lambda found: float(found)
-    raise UsageError(f"`{name}` is a {type(value).__name__}. Give a torch tensor, a NumPy array or a number")
+    raise UsageError(f"`{name}` is {kind_of(value)}. Give a torch tensor, a NumPy array or a number")
 
 
 def check_dense(value: Tensor, *, name: str) -> None:
@@ -67,7 +67,7 @@ def number(value: object, *, name: str) -> float:
         UsageError: if it is none.
     """
     if isinstance(value, bool) or not isinstance(value, float | int | np.number):
-        raise UsageError(f"`{name}={quoted(str(value))}` is a {type(value).__name__}. Give a number")
+        raise UsageError(f"`{name}={quoted(str(value))}` is {kind_of(value)}. Give a number")
     try:
         return float(value)
     except OverflowError as error:
@@ -77,7 +77,7 @@ def number(value: object, *, name: str) -> float:
 def check_kind(value: object, *kinds: type, name: str, wanted: str) -> None:
     """Raise UsageError unless a value is of one of these types; `wanted` says what to give."""
     if not isinstance(value, kinds):
-        raise UsageError(f"`{name}` is a {type(value).__name__}. Give {wanted}")
+        raise UsageError(f"`{name}` is {kind_of(value)}. Give {wanted}")
 
 
 def check_path(value: object, *, name: str) -> None:
@@ -92,7 +92,7 @@ def check_names(value: object, *, name: str) -> None:
     if value is None or isinstance(value, str):
         return
     if not isinstance(value, Sequence):
-        raise UsageError(f"`{name}` is a {type(value).__name__}. Give a list of names")
+        raise UsageError(f"`{name}` is {kind_of(value)}. Give a list of names")
     for one in value:
         check_kind(one, str, name=name, wanted="names alone")
 

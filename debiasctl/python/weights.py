@@ -15,7 +15,7 @@ from debiasctl.errors import DebiasctlError, UsageError
 from debiasctl.python import compiled
 from debiasctl.python.levels import Levels, Reading, Source, reader_of, schedule_reader, snr_of_share
 from debiasctl.python.values import Values, check_kind, check_range, number, opened
-from debiasctl.wording import did_you_mean, quoted
+from debiasctl.wording import did_you_mean, kind_of, quoted
 
 Normalize = Literal["none", "mean"]
 
@@ -28,7 +28,7 @@ def weighting(reference: str | Weighting) -> "LossWeighting":
     """
     if not isinstance(reference, str | Weighting):
         raise UsageError(
-            f"a weighting is given by its reference, such as 'min-snr:gamma=5', not by a {type(reference).__name__}"
+            f"a weighting is given by its reference, such as 'min-snr:gamma=5', not by {kind_of(reference)}"
         )
     made: Weighting = registry.create("weightings", reference) if isinstance(reference, str) else reference
     if made.is_learned:

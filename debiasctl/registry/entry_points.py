@@ -32,6 +32,9 @@ class ResolvedPlugin:
     plugin: "type[Plugin]"
     options: "PluginOptions"
 
+    def __reduce__(self) -> tuple[Any, ...]:  # another process makes the class, which has no name, from the plugin's
+        return _loaded, (self.record, self.options)
+
     def create(self) -> Any:
         """The plugin itself, made from its options.
 
@@ -120,6 +123,10 @@ def load(kind: str, name: str) -> "type[Plugin]":
         _check_class(plugin, base, f"{record.origin}: {record.target}")
         checked: type[Plugin] = guarded(plugin, base, record.origin)
     return checked
+
+
+def _loaded(record: PluginRecord, options: "PluginOptions") -> ResolvedPlugin:
+    return ResolvedPlugin(record, load(record.kind, record.name), options)
 
 
 def _check_class(plugin: Any, base: "type[Plugin]", where: str) -> None:

@@ -1,5 +1,6 @@
 """Classes of plugins whose methods run inside the boundary, so that their callers need not know of it."""
 
+import copyreg
 import functools
 import inspect
 from collections.abc import Iterator
@@ -31,9 +32,27 @@ def guarded(plugin: Any, base: Any, origin: Origin) -> Any:
         else:
             raise ContractError(f"is {_short(own)}, which cannot be called: define it as a method called {name}")
     _check_class(base, plugin)
+    members["__reduce_ex__"] = _reduced(plugin, base, origin, above)
     about = {MARK: origin, "__slots__": (), "__doc__": plugin.__doc__, "__module__": plugin.__module__}
     above.append(type(plugin)(plugin.__name__, (plugin,), {**about, "__qualname__": plugin.__qualname__, **members}))
     return above[0]
+
+
+def _reduced(plugin: Any, base: Any, origin: Origin, above: list[Any]) -> Any:
+    """How copies and pickles of the class's objects are made: from `plugin`, which other processes find by its name."""
+
+    def reduce(self: Any, protocol: Any) -> Any:
+        made = super(above[0], self).__reduce_ex__(max(2, protocol))
+        if isinstance(made, str) or made[0] is not copyreg.__newobj__:  # type: ignore[attr-defined]
+            return made  # the plugin's own way
+        return (_revived, (plugin, base, origin, *made[1][1:]), *made[2:])
+
+    return reduce
+
+
+def _revived(plugin: Any, base: Any, origin: Origin, *args: Any) -> Any:
+    cls = guarded(plugin, base, origin)
+    return cls.__new__(cls, *args)
 
 
 def _declared(base: type) -> Iterator[str]:

@@ -388,7 +388,7 @@ def test_arguments(function: Callable[..., Any], argument: str | None) -> None:
         (lambda snr: snr > 1, {}, "returns bool values"),
         (lambda timesteps, noise_scheduler: noise_scheduler.snrs, {}, "has no 'snrs': it has "),
         (lambda timesteps, noise_scheduler: noise_scheduler.sigmas, {}, "`schedule=flow` has it"),
-        (5, {}, "give a function to identify, or the path of a table; not a int"),
+        (5, {}, "give a function to identify, or the path of a table; not an int"),
         ("trainer.py:weights", {}, "import 'weights' from trainer.py and give the function itself"),
     ],
 )

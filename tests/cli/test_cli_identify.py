@@ -75,7 +75,7 @@ def test_json_holds_the_result_alone(folder: Path) -> None:
         (".:weight", "is a folder"),
         ("broken.py:weight", "broken.py, line 1: this is not Python"),
         ("quits.py:weight", "ends the program when it is imported: line 2 (sys.exit(3)): SystemExit: 3"),
-        ("weights.csv", "there is no file"),
+        ("weights.csv", "there is no such file"),
     ],
 )
 def test_refusals(folder: Path, what: str, message: str) -> None:
@@ -158,6 +158,24 @@ def test_a_file_without_the_function_is_not_run(folder: Path) -> None:
     assert not Path("was-run").exists()
 
 
+WAVES = """
+import torch
+def weight(snr): return torch.exp(torch.sin(torch.log(snr) / 2))
+def partly(snr): return torch.where(snr > 1, 0, 1 / snr)
+"""
+
+
+@pytest.mark.parametrize("what", ["waves.py:weight", "waves.py:partly", "trainer.py:weight"])
+def test_a_picture_shows_the_weights_on_the_nearest_known_ones(folder: Path, what: str) -> None:
+    Path("waves.py").write_text(WAVES)
+    found = json.loads(succeed("weightings", "identify", what, "--prediction", "x0", "--plot", "w.svg", "--json").out)
+    assert found["plot"] == "w.svg"
+    drawn = Path("w.svg").read_text()
+    assert "measured / known" in drawn
+    assert all(f"on x0: {one['weighting']}" in drawn for one in found["readings"])
+    assert "ending says" in error_of("weightings", "identify", what, "--plot", "w.txt", code=2)
+
+
 @pytest.mark.parametrize("text", ["gamma", "=5", "gam ma=5"])
 def test_what_is_given_is_checked(folder: Path, text: str) -> None:
     assert "write NAME=VALUE" in error_of("weightings", "identify", "trainer.py:weight", "--given", text, code=2)
@@ -189,8 +207,8 @@ def test_a_table_is_named_and_its_own_table_trains_the_same(folder: Path) -> Non
     [
         ("a,b\n1,2\n", "its header is 'a,b'. It needs the columns weight and one of snr, log_snr, sigma, s, t"),
         ("snr,weight,Weight\n" + "1,2,3\n" * 9, "names the column weight more than once"),
-        ("snr,weight\n1,2\n", "has 1 rows. At least 8"),
-        ("snr,weight\n" + "1,2\n" * 9, "has 1 different levels. At least 8"),
+        ("snr,weight\n1,2\n", "has 1 row. At least 8"),
+        ("snr,weight\n" + "1,2\n" * 9, "has 1 different level. At least 8"),
         ("snr,weight\n" + "1,x\n" * 9, "row 2: 'x' is not a number"),
         ("s,weight\n" + "2,1\n" * 9, "s must be between 0 and 1"),
         ("t,weight\n" + "0.5,1\n" * 9, "For levels between 0 and 1 name the column s"),

@@ -10,8 +10,10 @@ import pytest
 from tiny import OPTIONS, debiasctl, error_of, make_spec, succeed, train
 
 from debiasctl import registry
+from debiasctl.analysis import fit_files
 from debiasctl.analysis.fit_weighting import RULES
 from debiasctl.cli import weightings_fit
+from debiasctl.errors import DebiasctlError
 from debiasctl.runs.store import Run
 
 SETTINGS = {
@@ -81,6 +83,15 @@ def test_what_is_printed_says_what_was_fitted_and_how_sure_it_is(run: Run) -> No
 def test_what_is_refused(run: Run, arguments: list[str], message: str, tmp_path: Path) -> None:
     assert message in error_of("weightings", "fit", "a", *arguments, code=2)
     assert not list(tmp_path.glob("*.csv"))
+
+
+def test_a_table_without_its_snippet_is_not_left(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fails(*_: Any, **__: Any) -> str:
+        raise DebiasctlError("the disk is full")
+
+    monkeypatch.setattr(fit_files, "module_text", fails)
+    error_of("weightings", "fit", "a", "--rule", "uncertainty", "--out", "a.csv", "--snippet", "a.py", code=1)
+    assert not [*Path().glob("a.*")]
 
 
 def test_a_run_without_measurements_is_told_how_to_get_them(run: Run) -> None:

@@ -63,8 +63,8 @@ SURFACE = {
     "weightings": "--help",
     "weightings fit": "RUN... --data --data-dir --device --help --json --num --out --rule --snippet --weighting -o",
     "weightings list": "--help --json",
-    "weightings identify": "FILE:FUNCTION|FILE.csv --argument --given --help --json --out --prediction --schedule "
-    "--zero-terminal-snr -o",
+    "weightings identify": "FILE:FUNCTION|FILE.csv --argument --given --help --json --out --plot --prediction "
+    "--schedule --zero-terminal-snr -o",
     "weightings table": "REF --csv --help --json --normalize --prediction --schedule",
     "weightings plot": "REF --help --normalize --out --prediction --schedule --timesteps --width -o",
 }

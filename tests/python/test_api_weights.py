@@ -1,6 +1,7 @@
 """Weights in a training loop of one's own: those of the tables, whatever they are asked for by, and refusals."""
 
 import copy
+import pickle
 import re
 from types import SimpleNamespace
 from typing import Any
@@ -17,6 +18,7 @@ from debiasctl.api import PluginOptions, UsageError, Weighting, WeightingContext
 from debiasctl.diffusion.process import process_of
 from debiasctl.diffusion.weighting import bounded_snr, weight_in
 from debiasctl.errors import DebiasctlError
+from debiasctl.registry import guard
 
 SNR = torch.logspace(-4, 4, 9, dtype=torch.float64)
 
@@ -465,3 +467,31 @@ def test_copies_are_objects_of_their_own() -> None:
     compiled = torch.compile(lambda t: made(t), backend="eager", fullgraph=True)
     t = torch.tensor([7])
     assert torch.equal(compiled(t), made(t))
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda: debiasctl.weighting("min-snr:gamma=3"),
+        lambda: debiasctl.weighting("product:factors=[debiased,min-snr]"),
+        lambda: debiasctl.weighting("min-snr").for_scheduler(diffusers.DDPMScheduler(), normalize="mean"),
+        lambda: debiasctl.weighting("debiased").for_schedule("flow:shift=3", prediction="flow"),
+        lambda: debiasctl.timesteps("logit-normal:mean=0.5"),
+        lambda: debiasctl.timesteps("loss-second-moment").for_schedule("edm"),
+    ],
+)
+def test_pickles_give_the_same_in_another_process(make: Any) -> None:
+    """Another process finds the plugins' classes by name, as this one does once it has forgotten those it made."""
+    made = make()
+    text = pickle.dumps(made)
+    guard.guarded.cache_clear()
+    found = pickle.loads(text)
+
+    def answer(one: Any) -> list[Tensor]:
+        if hasattr(one, "sample"):
+            drawn = one.sample(5, generator=torch.Generator().manual_seed(0))
+            return [drawn.t, drawn.correction]
+        return [one(torch.tensor([3, 900]))]
+
+    assert type(found) is type(made)
+    assert all(torch.equal(*pair) for pair in zip(answer(made), answer(found), strict=True))

@@ -61,6 +61,13 @@ class Fit:
         snr = self.points.snr if self.clamp is None else np.minimum(self.points.snr, self.clamp)
         return self.form.log_weight(self.values, snr)
 
+    @property
+    def formula(self) -> Floats:
+        """The formula with its factor at the points, NaN where it gives no weight."""
+        with np.errstate(over="ignore"):
+            found: Floats = np.exp(self.log_formula + self.log_scale)
+        return found
+
     @cached_property
     def errors(self) -> Floats:
         """By how much the larger of measured weight and formula exceeds the other, [n]; 1 where one alone is 0."""

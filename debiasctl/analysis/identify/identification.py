@@ -20,7 +20,7 @@ from debiasctl.analysis.identify.signature import Parameters, Role, parameters_o
 from debiasctl.api import Prediction
 from debiasctl.diffusion.parameterization import PREDICTIONS, SPACES
 from debiasctl.errors import DebiasctlError, UsageError
-from debiasctl.wording import did_you_mean, quoted
+from debiasctl.wording import did_you_mean, kind_of, quoted
 
 _LISTED = 5  # other names of one function
 _SINGLE = 1e-4  # relative rounding of weights that are not of half precision
@@ -53,7 +53,7 @@ def identify(
             "command: debiasctl weightings identify"
         )
     if not isinstance(function, str | Path) and not callable(function):
-        raise UsageError(f"give a function to identify, or the path of a table; not a {type(function).__name__}")
+        raise UsageError(f"give a function to identify, or the path of a table; not {kind_of(function)}")
     if isinstance(function, str | Path):
         if argument or given:
             raise UsageError("`argument` and `given` are for a function, and a table is read as its columns' names say")

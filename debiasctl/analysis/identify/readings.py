@@ -1,11 +1,13 @@
 """What weights were identified as, in plain words and as a record."""
 
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 from debiasctl.analysis.identify.points import Points
 from debiasctl.analysis.identify.search import Found
 from debiasctl.api import Prediction
+from debiasctl.errors import UsageError
 
 _PUBLISHED = 1e-3  # relative: a factor that is 1
 
@@ -157,6 +159,24 @@ class Identification:
             return f"{best}: {best.misfit}.{_explained(best)}"
         lines = [f"  {reading.prediction}: {reading}: {reading.misfit}" for reading in self.readings]
         return "\n".join(["What it is depends on what the network predicts. If that is", *lines])
+
+    def plot(self, path: str | Path) -> None:
+        """Draw the weights on those of the readings, and their ratio, as .png, .svg or .pdf.
+
+        Raises:
+            UsageError: if there are no usable weights, or the ending is another.
+        """
+        from debiasctl.analysis.identify.picture import draw
+
+        points = self.points
+        if points is None:
+            raise UsageError("there are no weights to draw: they are not finite, negative or all 0")
+        known = [
+            (one.weighting, f"on {one.prediction}: {', '.join([one.weighting, *one.changes])}", one.found.fit.formula)
+            for one in self.readings
+        ]
+        title = self.verdict.partition("\n")[0] if self.readings else "No known scheme"
+        draw(Path(path), points.snr, points.weight, known, title=title)
 
     def to_dict(self) -> dict[str, Any]:
         """The identification as JSON holds it."""

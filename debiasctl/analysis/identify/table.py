@@ -1,7 +1,5 @@
 """Reads weights from a CSV table, whose columns say at which noise levels they are."""
 
-import csv
-import io
 import re
 from typing import Any
 
@@ -11,9 +9,9 @@ from debiasctl.analysis.identify.levels import DEFAULTS, Levels, levels_of
 from debiasctl.analysis.identify.observe import Observed, usable
 from debiasctl.analysis.identify.points import ROUNDING
 from debiasctl.errors import UsageError
-from debiasctl.reading.regular import read_text
+from debiasctl.reading.tables import csv_rows
 from debiasctl.reading.user_text import user_path
-from debiasctl.wording import one_line, quoted
+from debiasctl.wording import counted, quoted
 
 AXES = ("snr", "log_snr", "sigma", "s", "t")  # where a table has several, the first of them is taken
 _FEWEST = 8
@@ -30,14 +28,9 @@ def read(text: str, schedule: str | None) -> tuple[Observed, Levels]:
     """
     path = user_path(text, argument="the table")
     try:
-        rows = [[cell.strip() for cell in row] for row in csv.reader(io.StringIO(read_text(path), newline=""))]
-    except FileNotFoundError as error:
-        raise UsageError(f"there is no file {path}. Give a table, weights.csv, or FILE:FUNCTION") from error
-    except OSError as error:
-        raise UsageError(f"{path} cannot be read ({error.strerror or error})") from error
-    except (ValueError, csv.Error) as error:
-        raise UsageError(f"{path} is not CSV text ({one_line(error)})") from error
-    numbered = [(number, row) for number, row in enumerate(rows, start=1) if any(row)]
+        numbered = csv_rows(path, called=str(path), advice="Give a table, weights.csv, or FILE:FUNCTION")
+    except ValueError as error:
+        raise UsageError(str(error)) from error
     header = [cell.lower().replace("-", "_").replace(" ", "_") for cell in numbered[0][1]] if numbered else []
     axis = next((name for name in AXES if name in header), None)
     if axis is None or "weight" not in header:
@@ -55,12 +48,14 @@ def read(text: str, schedule: str | None) -> tuple[Observed, Levels]:
         for column in columns
     ]
     if len(values[0]) < _FEWEST:
-        raise UsageError(f"{path} has {len(values[0])} rows. At least {_FEWEST} are needed to tell schemes apart")
+        raise UsageError(
+            f"{path} has {counted(len(values[0]), 'row')}. At least {_FEWEST} are needed to tell schemes apart"
+        )
     levels = levels_of(schedule or DEFAULTS.get(axis, "linear"))
     snr, slack = _snr(axis, values[0], _resolution(columns[0], values[0]), levels, path)
     chosen = np.unique(np.linspace(0, len(snr) - 1, min(len(snr), _MOST)).round().astype(int))
     if len(np.unique(snr)) < _FEWEST:
-        raise UsageError(f"{path} has {len(np.unique(snr))} different levels. At least {_FEWEST} are needed")
+        raise UsageError(f"{path} has {counted(len(np.unique(snr)), 'different level')}. At least {_FEWEST} are needed")
     places_ = values[0].astype(int) if axis == "t" else np.arange(1, len(snr) + 1)
     rounding = np.maximum(ROUNDING, _resolution(columns[1], values[1]))
     points, findings = usable(

@@ -1,7 +1,5 @@
 """A weighting read from a file."""
 
-import csv
-import io
 import math
 from pathlib import Path
 from typing import Any, ClassVar, Literal, Self
@@ -12,7 +10,7 @@ from pydantic import Field, model_validator
 from torch import Tensor
 
 from debiasctl.api import DebiasctlError, PluginOptions, Space, UsageError, Weighting, WeightingContext
-from debiasctl.api.files import expanded, one_line, read_text
+from debiasctl.api.files import csv_rows, expanded, quoted
 from debiasctl.builtin.weightings._curves import at_snr
 from debiasctl.diffusion import SNR_MAX, SNR_MIN, bounded_snr
 
@@ -31,24 +29,10 @@ def read_table(path: Path, *, column: str) -> tuple[str, list[tuple[float, float
     Raises:
         ValueError: if it cannot be read, has another header, or a row that is not two finite numbers.
     """
-    try:
-        text = read_text(expanded(path))
-        rows = csv.reader(io.StringIO(text, newline=""))
-        lines = [(number, [cell.strip() for cell in row]) for number, row in enumerate(rows, start=1)]
-    except FileNotFoundError as error:
-        raise ValueError(
-            f"table {path}: there is no such file. Give a CSV with the header {headers(column)}"
-        ) from error
-    except OSError as error:
-        raise ValueError(f"table {path} cannot be read ({error.strerror or error})") from error
-    except (ValueError, csv.Error) as error:
-        raise ValueError(
-            f"table {path} is not CSV text ({one_line(error)}). Give one with the header {headers(column)}"
-        ) from error
-    lines = [(number, row) for number, row in lines if any(row)]
+    lines = csv_rows(expanded(path), called=f"table {path}", advice=f"Give a CSV with the header {headers(column)}")
     header = ",".join(lines[0][1]) if lines else ""
     if header not in (f"snr,{column}", f"t,{column}"):
-        raise ValueError(f"table {path}: its header is '{header[:60]}'. It must be {headers(column)}")
+        raise ValueError(f"table {path}: its header is {quoted(header, limit=60)}. It must be {headers(column)}")
     points = []
     for number, row in lines[1:]:
         try:
@@ -56,8 +40,8 @@ def read_table(path: Path, *, column: str) -> tuple[str, list[tuple[float, float
             if not (math.isfinite(x) and math.isfinite(value)):
                 raise ValueError("not finite")
         except ValueError as error:
-            shown = ",".join(row)[:60]
-            raise ValueError(f"table {path}, row {number}: '{shown}' is not two finite numbers") from error
+            shown = quoted(",".join(row), limit=60)
+            raise ValueError(f"table {path}, row {number}: {shown} is not two finite numbers") from error
         points.append((x, value))
     return header.partition(",")[0], points
 
