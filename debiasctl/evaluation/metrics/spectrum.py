@@ -29,7 +29,7 @@ def radial_power_of(x: Tensor) -> Tensor:
     times = torch.ones(height, width // 2 + 1, dtype=torch.float64)
     times[:, 1 : (width + 1) // 2] = 2
     times = times.flatten()
-    sums = torch.zeros(len(images), int(radius.max()) + 1, dtype=torch.float64).index_add_(1, radius, power * times)
+    sums = torch.zeros(len(x), int(radius.max()) + 1, dtype=torch.float64).index_add_(1, radius, power * times)
     bands = slice(1, size // 2 + 1)
     return sums[:, bands] / torch.bincount(radius, weights=times)[bands]
 
