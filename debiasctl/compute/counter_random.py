@@ -34,6 +34,7 @@ class Stream(IntEnum):
     TIMESTEP_SHARED = 8
     LIKELIHOOD = 10
     LABEL_DROPOUT = 9
+    TEACHER_FORCING = 13
 
 
 def philox(counters: Sequence[Tensor | int], seed: int) -> list[Tensor]:

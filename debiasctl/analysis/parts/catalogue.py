@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 
+from debiasctl.analysis.parts.impact import Impact
 from debiasctl.analysis.parts.part import Part
 
-PARTS: Mapping[str, Part] = {}
+PARTS: Mapping[str, Part] = {part.name: part for part in (Impact(),)}

@@ -15,10 +15,14 @@ from debiasctl.reporting.picture import Picture
 
 @dataclass(frozen=True)
 class Choices:
-    """What a user may choose of an analysis; None is each part's own default."""
+    """What a user may choose of an analysis; None is each part's own default.
+
+    `num` are images, and `trajectories` the numbers of steps of sampling that are compared.
+    """
 
     num: int | None = None
     seed: int = 0
+    trajectories: tuple[int, ...] | None = None
     counterfactual: tuple[str, ...] = ()
 
 

@@ -13,9 +13,14 @@ def radial_power(images: Tensor) -> Tensor:
     that number (azimuthal average, as in Durall et al., 2020, arXiv 2003.01826), so that white noise has its variance
     at every frequency. The mean colour and the corners beyond the Nyquist radius are left out.
     """
-    height, width = images.shape[2:]
+    return radial_power_of(images.to(torch.float64) / 127.5 - 1)
+
+
+def radial_power_of(x: Tensor) -> Tensor:
+    """The same of images in model space, [N, C, H, W] in about [-1, 1], which need not be of 256 levels."""
+    height, width = x.shape[2:]
     size = min(height, width)
-    x = images.to(torch.float64) / 127.5 - 1
+    x = x.to(torch.float64)
     power = torch.fft.rfft2(x).abs().square().mean(dim=1).flatten(1) / (height * width)  # [N, H (W // 2 + 1)]
     down = torch.fft.fftfreq(height, dtype=torch.float64) * size
     across = torch.fft.rfftfreq(width, dtype=torch.float64) * size
@@ -24,7 +29,7 @@ def radial_power(images: Tensor) -> Tensor:
     times = torch.ones(height, width // 2 + 1, dtype=torch.float64)
     times[:, 1 : (width + 1) // 2] = 2
     times = times.flatten()
-    sums = torch.zeros(len(images), int(radius.max()) + 1, dtype=torch.float64).index_add_(1, radius, power * times)
+    sums = torch.zeros(len(x), int(radius.max()) + 1, dtype=torch.float64).index_add_(1, radius, power * times)
     bands = slice(1, size // 2 + 1)
     return sums[:, bands] / torch.bincount(radius, weights=times)[bands]
 

@@ -1,0 +1,94 @@
+"""What the impact of bias was found to be, in sentences."""
+
+from debiasctl.analysis.parts.impact_figures import RANGES, bracket, range_name
+from debiasctl.analysis.parts.impact_words import CHANNEL_WORDS, case, leaves_out_0, said
+from debiasctl.analysis.record import AnalysisRecord, Quantity
+
+
+def findings(record: AnalysisRecord) -> list[str]:
+    """Sentences on finished images, on one noise in several numbers of steps, and on the two kinds of bias."""
+    found = [*_finished(record), *_same_noise(record), *_biases(record)]
+    found.append(
+        "Each interval holds by itself with 95 %: of twenty figures that are 0 in truth, about one is expected to "
+        "leave out 0. They cover the choice of noises and images for this network, not the seeds of training."
+    )
+    return found
+
+
+def _finished(record: AnalysisRecord) -> list[str]:
+    sentences = []
+    for steps in _steps(record, "final_mean_shift"):
+        whole = record.quantity(f"final_mean_shift[T={steps}]")
+        if whole is None:
+            continue
+        text = (
+            f"In {steps} steps, the finished images' mean pixel differs from the training images' by {said(whole)} on "
+            f"the scale of -1 to 1{_verdict(whole)}"
+        )
+        channels = _channels(record, f"final_mean_shift[T={steps}, {{}}]")
+        if channels:
+            text += "; by channel: " + ", ".join(
+                f"{CHANNEL_WORDS.get(name, name)} {said(one)}" for name, one in channels
+            )
+        sentences.append(text + ".")
+    return sentences
+
+
+def _same_noise(record: AnalysisRecord) -> list[str]:
+    between, longest = record.quantity("image_distance[different noises]"), max(_trajectories(record), default=0)
+    sentences = []
+    for steps in _steps(record, "image_distance"):
+        apart, colour = record.quantity(f"image_distance[T={steps}]"), record.quantity(f"colour_distance[T={steps}]")
+        if apart is None or colour is None:
+            continue
+        sentences.append(
+            f"From one noise, the image in {steps} steps and that in {longest} lie {said(apart, signed=False)} apart "
+            f"(root mean square over pixels), and their mean colours {said(colour, signed=False)}."
+        )
+    if sentences and between is not None:
+        sentences.append(f"For comparison, images of different noises lie {said(between, signed=False)} apart.")
+    return sentences
+
+
+def _biases(record: AnalysisRecord) -> list[str]:
+    sentences = []
+    for bounds in RANGES:
+        where = range_name(bounds)
+        quiet: list[str] = []
+        loud: list[str] = []
+        for channel in ("", "r", "g", "b"):
+            for name, words in (("training_bias", "training bias"), ("exposure_bias", "exposure bias")):
+                figure = record.quantity(f"{name}{bracket(channel, where)}")
+                if figure is None:
+                    continue
+                text = f"{words} of the {CHANNEL_WORDS[channel]} {said(figure)}"
+                (loud if leaves_out_0(figure) else quiet).append(text)
+        if loud or quiet:
+            at = where.replace("log_snr", "log-SNR")
+            told = "; ".join(loud) if loud else "no bias of the estimate's colour is distinguishable from 0"
+            rest = f". Not distinguishable from 0: {'; '.join(quiet)}" if quiet and loud else ""
+            rest = f" ({'; '.join(quiet)})" if quiet and not loud else rest
+            sentences.append(f"At {at}, {told}{rest}.")
+    return sentences
+
+
+def _verdict(figure: Quantity) -> str:
+    if figure.low is None:
+        return ""
+    return "" if leaves_out_0(figure) else ", which is not distinguishable from 0"
+
+
+def _channels(record: AnalysisRecord, name: str) -> list[tuple[str, Quantity]]:
+    found = [(channel, record.quantity(name.format(channel))) for channel in ("r", "g", "b")]
+    return [(channel, one) for channel, one in found if one is not None]
+
+
+def _steps(record: AnalysisRecord, base: str) -> list[int]:
+    cases = [case(one.name, base) for one in record.quantities]
+    found = {int(one[0].removeprefix("T=")) for one in cases if one and one[0].startswith("T=")}
+    return sorted(found)
+
+
+def _trajectories(record: AnalysisRecord) -> list[int]:
+    stated = record.settings["trajectories"]
+    return [int(steps) for steps in stated] if isinstance(stated, dict) else []
