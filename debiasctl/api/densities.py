@@ -24,21 +24,20 @@ class GaussianMixture:
 
     def coefficients(self, images: "Tensor") -> "Tensor":
         """Images [N, C, H, W] along the basis."""
-        import torch
-
         channels, rows, columns = self.basis
-        return torch.einsum("dc,ih,jw,nchw->ndij", channels, rows, columns, images)
+        return _mixed(channels, rows @ images @ columns.T)
 
     def images(self, coefficients: "Tensor") -> "Tensor":
         """The images [N, C, H, W] that have these coefficients."""
-        import torch
-
         channels, rows, columns = self.basis
-        return torch.einsum("dc,ih,jw,ndij->nchw", channels, rows, columns, coefficients)
+        return _mixed(channels.T, rows.T @ coefficients @ columns)
 
     def pixel_variances(self) -> "Tensor":
-        """The variance of each pixel within a component, [K, C, H, W]."""
-        import torch
-
+        """The variance of each value within a component, [K, C, H, W]."""
         channels, rows, columns = (one.square() for one in self.basis)
-        return torch.einsum("dc,ih,jw,kdij->kchw", channels, rows, columns, self.variances)
+        return _mixed(channels.T, rows.T @ self.variances @ columns)
+
+
+def _mixed(matrix: "Tensor", images: "Tensor") -> "Tensor":
+    """A matrix [C, C] applied to the channels of [N, C, H, W]."""
+    return (matrix @ images.flatten(2)).view(images.shape)

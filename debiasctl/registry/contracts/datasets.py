@@ -10,6 +10,7 @@ from debiasctl.api import (
     LoadedDataset,
 )
 from debiasctl.boundary import ContractError, origin_of
+from debiasctl.registry.contracts.densities import check_density
 from debiasctl.registry.contracts.expected import Call, as_json, expect, short
 from debiasctl.registry.contracts.splits import checked_split
 
@@ -60,6 +61,8 @@ def load(call: Call, plugin: Any, location: Any) -> LoadedDataset:
     origin = origin_of(plugin)
     train = checked_split(loaded.train, info, "train", num=info.num_train, origin=origin)
     heldout = checked_split(loaded.heldout, info, "heldout", num=info.num_heldout, origin=origin)
+    if loaded.density is not None:
+        check_density(loaded.density, info)
     return replace(loaded, info=info, train=train, heldout=heldout)
 
 

@@ -10,7 +10,7 @@ from debiasctl.specs.resolve import load_stored_spec, resolve_spec
 from debiasctl.training.estimate import estimate
 
 
-@pytest.mark.parametrize("name", ["digits", "photo-patches", "mnist", "fashion-mnist", "cifar10"])
+@pytest.mark.parametrize("name", ["digits", "photo-patches", "gaussian-mixture", "mnist", "fashion-mnist", "cifar10"])
 def test_recommended_settings_make_a_whole_spec(name, tmp_path):
     spec, info = resolve_spec([{"data": {"dataset": name}}], DataLocation(None, tmp_path))
     assert spec.training.checkpoint_every <= spec.training.steps
