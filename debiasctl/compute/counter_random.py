@@ -35,6 +35,7 @@ class Stream(IntEnum):
     LIKELIHOOD = 10
     LABEL_DROPOUT = 9
     TEACHER_FORCING = 13
+    EXISTENCE = 21
 
 
 def philox(counters: Sequence[Tensor | int], seed: int) -> list[Tensor]:

@@ -2,7 +2,8 @@
 
 from collections.abc import Mapping
 
+from debiasctl.analysis.parts.existence.part import Existence
 from debiasctl.analysis.parts.impact import Impact
 from debiasctl.analysis.parts.part import Part
 
-PARTS: Mapping[str, Part] = {part.name: part for part in (Impact(),)}
+PARTS: Mapping[str, Part] = {part.name: part for part in (Existence(), Impact())}

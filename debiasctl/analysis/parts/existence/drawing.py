@@ -1,0 +1,158 @@
+"""Drawing of curves with their intervals, of stacked parts, and of rows of images."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from debiasctl.reporting.study_pictures import draw_legend, legend_rows, number_text, study_style
+from debiasctl.reporting.style import WIDTHS, Width, finish_panel
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+_PANEL, _HEIGHT = 2.1, 1.75  # inches
+_SHADE = 0.16  # of an interval
+_COLUMNS: dict[str, int] = {"column": 6, "page": 6}
+_NAME = 0.85  # inches beside rows of images
+
+
+@dataclass(frozen=True)
+class Curves:
+    """A curve with its interval at each x."""
+
+    label: str
+    colour: str
+    dashes: Any
+    x: Sequence[float]
+    y: Sequence[float]
+    low: Sequence[float]
+    high: Sequence[float]
+
+
+@dataclass(frozen=True)
+class Stack:
+    """A part that is drawn on top of the others; None where it is not known."""
+
+    label: str
+    colour: str
+    x: Sequence[float]
+    y: Sequence[float | None]
+
+
+@dataclass(frozen=True)
+class Band:
+    """One panel; `level` is a line that curves are measured by."""
+
+    title: str
+    x_label: str
+    y_label: str
+    curves: Sequence[Curves]
+    level: float | None = None
+    log: bool = False
+    stacks: Sequence[Stack] = field(default_factory=list)
+
+
+def draw_panels(panels: Sequence[Band], *, width: Width) -> "Figure":
+    """The panels in a grid, with one legend."""
+    from matplotlib.figure import Figure
+    from matplotlib.lines import Line2D
+    from matplotlib.patches import Patch
+
+    columns = min(max(1, int(WIDTHS[width] / _PANEL)), len(panels))
+    rows = -(-len(panels) // columns)
+    tall = _HEIGHT * (1.25 if columns < 3 else 1)
+    with study_style():
+        handles: dict[str, Any] = {}
+        for panel in panels:
+            for stack in panel.stacks:
+                handles.setdefault(stack.label, Patch(color=stack.colour, linewidth=0))
+            for curve in panel.curves:
+                handles.setdefault(
+                    curve.label, Line2D([], [], color=curve.colour, linestyle=curve.dashes, linewidth=1.3)
+                )
+        legend = [(handle, label) for label, handle in handles.items()] if len(handles) > 1 else []
+        height = tall * rows + 0.2 + 0.17 * legend_rows(legend, width)
+        figure = Figure(figsize=(WIDTHS[width], height), layout="constrained")
+        found = list(figure.subplots(rows, columns, squeeze=False).flat)
+        for axes, panel in zip(found, panels, strict=False):
+            _draw(axes, panel)
+        for axes in found[len(panels) :]:
+            axes.remove()
+        draw_legend(figure, legend, width)
+        return figure
+
+
+def _draw(axes: Any, panel: Band) -> None:
+    from matplotlib.ticker import FuncFormatter, MaxNLocator
+
+    if panel.stacks:
+        x = np.array(panel.stacks[0].x)
+        parts = np.array([[np.nan if value is None else max(value, 0.0) for value in one.y] for one in panel.stacks])
+        known = np.isfinite(parts).all(axis=0)
+        axes.stackplot(x[known], parts[:, known], colors=[one.colour for one in panel.stacks], linewidth=0)
+    if panel.level is not None:
+        axes.axhline(panel.level, color="#666666", linewidth=0.7, zorder=1)
+    for curve in panel.curves:
+        marker = "o" if len(curve.x) < 20 else None
+        axes.plot(
+            curve.x, curve.y, color=curve.colour, linestyle=curve.dashes, linewidth=1.2, marker=marker, markersize=2.2,
+            zorder=3,
+        )  # fmt: skip
+        axes.fill_between(curve.x, curve.low, curve.high, color=curve.colour, alpha=_SHADE, linewidth=0, zorder=2)
+    _limit(axes, panel)
+    axes.xaxis.set_major_locator(MaxNLocator(5))
+    axes.yaxis.set_major_locator(MaxNLocator(5))
+    for axis in (axes.xaxis, axes.yaxis):
+        axis.set_major_formatter(FuncFormatter(lambda value, _: number_text(value)))
+    axes.set_title(panel.title, loc="left")
+    axes.set_xlabel(panel.x_label)
+    axes.set_ylabel(panel.y_label)
+    finish_panel(axes)
+
+
+def _limit(axes: Any, panel: Band) -> None:
+    """Limit the axis by the curves' own values, and half as much again for intervals that are far wider."""
+    values = [value for curve in panel.curves for value in curve.y]
+    values += [] if panel.level is None else [panel.level]
+    ends = [value for curve in panel.curves for value in (*curve.low, *curve.high)]
+    if not values:
+        return
+    low, high = min(values), max(values)
+    room = 0.5 * (high - low) or 0.05 * abs(high) or 0.05
+    low, high = max(min([low, *ends]), low - room), min(max([high, *ends]), high + room)
+    if panel.stacks:
+        axes.set_ylim(0, 1.05 * high)
+    else:
+        axes.set_ylim(low - 0.05 * (high - low), high + 0.05 * (high - low))
+
+
+def draw_rows(rows: Sequence[tuple[str, Any]], *, width: Width) -> "Figure":
+    """Rows of images, float [N, C, H, W] in [-1, 1], with a name left of each; equal gaps between all."""
+    from matplotlib.figure import Figure
+
+    count = min(_COLUMNS[width], *(len(images) for _, images in rows))
+    side = (min(WIDTHS[width], WIDTHS["page"] * 0.75) - _NAME) / count
+    tall = side * rows[0][1].shape[2] / rows[0][1].shape[3]
+    total = _NAME + count * side
+    with study_style():
+        figure = Figure(figsize=(total, len(rows) * tall))
+        for number, (name, images) in enumerate(rows):
+            bottom = 1 - (number + 1) / len(rows)
+            figure.text(
+                (_NAME - 0.06) / total, bottom + 0.5 / len(rows), name, ha="right", va="center", fontsize=7, wrap=True
+            )
+            for column in range(count):
+                axes = figure.add_axes((
+                    (_NAME + column * side) / total, bottom, 0.95 * side / total, 0.95 / len(rows)
+                ))  # fmt: skip
+                axes.imshow(_colours(images[column]), interpolation="none", aspect="auto")
+                axes.axis("off")
+        return figure
+
+
+def _colours(image: Any) -> Any:
+    """An image [C, H, W] in [-1, 1] as colours [H, W, 3], cut at black and white."""
+    shown = np.clip((np.asarray(image, dtype=np.float64) + 1) / 2, 0, 1).transpose(1, 2, 0)
+    return shown.repeat(3, axis=2) if shown.shape[2] == 1 else shown[:, :, :3]
