@@ -12,7 +12,7 @@ from debiasctl.analysis.denoisers import Stitched
 from debiasctl.analysis.parts.part import Choices, Found
 from debiasctl.analysis.parts.stitching import Stitching, cuts_of
 from debiasctl.analysis.parts.stitching_figures import Measured, carried
-from debiasctl.analysis.parts.stitching_images import Ways, thresholds_of
+from debiasctl.analysis.parts.stitching_images import thresholds_of
 from debiasctl.analysis.record import AnalysisRecord, Network
 from debiasctl.analysis.subject import Subject
 from debiasctl.errors import UsageError
