@@ -230,7 +230,7 @@ def _identical(observed: Observed, real: RealRows) -> Identical | None:
 
 def _figure(name: str, outcome: Outcome, metric: Metric, floor: Floor | None, *, floor_num: int) -> MetricFigure:
     """Make a metric's figure with its interval, or with the reason why it has none."""
-    corrected, interval, reason = _interval(outcome)
+    corrected, interval, reason = interval_of(outcome)
     figure = MetricFigure(
         value=outcome.value,
         num=outcome.num,
@@ -245,7 +245,7 @@ def _figure(name: str, outcome: Outcome, metric: Metric, floor: Floor | None, *,
     )
     more: dict[str, Any] = {}
     if floor is not None:
-        floor_corrected, floor_interval, _ = _interval(floor.outcome)
+        floor_corrected, floor_interval, _ = interval_of(floor.outcome)
         if floor_interval is not None:
             more["floor_corrected"] = floor_corrected
             more["floor_interval"] = Range(low=floor_interval.low, high=floor_interval.high, level=floor_interval.level)
@@ -269,7 +269,7 @@ def _figure(name: str, outcome: Outcome, metric: Metric, floor: Floor | None, *,
     return figure.model_copy(update=more)
 
 
-def _interval(outcome: Outcome) -> tuple[float | None, KeptInterval | None, str | None]:
+def interval_of(outcome: Outcome) -> tuple[float | None, KeptInterval | None, str | None]:
     """The corrected figure, its interval with what the interval of a difference needs, and the reason for none."""
     if outcome.jackknife is None:
         return None, None, outcome.reason

@@ -5,5 +5,6 @@ from collections.abc import Mapping
 from debiasctl.analysis.parts.existence.part import Existence
 from debiasctl.analysis.parts.impact import Impact
 from debiasctl.analysis.parts.part import Part
+from debiasctl.analysis.parts.stitching import Stitching
 
-PARTS: Mapping[str, Part] = {part.name: part for part in (Existence(), Impact())}
+PARTS: Mapping[str, Part] = {part.name: part for part in (Existence(), Impact(), Stitching())}
