@@ -32,7 +32,9 @@ def did_you_mean(name: str, known: Iterable[str]) -> str:
         return ""
     known = list(known)
     others = _SYNONYMS.get(name.strip().lower().replace("_", "-"), ())
-    matches = [other for other in others if other in known] or get_close_matches(name, known, n=1, cutoff=0.5)
+    matches = [other for other in others if other in known] or [
+        found for text in (name, name.lower()) for found in get_close_matches(text, known, n=1, cutoff=0.5)
+    ]
     return f" Did you mean '{matches[0]}'?" if matches else ""
 
 

@@ -111,6 +111,7 @@ def identify(
     else:
         values = _given(given or [])
         path, name = source.split(what)
+        _check_names(prediction, levels)
         note(f"note: {path} is run in this process, with all that it imports. Only name code that you trust")
         from debiasctl.analysis.identify import identify as identified
 
@@ -134,6 +135,16 @@ def identify(
         print_json({**_typed(found.to_dict()), **files, "table_flags": written})
     else:
         _print(found, written)
+
+
+def _check_names(prediction: str | None, schedule: str | None) -> None:
+    """Refuse a wrong name before the user's code is run."""
+    from debiasctl import registry
+    from debiasctl.analysis.identify.identification import check_prediction
+
+    check_prediction(prediction)
+    if schedule is not None:
+        registry.resolve("schedules", schedule)
 
 
 def _check_files(out: Path | None, plot: Path | None) -> None:

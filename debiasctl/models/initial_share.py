@@ -3,6 +3,7 @@
 import math
 
 from debiasctl.specs.sections import DecayEMA, EMASection, HalfLifeEMA
+from debiasctl.wording import counted
 
 BOUND = 0.01  # the share from which there is a note
 _MOST_STEPS = 2**40
@@ -55,13 +56,13 @@ def planned_note(ema: EMASection, steps: int, *, batch_size: int) -> str | None:
     share = initial_share(ema, steps, batch_size=batch_size)
     if share < BOUND:
         return None
-    advice = [f"train {steps_needed(ema, batch_size=batch_size):,} steps or more"]
+    advice = [f"train {counted(steps_needed(ema, batch_size=batch_size), 'step')} or more"]
     better = _better(ema, steps, batch_size=batch_size)
     if better is not None:
         advice.insert(0, f"set `{better}`")
     return (
-        f"after {steps:,} steps {_percent(share)} of the averaged weights will still be the initial ones, which "
-        f"samples and held-out errors then show. {' or '.join(advice).capitalize()}; or sample with `weights=raw`"
+        f"after {counted(steps, 'step')} {_percent(share)} of the averaged weights will still be the initial ones, "
+        f"which samples and held-out errors then show. {' or '.join(advice).capitalize()}; or sample with `weights=raw`"
     )
 
 

@@ -320,8 +320,8 @@ def _snr_of(values: Any, timesteps: Tensor, levels: Levels) -> Tensor:
 
 def check_normalize(normalize: str) -> None:
     """Raise UsageError unless `normalize` is none or mean."""
-    if normalize not in ("none", "mean"):
-        raise UsageError(f"`normalize={normalize}`: choose none or mean")
+    if not isinstance(normalize, str) or normalize not in ("none", "mean"):
+        raise UsageError(f"`normalize={quoted(normalize, mark='')}`: choose none or mean")
 
 
 def check_unit(prediction: str) -> Prediction:

@@ -11,6 +11,8 @@ if TYPE_CHECKING:
     from pydantic import BaseModel, ValidationError
 
 _PARSED = {"int_parsing": "one whole number", "float_parsing": "one number"}  # what is to be given
+# what pydantic adds to the place of a problem of a value that may be of several plain types
+_CHOICE = re.compile(r"(constrained-)?(float|int|str)|literal\[.*\]")
 _LONGEST = 1000  # characters of a plugin's own message about an option
 _SHOWN = 10  # problems that a message names
 _REPR = Repr()  # never writes out more than it shows, however much aliases of YAML make of a value
@@ -44,7 +46,24 @@ def problems_of(error: "ValidationError") -> list[Any]:
     problems = error.errors(include_url=False)
     within = {problem["loc"][:-1] for problem in problems}
     # a list that lost its wrong items may then be too short, which is no problem of its own
-    return [problem for problem in problems if problem["type"] != "too_short" or problem["loc"] not in within]
+    kept = [problem for problem in problems if problem["type"] != "too_short" or problem["loc"] not in within]
+    return _joined(kept)
+
+
+def _joined(problems: Sequence[Any]) -> list[Any]:
+    """The problems, with those of a value that may be of several types, a number or `'auto'`, say, joined to one."""
+    found: dict[Any, Any] = {}
+    for number, problem in enumerate(problems):
+        *place, choice = problem["loc"] or ("",)
+        if not place or not _CHOICE.fullmatch(str(choice)) or problem["type"] == "extra_forbidden":
+            found[number] = problem
+            continue
+        first = found.setdefault(tuple(place), {**problem, "loc": tuple(place), "msg": ""})
+        message = problem["msg"].partition(", unable")[0]
+        first["msg"] += f", or {message.removeprefix('Input should be ')}" if first["msg"] else message
+        if problem["type"] == "literal_error":
+            first |= {"type": problem["type"], "ctx": problem["ctx"]}
+    return list(found.values())
 
 
 def describe_problem(problem: Any, model: "type[BaseModel]") -> str:

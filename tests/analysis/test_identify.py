@@ -86,6 +86,13 @@ def test_the_meanings_of_debiased_on_v_are_told_apart() -> None:
     assert "onetrainer-v with max_snr 1000 on v" in found
 
 
+def test_a_long_schedules_own_weights_are_exact_though_they_are_tried_on_a_part_of_it() -> None:
+    schedule = "linear:num_timesteps=20000,beta_start=5e-6,beta_end=1e-3"
+    weigh = debiasctl.weighting("sigmoid:bias=-2").for_schedule(schedule, prediction="v")
+    found = identify(lambda timesteps: weigh(timesteps.double()), "v", schedule=schedule)
+    assert only(found).weighting == "sigmoid:bias=-2"
+
+
 # ---------------------------------------------------------------- options, clamps, factors
 
 

@@ -86,6 +86,13 @@ def test_refusals(folder: Path, what: str, message: str) -> None:
     )
 
 
+@pytest.mark.parametrize("wrong", [["--prediction", "velocity"], ["--schedule", "linaer"], ["--plot", "w.txt"]])
+def test_nothing_is_run_where_an_option_is_wrong(folder: Path, wrong: list[str]) -> None:
+    Path("leaves.py").write_text("open('trace', 'w')\ndef weight(snr): return snr\n")
+    error_of("weightings", "identify", "leaves.py:weight", *wrong, code=2)
+    assert not Path("trace").exists()
+
+
 HOSTILE = """
 import os, sys
 import numpy as np, torch

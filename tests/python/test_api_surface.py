@@ -56,6 +56,7 @@ MEMBERS: dict[type[Any], dict[str, str]] = {
         "is_named": "property",
         "levels": "property",
         "verdict": "property",
+        "plot": "(self, path)",
         "to_dict": "(self)",
     },
     Reading: {

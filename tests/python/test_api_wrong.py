@@ -67,6 +67,8 @@ def test_a_denoiser_refuses_labels_that_its_network_has_not(labels: Any, message
         (lambda: W(10**400), "too large for a float"),
         (lambda: W(1.0, prediction="edm", sigma_data="a"), "`sigma_data='a'` is a str"),
         (lambda: W(1.0, prediction="edm", sigma_data=1e-300), "between 1e-100 and 1e100"),
+        (lambda: W(1.0, normalize=np.ones(3)), "`normalize=[1. 1. 1.]`: choose none or mean"),
+        (lambda: W(1.0, prediction="EPS"), "Did you mean 'eps'?"),
         (lambda: W(1.0, progress="half"), "`progress='half'` is a str"),
         (lambda: W.for_schedule("linear", normalize="mean", timesteps=3), "`timesteps` is an int"),
         (lambda: W.for_scheduler(scheduler(TABLE + 1j)), "complex64"),

@@ -106,6 +106,20 @@ def test_options_that_do_not_fit(site: Path, text: str, parts: list[str]) -> Non
     assert caught.value.exit_code == 2
 
 
+@pytest.mark.parametrize(
+    ("shift", "message"),
+    [
+        ("-1", "schedule 'flow': shift: input should be greater than 0, or 'auto' (given: -1)\n"),
+        ("nan", "shift: input should be a finite number, or 'auto' (given: nan)\n"),
+        ("Auto", "shift: input should be a valid number, or 'auto' (given: Auto). Did you mean 'auto'?\n"),
+    ],
+)
+def test_an_option_of_several_types_is_refused_once(shift: str, message: str) -> None:
+    with pytest.raises(PluginOptionsError) as caught:
+        registry.resolve("schedules", f"flow:shift={shift}")
+    assert message in str(caught.value)
+
+
 def test_a_reference_that_cannot_be_read() -> None:
     with pytest.raises(ReferenceSyntaxError):
         registry.resolve("weightings", "p2:k")

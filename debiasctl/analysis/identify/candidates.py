@@ -4,7 +4,7 @@ import itertools
 import logging
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property, lru_cache
 from typing import Any
 
@@ -24,6 +24,7 @@ _PROBE = torch.logspace(-5, 5, 81, dtype=torch.float64)
 _GRID = np.concatenate([np.linspace(-46, -14, 17)[:-1], np.linspace(-14, 14, 225), np.linspace(14, 46, 17)[1:]])
 _MOST_CHOICES = 16
 _TRIED = 900  # values of the options of one scheme that are tried before any is refined
+_LEVELS = 4000  # of a schedule, on which schemes that depend on it are tried
 _log = logging.getLogger(__name__)
 
 
@@ -76,7 +77,7 @@ class Scheme:
     snr: Tensor | None
     num_options: int
 
-    @property
+    @cached_property
     def _key(self) -> tuple[Any, ...]:
         levels = None if self.snr is None else self.snr.numpy().tobytes()
         return (self.plugin, repr(sorted(self.choices.items())), self.parameters, levels)
@@ -131,6 +132,13 @@ class Scheme:
         return self.make([one.start() for one in self.parameters]).space
 
     @cached_property
+    def light(self) -> "Scheme":
+        """The scheme on at most _LEVELS of the schedule's levels, evenly spaced: quick, and close to it."""
+        if self.snr is None or len(self.snr) <= _LEVELS:
+            return self
+        return replace(self, snr=self.snr[torch.linspace(0, len(self.snr) - 1, _LEVELS).round().long()])
+
+    @cached_property
     def spread(self) -> list[tuple[float, ...]]:
         """Values of the parameters over their ranges."""
         if not self.parameters:
@@ -140,7 +148,7 @@ class Scheme:
 
     def tried(self, snr: Floats) -> Floats:
         """The log of the weight for each of `spread`, float64 [len(spread), *snr's shape], interpolated in log SNR."""
-        table = _table(self)
+        table = _table(self.light)
         at = np.clip(np.log(np.maximum(snr, 1e-20)), _GRID[0], _GRID[-1])
         above = np.clip(np.searchsorted(_GRID, at), 1, len(_GRID) - 1)
         share = (at - _GRID[above - 1]) / (_GRID[above] - _GRID[above - 1])
@@ -193,7 +201,7 @@ def _schemes_of(name: str, plugin: Any, snr: Tensor) -> Iterator[Scheme]:
             continue
         if base.is_learned or base.varies:
             continue
-        shaping = tuple(one for place, one in enumerate(parameters) if _shapes(full, place))
+        shaping = tuple(one for place, one in enumerate(parameters) if _shapes(full.light, place))
         needed = [one.name for one in parameters if one.default is None and one not in shaping]
         if not needed:
             yield Scheme(name, plugin, chosen, shaping, snr if _is_settled(base, snr) else None, len(fields))

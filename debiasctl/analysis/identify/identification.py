@@ -58,7 +58,7 @@ def identify(
         if argument or given:
             raise UsageError("`argument` and `given` are for a function, and a table is read as its columns' names say")
         return identify_table(str(function), prediction, schedule=schedule)
-    unit = _prediction(prediction)
+    unit = check_prediction(prediction)
     parameters = parameters_of(function, argument=argument, given=given or {}, prediction=unit)
     by_name = schedule is None and not parameters.said
     level = "s" if parameters.level == "sigma" and by_name and unit == FLOW else parameters.level
@@ -118,12 +118,17 @@ def identify_table(path: str, prediction: str | None = None, *, schedule: str | 
     Raises:
         UsageError: if there is no such table, it holds something else, or a name is unknown.
     """
-    unit = _prediction(prediction)
+    unit = check_prediction(prediction)
     observed, levels = table.read(path, schedule)
     return _identified(observed, levels, unit, said_schedule=schedule is not None, is_table=True)
 
 
-def _prediction(text: str | None) -> Prediction | None:
+def check_prediction(text: str | None) -> Prediction | None:
+    """What the network predicts, by its name, or None.
+
+    Raises:
+        UsageError: if nothing has that name.
+    """
     for one in PREDICTIONS:
         if one == text:
             return one

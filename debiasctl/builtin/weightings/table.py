@@ -133,7 +133,7 @@ def on_schedule(options: TableOptions, snr: Tensor, *, what: str) -> tuple[Tenso
     if low * slack < rows[0] or high > rows[-1] * slack:
         name, hint = ("SNR", " (snr 0 is allowed)") if options.axis == "snr" else ("t", "")
         raise UsageError(
-            f"{where} covers {name} {x[0]:.4g} to {x[-1]:.4g}, but the schedule {name} {low:.4g} to {high:.4g}. "
+            f"{where} covers {name} {x[0]:.4g} to {x[-1]:.4g}, but the schedule has {name} {low:.4g} to {high:.4g}. "
             f"Add rows for the rest{hint}, or choose another schedule"
         )
     if options.axis == "snr":

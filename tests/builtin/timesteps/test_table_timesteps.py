@@ -64,5 +64,7 @@ def test_options_that_are_refused(tmp_path: Path, ref: str, message: str) -> Non
 
 def test_a_table_that_does_not_cover_the_schedule_is_refused() -> None:
     timesteps = registry.create("timesteps", "table:axis=snr,points=[[0.1,1],[10,1]]")
-    with pytest.raises(UsageError, match=r"timesteps table covers SNR 0.1 to 10, but the schedule SNR 4.036e-05 to"):
+    with pytest.raises(
+        UsageError, match=r"timesteps table covers SNR 0.1 to 10, but the schedule has SNR 4.036e-05 to"
+    ):
         timesteps.probabilities(context("linear"))

@@ -124,14 +124,14 @@ def test_options_that_do_not_fit_together(tmp_path: Path, ref: str, message: str
 @pytest.mark.parametrize(
     ("ref", "schedule", "message"),
     [
-        ("table:axis=snr,points=[[1e-9,1],[100,1]]", "linear", "SNR 1e-09 to 100, but the schedule SNR 4.036e-05 to"),
-        ("table:axis=snr,points=[[1e-2,1],[1e9,1]]", "linear", "SNR 0.01 to 1e+09, but the schedule SNR 4.036e-05 to"),
+        ("table:axis=snr,points=[[1e-9,1],[100,1]]", "linear", "SNR 1e-09 to 100, but the schedule has SNR 4.036e"),
+        ("table:axis=snr,points=[[1e-2,1],[1e9,1]]", "linear", "SNR 0.01 to 1e+09, but the schedule has SNR 4.036e"),
         (
             "table:axis=snr,points=[[1e-9,1],[1e9,1]]", "linear:zero_terminal_snr=true",
-            "the schedule SNR 1e-20 to 9999. Add rows for the rest (snr 0 is allowed), or choose another schedule",
+            "the schedule has SNR 1e-20 to 9999. Add rows for the rest (snr 0 is allowed), or choose another schedule",
         ),
-        ("table:axis=t,points=[[0,1],[499,1]]", "linear", "covers t 0 to 499, but the schedule t 0 to 999"),
-        ("table:axis=t,points=[[1,1],[999,1]]", "linear", "covers t 1 to 999, but the schedule t 0 to 999. Add rows"),
+        ("table:axis=t,points=[[0,1],[499,1]]", "linear", "covers t 0 to 499, but the schedule has t 0 to 999"),
+        ("table:axis=t,points=[[1,1],[999,1]]", "linear", "covers t 1 to 999, but the schedule has t 0 to 999. Add"),
     ],
 )  # fmt: skip
 def test_a_schedule_beyond_the_table(ref: str, schedule: str, message: str) -> None:
@@ -157,7 +157,7 @@ def test_without_a_schedule() -> None:
     snr = torch.tensor([0.5, 3.0], dtype=torch.float64)
     table = make("table:axis=snr,points=[[0.1,1],[10,2]]")
     assert torch.equal(table(snr), table.at(WeightingContext(snr))(snr))
-    with pytest.raises(UsageError, match=r"covers SNR 0.1 to 10, but the schedule SNR 0.5 to 30"):
+    with pytest.raises(UsageError, match=r"covers SNR 0.1 to 10, but the schedule has SNR 0.5 to 30"):
         table(snr * torch.tensor([1, 10]))
     with pytest.raises(DebiasctlError, match="is given by t, and so depends on the schedule"):
         make("table:axis=t,points=[[0,1],[10,2]]")(snr)
