@@ -14,7 +14,7 @@ import time
 from collections.abc import Callable
 
 import torch
-from train_contenders import CONFIGS, CONTENDERS, PARTS, Config, Stopwatch, answer, network_on_meta
+from train_contenders import CONFIGS, CONTENDERS, PARTS, Config, Stopwatch, answer, bf16_instructions, network_on_meta
 
 from debiasctl.compute.threads import wait_briefly
 from debiasctl.training.meters import peak_memory
@@ -42,7 +42,7 @@ def start(name: str, arguments: argparse.Namespace) -> "subprocess.Popen[str]":
     inherited = os.environ.get("PYTHONPATH", "")
     options = ["--config", arguments.config, "--device", arguments.device, "--batch-size", str(arguments.batch_size)]
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, [arguments.guided_diffusion, inherited]))}
-    if name == "debiasctl":
+    if name in ("debiasctl", "bf16"):
         wait_briefly(environment)  # as its command line does
     return subprocess.Popen(
         [sys.executable, __file__, *options, "--contender", name],
@@ -100,6 +100,8 @@ def show(found: dict[str, list[dict[str, float]]], arguments: argparse.Namespace
         f"\n{arguments.config}: batch {arguments.batch_size}, {arguments.device}, {torch.get_num_threads()} threads, "
         f"{arguments.repeats} rounds; matrix products {rate / 1e9:.0f} GFLOP/s"
     )
+    if "bf16" in found and arguments.device == "cpu":
+        print(f"instructions of this CPU for bfloat16: {bf16_instructions() or 'none known, so that it is emulated'}")
     print(f"{'':<17}{'images/s':>9}{'times':>7} {'[least, most]':<14}", end="")
     print("".join(f"{part:>10}" for part in PARTS), f"{'rest':>9}{'rest %':>8}{'GFLOP/s':>9}{'of mm':>7}{'MiB':>7}")
     base = [times["step"] for times in next(iter(found.values()))]
@@ -143,6 +145,7 @@ def main() -> None:
         show(measure(names, arguments), arguments)
         return
     asked_for = {
+        "bf16": arguments.device == "cpu",  # on a GPU it is what debiasctl takes
         "without-winograd": arguments.device == "cpu" and bool(config.widths),
         "diffusers": bool(config.widths),
         "guided-diffusion": bool(arguments.guided_diffusion),

@@ -1,6 +1,7 @@
 """The implementations that `train.py` compares, each a function that builds a training and returns its step.
 
 debiasctl        its own `train_step`, as `debiasctl train` sets it up
+bf16             the same with `--precision bf16`, which on a CPU without such instructions is emulated
 straightforward  the same network and loss in the plainest PyTorch: contiguous images, textbook attention, AdamW and the
                  average of the weights one tensor after the other, float32
 diffusers        UNet2DModel of like size by the recipe of diffusers' training examples
@@ -77,7 +78,17 @@ def synthetic(config: Config) -> tuple[Tensor, Tensor | None]:
     return images, torch.randint(0, config.num_classes, (IMAGES,), generator=generator) if config.num_classes else None
 
 
-def run_spec(config: Config, batch_size: int) -> Any:
+def bf16_instructions() -> str | None:
+    """The instructions for bfloat16 that this CPU has, by Linux's names; None if it has none, or nobody says."""
+    try:
+        with open("/proc/cpuinfo") as stream:
+            line = next((line for line in stream if line.startswith(("flags", "Features"))), "")
+    except OSError:
+        return None
+    return ", ".join(sorted({"amx_bf16", "avx512_bf16", "bf16"} & set(line.split()))) or None
+
+
+def run_spec(config: Config, batch_size: int, **compute: str) -> Any:
     """The paper's settings; the data set's name is not used."""
     from debiasctl.specs.resolve import validate_spec
 
@@ -89,6 +100,7 @@ def run_spec(config: Config, batch_size: int) -> Any:
             "loss": {"weighting": "debiased"},
             "optimizer": {"lr": 2e-5},
             "training": {"batch_size": batch_size, "steps": 100_000},
+            "compute": compute,
         }
     )
 
@@ -117,7 +129,7 @@ class _Watched:
         return getattr(self._inner, name)
 
 
-def debiasctl(config: Config, device: str, batch_size: int, watch: Stopwatch) -> Step:
+def debiasctl(config: Config, device: str, batch_size: int, watch: Stopwatch, **compute: str) -> Step:
     from debiasctl.api import ArraySplit, DatasetInfo, LoadedDataset
     from debiasctl.compute.allocator import prepare_process
     from debiasctl.compute.device import choose_device, make_accelerator
@@ -128,7 +140,7 @@ def debiasctl(config: Config, device: str, batch_size: int, watch: Stopwatch) ->
     images, targets = synthetic(config)
     split = ArraySplit(images, targets)
     info = DatasetInfo(config.image_size, 3, tuple(map(str, range(config.num_classes))), IMAGES, IMAGES)
-    spec = resolve_compute(run_spec(config, batch_size), choose_device(device))
+    spec = resolve_compute(run_spec(config, batch_size, **compute), choose_device(device))
     accelerator = make_accelerator(device, spec.compute)
     training = set_up(spec, LoadedDataset(info, split, split, "none"), accelerator=accelerator)
 
@@ -140,6 +152,11 @@ def debiasctl(config: Config, device: str, batch_size: int, watch: Stopwatch) ->
     training.ema.update = watch.timed("EMA", training.ema.update)  # type: ignore[method-assign]
     training.batches = _Watched(training.batches, watch.timed("data", training.batches))  # type: ignore[assignment]
     return lambda step: train_step(training, step) and None
+
+
+def bf16(config: Config, device: str, batch_size: int, watch: Stopwatch) -> Step:
+    """The same training in bfloat16."""
+    return debiasctl(config, device, batch_size, watch, precision="bf16")
 
 
 def without_winograd(config: Config, device: str, batch_size: int, watch: Stopwatch) -> Step:
@@ -348,6 +365,7 @@ def guided_diffusion(config: Config, device: str, batch_size: int, watch: Stopwa
 CONTENDERS: dict[str, Callable[[Config, str, int, Stopwatch], Step]] = {
     "straightforward": straightforward,
     "debiasctl": debiasctl,
+    "bf16": bf16,
     "without-winograd": without_winograd,
     "diffusers": diffusers,
     "guided-diffusion": guided_diffusion,

@@ -1,5 +1,8 @@
 """Every test has a user folder of its own and a terminal of known size."""
 
+import gc
+import itertools
+import os
 import signal
 from pathlib import Path
 
@@ -9,9 +12,31 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # as a shell starts what 
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
+if "PYTEST_XDIST_WORKER" in os.environ:  # before torch is imported: processes at once, each with one thread
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
+    os.environ.setdefault("MKL_NUM_THREADS", "1")
+
+
+gc.disable()  # while modules are imported, of which nothing is garbage
+
+
+def pytest_collection_finish() -> None:
+    """Searches for circles of references leave out the modules and tests, which are kept to the end."""
+    gc.collect()
+    gc.freeze()
+    gc.enable()
+
+
+@pytest.fixture(scope="session")
+def _homes(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, "itertools.count[int]"]:
+    return tmp_path_factory.mktemp("homes"), itertools.count()
+
+
 @pytest.fixture(autouse=True)
-def debiasctl_home(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> Path:
-    home = tmp_path_factory.mktemp("home")
+def debiasctl_home(_homes: tuple[Path, "itertools.count[int]"], monkeypatch: pytest.MonkeyPatch) -> Path:
+    folder, numbers = _homes
+    home = folder / str(next(numbers))  # pytest's own numbering lists the folder again for each of thousands of tests
+    home.mkdir()
     monkeypatch.setenv("DEBIASCTL_HOME", str(home))
     monkeypatch.delenv("DEBIASCTL_DATA", raising=False)
     monkeypatch.setenv("NO_COLOR", "1")

@@ -97,5 +97,9 @@ class Engine(Plugin):
             UsageError: if jobs cannot be run as the workplace says.
         """
 
+    def runs_here(self) -> bool:
+        """Whether jobs run on this machine, so that what it lacks (a GPU, memory) forbids them before they begin."""
+        return True
+
     def close(self) -> None:
         """End what `run` keeps between calls, such as idle workers."""

@@ -56,21 +56,13 @@ def evaluate(
             autocompletion=complete_plugin("datasets"),
         ),
     ] = None,
-    features: Annotated[
-        str | None,
-        option(
-            "--features",
-            help="Feature extractor (default: local for data with classes, local-ssl without, or the next of local, "
-            "local-ssl and pixels that the data suit; for statistics alone those that they name, or inception).",
-            autocompletion=complete_plugin("features"),
-        ),
-    ] = None,
+    features: Annotated[str | None, options.FEATURES] = None,
     feature_weights: Annotated[
         Path | None,
         option("--feature-weights", help="The extractor's weights (default: the cache; see the command doctor)."),
     ] = None,
     metrics: Annotated[str | None, options.METRICS] = None,
-    num: Annotated[int, option("--num", "-n", group=SAMPLING, min=2, help="Images to draw.")] = 1000,
+    num: Annotated[int, options.NUM] = 1000,
     steps: Annotated[str | None, options.SAMPLING_STEPS] = None,
     sampler: Annotated[str, options.SAMPLER] = "ddim",
     seed: Annotated[int | None, options.SAMPLING_SEED] = None,

@@ -1,4 +1,4 @@
-"""Options of `train` as `sweep` takes them: each a list of values, separated by commas."""
+"""Options of `train` and `evaluate` as `sweep` takes them: each a list of values, or one that may be left open."""
 
 import copy
 from collections.abc import Callable
@@ -16,6 +16,14 @@ def listed(option: Any) -> Any:
     if option.autocompletion is not None:
         several.autocompletion = _complete_last(option.autocompletion)
     return several
+
+
+def left_open(option: Any, default: str) -> Any:
+    """An option of `evaluate` that `sweep` tells from its default, as a study file may give it."""
+    other = copy.copy(option)
+    other.help = f"{option.help.removesuffix('.')} (default: {default})."
+    other.show_default = False
+    return other
 
 
 def _complete_last(complete: Callable[[str], list[str]]) -> Callable[[str], list[str]]:

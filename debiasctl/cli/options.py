@@ -88,6 +88,12 @@ WEIGHTS = option(
     autocompletion=complete_values("ema", "raw"),
 )  # fmt: skip
 SAMPLER = option("--sampler", group=SAMPLING, help="Sampler.", autocompletion=complete_plugin("samplers"))
+NUM = option("--num", "-n", group=SAMPLING, min=2, help="Images to draw.")
+FEATURES = option(
+    "--features", autocompletion=complete_plugin("features"), show_default=False,
+    help="Feature extractor (default: local for data with classes, local-ssl without, or the next of local, local-ssl "
+    "and pixels that the data suit; for statistics alone those that they name, or inception).",
+)  # fmt: skip
 SAMPLING_STEPS = option(
     "--steps", group=SAMPLING, show_default=False,
     help="Sampling steps; several, separated by commas (default: 50, or all timesteps of a schedule that has fewer).",

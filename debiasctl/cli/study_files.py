@@ -7,17 +7,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from debiasctl.cli.table_output import in_latex, latex_needs
 from debiasctl.cli.verdict_table import COLUMNS, Choice, Column, Row, chosen_columns, chosen_rows, rows_of
 
 if TYPE_CHECKING:
     from debiasctl.comparison.study_record import Study
 
-_SPECIAL = {
-    "\\": r"\textbackslash{}", "{": r"\{", "}": r"\}", "$": r"\$", "&": r"\&", "%": r"\%", "#": r"\#", "_": r"\_",
-    "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "<": r"\textless{}", ">": r"\textgreater{}",
-    "|": r"\textbar{}", '"': "''", "×": r"$\times$", "±": r"$\pm$", "≥": r"$\geq$", "≤": r"$\leq$",
-}  # fmt: skip
-_NUMBER = re.compile(r"(?<![\w.])[-+]\d")  # whose sign is a minus and no hyphen
 _WRITTEN = ("metric", "steps", "condition", "arm", "figure", "difference", "ratio", "verdict")  # of a table in a paper
 
 
@@ -79,9 +74,8 @@ def latex_text(study: "Study", choice: Choice) -> str:
         if index and row.cell.key != rows[index - 1].cell.key and len(study.arms) > 1:
             body.append(r"\midrule")
         body.append(f"{' & '.join(in_latex(column.text(row)) for column in columns)} \\\\")
-    return "\n".join(
+    whole = "\n".join(
         [
-            "% needs \\usepackage{booktabs}",
             r"\begin{table}",
             r"\centering",
             f"\\caption{{{in_latex(study.answer)} {in_latex(caption(study))}}}",
@@ -96,6 +90,7 @@ def latex_text(study: "Study", choice: Choice) -> str:
             "",
         ]
     )
+    return latex_needs(whole) + whole
 
 
 def _columns(rows: Sequence[Row], choice: Choice) -> list[Column]:
@@ -107,12 +102,6 @@ def _columns(rows: Sequence[Row], choice: Choice) -> list[Column]:
 
 def _is_figure(text: str) -> bool:
     return bool(re.match(r"[-+×]? ?\d|-$", text))
-
-
-def in_latex(text: str) -> str:
-    """Text with LaTeX's special letters escaped, and minus signs before numbers."""
-    escaped = "".join(_SPECIAL.get(letter, letter) for letter in " ".join(text.split()))
-    return _NUMBER.sub(lambda found: f"${found[0][0]}${found[0][1:]}", escaped)
 
 
 def caption(study: "Study") -> str:

@@ -13,7 +13,7 @@ from typer.core import TyperGroup
 from debiasctl.cli import options
 from debiasctl.cli.completion import complete_plugin, complete_setting, complete_sweep
 from debiasctl.cli.forecast import name_trial
-from debiasctl.cli.listed import listed
+from debiasctl.cli.listed import left_open, listed
 from debiasctl.cli.locations import data_location
 from debiasctl.cli.options import option
 from debiasctl.cli.output import note, print_json, say, show_log
@@ -137,24 +137,9 @@ def sweep(
         str | None,
         option("--evaluate-steps", help="Sampling steps, separated by commas (default: 50).", show_default=False),
     ] = None,
-    num: Annotated[
-        int | None, option("--num", "-n", min=2, help="Images drawn from each run (default: 1000).", show_default=False)
-    ] = None,
-    sampler: Annotated[
-        str | None,
-        option(
-            "--sampler", help="Sampler (default: ddim).", autocompletion=complete_plugin("samplers"), show_default=False
-        ),
-    ] = None,
-    features: Annotated[
-        str | None,
-        option(
-            "--features",
-            help="Feature extractor (default: as evaluate chooses it).",
-            autocompletion=complete_plugin("features"),
-            show_default=False,
-        ),
-    ] = None,
+    num: Annotated[int | None, left_open(options.NUM, "1000")] = None,
+    sampler: Annotated[str | None, left_open(options.SAMPLER, "ddim")] = None,
+    features: Annotated[str | None, options.FEATURES] = None,
     metrics: Annotated[str | None, options.METRICS] = None,
     primary: Annotated[
         str | None,

@@ -16,8 +16,13 @@ _LATEX = {
     "|": r"\textbar{}", "`": r"\textasciigrave{}", "±": r"$\pm$", "×": r"$\times$",
     "−": "$-$", "≥": r"$\ge$", "≤": r"$\le$", "∞": r"$\infty$", "…": r"\dots{}", "²": r"$^2$", "–": "--",
     "[": "{[}", "]": "{]}",  # a row that begins with one would be read as an option of the line before it
+    "*": "{*}",  # likewise
+    '"': "''", "·": r"$\cdot$", "→": r"$\to$", "←": r"$\leftarrow$", "≈": r"$\approx$", "√": r"$\surd$",
+    "σ": r"$\sigma$",
 }  # fmt: skip
-_MINUS = re.compile(r"(?<![\w.])-(?=\.?\d)")
+_SIGN = re.compile(r"(?<![\w.])[-+](?=\.?\d)")  # of a number: no hyphen
+_LIGATURES = re.compile(r"(?<=-)(?=-)|(?<=,)(?=,)")
+_TYPESET = "\u2010\u2011\u2012\u2013\u2014\u2018\u2019\u201c\u201d\u2026"  # which LaTeX has beside Latin letters
 _MARKDOWN = re.compile(r"[\\`*\[\]|<>&~#]|(?<![^\W_])_|_(?![^\W_])")
 
 
@@ -45,7 +50,7 @@ def _latex(columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> str:
     r"""A tabular with the rules of the package booktabs, to be put in a paper by \input."""
     cells = [[_cell(value) for value in row] for row in rows]
     places = "".join("r" if right else "l" for right in _numeric(columns, cells))
-    head, *lines = (" & ".join(map(_in_latex, line)) + r" \\" for line in (columns, *cells))
+    head, *lines = (" & ".join(map(in_latex, line)) + r" \\" for line in (columns, *cells))
     whole = [
         rf"\begin{{tabular}}{{{places}}}",
         r"\toprule",
@@ -55,7 +60,15 @@ def _latex(columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> str:
         r"\bottomrule",
         r"\end{tabular}",
     ]
-    return "% needs \\usepackage{booktabs}\n" + "\n".join(whole) + "\n"
+    return latex_needs("\n".join(whole)) + "\n".join(whole) + "\n"
+
+
+def latex_needs(text: str) -> str:
+    """Comments that say what a text in LaTeX needs to be typeset."""
+    needs = "% needs \\usepackage{booktabs}\n"
+    if any(ord(mark) >= 0x180 and mark not in _TYPESET for mark in text):
+        needs += "% has letters that pdfLaTeX does not know: use XeLaTeX or LuaLaTeX, and a font that has them\n"
+    return needs
 
 
 def _cell(value: Any, *, whole: bool = False) -> str:
@@ -75,5 +88,7 @@ def _in_markdown(text: str) -> str:
     return _MARKDOWN.sub(lambda found: {"<": "&lt;", ">": "&gt;", "&": "&amp;"}.get(found[0], f"\\{found[0]}"), text)
 
 
-def _in_latex(text: str) -> str:
-    return "".join(_LATEX.get(one, one) for one in _MINUS.sub("−", text))
+def in_latex(text: str) -> str:
+    """Text in one line with LaTeX's special letters escaped, and signs of numbers as such."""
+    plain = _LIGATURES.sub("\0", _SIGN.sub(lambda sign: "−" if sign[0] == "-" else "\1", _cell(text)))
+    return "".join({"\0": "{}", "\1": "$+$"}.get(one) or _LATEX.get(one, one) for one in plain)

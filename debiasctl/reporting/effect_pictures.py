@@ -69,14 +69,29 @@ def draw_forest(effects: Sequence[Effect], arms: Sequence[ArmStyle], *, referenc
         axes.set_ylim(y - _GAP - 0.3, -0.7)
         _name_blocks(axes, labels, places, [any(one.primary for one in block) for block in blocks.values()], above)
         _percent(axes)
-        (name,) = short_names([reference], longest=16 if above else 32)
-        between = ",\n" if above else ", "
-        axes.set_xlabel(f"← worse\u2003\u2003better →\ndifference from {name}{between}% of its figure")
+        axes.set_xlabel(_against(present, reference, longest=16 if above else 32, between=",\n" if above else ", "))
         finish_panel(axes)
         axes.grid(False, axis="y")
         axes.spines["left"].set_visible(False)
         draw_legend(figure, handles, width)
+        _give_rows_room(figure, axes)
         return figure
+
+
+def _against(arms: Sequence[ArmStyle], reference: str, *, longest: int, between: str) -> str:
+    """What the axis shows; an arm that is alone is named here, as there is no legend then."""
+    (name,) = short_names([reference], longest=longest)
+    only = f" of {short_names([arms[0].label], longest=longest)[0]}" if len(arms) == 1 else ""
+    figure = "% of the latter's figure" if only else "% of its figure"
+    return f"← worse\u2003\u2003better →\ndifference{only}{between[-1] if only else ' '}from {name}{between}{figure}"
+
+
+def _give_rows_room(figure: "Figure", axes: Any) -> None:
+    """Make the picture as high as its rows need beside what the axis, the names and the legend take of it."""
+    figure.draw_without_rendering()  # which lays it out
+    bottom, top = axes.get_ylim()
+    height = figure.get_figheight()
+    figure.set_figheight(height + (bottom - top) * _ROW_INCHES - axes.get_position().height * height)
 
 
 def _name_blocks(

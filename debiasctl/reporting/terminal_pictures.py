@@ -33,9 +33,10 @@ def forest_text(effects: Sequence[Effect], *, reference: str, columns: int) -> s
         before = one.metric
         mark = "*" if one.primary and label else " "
         lines.append(f"{label:<{left}}{mark} {names[one.arm]:<{middle}}  {_bar(one, bar, limit)}  {one.word}".rstrip())
-    (name,) = short_names([reference], longest=18)
-    scale = f"-{limit:.0f} %".ljust(bar // 2 - len(name) // 2) + name
-    scale += f"+{limit:.0f} %".rjust(bar - len(scale))
+    low, high = f"-{limit:.0f} %", f"+{limit:.0f} %"
+    (name,) = short_names([reference], longest=min(18, max(5, bar - 2 * len(high) - 3)))
+    scale = low.ljust(max(len(low) + 1, bar // 2 - len(name) // 2)) + name
+    scale += high.rjust(max(len(high) + 1, bar - len(scale)))
     return "\n".join([*lines, f"{'':<{left + middle + 4}}{scale}"])
 
 

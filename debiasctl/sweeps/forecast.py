@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from debiasctl import registry
-from debiasctl.api import DataLocation, Dataset, content_key, num_cores
+from debiasctl.api import DataLocation, Dataset, Engine, content_key, num_cores
 from debiasctl.compute.threads import compute_with
 from debiasctl.specs.sections import RunSpec
 from debiasctl.sweeps.progress import progress_of
@@ -61,10 +61,14 @@ def forecast_sweep(
 ) -> SweepForecast:
     """Measure what a sweep will take here; nothing of it is stored, and what is trained already is left out.
 
+    Where its jobs run elsewhere, it is measured on the device and in the precision that this machine has.
+
     Raises:
         UsageError: if an arm cannot be trained.
     """
     compute_with(stored.threads)
+    engine: Engine = registry.create("engines", stored.engine)
+    here = engine.runs_here()
     from debiasctl.training.estimate import estimate
     from debiasctl.training.speed import seconds_per_step
 
@@ -77,7 +81,9 @@ def forecast_sweep(
         settings = spec.model_dump(mode="json", include={"model", "compute"})
         key = content_key({"settings": settings, "batch": spec.training.batch_size})
         if key not in times:
-            times[key] = seconds_per_step(spec, info, device=device)
+            compute = spec.compute if here else spec.compute.model_copy(update={"precision": "auto"})
+            measured = spec.model_copy(update={"compute": compute})
+            times[key] = seconds_per_step(measured, info, device=device if here else "auto")
         plan = estimate(spec, info)
         count, steps = stored.evaluate.num, stored.evaluate.steps
         images = count * info.channels * info.image_size**2 * len(steps)
@@ -96,7 +102,7 @@ def forecast_sweep(
         if one.state != "done":
             own = found[one.arm]
             seconds += own.training * (1 - one.step / one.num_steps) + own.sampling
-    at_once = min(places(stored.threads, device=device, jobs=jobs), len(runs))
+    at_once = min(places(stored.threads, device=device if here else "auto", jobs=jobs), len(runs))
     new = [one for one in runs if not one.run.path.is_dir()]
     return SweepForecast(
         tuple(found.values()),

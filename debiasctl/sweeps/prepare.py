@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from debiasctl import registry
-from debiasctl.api import DatasetInfo, num_cores
+from debiasctl.api import DatasetInfo, Engine, num_cores
 from debiasctl.comparison.primary import DEFAULTS
 from debiasctl.errors import UsageError
 from debiasctl.evaluation.choices import Choices, check_choices
@@ -45,7 +45,8 @@ def stored_from(
         UsageError: if something in it cannot be done; the errors of plugins.
     """
     with origin.locating("engine"):
-        registry.resolve("engines", study.engine)
+        engine: Engine = registry.create("engines", study.engine)
+        here = engine.runs_here()
     with origin.locating("evaluate", "features" if study.evaluate.metrics is None else "metrics"):
         check_choices(Choices(features=study.evaluate.features, metrics=study.evaluate.metrics), info)
     steps = _check_sampling(study, arms, origin)
@@ -56,7 +57,7 @@ def stored_from(
     with origin.locating("until_decided"):
         looks = _looks(study)
     names = [arm.name for arm in arms]
-    _check_training(arms, info, device=device)
+    _check_training(arms, info, device=device, here=here)
     asked = StoredSweep(
         schema_version=1,
         created=now(),
@@ -81,7 +82,8 @@ def stored_from(
         margin=study.margin,
         looks=looks,
         engine=study.engine,
-        threads=study.threads or threads_of_run(len(arms) * len(study.seeds), device=device, jobs=jobs),
+        threads=study.threads
+        or threads_of_run(len(arms) * len(study.seeds), device=device if here else "cpu", jobs=jobs),
     )
     if before is None:
         return asked
@@ -235,21 +237,25 @@ def _default_primary(study: Study, arms: Sequence[Arm], steps: Sequence[int], in
     return f"{metric}@{min(steps, key=lambda count: abs(count - _USUAL_STEPS))}"
 
 
-def _check_training(arms: Sequence[Arm], info: DatasetInfo, *, device: str) -> None:
-    """Check that every arm can be trained: its objective, its precision, and the memory that it takes."""
+def _check_training(arms: Sequence[Arm], info: DatasetInfo, *, device: str, here: bool) -> None:
+    """Check that every arm can be trained: its objective, and where jobs run `here`, its precision and its memory."""
     from debiasctl.compute.device import check_environment, check_precision, choose_device
+    from debiasctl.compute.device_names import check_device_name
     from debiasctl.models.objective import build_objective
     from debiasctl.training.feasibility import TRAINED, check_feasible
 
-    chosen = choose_device(device)
+    check_device_name(device)
+    chosen = choose_device(device) if here or device == "cpu" else None
     check_environment()
     checked: list[Mapping[str, Any]] = []
     for arm in arms:
         try:
-            check_precision(arm.spec.compute, chosen)
             build_objective(arm.spec, warn=False)
+            if chosen is None:  # known to the machines of the jobs alone
+                continue
+            check_precision(arm.spec.compute, chosen)
             network = arm.spec.model_dump(include={"model", "training", "compute"})
-            if network not in checked:
+            if here and network not in checked:
                 check_feasible(arm.spec, info, device=chosen, times=TRAINED[chosen.type])
                 checked.append(network)
         except UsageError as error:
@@ -271,11 +277,14 @@ def _looks(study: Study) -> list[int] | None:
 
 def threads_of_run(num_runs: int, *, device: str, jobs: int | None) -> int:
     """Threads of a run: the cores shared by as many runs at once as there may be."""
+    import torch
+
     from debiasctl.compute.device import choose_device
 
-    cores = num_cores()
-    if choose_device(device).type == "cuda":
-        return cores
+    cores, chosen = num_cores(), choose_device(device)
+    if chosen.type == "cuda":
+        gpus = 1 if chosen.index is not None else torch.cuda.device_count()
+        return max(1, cores // min(jobs or gpus, num_runs))
     return max(1, cores // (jobs or min(cores, num_runs)))
 
 

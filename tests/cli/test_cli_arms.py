@@ -14,7 +14,7 @@ import pytest
 from records import add_evaluation, make_arm, make_run, plain_spec
 from tiny import error_of, succeed
 
-from debiasctl.cli.study_files import in_latex
+from debiasctl.cli.table_output import in_latex
 from debiasctl.cli.verdict_table import COLUMNS
 from debiasctl.comparison.study_record import Study
 
@@ -345,6 +345,9 @@ def test_latex_is_ready_for_a_paper(arms: None, tmp_path: Path) -> None:
         ("min-snr:gamma=5", "min-snr:gamma=5"),
         ("a\nb", "a b"),
         ("< 1 %", r"\textless{} 1 \%"),
+        ("[2] *a*", "{[}2{]} {*}a{*}"),
+        ("a---b", "a-{}-{}-b"),
+        ("\x1b[1m", "{[}1m"),
     ],
 )
 def test_names_are_escaped_in_latex(text: str, escaped: str) -> None:

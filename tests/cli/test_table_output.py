@@ -3,6 +3,11 @@
 import csv
 import io
 import re
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
 
 from debiasctl.cli.table_output import table_text
 
@@ -33,15 +38,34 @@ def test_markdown_has_a_line_a_row_and_a_cell_a_column() -> None:
 
 
 def test_latex_escapes_what_it_would_obey() -> None:
-    lines = table_text("latex", ["name_1", "n"], ROWS).splitlines()
-    assert lines[1:4] == [r"\begin{tabular}{lr}", r"\toprule", r"name\_1 & n \\"]
+    text = table_text("latex", ["name_1", "n"], ROWS)
+    lines = [line for line in text.splitlines() if not line.startswith("%")]
+    assert lines[:3] == [r"\begin{tabular}{lr}", r"\toprule", r"name\_1 & n \\"]
     assert lines[-2:] == [r"\bottomrule", r"\end{tabular}"]
-    rows = lines[5:-2]
+    rows = lines[4:-2]
     assert len(rows) == len(ROWS)
     assert rows[5] == r"{[}1, 2{]} & 5 \\"
     assert rows[6] == r"$-$0.5 & 6 \\"
     assert rows[7] == r"1.2 $\pm$ 0.3 & 7 \\"
     assert all(len(re.findall(r"(?<!\\)&", row)) == 1 for row in rows)
+
+
+def test_latex_says_what_it_needs() -> None:
+    assert table_text("latex", ["é", "–"], []).startswith("% needs \\usepackage{booktabs}\n\\begin")
+    assert "\n% has letters that pdfLaTeX does not know: use XeLaTeX" in table_text("latex", ["漢"], [])
+
+
+@pytest.mark.skipif(shutil.which("pdflatex") is None, reason="pdflatex is not installed")
+def test_latex_is_typeset_whatever_a_cell_holds(tmp_path: Path) -> None:
+    rows = [
+        [text.replace("漢字", "ß"), text] for text in (*HOSTILE, "[2pt]", "*", "\\", "^^M", "-1e-05 to +2", "?`", "σ")
+    ]
+    table = table_text("latex", ["[1]", "n"], [[name, "“" + name] for name, _ in rows])
+    packages = r"\documentclass{article}\usepackage{booktabs}\begin{document}"
+    (tmp_path / "t.tex").write_text(f"{packages}\n{table}\\end{{document}}\n")
+    command = ["pdflatex", "-halt-on-error", "-interaction=nonstopmode", "t.tex"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, check=False)
+    assert done.returncode == 0, done.stdout.decode(errors="replace")[-2000:]
 
 
 def test_a_table_without_rows_has_its_header() -> None:

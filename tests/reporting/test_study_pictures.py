@@ -1,5 +1,6 @@
 """Pictures of arms: what they draw from plain data, at both widths, whatever the arms' names are."""
 
+import itertools
 import math
 import re
 from collections.abc import Callable
@@ -124,6 +125,29 @@ def test_the_axis_of_a_forest_holds_the_primary_and_cuts_what_is_far_wider() -> 
     assert 14 < forest_limit(small) < 20
 
 
+@pytest.mark.parametrize("width", ["column", "page"])
+@pytest.mark.parametrize("num", [1, 3])
+def test_rows_of_a_forest_do_not_overlap_however_few_there_are(num: int, width: Width) -> None:
+    words = ["better", "inconclusive", "worse"][:num]
+    few = [Effect("fd", name, 1.0, 0.5, 2.0, 5.0, word) for name, word in zip(NAMES[1:], words, strict=False)]
+    figure = draw_forest(few, ARMS, reference="n" * 300, width=width)
+    figure.draw_without_rendering()
+    (axes,) = figure.axes
+    rows = [text for text in axes.texts if text.get_text() in words]
+    boxes = sorted((text.get_window_extent() for text in rows), key=lambda box: box.y0)
+    assert len(boxes) == num
+    assert all(below.y1 < above.y0 for below, above in itertools.pairwise(boxes))
+    for row in rows:
+        assert axes.bbox.y0 <= row.get_window_extent().y0
+    bottom, top = axes.get_ylim()
+    assert axes.bbox.height / figure.dpi == pytest.approx(0.15 * (bottom - top), rel=0.02)  # inches
+
+
+def test_the_only_arm_of_a_forest_is_named_where_there_is_no_legend() -> None:
+    one = [Effect("fd", "min-snr", 1.0, 0.5, 2.0, 5.0, "better")]
+    assert "min-snr" in svg_of(draw_forest(one, arm_styles(["min-snr"]), reference="constant", width="page"))
+
+
 def test_arms_of_one_weighting_differ_and_keep_its_colour() -> None:
     first, second, third = arm_styles(["a", "b", "c"], ["constant", "debiased", "constant"])
     assert first.colour == third.colour
@@ -179,6 +203,10 @@ def test_a_forest_in_the_terminal_has_a_line_an_effect() -> None:
     assert "◀" in rows[2]
     assert "constant" in rows[-1]
     assert rows[0].index("●") > rows[0].index("│")  # better lies to the right
+    long = forest_text(
+        [Effect("m" * 99, "a" * 99, 1.0, 0.5, 200.0, 5.0, "inconclusive")], reference="r" * 99, columns=60
+    )
+    assert re.search(r"-\d+ % +r+…r+ +\+\d+ %$", long)
 
 
 def test_curves_in_the_terminal_name_every_arm() -> None:

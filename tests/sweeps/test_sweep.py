@@ -8,6 +8,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+import torch
 from here import installed
 from tiny import OPTIONS, Outcome, assert_same_end, debiasctl, error_of, succeed
 
@@ -15,7 +16,7 @@ from debiasctl.cli.sweep import _commands
 from debiasctl.errors import RunError, UsageError
 from debiasctl.paths import runs_dir, sweeps_dir
 from debiasctl.runs.store import find_run
-from debiasctl.sweeps import conduct, progress, work
+from debiasctl.sweeps import conduct, prepare, progress, work
 from debiasctl.sweeps.answer import Answer, answer_of
 from debiasctl.sweeps.store import find_sweep
 
@@ -257,6 +258,7 @@ def test_a_run_of_that_name_with_other_settings_is_not_touched(order: list[str])
         (("sweep", "shwo", "x"), "'shwo' is no command. Did you mean 'show'?"),
         (("sweep", "digits", "--batch-size", "100000000"), "arm 'debiased': "),
         (("sweep", "digits", "--precision", "fp32,fp16", "--device", "cpu"), "arm 'fp16': "),
+        (("sweep", "digits", "--precision", "fp16", "--device", "cpu", "--engine", "ray"), "needs a CUDA GPU"),
         (("sweep", "digits", "--set", "model.sigma_data=0.3,0.4"), "has no effect"),
         (("sweep", "digits", "--weighting", ",".join(["p2"] * 2)), "train the same"),
     ],
@@ -282,6 +284,28 @@ def test_a_dry_run_says_what_would_be_run_and_runs_nothing(debiasctl_home: Path)
     assert [arm["name"] for arm in found["arms"]] == ["constant", "p2", "debiased"]
     assert not (debiasctl_home / "runs").exists()
     assert not sweeps_dir().exists()
+
+
+@pytest.mark.parametrize("engine", ["slurm:gpus=1", "ray"])
+def test_what_jobs_need_elsewhere_need_not_be_here(engine: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip({"ray": "ray"}.get(engine, "submitit"))
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    command = ("sweep", "digits", *OPTIONS, "--engine", engine, "--device", "cuda", "--precision", "fp16", "--dry-run")
+    assert json.loads(succeed(*command, "--json").out)["sweep"]["arms"][0]["spec"]["compute"]["precision"] == "fp16"
+    assert "unknown device 'cude'" in error_of(*command, "--device", "cude", code=2)
+
+
+@pytest.mark.parametrize(
+    "device, jobs, runs, threads",
+    [("cuda", None, 9, 4), ("cuda:1", None, 9, 16), ("cuda", 8, 9, 2), ("cuda", None, 2, 8), ("cpu", None, 9, 1)],
+)
+def test_runs_at_once_share_the_cores(
+    device: str, jobs: int | None, runs: int, threads: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(prepare, "num_cores", lambda: 16)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 4)
+    monkeypatch.setattr("debiasctl.compute.device.choose_device", torch.device)
+    assert prepare.threads_of_run(runs, device=device, jobs=jobs) == threads
 
 
 def test_a_study_file_is_a_sweep(order: list[str], tmp_path: Path) -> None:

@@ -6,7 +6,7 @@ import selectors
 import signal
 import subprocess
 import sys
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -28,6 +28,7 @@ class _Worker:
     name: str
     process: "subprocess.Popen[bytes]"
     log: Path
+    gpu: str | None = None
     job: Job | None = None
     received: bytes = b""
     ended: bool = False  # it has closed its output
@@ -130,7 +131,9 @@ class Local(Engine):
         log = workplace.folder / f"{name}.log"
         threads = dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS"), str(workplace.threads))
         environment = {**os.environ, **threads}
-        gpu = places[len(self._workers) % len(places)]
+        # one that has no worker, or fewer than others: where a worker died, its own
+        taken = Counter(worker.gpu for worker in self._workers)
+        gpu = min(places, key=lambda place: taken[place] / places.count(place))
         if gpu is not None:
             environment["CUDA_VISIBLE_DEVICES"] = gpu
         with open(log, "wb") as stream:
@@ -142,7 +145,7 @@ class Local(Engine):
                 env=environment,
                 start_new_session=True,  # Ctrl-C reaches this process alone, which stops the workers
             )
-        worker = _Worker(name, process, log)
+        worker = _Worker(name, process, log, gpu)
         self._workers.append(worker)
         return worker
 

@@ -11,11 +11,15 @@ import pytest
 from debiasctl.api import PluginOptions
 from debiasctl.builtin.engines._support.host import Host
 from debiasctl.builtin.engines._support.post import outcome_of
-from debiasctl.builtin.engines._support.remote import Remote, Sent
+from debiasctl.builtin.engines._support.remote import Refused, Remote, Sent
 
 
 class Threads(Remote):
-    """Each host is a thread; `change` alters an order on its way, and `stuck` names jobs that no machine begins."""
+    """Each host is a thread; `change` alters an order on its way, and `stuck` names jobs that no machine begins.
+
+    Those that are in `frees` as well are begun once they were withdrawn. `refusals` says how often the job after so
+    many is refused, and `is_blind` that the cluster cannot say how jobs stand.
+    """
 
     package = "threading"
     name = "threads"
@@ -23,7 +27,7 @@ class Threads(Remote):
     def __init__(self) -> None:
         super().__init__(PluginOptions())
         self.change, self.stuck, self.withdrawn, self.limit, self.most = {}, (), [], None, 1
-        self.orders = []
+        self.orders, self.frees, self.refusals, self.is_blind = [], (), {}, False
 
     def prepare(self, workplace, post, num_jobs):
         return workplace.jobs or num_jobs
@@ -35,6 +39,10 @@ class Threads(Remote):
         return self.most
 
     def send(self, order, name):
+        count = len(self.orders) + 1
+        if self.refusals.get(count):
+            self.refusals[count] -= 1
+            raise Refused("the queue is full")
         self.orders.append(order)
         return _Thread(self, order | self.change, name)
 
@@ -43,7 +51,7 @@ class _Thread(Sent):
     def __init__(self, engine, order, name) -> None:
         self._engine, self._name, self._host, self._answer = engine, name, Host(), None
         self._thread = threading.Thread(target=self._run, args=(order,), daemon=True)
-        if name not in engine.stuck:
+        if name not in engine.stuck or (name in engine.frees and name in engine.withdrawn):
             self._thread.start()
 
     def _run(self, order) -> None:
@@ -54,6 +62,9 @@ class _Thread(Sent):
 
     def outcome(self):
         return None if self._answer is None else outcome_of(self._answer)
+
+    def is_unknown(self) -> bool:
+        return self._engine.is_blind
 
     def withdraw(self) -> None:
         self._engine.withdrawn.append(self._name)

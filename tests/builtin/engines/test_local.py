@@ -12,6 +12,7 @@ import pytest
 
 from debiasctl import registry
 from debiasctl.api import Engine, Job, JobEvent, Workplace
+from debiasctl.builtin.engines import local
 from debiasctl.errors import UsageError
 
 
@@ -152,3 +153,23 @@ def test_far_more_jobs_at_once_than_cores_are_refused(engine: Engine, tmp_path: 
     jobs = [Job(str(number), "jobs:fail", {}) for number in range(5000)]
     with pytest.raises(UsageError, match=r"`jobs=4000`: this machine has \d+ CPU cores"):
         run(engine, tmp_path, *jobs, at_once=4000)
+
+
+def test_where_a_worker_died_another_takes_its_gpu(engine: Engine, tmp_path: Path, monkeypatch) -> None:
+    monkeypatch.setattr(local, "_gpus", lambda device: ["0", "1"])
+    monkeypatch.setattr(subprocess, "Popen", Started)
+    workplace = Workplace(tmp_path, None, "cuda", 1)
+    places = local._places(workplace, 4)
+    first, second = (engine._start(workplace, places) for _ in range(2))
+    assert [first.gpu, second.gpu] == ["0", "1"]
+    engine._workers.remove(first)
+    third = engine._start(workplace, places)
+    assert third.gpu == third.process.environment["CUDA_VISIBLE_DEVICES"] == "0"
+    engine._workers.clear()
+
+
+class Started:
+    """A process that was started, without one."""
+
+    def __init__(self, command, *, env, **rest) -> None:
+        self.environment = env

@@ -2,6 +2,8 @@
 
 import os
 import shutil
+import signal
+import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -141,6 +143,9 @@ def test_machines_find_the_store_where_the_sweep_does(monkeypatch: pytest.Monkey
     monkeypatch.setenv("DEBIASCTL_HOME", "/shared")
     monkeypatch.setenv("HOME", "/home/me")
     assert host.carried() == {"DEBIASCTL_HOME": "/shared"}
+    monkeypatch.setenv("DEBIASCTL_HOME", "~/store")
+    monkeypatch.setenv("DEBIASCTL_DATA", "data")
+    assert host.carried() == {"DEBIASCTL_HOME": "/home/me/store", "DEBIASCTL_DATA": f"{Path.cwd()}/data"}
     monkeypatch.delenv("DEBIASCTL_HOME")
     assert host.carried()["HOME"] == "/home/me"
 
@@ -153,3 +158,76 @@ def test_logs_of_a_killed_sweep_are_replaced(engine: Threads, tmp_path: Path) ->
     (after,) = tmp_path.glob("threads-*")
     assert after != before
     shutil.rmtree(after)
+
+
+def test_a_cluster_that_takes_no_job_for_a_moment_is_asked_again(
+    engine: Threads, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(remote, "_REFUSED", 0.0)
+    engine.refusals = {2: 3}  # before the second job
+    events = run(engine, tmp_path, Job("a", "jobs:misuse", {}), Job("b", "jobs:misuse", {}))
+    assert set(ends(events)) == {"a", "b"}
+    assert engine.refusals == {2: 0}
+
+
+def test_a_cluster_that_takes_no_job_for_long_ends_the_sweep(
+    engine: Threads, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(remote, "_REFUSED", 0.0)
+    monkeypatch.setattr(remote, "_REFUSED_FOR", 0.0)
+    engine.refusals = {1: 1000}
+    with pytest.raises(UsageError, match="the queue is full"):
+        run(engine, tmp_path, Job("a", "jobs:misuse", {}))
+
+
+def test_a_job_whose_machine_is_not_heard_of_is_sent_again_where_the_cluster_knows_nothing(
+    engine: Threads, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Post, "is_silent", lambda self, number: number == 1)
+    engine.stuck, engine.most, engine.is_blind = ("a",), 2, True
+    engine.frees = ("a",)  # the second time it is begun
+    events = run(engine, tmp_path, Job("a", "jobs:misuse", {}))
+    assert engine.withdrawn == ["a"]
+    assert [event.kind for event in events] == ["started", "failed"]
+
+
+def test_a_host_is_silent_once_it_has_not_looked_for_minutes(tmp_path: Path) -> None:
+    box = Post.open(tmp_path, "ray")
+    assert not box.is_silent(1)  # it has not begun
+    assert box.wish(1) == "runs"
+    assert not box.is_silent(1)
+    heard = time.time() - 1000
+    os.utime(box.folder / "job-1.jsonl", (heard, heard))
+    assert box.is_silent(1)
+
+
+def test_a_signal_of_the_cluster_stops_the_job_gently(engine: Threads, tmp_path: Path) -> None:
+    file = tmp_path / "file"
+    made = host.Host()
+    box = Post.open(tmp_path, "slurm")
+    job = {"name": "a", "target": "jobs:wait", "arguments": {"file": str(file)}}
+    order = {"post": str(box.folder), "number": 1, "version": host.own_version(), "environment": {}, "threads": 1}
+
+    def evacuate() -> None:
+        while not (file.exists() and file.read_text()):
+            time.sleep(0.01)
+        made.evacuate(signal.SIGTERM, None)
+
+    thread = threading.Thread(target=evacuate)
+    thread.start()
+    outcome = post.outcome_of(made.perform(order | {"seconds": None, "job": job}))
+    thread.join()
+    made.close()
+    assert outcome.event is not None
+    assert outcome.event.kind == "stopped"
+    assert file.read_text() == "stopped"
+
+
+def test_slurms_signals_are_the_hosts(monkeypatch: pytest.MonkeyPatch) -> None:
+    taken: dict[int, object] = {}
+    monkeypatch.setattr(signal, "signal", taken.__setitem__)
+    monkeypatch.setattr(
+        host.Host, "perform", lambda self, order: {"handlers": {n: h.__name__ for n, h in taken.items()}}
+    )
+    wanted = dict.fromkeys((signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2), "evacuate")
+    assert host.perform_order({})["handlers"] == wanted

@@ -15,6 +15,7 @@ from debiasctl.api import Job, JobEvent, PluginOptions, Workplace
 from debiasctl.builtin.engines._support.post import Outcome, Post
 from debiasctl.builtin.engines.local import Local
 
+_FOLDERS = {"DEBIASCTL_DATA", "DEBIASCTL_HOME"}
 _PACE = 1.0  # seconds between two reports of progress, and between two looks at the sweep's wish
 OUT_OF_TIME = "its machine's time ran out"
 
@@ -25,21 +26,32 @@ def own_version() -> str:
 
 
 def carried() -> dict[str, str]:
-    """The environment variables that say where a worker finds the store, here and on other machines alike."""
+    """The environment variables that say where a worker finds the store, here and on other machines alike.
+
+    Folders are given whole, since a worker need not start in the folder that this process works in.
+    """
     names = {name for name in os.environ if name.startswith("DEBIASCTL_")}
     if "DEBIASCTL_HOME" not in names:
         names |= {"HOME", "XDG_DATA_HOME", "XDG_CACHE_HOME"} & os.environ.keys()
-    return {name: os.environ[name] for name in sorted(names)}
+    found = {name: os.environ[name] for name in sorted(names)}
+    for name in _FOLDERS & found.keys():
+        if found[name]:
+            found[name] = os.path.abspath(os.path.expanduser(found[name]))
+    return found
 
 
 def perform_order(order: Mapping[str, Any]) -> dict[str, Any]:
-    """Run one job in a worker of its own, until SIGUSR2 at most, by which submitit lets SLURM announce a job's end.
+    """Run one job in a worker of its own, until a signal by which SLURM announces that it wants the machine.
+
+    SIGTERM comes before a preemption, and one that submitit chooses (SIGUSR2, unless a cluster says otherwise) before
+    the time limit. SLURM sends them to this process and, on most clusters, not to the worker.
 
     Returns:
         An `Outcome` as JSON.
     """
     host = Host()
-    signal.signal(signal.SIGUSR2, host.evacuate)
+    for number in (signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2):
+        signal.signal(number, host.evacuate)
     try:
         return host.perform(order)
     finally:
@@ -121,5 +133,7 @@ class _Performance:
             if wish == "kill":
                 raise KeyboardInterrupt
             self._is_out_of_time = self._deadline is not None and time.monotonic() > self._deadline
-            self._wants_stop = wish == "stop" or self._is_out_of_time or self._is_leaving()
+            self._wants_stop = wish == "stop" or self._is_out_of_time
+        # at once, so that a worker that the cluster's signal reached as well takes both for one
+        self._wants_stop = self._wants_stop or self._is_leaving()
         return self._wants_stop

@@ -73,6 +73,14 @@ class Post:
         whole = data[: data.rfind(b"\n") + 1]
         return Letters([JobEvent(**parse_json(line)) for line in whole.splitlines()], offset + len(whole))
 
+    def is_silent(self, number: int) -> bool:
+        """Whether a job's host, which looks at the sweep's wish every second, has not done so for minutes."""
+        try:
+            heard, beaten = self._file(number).stat().st_mtime, (self.folder / _ALIVE).stat().st_mtime
+        except OSError:  # it has not begun; or of the network, and the next look decides
+            return False
+        return beaten - heard > _PATIENCE
+
     # what a host does
 
     def is_seen(self) -> bool:

@@ -30,7 +30,8 @@ def main() -> None:
     """Run jobs until stdin ends."""
     events, jobs = _pipes()
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the engine's process decides what Ctrl-C means
-    signal.signal(signal.SIGUSR2, signal.SIG_IGN)  # and what a cluster's warning means, which reaches all processes
+    for warning in (signal.SIGUSR1, signal.SIGUSR2):  # and what a cluster's means, which may reach all processes
+        signal.signal(warning, signal.SIG_IGN)
     worker = _Worker(events)
     signal.signal(signal.SIGTERM, worker.stop)
     threading.Thread(target=worker.listen, args=(jobs,), daemon=True).start()
