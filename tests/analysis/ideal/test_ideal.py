@@ -6,8 +6,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from debiasctl.analysis.ideal import ClosedForm, Ideal, TrainingImages, training_images
-from debiasctl.analysis.ideal.training_images import ImageSet
+from debiasctl.analysis.ideal import ClosedForm, Ideal, SomeImages, TooFewNeighboursError, image_set, training_images
+from debiasctl.analysis.ideal.choice import of_images
 from debiasctl.api import ArraySplit, GaussianMixture, Level
 
 CPU = torch.device("cpu")
@@ -122,14 +122,14 @@ def direct(x_t: Tensor, known: Tensor, at: Level) -> tuple[Tensor, Tensor, Tenso
 
 
 def training(split: ArraySplit, *, mirrored: bool = False, conditional: bool = False) -> Ideal:
-    return TrainingImages(ImageSet.of(split, mirrored=mirrored, conditional=conditional, device=CPU))
+    return of_images(split, mirrored=mirrored, conditional=conditional, device=CPU, seed=0)[0]
 
 
 @pytest.mark.parametrize("log_snr", [-9.0, -4.0, -1.0, 2.0, 9.0])
 @pytest.mark.parametrize("mirrored", [False, True])
 def test_the_full_sum_is_the_direct_softmax(log_snr: float, mirrored: bool, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(training_images, "_ROWS", 17)
-    monkeypatch.setattr(training_images, "_QUERIES", 4)
+    monkeypatch.setattr(image_set, "_ROWS", 17)
+    monkeypatch.setattr(training_images, "QUERIES", 4)
     known, at = images(100), level(log_snr)
     x_t = noised((known[:9].float() / 127.5 - 1).double(), at, 3)
     found = training(ArraySplit(known), mirrored=mirrored)(x_t, at)
@@ -152,3 +152,65 @@ def test_labels_restrict_the_sum_to_a_class_and_no_class_means_all() -> None:
         mean, _, neighbours = direct(x_t[number : number + 1], own, at)
         assert torch.allclose(found.mean[number], mean[0], atol=1e-10)
         assert torch.allclose(found.neighbours[number], neighbours[0])
+
+
+@pytest.fixture
+def a_part_of_400(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(image_set, "MOST_VALUES", 400 * 12)
+
+
+@pytest.mark.usefixtures("a_part_of_400")
+@pytest.mark.parametrize("mirrored", [False, True])
+@pytest.mark.parametrize("conditional", [False, True])
+@pytest.mark.parametrize("known", [False, True])
+def test_a_parts_intervals_hold_the_full_sum(mirrored: bool, conditional: bool, known: bool) -> None:
+    """95 % intervals of every value, of new images or of the set's own, over parts that are drawn again and again."""
+    count, at = 3000, level(-2.0)
+    smooth = torch.randn(count, 3, 1, 1, generator=generator(2)) + torch.randn(count, 1, 2, 2, generator=generator(3))
+    stored = ((smooth * 0.25 + 1) * 127.5).round().clamp(0, 255).to(torch.uint8)
+    split = ArraySplit(stored, torch.arange(count) % 2)
+    chosen = torch.arange(20) * 7
+    x_t = noised((stored[chosen].float() / 127.5 - 1).double(), at, 4)
+    labels = chosen % 2 if conditional else None
+    images = torch.cat([stored, stored.flip(-1)]) if mirrored else stored
+    classes = (torch.arange(count) % 2).repeat(2 if mirrored else 1)
+    truth = torch.cat([
+        direct(x_t[[n]], images[classes == n % 2] if conditional else images, at)[0] for n in range(20)
+    ])  # fmt: skip
+    held, away, seconds = [], [], []
+    for seed in range(40):
+        (ideal,) = of_images(split, mirrored=mirrored, conditional=conditional, device=CPU, seed=seed)
+        assert isinstance(ideal, SomeImages)
+        found = ideal.estimate(x_t, at, labels, own=chosen if known else None)
+        assert found.se is not None
+        held.append(((found.mean - truth).abs() <= 1.96 * found.se).double().mean())
+        away.append(((found.mean - truth) / found.se).mean())
+        seconds.append(found.variance.mean())
+    assert 0.92 <= float(torch.stack(held).mean()) <= 0.98
+    assert abs(float(torch.stack(away).mean())) < 0.1
+    full = torch.cat([
+        direct(x_t[[n]], images[classes == n % 2] if conditional else images, at)[1] for n in range(20)
+    ])  # fmt: skip
+    assert float(torch.stack(seconds).mean()) == pytest.approx(float(full.mean()), rel=0.01)
+
+
+@pytest.mark.usefixtures("a_part_of_400")
+def test_too_few_neighbours_are_refused() -> None:
+    stored = images(1000, (3, 2, 2))
+    (ideal,) = of_images(ArraySplit(stored), mirrored=False, conditional=False, device=CPU, seed=0)
+    x0 = (stored[:5].float() / 127.5 - 1).double()
+    found = ideal(noised(x0, level(-5.0), 1), level(-5.0), own=torch.arange(5))
+    assert float(found.neighbours.min()) > 60
+    with pytest.raises(TooFewNeighboursError, match=r"at log SNR 2 .* from 400 of 1000 .* at least 60 are needed"):
+        ideal(noised(x0, level(2.0), 1), level(2.0), own=torch.arange(5))
+
+
+@pytest.mark.usefixtures("a_part_of_400")
+def test_what_remembers_its_own_image_returns_it() -> None:
+    """At next to no noise the set's mean is the own image, whether the part has it or not."""
+    stored = images(1000, (3, 2, 2))
+    (ideal,) = of_images(ArraySplit(stored), mirrored=True, conditional=False, device=CPU, seed=0)
+    own = torch.arange(30)
+    x0 = (stored[:30].float() / 127.5 - 1).double()
+    found = ideal.estimate(noised(x0, level(8.0), 1), level(8.0), own=own)
+    assert torch.allclose(found.mean, x0, atol=1e-6)
