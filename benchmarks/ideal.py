@@ -3,10 +3,10 @@
 python benchmarks/ideal.py [--num 50000] [--size 32] [--queries 64] [--part 10000]
 python benchmarks/ideal.py --coverage FOLDER... [--num 12000] [--size 16]
 
-The first prints seconds, images times queries a second, the peak memory of the process, and ratios; each contender runs
-in a process of its own. `--coverage` draws parts of a set of real images (folders of pictures) and of a Gaussian mixture
-again and again, and prints how often 95 % intervals of a part hold the mean over all images, by the effective number of
-neighbours in units of √n.
+The first prints CPU seconds, images times queries a second, the peak memory of the process, and ratios; each contender
+runs in a process of its own. `--coverage` draws parts of a set of real images (folders of pictures) and of a Gaussian
+mixture again and again, and prints how often 95 % intervals of a part hold the mean over all images, by the effective
+number of neighbours in units of √n.
 """
 
 import argparse
@@ -16,6 +16,7 @@ import resource
 import subprocess
 import sys
 import time
+from itertools import pairwise
 from pathlib import Path
 from unittest.mock import patch
 
@@ -56,7 +57,7 @@ def time_one(contender: str, *, num: int, size: int, queries: int, part: int) ->
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     at = level(-4.0)
     x_t = noised(images[:queries], at, 1)
-    started = time.perf_counter()
+    started = time.process_time()
     if contender == "direct":
         flat = (images.float() / 127.5 - 1).double().flatten(1)
         logits = at.alpha / at.sigma**2 * (x_t.flatten(1) @ flat.T - at.alpha / 2 * flat.square().sum(dim=1))
@@ -66,14 +67,14 @@ def time_one(contender: str, *, num: int, size: int, queries: int, part: int) ->
         with patch.object(image_set, "MOST_VALUES", most):
             (ideal,) = of_images(ArraySplit(images), mirrored=False, conditional=False, device=CPU, seed=0)
         ideal.estimate(x_t, at, own=torch.arange(queries))
-    seconds = time.perf_counter() - started
+    seconds = time.process_time() - started
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     print(json.dumps({"seconds": seconds, "peak": peak / 2**20, "before": before / 2**20}))
 
 
 def time_all(arguments: argparse.Namespace) -> None:
     options = [f"--{name}={getattr(arguments, name)}" for name in ("num", "size", "queries", "part")]
-    print("| contender | s | ratio | images × queries/s | peak memory | before it began |")
+    print("| contender | CPU s | ratio | images × queries/s | peak memory | before it began |")
     print("|---|---|---|---|---|---|")
     first = None
     for contender in ("all", "part", "direct"):
@@ -98,7 +99,7 @@ def pictures(folders: list[Path], num: int, size: int) -> Tensor:
 
 
 def coverage(stored: Tensor, *, part: int, log_snrs: list[float], draws: int, queries: int) -> Tensor:
-    """Rows of (neighbours/√n, share of values whose interval holds the full sum, own or new), a row a query and draw."""
+    """Rows of (neighbours/√n, share of values whose interval holds the full sum, own or new), one a query and draw."""
     values, num_new = stored[0].numel(), 2 * queries
     known, rows = stored[num_new:], []
     split = ArraySplit(known)
@@ -128,16 +129,14 @@ def cover_all(arguments: argparse.Namespace) -> None:
         "pictures": (pictures(arguments.coverage, arguments.num, arguments.size), [-6.0, -5.0, -4.0, -3.5, -3.0, -2.0]),
         "mixture": (mixture(arguments.num, arguments.size), [-6.0, -2.0, -1.0, 0.0, 1.0, 2.0]),
     }
-    print(
-        "| images | n | " + " | ".join(f"{low}-{high}√n" for low, high in zip(EDGES, EDGES[1:], strict=False)), end=""
-    )
+    print("| images | n | " + " | ".join(f"{low}-{high}√n" for low, high in pairwise(EDGES)), end="")
     print(f" | all from {BOUND:g}√n |")
     print("|---" * (len(EDGES) + 2) + "|")
     for name, (stored, log_snrs) in sets.items():
         for part in (400, 1600, arguments.num // 3):
             found = coverage(stored, part=part, log_snrs=log_snrs, draws=arguments.draws, queries=arguments.queries)
             cells = []
-            for low, high in [*zip(EDGES, EDGES[1:], strict=False), (BOUND, math.inf)]:
+            for low, high in [*pairwise(EDGES), (BOUND, math.inf)]:
                 held = found[(found[:, 0] >= low) & (found[:, 0] < high), 1]
                 cells.append(f"{held.mean():.1%} ({len(held)})" if len(held) else "")
             print(f"| {name} | {part} | " + " | ".join(cells) + " |", flush=True)

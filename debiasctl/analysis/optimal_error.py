@@ -87,7 +87,8 @@ def optimal_errors(
     if found[0].is_remembered:
         raise UsageError(
             f"the least error cannot be estimated from {ideals[0].known.counts[-1]} training images: even at log "
-            f"SNR {log_snr[0]:.3g} the best denoiser of them does well by remembering them. Choose another rule, or more images"
+            f"SNR {log_snr[0]:.3g} the best denoiser of them does well by remembering them. Choose another rule, or "
+            "more images"
         )
     return found
 

@@ -43,7 +43,7 @@ def brute_force(x0: torch.Tensor, known: torch.Tensor, log_snr: float, draws: in
 
 @pytest.fixture
 def in_parts(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(image_set, "_ROWS", 17)
+    monkeypatch.setattr(image_set, "_BLOCK", 17 * 4)
 
 
 @pytest.mark.usefixtures("in_parts")

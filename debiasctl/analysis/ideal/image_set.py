@@ -13,7 +13,7 @@ from debiasctl.data.pixels import to_model_space
 
 MOST_VALUES = 320_000_000  # of the images that are held: 104,000 of 32 pixels' edge in colour
 ALL = -1  # in place of a class
-_ROWS = 2048  # images at a time
+_BLOCK = 1_000_000  # values at a time, few enough for a processor's cache
 _NEGLIGIBLE = 80.0  # below the greatest exponent: exp(-80) times any number of images is nothing in float64
 _LEAST_SIGMA = 1e-6
 
@@ -89,8 +89,9 @@ def _read(split: Split, units: Tensor, *, copies: int, device: torch.device) -> 
     """The images with these numbers, [n, D]: with two copies, every other one is the mirror image of the one before."""
     first = split.images(torch.arange(1))
     held = torch.empty(len(units), first[0].numel(), dtype=first.dtype, device=device)
-    for start in range(0, len(units), _ROWS):
-        part = units[start : start + _ROWS]
+    rows = max(1, _BLOCK // held.shape[1])
+    for start in range(0, len(units), rows):
+        part = units[start : start + rows]
         indices, places = (part // copies).unique_consecutive(return_inverse=True)  # type: ignore[no-untyped-call]
         images = split.images(indices)[places]
         is_mirrored = (part % copies == 1)[:, None, None, None]
@@ -103,11 +104,14 @@ def in_doubles(stored: Tensor) -> Tensor:
     return to_model_space(stored).to(torch.float64)
 
 
-def logits_of(queries: Tensor, images: Tensor, level: Level) -> Tensor:
-    """log p(x_t | image) for queries [Q, D] and images [n, D] or [Q, n, D], up to a constant of the query: [Q, n]."""
+def logits_of(queries: Tensor, images: Tensor, norms: Tensor, level: Level) -> Tensor:
+    """log p(x_t | image) for queries [Q, D] and images [n, D] or [Q, n, D], up to a constant of the query: [Q, n].
+
+    `norms` are the images' sums of squares.
+    """
     scale = level.alpha / max(level.sigma, _LEAST_SIGMA) ** 2
     products = queries @ images.T if images.ndim == 2 else (images @ queries[:, :, None])[..., 0]
-    return scale * products - scale * level.alpha / 2 * images.square().sum(dim=-1)
+    return scale * products - scale * level.alpha / 2 * norms
 
 
 class Sums:
@@ -124,13 +128,14 @@ class Sums:
         self.image = torch.zeros_like(queries)
         self.errors, self.image2, self.square2 = errors, self.image, self.image
 
-    def add(self, logits: Tensor, images: Tensor) -> None:
-        """Add images [n, D] whose log-weights are `logits` [Q, n]."""
+    def add(self, logits: Tensor, images: Tensor, norms: Tensor) -> None:
+        """Add images [n, D] with these sums of squares [n], whose log-weights are `logits` [Q, n]."""
         top = torch.maximum(self.top, logits.amax(dim=1))
         kept = (logits > top[:, None] - _NEGLIGIBLE).any(dim=0)
         if not bool(kept.any()):
             return
-        logits, images = logits[:, kept], images[kept]
+        if not bool(kept.all()):
+            logits, images, norms = logits[:, kept], images[kept], norms[kept]
         self.scale((self.top - top).exp().nan_to_num(0.0))  # -inf - -inf before the first image that counts
         self.top = top
         weights = (logits - top[:, None]).exp().nan_to_num(0.0)
@@ -139,7 +144,7 @@ class Sums:
         self.weight2 = self.weight2 + squared.sum(dim=1)
         self.weight4 = self.weight4 + squared.square().sum(dim=1)
         self.image = self.image + weights @ images
-        self.norm = self.norm + weights @ images.square().sum(dim=1)
+        self.norm = self.norm + weights @ norms
         if self.errors:
             self.image2 = self.image2 + squared @ images
             self.square2 = self.square2 + squared @ images.square()
@@ -164,11 +169,13 @@ def summed(
 ) -> Sums:
     """The sums for queries [Q, D] at a level over rows of the set, without images of the sources `hidden` [Q]."""
     sums = Sums(queries, errors=errors)
-    for start in range(0, len(rows), _ROWS):
-        part = rows[start : start + _ROWS]
+    size = max(1, _BLOCK // queries.shape[1])
+    for start in range(0, len(rows), size):
+        part = rows[start : start + size]
         images = in_doubles(known.images[part])
-        logits = logits_of(queries, images, level)
+        norms = torch.einsum("nd,nd->n", images, images)
+        logits = logits_of(queries, images, norms, level)
         if hidden is not None:
             logits = logits.masked_fill(known.sources[part] == hidden[:, None], -math.inf)
-        sums.add(logits, images)
+        sums.add(logits, images, norms)
     return sums

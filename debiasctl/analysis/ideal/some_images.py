@@ -100,7 +100,8 @@ class SomeImages:
     ) -> tuple[Tensor, Tensor, Tensor]:
         """The mean, variance and standard error of the ratio of sums over all images, [Q, D], [Q] and [Q, D]."""
         images = self._own_images(own)  # [Q, copies, D]
-        logits = logits_of(queries, images, level).masked_fill((own < 0)[:, None], -torch.inf)
+        norms = images.square().sum(dim=2)
+        logits = logits_of(queries, images, norms, level).masked_fill((own < 0)[:, None], -torch.inf)
         top = torch.maximum(sums.top, logits.amax(dim=1))
         sums.scale((sums.top - top).exp().nan_to_num(0.0))
         weights = (logits - top[:, None]).exp()
@@ -109,7 +110,7 @@ class SomeImages:
         factor = everyone / others
         weight = (weights.sum(dim=1) + factor * sums.weight)[:, None]
         mean = ((weights[..., None] * images).sum(dim=1) + factor[:, None] * sums.image) / weight
-        second = ((weights * images.square().sum(dim=2)).sum(dim=1) + factor * sums.norm) / weight[:, 0]
+        second = ((weights * norms).sum(dim=1) + factor * sums.norm) / weight[:, 0]
         # residuals e = w (x - mean) of the part, drawn without replacement: the variance of factor Σe is
         # factor² n/(n - 1) (1 - n/N) (Σe² - (Σe)²/n)
         squares = sums.square2 - 2 * mean * sums.image2 + mean.square() * sums.weight2[:, None]

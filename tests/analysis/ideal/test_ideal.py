@@ -128,7 +128,7 @@ def training(split: ArraySplit, *, mirrored: bool = False, conditional: bool = F
 @pytest.mark.parametrize("log_snr", [-9.0, -4.0, -1.0, 2.0, 9.0])
 @pytest.mark.parametrize("mirrored", [False, True])
 def test_the_full_sum_is_the_direct_softmax(log_snr: float, mirrored: bool, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(image_set, "_ROWS", 17)
+    monkeypatch.setattr(image_set, "_BLOCK", 17 * 60)
     monkeypatch.setattr(training_images, "QUERIES", 4)
     known, at = images(100), level(log_snr)
     x_t = noised((known[:9].float() / 127.5 - 1).double(), at, 3)
