@@ -28,11 +28,11 @@ from torch import Tensor
 from debiasctl import registry
 from debiasctl.analysis.ideal import SomeImages, image_set
 from debiasctl.analysis.ideal.choice import of_images
+from debiasctl.analysis.ideal.some_images import BOUND
 from debiasctl.api import ArraySplit, DataLocation, Level
 
 CPU = torch.device("cpu")
 EDGES = (0.25, 0.5, 1, 2, 3, 4, 6, 10, 1000)  # neighbours over √n
-BOUND = 3.0
 
 
 def level(log_snr: float) -> Level:

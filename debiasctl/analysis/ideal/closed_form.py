@@ -72,6 +72,14 @@ class ClosedForm:
             found.append(scores[0] + scores[1].flip(-1) if self.mirrored else scores[0])
         return torch.cat(found).to(x_t.device)
 
+    def draw(self, num: int, generator: torch.Generator) -> Tensor:
+        """Images of the law, float64 [num, C, H, W], not mirrored, from a generator on the CPU."""
+        which = torch.multinomial(self.density.weights.cpu(), num, replacement=True, generator=generator)
+        shape = (num, *self.density.means.shape[1:])
+        normal = torch.randn(shape, generator=generator, dtype=torch.float64).to(self.device)
+        which = which.to(self.device)
+        return self.density.means[which] + self.density.images(self.density.variances[which].sqrt() * normal)
+
     def _parts(self, x_t: Tensor, labels: Tensor | None) -> list[tuple[Tensor, Tensor | None]]:
         rows = max(1, _VALUES // (self._means.numel() * 2))
         images, chosen = x_t.to(self.device, torch.float64), None if labels is None else labels.to(self.device)

@@ -12,7 +12,7 @@ from debiasctl.api import Level, Split
 from debiasctl.errors import UsageError
 
 NORMAL = 1.959964  # the 97.5 % point of the standard normal distribution
-BOUND = 3.0  # times √n: the least effective number of neighbours among n images
+BOUND = 2.0  # times √n: the least effective number of neighbours among n images
 
 
 class TooFewNeighboursError(UsageError):
@@ -27,7 +27,7 @@ class SomeImages:
     ratio that is left is of the order of one in `neighbours`, the effective number of the part's other images.
 
     `mean` ± 1.96 `se` holds the mean over all images in 92 to 98 % (`benchmarks/ideal.py --coverage`) where the
-    effective number is 3√n or more; below it `__call__` refuses. Why √n: weights that are log-normal with deviation s
+    effective number is 2√n or more; below it `__call__` refuses. Why √n: weights that are log-normal with deviation s
     have an effective number of n exp(-s²), and the images that make up most of Σw² are in the part if 2s < √(2 ln n),
     that is, if that number is above √n.
     """

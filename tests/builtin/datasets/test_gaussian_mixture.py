@@ -116,3 +116,16 @@ def test_an_impossible_density_of_a_plugin_is_refused(data, change, message):
     check_density(data.density, info)
     with pytest.raises(ContractError, match=message):
         check_density(dataclasses.replace(data.density, **change), info)
+
+
+@pytest.mark.parametrize("change", ["means", "variances", "basis"])
+def test_a_density_that_is_not_the_images_own_is_refused(data, change):
+    channels, rows, columns = data.density.basis
+    changed = {
+        "means": -data.density.means,
+        "variances": data.density.variances * 1.2,
+        "basis": (channels, rows.flip(0), columns),
+    }[change]
+    wrong = dataclasses.replace(data, density=dataclasses.replace(data.density, **{change: changed}))
+    with pytest.raises(UsageError, match="its images are not drawn from it"):
+        ideal_for(wrong, mirrored=False, conditional=False, device=torch.device("cpu"), seed=0)
