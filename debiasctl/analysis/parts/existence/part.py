@@ -13,7 +13,7 @@ from debiasctl.analysis.parts.existence import statistics
 from debiasctl.analysis.parts.existence.figures import Facts, Level, lines_of
 from debiasctl.analysis.parts.existence.findings import findings_of
 from debiasctl.analysis.parts.existence.levels import Place, places_of
-from debiasctl.analysis.parts.existence.measure import ENOUGH, SHOWN, Images, Measurement
+from debiasctl.analysis.parts.existence.measure import ENOUGH, Images, Measurement
 from debiasctl.analysis.parts.existence.pictures import pictures_of
 from debiasctl.analysis.parts.existence.quantities import quantities_of, training_lines
 from debiasctl.analysis.parts.part import Choices, Found, Part
@@ -26,7 +26,7 @@ from debiasctl.reporting.picture import Picture
 _IMAGES, _VALUES, _FEWEST = 512, 2**21, 64  # images by default, where they have no more values than this in all
 _NOISES = 2  # for each image and level
 _CHECKPOINTS, _TRAINING_IMAGES = 8, 128
-_LARGE_T = 4  # levels in the grid of one-step estimates
+_LARGE_T = (-6.0, -4.0, -2.0)  # log-SNRs in the grid of one-step estimates, beside the noisiest
 _CHANNELS = {1: ["grey"], 3: ["r", "g", "b"]}
 
 
@@ -69,7 +69,7 @@ class Existence(Part):
         measured = book.all(units, text="errors by noise level", begin=0, end=share)
         levels = [Level(place, measured[place.name], ideal.exact) for place in places]
         inside = [level for level in levels if level.usable and level.place.level.alpha > 0]
-        small = Measurement(subject, ideal, images.first(few), noises=1, seed=seed)
+        small = Measurement(subject, ideal, images.some(few), noises=1, seed=seed)
         trained = book.all(
             _checkpoints(small, [level.place for level in inside], steps),
             text="excess loss over training", begin=share, end=1,
@@ -131,17 +131,17 @@ def _checkpoints(
 
 
 def _large_t(places: Sequence[Place]) -> list[Place]:
-    """The levels of one-step estimates, the noisiest first."""
-    noisy = [place for place in places if place.log_snr <= -1]
-    return [noisy[number] for number in spread_indices(len(noisy), _LARGE_T).tolist()]
+    """The levels of one-step estimates: the noisiest, and those nearest to a few log-SNRs."""
+    nearest = [min(places, key=lambda place: abs(place.log_snr - wanted)) for wanted in _LARGE_T]
+    return [place for place in places if place is places[0] or place in nearest]
 
 
 def _shown(levels: Sequence[Level], images: Images) -> Arrays:
-    """The arrays of pictures: the first images, and one-step estimates of them from large t, level by level.
+    """The arrays of pictures: a few images, and one-step estimates of them from large t, level by level.
 
     The ideal's estimates are there for the levels, the noisiest first, at which it says something about new images.
     """
-    found: Arrays = {"x0": images.x0[:SHOWN].double().cpu().numpy()}
+    found: Arrays = {"x0": images.x0.cpu().double()[images.shown()].numpy()}
     places = _large_t([level.place for level in levels])
     chosen = [level for level in levels if level.place in places]
     for name in ("x_t", "estimate", "ideal"):
@@ -155,7 +155,8 @@ def _notes(levels: Sequence[Level], images: Images, noises: int, ideal: str, unr
     """How it was measured, and what was not known."""
     known = [level.place.log_snr for level in levels if level.usable]
     found = [
-        f"errors were measured on {len(images.x0)} held-out images with {noises} noises each at {len(levels)} levels; "
+        f"errors were measured on {len(images.x0)} held-out images with {noises} noises each at {len(levels)} levels "
+        f"({len(images.x0) * noises * len(levels):,} forwards of the network); "
         f"intervals cover the choice of images and noises, not the training seed"
     ]
     if levels[0].exact:

@@ -22,8 +22,8 @@ from debiasctl.analysis.record import Quantity, Series
 # log-SNRs that quantities are means over; the ends of a schedule beyond ±10 are in the series alone
 RANGES: Mapping[str, tuple[float, float]] = {"noisy": (-10.25, -1.0), "middle": (-1.0, 1.0), "clean": (1.0, 10.25)}
 RANGE_TEXT = {
-    "noisy": "log SNR -10 to -1, where images begin",
-    "middle": "log SNR -1 to 1",
+    "noisy": "log SNR −10 to −1, where images begin",
+    "middle": "log SNR −1 to 1",
     "clean": "log SNR 1 to 10, where details are drawn",
 }
 
