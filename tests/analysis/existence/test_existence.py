@@ -135,17 +135,17 @@ def test_a_squared_mean_has_no_bias_by_noise_and_its_interval_covers_it() -> Non
 def test_where_few_training_images_count_the_images_themselves_are_compared_with(tmp_path: Path) -> None:
     subject = subject_of(tmp_path, change=biased, known=False, num=400)
     found = measured(subject, tmp_path, num=200)
-    used = dict(zip(series(found, "ideal_used").x, series(found, "ideal_used").value, strict=True))
-    assert used[min(used)] == 1
-    assert used[max(used)] == 0
-    excess, green = series(found, "excess_v"), series(found, "mean_error[g]")
-    assert [value is not None for value in excess.value] == [bool(used[x]) for x in excess.x]
-    assert green.se is not None
-    for x, value, se in zip(green.x, green.value, green.se, strict=True):
+    neighbours, excess, green = (series(found, name) for name in ("neighbours", "excess_v", "mean_error[g]"))
+    known = [count is not None and count >= 10 for count in neighbours.value]
+    assert known[0]
+    assert not known[-1]
+    assert [value is not None for value in excess.value] == known
+    assert series(found, "ideal_used").value[-1] == 0
+    truth = GREEN + dogs(subject, 200) * DOG
+    for value, se in zip(green.value, green.se or [], strict=True):
         assert value is not None
         assert se is not None
-        if not used[x]:
-            assert abs(value - (GREEN + dogs(subject, 200) * DOG)) < 4 * se + 0.02 * GREEN
+        assert abs(value - truth) < 4 * se + 0.02 * truth
     assert "it would be that of fewer than 10 images" in found.notes[1]
 
 
@@ -156,8 +156,8 @@ def test_a_network_that_is_not_told_the_class_is_no_worse_for_it(tmp_path: Path)
     values = series(found, "mean_error[class dog]").value
     assert values == pytest.approx([0.0] * len(values), abs=rounding(-20))
     unknown = measured(subject_of(tmp_path, conditional=False, known=False), tmp_path)
-    classes, used = series(unknown, "mean_error[class dog]").value, series(unknown, "ideal_used").value
-    assert [value is not None for value in classes] == [bool(value) for value in used]
+    classes, excess = series(unknown, "mean_error[class dog]").value, series(unknown, "excess_v").value
+    assert [value is not None for value in classes] == [value is not None for value in excess]
 
 
 def test_what_was_measured_is_not_measured_again(tmp_path: Path) -> None:

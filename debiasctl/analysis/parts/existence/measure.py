@@ -79,7 +79,8 @@ class Measurement:
 
         By image [N], over its noises: the squared error of x0 (`error`), that of the ideal (`own`), the squared
         distance from the ideal (`gap`), the ideal's variance and the reciprocal of its neighbours. The mean of the
-        estimate's error by channel, against the ideal (`from_ideal`) and against the image (`from_image`), [N, C].
+        estimate's error by channel, against the ideal (`from_ideal`) and against the image (`from_image`), and of the
+        ideal's, [N, C]; the square of the ideal's by band (`residual`), [B].
         """
         seen = [self._seen(place, number) for number in range(self.noises)]
         x0 = self.images.x0.cpu().double()
@@ -96,13 +97,19 @@ class Measurement:
         away = {
             "from_image": torch.stack([one.estimate - x0 for one in seen]).mean(dim=0),
             "from_ideal": torch.stack([one.estimate - one.ideal for one in seen]).mean(dim=0),
+            "ideal_from_image": torch.stack([one.ideal - x0 for one in seen]).mean(dim=0),
         }
         found |= {name: error.mean(dim=(2, 3)) for name, error in away.items()}
-        used = away["from_ideal" if is_usable else "from_image"]
-        found["mean_error"] = used.mean(dim=0, keepdim=True)
-        squared = SquaredMean.of(self.bands.columns(used), self.bands.of_column, num_bands=len(self.bands))
+        residual = in_bands(
+            self.bands.columns(away["ideal_from_image"]).square(), self.bands.of_column, num_bands=len(self.bands)
+        )
+        found["residual"] = residual.mean(dim=0)
         arrays = {name: one.numpy().astype(np.float64) for name, one in found.items()}
-        arrays |= {"pseudo": squared.pseudo, "interactions": squared.interactions, "plain": squared.plain}
+        for name in ("image", "ideal"):
+            columns = self.bands.columns(away[f"from_{name}"])
+            squared = SquaredMean.of(columns, self.bands.of_column, num_bands=len(self.bands))
+            parts = {"pseudo": squared.pseudo, "interactions": squared.interactions, "plain": squared.plain}
+            arrays |= {f"{part}_{name}": one for part, one in parts.items()}
         if place.level.alpha > 0:
             arrays |= self._amplitudes(seen, x0)
         for name in ("x_t", "estimate", "ideal"):
