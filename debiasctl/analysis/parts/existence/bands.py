@@ -39,7 +39,7 @@ class Bands:
         length is the mean of its image's squares.
         """
         channels, height, width = self._shape
-        spectrum = torch.fft.rfft2(images.double().cpu(), norm="ortho") * self._scale
+        spectrum = torch.fft.rfft2(images.cpu().double(), norm="ortho") * self._scale
         columns: Tensor = torch.view_as_real(spectrum).flatten(1)
         return columns / math.sqrt(channels * height * width)
 

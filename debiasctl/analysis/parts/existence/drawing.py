@@ -14,8 +14,8 @@ if TYPE_CHECKING:
 
 _PANEL, _HEIGHT = 2.1, 1.75  # inches
 _SHADE = 0.16  # of an interval
-_COLUMNS: dict[str, int] = {"column": 6, "page": 6}
-_NAME = 0.85  # inches beside rows of images
+_COLUMNS = 6  # images of a row
+_TILE, _LETTER = 0.55, 0.056  # inches, at most, of an image; of a letter of 7 points
 
 
 @dataclass(frozen=True)
@@ -43,19 +43,19 @@ class Stack:
 
 @dataclass(frozen=True)
 class Band:
-    """One panel; `level` is a line that curves are measured by."""
+    """One panel; `level` is a line that curves are measured by, and `limits` are where its axis ends at the latest."""
 
     title: str
     x_label: str
     y_label: str
     curves: Sequence[Curves]
     level: float | None = None
-    log: bool = False
+    limits: tuple[float, float] | None = None
     stacks: Sequence[Stack] = field(default_factory=list)
 
 
-def draw_panels(panels: Sequence[Band], *, width: Width) -> "Figure":
-    """The panels in a grid, with one legend."""
+def draw_panels(panels: Sequence[Band], *, width: Width, same_height: bool = False) -> "Figure":
+    """The panels in a grid, with one legend; those of the same height have one vertical axis."""
     from matplotlib.figure import Figure
     from matplotlib.lines import Line2D
     from matplotlib.patches import Patch
@@ -75,9 +75,10 @@ def draw_panels(panels: Sequence[Band], *, width: Width) -> "Figure":
         legend = [(handle, label) for label, handle in handles.items()] if len(handles) > 1 else []
         height = tall * rows + 0.2 + 0.17 * legend_rows(legend, width)
         figure = Figure(figsize=(WIDTHS[width], height), layout="constrained")
-        found = list(figure.subplots(rows, columns, squeeze=False).flat)
+        found = list(figure.subplots(rows, columns, squeeze=False, sharey=same_height).flat)
         for axes, panel in zip(found, panels, strict=False):
             _draw(axes, panel)
+            _limit(axes, panels if same_height else [panel])
         for axes in found[len(panels) :]:
             axes.remove()
         draw_legend(figure, legend, width)
@@ -101,7 +102,6 @@ def _draw(axes: Any, panel: Band) -> None:
             zorder=3,
         )  # fmt: skip
         axes.fill_between(curve.x, curve.low, curve.high, color=curve.colour, alpha=_SHADE, linewidth=0, zorder=2)
-    _limit(axes, panel)
     axes.xaxis.set_major_locator(MaxNLocator(5))
     axes.yaxis.set_major_locator(MaxNLocator(5))
     for axis in (axes.xaxis, axes.yaxis):
@@ -112,47 +112,50 @@ def _draw(axes: Any, panel: Band) -> None:
     finish_panel(axes)
 
 
-def _limit(axes: Any, panel: Band) -> None:
+def _limit(axes: Any, panels: Sequence[Band]) -> None:
     """Limit the axis by the curves' own values, and half as much again for intervals that are far wider."""
-    values = [value for curve in panel.curves for value in curve.y]
-    values += [] if panel.level is None else [panel.level]
-    ends = [value for curve in panel.curves for value in (*curve.low, *curve.high)]
-    if not values:
-        return
+    values = [value for panel in panels for curve in panel.curves for value in curve.y]
+    values += [panel.level for panel in panels if panel.level is not None]
+    ends = [value for panel in panels for curve in panel.curves for value in (*curve.low, *curve.high)]
     low, high = min(values), max(values)
     room = 0.5 * (high - low) or 0.05 * abs(high) or 0.05
     low, high = max(min([low, *ends]), low - room), min(max([high, *ends]), high + room)
-    if panel.stacks:
-        axes.set_ylim(0, 1.05 * high)
-    else:
-        axes.set_ylim(low - 0.05 * (high - low), high + 0.05 * (high - low))
+    if panels[0].limits is not None:
+        low, high = max(low, panels[0].limits[0]), min(high, panels[0].limits[1])
+    room = 0.05 * (high - low)
+    axes.set_ylim(0 if panels[0].stacks else low - room, high + room)
 
 
 def draw_rows(rows: Sequence[tuple[str, Any]], *, width: Width) -> "Figure":
-    """Rows of images, float [N, C, H, W] in [-1, 1], with a name left of each; equal gaps between all."""
+    """Rows of images, float [N, C, H, W] in [-1, 1], with a name left of each; nothing is drawn in the gaps."""
     from matplotlib.figure import Figure
 
-    count = min(_COLUMNS[width], *(len(images) for _, images in rows))
-    side = (min(WIDTHS[width], WIDTHS["page"] * 0.75) - _NAME) / count
+    count = min(_COLUMNS, *(len(images) for _, images in rows))
+    beside = _LETTER * max(len(name) for name, _ in rows) + 0.1
+    side = min(_TILE, (WIDTHS[width] - beside) / count)
     tall = side * rows[0][1].shape[2] / rows[0][1].shape[3]
-    total = _NAME + count * side
+    total = beside + count * side
     with study_style():
         figure = Figure(figsize=(total, len(rows) * tall))
         for number, (name, images) in enumerate(rows):
             bottom = 1 - (number + 1) / len(rows)
-            figure.text(
-                (_NAME - 0.06) / total, bottom + 0.5 / len(rows), name, ha="right", va="center", fontsize=7, wrap=True
-            )
-            for column in range(count):
-                axes = figure.add_axes((
-                    (_NAME + column * side) / total, bottom, 0.95 * side / total, 0.95 / len(rows)
-                ))  # fmt: skip
-                axes.imshow(_colours(images[column]), interpolation="none", aspect="auto")
-                axes.axis("off")
+            middle = bottom + 0.5 / len(rows)
+            figure.text((beside - 0.06) / total, middle, name, ha="right", va="center", fontsize=7)
+            axes = figure.add_axes((beside / total, bottom, count * side / total, 0.95 / len(rows)))
+            axes.imshow(_strip(images[:count]), interpolation="none", aspect="auto")
+            axes.axis("off")
         return figure
 
 
-def _colours(image: Any) -> Any:
-    """An image [C, H, W] in [-1, 1] as colours [H, W, 3], cut at black and white."""
-    shown = np.clip((np.asarray(image, dtype=np.float64) + 1) / 2, 0, 1).transpose(1, 2, 0)
-    return shown.repeat(3, axis=2) if shown.shape[2] == 1 else shown[:, :, :3]
+def _strip(images: Any) -> Any:
+    """Images [N, C, H, W] in [-1, 1], cut at black and white, side by side: uint8 [H, W', 4], clear between them."""
+    shown = np.clip((np.asarray(images, dtype=np.float64) + 1) * 127.5, 0, 255).round().astype(np.uint8)
+    shown = shown.repeat(3, axis=1) if shown.shape[1] == 1 else shown[:, :3]
+    count, _, height, wide = shown.shape
+    gap = max(1, round(wide / 24))
+    strip = np.zeros((height, count * (wide + gap), 4), dtype=np.uint8)
+    for number, image in enumerate(shown):
+        start = number * (wide + gap)
+        strip[:, start : start + wide, :3] = image.transpose(1, 2, 0)
+        strip[:, start : start + wide, 3] = 255
+    return strip

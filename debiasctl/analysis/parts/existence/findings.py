@@ -12,6 +12,7 @@ _LEVEL = 0.05  # of all statements of a kind together, by Holm's method
 _LEAST = 1e-4  # of [-1, 1], below which an error in one direction is not worth a sentence
 _LEAST_SHARE = 0.01
 _MOST = 3  # examples of a kind
+_NOTHING = 1e-6  # of [-1, 1] and of its square: no more than rounding
 _COLOURS = {"r": "red", "g": "green", "b": "blue"}
 _BAND = re.compile(r"\[(.+) cycles\]")
 
@@ -84,8 +85,13 @@ def _brightness(record: AnalysisRecord) -> list[str]:
             f"log SNR {_number(largest.log_snr)}, is {_signed(largest)}"
         ]
     head = f"At log SNR {_number(kept[0].log_snr)} the estimate of the image is {_dark(kept[0])}"
-    rest = [f"{_dark(one)} at {_number(one.log_snr)}" for one in kept[1:_MOST]]
-    return [head + (f"; it is {' and '.join(rest)}" if rest else "")]
+    other = next((one for one in kept if one.value * kept[0].value < 0), None)
+    if other is not None:
+        head += f", and at {_number(other.log_snr)} {_dark(other)}"
+    levels = sorted(one.log_snr for one in kept)
+    total = len({point.log_snr for point in found})
+    where = f" from {_number(levels[0])} to {_number(levels[-1])}" if len(levels) > 1 else ""
+    return [head + f". An error in one direction can be told from 0 at {len(levels)} of {total} levels{where}"]
 
 
 def _distinct(found: Sequence[Point]) -> list[Point]:
@@ -116,8 +122,8 @@ def _classes(record: AnalysisRecord) -> list[str]:
     word = "bright" if one.value > 0 else "dark"
     name = one.case.removeprefix("class ")
     return [
-        f"By class, the largest is that of '{name}' at log SNR {_number(one.log_snr)}: "
-        f"{interval(abs(one.value), *_turned(one))} too {word}"
+        f"Among classes, the estimates of '{name}' are furthest off: {interval(abs(one.value), *_turned(one))} too "
+        f"{word} at log SNR {_number(one.log_snr)}"
     ]
 
 
@@ -130,13 +136,15 @@ def _structure(record: AnalysisRecord) -> list[str]:
     one = kept[0]
     size = [max(value, 0.0) ** 0.5 for value in (one.value, one.low, one.high)]
     return [
-        f"The same pattern is wrong in all estimates at log SNR {_number(one.log_snr)}: {interval(*size)} (root mean "
-        f"square) at {_cycles(one)} per image"
+        f"The mean error over all images has a pattern: at log SNR {_number(one.log_snr)} its root mean square is "
+        f"{interval(*size)} at {_cycles(one)} per image"
     ]
 
 
 def _amplitudes(record: AnalysisRecord) -> list[str]:
-    kept = apart(list(_all(record, "amplitude_error")), least=_LEAST_SHARE)
+    # below -1 they go against x_t: its noise decides there, and "too weak" would be no word for it
+    found = [point for point in _all(record, "amplitude_error") if abs(point.value) < 1]
+    kept = apart(found, least=_LEAST_SHARE)
     if not kept:
         return []
     largest: dict[str, Point] = {}
@@ -157,51 +165,61 @@ def _cycles(point: Point) -> str:
 
 
 def _excess(record: AnalysisRecord) -> list[str]:
-    found: list[str] = []
+    """The excess loss in each range, in full for the first one."""
+    parts: list[str] = []
     for name, where in RANGE_TEXT.items():
-        excess, systematic = record.quantity(f"excess_v[{name}]"), record.quantity(f"systematic_v[{name}]")
-        if excess is None:
-            continue
-        begin = (
-            f"From {where.partition(',')[0]} "
-            if not found
-            else f"From {where.partition(',')[0].removeprefix('log SNR ')} "
-        )
-        found.append(begin + _beyond(excess, systematic, _share(record, name)))
-    text = ["; ".join([found[0], *(part[0].lower() + part[1:] for part in found[1:])])] if found else []
-    return text + _training(record)
+        excess = record.quantity(f"excess_v[{name}]")
+        if excess is not None:
+            levels = where.partition(",")[0]
+            least, systematic = _share(record, name, "excess_v", "irreducible_v"), _systematic(record, name)
+            text = _beyond(excess, least, systematic, brief=bool(parts))
+            parts.append(
+                f"from {levels} it {text}" if parts else f"From {levels} the loss beyond the least possible {text}"
+            )
+    return (["; ".join(parts)] if parts else []) + _training(record)
 
 
-def _beyond(excess: Quantity, systematic: Quantity | None, share: float | None) -> str:
+def _systematic(record: AnalysisRecord, name: str) -> float | None:
+    """The share of the excess that is systematic, where it can be told from 0."""
+    found = record.quantity(f"systematic_v[{name}]")
+    if found is None or found.low is None or found.low <= 0:
+        return None
+    return _share(record, name, "systematic_v", "excess_v")
+
+
+def _beyond(excess: Quantity, share: float | None, systematic: float | None, *, brief: bool) -> str:
     if excess.low is None or excess.high is None:
         raise ValueError(f"{excess.name} has no interval")
+    unit = "" if brief else " in units of v"
     if excess.low <= 0 <= excess.high:
-        return (
-            f"the loss beyond the least possible cannot be told from 0 ({_ends(excess.low, excess.high)} in units of v)"
-        )
-    size = interval(excess.value, excess.low, excess.high)
+        return f"cannot be told from 0: {interval(excess.value, excess.low, excess.high)}{unit}"
+    text = f"is {interval(excess.value, excess.low, excess.high)}{unit}"
     if excess.value < 0:
-        return f"the loss is lower than that of the training images' ideal, by {size.replace('-', '')} in units of v"
-    text = f"the loss is {size} beyond the least possible in units of v"
-    text += f", which is {100 * share:.2g} % more" if share is not None else ""
-    if systematic is not None and systematic.low is not None and systematic.low > 0:
-        text += f"; {min(100.0, 100 * systematic.value / excess.value):.2g} % of that is systematic"
+        return f"{text}, so that the network does better on new images than the ideal of its training images"
+    if share is not None:
+        text += f", {_percent(share)}{' of' * (share < 1.005)} that least"
+    if systematic is not None:
+        text += f", and {_percent(min(1.0, systematic))} of it is systematic"
     return text
 
 
-def _share(record: AnalysisRecord, name: str) -> float | None:
-    """The excess as a share of the least possible error, both in units of v, over the range's known levels."""
+def _percent(share: float) -> str:
+    return f"{100 * share:.2g} %" if share < 0.995 else "100 %" if share < 1.005 else f"{share:.2g} times"
+
+
+def _share(record: AnalysisRecord, name: str, part: str, whole: str) -> float | None:
+    """The share of one series in another over the levels of a range at which both are known."""
     low, high = RANGES[name]
-    best, excess = record.series_of("irreducible_v"), record.series_of("excess_v")
-    if best is None or excess is None:
+    first, second = record.series_of(part), record.series_of(whole)
+    if first is None or second is None:
         return None
     pairs = [
         (a, b)
-        for x, a, b in zip(best.x, best.value, excess.value, strict=True)
+        for x, a, b in zip(first.x, first.value, second.value, strict=True)
         if low <= x < high and a is not None and b is not None
     ]
-    total = math.fsum(a for a, _ in pairs)
-    return math.fsum(b for _, b in pairs) / total if total > 0 else None
+    total = math.fsum(b for _, b in pairs)
+    return math.fsum(a for a, _ in pairs) / total if total > 0 else None
 
 
 def _training(record: AnalysisRecord) -> list[str]:
@@ -214,8 +232,8 @@ def _training(record: AnalysisRecord) -> list[str]:
         first, last = known[0], known[-1]
         where = RANGE_TEXT[series.name.partition("[")[2].rstrip("]")].partition(",")[0]
         return [
-            f"Over training, it went from {interval(first.value, first.low, first.high)} at {first.log_snr:,.0f} "
-            f"images to {interval(last.value, last.low, last.high)} at {last.log_snr:,.0f} ({where})"
+            f"Over training, the excess at {where} went from {interval(first.value, first.low, first.high)} at "
+            f"{first.log_snr:,.0f} images to {interval(last.value, last.low, last.high)} at {last.log_snr:,.0f}"
         ]
     return []
 
@@ -225,16 +243,14 @@ def _training(record: AnalysisRecord) -> list[str]:
 
 def interval(value: float, low: float, high: float, *, unit: str = "") -> str:
     """A value with its interval, in so many digits as it has."""
+    if max(abs(low), abs(high), abs(value)) < _NOTHING:
+        return f"0{unit} (to within {_NOTHING:.6f})"
     half = max(high - low, 1e-12) / 2
-    places = max(0, min(8, 1 - math.floor(math.log10(half))))
+    places = max(0, min(6, 1 - math.floor(math.log10(half))))
     if half < abs(value) * 1e-3:  # known to more digits than anyone reads
-        places = max(0, min(8, 3 - math.floor(math.log10(abs(value)))))
+        places = max(0, min(6, 3 - math.floor(math.log10(abs(value)))))
     text = [f"{round(one, places) + 0.0:.{places}f}" for one in (value, low, high)]
-    return f"{text[0]}{unit} ({text[1]} to {text[2]})"
-
-
-def _ends(low: float, high: float) -> str:
-    return interval(low, low, high).partition("(")[2].rstrip(")")
+    return f"{text[0]}{unit} ({text[1]} to {text[2]})".replace("-", "−")
 
 
 def _signed(point: Point) -> str:
@@ -242,4 +258,5 @@ def _signed(point: Point) -> str:
 
 
 def _number(value: float) -> str:
-    return f"{value:.1f}".removesuffix(".0").replace("-0", "0" if value > -0.05 else "-0")
+    """A log-SNR with one digit."""
+    return f"{round(value, 1) + 0.0:.1f}".removesuffix(".0").replace("-", "−")

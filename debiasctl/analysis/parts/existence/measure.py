@@ -43,7 +43,11 @@ class Images:
         positions = spread_indices(len(subject.data.heldout), num)
         return cls(heldout.x0, positions, subject.data.heldout.labels(positions), heldout.labels)
 
-    def first(self, num: int) -> "Images":
+    def shown(self) -> Tensor:
+        """Where the images of pictures stand among these: evenly spread, as data sets may be sorted."""
+        return spread_indices(len(self.x0), SHOWN)
+
+    def some(self, num: int) -> "Images":
         """`num` of the images, evenly spread."""
         kept = spread_indices(len(self.x0), num)
         parts = [None if one is None else one[kept.to(one.device)] for one in (self.labels, self.given)]
@@ -75,11 +79,12 @@ class Measurement:
 
         By image [N], over its noises: the squared error of x0 (`error`), that of the ideal (`own`), the squared
         distance from the ideal (`gap`), the ideal's variance and the reciprocal of its neighbours. The mean of the
-        estimate's error by channel, against the ideal (`from_ideal`) and against the image (`from_image`), [N, C].
+        estimate's error by channel, against the ideal (`from_ideal`) and against the image (`from_image`), and of the
+        ideal's, [N, C]; the square of the ideal's by band (`residual`), [B].
         """
         seen = [self._seen(place, number) for number in range(self.noises)]
-        x0 = self.images.x0.double().cpu()
-        inverse = torch.stack([1 / one.neighbours.double().cpu() for one in seen]).mean(dim=0)
+        x0 = self.images.x0.cpu().double()
+        inverse = torch.stack([1 / one.neighbours.cpu().double() for one in seen]).mean(dim=0)
         is_usable = self.ideal.exact or float(inverse.mean()) <= 1 / ENOUGH
         found = {
             "error": self._squares(seen, lambda one: one.estimate - x0),
@@ -92,17 +97,23 @@ class Measurement:
         away = {
             "from_image": torch.stack([one.estimate - x0 for one in seen]).mean(dim=0),
             "from_ideal": torch.stack([one.estimate - one.ideal for one in seen]).mean(dim=0),
+            "ideal_from_image": torch.stack([one.ideal - x0 for one in seen]).mean(dim=0),
         }
         found |= {name: error.mean(dim=(2, 3)) for name, error in away.items()}
-        used = away["from_ideal" if is_usable else "from_image"]
-        found["mean_error"] = used.mean(dim=0, keepdim=True)
-        squared = SquaredMean.of(self.bands.columns(used), self.bands.of_column, num_bands=len(self.bands))
+        residual = in_bands(
+            self.bands.columns(away["ideal_from_image"]).square(), self.bands.of_column, num_bands=len(self.bands)
+        )
+        found["residual"] = residual.mean(dim=0)
         arrays = {name: one.numpy().astype(np.float64) for name, one in found.items()}
-        arrays |= {"pseudo": squared.pseudo, "interactions": squared.interactions, "plain": squared.plain}
+        for name in ("image", "ideal"):
+            columns = self.bands.columns(away[f"from_{name}"])
+            squared = SquaredMean.of(columns, self.bands.of_column, num_bands=len(self.bands))
+            parts = {"pseudo": squared.pseudo, "interactions": squared.interactions, "plain": squared.plain}
+            arrays |= {f"{part}_{name}": one for part, one in parts.items()}
         if place.level.alpha > 0:
-            arrays |= self._amplitudes(seen, x0, is_usable=is_usable)
+            arrays |= self._amplitudes(seen, x0)
         for name in ("x_t", "estimate", "ideal"):
-            arrays[f"shown_{name}"] = getattr(seen[0], name)[:SHOWN].numpy()
+            arrays[f"shown_{name}"] = getattr(seen[0], name)[self.images.shown()].numpy()
         return arrays
 
     @torch.no_grad()
@@ -112,28 +123,28 @@ class Measurement:
         estimate = self._estimate(denoiser, x_t, place)
         if self.ideal.exact:
             return (estimate - best.ideal).square().mean(dim=(1, 2, 3))
-        return (estimate - self.images.x0.double().cpu()).square().mean(dim=(1, 2, 3)) - best.error
+        return (estimate - self.images.x0.cpu().double()).square().mean(dim=(1, 2, 3)) - best.error
 
     @torch.no_grad()
     def best(self, place: Place) -> "Best":
         """What the ideal estimates at a level from the first noise."""
         one = self._seen(place, 0, estimated=False)
-        error = (one.ideal - self.images.x0.double().cpu()).square().mean(dim=(1, 2, 3))
+        error = (one.ideal - self.images.x0.cpu().double()).square().mean(dim=(1, 2, 3))
         return Best(one.ideal, error)
 
     def _squares(self, seen: list[Seen], error: Callable[[Seen], Tensor]) -> Tensor:
         return torch.stack([error(one).square().mean(dim=(1, 2, 3)) for one in seen]).mean(dim=0)
 
-    def _amplitudes(self, seen: list[Seen], x0: Tensor, *, is_usable: bool) -> Arrays:
+    def _amplitudes(self, seen: list[Seen], x0: Tensor) -> Arrays:
         """By image and band, [N, B - 1]: products whose means' ratio is the error of a band's amplitude.
 
-        It is <x0_hat - m, f>/<m, f> with the ideal's m, all without their means over images. f is m itself, or x_t for
-        the ideal of a finite set, whose own error would count in a square; without an ideal x0 takes the place of m,
-        which has the same expectation.
+        It is <x0_hat - m, m>/<m, m> with the m of a known law, all without their means over images. The ideal of a
+        finite set has too much of the set's own details for that: <x0_hat - x0, x_t>/<x0, x_t> has the same expectation
+        for x0_hat = (1 + a) m, and needs no ideal.
         """
         error, against = x0.new_zeros(len(x0), len(self.bands)), x0.new_zeros(len(x0), len(self.bands))
         for one in seen:
-            whole, along = one.ideal if is_usable else x0, one.ideal if self.ideal.exact else one.x_t
+            whole, along = (one.ideal, one.ideal) if self.ideal.exact else (x0, one.x_t)
             parts = (one.estimate - whole, whole, along)
             columns = [self.bands.columns(part - part.mean(dim=0)) for part in parts]
             for total, part in ((error, columns[0]), (against, columns[1])):
@@ -153,8 +164,8 @@ class Measurement:
         posterior = self.ideal(x_t, place.level, self.images.given)
         estimate = self._estimate(self.subject.denoiser, x_t, place) if estimated else x_t
         return Seen(
-            x_t.double().cpu(), estimate.double().cpu(), posterior.mean.double().cpu(),
-            posterior.variance.double().cpu(), posterior.neighbours.double().cpu(),
+            x_t.cpu().double(), estimate.cpu().double(), posterior.mean.cpu().double(),
+            posterior.variance.cpu().double(), posterior.neighbours.cpu().double(),
         )  # fmt: skip
 
     def _estimate(self, denoiser: Denoiser, x_t: Tensor, place: Place) -> Tensor:
@@ -163,7 +174,7 @@ class Measurement:
         for start in range(0, len(x_t), self._batch):
             part = slice(start, start + self._batch)
             labels = None if self.images.given is None else self.images.given[part]
-            found.append(denoiser(x_t[part], place.level.t, labels).x0.double().cpu())
+            found.append(denoiser(x_t[part], place.level.t, labels).x0.cpu().double())
         return torch.cat(found)
 
 

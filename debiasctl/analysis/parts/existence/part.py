@@ -10,12 +10,14 @@ from pydantic import JsonValue
 from debiasctl.analysis.book import Arrays, Book
 from debiasctl.analysis.ideal import ideal_of
 from debiasctl.analysis.parts.existence import statistics
-from debiasctl.analysis.parts.existence.figures import Facts, Level, lines_of
+from debiasctl.analysis.parts.existence.bands import Bands
+from debiasctl.analysis.parts.existence.figures import lines_of
 from debiasctl.analysis.parts.existence.findings import findings_of
 from debiasctl.analysis.parts.existence.levels import Place, places_of
-from debiasctl.analysis.parts.existence.measure import ENOUGH, SHOWN, Images, Measurement
+from debiasctl.analysis.parts.existence.measure import ENOUGH, Images, Measurement
 from debiasctl.analysis.parts.existence.pictures import pictures_of
 from debiasctl.analysis.parts.existence.quantities import quantities_of, training_lines
+from debiasctl.analysis.parts.existence.reading import Facts, Level
 from debiasctl.analysis.parts.part import Choices, Found, Part
 from debiasctl.analysis.record import AnalysisRecord
 from debiasctl.analysis.subject import Subject
@@ -26,7 +28,7 @@ from debiasctl.reporting.picture import Picture
 _IMAGES, _VALUES, _FEWEST = 512, 2**21, 64  # images by default, where they have no more values than this in all
 _NOISES = 2  # for each image and level
 _CHECKPOINTS, _TRAINING_IMAGES = 8, 128
-_LARGE_T = 4  # levels in the grid of one-step estimates
+_LARGE_T = (-6.0, -4.0, -2.0)  # log-SNRs in the grid of one-step estimates, beside the noisiest
 _CHANNELS = {1: ["grey"], 3: ["r", "g", "b"]}
 
 
@@ -62,34 +64,27 @@ class Existence(Part):
         num, noises, seed, few = (int(str(settings[name])) for name in ("num", "noises", "seed", "training_images"))
         images, ideal = Images.of(subject, num), ideal_of(subject, seed=seed)
         places = places_of(subject.process)
+        stored = settings["checkpoints"]
+        steps = [int(str(step)) for step in stored] if isinstance(stored, list) else []
         main = Measurement(subject, ideal, images, noises=noises, seed=seed)
-        units = {place.name: partial(main.level, place) for place in places}
-        steps = [int(str(step)) for step in list(settings["checkpoints"] or [])]  # type: ignore[arg-type]
         share = num * noises / (num * noises + few * len(steps))
+        units = {place.name: partial(main.level, place) for place in places}
         measured = book.all(units, text="errors by noise level", begin=0, end=share)
-        levels = [Level(place, measured[place.name], ideal.exact) for place in places]
+        facts = _facts(subject, images, main.bands, exact=ideal.exact)
+        levels = [Level(place, measured[place.name], facts) for place in places]
         inside = [level for level in levels if level.usable and level.place.level.alpha > 0]
-        small = Measurement(subject, ideal, images.first(few), noises=1, seed=seed)
+        small = Measurement(subject, ideal, images.some(few), noises=1, seed=seed)
         trained = book.all(
             _checkpoints(small, [level.place for level in inside], steps),
             text="excess loss over training", begin=share, end=1,
         )  # fmt: skip
         curves = {step: trained[f"checkpoint-{step}"] for step in steps}
-        read = {step: one["excess"] for step, one in curves.items() if "excess" in one and len(inside)}
-        labels = None if images.labels is None else images.labels.cpu().numpy().astype(np.float64)
-        channels = subject.shape[0]
-        facts = Facts(
-            main.bands.names, _CHANNELS.get(channels, [str(number) for number in range(channels)]), labels,
-            subject.data.info.classes, subject.is_conditional,
-        )  # fmt: skip
-        batch_size = subject.spec.training.batch_size
-        series = lines_of(levels, facts) + training_lines(
-            [level.place for level in inside], read, [level.slack for level in inside], batch_size=batch_size
-        )
-        return Found(
-            quantities_of(levels, facts), series, _shown(levels, images),
-            _notes(levels, images, noises, ideal.name, [step for step in steps if step not in read] if inside else []),
-        )  # fmt: skip
+        read = {step: one["excess"] for step, one in curves.items() if "excess" in one}
+        series = lines_of(levels, facts)
+        if inside:
+            series += training_lines(inside, read, batch_size=subject.spec.training.batch_size)
+        notes = _notes(levels, images, noises, ideal.name, [step for step in steps if step not in read])
+        return Found(quantities_of(levels, facts), series, _shown(levels, images), notes)
 
     def findings(self, record: AnalysisRecord) -> list[str]:
         """What the figures say."""
@@ -98,6 +93,13 @@ class Existence(Part):
     def pictures(self, records: Sequence[AnalysisRecord], images: Sequence[Arrays]) -> list[Picture]:
         """The split of the error, the systematic error, the excess loss, and one-step estimates."""
         return pictures_of(records, images)
+
+
+def _facts(subject: Subject, images: Images, bands: Bands, *, exact: bool) -> Facts:
+    labels = None if images.labels is None else images.labels.cpu().numpy().astype(np.float64)
+    count = subject.shape[0]
+    channels = _CHANNELS.get(count, [str(number) for number in range(count)])
+    return Facts(bands.names, channels, labels, subject.data.info.classes, subject.is_conditional, exact)
 
 
 def _default_images(subject: Subject) -> int:
@@ -131,17 +133,17 @@ def _checkpoints(
 
 
 def _large_t(places: Sequence[Place]) -> list[Place]:
-    """The levels of one-step estimates, the noisiest first."""
-    noisy = [place for place in places if place.log_snr <= -1]
-    return [noisy[number] for number in spread_indices(len(noisy), _LARGE_T).tolist()]
+    """The levels of one-step estimates: the noisiest, and those nearest to a few log-SNRs."""
+    nearest = [min(places, key=lambda place: abs(place.log_snr - wanted)) for wanted in _LARGE_T]
+    return [place for place in places if place is places[0] or place in nearest]
 
 
 def _shown(levels: Sequence[Level], images: Images) -> Arrays:
-    """The arrays of pictures: the first images, and one-step estimates of them from large t, level by level.
+    """The arrays of pictures: a few images, and one-step estimates of them from large t, level by level.
 
     The ideal's estimates are there for the levels, the noisiest first, at which it says something about new images.
     """
-    found: Arrays = {"x0": images.x0[:SHOWN].double().cpu().numpy()}
+    found: Arrays = {"x0": images.x0.cpu().double()[images.shown()].numpy()}
     places = _large_t([level.place for level in levels])
     chosen = [level for level in levels if level.place in places]
     for name in ("x_t", "estimate", "ideal"):
@@ -155,10 +157,11 @@ def _notes(levels: Sequence[Level], images: Images, noises: int, ideal: str, unr
     """How it was measured, and what was not known."""
     known = [level.place.log_snr for level in levels if level.usable]
     found = [
-        f"errors were measured on {len(images.x0)} held-out images with {noises} noises each at {len(levels)} levels; "
+        f"errors were measured on {len(images.x0)} held-out images with {noises} noises each at {len(levels)} levels "
+        f"({len(images.x0) * noises * len(levels):,} forwards of the network); "
         f"intervals cover the choice of images and noises, not the training seed"
     ]
-    if levels[0].exact:
+    if levels[0].facts.exact:
         found.append("the best possible estimate is known in closed form at every level")
     elif not known:
         found.append(
@@ -175,8 +178,7 @@ def _notes(levels: Sequence[Level], images: Images, noises: int, ideal: str, unr
             )
         found.append(
             f"the best possible estimate is that of {ideal}, which is close to the best for new images {rest}. It is "
-            "itself off a little, by up to what intervals of the excess allow for; signed errors against it do not "
-            "show by how much the training images' own mean is off"
+            "itself off a little, as training images are a sample too; intervals allow for that"
         )
     if unreadable:
         found.append(

@@ -1,259 +1,243 @@
 """The pictures of the part: the split of the error, errors in one direction, excess loss, and one-step estimates."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from debiasctl.analysis.book import Arrays
+from debiasctl.analysis.parts.existence.arms import Arm, arms_of
 from debiasctl.analysis.parts.existence.drawing import Band, Curves, Stack, draw_panels, draw_rows
+from debiasctl.analysis.parts.existence.quantities import RANGE_TEXT
 from debiasctl.analysis.record import AnalysisRecord, Series
-from debiasctl.reporting.names import short_names
 from debiasctl.reporting.picture import Picture
 from debiasctl.reporting.study_data import Panel, SeedLine, arm_styles
+from debiasctl.reporting.study_pictures import number_text
 from debiasctl.reporting.style import COLOURS, Width
 from debiasctl.reporting.terminal_pictures import curves_text
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-_MOST_SPLITS = 6  # runs whose split is drawn
-_MOST_ROWS = 4  # runs whose estimates are drawn
+_MOST_SPLITS = 6  # arms whose split is drawn
+_FARTHEST = 12.5  # of log-SNR, beyond which nothing changes; the data of a picture has all
+_MOST_ROWS = 4  # arms whose estimates are drawn
 _CHANNELS = {"r": "#D55E00", "g": "#009E73", "b": "#0072B2"}
 _NAMES = {"r": "red", "g": "green", "b": "blue"}
 _PARTS = {"irreducible": "#BBBBBB", "systematic": "#D55E00", "rest": "#56B4E9"}
-_INTERVAL = "Shades are 95 % intervals over the choice of images and noises"
-_CLEAN = "noise is at the left, clean images at the right"
+_SIDES = "noise is at the left, clean images at the right"
+_LOG_SNR = "log SNR"
+_AMPLITUDE = "error of the amplitude"
 
 
 def pictures_of(records: Sequence[AnalysisRecord], images: Sequence[Arrays]) -> list[Picture]:
     """All pictures for which the records have figures."""
-    labels = _labels(records)
-    made = [
-        _split(records, labels),
-        _mean_errors(records, labels),
-        _bands(records, labels),
-        _excess(records, labels),
-        _training(records, labels),
-        _one_step(records, images, labels),
-    ]
+    arms = arms_of(records)
+    made = [_split(arms), _mean_errors(arms), _bands(arms), _excess(arms), _training(arms), _one_step(arms, images)]
     return [picture for picture in made if picture is not None]
 
 
-def _labels(records: Sequence[AnalysisRecord]) -> list[str]:
-    """A name for each record: its arm's where that tells them apart, and its run's where it does not."""
-    arms = [record.network.arm for record in records]
-    names = arms if len(set(arms)) == len(arms) else [record.network.run for record in records]
-    return short_names(names, longest=24)
+def _picture(
+    name: str, title: str, caption: str, arms: Sequence[Arm], panels: Sequence[Band], data: Sequence[str],
+    *, text: Callable[[int], str] | None = None, same_height: bool = False,
+) -> Picture | None:  # fmt: skip
+    """A picture of panels, or None where nothing is drawn; `data` are the first words of the series in it."""
+    panels = [panel for panel in panels if panel.curves]
+    if not panels:
+        return None
+    several = any(len(arm.records) > 1 for arm in arms)
+    shades = (
+        "Lines are means over training seeds, and shades the means' 95 % t intervals over seeds"
+        if several
+        else "Shades are 95 % intervals over the choice of images and noises"
+    )
+    alt = f"{title}, of {', '.join(arm.label for arm in arms)}."
+    return Picture(
+        f"existence-{name}", title, f"{caption} {shades}.", alt, _data(arms, data),
+        lambda width: draw_panels(panels, width=width, same_height=same_height), text,
+    )  # fmt: skip
 
 
-def _colours(records: Sequence[AnalysisRecord]) -> list[tuple[str, Any]]:
-    """The colour and line style of each record: its arm's, by the arm's weighting where it is named so."""
-    arms = list(dict.fromkeys(record.network.arm for record in records))
-    styles = {one.name: (one.colour, one.dashes) for one in arm_styles(arms)}
-    return [styles[record.network.arm] for record in records]
+def _data(arms: Sequence[Arm], names: Sequence[str]) -> list[dict[str, Any]]:
+    return [
+        {
+            "run": record.network.run,
+            "arm": record.network.arm,
+            "series": [one.to_json() for one in record.series if one.name.partition("[")[0] in names],
+        }
+        for arm in arms
+        for record in arm.records
+    ]
+
+
+def _within(series: Series) -> list[int]:
+    """The points that are drawn, by their numbers."""
+    return [n for n, x in enumerate(series.x) if series.axis != "log_snr" or abs(x) <= _FARTHEST]
 
 
 def _curve(series: Series, label: str, colour: str, dashes: Any = "-") -> Curves:
-    known = [number for number, value in enumerate(series.value) if value is not None]
-    low, high = series.low or series.value, series.high or series.value
-    return Curves(
-        label, colour, dashes, [series.x[n] for n in known], [float(series.value[n] or 0) for n in known],
-        [float(low[n] or 0) for n in known], [float(high[n] or 0) for n in known],
-    )  # fmt: skip
+    known = [number for number in _within(series) if series.value[number] is not None]
+    value = [float(series.value[n] or 0) for n in known]
+    ends = [
+        [middle if end is None else end for middle, end in zip(value, [column[n] for n in known], strict=True)]
+        for column in (series.low or series.value, series.high or series.value)
+    ]
+    return Curves(label, colour, dashes, [series.x[n] for n in known], value, *ends)
 
 
-def _data(records: Sequence[AnalysisRecord], prefixes: Sequence[str]) -> list[dict[str, Any]]:
-    return [
-        {"run": record.network.run, "arm": record.network.arm, "series": [
-            one.to_json() for one in record.series if one.name.partition("[")[0] in prefixes
-        ]}
-        for record in records
-    ]  # fmt: skip
+def _by_arm(arms: Sequence[Arm], name: str, title: str, y: str, **how: Any) -> Band:
+    """A panel of one series with a curve for each arm."""
+    found = [(arm, series) for arm in arms if (series := arm.series(name)) is not None]
+    curves = [_curve(series, arm.label, arm.colour, arm.dashes) for arm, series in found]
+    return Band(title, how.pop("x", _LOG_SNR), y, [curve for curve in curves if curve.x], **how)
 
 
-def _split(records: Sequence[AnalysisRecord], labels: Sequence[str]) -> Picture | None:
+def _split(arms: Sequence[Arm]) -> Picture | None:
     panels = []
-    for record, label in list(zip(records, labels, strict=True))[:_MOST_SPLITS]:
-        parts = {name: record.series_of(f"{name}_v") for name in _PARTS}
-        error = record.series_of("error_v")
-        if error is None or any(one is None for one in parts.values()):
-            continue
+    for arm in arms[:_MOST_SPLITS]:
+        error, parts = arm.series("error_v"), {name: arm.series(f"{name}_v") for name in _PARTS}
         stacks = [
-            Stack(name, _PARTS[name], one.x, [value if value is not None else None for value in one.value])
+            Stack(name, _PARTS[name], [one.x[n] for n in _within(one)], [one.value[n] for n in _within(one)])
             for name, one in parts.items()
             if one is not None
         ]
-        panels.append(Band(label, "log SNR", "squared error of v", [_curve(error, "error", "#000000")], stacks=stacks))
-    if not panels:
-        return None
+        if error is not None and len(stacks) == len(_PARTS):
+            curves = [_curve(error, "error", "#000000")]
+            panels.append(Band(arm.label, _LOG_SNR, "squared error of v", curves, stacks=stacks))
     caption = (
         "Mean squared error of v on held-out images by log SNR, split into what no network could avoid (irreducible), "
-        "the squared mean error (systematic) and the rest. Where no best estimate is known the error is not split; "
-        f"{_CLEAN}."
+        f"the squared mean error (systematic) and the rest; {_SIDES}. It is not split where no best estimate is known."
     )
-    return Picture(
-        "existence-split", "Where the error comes from", caption, 
-        f"Error of v over log SNR, split, of {_listed(labels)}.",
-        _data(records, ["error_v", "irreducible_v", "systematic_v", "rest_v"]),
-        lambda width: draw_panels(panels, width=width),
+    return _picture(
+        "split", "Where the error comes from", caption, arms, panels,
+        ["error_v", "irreducible_v", "systematic_v", "rest_v"], same_height=True,
     )  # fmt: skip
 
 
-def _mean_errors(records: Sequence[AnalysisRecord], labels: Sequence[str]) -> Picture | None:
-    panels = []
-    if len(records) == 1:
+def _mean_errors(arms: Sequence[Arm]) -> Picture | None:
+    names = list(dict.fromkeys(
+        name for arm in arms for name in arm.names("mean_error") if not name.startswith("mean_error[class ")
+    ))  # fmt: skip
+    y = "mean error of x0"
+    if len(arms) == 1:
         curves = [
-            _curve(one, _NAMES.get(name, name or "all channels"), _CHANNELS.get(name, "#000000"))
-            for one in records[0].series
-            if one.name == "mean_error"
-            or (one.name.startswith("mean_error[") and not one.name.startswith("mean_error[class "))
-            for name in [one.name.partition("[")[2].rstrip("]")]
+            _curve(series, _channel(name), _CHANNELS.get(_case(name), "#000000"))
+            for name in names
+            if (series := arms[0].series(name)) is not None
         ]
-        panels = [Band("brightness and colour", "log SNR", "mean error of x0", curves, level=0.0)] if curves else []
+        panels = [Band("brightness" if len(curves) == 1 else "brightness and colour", _LOG_SNR, y, curves, level=0.0)]
     else:
-        names = list(dict.fromkeys(
-            one.name for record in records for one in record.series
-            if one.name == "mean_error" or (one.name.startswith("mean_error[") and "class " not in one.name)
-        ))  # fmt: skip
-        for name in names:
-            case = name.partition("[")[2].rstrip("]")
-            panels.append(
-                _by_run(records, labels, name, _NAMES.get(case, case) or "all channels", "mean error of x0", 0.0)
-            )
-    if not panels:
-        return None
+        panels = [_by_arm(arms, name, _channel(name), y, level=0.0) for name in names]
     caption = (
         "Mean of the estimate of the image less that of the best estimate, in units of [−1, 1]: 0 is no systematic "
-        f"error, below it is too dark. {_INTERVAL}; {_CLEAN}."
+        f"error, below it is too dark; {_SIDES}. Where no best estimate is known, the images themselves take its place."
     )
-    return Picture(
-        "existence-mean-error", "Brightness and colour of the estimates", caption,
-        f"Mean error of the estimated image over log SNR, of {_listed(labels)}.", _data(records, ["mean_error"]),
-        lambda width: draw_panels(panels, width=width),
-    )  # fmt: skip
+    title = "Brightness and colour of the estimates"
+    return _picture("mean-error", title, caption, arms, panels, ["mean_error"], same_height=True)
 
 
-def _by_run(
-    records: Sequence[AnalysisRecord], labels: Sequence[str], name: str, title: str, y: str, level: float | None,
-    *, log: bool = False, x: str = "log SNR",
-) -> Band:  # fmt: skip
-    """A panel of one series with a curve for each record."""
-    curves = [
-        _curve(series, label, *style)
-        for record, label, style in zip(records, labels, _colours(records), strict=True)
-        if (series := record.series_of(name)) is not None
-    ]
-    return Band(title, x, y, curves, level=level, log=log)
+def _case(name: str) -> str:
+    return name.partition("[")[2].rstrip("]")
 
 
-def _bands(records: Sequence[AnalysisRecord], labels: Sequence[str]) -> Picture | None:
-    names = [one.name for one in records[0].series if one.name.startswith("amplitude_error[")]
-    if not names:
-        return None
-    if len(records) == 1:
+def _channel(name: str) -> str:
+    return _NAMES.get(_case(name), _case(name)) or "all channels"
+
+
+def _bands(arms: Sequence[Arm]) -> Picture | None:
+    names = list(dict.fromkeys(name for arm in arms for name in arm.names("amplitude_error")))
+    titles = [_case(name).replace("-", "–") for name in names]
+    titles = ["1 cycle" if title == "1 cycles" else title for title in titles]
+    how: dict[str, Any] = {"level": 0.0, "limits": (-1.0, 1.0)}
+    if len(arms) == 1:
         curves = [
-            _curve(one, name.partition("[")[2].removesuffix(" cycles]"), COLOURS[number % len(COLOURS)])
-            for number, name in enumerate(names)
-            if (one := records[0].series_of(name)) is not None
+            _curve(series, title, COLOURS[number % len(COLOURS)])
+            for number, (name, title) in enumerate(zip(names, titles, strict=True))
+            if (series := arms[0].series(name)) is not None
         ]
-        panels = [Band("by cycles per image", "log SNR", "error of the amplitude", curves, level=0.0)]
+        panels = [Band("by frequency, per image", _LOG_SNR, _AMPLITUDE, curves, **how)] if curves else []
     else:
-        panels = [
-            _by_run(records, labels, name, name.partition("[")[2].rstrip("]"), "error of the amplitude", 0.0)
-            for name in names
-        ]
+        panels = [_by_arm(arms, *one, _AMPLITUDE, **how) for one in zip(names, titles, strict=True)]
     caption = (
-        "Share by which the amplitude of the estimate's structures is too large (below 0: too small), by band of "
-        f"spatial frequency, against the best estimate. {_INTERVAL}; {_CLEAN}."
+        "Share by which the amplitude of the estimate's structures is too large (below 0: too small; −1: they do not "
+        f"follow x_t at all), by band of spatial frequency in cycles per image, against the best estimate; {_SIDES}."
     )
-    return Picture(
-        "existence-bands", "Structures of the estimates by frequency", caption,
-        f"Error of the amplitude of structures by frequency over log SNR, of {_listed(labels)}.",
-        _data(records, ["amplitude_error", "mean_error_size"]), lambda width: draw_panels(panels, width=width),
-    )  # fmt: skip
+    title = "Structures of the estimates by frequency"
+    return _picture("bands", title, caption, arms, panels, ["amplitude_error", "mean_error_size"])
 
 
-def _excess(records: Sequence[AnalysisRecord], labels: Sequence[str]) -> Picture | None:
+def _excess(arms: Sequence[Arm]) -> Picture | None:
     panels = [
-        _by_run(records, labels, "excess_v", "loss beyond the least possible", "squared error of v", 0.0),
-        _by_run(records, labels, "excess_share", "as a share of the least possible", "share", 0.0),
+        _by_arm(arms, "excess_v", "above the least possible", "squared error of v", level=0.0),
+        _by_arm(arms, "excess_share", "as a share of the least possible", "share", level=0.0),
     ]
-    if not panels[0].curves:
-        return None
     caption = (
         "Mean squared error of v on held-out images less that of the best estimate: what training could still win, in "
-        f"a unit that does not depend on prediction, schedule or weighting. {_INTERVAL}; {_CLEAN}."
+        f"a unit that does not depend on prediction, schedule or weighting; {_SIDES}."
     )
-    lines = [SeedLine(record.network.arm, number, one.x, one.y) for number, (record, one) in
-             enumerate(zip(records, panels[0].curves, strict=False))]  # fmt: skip
-    text = Panel("loss beyond the least possible", "log SNR", "squared error of v", lines)
-    arms = arm_styles(list(dict.fromkeys(record.network.arm for record in records)))
-    return Picture(
-        "existence-excess", "Excess loss by noise level", caption, f"Excess loss over log SNR, of {_listed(labels)}.",
-        _data(records, ["excess_v", "excess_share"]), lambda width: draw_panels(panels, width=width),
-        lambda columns: curves_text(text, arms, columns=columns),
+    lines = [SeedLine(curve.label, 0, curve.x, curve.y) for curve in panels[0].curves]
+    panel = Panel("excess loss", _LOG_SNR, "squared error of v", lines)
+    styles = arm_styles([line.arm for line in lines])
+    return _picture(
+        "excess", "Excess loss by noise level", caption, arms, panels, ["excess_v", "excess_share"],
+        text=lambda columns: curves_text(panel, styles, columns=columns),
     )  # fmt: skip
 
 
-def _training(records: Sequence[AnalysisRecord], labels: Sequence[str]) -> Picture | None:
+def _training(arms: Sequence[Arm]) -> Picture | None:
     prefix = "excess_v_in_training"
-    names = list(dict.fromkeys(
-        one.name for record in records for one in record.series if one.name.startswith(prefix) and len(one.x) > 1
-    ))  # fmt: skip
-    if not names:
-        return None
-    panels = [
-        _by_run(records, labels, name, name.partition("[")[2].rstrip("]"), "excess loss in v", None, x="images seen")
-        for name in names
-    ]
+    panels = []
+    for name in dict.fromkeys(name for arm in arms for name in arm.names(prefix)):
+        title = RANGE_TEXT[_case(name)].partition(",")[0]
+        panel = _by_arm(arms, name, title, "excess loss in v", x="images seen")
+        if any(len(curve.x) > 1 for curve in panel.curves):
+            panels.append(panel)
     caption = (
-        "Mean squared error of v on held-out images less that of the best estimate, over ranges of log SNR (noisy: "
-        f"below −1, middle: −1 to 1, clean: above 1), at the checkpoints that the run keeps. {_INTERVAL}."
+        "Mean squared error of v on held-out images less that of the best estimate, as a mean over a range of log SNR, "
+        "at the checkpoints that the run keeps."
     )
-    return Picture(
-        "existence-training", "Excess loss over training", caption,
-        f"Excess loss over the images seen in training, of {_listed(labels)}.", _data(records, [prefix]),
-        lambda width: draw_panels(panels, width=width),
-    )  # fmt: skip
+    return _picture("training", "Excess loss over training", caption, arms, panels, [prefix])
 
 
-def _one_step(records: Sequence[AnalysisRecord], images: Sequence[Arrays], labels: Sequence[str]) -> Picture | None:
-    shown = [(record, arrays, label) for record, arrays, label in zip(records, images, labels, strict=True)
-             if "one_step_estimate" in arrays][:_MOST_ROWS]  # fmt: skip
+# ---------------------------------------------------------------- images
+
+
+def _one_step(arms: Sequence[Arm], images: Sequence[Arrays]) -> Picture | None:
+    """Images, noised ones and estimates of them; of each arm its first run."""
+    shown = [(arm, images[arm.numbers[0]]) for arm in arms if "one_step_estimate" in images[arm.numbers[0]]]
     if not shown:
         return None
-    first, arrays, _ = shown[0]
-    levels = _levels(first)
-    alike = [one for one in shown if _levels(one[0]) == levels and one[1]["x0"].shape == arrays["x0"].shape]
+    levels, arrays = _levels(shown[0][0]), shown[0][1]
+    alike = [
+        (arm, one) for arm, one in shown if _levels(arm) == levels and one["x0"].shape == arrays["x0"].shape
+    ][:_MOST_ROWS]  # fmt: skip
     num, rows = len(arrays["x0"]), [("image", arrays["x0"])]
     for number, level in enumerate(levels):
         part = slice(number * num, (number + 1) * num)
-        rows.append((f"x_t, {level}", arrays["one_step_x_t"][part] / 2))
-        rows += [(label if len(alike) > 1 else "estimate", one["one_step_estimate"][part]) for _, one, label in alike]
+        rows.append((f"x_t: {level}", arrays["one_step_x_t"][part] / 2))
+        rows += [(arm.label if len(alike) > 1 else "estimate", one["one_step_estimate"][part]) for arm, one in alike]
         best = arrays.get("one_step_ideal", arrays["x0"][:0])[part]
         if len(best):
             rows.append(("best", best))
+    left_out = ", ".join(arm.label for arm in arms if all(arm is not one for one, _ in alike))
     caption = (
-        "Estimates of the image in one step from large t: in each block x_t (at half its contrast), what the network "
-        "estimates from it, and the best possible estimate, which is blurred as x_t does not tell more. Images are the "
-        "first of those measured, not chosen."
-    )
-    data = {"levels": levels, "runs": [record.network.run for record, _, _ in alike], "images": num}
+        "Estimates of the image in one step from large t: below each x_t (at half its contrast) what the network makes "
+        "of it, and the best possible estimate, which is blurred as x_t does not tell more. Images are spread "
+        "evenly over those measured, not chosen."
+    ) + (f" Not shown, for another schedule or for want of room: {left_out}." if left_out else "")
+    data = {"levels": levels, "runs": [arm.records[0].network.run for arm, _ in alike], "images": num}
 
     def draw(width: Width) -> "Figure":
         return draw_rows(rows, width=width)
 
     return Picture(
         "existence-one-step", "One-step estimates from large t", caption,
-        f"Held-out images, noised ones and their one-step estimates, of {_listed([label for *_, label in alike])}.",
+        f"Held-out images, noised ones and their one-step estimates, of {', '.join(arm.label for arm, _ in alike)}.",
         data, draw,
     )  # fmt: skip
 
 
-def _levels(record: AnalysisRecord) -> list[str]:
-    known = record.settings.get("one_step_log_snr")
+def _levels(arm: Arm) -> list[str]:
+    known = arm.records[0].settings.get("one_step_log_snr")
     values = known if isinstance(known, list) else []
-    return ["pure noise" if value is None else f"log SNR {float(str(value)):.1f}" for value in values]
-
-
-def _listed(labels: Sequence[str]) -> str:
-    return ", ".join(labels)
+    return [
+        "pure noise" if value is None else f"log SNR {number_text(round(float(str(value)), 1))}" for value in values
+    ]

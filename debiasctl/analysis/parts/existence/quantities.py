@@ -5,25 +5,16 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from debiasctl.analysis.parts.existence import statistics
-from debiasctl.analysis.parts.existence.figures import (
-    PARTS,
-    PIXEL,
-    SQUARED,
-    Facts,
-    Level,
-    Line,
-    split_of,
-    widened,
-)
-from debiasctl.analysis.parts.existence.levels import Place, units_of
+from debiasctl.analysis.parts.existence.figures import PARTS, PIXEL, SQUARED, Line
+from debiasctl.analysis.parts.existence.reading import Facts, Level, mean_over, split_of
 from debiasctl.analysis.parts.existence.statistics import Array, Figure
 from debiasctl.analysis.record import Quantity, Series
 
 # log-SNRs that quantities are means over; the ends of a schedule beyond ±10 are in the series alone
 RANGES: Mapping[str, tuple[float, float]] = {"noisy": (-10.25, -1.0), "middle": (-1.0, 1.0), "clean": (1.0, 10.25)}
 RANGE_TEXT = {
-    "noisy": "log SNR -10 to -1, where images begin",
-    "middle": "log SNR -1 to 1",
+    "noisy": "log SNR −10 to −1, where images begin",
+    "middle": "log SNR −1 to 1",
     "clean": "log SNR 1 to 10, where details are drawn",
 }
 
@@ -41,35 +32,29 @@ def quantities_of(levels: Sequence[Level], facts: Facts) -> list[Quantity]:
 
 def _of_range(name: str, levels: Sequence[Level], facts: Facts) -> list[Quantity]:
     where = RANGE_TEXT[name]
-    away = np.mean([level.away for level in levels], axis=0)
-    found = [
-        quantity(
-            f"mean_error[{name}]", statistics.mean(away.mean(axis=1)), PIXEL,
-            f"brightness of the estimates less that of the ideal's, mean over {where}",
-        )
-    ]  # fmt: skip
-    for number, channel in enumerate(facts.channels if len(facts.channels) > 1 else ()):
+    text = f"brightness of the estimates less that of the ideal's, mean over {where}"
+    found = [quantity(f"mean_error[{name}]", mean_over(levels), PIXEL, text)]
+    for channel, columns in facts.channel_slices():
         text = f"the same in channel {channel}, mean over {where}"
-        found.append(quantity(f"mean_error[{name}, {channel}]", statistics.mean(away[:, number]), PIXEL, text))
-    squared = statistics.average([level.squared.sum().times(_v(level)) for level in levels]).figure()
-    found.append(
-        quantity(f"systematic_v[{name}]", squared, SQUARED, f"systematic error in units of v, mean over {where}")
+        found.append(quantity(f"mean_error[{name}, {channel}]", mean_over(levels, columns), PIXEL, text))
+    squared = statistics.average([level.squared.sum().times(level.in_v) for level in levels]).figure()
+    room, rounding = (
+        float(np.mean([one * level.in_v for one, level in zip(values, levels, strict=True)]))
+        for values in ([level.training_squares.sum() for level in levels], [level.rounding for level in levels])
     )
+    text = f"systematic error in units of v, mean over {where}"
+    squared = squared.widened(below=room + rounding, above=room)
+    found.append(quantity(f"systematic_v[{name}]", squared, SQUARED, text))
     known = [level for level in levels if level.usable]
-    if known:
-        excess = np.mean([level.excess() * _v(level) for level in known], axis=0)
-        slack = float(np.mean([level.slack * _v(level) for level in known]))
-        rounding = float(np.mean([level.rounding * _v(level) for level in known]))
-        only = "" if len(known) == len(levels) else f"; only those up to {known[-1].place.log_snr:.2g}, see the notes"
-        text = f"loss beyond the least possible, in units of v, mean over {where}{only}"
-        found.append(
-            quantity(f"excess_v[{name}]", widened(statistics.mean(excess), below=rounding, above=slack), SQUARED, text)
-        )
-    return found
-
-
-def _v(level: Level) -> float:
-    return units_of(level.place.level)["v"]
+    if not known:
+        return found
+    excess = statistics.mean(np.mean([level.excess() * level.in_v for level in known], axis=0)).widened(
+        below=float(np.mean([level.rounding * level.in_v for level in known])),
+        above=float(np.mean([level.slack * level.in_v for level in known])),
+    )
+    only = "" if len(known) == len(levels) else f"; only those up to {known[-1].place.log_snr:.2g}, see the notes"
+    text = f"loss beyond the least possible, in units of v, mean over {where}{only}"
+    return [*found, quantity(f"excess_v[{name}]", excess, SQUARED, text)]
 
 
 def _terminal(level: Level, facts: Facts) -> list[Quantity]:
@@ -77,15 +62,15 @@ def _terminal(level: Level, facts: Facts) -> list[Quantity]:
     where = "from pure noise, at the last timestep"
     found = [
         quantity("error_x0[terminal]", statistics.mean(level.error()), SQUARED, f"squared error of x0 {where}"),
-        quantity("mean_error[terminal]", statistics.mean(level.away.mean(axis=1)), PIXEL, f"mean error {where}"),
+        quantity("mean_error[terminal]", level.mean_error(), PIXEL, f"mean error {where}"),
     ]
-    for number, channel in enumerate(facts.channels if len(facts.channels) > 1 else ()):
-        figure = statistics.mean(level.away[:, number])
-        found.append(quantity(f"mean_error[terminal, {channel}]", figure, PIXEL, f"the same in channel {channel}"))
+    for channel, columns in facts.channel_slices():
+        text = f"mean error in channel {channel} {where}"
+        found.append(quantity(f"mean_error[terminal, {channel}]", level.mean_error(columns), PIXEL, text))
     for part, known in split_of(level).items():
         if known is not None:
-            text = PARTS[part].format(of=" of x0")
-            found.append(quantity(f"{part}_x0[terminal]", known, SQUARED, f"{text}, {where}"))
+            text = f"{PARTS[part].format(of=' of x0')}, {where}"
+            found.append(quantity(f"{part}_x0[terminal]", known, SQUARED, text))
     return found
 
 
@@ -97,20 +82,17 @@ def quantity(name: str, figure: Figure, unit: str, text: str) -> Quantity:
 # ---------------------------------------------------------------- training
 
 
-def training_lines(
-    places: Sequence[Place], excess: Mapping[int, Array], slack: Sequence[float], *, batch_size: int
-) -> list[Series]:
+def training_lines(levels: Sequence[Level], excess: Mapping[int, Array], *, batch_size: int) -> list[Series]:
     """The excess loss at each checkpoint, by its step: `excess` [L, N] of x0 at each level, of a few images."""
     found = []
     for name, (low, high) in RANGES.items():
-        inside = [number for number, place in enumerate(places) if low <= place.log_snr < high]
+        inside = [number for number, level in enumerate(levels) if low <= level.place.log_snr < high]
         text = f"loss beyond the least possible, in units of v, mean over {RANGE_TEXT[name]}, at the run's checkpoints"
         line = Line(f"excess_v_in_training[{name}]", SQUARED, text)
         for step, values in sorted(excess.items()) if inside else ():
-            factors = [units_of(places[number].level)["v"] for number in inside]
-            each = np.mean([values[number] * factor for number, factor in zip(inside, factors, strict=True)], axis=0)
-            room = float(np.mean([slack[number] * factor for number, factor in zip(inside, factors, strict=True)]))
-            line.add(float(step * batch_size), widened(statistics.mean(each), above=room))
+            each = np.mean([values[number] * levels[number].in_v for number in inside], axis=0)
+            room = float(np.mean([levels[number].slack * levels[number].in_v for number in inside]))
+            line.add(float(step * batch_size), statistics.mean(each).widened(above=room))
         made = line.series("images")
         if made is not None:
             found.append(made)

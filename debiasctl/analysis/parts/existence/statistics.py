@@ -1,6 +1,6 @@
 """Means and squared means of errors over images with their intervals, free of the bias that noise gives to squares.
 
-All intervals are of 95 % and cover the choice of images and of noise, not the network's training seed.
+All intervals are of 95 % and cover the choice of images and of noises, not the network's training seed.
 """
 
 import math
@@ -31,10 +31,14 @@ class Figure:
         """The figure in another unit; `factor` is not negative."""
         return Figure(*(factor * one for one in (self.value, self.se, self.low, self.high)))
 
-    @property
-    def is_apart(self) -> bool:
-        """Whether its interval leaves out 0."""
-        return self.low > 0 or self.high < 0
+    def widened(self, *, below: float = 0.0, above: float = 0.0) -> "Figure":
+        """The figure with a wider interval."""
+        return Figure(self.value, self.se, self.low - below, self.high + above)
+
+    def with_error(self, error: float, *, quantile: float) -> "Figure":
+        """The figure with a further standard error, independent of its own."""
+        below, above = (math.hypot(half, quantile * error) for half in (self.value - self.low, self.high - self.value))
+        return Figure(self.value, math.hypot(self.se, error), self.value - below, self.value + above)
 
 
 def quantile(num: int) -> float:
@@ -42,15 +46,6 @@ def quantile(num: int) -> float:
     from scipy.special import stdtrit
 
     return float(stdtrit(num - 1, (1 + LEVEL) / 2))
-
-
-def p_value(figure: Figure, num: int) -> float:
-    """The two-sided p value of a mean of `num` images being 0."""
-    from scipy.special import stdtr
-
-    if figure.se == 0:
-        return float(figure.value == 0)
-    return 2 * float(stdtr(num - 1, -abs(figure.value) / figure.se))
 
 
 def mean(values: Array) -> Figure:
