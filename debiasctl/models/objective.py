@@ -60,8 +60,8 @@ def load_learned(run: Run, objective: Objective, *, step: int) -> None:
         stored = (read_state(path / STATE_FILE).get("weighting") or {}).get("module")
     except (OSError, ValueError) as error:
         raise CheckpointError(damage_of(path, run, f"{STATE_FILE}: {error}")) from error
-    problem = "it holds no state of it" if stored is None else misfit(stored, module.state_dict())
-    if problem:
+    problem = misfit(stored, module.state_dict()) if isinstance(stored, dict) else "it holds no state of it"
+    if problem is not None:
         raise CheckpointError(
             f"checkpoint {step} of run '{run.name}' does not fit its learned weighting: {problem}. Choose another "
             "`checkpoint`"

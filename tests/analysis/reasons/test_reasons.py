@@ -18,9 +18,9 @@ from debiasctl.analysis.parts.reasons.levels import bins_of
 from debiasctl.analysis.subject import Subject
 from debiasctl.data.heldout_set import HeldoutSet
 from debiasctl.diffusion.denoiser import NetworkDenoiser
-from debiasctl.errors import Interrupted, UsageError
+from debiasctl.errors import CheckpointError, Interrupted, UsageError
 from debiasctl.models.build import build_parameterization
-from debiasctl.models.objective import build_objective
+from debiasctl.models.objective import build_objective, load_learned
 from debiasctl.runs.store import Run
 from debiasctl.sampling.request import make_request
 
@@ -181,3 +181,19 @@ def test_a_run_without_heldout_errors_says_so() -> None:
     subject.run.metrics_path.write_text("")
     record = analyze(PART, subject, [], Choices(num=10))
     assert any("has no held-out errors" in note for note in record.notes)
+
+
+def test_what_a_learned_weighting_had_learnt_is_loaded() -> None:
+    run = train("e", make_spec(training__steps=2, loss__weighting="uncertainty"))
+    objective = build_objective(run.spec(), warn=False)
+    load_learned(run, objective, step=2)
+    assert objective.learned is not None
+    stored = torch.load(run.checkpoint_path(2) / "state.pt", weights_only=True)["weighting"]["module"]
+    assert float(stored["weight"].abs().max()) > 0
+    assert torch.equal(objective.learned.module.state_dict()["weight"], stored["weight"])
+    other = build_objective(make_spec(loss__weighting="uncertainty:channels=4"), warn=False)
+    with pytest.raises(CheckpointError, match="does not fit its learned weighting"):
+        load_learned(run, other, step=2)
+    plain = train("f", make_spec(training__steps=1))
+    with pytest.raises(CheckpointError, match="holds no state of it"):
+        load_learned(plain, objective, step=1)
