@@ -1,6 +1,7 @@
 """Build the training objective from a spec, and load what it had learnt at a checkpoint."""
 
 import logging
+from typing import Any
 
 import torch
 
@@ -57,10 +58,10 @@ def load_learned(run: Run, objective: Objective, *, step: int) -> None:
     path, module = run.checkpoint_path(step), objective.learned.module
     verify(path, run, only=STATE_FILE)
     try:
-        stored = (read_state(path / STATE_FILE).get("weighting") or {}).get("module")
+        stored: dict[str, Any] = (read_state(path / STATE_FILE).get("weighting") or {}).get("module") or {}
     except (OSError, ValueError) as error:
         raise CheckpointError(damage_of(path, run, f"{STATE_FILE}: {error}")) from error
-    problem = misfit(stored, module.state_dict()) if isinstance(stored, dict) else "it holds no state of it"
+    problem = misfit(stored, module.state_dict()) if stored else "it holds no state of it"
     if problem is not None:
         raise CheckpointError(
             f"checkpoint {step} of run '{run.name}' does not fit its learned weighting: {problem}. Choose another "
