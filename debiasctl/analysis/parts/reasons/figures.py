@@ -103,6 +103,7 @@ def _shares(bins: Sequence[LevelBin], scheme: _Scheme, size: int) -> Found:
     norm = products.known_norm_shares(found)
     projection = found.jackknifed(products.projections).where(is_known)
     square = found.jackknifed(lambda of: products.square_shares(of, shares, size))
+    scale = found.jackknifed(lambda of: products.noise_scale(of, shares, size))
     ratio = found.jackknifed(lambda of: products.signal_to_noise(of, size))
     weight = np.array(scheme.weights) * np.array(shares)
     whose = scheme.whose
@@ -131,7 +132,7 @@ def _shares(bins: Sequence[LevelBin], scheme: _Scheme, size: int) -> Found:
                   found.jackknifed(lambda of: np.array([products.square_shares(of, shares, size)[noisy].sum()])),
                   "share", f"the share of the mean squared norm of single images' gradients at log SNR below 0{whose}"),
         _quantity(scheme.named("gradient_noise_scale"),
-                  found.jackknifed(lambda of: products.noise_scale(of, shares, size)).where(is_known[:1]), "images",
+                  scale.limited(0, np.inf).where(is_known[:1]), "images",
                   f"the batch size at which the gradient's squared norm equals its variance{whose}"),
     ]  # fmt: skip
     notes = []
@@ -157,8 +158,7 @@ def _loss_shares(losses: Array, left_out: int | None) -> Array:
 
 def _conflicts(bins: Sequence[LevelBin], scheme: _Scheme) -> Found:
     found, whose = scheme.products, scheme.whose
-    squares = found.jackknifed(products.squared_norms)
-    is_known = squares.low > 0
+    is_known = found.jackknifed(products.squared_norms, pairs=len(bins)).low > 0
     both = np.outer(is_known, is_known)
     pairs = int(both.sum() - is_known.sum()) // 2
     usual = found.jackknifed(products.cosines).limited(-1, 1).where(both)
@@ -176,7 +176,7 @@ def _conflicts(bins: Sequence[LevelBin], scheme: _Scheme) -> Found:
     against, along = int((strict.high[above] < 0).sum()), int((strict.low[above] > 0).sum())
     quantities: list[Quantity | None] = [
         Quantity(name=scheme.named("gradients_known"), value=float(is_known.sum()), unit="bins",
-                 text=f"bins of log SNR whose mean gradient can be told from noise, of {len(bins)}{whose}"),
+                 text=f"bins of log SNR whose mean gradient can be told from noise, of {len(bins)}, at once{whose}"),
         Quantity(name=scheme.named("conflicting_pairs"), value=float(against), unit="pairs",
                  text=f"pairs of bins, of {pairs}, whose mean gradients point against one another (cosine below 0; all "
                  f"intervals hold at once){whose}"),

@@ -1,11 +1,14 @@
 """What the figures of the part `reasons` say, in plain sentences."""
 
+import re
 from collections.abc import Callable, Sequence
 
 from debiasctl.analysis.parts.reasons.figures import NOISY
 from debiasctl.analysis.record import AnalysisRecord, Quantity, Series
+from debiasctl.reporting.study_pictures import number_text
 
 _Format = Callable[[float], str]
+_MINUS = re.compile(r"(?<![\w-])-(?=\d)")  # of a number, and not in a weighting's name
 _LINEAR = 0.05  # a gain over the linear predictor below it is called small
 
 
@@ -15,7 +18,7 @@ def sentences(record: AnalysisRecord) -> list[str]:
         _shares(record), _signal(record), *_conflicts(record), _copying(record), _amplification(record),
         _learning(record), *(_counterfactual(record, case) for case in cases_of(record)),
     ]  # fmt: skip
-    return [sentence for sentence in found if sentence]
+    return [_MINUS.sub("−", sentence) for sentence in found if sentence]
 
 
 def cases_of(record: AnalysisRecord) -> list[str]:
@@ -116,8 +119,8 @@ def _copying(record: AnalysisRecord) -> str:
     where = rows[0][0] if rows else "lowest"
     text = (
         f"At the most noise (log SNR {where}) the network's estimate of the noise is {_with(slope, _three)} times its "
-        f"input, with an R² of {r2.value:.5f}. Its error of eps is {network:.2g}; copying the input would score "
-        f"{copy:.2g}, and the best linear predictor {linear:.2g}: "
+        f"input, with an R² of {r2.value:.5f}. Its error of eps is {_small(network)}; copying the input would "
+        f"score {_small(copy)}, and the best linear predictor {_small(linear)}: "
     )
     if gain.low is not None and gain.high is not None and gain.low <= 0 <= gain.high:
         return text + "the network cannot be told from the linear predictor there."
@@ -208,6 +211,10 @@ def _two(value: float) -> str:
 
 def _three(value: float) -> str:
     return f"{value:.3f}".replace("-", "−")
+
+
+def _small(value: float | None) -> str:
+    return "unknown" if value is None else number_text(float(f"{value:.2g}"))
 
 
 def _number(value: float) -> str:

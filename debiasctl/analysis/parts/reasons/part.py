@@ -65,6 +65,7 @@ class Reasons(Part):
                 )
             )
         refs = list(dict.fromkeys(str(complete("weightings", parse_ref(one)).ref) for one in choices.counterfactual))
+        refs = [ref for ref in refs if ref != str(subject.spec.loss.weighting.ref)]  # the run's own is measured anyway
         if len(refs) > _MOST:
             raise UsageError(f"`counterfactual` names {len(refs)} weightings. Choose at most {_MOST}")
         _objectives(subject, refs)

@@ -8,7 +8,7 @@ from debiasctl.analysis.record import AnalysisRecord, Series
 from debiasctl.reporting.line_panels import Line, LinePanel, Matrix, draw_lines, draw_matrices, panels_json
 from debiasctl.reporting.picture import Picture
 from debiasctl.reporting.study_data import ArmStyle, arm_styles
-from debiasctl.reporting.style import COLOURS
+from debiasctl.reporting.style import styles as scheme_styles
 
 _LOG_SNR = "log SNR (noise at the left)"
 _COVERS = "Bars are 95 % intervals over images, noise and timesteps, not over training seeds."
@@ -19,7 +19,6 @@ _SHARES = (
     ("gradient_norm_share", "norm of the mean gradient"),
     ("gradient_share", "mean gradient (sum 1)"),
 )
-_DASHES = ((0, (6, 2)), (0, (2, 1.5)), (0, (7, 2, 2, 2)), (0, (4, 1)))
 Maker = Callable[[Sequence[AnalysisRecord], Sequence[ArmStyle]], Picture | None]
 
 
@@ -177,8 +176,9 @@ def _other_shares(number: int, records: Sequence[AnalysisRecord], styles: Sequen
     panels = []
     for name, title in _SHARES:
         lines = _line(record.series_of(name), f"{label} (as trained)", "#222222")
-        for place, case in enumerate(cases_of(record)):
-            lines += _line(record.series_of(f"{name}[{case}]"), case, COLOURS[place], _DASHES[place % len(_DASHES)])
+        cases = cases_of(record)
+        for case, (colour, dashes) in zip(cases, scheme_styles(cases), strict=True):
+            lines += _line(record.series_of(f"{name}[{case}]"), case, colour, dashes)
         panels.append(LinePanel(title, _LOG_SNR, "share", lines, level=0.0))
     caption = (
         f"What other weightings would have spent where, from the gradients of {label}: each is exactly the gradient of "

@@ -18,7 +18,7 @@ def sentences(record: AnalysisRecord) -> list[str]:
     found = [
         f"Held-out errors were compared with {record.settings['metric']} at {points.value:.0f} checkpoints of "
         f"{runs.value:.0f} runs. A tau of 1 means that the lower error always has the better samples, and 0 that it "
-        "tells nothing; intervals are over runs."
+        "tells nothing; the sampling error of the figure lowers every tau, and intervals are over runs."
     ]
     pairs = {scope: record.quantity(f"pairs[{scope}]") for scope in SCOPES}
     same = pairs["all"] is not None and pairs["between"] is not None and pairs["all"].value == pairs["between"].value
