@@ -1,5 +1,6 @@
 """The part `reasons` on a tiny run, and its measurements of copying and learning."""
 
+import dataclasses
 import math
 from typing import Any
 
@@ -16,6 +17,7 @@ from debiasctl.analysis.parts.reasons.copying import Linear, amplification, copy
 from debiasctl.analysis.parts.reasons.learning import Reached, reached
 from debiasctl.analysis.parts.reasons.levels import bins_of
 from debiasctl.analysis.subject import Subject
+from debiasctl.api import ArraySplit
 from debiasctl.data.heldout_set import HeldoutSet
 from debiasctl.diffusion.denoiser import NetworkDenoiser
 from debiasctl.errors import CheckpointError, Interrupted, UsageError
@@ -96,12 +98,25 @@ def test_every_prediction_and_schedule_is_analysed(settings: dict[str, Any]) -> 
 
 def test_what_cannot_be_analysed_is_refused() -> None:
     subject = trained("c")
-    with pytest.raises(UsageError, match=r"at least 10 training images.*`num` is 5"):
+    with pytest.raises(UsageError, match=r"`num` is 5.*at least 10 training images"):
         PART.settings(subject, [], Choices(num=5))
     with pytest.raises(UsageError, match=r"uncertainty.* is learned"):
         PART.settings(subject, [], Choices(counterfactual=("uncertainty",)))
     with pytest.raises(UsageError, match="debiased"):
         PART.settings(subject, [], Choices(counterfactual=("debias",)))
+
+
+def test_groups_draw_images_independently_and_more_than_there_are() -> None:
+    few = digits().train.images(torch.arange(30))
+    subject = dataclasses.replace(
+        trained("g"), data=dataclasses.replace(digits(), train=ArraySplit(few, torch.arange(30) % 10))
+    )
+    groups = [reasons_part._images(subject, number, size=50, seed=0, dtype=torch.float64) for number in range(2)]
+    for one in groups:
+        assert len(one.x0[:30].flatten(1).unique(dim=0)) == 30  # each once before any a second time
+        assert torch.equal(one.x0[30:], one.x0[:20])
+    assert not torch.equal(groups[0].x0, groups[1].x0)
+    assert len(torch.cat([one.positions for one in groups]).unique()) == 100  # with noise of its own each
 
 
 class Copies(torch.nn.Module):

@@ -138,8 +138,8 @@ def _shares(bins: Sequence[LevelBin], scheme: _Scheme, size: int) -> Found:
     notes = []
     if not is_known[0]:
         notes.append(
-            f"the whole mean gradient{whose} cannot be told from 0 with {size * found.groups} images, so that there "
-            "are no shares of it; give more with `num`"
+            f"the whole mean gradient{whose} cannot be told from 0 with {size * found.groups} draws of images, so that "
+            "there are no shares of it; give more with `num`"
         )
     return Found([one for one in quantities if one is not None], series, notes=notes)
 

@@ -49,7 +49,8 @@ def _signal(record: AnalysisRecord) -> str:
     if known is None or snr is None:
         return ""
     text = (
-        f"With {num} training images, the mean gradient can be told from noise in {known.value:.0f} of {len(snr.x)} "
+        f"With {num} draws of training images at each noise level, the mean gradient can be told from noise in "
+        f"{known.value:.0f} of {len(snr.x)} "
         "bins of log SNR"
     )
     if scale is None:

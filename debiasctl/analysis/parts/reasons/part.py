@@ -20,6 +20,7 @@ from debiasctl.analysis.record import AnalysisRecord
 from debiasctl.analysis.subject import Subject
 from debiasctl.boundary import name_of
 from debiasctl.compute import counter_random
+from debiasctl.data.pixels import to_model_space
 from debiasctl.diffusion.objective import Objective
 from debiasctl.errors import UsageError
 from debiasctl.models.build import build_network
@@ -51,18 +52,13 @@ class Reasons(Part):
         """Resolve the number of images, and the other weightings.
 
         Raises:
-            UsageError: if there are too few images, or a weighting is unknown, learned or no other objective's.
+            UsageError: if too few images are asked for, or a weighting is unknown, learned or of another objective.
         """
         asked = _NUM if choices.num is None else choices.num
-        num = min(asked, len(subject.data.train)) // GROUPS * GROUPS
+        num = asked // GROUPS * GROUPS
         if num < GROUPS:
             raise UsageError(
-                f"gradients need at least {GROUPS} training images, for {GROUPS} independent groups of them, and "
-                + (
-                    f"`num` is {asked}: choose {GROUPS} or more"
-                    if asked < GROUPS
-                    else f"run '{subject.run.name}' has {len(subject.data.train)}. Leave this part out with `only`"
-                )
+                f"`num` is {asked}: gradients need at least {GROUPS} training images, for {GROUPS} independent groups"
             )
         refs = list(dict.fromkeys(str(complete("weightings", parse_ref(one)).ref) for one in choices.counterfactual))
         refs = [ref for ref in refs if ref != str(subject.spec.loss.weighting.ref)]  # the run's own is measured anyway
@@ -197,25 +193,18 @@ def _with(spec: RunSpec, ref: str) -> RunSpec:
 def _gradient_units(
     subject: Subject, objectives: Sequence[Objective], bins: Sequence[LevelBin], *, num: int, seed: int
 ) -> dict[str, Callable[[], Arrays]]:
-    """A unit for each group of images, in which every image is used once at each noise level."""
+    """A unit for each group of images, each of which is used once at each noise level."""
     spec = subject.spec
+    dtype = torch.float64 if spec.compute.precision == "fp64" else torch.float32
 
     @cache
-    def prepared() -> tuple[Measured, Images, Fold]:
+    def prepared() -> tuple[Measured, Fold]:
         content = subject.content
         network = build_network(
             spec, image_size=content.image_size, channels=content.channels, num_classes=len(content.classes)
         )
         load_weights(subject.run, network, step=subject.request.step, weights="raw")
-        double = spec.compute.precision == "fp64"
-        network = (network.double() if double else network).to(subject.device).train()  # dropout is part of the loss
-        train = subject.train(num)
-        order = counter_random.order(seed, epoch=0, size=num)  # images may be sorted by class
-        images = Images(
-            train.x0[order.to(train.x0.device)].to(torch.float64 if double else torch.float32),
-            None if train.labels is None else train.labels[order.to(train.labels.device)],
-            order,
-        )
+        network = network.to(subject.device, dtype).train()  # dropout is part of the loss
         measured = Measured(
             network, objectives, bins, _progress(subject), seed,
             batch=min(_BATCH, max(1, spec.training.batch_size // spec.compute.accumulation)),
@@ -223,15 +212,26 @@ def _gradient_units(
             null_label=len(content.classes) if spec.model.label_dropout else None,
         )  # fmt: skip
         size = sum(one.numel() for one in measured.parameters)
-        return measured, images, Fold(size, _VALUES // (GROUPS * len(bins) * len(objectives)))
+        return measured, Fold(size, _VALUES // (GROUPS * len(bins) * len(objectives)))
 
     def group(number: int) -> Arrays:
-        measured, images, fold = prepared()
-        part = slice(number * (num // GROUPS), (number + 1) * (num // GROUPS))
-        labels = None if images.labels is None else images.labels[part]
-        return group_gradients(measured, Images(images.x0[part], labels, images.positions[part]), fold)
+        measured, fold = prepared()
+        return group_gradients(measured, _images(subject, number, size=num // GROUPS, seed=seed, dtype=dtype), fold)
 
     return {f"gradients-{number}": partial(group, number) for number in range(GROUPS)}
+
+
+def _images(subject: Subject, group: int, *, size: int, seed: int, dtype: torch.dtype) -> Images:
+    """A group's training images, drawn without replacement as far as there are enough, and independently of others.
+
+    Groups that shared out the images among them would be the less alike, and products of their gradients too small.
+    """
+    split, positions = subject.data.train, torch.arange(group * size, (group + 1) * size)
+    order = counter_random.order(seed, epoch=group, size=len(split))
+    indices = order[torch.arange(size) % len(split)]
+    labels = split.labels(indices) if subject.is_conditional else None
+    x0 = to_model_space(split.images(indices).to(subject.device)).to(dtype)
+    return Images(x0, None if labels is None else labels.to(subject.device), positions)
 
 
 def _mean_weights(objective: Objective, bins: Sequence[LevelBin], progress: float) -> list[float]:
