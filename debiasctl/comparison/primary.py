@@ -4,17 +4,10 @@ from collections.abc import Sequence
 
 from debiasctl.comparison.matching import CellData
 from debiasctl.errors import ComparisonError, UsageError
+from debiasctl.evaluation.primary import default_metric
 from debiasctl.reading.user_text import whole_number
 from debiasctl.wording import did_you_mean, quoted
 
-DEFAULTS = {
-    "cifar10": "fd_local",
-    "digits": "fd_local",
-    "mnist": "fd_local",
-    "fashion-mnist": "fd_local",
-    "photo-patches": "fd_local-ssl",
-}  # a data set -> its primary metric, where it was measured
-_PREFERRED = ("fid", "fd_local", "fd_local-ssl", "fd_dinov2", "fd_clip", "fd_pixels")  # of all others
 _STEPS = 50
 
 
@@ -29,7 +22,7 @@ def find_primary(cells: Sequence[CellData], declared: str | None, *, datasets: S
     """
     metrics = list(dict.fromkeys(cell.metric for cell in cells))
     if declared is None:
-        metric = _default(metrics, datasets)
+        metric = default_metric(metrics, datasets)
         cell = _nearest([cell for cell in cells if cell.metric == metric])
         return cell, f"the primary metric is {cell.key} by default: declare one before you look, with `primary`"
     for cell in cells:
@@ -56,12 +49,6 @@ def find_primary(cells: Sequence[CellData], declared: str | None, *, datasets: S
             f"{', '.join(counts)}. Evaluate the others: debiasctl evaluate RUN --steps {steps}"
         )
     return _nearest(found), ""
-
-
-def _default(metrics: Sequence[str], datasets: Sequence[str]) -> str:
-    named = [DEFAULTS[dataset] for dataset in datasets if dataset in DEFAULTS]
-    distances = [metric for metric in metrics if metric.startswith("fd_")]
-    return next(metric for metric in (*named, *_PREFERRED, *distances, *metrics) if metric in metrics)
 
 
 def _nearest(cells: Sequence[CellData]) -> CellData:

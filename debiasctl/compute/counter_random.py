@@ -35,6 +35,8 @@ class Stream(IntEnum):
     LIKELIHOOD = 10
     LABEL_DROPOUT = 9
     TEACHER_FORCING = 13
+    GRADIENT = 16
+    COPYING = 17
     EXISTENCE = 21
 
 

@@ -1,6 +1,7 @@
-"""Build the training objective from a spec."""
+"""Build the training objective from a spec, and load what it had learnt at a checkpoint."""
 
 import logging
+from typing import Any
 
 import torch
 
@@ -8,7 +9,11 @@ from debiasctl.api import Weighting
 from debiasctl.compute.counter_random import derived_seed
 from debiasctl.diffusion.loss import Huber
 from debiasctl.diffusion.objective import Objective
+from debiasctl.errors import CheckpointError
 from debiasctl.models.build import build_parameterization
+from debiasctl.models.tensor_files import misfit, read_state
+from debiasctl.runs.manifest import STATE_FILE, damage_of, verify
+from debiasctl.runs.store import Run
 from debiasctl.specs.sections import RunSpec
 
 _LOG = logging.getLogger(__name__)
@@ -40,3 +45,26 @@ def build_objective(spec: RunSpec, *, warn: bool = True) -> Objective:
         if warning:
             _LOG.warning("%s", warning)
     return objective
+
+
+def load_learned(run: Run, objective: Objective, *, step: int) -> None:
+    """Load what a learned weighting had learnt at a checkpoint; nothing happens if the weighting is not learned.
+
+    Raises:
+        CheckpointError: if the checkpoint is damaged, or holds no such state or one that does not fit.
+    """
+    if objective.learned is None:
+        return
+    path, module = run.checkpoint_path(step), objective.learned.module
+    verify(path, run, only=STATE_FILE)
+    try:
+        stored: dict[str, Any] = (read_state(path / STATE_FILE).get("weighting") or {}).get("module") or {}
+    except (OSError, ValueError) as error:
+        raise CheckpointError(damage_of(path, run, f"{STATE_FILE}: {error}")) from error
+    problem = misfit(stored, module.state_dict()) if stored else "it holds no state of it"
+    if problem is not None:
+        raise CheckpointError(
+            f"checkpoint {step} of run '{run.name}' does not fit its learned weighting: {problem}. Choose another "
+            "`checkpoint`"
+        )
+    module.load_state_dict(stored)

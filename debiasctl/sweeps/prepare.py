@@ -5,9 +5,9 @@ from typing import Any
 
 from debiasctl import registry
 from debiasctl.api import DatasetInfo, Engine, num_cores
-from debiasctl.comparison.primary import DEFAULTS
 from debiasctl.errors import UsageError
 from debiasctl.evaluation.choices import Choices, check_choices
+from debiasctl.evaluation.primary import DEFAULTS
 from debiasctl.runs.status import now
 from debiasctl.runs.store import validate_run_name
 from debiasctl.specs.resolve import validate_spec

@@ -5,6 +5,9 @@ from collections.abc import Mapping
 from debiasctl.analysis.parts.existence.part import Existence
 from debiasctl.analysis.parts.impact import Impact
 from debiasctl.analysis.parts.part import Part
+from debiasctl.analysis.parts.reasons.part import Reasons
 from debiasctl.analysis.parts.stitching import Stitching
+from debiasctl.analysis.parts.validation.part import Validation
 
-PARTS: Mapping[str, Part] = {part.name: part for part in (Existence(), Impact(), Stitching())}
+_ALL: tuple[Part, ...] = (Existence(), Impact(), Stitching(), Reasons(), Validation())
+PARTS: Mapping[str, Part] = {part.name: part for part in _ALL}

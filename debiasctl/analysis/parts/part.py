@@ -24,6 +24,7 @@ class Choices:
     seed: int = 0
     trajectories: tuple[int, ...] | None = None
     counterfactual: tuple[str, ...] = ()
+    metric: str | None = None  # that held-out errors are compared with: `metric` or `metric@steps`
 
 
 @dataclass(frozen=True)
