@@ -94,7 +94,7 @@ class Impact(Part):
         layout = Layout(channel_names(subject.shape[0]), bands_of(subject.shape[1]))
         drawn = {steps: _of(found, f"T{steps}") for steps in numbers}
         labels = {steps: _labels(subject, num) for steps, num in numbers.items()}
-        longest = max(numbers)
+        longest, most = max(numbers), max(numbers, key=lambda steps: (numbers[steps], steps == usual))
         drift = [
             one
             for steps, rows in drawn.items()
@@ -104,7 +104,7 @@ class Impact(Part):
         ]  # fmt: skip
         ends = [
             finished(
-                steps, rows, real, strata(labels[steps]),
+                steps, rows, drawn[most], real, strata(labels[most]),
                 longest=None if steps == longest else drawn[longest]["images"],
             )
             for steps, rows in drawn.items()

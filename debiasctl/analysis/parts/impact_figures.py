@@ -8,7 +8,7 @@ import numpy as np
 from torch import Tensor
 
 from debiasctl.analysis.parts.impact_levels import RealMeans, band_name
-from debiasctl.analysis.parts.impact_means import Array, Means, means_of, root_mean_square
+from debiasctl.analysis.parts.impact_means import Array, Means, extended, means_of, root_mean_square
 from debiasctl.analysis.record import Quantity, Series
 from debiasctl.evaluation.metrics.colour import mean_shift_squared
 from debiasctl.evaluation.metrics.spectrum import spectrum_distance
@@ -145,9 +145,19 @@ class Finished:
 
 
 def finished(
-    num_steps: int, rows: Mapping[str, Array], real: RealMeans, classes: Tensor | None, *, longest: Array | None
+    num_steps: int,
+    rows: Mapping[str, Array],
+    most: Mapping[str, Array],
+    real: RealMeans,
+    classes: Tensor | None,
+    *,
+    longest: Array | None,
 ) -> Finished:
-    """The figures of one number of steps; `longest` [M, C, H, W] are the first images of the most steps."""
+    """The figures of one number of steps; `longest` [M, C, H, W] are the first images of the most steps.
+
+    `most` are those of the number of steps with the most images; `classes` are of these.
+    """
+    every, classes = classes, None if classes is None else classes[: len(rows["colours"])]
     from torch import from_numpy
 
     colours = rows["colours"]
@@ -169,8 +179,7 @@ def finished(
         own = None if classes is None else classes[: len(apart)]
         distance = root_mean_square((apart**2).mean(axis=(1, 2, 3)), own)
         colour = root_mean_square((apart.mean(axis=(2, 3)) ** 2).mean(axis=1), own)
-    shift_rows = with_mean(colours)
-    shifted = means_of(shift_rows, classes).less(with_mean(real.stored_colours))
+    shifted = extended(with_mean(colours), with_mean(most["colours"]), every).less(with_mean(real.stored_colours))
     return Finished(num_steps, shifted, squared, spectrum, distance, colour)
 
 

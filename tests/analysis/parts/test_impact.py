@@ -9,7 +9,8 @@ from torch import Tensor
 
 from debiasctl.analysis.book import Book
 from debiasctl.analysis.parts.impact import Impact, images_for
-from debiasctl.analysis.parts.impact_means import means_of
+from debiasctl.analysis.parts.impact_figures import adjusted
+from debiasctl.analysis.parts.impact_means import extended, means_of
 from debiasctl.analysis.parts.part import Choices, Found
 from debiasctl.analysis.subject import Subject
 from debiasctl.errors import UsageError
@@ -156,3 +157,29 @@ def test_findings_and_pictures_say_and_draw_what_was_measured(tmp_path: Path) ->
         assert [one.name for one in pictures] == names
         for one in pictures:
             one.draw("column")
+
+
+def test_the_intervals_of_training_bias_cover_it_and_regression_narrows_them() -> None:
+    generator, trials, hits, widths = np.random.default_rng(0), 400, 0, []
+    for _ in range(trials):
+        image = 0.1 + 0.3 * generator.normal(size=(60, 1))
+        rows = 0.1 + 0.4 * (image - 0.1)[:, None] + 0.02 + 0.1 * generator.normal(size=(60, 1, 1))
+        found = means_of(adjusted(rows, image - 0.1)).less(np.array([0.1]))
+        hits += bool(found.low.item() <= 0.02 <= found.high.item())
+        widths.append(found.half.item() / means_of(rows).half.item())
+    assert 0.92 <= hits / trials <= 0.975
+    assert np.mean(widths) < 0.75
+
+
+def test_few_long_trajectories_borrow_from_the_many_usual_ones_of_the_same_noises() -> None:
+    generator, trials, hits, ratios = np.random.default_rng(1), 400, 0, []
+    for _ in range(trials):
+        usual = 0.5 + generator.normal(size=(128, 1))
+        own = 1.1 * usual[:16] + 0.1 + 0.1 * generator.normal(size=(16, 1))  # of mean 0.65
+        found = extended(own, usual)
+        hits += bool(found.low.item() <= 0.65 <= found.high.item())
+        ratios.append(found.se.item() / means_of(own).se.item())
+    assert 0.92 <= hits / trials <= 0.975
+    assert np.mean(ratios) < 0.5
+    assert extended(usual, usual).value == pytest.approx(means_of(usual).value)
+    assert extended(usual, usual).se == pytest.approx(means_of(usual).se)
