@@ -9,18 +9,10 @@ from pydantic import JsonValue
 from torch import Tensor
 
 from debiasctl.analysis.book import Arrays, Book
-from debiasctl.analysis.parts.impact_figures import (
-    PIXEL,
-    Layout,
-    between_noises,
-    drift_series,
-    finished,
-    finished_figures,
-    forced,
-    forced_figures,
-    quantity,
-)
+from debiasctl.analysis.parts.impact_figures import PIXEL, Layout, quantity
 from debiasctl.analysis.parts.impact_findings import findings
+from debiasctl.analysis.parts.impact_finished import between_noises, drift_series, finished, finished_figures
+from debiasctl.analysis.parts.impact_forced import forced, forced_figures
 from debiasctl.analysis.parts.impact_levels import (
     NOISIEST,
     RealMeans,

@@ -1,8 +1,15 @@
 """What the impact of bias was found to be, in sentences."""
 
-from debiasctl.analysis.parts.impact_figures import RANGES, bracket, range_name
+from debiasctl.analysis.parts.impact_figures import bracket
+from debiasctl.analysis.parts.impact_forced import RANGES, range_name
 from debiasctl.analysis.parts.impact_words import CHANNEL_WORDS, case, leaves_out_0, said
 from debiasctl.analysis.record import AnalysisRecord, Quantity
+
+_KINDS = {
+    "training_bias": "training bias",
+    "exposure_bias": "exposure bias",
+    "sampler_shift": "the shift by the sampler's clipping or guidance",
+}
 
 
 def findings(record: AnalysisRecord) -> list[str]:
@@ -57,9 +64,9 @@ def _biases(record: AnalysisRecord) -> list[str]:
         quiet: list[str] = []
         loud: list[str] = []
         for channel in ("", "r", "g", "b"):
-            for name, words in (("training_bias", "training bias"), ("exposure_bias", "exposure bias")):
+            for name, words in _KINDS.items():
                 figure = record.quantity(f"{name}{bracket(channel, where)}")
-                if figure is None:
+                if figure is None or (name == "sampler_shift" and not leaves_out_0(figure)):
                     continue
                 text = f"{words} of the {CHANNEL_WORDS[channel]} {said(figure)}"
                 (loud if leaves_out_0(figure) else quiet).append(text)

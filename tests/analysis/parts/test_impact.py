@@ -9,7 +9,7 @@ from torch import Tensor
 
 from debiasctl.analysis.book import Book
 from debiasctl.analysis.parts.impact import Impact, images_for
-from debiasctl.analysis.parts.impact_figures import adjusted
+from debiasctl.analysis.parts.impact_forced import adjusted
 from debiasctl.analysis.parts.impact_means import extended, means_of
 from debiasctl.analysis.parts.part import Choices, Found
 from debiasctl.analysis.subject import Subject
@@ -67,6 +67,20 @@ def test_the_series_of_a_level_is_the_sum_of_both_biases(tmp_path: Path) -> None
     drift = found["estimate_drift[T=20, r]"]
     early = [value for x, value in zip(drift.x, drift.value, strict=True) if x < -6 and value is not None]
     assert early == pytest.approx([0.2] * len(early), abs=0.01)
+
+
+def test_what_clipping_does_to_the_estimate_is_told_apart_from_both(tmp_path: Path) -> None:
+    def beyond(log_snr: float) -> Tensor | float:
+        return torch.tensor([0.9, 0.0, 0.0]).reshape(3, 1, 1) if log_snr < -6 else 0.0
+
+    found = measured(gaussian_subject(beyond, sampler="ddim"), tmp_path)
+    figures = {one.name: one for one in found.quantities}
+    assert figures["training_bias[r, log_snr below -6]"].value == pytest.approx(0.9, rel=0.02)
+    assert figures["sampler_shift[r, log_snr below -6]"].value == pytest.approx(1 - 1.1, rel=0.1)  # clipped at 1
+    assert figures["sampler_shift[g, log_snr below -6]"].value == 0
+    curves = {one.name: np.array(one.value, dtype=float) for one in found.series}
+    parts = [curves[f"{name}[r]"] for name in ("training_bias", "exposure_bias", "sampler_shift")]
+    assert np.allclose(sum(parts), curves["estimate_drift[T=20, r]"], atol=1e-5)
 
 
 def test_more_steps_give_what_the_most_steps_do_and_the_distances_say_so(tmp_path: Path) -> None:
