@@ -115,7 +115,7 @@ def _check_alike(subject: Subject, other: Subject) -> None:
         UsageError: if their data, classes, image sizes or processes differ.
     """
     one, two = f"'{subject.run.name}'", f"'{other.run.name}'"
-    way_on = "Choose runs of one data set and one process"
+    way_on = "Choose runs of one data set and one schedule"
     if subject.shape != other.shape:
         sizes = " and ".join("x".join(map(str, shape)) for shape in (subject.shape, other.shape))
         raise UsageError(f"runs {one} and {two} cannot be stitched: their images are of {sizes} values. {way_on}")
@@ -139,7 +139,10 @@ def _check_alike(subject: Subject, other: Subject) -> None:
     try:
         Stitched(subject.denoiser, other.denoiser, threshold=0.0)
     except UsageError as error:
-        raise UsageError(f"runs {one} and {two} cannot be stitched: {error}") from error
+        raise UsageError(
+            f"runs {one} and {two} cannot be stitched: their schedules differ, so that a timestep is another noise "
+            f"level in each. {way_on}"
+        ) from error
 
 
 def _joined(before: Arrays, after: Arrays) -> Arrays:

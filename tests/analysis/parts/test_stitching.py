@@ -134,7 +134,7 @@ def test_findings_name_the_steps_and_pictures_are_drawn(tmp_path: Path) -> None:
     )  # fmt: skip
     said = next(text for text in part.findings(record) if "mean_shift_r " in text)
     assert said.startswith("From 'a' to 'b', mean_shift_r changes by +0.")
-    assert "steps 6-10: +0." in said
+    assert "steps 6-10 +0." in said
     assert "% of the whole" in said
     for records in ([record], [record, record]):
         pictures = part.pictures(records, [{}] * len(records))
@@ -148,7 +148,7 @@ def test_findings_name_the_steps_and_pictures_are_drawn(tmp_path: Path) -> None:
     [
         ({"content_hash": "b" * 64}, "different images"),
         ({"conditional": True}, "only 'b' is given classes"),
-        ({"schedule": "linear"}, "different schedules"),
+        ({"schedule": "linear"}, "their schedules differ"),
         ({"image_size": 16}, "images are of"),
     ],
 )
