@@ -1,5 +1,6 @@
 """The impact of bias, where it is known: Gaussian data, the best denoiser, and biases that are added to it."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -7,14 +8,19 @@ import pytest
 import torch
 from torch import Tensor
 
+from debiasctl import registry
 from debiasctl.analysis.book import Book
+from debiasctl.analysis.denoisers import FromX0
+from debiasctl.analysis.ideal import ideal_of
 from debiasctl.analysis.parts.impact import Impact, images_for
 from debiasctl.analysis.parts.impact_forced import adjusted
 from debiasctl.analysis.parts.impact_means import extended, means_of
 from debiasctl.analysis.parts.part import Choices, Found
 from debiasctl.analysis.subject import Subject
+from debiasctl.diffusion.grid import levels_at
 from debiasctl.errors import UsageError
 from tests.analysis.gaussian_subject import gaussian_data, gaussian_subject
+from tests.tiny import LOCATION
 
 CHOICES = Choices(num=128, trajectories=(2, 5))
 
@@ -197,3 +203,21 @@ def test_few_long_trajectories_borrow_from_the_many_usual_ones_of_the_same_noise
     assert np.mean(ratios) < 0.5
     assert extended(usual, usual).value == pytest.approx(means_of(usual).value)
     assert extended(usual, usual).se == pytest.approx(means_of(usual).se)
+
+
+def test_the_ideal_denoiser_of_a_mixture_is_unbiased_and_samples_the_mixtures_colours(tmp_path: Path) -> None:
+    data = registry.create("datasets", "gaussian-mixture:image_size=8,channels=3,num=1024").load(LOCATION)
+    subject = gaussian_subject(data=data, steps=50)
+    ideal = ideal_of(subject, seed=0)
+
+    def x0(x_t: Tensor, t: float, labels: Tensor | None) -> Tensor:
+        (level,) = levels_at(subject.process, [t])
+        return ideal(x_t, level).mean.to(x_t.dtype)
+
+    found = measured(replace(subject, denoiser=FromX0(x0, subject.process)), tmp_path, Choices(num=96, trajectories=()))
+    figures = {one.name: one for one in found.quantities}
+    for name, one in figures.items():
+        if name.startswith(("training_bias", "exposure_bias", "final_mean_shift")):
+            assert one.se is not None
+            assert abs(one.value) < 4 * one.se + 0.003, one
+    assert figures["training_bias[r, log_snr below -6]"].se < 0.002
