@@ -48,6 +48,7 @@ class Impact(Part):
 
     name: ClassVar[str] = "impact"
     title: ClassVar[str] = "Impact: what the bias does to samples"
+    averages: ClassVar[bool] = True
 
     def settings(self, subject: Subject, others: Sequence[Subject], choices: Choices) -> dict[str, JsonValue]:
         """See `Part`."""
@@ -142,7 +143,7 @@ class Impact(Part):
                 "different numbers of steps differ by that noise too"
             )
         if any(log_snr == NOISIEST for log_snr in _log_snr(subject, subject.request.num_steps)):
-            notes.append(f"the level without any signal, of SNR 0, stands at a log-SNR of {NOISIEST:g}")
+            notes.append(f"the level without any signal, of SNR 0, stands at a log SNR of {NOISIEST:g}")
         return notes
 
     def findings(self, record: AnalysisRecord) -> list[str]:

@@ -81,7 +81,7 @@ def _biases(record: AnalysisRecord) -> list[str]:
         if loud or quiet:
             told = ", ".join(loud) or "no bias of the estimate's colour that can be told from 0"
             rest = f". Not distinguishable from 0, or within {NEGLIGIBLE:g} of it: {', '.join(quiet)}" if quiet else ""
-            at = where.replace("log_snr", "log-SNR")
+            at = where.replace("log_snr", "log SNR")
             sentences.append(f"At {at} (95 % intervals in brackets): {told}{rest}.")
     return sentences
 

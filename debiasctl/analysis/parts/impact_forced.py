@@ -119,7 +119,7 @@ def forced_figures(found: Forced, layout: Layout) -> tuple[list[Quantity], list[
                 quantities.append(
                     quantity(
                         f"{name}{bracket(channel, where)}", float(means.value), means, unit=PIXEL,
-                        text=f"{said}; mean over the steps at {where.replace('log_snr', 'log-SNR')}",
+                        text=f"{said}; mean over the steps at {where.replace('log_snr', 'log SNR')}",
                     )
                 )  # fmt: skip
     for column, band in enumerate(layout.bands):

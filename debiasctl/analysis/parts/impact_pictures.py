@@ -19,7 +19,7 @@ from debiasctl.reporting.picture import Picture
 from debiasctl.reporting.study_data import ArmStyle, arm_styles
 from debiasctl.reporting.style import COLOURS
 
-LOG_SNR = "log-SNR (noise left, image right)"
+LOG_SNR = "log SNR (noise left, image right)"
 CHANNELS = {"": ("mean", "#000000"), "r": ("red", "#D55E00"), "g": ("green", "#009E73"), "b": ("blue", "#0072B2")}
 _MOST_ROWS = 12  # of a picture of images
 _SHIFT = "in [-1, 1]"

@@ -31,9 +31,10 @@ class Stitching(Part):
     """Samples of a run's network above a noise level and another's below it, both ways, over levels."""
 
     name: ClassVar[str] = "stitching"
-    title: ClassVar[str] = "Stitched sampling: at which steps the difference of two networks arises"
+    title: ClassVar[str] = "Stitching: at which steps the difference of two networks arises"
     needs_other: ClassVar[bool] = True
     asked_as: ClassVar[str | None] = "impact"
+    averages: ClassVar[bool] = True
 
     def settings(self, subject: Subject, others: Sequence[Subject], choices: Choices) -> dict[str, JsonValue]:
         """See `Part`."""
@@ -158,7 +159,7 @@ def _spans(subject: Subject, cuts: Sequence[int]) -> list[tuple[str, str]]:
     for start, end in pairwise(cuts):
         steps = f"steps {start + 1}-{end}" if end > start + 1 else f"step {end}"
         low, high = log_snr_of(levels[start]), log_snr_of(levels[end - 1])
-        at = f"log-SNR {low:.1f}" if end == start + 1 else f"log-SNR {low:.1f} to {high:.1f}"
+        at = f"log SNR {low:.1f}" if end == start + 1 else f"log SNR {low:.1f} to {high:.1f}"
         spans.append((steps, f"{steps.replace('-', ' to ')} ({at})"))
     return spans
 
