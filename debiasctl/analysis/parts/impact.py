@@ -9,18 +9,10 @@ from pydantic import JsonValue
 from torch import Tensor
 
 from debiasctl.analysis.book import Arrays, Book
-from debiasctl.analysis.parts.impact_figures import (
-    PIXEL,
-    Layout,
-    between_noises,
-    drift_series,
-    finished,
-    finished_figures,
-    forced,
-    forced_figures,
-    quantity,
-)
+from debiasctl.analysis.parts.impact_figures import PIXEL, Layout, quantity
 from debiasctl.analysis.parts.impact_findings import findings
+from debiasctl.analysis.parts.impact_finished import between_noises, drift_series, finished, finished_figures
+from debiasctl.analysis.parts.impact_forced import forced, forced_figures
 from debiasctl.analysis.parts.impact_levels import (
     NOISIEST,
     RealMeans,
@@ -56,6 +48,7 @@ class Impact(Part):
 
     name: ClassVar[str] = "impact"
     title: ClassVar[str] = "Impact: what the bias does to samples"
+    averages: ClassVar[bool] = True
 
     def settings(self, subject: Subject, others: Sequence[Subject], choices: Choices) -> dict[str, JsonValue]:
         """See `Part`."""
@@ -94,7 +87,7 @@ class Impact(Part):
         layout = Layout(channel_names(subject.shape[0]), bands_of(subject.shape[1]))
         drawn = {steps: _of(found, f"T{steps}") for steps in numbers}
         labels = {steps: _labels(subject, num) for steps, num in numbers.items()}
-        longest = max(numbers)
+        longest, most = max(numbers), max(numbers, key=lambda steps: (numbers[steps], steps == usual))
         drift = [
             one
             for steps, rows in drawn.items()
@@ -104,7 +97,7 @@ class Impact(Part):
         ]  # fmt: skip
         ends = [
             finished(
-                steps, rows, real, strata(labels[steps]),
+                steps, rows, drawn[most], real, strata(labels[most]),
                 longest=None if steps == longest else drawn[longest]["images"],
             )
             for steps, rows in drawn.items()
@@ -150,7 +143,7 @@ class Impact(Part):
                 "different numbers of steps differ by that noise too"
             )
         if any(log_snr == NOISIEST for log_snr in _log_snr(subject, subject.request.num_steps)):
-            notes.append(f"the level without any signal, of SNR 0, stands at a log-SNR of {NOISIEST:g}")
+            notes.append(f"the level without any signal, of SNR 0, stands at a log SNR of {NOISIEST:g}")
         return notes
 
     def findings(self, record: AnalysisRecord) -> list[str]:

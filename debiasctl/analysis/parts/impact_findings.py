@@ -1,8 +1,23 @@
 """What the impact of bias was found to be, in sentences."""
 
-from debiasctl.analysis.parts.impact_figures import RANGES, bracket, range_name
-from debiasctl.analysis.parts.impact_words import CHANNEL_WORDS, case, leaves_out_0, said
+from debiasctl.analysis.parts.impact_figures import bracket
+from debiasctl.analysis.parts.impact_forced import RANGES, range_name
+from debiasctl.analysis.parts.impact_words import (
+    CHANNEL_WORDS,
+    NEGLIGIBLE,
+    brief,
+    case,
+    is_negligible,
+    leaves_out_0,
+    said,
+)
 from debiasctl.analysis.record import AnalysisRecord, Quantity
+
+_KINDS = {
+    "training_bias": "training bias",
+    "exposure_bias": "exposure bias",
+    "sampler_shift": "the shift by the sampler's clipping or guidance",
+}
 
 
 def findings(record: AnalysisRecord) -> list[str]:
@@ -57,18 +72,17 @@ def _biases(record: AnalysisRecord) -> list[str]:
         quiet: list[str] = []
         loud: list[str] = []
         for channel in ("", "r", "g", "b"):
-            for name, words in (("training_bias", "training bias"), ("exposure_bias", "exposure bias")):
+            for name, words in _KINDS.items():
                 figure = record.quantity(f"{name}{bracket(channel, where)}")
-                if figure is None:
+                if figure is None or (name == "sampler_shift" and is_negligible(figure)):
                     continue
-                text = f"{words} of the {CHANNEL_WORDS[channel]} {said(figure)}"
-                (loud if leaves_out_0(figure) else quiet).append(text)
+                text = f"{words} of the {CHANNEL_WORDS[channel]} {brief(figure)}"
+                (loud if leaves_out_0(figure) and not is_negligible(figure) else quiet).append(text)
         if loud or quiet:
-            at = where.replace("log_snr", "log-SNR")
-            told = "; ".join(loud) if loud else "no bias of the estimate's colour is distinguishable from 0"
-            rest = f". Not distinguishable from 0: {'; '.join(quiet)}" if quiet and loud else ""
-            rest = f" ({'; '.join(quiet)})" if quiet and not loud else rest
-            sentences.append(f"At {at}, {told}{rest}.")
+            told = ", ".join(loud) or "no bias of the estimate's colour that can be told from 0"
+            rest = f". Not distinguishable from 0, or within {NEGLIGIBLE:g} of it: {', '.join(quiet)}" if quiet else ""
+            at = where.replace("log_snr", "log SNR")
+            sentences.append(f"At {at} (95 % intervals in brackets): {told}{rest}.")
     return sentences
 
 

@@ -8,7 +8,8 @@ from torch import Tensor
 
 from debiasctl.analysis.parts.impact_means import Array
 from debiasctl.analysis.subject import Subject
-from debiasctl.api import Level, LoadedDataset, Sampler, Split, spread_indices
+from debiasctl.api import Level, LoadedDataset, Sampler, Split
+from debiasctl.compute import counter_random
 from debiasctl.data.pixels import to_model_space, to_uint8
 from debiasctl.diffusion.process import DiffusionProcess
 from debiasctl.errors import UsageError
@@ -19,6 +20,7 @@ from debiasctl.evaluation.reference.real import MAX_IMAGES
 MOST_LEVELS = 50  # of a trajectory that are looked at
 NOISIEST = -25.0  # a level without any signal stands at this log-SNR
 _BLOCK = 256  # images read at once
+_SEED = 0  # of the choice of images
 
 
 def log_snr_of(level: Level) -> float:
@@ -107,10 +109,13 @@ def real_means(subject: Subject) -> dict[str, Array]:
 
 
 def chosen_indices(split: Split, label: int | None, count: int) -> Tensor:
-    """Up to `count` indices of a split, evenly spread; only images of class `label` if one is given."""
-    if label is None:
-        return spread_indices(len(split), count)
-    labels = split.labels(torch.arange(len(split)))
-    assert labels is not None, "a class is sampled of data with classes alone"
-    own = (labels == label).nonzero().flatten()
-    return own[spread_indices(len(own), count)]
+    """Up to `count` indices of a split, in rising order, drawn at random, for classes may alternate in it.
+
+    They are only those of class `label` if one is given, and the same for every run.
+    """
+    own = torch.arange(len(split))
+    if label is not None:
+        labels = split.labels(own)
+        assert labels is not None, "a class is sampled of data with classes alone"
+        own = (labels == label).nonzero().flatten()
+    return own[counter_random.order(_SEED, epoch=0, size=len(own))[:count]].sort().values

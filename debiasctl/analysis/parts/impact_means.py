@@ -86,6 +86,21 @@ def means_of(rows: Array, classes: Tensor | None = None) -> Means:
     return means_of(rows) if freedom < 1 else Means(value, np.sqrt(variance), freedom)
 
 
+def extended(rows: Array, usual: Array, classes: Tensor | None = None) -> Means:
+    """The means of `rows` [n, ...], known of the first n noises, with the help of `usual` [N, ...], known of all N.
+
+    It is the mean of `usual` plus that of the differences, which vary far less. The classes are those of all N.
+    """
+    num, few = len(usual), len(rows)
+    if few == num:
+        return means_of(rows, classes)
+    apart = rows - usual[:few]
+    change = means_of(apart, None if classes is None else classes[:few])
+    errors = (usual - usual.mean(axis=0)) / num  # what each noise adds to both means
+    errors[:few] += (apart - apart.mean(axis=0)) / few
+    return Means(usual.mean(axis=0) + change.value, np.sqrt((errors**2).sum(axis=0)), change.freedom)
+
+
 def strata(labels: Tensor | None) -> Tensor | None:
     """The classes of samples, where there are several: their counts are those of the data, and so chosen."""
     return None if labels is None or len(torch.unique(labels)) < 2 else labels

@@ -128,7 +128,7 @@ def joined(parts: Sequence[dict[str, Array]]) -> dict[str, Array]:
 def force(subject: Subject, split: Split, numbers: range, *, num: int, num_steps: int, seed: int) -> dict[str, Array]:
     """The network's own estimates from true x_t, images of `split` with noise, at the levels of `num_steps` steps.
 
-    `numbers` are those of the images among `num` evenly spread ones. `from_true` [S, N, C] is the mean colour of the
+    `numbers` are those of the images among `num` of the split. `from_true` [S, N, C] is the mean colour of the
     estimate and `bands` [S, N, B] its power, and `image_colours` [N, C] are the images' own.
     """
     indices = chosen_indices(split, subject.request.label, num)

@@ -19,7 +19,7 @@ from debiasctl.reporting.picture import Picture
 from debiasctl.reporting.study_data import ArmStyle, arm_styles
 from debiasctl.reporting.style import COLOURS
 
-LOG_SNR = "log-SNR (noise left, image right)"
+LOG_SNR = "log SNR (noise left, image right)"
 CHANNELS = {"": ("mean", "#000000"), "r": ("red", "#D55E00"), "g": ("green", "#009E73"), "b": ("blue", "#0072B2")}
 _MOST_ROWS = 12  # of a picture of images
 _SHIFT = "in [-1, 1]"
@@ -146,10 +146,12 @@ def _over_steps(records: Sequence[AnalysisRecord], arms: Sequence[str], styles: 
 
 
 def _biases(records: Sequence[AnalysisRecord], arms: Sequence[str], styles: Sequence[CurveStyle]) -> Picture | None:
+    _, usual = _numbers(records)
     kinds = {
         "training_bias": "training bias (true x_t)",
         "exposure_bias": "exposure bias (the rest)",
-        "estimate_error": "sum, along trajectories",
+        "sampler_shift": "the sampler's clipping or guidance",
+        f"estimate_drift[T={usual}": f"sum: drift along {usual} steps",
     }
     several = len(arms) > 1
     channels = [""] if several else channels_of(records, "training_bias[{}]")
@@ -158,32 +160,46 @@ def _biases(records: Sequence[AnalysisRecord], arms: Sequence[str], styles: Sequ
     panels = [
         CurvePanel(
             title, LOG_SNR, f"error, {_SHIFT}",
-            curves_of(records, arms, name)
+            curves_of(records, arms, _with_channel(name, ""))
             if several
             else [
                 curve
                 for place, channel in enumerate(channels)
-                for curve in curves_of(records, arms, f"{name}[{channel}]" if channel else name, style=place)
+                for curve in curves_of(records, arms, _with_channel(name, channel), style=place)
             ],
         )
         for name, title in kinds.items()
     ]  # fmt: skip
     return _picture(
         "impact-bias", "Training bias and exposure bias", panels, styles if several else own,
-        "Error of the network's own estimate of the image in its mean: made from true x_t (training bias), and what "
-        f"sampled x_t add (exposure bias). Axes are limited to what is known well. {BAND}.",
+        "Error of the estimated image in its mean: of the network's own estimate from true x_t (training bias), what "
+        "sampled x_t add to it (exposure bias), and what the sampler does to the estimate. Axes are limited to what is "
+        f"known well. {BAND}.",
+        columns=2,
     )  # fmt: skip
 
 
+def _with_channel(name: str, channel: str) -> str:
+    """A series' name for a channel; one with another case has its bracket left open."""
+    if "[" not in name:
+        return f"{name}[{channel}]" if channel else name
+    return f"{name}, {channel}]" if channel else f"{name}]"
+
+
 def _picture(
-    name: str, title: str, panels: Sequence[CurvePanel], styles: Sequence[CurveStyle], caption: str
+    name: str,
+    title: str,
+    panels: Sequence[CurvePanel],
+    styles: Sequence[CurveStyle],
+    caption: str,
+    columns: int = 3,
 ) -> Picture | None:
     panels = [panel for panel in panels if panel.curves]
     if not panels:
         return None
     return Picture(
         name, title, caption, f"{title}: {len(panels)} panels of curves.", curves_data(panels, styles),
-        lambda width: draw_interval_curves(panels, styles, width=width),
+        lambda width: draw_interval_curves(panels, styles, width=width, columns=columns),
     )  # fmt: skip
 
 

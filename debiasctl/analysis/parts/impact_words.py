@@ -5,6 +5,21 @@ from debiasctl.analysis.record import Quantity
 CHANNEL_WORDS = {"": "mean", "grey": "mean", "r": "red", "g": "green", "b": "blue"}
 
 
+NEGLIGIBLE = 5e-4  # of a mean pixel in [-1, 1]: less than a tenth of one of 256 grey levels
+
+
+def brief(figure: Quantity) -> str:
+    """A figure with its interval in brackets, as in `+0.012 (+0.005 to +0.019)`."""
+    if figure.low is None or figure.high is None:
+        return f"{figure.value:+.2g} (no interval)"
+    return f"{figure.value:+.2g} ({figure.low:+.2g} to {figure.high:+.2g})"
+
+
+def is_negligible(figure: Quantity) -> bool:
+    """Whether all of the interval of a mean pixel's figure lies within `NEGLIGIBLE` of 0."""
+    return figure.low is not None and figure.high is not None and max(-figure.low, figure.high) < NEGLIGIBLE
+
+
 def said(figure: Quantity, *, signed: bool = True) -> str:
     """A figure with its interval, as in `+0.012 (95 % interval +0.005 to +0.019)`."""
     sign = "+" if signed else ""

@@ -31,9 +31,10 @@ class Stitching(Part):
     """Samples of a run's network above a noise level and another's below it, both ways, over levels."""
 
     name: ClassVar[str] = "stitching"
-    title: ClassVar[str] = "Stitched sampling: at which steps the difference of two networks arises"
+    title: ClassVar[str] = "Stitching: at which steps the difference of two networks arises"
     needs_other: ClassVar[bool] = True
     asked_as: ClassVar[str | None] = "impact"
+    averages: ClassVar[bool] = True
 
     def settings(self, subject: Subject, others: Sequence[Subject], choices: Choices) -> dict[str, JsonValue]:
         """See `Part`."""
@@ -115,7 +116,7 @@ def _check_alike(subject: Subject, other: Subject) -> None:
         UsageError: if their data, classes, image sizes or processes differ.
     """
     one, two = f"'{subject.run.name}'", f"'{other.run.name}'"
-    way_on = "Choose runs of one data set and one process"
+    way_on = "Choose runs of one data set and one schedule"
     if subject.shape != other.shape:
         sizes = " and ".join("x".join(map(str, shape)) for shape in (subject.shape, other.shape))
         raise UsageError(f"runs {one} and {two} cannot be stitched: their images are of {sizes} values. {way_on}")
@@ -139,7 +140,10 @@ def _check_alike(subject: Subject, other: Subject) -> None:
     try:
         Stitched(subject.denoiser, other.denoiser, threshold=0.0)
     except UsageError as error:
-        raise UsageError(f"runs {one} and {two} cannot be stitched: {error}") from error
+        raise UsageError(
+            f"runs {one} and {two} cannot be stitched: their schedules differ, so that a timestep is another noise "
+            f"level in each. {way_on}"
+        ) from error
 
 
 def _joined(before: Arrays, after: Arrays) -> Arrays:
@@ -155,7 +159,7 @@ def _spans(subject: Subject, cuts: Sequence[int]) -> list[tuple[str, str]]:
     for start, end in pairwise(cuts):
         steps = f"steps {start + 1}-{end}" if end > start + 1 else f"step {end}"
         low, high = log_snr_of(levels[start]), log_snr_of(levels[end - 1])
-        at = f"log-SNR {low:.1f}" if end == start + 1 else f"log-SNR {low:.1f} to {high:.1f}"
+        at = f"log SNR {low:.1f}" if end == start + 1 else f"log SNR {low:.1f} to {high:.1f}"
         spans.append((steps, f"{steps.replace('-', ' to ')} ({at})"))
     return spans
 

@@ -42,12 +42,13 @@ def _curves(records: Sequence[AnalysisRecord], this: str, other: str, suffix: st
             if (series := record.series_of(f"{metric}[{first} first]")) is not None
         ]
         squares = direction(metric) == LOWER and all(y is None or y >= 0 for one in curves for y in one.low or one.y)
-        panels.append(CurvePanel(metric, "first steps by the first", "", curves, squares=squares))
+        panels.append(CurvePanel(metric, "number of first steps", "", curves, squares=squares))
     return Picture(
         f"impact-stitching{suffix}", f"Stitched sampling of {this} and {other}",
         f"One network makes the first steps and the other the rest. At 0 and at {records[0].settings['steps']} steps "
-        "one network makes all. Bands are 95 % intervals over noises; of several seeds, thin lines, their mean and its "
-        "t interval.",
+        "one network makes all. Bands are 95 % intervals of each figure by itself, over noises that all share, so that "
+        "differences are known far better than the bands are wide; of several seeds, thin lines, their mean and its t "
+        "interval.",
         f"{len(panels)} panels of curves of metrics over the step at which two networks are exchanged.",
         curves_data(panels, styles), lambda width: draw_interval_curves(panels, styles, width=width),
     )  # fmt: skip

@@ -1,6 +1,6 @@
 """What stitched sampling found, in sentences."""
 
-from debiasctl.analysis.parts.impact_words import case, leaves_out_0, said
+from debiasctl.analysis.parts.impact_words import brief, case, leaves_out_0, said
 from debiasctl.analysis.record import AnalysisRecord, Quantity
 
 
@@ -23,10 +23,11 @@ def stitching_findings(record: AnalysisRecord) -> list[str]:
         if not loud:
             sentences.append(f"{text}; no range of steps has a distinguishable part of it.")
             continue
-        told = "; ".join(f"{steps}: {said(one)}{_share(record, metric, steps)}" for steps, one in loud)
+        told = "; ".join(f"{steps} {brief(one)}{_share(record, metric, steps)}" for steps, one in loud)
         quiet = [steps for steps, one in ranges if not leaves_out_0(one)]
         rest = f". Not distinguishable from 0: {', '.join(quiet)}" if quiet else ""
-        sentences.append(f"{text}. Steps that change it when they alone are exchanged, in both orders: {told}{rest}.")
+        by = "Steps whose exchange alone changes it (mean of both orders, 95 % intervals in brackets)"
+        sentences.append(f"{text}. {by}: {told}{rest}.")
     sentences.append(
         f"Steps count from the noise; there are {record.settings['steps']}. Each interval holds by itself with 95 %, "
         "and covers the choice of noises for these two networks, not the seeds of training."
@@ -52,4 +53,4 @@ def _share(record: AnalysisRecord, metric: str, steps: str) -> str:
     share = record.quantity(f"stitched_share[{metric}, {steps}]")
     if share is None or share.low is None or share.high is None:
         return ""
-    return f", which is {share.value:.0%} of the whole ({share.low:.0%} to {share.high:.0%})"
+    return f", {share.value:.0%} of the whole ({share.low:.0%} to {share.high:.0%})"

@@ -39,7 +39,7 @@ _COLOUR = torch.tensor([[1, 1, 1], [1, 0, -1], [1, -2, 1]], dtype=torch.float64)
 _COLOUR_POWER = (1.0, 0.15, 0.05)
 _PATTERN = 3.0  # exponent with which a mean image's amplitude falls with frequency
 _CHUNK = 1024
-_TRAIN, _HELDOUT, _LAW = 0, 1, 2  # purposes of random numbers
+_TRAIN, _HELDOUT, _LAW, _ORDER = 0, 1, 2, 3  # purposes of random numbers
 
 
 class GaussianMixtureImages(Dataset):
@@ -132,13 +132,18 @@ class GaussianMixtureImages(Dataset):
         means = means * (options.contrast * room / means.abs().amax(dim=(1, 2, 3), keepdim=True))
         return replace(unscaled, means=means)
 
-    def _rng(self, purpose: int) -> np.random.Generator:
-        return np.random.Generator(np.random.PCG64(np.random.SeedSequence([self.options.seed, purpose])))
+    def _rng(self, *purpose: int) -> np.random.Generator:
+        return np.random.Generator(np.random.PCG64(np.random.SeedSequence([self.options.seed, *purpose])))
 
     def _drawn(self, density: GaussianMixture, num: int, purpose: int) -> ArraySplit:
-        """Images rounded to uint8, of the classes in turn; more of them begin with the same ones."""
+        """Images rounded to uint8, of the classes in turn; more of them begin with the same whole turns.
+
+        Each turn is in an order of its own, so that every fourth image, say, is not always of one class.
+        """
         rng = self._rng(purpose)
-        classes = torch.arange(num) % len(density.weights)
+        turns, rest = divmod(num, len(density.weights))
+        orders = self._rng(purpose, _ORDER).permuted(np.tile(np.arange(len(density.weights)), (turns, 1)), axis=1)
+        classes = torch.from_numpy(np.concatenate([orders.ravel(), np.arange(rest)]))
         images = torch.empty(num, *density.means.shape[1:], dtype=torch.uint8)
         for start in range(0, num, _CHUNK):
             which = classes[start : start + _CHUNK]

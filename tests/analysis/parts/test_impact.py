@@ -1,5 +1,6 @@
 """The impact of bias, where it is known: Gaussian data, the best denoiser, and biases that are added to it."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -7,13 +8,19 @@ import pytest
 import torch
 from torch import Tensor
 
+from debiasctl import registry
 from debiasctl.analysis.book import Book
+from debiasctl.analysis.denoisers import FromX0
+from debiasctl.analysis.ideal import ideal_of
 from debiasctl.analysis.parts.impact import Impact, images_for
-from debiasctl.analysis.parts.impact_means import means_of
+from debiasctl.analysis.parts.impact_forced import adjusted
+from debiasctl.analysis.parts.impact_means import extended, means_of
 from debiasctl.analysis.parts.part import Choices, Found
 from debiasctl.analysis.subject import Subject
+from debiasctl.diffusion.grid import levels_at
 from debiasctl.errors import UsageError
 from tests.analysis.gaussian_subject import gaussian_data, gaussian_subject
+from tests.tiny import LOCATION
 
 CHOICES = Choices(num=128, trajectories=(2, 5))
 
@@ -66,6 +73,20 @@ def test_the_series_of_a_level_is_the_sum_of_both_biases(tmp_path: Path) -> None
     drift = found["estimate_drift[T=20, r]"]
     early = [value for x, value in zip(drift.x, drift.value, strict=True) if x < -6 and value is not None]
     assert early == pytest.approx([0.2] * len(early), abs=0.01)
+
+
+def test_what_clipping_does_to_the_estimate_is_told_apart_from_both(tmp_path: Path) -> None:
+    def beyond(log_snr: float) -> Tensor | float:
+        return torch.tensor([0.9, 0.0, 0.0]).reshape(3, 1, 1) if log_snr < -6 else 0.0
+
+    found = measured(gaussian_subject(beyond, sampler="ddim"), tmp_path)
+    figures = {one.name: one for one in found.quantities}
+    assert figures["training_bias[r, log_snr below -6]"].value == pytest.approx(0.9, rel=0.02)
+    assert figures["sampler_shift[r, log_snr below -6]"].value == pytest.approx(1 - 1.1, rel=0.1)  # clipped at 1
+    assert figures["sampler_shift[g, log_snr below -6]"].value == 0
+    curves = {one.name: np.array(one.value, dtype=float) for one in found.series}
+    parts = [curves[f"{name}[r]"] for name in ("training_bias", "exposure_bias", "sampler_shift")]
+    assert np.allclose(sum(parts), curves["estimate_drift[T=20, r]"], atol=1e-5)
 
 
 def test_more_steps_give_what_the_most_steps_do_and_the_distances_say_so(tmp_path: Path) -> None:
@@ -146,7 +167,7 @@ def test_findings_and_pictures_say_and_draw_what_was_measured(tmp_path: Path) ->
         quantities=found.quantities, series=found.series, images=sorted(found.images), notes=found.notes,
     )  # fmt: skip
     text = " ".join(part.findings(record))
-    assert "At log-SNR below -6, training bias of the mean +0.067" in text
+    assert "At log SNR below -6 (95 % intervals in brackets): training bias of the mean +0.067 (" in text
     assert "training bias of the red +0.2" in text
     assert "In 2 steps, the finished images' mean pixel differs" in text
     other = record.model_copy(update={"network": network.model_copy(update={"arm": "debiased"})})
@@ -156,3 +177,47 @@ def test_findings_and_pictures_say_and_draw_what_was_measured(tmp_path: Path) ->
         assert [one.name for one in pictures] == names
         for one in pictures:
             one.draw("column")
+
+
+def test_the_intervals_of_training_bias_cover_it_and_regression_narrows_them() -> None:
+    generator, trials, hits, widths = np.random.default_rng(0), 400, 0, []
+    for _ in range(trials):
+        image = 0.1 + 0.3 * generator.normal(size=(60, 1))
+        rows = 0.1 + 0.4 * (image - 0.1)[:, None] + 0.02 + 0.1 * generator.normal(size=(60, 1, 1))
+        found = means_of(adjusted(rows, image - 0.1)).less(np.array([0.1]))
+        hits += bool(found.low.item() <= 0.02 <= found.high.item())
+        widths.append(found.half.item() / means_of(rows).half.item())
+    assert 0.92 <= hits / trials <= 0.975
+    assert np.mean(widths) < 0.75
+
+
+def test_few_long_trajectories_borrow_from_the_many_usual_ones_of_the_same_noises() -> None:
+    generator, trials, hits, ratios = np.random.default_rng(1), 400, 0, []
+    for _ in range(trials):
+        usual = 0.5 + generator.normal(size=(128, 1))
+        own = 1.1 * usual[:16] + 0.1 + 0.1 * generator.normal(size=(16, 1))  # of mean 0.65
+        found = extended(own, usual)
+        hits += bool(found.low.item() <= 0.65 <= found.high.item())
+        ratios.append(found.se.item() / means_of(own).se.item())
+    assert 0.92 <= hits / trials <= 0.975
+    assert np.mean(ratios) < 0.5
+    assert extended(usual, usual).value == pytest.approx(means_of(usual).value)
+    assert extended(usual, usual).se == pytest.approx(means_of(usual).se)
+
+
+def test_the_ideal_denoiser_of_a_mixture_is_unbiased_and_samples_the_mixtures_colours(tmp_path: Path) -> None:
+    data = registry.create("datasets", "gaussian-mixture:image_size=8,channels=3,num=1024").load(LOCATION)
+    subject = gaussian_subject(data=data, steps=50)
+    ideal = ideal_of(subject, seed=0)
+
+    def x0(x_t: Tensor, t: float, labels: Tensor | None) -> Tensor:
+        (level,) = levels_at(subject.process, [t])
+        return ideal(x_t, level).mean.to(x_t.dtype)
+
+    found = measured(replace(subject, denoiser=FromX0(x0, subject.process)), tmp_path, Choices(num=96, trajectories=()))
+    figures = {one.name: one for one in found.quantities}
+    for name, one in figures.items():
+        if name.startswith(("training_bias", "exposure_bias", "final_mean_shift")):
+            assert one.se is not None
+            assert abs(one.value) < 4 * one.se + 0.003, one
+    assert figures["training_bias[r, log_snr below -6]"].se < 0.002

@@ -25,6 +25,12 @@ from tests.tiny import make_spec
 STEPS = 10
 
 
+@pytest.fixture(autouse=True)
+def _quick_features(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Features that need no training."""
+    monkeypatch.setattr("debiasctl.evaluation.metrics.catalogue._DEFAULTS", (("pixels",), ("pixels",), ("inception",)))
+
+
 def with_content(subject: Subject, **changes: object) -> Subject:
     """The subject with a spec that states its data's content."""
     channels, size, _ = subject.shape
@@ -110,12 +116,10 @@ def test_a_run_beside_itself_has_nothing_to_carry(tmp_path: Path) -> None:
 
 def test_an_interrupted_measurement_draws_what_is_missing_alone(tmp_path: Path) -> None:
     one, two = pair(0.2)
-    whole = measured(one, two, tmp_path / "a")
-    measured(one, two, tmp_path / "b")
-    kept = sorted((tmp_path / "b").iterdir())
-    kept[3].unlink()
+    whole = measured(one, two, tmp_path)
+    sorted(tmp_path.iterdir())[3].unlink()
     one.denoiser.nfe = two.denoiser.nfe = 0
-    assert measured(one, two, tmp_path / "b").quantities == whole.quantities
+    assert measured(one, two, tmp_path).quantities == whole.quantities
     assert one.denoiser.nfe + two.denoiser.nfe <= 2 * STEPS
 
 
@@ -134,7 +138,7 @@ def test_findings_name_the_steps_and_pictures_are_drawn(tmp_path: Path) -> None:
     )  # fmt: skip
     said = next(text for text in part.findings(record) if "mean_shift_r " in text)
     assert said.startswith("From 'a' to 'b', mean_shift_r changes by +0.")
-    assert "steps 6-10: +0." in said
+    assert "steps 6-10 +0." in said
     assert "% of the whole" in said
     for records in ([record], [record, record]):
         pictures = part.pictures(records, [{}] * len(records))
@@ -148,7 +152,7 @@ def test_findings_name_the_steps_and_pictures_are_drawn(tmp_path: Path) -> None:
     [
         ({"content_hash": "b" * 64}, "different images"),
         ({"conditional": True}, "only 'b' is given classes"),
-        ({"schedule": "linear"}, "different schedules"),
+        ({"schedule": "linear"}, "their schedules differ"),
         ({"image_size": 16}, "images are of"),
     ],
 )

@@ -65,6 +65,12 @@ def test_options_decide_the_images(location):
     assert torch.bincount(first.train.labels(torch.arange(4000))).tolist() == list(first.info.class_counts)
 
 
+def test_images_that_are_evenly_spread_are_of_all_classes(data):
+    for step in (2, 3, 6):
+        counts = torch.bincount(data.train.labels(torch.arange(0, 3600, step)), minlength=3)
+        assert (counts - 1200 / step).abs().max() < 5 * (800 / step) ** 0.5
+
+
 def test_brightness_differs_most_and_fine_detail_least(data):
     variances = density_of(data).variances[0]
     assert variances.flatten().argmax() == 0
