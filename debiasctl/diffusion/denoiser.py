@@ -14,8 +14,9 @@ _SLACK = 1e-6  # of a t that was computed
 class NetworkDenoiser:
     """Network, process and parameterization in one; `nfe` counts forward passes. See `debiasctl.api.Denoiser`.
 
-    With `autocast`, only the network runs in that precision; everything else stays in x_t's dtype. `num_classes` are
-    those of the labels, 0 for a network without labels; unless it is given, labels are not checked.
+    With `autocast`, only the network runs in that precision; everything else stays in x_t's dtype. `shape`
+    (C, H, W) is that of the images that the network was built for, and `num_classes` the number of its classes, 0 for a
+    network without labels; unless they are given, images and labels are not checked.
     """
 
     def __init__(
@@ -24,11 +25,13 @@ class NetworkDenoiser:
         parameterization: Parameterization,
         *,
         null_label: int | None = None,
+        shape: tuple[int, ...] | None = None,
         num_classes: int | None = None,
         autocast: torch.dtype | None = None,
     ) -> None:
         self.network, self.parameterization = network, parameterization
-        self.null_label, self.num_classes, self.autocast = null_label, num_classes, autocast
+        self.null_label, self.autocast = null_label, autocast
+        self.shape, self.num_classes = shape, num_classes
         self.process = parameterization.process
         self.alphas_cumprod, self.num_timesteps = self.process.alphas_cumprod, self.process.num_timesteps
         self.nfe = 0
@@ -38,9 +41,11 @@ class NetworkDenoiser:
         """Estimate x0, eps and v for x_t [N, C, H, W], all at timestep t; `labels` is int64 [N] if conditional.
 
         Raises:
-            UsageError: if t is not one number, or beyond the schedule's ends; or the labels are not the network's.
+            UsageError: if t is not one number, or beyond the schedule's ends; or the images or labels are not of the
+                network's form.
         """
         t = self._checked(t)
+        self._check_images(x_t)
         self._check_labels(labels, x_t.shape[0])
         self.nfe += 1
         levels = self.process.levels(torch.full((x_t.shape[0],), t, dtype=torch.float64))
@@ -61,6 +66,15 @@ class NetworkDenoiser:
         if not low - _SLACK <= value <= high + _SLACK:
             raise UsageError(f"t = {value:g}: timesteps run from {low:g} to {high:g}")
         return value
+
+    def _check_images(self, x_t: Tensor) -> None:
+        if self.shape is None:
+            return
+        wanted = f"Give float32 [N, {', '.join(map(str, self.shape))}], noisy images"
+        if not isinstance(x_t, Tensor):
+            raise UsageError(f"x_t is {kind_of(x_t)}. {wanted}")
+        if x_t.dtype != torch.float32 or x_t.shape[1:] != self.shape or x_t.ndim != 1 + len(self.shape):
+            raise UsageError(f"x_t is {str(x_t.dtype).removeprefix('torch.')} {list(x_t.shape)}. {wanted}")
 
     def _check_labels(self, labels: Tensor | None, num: int) -> None:
         if self.num_classes is None or (labels is None and not self.num_classes):

@@ -207,7 +207,7 @@ def _check_whole(**numbers: object) -> None:
     """Raise UsageError for a number that is given and is not whole."""
     for name, number in numbers.items():
         if number is not None and (isinstance(number, bool) or not isinstance(number, int)):
-            raise UsageError(f"`{name}={number}` must be a whole number")
+            raise UsageError(f"`{name}={number!r}` must be a whole number")
         least = {"seed": 0, "batch_size": 1}.get(name)
         if isinstance(number, int) and least is not None and number < least:
             raise UsageError(f"`{name}={number}` must be a whole number from {least}")

@@ -175,6 +175,7 @@ def prepare(
         network,
         build_parameterization(spec),
         null_label=len(content.classes) if spec.model.label_dropout else None,
+        shape=shape,
         num_classes=len(content.classes) if spec.model.conditional else 0,
         autocast=_DTYPES[request.precision],
     )

@@ -45,6 +45,7 @@ TRAINERS: list[tuple[Callable[..., Any], str, dict[str, Any], str, list[str]]] =
     (trainers.onetrainer_debiased, "eps", {}, "debiased-clamped", []),
     (trainers.p2_repository, "eps", {}, "p2:gamma=0.5", []),
     (trainers.debias_repository, "eps", {}, "debiased", []),
+    (lambda snr: 1 / (0.5 + snr), "eps", {}, "p2:k=0.5", []),  # twice soft-min-snr's with gamma 0.5
     (trainers.onetrainer_debiased, "v", {"v_pred": True}, "onetrainer-v", []),
     (trainers.onetrainer_p2, "v", {"v_pred": True, "gamma": 0.7}, "onetrainer-v:scheme=p2,gamma=0.7", []),
     (trainers.add_v_prediction_like_loss, "eps", {"v_pred_like_loss": 0.3}, "v-pred-like:k=0.3", []),

@@ -38,6 +38,23 @@ def test_a_denoiser_refuses_t_outside_its_schedule(t: Any) -> None:
 
 
 @pytest.mark.parametrize(
+    ("images", "message"),
+    [
+        (torch.zeros(2, 3, 8, 8), "x_t is float32 [2, 3, 8, 8]. Give float32 [N, 1, 8, 8], noisy images"),
+        (torch.zeros(1, 8, 8), "x_t is float32 [1, 8, 8]"),
+        (torch.zeros(2, 1, 8, 8, dtype=torch.float64), "x_t is float64 [2, 1, 8, 8]"),
+        (torch.tensor(0.0), "x_t is float32 []"),
+        (np.zeros((2, 1, 8, 8), np.float32), "x_t is a ndarray"),
+    ],
+)
+def test_a_denoiser_refuses_images_that_its_network_does_not_take(images: Any, message: str) -> None:
+    process = process_of(registry.create("schedules", "linear"))
+    denoiser = NetworkDenoiser(torch.nn.Identity(), Parameterization("eps", process), shape=(1, 8, 8))
+    with pytest.raises(UsageError, match=re.escape(message)):
+        denoiser(images, 5)
+
+
+@pytest.mark.parametrize(
     ("labels", "message"),
     [
         (torch.tensor([0, 4]), "`labels` has 4 at index 1. Give int64 [2], from 0 to 2; 3 stands for no class"),

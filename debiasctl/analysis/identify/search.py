@@ -57,13 +57,13 @@ class Found:
         return 3
 
     @property
-    def complexity(self) -> tuple[int, int, int, bool, int, str]:
+    def complexity(self) -> tuple[int, int, bool, int, int, str]:
         """What orders formulas that agree equally: changes to the published one, options given, options there are."""
         form = self.fit.form
         changes = (self.schedule is not None) + form.plus_one + (self.fit.clamp is not None)
         given = self.fit.fitted + len(form.scheme.choices)
         digits = sum(len(f"{value:.12g}".replace(".", "").strip("-0")) for value in self.fit.values)
-        return (changes, given, digits, self.fit.scale != 1, form.scheme.num_options, form.scheme.name)
+        return (changes, given, self.fit.scale != 1, digits, form.scheme.num_options, form.scheme.name)
 
     @property
     def order(self) -> tuple[object, ...]:
