@@ -56,6 +56,7 @@ class Impact(Part):
 
     name: ClassVar[str] = "impact"
     title: ClassVar[str] = "Impact: what the bias does to samples"
+    averages: ClassVar[bool] = True
 
     def settings(self, subject: Subject, others: Sequence[Subject], choices: Choices) -> dict[str, JsonValue]:
         """See `Part`."""
