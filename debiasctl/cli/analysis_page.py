@@ -45,7 +45,7 @@ def print_analysis(analysis: "Analysis", pictures: "Sequence[Picture]", *, every
 def _print_part(result: "PartResult", *, everything: bool) -> None:
     from debiasctl.comparison.analyses.findings import findings_between, findings_of
 
-    print_text(result.part.title)
+    print_text(result.heading)
     print()
     for text in findings_between(result):
         print_text(text)

@@ -46,9 +46,8 @@ def _alone(figures: Sequence[Figure]) -> str:
 
 
 def _difference(one: Figure) -> str:
-    unit = f" {one.unit}" if one.unit else ""
     interval = interval_text(one.low, one.high, signed=True)
-    return f"{one.name} {figure_text(one.value, digits=3, signed=True)}{unit} ({interval})"
+    return f"{one.name} {figure_text(one.value, digits=3, signed=True)} ({interval})"
 
 
 def findings_of(result: PartResult, *, everything: bool = False) -> list[tuple[str, list[str]]]:

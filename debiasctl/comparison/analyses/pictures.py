@@ -50,7 +50,7 @@ def _means(result: PartResult, weightings: Mapping[str, str]) -> Picture | None:
     if len(panels) > len(drawn):
         caption += f" {len(panels) - len(drawn)} further series are in the data alone."
     return Picture(
-        _named(result.part.name, "seeds"), f"{result.part.title}: over training seeds", caption,
+        _named(result.part.name, "seeds"), f"Means of {result.part.name} over training seeds", caption,
         f"Curves of {len(drawn)} series for the arms {', '.join(arm.name for arm in arms)}.", curves_json(panels),
         lambda width: draw_curves(drawn, arms, width=width),
         lambda columns: "\n\n".join(curves_text(panel, arms, columns=columns) for panel in drawn),
@@ -73,13 +73,16 @@ def panels_of(result: PartResult) -> list[Panel]:
                 axes.setdefault(series.name, (series.axis, series.unit))
                 x, y = zip(*points, strict=True)
                 lines.setdefault(series.name, []).append(SeedLine(entry.arm, entry.seed, x, y))
-    return [_panel(name, *axes[name], of) for name, of in lines.items()]
+    return [
+        _panel(name, *axes[name], of)
+        for name, of in lines.items()
+        if len(result.entries) == 1 or any((one.x, one.y) != (of[0].x, of[0].y) for one in of)
+    ]  # what is the same in all runs needs no picture
 
 
 def _panel(name: str, axis: str, unit: str, lines: Sequence[SeedLine]) -> Panel:
-    short = len(unit) <= _LONGEST
     return Panel(
-        name if short else f"{name}, {unit}", _AXES.get(axis, axis), (unit if short else "") or "value", lines,
+        name, _AXES.get(axis, axis), unit if 0 < len(unit) <= _LONGEST else "value", lines,
         x_log=axis != "log_snr" and _is_wide([x for line in lines for x in line.x]),
         y_log=_is_wide([y for line in lines for y in line.y]), x_falls=axis == "log_snr",
     )  # fmt: skip

@@ -63,7 +63,7 @@ def sections_of(analysis: Analysis, *, weightings: Mapping[str, str], drawing: D
     pictures = pictures_by_part(analysis, weightings)
     return [
         Section(
-            result.part.title, findings_between(result), [figures_table(result), *_series_tables(result)],
+            result.heading, findings_between(result), [figures_table(result), *_series_tables(result)],
             [_drawn(one, drawing(result.part.name, one.name)) for one in pictures[result.part.name]], _points(result),
         )
         for result in analysis.parts
@@ -91,14 +91,13 @@ def figures_table(result: PartResult) -> ReportTable:
     told = {name: figure for figures in arms.values() for name, figure in figures.items()}
     columns = [
         Column("Figure"), *(Column(name, number=True) for name in arms),
-        *(Column(f"{name} − {next(iter(arms))}", number=True) for name in apart), Column("What it is"),
+        *(Column(f"{name} − {next(iter(arms))}", number=True) for name in apart),
     ]  # fmt: skip
     rows: list[list[Cell | str]] = [
         [
-            Cell(name, help=figure.unit),
+            Cell(name, help="; ".join(filter(None, (figure.text, figure.unit)))),
             *(_cell(of.get(name)) for of in arms.values()),
             *(_cell(of.get(name), signed=True) for of in apart.values()),
-            figure.text,
         ]
         for name, figure in told.items()
     ]

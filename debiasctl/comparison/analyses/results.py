@@ -39,6 +39,12 @@ class PartResult:
     entries: Sequence[Entry]
 
     @property
+    def heading(self) -> str:
+        """The part's title, with its name before it."""
+        name, title = self.part.name.capitalize(), self.part.title
+        return title if title.lower().startswith(self.part.name) else f"{name}: {title[:1].lower()}{title[1:]}"
+
+    @property
     def arms(self) -> dict[str, list[Entry]]:
         """The records by arm, the one first that the others are compared with."""
         found: dict[str, list[Entry]] = {}

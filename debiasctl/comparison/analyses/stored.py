@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from debiasctl.analysis.parts.catalogue import PARTS
+from debiasctl.analysis.parts import catalogue
 from debiasctl.analysis.parts.part import Part
 from debiasctl.analysis.record import AGAIN, AnalysisRecord, Network, read_record, record_files
 from debiasctl.comparison.analyses.results import Analysis, ArmInfo, Entry, PartResult
@@ -61,7 +61,7 @@ def stored_analysis(
             if (placed := _placed(stored, places)) is not None:
                 found.setdefault(stored.record.part, []).append(placed)
     results, notes = [], list[str]()
-    for name, part in PARTS.items():
+    for name, part in catalogue.PARTS.items():
         if name in found:
             results.append(PartResult(part, _shared(part, found[name], places, notes)))
     if not results:
