@@ -61,13 +61,16 @@ exec {python} "$@"
 """
 
 
+_MADE_SMALLER = ("train", "sample", "evaluate", "likelihood", "analyze")
+
+
 def smaller(arguments: list[str], block: Block) -> list[str]:
     """The same command with less work: few steps, a tiny network, few images, one process."""
     name = arguments[0] if arguments else ""
     more = [word for rest in block.said("with") for word in _further(rest, arguments)]
     if name == "sweep" and not block.said("as-is"):
         return [*_smaller_sweep(arguments), *more]
-    if block.said("as-is") or name not in ("train", "sample", "evaluate", "likelihood") or "--dry-run" in arguments:
+    if block.said("as-is") or name not in _MADE_SMALLER or "--dry-run" in arguments:
         return [*arguments, *more]
     arguments = _without(arguments, "--processes", "--device")
     if name == "train":
@@ -76,6 +79,8 @@ def smaller(arguments: list[str], block: Block) -> list[str]:
             return [*_without(arguments, "--images", "--steps"), *(["--steps", "8"] if longer else []), *more]
         few = ["--steps", "4", "--batch-size", "8", "--backbone", BACKBONE, "--set", "training.heldout_images=4"]
         return [*_without(arguments, "--images"), *few, *more]
+    if name == "analyze":
+        return [*arguments, "--num", "32", "--steps", "3", "--trajectories", "2,3", *more]
     if name == "likelihood":
         method = _value(arguments, "--method") or "both"
         terms, steps = (["--terms", "3"], ["--steps", "2"])

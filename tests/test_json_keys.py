@@ -10,7 +10,9 @@ import pytest
 import typer
 import yaml
 from tiny import OPTIONS, debiasctl
+from toy_parts import toys
 
+from debiasctl.analysis.parts import catalogue
 from debiasctl.cli.app import app
 from debiasctl.cli.output import JSON_VERSION
 
@@ -39,6 +41,8 @@ CALLS = [
     ("compare", ["compare", "--figures", "figures.csv", "--level", "fid=4"]),
     ("sweep --dry-run", ["sweep", "digits", *_SWEEP, "--dry-run"]),
     ("sweep", ["sweep", "digits", *_SWEEP]),
+    ("analyze", ["analyze", "a", "b"]),
+    ("analyze", ["analyze", "a", "digits-*"]),
     ("sweep list", ["sweep", "list"]),
     ("sweep show", ["sweep", "show", "digits"]),
     ("doctor", ["doctor"]),
@@ -99,6 +103,7 @@ def printed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, set[
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("DEBIASCTL_HOME", str(folder / "home"))
         patch.chdir(folder)
+        patch.setattr(catalogue, "PARTS", toys())  # every part's record has the same keys
         rows = [
             f"{arm},{seed},fid,{arm * 90 / steps + seed},{steps}"
             for arm in (1, 2)

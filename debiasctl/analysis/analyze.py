@@ -9,19 +9,16 @@ from pydantic import JsonValue
 
 from debiasctl.analysis.book import Arrays, Book
 from debiasctl.analysis.parts.part import Choices, Part
-from debiasctl.analysis.record import AnalysisRecord, Network, key_of, record_path
+from debiasctl.analysis.record import AnalysisRecord, Network, key_of, read_record, record_path
 from debiasctl.analysis.subject import Subject
 from debiasctl.compute import processes
 from debiasctl.compute.signals import number_of, stoppable
 from debiasctl.errors import EvaluationError, Interrupted
 from debiasctl.files import atomic_file, write_json
 from debiasctl.reading.arrays import UNREADABLE, open_npz
-from debiasctl.reading.documents import read_json
-from debiasctl.registry.messages import damage
 from debiasctl.runs.parts import ANALYSES
 
 OnProgress = Callable[[float, str], None]
-AGAIN = "Remove that file to measure it again"
 
 
 def network_of(subject: Subject) -> Network:
@@ -39,9 +36,12 @@ def analyze(
     others: Sequence[Subject],
     choices: Choices,
     *,
+    options: Sequence[str] = (),
     on_progress: OnProgress = lambda done, text: None,
 ) -> AnalysisRecord:
     """Measure a part, or read it if it was measured before; every process of a group calls this.
+
+    `options` are kept in the record: those with which the command analyze makes it again.
 
     Raises:
         UsageError: if the run cannot be analysed so; EvaluationError: if a stored record is damaged.
@@ -66,8 +66,8 @@ def analyze(
         ) from stop
     record = AnalysisRecord(
         schema_version=1, debiasctl=version("debiasctl"), part=part.name, network=network, others=with_others,
-        content_hash=content_hash, settings=settings, quantities=found.quantities, series=found.series,
-        images=sorted(found.images), notes=found.notes,
+        content_hash=content_hash, settings=settings, options=list(options), quantities=found.quantities,
+        series=found.series, images=sorted(found.images), notes=found.notes,
     )  # fmt: skip
     if processes.rank() == 0:
         if found.images:
@@ -75,21 +75,6 @@ def analyze(
         write_json(path, record.to_json())
         book.remove()
     processes.wait()
-    return record
-
-
-def read_record(path: Path) -> AnalysisRecord:
-    """Read a record.
-
-    Raises:
-        EvaluationError: if it is damaged, or not the one that its file's name says.
-    """
-    try:
-        record = AnalysisRecord.model_validate(read_json(path), strict=True)
-        if record.key != path.stem:
-            raise ValueError("it is that of another measurement, by its content")
-    except (OSError, ValueError) as error:
-        raise EvaluationError(f"the analysis in {path} is damaged ({damage(error)}). {AGAIN}") from error
     return record
 
 

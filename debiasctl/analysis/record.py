@@ -5,9 +5,13 @@ from typing import Annotated, Any, Final, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, JsonValue, model_validator
 
+from debiasctl.errors import EvaluationError
 from debiasctl.files import content_key
+from debiasctl.reading.documents import read_json
+from debiasctl.registry.messages import damage
 
 VERSION: Final = 1
+AGAIN: Final = "Remove that file to measure it again"
 Error = Annotated[float, Field(ge=0)]
 Missing = float | None  # a value that could not be had, with the reason in the notes
 
@@ -89,7 +93,8 @@ class AnalysisRecord(_Part):
     """What one part of an analysis found in one run, with everything that it depends on.
 
     `others` are the networks that took part, such as that of the other half in stitched sampling. `settings` are those
-    of the measurement. The arrays of pictures are beside it, in `KEY.npz`, under the names in `images`.
+    of the measurement, and `options` those with which the command analyze makes it again. The arrays of pictures are
+    beside it, in `KEY.npz`, under the names in `images`.
     """
 
     schema_version: Literal[1] = VERSION
@@ -99,6 +104,7 @@ class AnalysisRecord(_Part):
     others: list[Network] = []
     content_hash: str
     settings: dict[str, JsonValue]
+    options: list[str] = []
     quantities: list[Quantity] = []
     series: list[Series] = []
     images: list[str] = []
@@ -126,3 +132,23 @@ def key_of(part: str, network: Network, others: "list[Network]", *, content_hash
 def record_path(folder: Path, key: str) -> Path:
     """The file of a record in a run's folder of analyses."""
     return folder / f"{key}.json"
+
+
+def record_files(folder: Path) -> list[Path]:
+    """The records in a run's folder of analyses, which need not exist, sorted by their keys."""
+    return sorted(folder.glob("[!.]*.json"))
+
+
+def read_record(path: Path) -> AnalysisRecord:
+    """Read a record.
+
+    Raises:
+        EvaluationError: if it is damaged, or not the one that its file's name says.
+    """
+    try:
+        record = AnalysisRecord.model_validate(read_json(path), strict=True)
+        if record.key != path.stem:
+            raise ValueError("it is that of another measurement, by its content")
+    except (OSError, ValueError) as error:
+        raise EvaluationError(f"the analysis in {path} is damaged ({damage(error)}). {AGAIN}") from error
+    return record

@@ -14,6 +14,7 @@ COMMANDS = {
     "evaluate": "Measure a run's samples, or anyone's images, against real ones.",
     "likelihood": "Measure a run's likelihood of held-out images, in bits/dim: the variational bound and the ODE's.",
     "compare": "Compare arms: runs that differ in the seed alone, and images or figures made elsewhere.",
+    "analyze": "Measure where the bias of trained models comes from, what it does to samples, and what would mend it.",
     "doctor": (
         "Report versions, devices, folders, plugins, the weights of feature extractors, and published statistics."
     ),

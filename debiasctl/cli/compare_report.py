@@ -58,7 +58,7 @@ class Drawn:
             save_study_figure(self.plot, picture.draw(self.width))
             note(f"{picture.name}: {self.plot}")
             return False
-        _print_picture(picture)
+        print_picture(picture)
         return True
 
     def _write_page(self, path: Path, study: "Study", runs: "Sequence[Run]") -> None:
@@ -79,10 +79,7 @@ class Drawn:
         )
         note(f"report: {path}")
         if self.open:
-            import webbrowser
-
-            if not webbrowser.open(path.absolute().as_uri()):
-                raise DebiasctlError(f"no browser could be started. Open {path} yourself")
+            open_page(path)
 
     def _chosen(self, study: "Study", runs: "Sequence[Run]") -> "Picture":
         """The picture that was asked for; without a name, curves over training or over steps, whichever there are."""
@@ -137,7 +134,7 @@ def parse_drawn(
     if html is not None:
         check_file(html, argument="html", endings=PAGES)
     if open:
-        _check_display(html)
+        check_display(html)
     if picture is not None and plot is None:
         where = f"Say where to write it: --plot {picture}.png"
         if picture in _NOT_OF_CHARACTERS:
@@ -147,7 +144,7 @@ def parse_drawn(
     return Drawn(html, open, plot, picture, wide, skip_damaged)
 
 
-def _check_display(html: Path | None) -> None:
+def check_display(html: Path | None) -> None:
     """Refuse to open what is not written, or where nobody would see it."""
     if html is None:
         raise UsageError("`open` opens a report. Say where to write it: --html report.html")
@@ -156,6 +153,18 @@ def _check_display(html: Path | None) -> None:
             f"`open`: there is no display here (neither DISPLAY nor WAYLAND_DISPLAY is set). Leave it out, and open "
             f"{html} where there is one"
         )
+
+
+def open_page(path: Path) -> None:
+    """Open a report in a browser.
+
+    Raises:
+        DebiasctlError: if none can be started.
+    """
+    import webbrowser
+
+    if not webbrowser.open(path.absolute().as_uri()):
+        raise DebiasctlError(f"no browser could be started. Open {path} yourself")
 
 
 def comparison_command(arguments: Sequence[str]) -> str:
@@ -169,7 +178,7 @@ def comparison_command(arguments: Sequence[str]) -> str:
     return shlex.join(["debiasctl", *kept])
 
 
-def _print_picture(picture: "Picture") -> None:
+def print_picture(picture: "Picture") -> None:
     """Print a picture of characters."""
     assert picture.text is not None, "others were refused before any work"
     text = picture.text(terminal_width() or _COLUMNS)

@@ -14,7 +14,7 @@ def listed(option: Any) -> Any:
     several.metavar = "VALUE,..."
     several.show_default = False
     if option.autocompletion is not None:
-        several.autocompletion = _complete_last(option.autocompletion)
+        several.autocompletion = complete_list(option.autocompletion)
     return several
 
 
@@ -26,10 +26,10 @@ def left_open(option: Any, default: str) -> Any:
     return other
 
 
-def _complete_last(complete: Callable[[str], list[str]]) -> Callable[[str], list[str]]:
+def complete_list(complete: Callable[[str], list[str]]) -> Callable[[str], list[str]]:
     """A completion of the last of several values; commas that a plugin's options hold are left to it."""
 
-    def complete_list(incomplete: str) -> list[str]:
+    def complete_last(incomplete: str) -> list[str]:
         from debiasctl.registry.refs import split_list
 
         try:
@@ -40,4 +40,4 @@ def _complete_last(complete: Callable[[str], list[str]]) -> Callable[[str], list
         found = [f"{head}{one}" for one in complete(last)]
         return found or complete(incomplete)
 
-    return complete_list
+    return complete_last

@@ -60,6 +60,43 @@ def counting_progress(what: str) -> Iterator[Callable[[float, int], None]]:
 
 
 @contextlib.contextmanager
+def analysis_progress() -> Iterator[Callable[[str, float, str], None]]:
+    """Shows a job, what is being measured of it, the share that is done, and the time left."""
+    if rank() > 0 or not sys.stderr.isatty():
+        with _activities(unit="") as show:
+            yield lambda what, done, text: show(what, done, 1)
+        return
+    from rich.console import Console
+    from rich.progress import BarColumn, TextColumn, TimeElapsedColumn
+    from rich.progress import Progress as Bar
+    from rich.table import Column
+
+    wide = Column(ratio=1, no_wrap=True, overflow="ellipsis")
+    columns = [
+        TextColumn("{task.description}", table_column=wide, markup=False),
+        BarColumn(bar_width=10),
+        TextColumn("{task.fields[figures]}"),
+        TimeElapsedColumn(),
+        TextColumn("{task.fields[left]}"),
+    ]
+    bar = Bar(*columns, console=Console(stderr=True), transient=True, expand=True)
+    task = bar.add_task("", total=1, figures="", left="", what="", begun=0.0)
+
+    def show_job(what: str, done: float, text: str) -> None:
+        bar.start()
+        shown = bar.tasks[0]
+        if shown.fields["what"] != what:
+            bar.reset(task, what=what, begun=done)
+        figures, left = _counted(done, 1, begun=shown.fields["begun"], elapsed=shown.elapsed or 0.0, unit="")
+        bar.update(task, completed=done, description=f"{what}: {text}" if text else what, figures=figures, left=left)
+
+    try:
+        yield show_job
+    finally:
+        bar.stop()
+
+
+@contextlib.contextmanager
 def sampling_progress(what: str = "sampling") -> Iterator[Callable[[float, int], None]]:
     """As `images_progress`, for a single activity."""
     with images_progress() as show:

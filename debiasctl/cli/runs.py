@@ -69,6 +69,7 @@ def show(run: Annotated[str, options.RUN], as_json: Annotated[bool, options.AS_J
                 "checkpoints": found.checkpoint_steps(),
                 "disk": disk_use(found.path),
                 "evaluations": found.evaluation_keys(),
+                "analyses": [{"key": key, "part": part} for key, part in _analyses(found).items()],
                 "metrics": {kind: record.to_json() for kind, record in latest.items()},
             }
         )
@@ -101,9 +102,33 @@ def _facts(run: "Run", latest: "Mapping[str, MetricsRecord]") -> dict[str, str]:
         "metrics": _numbers(latest.get("train")),
         "monitor": _numbers(latest.get("evaluation")),
         "evaluations": ", ".join(run.evaluation_keys()) or "none",
+        "analyses": _parts(_analyses(run)),
         "disk": ", ".join(f"{name} {format_bytes(size)}" for name, size in disk_use(run.path).items()),
         "path": str(run.path),
     }
+
+
+def _analyses(run: "Run") -> "dict[str, str | None]":
+    """The part that each stored analysis is of, by its key; None where its record is damaged, which a note says."""
+    from debiasctl.analysis.record import read_record, record_files
+    from debiasctl.errors import EvaluationError
+    from debiasctl.runs.parts import ANALYSES
+
+    found: dict[str, str | None] = {}
+    for path in record_files(run.path / ANALYSES):
+        try:
+            found[path.stem] = read_record(path).part
+        except EvaluationError as error:
+            found[path.stem] = None
+            note(f"note: {error}")
+    return found
+
+
+def _parts(analyses: "Mapping[str, str | None]") -> str:
+    """Each part with how many there are of it."""
+    parts = [part or "damaged" for part in analyses.values()]
+    counts = {part: parts.count(part) for part in sorted(set(parts))}
+    return ", ".join(part if count == 1 else f"{part} ({count})" for part, count in counts.items()) or "none"
 
 
 def _numbers(record: "MetricsRecord | None") -> str:

@@ -2,8 +2,10 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
-from importlib.metadata import PackageNotFoundError, version
 
+from debiasctl.analysis.record import record_files
+from debiasctl.comparison.analyses.report import sections_of
+from debiasctl.comparison.analyses.stored import Placed, drawing_commands, stored_analysis
 from debiasctl.comparison.pictures import Picture, pictures_of
 from debiasctl.comparison.report_tables import (
     arms_table,
@@ -17,10 +19,12 @@ from debiasctl.comparison.report_tables import (
     warnings_table,
 )
 from debiasctl.comparison.run_sources import RunSources, read_sources
+from debiasctl.comparison.study_parts import software
 from debiasctl.comparison.study_record import Study
 from debiasctl.comparison.words import cell_name, figure_text
 from debiasctl.reporting.report.document import Report, ReportPicture, Section
 from debiasctl.reporting.study_pictures import svg_of
+from debiasctl.runs.parts import ANALYSES
 from debiasctl.runs.store import Run
 from debiasctl.specs.files import flatten
 
@@ -30,7 +34,6 @@ _SHOWN = (
     "training.batch_size", "compute.precision",
 )  # fmt: skip
 _MEASURED = ("dataset", "features", "reference", "reference_num", "num", "sampler", "steps", "weights", "precision")
-_PACKAGES = ("torch", "numpy", "scipy", "matplotlib")
 _MOST_WARNINGS = 4  # beside the answer
 _OF_RUNS = "runs: "  # before a package's name in a study's environment
 
@@ -58,6 +61,7 @@ def report_of(
         return [pictures[name] for name in names if name in pictures]
 
     efficiency = [efficiency_table(study)] if study.efficiency else []
+    analysed, said = _analysed(study, runs, sources, skip_damaged=skip_damaged)
     sections = [
         Section("Verdicts", [text for text in (summary(study),) if text],
                 [*verdict_tables(study), evidence_table(study)] if study.verdicts else [], of("verdicts")),
@@ -65,8 +69,9 @@ def report_of(
         Section("Samples", pictures=of("samples", "colours")),
         Section("Why", ["What each arm is trained for, and the errors that this leaves on images it has not seen."],
                 pictures=of("weights", "heldout")),
+        *analysed,
         Section("Figures", tables=[figures_table(study), metrics_table(study), seeds_table(study)]),
-        Section("What was compared", _standing(study, sources),
+        Section("What was compared", _standing(study, [*sources.notes, *said]),
                 [arms_table(study), *([warnings_table(study)] if len(study.warnings) > _MOST_WARNINGS else [])]),
     ]  # fmt: skip
     return Report(
@@ -106,8 +111,30 @@ def _status(study: Study) -> list[str]:
     ]
 
 
-def _standing(study: Study, sources: RunSources) -> list[str]:
-    return [f"{note[:1].upper()}{note[1:].removesuffix('.')}." for note in (*study.notes, *sources.notes)]
+def _standing(study: Study, notes: Sequence[str]) -> list[str]:
+    return [f"{note[:1].upper()}{note[1:].removesuffix('.')}." for note in (*study.notes, *notes)]
+
+
+def _analysed(
+    study: Study, runs: Sequence[Run], sources: RunSources, *, skip_damaged: bool
+) -> tuple[list[Section], list[str]]:  # fmt: skip
+    """A section for each part of the analyses that the runs have stored, and notes on them."""
+    known = {key: run for run in runs for key in (run.name, str(run.path))}
+    members = [(arm, member) for arm in study.arms if arm.kind == "runs" for member in arm.members]
+    places = [
+        Placed(run, arm.name, member.seed, member.checkpoint)
+        for arm, member in members
+        if (run := known.get(str(member.path)) or known.get(str(member.run))) is not None
+    ]
+    if not any(record_files(place.run.path / ANALYSES) for place in places):
+        return [], []
+    notes: list[str] = []
+    analysis = stored_analysis(places, dataset="", on_damaged=notes.append if skip_damaged else None)
+    if analysis is None:
+        return [], notes
+    weightings = {name: str(spec.loss.weighting.ref) for name, spec in sources.specs.items()}
+    drawing = drawing_commands(analysis, [place.run for place in places])
+    return sections_of(analysis, weightings=weightings, drawing=drawing), [*notes, *analysis.notes]
 
 
 def _environment(study: Study, sources: RunSources) -> Mapping[str, Mapping[str, str]]:
@@ -116,7 +143,7 @@ def _environment(study: Study, sources: RunSources) -> Mapping[str, Mapping[str,
     for name in study.differing:
         differing[name] = "; ".join(f"{arm.name}: {_text(arm.settings.get(name))}" for arm in study.arms)
     return {
-        "Report": {name: text for name, text in stated.items() if not name.startswith(_OF_RUNS)} | _software(),
+        "Report": {name: text for name, text in stated.items() if not name.startswith(_OF_RUNS)} | software(),
         "Runs were trained with": dict(sources.versions)
         | {name.removeprefix(_OF_RUNS): text for name, text in stated.items() if name.startswith(_OF_RUNS)},
         "Settings in common": _common(study, sources),
@@ -125,17 +152,6 @@ def _environment(study: Study, sources: RunSources) -> Mapping[str, Mapping[str,
             name: _text(measured[name]) for name in _MEASURED if measured.get(name) is not None
         },
     }  # fmt: skip
-
-
-def _software() -> dict[str, str]:
-    """Versions of what computed and drew the report, beside those that the study states."""
-    found = {}
-    for package in _PACKAGES:
-        try:
-            found[package] = version(package)
-        except PackageNotFoundError:
-            found[package] = "unknown"
-    return found
 
 
 def _common(study: Study, sources: RunSources) -> dict[str, str]:

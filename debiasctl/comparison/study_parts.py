@@ -3,6 +3,7 @@
 import math
 import platform
 from collections.abc import Iterable, Sequence
+from importlib.metadata import PackageNotFoundError, version
 from statistics import fmean
 
 from debiasctl import __version__
@@ -10,6 +11,8 @@ from debiasctl.comparison.matching import ArmCell, CellData
 from debiasctl.comparison.observations import ArmData
 from debiasctl.comparison.study_record import Arm, ArmFigures, Member, SeedFigure, StudyCell
 from debiasctl.specs.sections import RunSpec
+
+_PACKAGES = ("torch", "numpy", "scipy", "matplotlib")
 
 
 def arm_record(arm: ArmData, cells: Sequence[CellData]) -> Arm:
@@ -83,6 +86,17 @@ def _deviation(values: Sequence[float]) -> float:
     """The standard deviation of the population that values were drawn from."""
     mean = fmean(values)
     return math.sqrt(math.fsum((value - mean) ** 2 for value in values) / (len(values) - 1))
+
+
+def software() -> dict[str, str]:
+    """Versions of what computed and drew a report, beside those that `environment` gives."""
+    found = {}
+    for package in _PACKAGES:
+        try:
+            found[package] = version(package)
+        except PackageNotFoundError:
+            found[package] = "unknown"
+    return found
 
 
 def environment(specs: Iterable[RunSpec]) -> dict[str, str]:

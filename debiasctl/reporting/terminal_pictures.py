@@ -70,7 +70,8 @@ def curves_text(panel: Panel, arms: Sequence[ArmStyle], *, columns: int) -> str:
     figure = plotille.Figure()
     figure.width, figure.height = max(20, min(_MOST, columns - _BESIDE)), _HEIGHT
     figure.with_colors, figure.origin = False, False
-    figure.x_label, figure.y_label = panel.x_label, "mean over seeds"
+    several = any(mean.num > 1 for arm in arms for mean in means_of(panel, arm.name))
+    figure.x_label, figure.y_label = panel.x_label, "mean over seeds" if several else panel.y_label
     figure.x_ticks_fkt = lambda value, _: number_text(10**value if panel.x_log else value)
     figure.y_ticks_fkt = lambda value, _: f"{number_text(10**value if panel.y_log else value):>8}"
     named: list[str] = []

@@ -41,7 +41,8 @@ class Part(ABC):
     """A part of an analysis of one run; a part with others in it is made for the run beside each of them.
 
     `asked_as` is what a user asks for it by, if that is not its name: parts may share it, such as one of each run and
-    one of each pair of runs. One that is `optional` is made only if it is asked for.
+    one of each pair of runs. One that is `optional` is made only if it is asked for. Where `averages` is true, its
+    pictures show several seeds of an arm by their mean; others are given the first seed of each arm alone.
     """
 
     name: ClassVar[str]
@@ -50,6 +51,7 @@ class Part(ABC):
     needs_all: ClassVar[bool] = False  # whether it is made once, of the first run and all others, such as a ranking
     asked_as: ClassVar[str | None] = None
     optional: ClassVar[bool] = False
+    averages: ClassVar[bool] = False
 
     @abstractmethod
     def settings(self, subject: Subject, others: Sequence[Subject], choices: Choices) -> dict[str, JsonValue]:

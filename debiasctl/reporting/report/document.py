@@ -62,6 +62,14 @@ class ReportPicture:
 
 
 @dataclass(frozen=True)
+class Points:
+    """Sentences under a title of their own."""
+
+    title: str
+    sentences: Sequence[str]
+
+
+@dataclass(frozen=True)
 class Section:
     """A part of the report under a heading."""
 
@@ -69,6 +77,7 @@ class Section:
     text: Sequence[str] = ()
     tables: Sequence[ReportTable] = ()
     pictures: Sequence[ReportPicture] = ()
+    points: Sequence[Points] = ()
 
 
 @dataclass(frozen=True)
