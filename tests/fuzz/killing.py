@@ -185,15 +185,34 @@ def _compare(kind: str, found: dict[str, str], expected: dict[str, str]) -> None
 
 
 def _until_done(
-    house: House, command: tuple[str, ...], again: Callable[[], tuple[str, ...]], rng: random.Random, *, duration: float
+    house: House,
+    command: tuple[str, ...],
+    again: Callable[[], tuple[str, ...] | None],
+    rng: random.Random,
+    *,
+    duration: float,
 ) -> None:
-    """Kill a command again and again, looking at the store each time; then let it end."""
+    """Kill a command again and again, looking at the store each time; then let it end.
+
+    `again` is the command after a kill, or None if what was killed had all been done and only its process was left.
+    """
     for _ in range(rng.randint(1, MOST_KILLS)):
         if not house.kill(*command, after=rng.uniform(0, duration)):
             return
         house.succeed("runs", "list", "--json")
-        command = again()
+        following = again()
+        if following is None:
+            return
+        command = following
     house.succeed(*command)
+
+
+def _resumption(run: Path) -> tuple[str, ...] | None:
+    """The command that trains a run to its end, which one that is finished refuses."""
+    if not run.exists():
+        return TRAIN
+    finished = json.loads((run / "status.json").read_text())["state"] == "finished"
+    return None if finished else ("train", "--resume", "r", "--device", "cpu")
 
 
 def trial(kind: str, reference: Path, rng: random.Random, *, duration: float, folder: Path) -> int:
@@ -206,13 +225,7 @@ def trial(kind: str, reference: Path, rng: random.Random, *, duration: float, fo
     runs = house.home / "runs"
     run, whole = runs / "r", reference / kind / "runs" / "r"
     if kind == "train":
-        _until_done(
-            house,
-            TRAIN,
-            lambda: ("train", "--resume", "r", "--device", "cpu") if run.exists() else TRAIN,
-            rng,
-            duration=duration,
-        )
+        _until_done(house, TRAIN, lambda: _resumption(run), rng, duration=duration)
         patterns = ("checkpoints/*/*.safetensors", "metrics.jsonl", "spec.json")
     elif kind == "import":
         runs.mkdir(parents=True)
