@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from debiasctl.analysis.ideal.choice import of_images
+from debiasctl.analysis.ideal.image_set import ALL
 from debiasctl.analysis.ideal.some_images import SomeImages
 from debiasctl.analysis.ideal.training_images import TrainingImages
 from debiasctl.api import Level, LoadedDataset, Split, spread_indices
@@ -71,9 +72,9 @@ def optimal_errors(
     ideals = of_images(data.train, mirrored=mirrored, conditional=conditional, device=device, seed=_SEED + 1, parts=2)
     generator = torch.Generator().manual_seed(_SEED)
     chosen = torch.randperm(len(data.train), generator=generator)[:num]
-    kept = None if not conditional else data.train.labels(torch.arange(len(data.train)))
-    seen = _queries(data.train, chosen, kept, own=chosen)
-    unseen = _queries(data.heldout, spread_indices(len(data.heldout), num), kept, own=None)
+    held = None if ideals[0].known.labels is None else [one.known.labels for one in ideals]
+    seen = _queries(data.train, chosen, held, own=chosen)
+    unseen = _queries(data.heldout, spread_indices(len(data.heldout), num), held, own=None)
     found: list[OptimalError] = []
     for number, level in enumerate(log_snr):
         on_progress(number, len(log_snr))
@@ -86,7 +87,7 @@ def optimal_errors(
     on_progress(len(log_snr), len(log_snr))
     if found[0].is_remembered:
         raise UsageError(
-            f"the least error cannot be estimated from {ideals[0].known.counts[-1]} training images: even at log "
+            f"the least error cannot be estimated from {ideals[0].known.counts[ALL]} training images: even at log "
             f"SNR {log_snr[0]:.3g} the best denoiser of them does well by remembering them. Choose another rule, or "
             "more images"
         )
@@ -97,15 +98,17 @@ def _mean(errors: Tensor) -> tuple[float, float]:
     return float(errors.mean()), float(errors.std() / math.sqrt(len(errors))) if len(errors) > 1 else math.inf
 
 
-def _queries(split: Split, indices: Tensor, known: Tensor | None, *, own: Tensor | None) -> _Queries:
-    """Images of a split to be denoised, given their classes if the training images' classes `known` are.
+def _queries(split: Split, indices: Tensor, held: Sequence[Tensor | None] | None, *, own: Tensor | None) -> _Queries:
+    """Images of a split to be denoised, given their classes if the classes that ideals hold are.
 
     Raises:
         UsageError: if none of them is of a class that the set has images of.
     """
-    labels = None if known is None else split.labels(indices)
-    if labels is not None and known is not None:  # a class without images has no denoiser
-        kept = torch.isin(labels, known)
+    labels = None if held is None else split.labels(indices)
+    for one in held or ():
+        assert one is not None
+        assert labels is not None, "a conditional run's images have classes"
+        kept = torch.isin(labels, one.cpu())  # a class without images has no denoiser
         indices, labels = indices[kept], labels[kept]
     if not len(indices):
         raise UsageError("no held-out image is of a class that the training images have. Choose another rule")

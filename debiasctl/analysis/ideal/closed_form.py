@@ -66,7 +66,7 @@ class ClosedForm:
         for part, chosen in self._parts(x_t, labels):
             weights = torch.softmax(self._evidence(part, level, chosen), dim=1)
             scores = [
-                self.density.images(torch.einsum("nk,nkd->nd", own, self._scores(one, level)).view(one.shape))
+                self.density.images(torch.einsum("bk,bkv->bv", own, self._scores(one, level)).view(one.shape))
                 for one, own in zip(self._views(part), weights.chunk(len(self._views(part)), dim=1), strict=True)
             ]
             found.append(scores[0] + scores[1].flip(-1) if self.mirrored else scores[0])
@@ -129,7 +129,7 @@ class ClosedForm:
             each = self._means + gain * self._away(view, level)  # [N, K, D]
             mass = own.sum(dim=1, keepdim=True)
             share = (own / mass).nan_to_num(0.0)
-            mean = torch.einsum("nk,nkd->nd", share, each)
+            mean = torch.einsum("bk,bkv->bv", share, each)
             between = (each - mean[:, None]).square().mean(dim=2)
             means.append(self.density.images(mean.view(x_t.shape)))
             seconds.append((share * (within + between)).sum(dim=1))

@@ -173,7 +173,7 @@ def summed(
     for start in range(0, len(rows), size):
         part = rows[start : start + size]
         images = in_doubles(known.images[part])
-        norms = torch.einsum("nd,nd->n", images, images)
+        norms = torch.einsum("rv,rv->r", images, images)
         logits = logits_of(queries, images, norms, level)
         if hidden is not None:
             logits = logits.masked_fill(known.sources[part] == hidden[:, None], -math.inf)

@@ -5,7 +5,7 @@ import math
 import torch
 from torch import Tensor
 
-from debiasctl.analysis.ideal.image_set import ImageSet, Sums, in_doubles, logits_of, summed
+from debiasctl.analysis.ideal.image_set import ALL, ImageSet, Sums, in_doubles, logits_of, summed
 from debiasctl.analysis.ideal.posterior import Posterior
 from debiasctl.analysis.ideal.training_images import QUERIES
 from debiasctl.api import Level, Split
@@ -16,7 +16,14 @@ BOUND = 2.0  # times √n: the least effective number of neighbours among n imag
 
 
 class TooFewNeighboursError(UsageError):
-    """A part of the training images has too few neighbours of x_t to say what the mean over all of them is."""
+    """A part of the training images has too few neighbours of x_t to say what the mean over all of them is.
+
+    `estimate` is what it says all the same, with intervals that are too narrow.
+    """
+
+    def __init__(self, message: str, estimate: Posterior) -> None:
+        super().__init__(message)
+        self.estimate = estimate
 
 
 class SomeImages:
@@ -55,17 +62,22 @@ class SomeImages:
             worst = int((found.neighbours / least).argmin())
             raise TooFewNeighboursError(
                 f"at log SNR {2 * level.half_log_snr:.3g} the best denoiser cannot be estimated from "
-                f"{len(self.known.images)} of {self.known.counts[-1]} training images: {int(short.sum())} of "
+                f"{len(self.known.images)} of {self.known.counts[ALL]} training images: {int(short.sum())} of "
                 f"{len(x_t)} noisy images have too few neighbours among them (an effective number down to "
                 f"{float(found.neighbours[worst]):.3g}; at least {float(least[worst]):.3g} are needed). Measure at a "
-                "lower log SNR"
+                "lower log SNR",
+                found,
             )
         return found
 
     def estimate(
         self, x_t: Tensor, level: Level, labels: Tensor | None = None, *, own: Tensor | None = None
     ) -> Posterior:
-        """The same without refusing, for averages over many x_t that bear more."""
+        """The same whatever the number of neighbours, for averages over many x_t, which bear more.
+
+        Raises:
+            UsageError: if the part has no image of a class.
+        """
         device = self.known.images.device
         queries = x_t.to(device, torch.float64).flatten(1)
         mean, se = torch.empty_like(queries), torch.empty_like(queries)
@@ -73,6 +85,12 @@ class SomeImages:
         hidden = torch.full((len(queries),), -1, device=device) if own is None else own.to(device)
         hidden = self._of_own_class(hidden, labels)
         for chosen, rows, total in self.known.by_class(labels, len(queries)):
+            if not len(rows):
+                raise UsageError(
+                    f"the {len(self.known.images)} of {self.known.counts[ALL]} training images that are held have none "
+                    f"of a class, which has {total} in all: its best denoiser cannot be estimated. Choose a larger "
+                    "class"
+                )
             for start in range(0, len(chosen), QUERIES):
                 part = chosen[start : start + QUERIES]
                 sums = summed(self.known, rows, queries[part], level, hidden=hidden[part], errors=True)
@@ -115,7 +133,7 @@ class SomeImages:
         # factor² n/(n - 1) (1 - n/N) (Σe² - (Σe)²/n)
         squares = sums.square2 - 2 * mean * sums.image2 + mean.square() * sums.weight2[:, None]
         spread = squares - (sums.image - mean * sums.weight[:, None]).square() / others[:, None]
-        scale = factor.square() * others / (others - 1) * (1 - others / everyone)
+        scale = factor.square() * others / (others - 1).clamp(min=1) * (1 - others / everyone)
         error2 = (spread.clamp(min=0) * scale[:, None]) / weight.square()
         variance = (second - mean.square().sum(dim=1) + error2.sum(dim=1)).clamp(min=0) / queries.shape[1]
         freedom = (sums.weight2.square() / sums.weight4).nan_to_num(1.0)

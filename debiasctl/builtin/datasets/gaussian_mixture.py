@@ -67,7 +67,7 @@ class GaussianMixtureImages(Dataset):
             1.0, ge=0, le=1, description="strength of the mean images, as a part of what fits into [-1, 1]"
         )
         spectrum: float = Field(2.0, ge=0, le=4, description="exponent with which power falls with frequency")
-        num: int = Field(4096, ge=8, description="training images; a quarter as many are held out")
+        num: int = Field(4096, ge=8, le=1_000_000, description="training images; a quarter as many are held out")
         seed: int = Field(0, ge=0, description="seed of the mixture and of the images")
 
     options: Options

@@ -1,17 +1,19 @@
 """Existence, on data whose best denoiser is known: it has no bias and no excess loss; known biases are recovered."""
 
 import math
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from known_networks import SHAPE, subject_of
+from known_networks import SHAPE, drawn, mixture, subject_of
 from tiny import digits, make_spec, train
 from torch import Tensor
 
 from debiasctl.analysis.analyze import analyze, network_of, read_images
 from debiasctl.analysis.book import Book
+from debiasctl.analysis.ideal import image_set
 from debiasctl.analysis.parts.existence.part import Existence
 from debiasctl.analysis.parts.existence.statistics import MIN_IMAGES, SquaredMean
 from debiasctl.analysis.parts.part import Choices, Found
@@ -147,6 +149,21 @@ def test_where_few_training_images_count_the_images_themselves_are_compared_with
         assert se is not None
         assert abs(value - truth) < 4 * se + 0.02 * truth
     assert "it would be that of fewer than 10 images" in found.notes[1]
+
+
+def test_what_a_part_of_the_training_images_cannot_tell_is_left_out(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    subject = subject_of(tmp_path, change=biased, known=False)
+    subject = replace(subject, data=replace(subject.data, train=drawn(mixture(), 1000, 15)))
+    monkeypatch.setattr(image_set, "MOST_VALUES", 500 * math.prod(SHAPE))
+    found = measured(subject, tmp_path, num=20)
+    used, excess = series(found, "ideal_used"), series(found, "excess_v")
+    assert used.value[0] == 1
+    assert used.value[-1] == 0
+    assert [value is not None for value in excess.value] == [value == 1 for value in used.value]
+    assert "a random part of the training images" in found.notes[1]
+    assert "the part has too few neighbours of the noisy images, so that" in found.notes[1]
 
 
 def test_a_network_that_is_not_told_the_class_is_no_worse_for_it(tmp_path: Path) -> None:

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from debiasctl.analysis.book import Arrays
-from debiasctl.analysis.ideal import Ideal
+from debiasctl.analysis.ideal import Ideal, TooFewNeighboursError
 from debiasctl.analysis.parts.existence.bands import Bands
 from debiasctl.analysis.parts.existence.levels import Place
 from debiasctl.analysis.parts.existence.statistics import SquaredMean, in_bands
@@ -63,6 +63,7 @@ class Seen:
     ideal: Tensor
     variance: Tensor
     neighbours: Tensor
+    holds: bool  # whether a part of the training images, where that is the ideal's, has enough neighbours
 
 
 class Measurement:
@@ -85,7 +86,7 @@ class Measurement:
         seen = [self._seen(place, number) for number in range(self.noises)]
         x0 = self.images.x0.cpu().double()
         inverse = torch.stack([1 / one.neighbours.cpu().double() for one in seen]).mean(dim=0)
-        is_usable = self.ideal.exact or float(inverse.mean()) <= 1 / ENOUGH
+        is_usable = self.ideal.exact or (all(one.holds for one in seen) and float(inverse.mean()) <= 1 / ENOUGH)
         found = {
             "error": self._squares(seen, lambda one: one.estimate - x0),
             "own": self._squares(seen, lambda one: one.ideal - x0),
@@ -161,11 +162,15 @@ class Measurement:
 
     def _seen(self, place: Place, number: int, *, estimated: bool = True) -> Seen:
         x_t = self._noised(place, number)
-        posterior = self.ideal(x_t, place.level, self.images.given)
+        holds = True
+        try:
+            posterior = self.ideal(x_t, place.level, self.images.given)
+        except TooFewNeighboursError as refused:
+            posterior, holds = refused.estimate, False
         estimate = self._estimate(self.subject.denoiser, x_t, place) if estimated else x_t
         return Seen(
             x_t.cpu().double(), estimate.cpu().double(), posterior.mean.cpu().double(),
-            posterior.variance.cpu().double(), posterior.neighbours.cpu().double(),
+            posterior.variance.cpu().double(), posterior.neighbours.cpu().double(), holds,
         )  # fmt: skip
 
     def _estimate(self, denoiser: Denoiser, x_t: Tensor, place: Place) -> Tensor:

@@ -8,7 +8,7 @@ import numpy as np
 from pydantic import JsonValue
 
 from debiasctl.analysis.book import Arrays, Book
-from debiasctl.analysis.ideal import ideal_of
+from debiasctl.analysis.ideal import SomeImages, ideal_of
 from debiasctl.analysis.parts.existence import statistics
 from debiasctl.analysis.parts.existence.bands import Bands
 from debiasctl.analysis.parts.existence.figures import lines_of
@@ -153,6 +153,14 @@ def _shown(levels: Sequence[Level], images: Images) -> Arrays:
     return found
 
 
+def _why(ideal: str) -> tuple[str, str]:
+    """Why an ideal is not known at any level, or beyond one."""
+    if ideal == SomeImages.name:
+        return "has too few neighbours of the noisy images", "the part has too few neighbours of the noisy images"
+    few = f"fewer than {ENOUGH:.0f} images"
+    return f"rests on {few}", f"it would be that of {few}, which is to remember them"
+
+
 def _notes(levels: Sequence[Level], images: Images, noises: int, ideal: str, unreadable: Sequence[int]) -> list[str]:
     """How it was measured, and what was not known."""
     known = [level.place.log_snr for level in levels if level.usable]
@@ -165,16 +173,15 @@ def _notes(levels: Sequence[Level], images: Images, noises: int, ideal: str, unr
         found.append("the best possible estimate is known in closed form at every level")
     elif not known:
         found.append(
-            f"the best possible estimate is not known at any level: the ideal of {ideal} rests on fewer than "
-            f"{ENOUGH:.0f} images. Signed errors are those against the images themselves, and no excess loss is given"
+            f"the best possible estimate is not known at any level: the ideal of {ideal} {_why(ideal)[0]}. "
+            "Signed errors are those against the images themselves, and no excess loss is given"
         )
     else:
         rest = "at every level"
         if len(known) < len(levels):
             rest = (
-                f"up to log SNR {known[-1]:.2g}; beyond it, it would be that of fewer than {ENOUGH:.0f} images, which "
-                "is to remember them, so that signed errors there are those against the images themselves and no "
-                "excess loss is given"
+                f"up to log SNR {known[-1]:.2g}; beyond it, {_why(ideal)[1]}, so that signed errors there are those "
+                "against the images themselves and no excess loss is given"
             )
         found.append(
             f"the best possible estimate is that of {ideal}, which is close to the best for new images {rest}. It is "
