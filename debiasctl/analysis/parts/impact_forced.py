@@ -22,7 +22,14 @@ from debiasctl.analysis.parts.impact_levels import RealMeans, band_name
 from debiasctl.analysis.parts.impact_means import Array, Means, means_of
 from debiasctl.analysis.record import Quantity, Series
 
-RANGES: tuple[tuple[float | None, float | None], ...] = ((None, -6.0), (-6.0, -2.0), (-2.0, 2.0), (2.0, None))
+# the first is that of schedules which begin in almost nothing but noise, where an error of eps is one of x0 times 1,000
+RANGES: tuple[tuple[float | None, float | None], ...] = (
+    (None, -12.0),
+    (-12.0, -6.0),
+    (-6.0, -2.0),
+    (-2.0, 2.0),
+    (2.0, None),
+)
 
 
 def range_name(bounds: tuple[float | None, float | None]) -> str:
