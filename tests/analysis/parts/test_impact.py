@@ -39,7 +39,8 @@ def red_below(log_snr: float) -> Tensor | float:
 def test_the_best_denoiser_has_no_bias_of_either_kind(tmp_path: Path, sampler: str) -> None:
     found = measured(gaussian_subject(sampler=sampler), tmp_path)
     biases = [one for one in found.quantities if one.name.startswith(("training_bias", "exposure_bias"))]
-    assert len(biases) == 2 * 4 * 4  # no step begins between -12 and -6
+    ranges = 5 if sampler.startswith("heun") else 4  # in 20 steps, ddim has none between -12 and -6
+    assert len(biases) == 2 * 4 * ranges
     for one in biases:
         assert one.se is not None
         assert one.se < 0.01, one
