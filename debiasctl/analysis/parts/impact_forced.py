@@ -72,7 +72,7 @@ def forced(
     def split(part: Callable[[Array], Array]) -> dict[str, Means]:
         error = means_of(part(own), classes).less(constant)
         training = means_of(part(from_true)).less(constant)
-        values = error, training, error.minus(training), means_of(part(shift), classes)
+        values = training, error.minus(training), means_of(part(shift), classes), error
         return dict(zip(ERRORS, values, strict=True))
 
     power = means_of(np.moveaxis(sampled["own_bands"], 1, 0), classes).log()
@@ -106,11 +106,11 @@ def adjusted(rows: Array, deviations: Array) -> Array:
 
 
 ERRORS = {
-    "estimate_error": "{what} of the network's own estimate along sampled trajectories, minus the training images'",
     "training_bias": "{what} of the network's own estimate from true x_t, minus the training images', adjusted for the "
     "means of the images at hand",
     "exposure_bias": "what estimates from sampled x_t err beyond those from true x_t, in the {what}",
     "sampler_shift": "what the sampler's clipping, guidance or scaling add to the estimate, in the {what}",
+    "estimate_error": "{what} of the network's own estimate along sampled trajectories, minus the training images'",
 }
 
 

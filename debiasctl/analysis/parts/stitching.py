@@ -188,14 +188,14 @@ def _quantities(
     whole = f"change of {metric} from '{names[0]}' to '{names[1]}'"
     found = [_figure(f"stitched_change{bracket(metric)}", total, f"{whole}, all steps")]
     for part, (steps, words) in zip(ranges, spans, strict=True):
-        text = f"{whole} that {words} carry, mean of both orders of exchange"
+        text = f"{whole} by {words}, mean of both orders of exchange"
         found.append(_figure(f"stitched_change{bracket(metric, steps)}", part, text))
         if part.share is not None and part.share_limits is not None:
             low, high = part.share_limits
             found.append(
                 Quantity(
                     name=f"stitched_share{bracket(metric, steps)}", value=part.share, low=min(low, part.share),
-                    high=max(high, part.share), text=f"part of the {whole} that {words} carry",
+                    high=max(high, part.share), text=f"part of the {whole} by {words}",
                 )
             )  # fmt: skip
     return found
