@@ -1,5 +1,6 @@
 """Impact: what the bias does along sampling trajectories, and how much of it training and sampling each make."""
 
+import logging
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import ClassVar
@@ -34,6 +35,7 @@ from debiasctl.errors import UsageError
 from debiasctl.reporting.picture import Picture
 from debiasctl.sampling.request import check_steps
 
+_LOG = logging.getLogger(__name__)
 STEPS = (2, 3, 4, 5, 10, 50, 100, 500, 1000)  # the paper's, from one noise (arXiv 2310.08442, Fig. 1)
 NUM = 256
 FEWEST = 32  # images of the longest trajectories
@@ -79,6 +81,8 @@ class Impact(Part):
         """See `Part`."""
         numbers = _numbers(settings)
         usual, kept = subject.request.num_steps, min(numbers.values())
+        steps = sum(steps * num for steps, num in numbers.items())
+        _LOG.info("impact of '%s': %s sampling steps of an image, and teacher forcing", subject.run.name, f"{steps:,}")
         found = book.all(
             _units(subject, settings, numbers, kept=kept),
             text="trajectories and teacher forcing", begin=0.0, end=1.0,

@@ -16,7 +16,7 @@ from debiasctl.analysis.record import AnalysisRecord, Quantity
 _KINDS = {
     "training_bias": "training bias",
     "exposure_bias": "exposure bias",
-    "sampler_shift": "the shift by the sampler's clipping or guidance",
+    "sampler_shift": "shift by the sampler's clipping or guidance",
 }
 
 
@@ -69,21 +69,33 @@ def _biases(record: AnalysisRecord) -> list[str]:
     sentences = []
     for bounds in RANGES:
         where = range_name(bounds)
+        told: list[str] = []
         quiet: list[str] = []
-        loud: list[str] = []
-        for channel in ("", "r", "g", "b"):
-            for name, words in _KINDS.items():
-                figure = record.quantity(f"{name}{bracket(channel, where)}")
-                if figure is None or (name == "sampler_shift" and is_negligible(figure)):
-                    continue
-                text = f"{words} of the {CHANNEL_WORDS[channel]} {brief(figure)}"
-                (loud if leaves_out_0(figure) and not is_negligible(figure) else quiet).append(text)
-        if loud or quiet:
-            told = ", ".join(loud) or "no bias of the estimate's colour that can be told from 0"
-            rest = f". Not distinguishable from 0, or within {NEGLIGIBLE:g} of it: {', '.join(quiet)}" if quiet else ""
+        for name, words in _KINDS.items():
+            found = [
+                (CHANNEL_WORDS[channel], figure)
+                for channel in ("", "r", "g", "b")
+                if (figure := record.quantity(f"{name}{bracket(channel, where)}")) is not None
+            ]
+            loud = [one for one in found if leaves_out_0(one[1]) and not is_negligible(one[1])]
+            if loud:
+                told.append(f"{words} {', '.join(f'{channel} {brief(figure)}' for channel, figure in loud)}")
+            rest = [one for one in found if one not in loud]
+            if rest and not (name == "sampler_shift" and all(is_negligible(figure) for _, figure in rest)):
+                quiet.append(f"{words} ({', '.join(channel for channel, _ in rest)}: {_within(rest)})")
+        if told or quiet:
+            sentence = "; ".join(told) or "no bias of the estimate's colour that can be told from 0"
+            more = f". Not distinguishable from 0, or within {NEGLIGIBLE:g} of it: {'; '.join(quiet)}" if quiet else ""
             at = where.replace("log_snr", "log SNR")
-            sentences.append(f"At {at} (95 % intervals in brackets): {told}{rest}.")
+            sentences.append(f"At {at} (95 % intervals in brackets): {sentence}{more}.")
     return sentences
+
+
+def _within(figures: list[tuple[str, Quantity]]) -> str:
+    """The least and the greatest limit of the figures' intervals."""
+    lows, highs = [one.low for _, one in figures], [one.high for _, one in figures]
+    known = [end for end in (*lows, *highs) if end is not None]
+    return f"{min(known):+.2g} to {max(known):+.2g}" if known else "no interval"
 
 
 def _verdict(figure: Quantity) -> str:

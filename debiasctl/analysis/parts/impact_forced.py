@@ -22,7 +22,14 @@ from debiasctl.analysis.parts.impact_levels import RealMeans, band_name
 from debiasctl.analysis.parts.impact_means import Array, Means, means_of
 from debiasctl.analysis.record import Quantity, Series
 
-RANGES: tuple[tuple[float | None, float | None], ...] = ((None, -6.0), (-6.0, -2.0), (-2.0, 2.0), (2.0, None))
+# the first is that of schedules which begin in almost nothing but noise, where an error of eps is one of x0 times 1,000
+RANGES: tuple[tuple[float | None, float | None], ...] = (
+    (None, -12.0),
+    (-12.0, -6.0),
+    (-6.0, -2.0),
+    (-2.0, 2.0),
+    (2.0, None),
+)
 
 
 def range_name(bounds: tuple[float | None, float | None]) -> str:
@@ -65,7 +72,7 @@ def forced(
     def split(part: Callable[[Array], Array]) -> dict[str, Means]:
         error = means_of(part(own), classes).less(constant)
         training = means_of(part(from_true)).less(constant)
-        values = error, training, error.minus(training), means_of(part(shift), classes)
+        values = training, error.minus(training), means_of(part(shift), classes), error
         return dict(zip(ERRORS, values, strict=True))
 
     power = means_of(np.moveaxis(sampled["own_bands"], 1, 0), classes).log()
@@ -99,11 +106,11 @@ def adjusted(rows: Array, deviations: Array) -> Array:
 
 
 ERRORS = {
-    "estimate_error": "{what} of the network's own estimate along sampled trajectories, minus the training images'",
     "training_bias": "{what} of the network's own estimate from true x_t, minus the training images', adjusted for the "
     "means of the images at hand",
     "exposure_bias": "what estimates from sampled x_t err beyond those from true x_t, in the {what}",
     "sampler_shift": "what the sampler's clipping, guidance or scaling add to the estimate, in the {what}",
+    "estimate_error": "{what} of the network's own estimate along sampled trajectories, minus the training images'",
 }
 
 

@@ -1,5 +1,6 @@
 """Stitched sampling: one network makes the first steps and another the rest, so that each step's damage is seen."""
 
+import logging
 from collections.abc import Mapping, Sequence
 from itertools import pairwise
 from typing import ClassVar
@@ -23,6 +24,7 @@ from debiasctl.evaluation.metrics.catalogue import default_features
 from debiasctl.evaluation.uncertainty.intervals import MIN_IMAGES
 from debiasctl.reporting.picture import Picture
 
+_LOG = logging.getLogger(__name__)
 NUM = 256
 _SHARES = (0.02, 0.1, 0.25, 0.5)  # of the steps, at which the networks are exchanged: closer where the noise is most
 
@@ -63,6 +65,10 @@ class Stitching(Part):
         num, cuts = int(str(settings["images"])), cuts_of(subject.request.num_steps)
         measurement, notes = measurement_of(subject, num)
         ways = Ways(subject.denoiser, other.denoiser, thresholds_of(subject, cuts))
+        steps = num * subject.request.num_steps * len(ways.networks)
+        _LOG.info(
+            "stitching '%s' and '%s': %s sampling steps of an image", subject.run.name, other.run.name, f"{steps:,}"
+        )
         found = book.all(units(subject, ways, num, measurement), text="stitched samples", begin=0.0, end=0.9)
         rows: dict[str, Arrays] = {}
         for unit, arrays in found.items():
@@ -81,14 +87,13 @@ class Stitching(Part):
             curves += [_curve(metric, first, parts[first], names) for first in ("this", "other")]
             total, ranges = carried(parts["this"], parts["other"])
             quantities += _quantities(metric, total, ranges, _spans(subject, cuts), names)
-        forwards = num * subject.request.num_steps * len(ways.networks)
-        return Found(quantities, curves, {}, [*notes, *self._notes(settings, forwards, names)])
+        return Found(quantities, curves, {}, [*notes, *self._notes(settings, steps, names)])
 
-    def _notes(self, settings: dict[str, JsonValue], forwards: int, names: tuple[str, str]) -> list[str]:
+    def _notes(self, settings: dict[str, JsonValue], steps: int, names: tuple[str, str]) -> list[str]:
         notes = [
             "intervals cover the choice of noises, which all sets of images share, not the seeds of training",
             f"the noises, the classes and the sampler are those of run '{names[0]}'",
-            f"cost: {forwards:,} sampling steps of an image",
+            f"cost: {steps:,} sampling steps of an image",
         ]
         if int(str(settings["images"])) < MIN_IMAGES:
             notes.append(f"there are no intervals, which need {MIN_IMAGES} images: raise `num`")
@@ -183,14 +188,14 @@ def _quantities(
     whole = f"change of {metric} from '{names[0]}' to '{names[1]}'"
     found = [_figure(f"stitched_change{bracket(metric)}", total, f"{whole}, all steps")]
     for part, (steps, words) in zip(ranges, spans, strict=True):
-        text = f"{whole} that {words} carry, mean of both orders of exchange"
+        text = f"{whole} by {words}, mean of both orders of exchange"
         found.append(_figure(f"stitched_change{bracket(metric, steps)}", part, text))
         if part.share is not None and part.share_limits is not None:
             low, high = part.share_limits
             found.append(
                 Quantity(
                     name=f"stitched_share{bracket(metric, steps)}", value=part.share, low=min(low, part.share),
-                    high=max(high, part.share), text=f"part of the {whole} that {words} carry",
+                    high=max(high, part.share), text=f"part of the {whole} by {words}",
                 )
             )  # fmt: skip
     return found

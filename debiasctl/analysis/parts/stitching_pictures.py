@@ -44,7 +44,7 @@ def _curves(records: Sequence[AnalysisRecord], this: str, other: str, suffix: st
         squares = direction(metric) == LOWER and all(y is None or y >= 0 for one in curves for y in one.low or one.y)
         panels.append(CurvePanel(metric, "number of first steps", "", curves, squares=squares))
     return Picture(
-        f"impact-stitching{suffix}", f"Stitched sampling of {this} and {other}",
+        f"stitching{suffix}", f"Stitched sampling of {this} and {other}",
         f"One network makes the first steps and the other the rest. At 0 and at {records[0].settings['steps']} steps "
         "one network makes all. Bands are 95 % intervals of each figure by itself, over noises that all share, so that "
         "differences are known far better than the bands are wide; of several seeds, thin lines, their mean and its t "
@@ -66,7 +66,7 @@ def _bars(records: Sequence[AnalysisRecord], this: str, other: str, suffix: str)
                     bars.setdefault(name, []).append(IntervalBar(one.value, one.low, one.high))
         panels.append(BarPanel(metric, bars))
     return Picture(
-        f"impact-carried{suffix}", f"What each range of steps carries of the change from {this} to {other}",
+        f"stitching-carried{suffix}", f"What each range of steps carries of the change from {this} to {other}",
         "Change of the metric when these steps are made by the second network in place of the first, mean of both "
         "orders. The ranges add up to all steps. Lines are 95 % intervals over noises, of several seeds over seeds.",
         f"{len(panels)} panels of bars, one a range of sampling steps.",

@@ -142,7 +142,7 @@ def test_findings_name_the_steps_and_pictures_are_drawn(tmp_path: Path) -> None:
     assert "% of the whole" in said
     for records in ([record], [record, record]):
         pictures = part.pictures(records, [{}] * len(records))
-        assert [one.name for one in pictures] == ["impact-stitching", "impact-carried"]
+        assert [one.name for one in pictures] == ["stitching", "stitching-carried"]
         for picture in pictures:
             picture.draw("column")
 
