@@ -83,12 +83,13 @@ def analysis_progress() -> Iterator[Callable[[str, float, str], None]]:
     task = bar.add_task("", total=1, figures="", left="", what="", begun=0.0)
 
     def show_job(what: str, done: float, text: str) -> None:
-        bar.start()
         shown = bar.tasks[0]
         if shown.fields["what"] != what:
-            bar.reset(task, what=what, begun=done)
+            bar.reset(task)
+            shown.fields |= {"what": what, "begun": done}
         figures, left = _counted(done, 1, begun=shown.fields["begun"], elapsed=shown.elapsed or 0.0, unit="")
         bar.update(task, completed=done, description=f"{what}: {text}" if text else what, figures=figures, left=left)
+        bar.start()
 
     try:
         yield show_job
