@@ -18,7 +18,6 @@ import sys
 import time
 from itertools import pairwise
 from pathlib import Path
-from unittest.mock import patch
 
 import numpy as np
 import torch
@@ -26,7 +25,7 @@ from PIL import Image
 from torch import Tensor
 
 from debiasctl import registry
-from debiasctl.analysis.ideal import SomeImages, image_set
+from debiasctl.analysis.ideal import SomeImages
 from debiasctl.analysis.ideal.choice import of_images
 from debiasctl.analysis.ideal.some_images import BOUND
 from debiasctl.api import ArraySplit, DataLocation, Level
@@ -64,8 +63,9 @@ def time_one(contender: str, *, num: int, size: int, queries: int, part: int) ->
         torch.softmax(logits, dim=1) @ flat
     else:
         most = part * 3 * size * size if contender == "part" else num * 3 * size * size
-        with patch.object(image_set, "MOST_VALUES", most):
-            (ideal,) = of_images(ArraySplit(images), mirrored=False, conditional=False, device=CPU, seed=0)
+        (ideal,) = of_images(
+            ArraySplit(images), mirrored=False, conditional=False, device=CPU, seed=0, most_values=most
+        )
         ideal.estimate(x_t, at, own=torch.arange(queries))
     seconds = time.process_time() - started
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
@@ -110,8 +110,9 @@ def coverage(stored: Tensor, *, part: int, log_snrs: list[float], draws: int, qu
         tries = [(one, noised(x0, level(one), number)) for number, one in enumerate(log_snrs)]
         truths = [full(x_t, level(one)).mean for one, x_t in tries]
         for seed in range(draws):
-            with patch.object(image_set, "MOST_VALUES", part * values):
-                (ideal,) = of_images(split, mirrored=False, conditional=False, device=CPU, seed=seed)
+            (ideal,) = of_images(
+                split, mirrored=False, conditional=False, device=CPU, seed=seed, most_values=part * values
+            )
             assert isinstance(ideal, SomeImages)
             for (one, x_t), truth in zip(tries, truths, strict=True):
                 found = ideal.estimate(x_t, level(one), own=own)

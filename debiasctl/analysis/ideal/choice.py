@@ -48,10 +48,23 @@ def ideal_for(data: LoadedDataset, *, mirrored: bool, conditional: bool, device:
 
 
 def of_images(
-    split: Split, *, mirrored: bool, conditional: bool, device: torch.device, seed: int, parts: int = 1
+    split: Split,
+    *,
+    mirrored: bool,
+    conditional: bool,
+    device: torch.device,
+    seed: int,
+    parts: int = 1,
+    most_values: int | None = None,
 ) -> list[TrainingImages] | list[SomeImages]:
-    """The denoiser of all images of a split; of too many, of `parts` random parts that have no image in common."""
-    known = image_sets(split, mirrored=mirrored, conditional=conditional, device=device, seed=seed, parts=parts)
+    """The denoiser of all images of a split; of too many, of `parts` random parts that have no image in common.
+
+    Too many are more than `most_values` values, 320 million without it.
+    """
+    known = image_sets(
+        split, mirrored=mirrored, conditional=conditional, device=device, seed=seed, parts=parts,
+        most_values=most_values,
+    )  # fmt: skip
     if known[0].is_whole:
         return [TrainingImages(one) for one in known]
     return [SomeImages(one, split) for one in known]

@@ -56,9 +56,19 @@ class ImageSet:
 
 
 def image_sets(
-    split: Split, *, mirrored: bool, conditional: bool, device: torch.device, seed: int, parts: int = 1
+    split: Split,
+    *,
+    mirrored: bool,
+    conditional: bool,
+    device: torch.device,
+    seed: int,
+    parts: int = 1,
+    most_values: int | None = None,
 ) -> list[ImageSet]:
-    """All images of a split, mirrored ones beside them if so; of a set that is too large, disjoint random parts."""
+    """All images of a split, mirrored ones beside them if so; of a set that is too large, disjoint random parts.
+
+    `most_values` is how many values may be held in all, `MOST_VALUES` without it.
+    """
     copies = 2 if mirrored else 1
     total, values = len(split) * copies, split.images(torch.arange(1))[0].numel()
     labels = split.labels(torch.arange(len(split))) if conditional else None
@@ -66,7 +76,7 @@ def image_sets(
     if labels is not None:
         found = torch.bincount(labels).tolist()
         counts |= {label: num * copies for label, num in enumerate(found) if num}
-    most = max(2, MOST_VALUES // values)
+    most = max(2 * parts, (MOST_VALUES if most_values is None else most_values) // values)
     if total <= most:
         chosen: list[Tensor] = [torch.arange(total)]
     else:

@@ -1,6 +1,9 @@
-"""How often a part's intervals hold the mean over all images, on real images and on a mixture."""
+"""How often a part's intervals hold the mean over all images, on real images and on a mixture; and memory."""
 
 import importlib.util
+import json
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -39,3 +42,10 @@ def test_intervals_hold_the_full_sum_from_the_stated_bound_on(
         held = found[(found[:, 0] >= BOUND) & (found[:, 2] == is_own), 1]
         assert len(held) > 1000
         assert 0.92 <= float(held.mean()) <= 0.98
+
+
+@pytest.mark.slow
+def test_all_of_cifar10s_images_take_less_than_two_gigabytes() -> None:
+    command = [sys.executable, str(BENCHMARK), "--contender", "all", "--num", "50000", "--size", "32", "--queries", "8"]
+    found = json.loads(subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout)
+    assert found["peak"] * 2**30 < 2e9

@@ -154,12 +154,9 @@ def test_labels_restrict_the_sum_to_a_class_and_no_class_means_all() -> None:
         assert torch.allclose(found.neighbours[number], neighbours[0])
 
 
-@pytest.fixture
-def a_part_of_400(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(image_set, "MOST_VALUES", 400 * 12)
+A_PART = 400 * 12  # values
 
 
-@pytest.mark.usefixtures("a_part_of_400")
 @pytest.mark.parametrize("mirrored", [False, True])
 @pytest.mark.parametrize("conditional", [False, True])
 @pytest.mark.parametrize("known", [False, True])
@@ -179,7 +176,9 @@ def test_a_parts_intervals_hold_the_full_sum(mirrored: bool, conditional: bool, 
     ])  # fmt: skip
     held, away, seconds = [], [], []
     for seed in range(40):
-        (ideal,) = of_images(split, mirrored=mirrored, conditional=conditional, device=CPU, seed=seed)
+        (ideal,) = of_images(
+            split, mirrored=mirrored, conditional=conditional, device=CPU, seed=seed, most_values=A_PART
+        )
         assert isinstance(ideal, SomeImages)
         found = ideal.estimate(x_t, at, labels, own=chosen if known else None)
         assert found.se is not None
@@ -194,10 +193,9 @@ def test_a_parts_intervals_hold_the_full_sum(mirrored: bool, conditional: bool, 
     assert float(torch.stack(seconds).mean()) == pytest.approx(float(full.mean()), rel=0.01)
 
 
-@pytest.mark.usefixtures("a_part_of_400")
 def test_too_few_neighbours_are_refused() -> None:
     stored = images(1000, (3, 2, 2))
-    (ideal,) = of_images(ArraySplit(stored), mirrored=False, conditional=False, device=CPU, seed=0)
+    (ideal,) = of_images(ArraySplit(stored), mirrored=False, conditional=False, device=CPU, seed=0, most_values=A_PART)
     x0 = (stored[:5].float() / 127.5 - 1).double()
     found = ideal(noised(x0, level(-5.0), 1), level(-5.0), own=torch.arange(5))
     assert float(found.neighbours.min()) > 40
@@ -205,11 +203,10 @@ def test_too_few_neighbours_are_refused() -> None:
         ideal(noised(x0, level(2.0), 1), level(2.0), own=torch.arange(5))
 
 
-@pytest.mark.usefixtures("a_part_of_400")
 def test_what_remembers_its_own_image_returns_it() -> None:
     """At next to no noise the set's mean is the own image, whether the part has it or not."""
     stored = images(1000, (3, 2, 2))
-    (ideal,) = of_images(ArraySplit(stored), mirrored=True, conditional=False, device=CPU, seed=0)
+    (ideal,) = of_images(ArraySplit(stored), mirrored=True, conditional=False, device=CPU, seed=0, most_values=A_PART)
     own = torch.arange(30)
     x0 = (stored[:30].float() / 127.5 - 1).double()
     found = ideal.estimate(noised(x0, level(8.0), 1), level(8.0), own=own)
