@@ -205,7 +205,7 @@ def test_findings_name_the_bias_and_are_silent_without_one(tmp_path: Path) -> No
     assert "4 or more cycles are 10.0" in text
     assert "too weak" in text
     text = " ".join(PART.findings(record_of(fair, measured(fair, tmp_path / "fair"))))
-    assert "No error of the estimate's brightness or colour in one direction could be told from 0" in text
+    assert "errors of the estimate's brightness or colour in one direction can be told from 0, allowing" in text
     assert "cannot be told from 0" in text
     assert " too " not in text
 
