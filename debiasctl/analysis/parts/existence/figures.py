@@ -68,7 +68,10 @@ def _errors(levels: Sequence[Level]) -> list[Line]:
     neighbours = Line("neighbours", "images", "training images that the ideal is a mean of (harmonic mean over x_t)")
     for level in levels:
         inverse = float(level.arrays["inverse_neighbours"].mean())
-        neighbours.add(level.place.log_snr, None if inverse == 0 else Figure(1 / inverse, 0, 1 / inverse, 1 / inverse))
+        neighbours.add(
+            level.place.log_snr,
+            None if inverse == 0 else Figure(1 / inverse, 0, 1 / inverse, 1 / inverse),
+        )
     used = Line("ideal_used", "", "1 where signed errors are those against the ideal, 0 where against the images")
     for level in levels:
         used.add(level.place.log_snr, Figure(*[float(level.from_ideal)] * 4))

@@ -81,8 +81,8 @@ def _brightness(record: AnalysisRecord) -> list[str]:
     if not kept:
         largest = max(found, key=lambda point: abs(point.value))
         return [
-            "No error of the estimate's brightness or colour in one direction could be told from 0: the largest, at "
-            f"log SNR {_number(largest.log_snr)}, is {_signed(largest)}"
+            f"None of the {len(found)} errors of the estimate's brightness or colour in one direction can be told from "
+            f"0, allowing for their number: the largest, at log SNR {_number(largest.log_snr)}, is {_signed(largest)}"
         ]
     head = f"At log SNR {_number(kept[0].log_snr)} the estimate of the image is {_dark(kept[0])}"
     other = next((one for one in kept if one.value * kept[0].value < 0), None)
@@ -130,7 +130,7 @@ def _classes(record: AnalysisRecord) -> list[str]:
 def _structure(record: AnalysisRecord) -> list[str]:
     """The mean error's patterns; sizes are not below 0, and the squares say whether they differ from it."""
     kept = apart(list(_all(record, "systematic_x0")), least=_LEAST**2)
-    kept = [point for point in kept if point.case and point.value > 0]
+    kept = [point for point in kept if point.case and point.low > 0]
     if not kept:
         return []
     one = kept[0]

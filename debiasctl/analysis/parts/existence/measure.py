@@ -16,11 +16,13 @@ from debiasctl.analysis.subject import Subject
 from debiasctl.api import Denoiser, spread_indices
 from debiasctl.compute import counter_random
 from debiasctl.compute.counter_random import Stream
+from debiasctl.data.pixels import to_model_space
 from debiasctl.sampling.drawing import automatic_batch_size
 
 ENOUGH = 10.0  # training images that the ideal must weigh, harmonic mean, for it to say something about new images
 SHOWN = 6  # images in the grid of one-step estimates
 _BATCH = 64
+_CHOICE = 0  # the seed of the choice of images
 _STEPS = 64  # the most noises of an image
 
 
@@ -38,17 +40,23 @@ class Images:
 
     @classmethod
     def of(cls, subject: Subject, num: int) -> "Images":
-        """Up to `num` held-out images, evenly spread over the split."""
-        heldout = subject.heldout(num)
-        positions = spread_indices(len(subject.data.heldout), num)
-        return cls(heldout.x0, positions, subject.data.heldout.labels(positions), heldout.labels)
+        """Up to `num` held-out images, drawn at random, the same for every run and any seed.
+
+        Every n-th of them could all be of one class, in a data set whose classes alternate.
+        """
+        split = subject.data.heldout
+        positions = counter_random.order(_CHOICE, epoch=0, size=len(split))[:num].sort().values
+        labels = split.labels(positions)
+        x0 = to_model_space(split.images(positions).to(subject.device)).to(torch.float32)
+        given = labels.to(subject.device) if labels is not None and subject.is_conditional else None
+        return cls(x0, positions, labels, given)
 
     def shown(self) -> Tensor:
-        """Where the images of pictures stand among these: evenly spread, as data sets may be sorted."""
+        """Where the images of pictures stand among these: evenly spread, as data sets may be sorted by class."""
         return spread_indices(len(self.x0), SHOWN)
 
     def some(self, num: int) -> "Images":
-        """`num` of the images, evenly spread."""
+        """Evenly spread `num` of the images."""
         kept = spread_indices(len(self.x0), num)
         parts = [None if one is None else one[kept.to(one.device)] for one in (self.labels, self.given)]
         return Images(self.x0[kept.to(self.x0.device)], self.positions[kept], *parts)

@@ -182,7 +182,7 @@ def _notes(levels: Sequence[Level], images: Images, noises: int, ideal: str, unr
             rest = (
                 f"up to log SNR {known[-1]:.2g}; beyond it, {_why(ideal)[1]}, so that signed errors there are those "
                 "against the images themselves and no excess loss is given"
-            )
+            ).replace("SNR -", "SNR −")
         found.append(
             f"the best possible estimate is that of {ideal}, which is close to the best for new images {rest}. It is "
             "itself off a little, as training images are a sample too; intervals allow for that"
