@@ -72,7 +72,13 @@ def test_a_run_is_analysed_resumed_and_read_again(monkeypatch: pytest.MonkeyPatc
     assert draws is not None
     assert math.fsum(value or 0 for value in draws.value) == pytest.approx(1)
     text = " ".join(PART.findings(record))
-    for words in ("of the t in the objective", "times its input", "With the weighting debiased", "1/√SNR", "fallen by"):
+    for words in (
+        "of the t in the objective",
+        "times its input",
+        "With the weighting debiased",
+        "1/√SNR",
+        "90 % of their whole fall",
+    ):
         assert words in text
     assert any("the weighting is learned" in note for note in record.notes)
     for picture in PART.pictures([record], [{}]):
