@@ -204,6 +204,15 @@ def test_a_run_without_heldout_errors_says_so() -> None:
     assert any("has no held-out errors" in note for note in record.notes)
 
 
+def test_large_gradients_are_folded_and_the_notes_say_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    subject = trained("h")
+    exact = analyze(PART, subject, [], Choices(num=10))
+    assert not any("random signs" in note for note in exact.notes)
+    monkeypatch.setattr(reasons_part, "_VALUES", 100 * 2000)
+    folded = analyze(PART, subject, [], Choices(num=10, seed=1))
+    assert any("2,000 sums" in note for note in folded.notes)
+
+
 def test_what_a_learned_weighting_had_learnt_is_loaded() -> None:
     run = train("e", make_spec(training__steps=2, loss__weighting="uncertainty"))
     objective = build_objective(run.spec(), warn=False)
