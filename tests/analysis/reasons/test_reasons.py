@@ -14,6 +14,7 @@ from debiasctl.analysis.parts.catalogue import PARTS
 from debiasctl.analysis.parts.part import Choices
 from debiasctl.analysis.parts.reasons import part as reasons_part
 from debiasctl.analysis.parts.reasons.copying import Linear, amplification, copying, copying_sums
+from debiasctl.analysis.parts.reasons.figures import short_cases
 from debiasctl.analysis.parts.reasons.learning import Reached, reached
 from debiasctl.analysis.parts.reasons.levels import bins_of
 from debiasctl.analysis.subject import Subject
@@ -62,7 +63,7 @@ def test_a_run_is_analysed_resumed_and_read_again(monkeypatch: pytest.MonkeyPatc
     assert calls == 11
     assert record.settings["gradient_weights"] == "raw"
     assert record.settings["counterfactual"] == ["debiased", "min-snr:gamma=3.0"]
-    for case in ("", "[debiased]", "[min-snr]"):
+    for case in ("", "[debiased]", "[min-snr:gamma=3.0]"):
         for name in ("weight_share", "loss_share", "gradient_norm_share", "gradient_share", "gradient_square_share"):
             series = record.series_of(f"{name}{case}")
             assert series is not None
@@ -202,6 +203,11 @@ def test_a_run_without_heldout_errors_says_so() -> None:
     subject.run.metrics_path.write_text("")
     record = analyze(PART, subject, [], Choices(num=10))
     assert any("has no held-out errors" in note for note in record.notes)
+
+
+def test_a_weighting_is_named_by_what_is_not_its_default() -> None:
+    refs = ["debiased", "min-snr:gamma=5.0", "p2:k=1.0,gamma=0.5"]
+    assert short_cases(refs) == ["debiased", "min-snr", "p2:gamma=0.5"]
 
 
 def test_large_gradients_are_folded_and_the_notes_say_so(monkeypatch: pytest.MonkeyPatch) -> None:
