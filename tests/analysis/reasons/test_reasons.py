@@ -14,6 +14,7 @@ from debiasctl.analysis.parts.catalogue import PARTS
 from debiasctl.analysis.parts.part import Choices
 from debiasctl.analysis.parts.reasons import part as reasons_part
 from debiasctl.analysis.parts.reasons.copying import Linear, amplification, copying, copying_sums
+from debiasctl.analysis.parts.reasons.figures import short_cases
 from debiasctl.analysis.parts.reasons.learning import Reached, reached
 from debiasctl.analysis.parts.reasons.levels import bins_of
 from debiasctl.analysis.subject import Subject
@@ -62,7 +63,7 @@ def test_a_run_is_analysed_resumed_and_read_again(monkeypatch: pytest.MonkeyPatc
     assert calls == 11
     assert record.settings["gradient_weights"] == "raw"
     assert record.settings["counterfactual"] == ["debiased", "min-snr:gamma=3.0"]
-    for case in ("", "[debiased]", "[min-snr]"):
+    for case in ("", "[debiased]", "[min-snr:gamma=3.0]"):
         for name in ("weight_share", "loss_share", "gradient_norm_share", "gradient_share", "gradient_square_share"):
             series = record.series_of(f"{name}{case}")
             assert series is not None
@@ -72,7 +73,13 @@ def test_a_run_is_analysed_resumed_and_read_again(monkeypatch: pytest.MonkeyPatc
     assert draws is not None
     assert math.fsum(value or 0 for value in draws.value) == pytest.approx(1)
     text = " ".join(PART.findings(record))
-    for words in ("of the t in the objective", "times its input", "With the weighting debiased", "1/√SNR", "fallen by"):
+    for words in (
+        "of the t in the objective",
+        "times its input",
+        "With the weighting debiased",
+        "1/√SNR",
+        "90 % of their whole fall",
+    ):
         assert words in text
     assert any("the weighting is learned" in note for note in record.notes)
     for picture in PART.pictures([record], [{}]):
@@ -196,6 +203,20 @@ def test_a_run_without_heldout_errors_says_so() -> None:
     subject.run.metrics_path.write_text("")
     record = analyze(PART, subject, [], Choices(num=10))
     assert any("has no held-out errors" in note for note in record.notes)
+
+
+def test_a_weighting_is_named_by_what_is_not_its_default() -> None:
+    refs = ["debiased", "min-snr:gamma=5.0", "p2:k=1.0,gamma=0.5"]
+    assert short_cases(refs) == ["debiased", "min-snr", "p2:gamma=0.5"]
+
+
+def test_large_gradients_are_folded_and_the_notes_say_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    subject = trained("h")
+    exact = analyze(PART, subject, [], Choices(num=10))
+    assert not any("random signs" in note for note in exact.notes)
+    monkeypatch.setattr(reasons_part, "_VALUES", 100 * 2000)
+    folded = analyze(PART, subject, [], Choices(num=10, seed=1))
+    assert any("2,000 sums" in note for note in folded.notes)
 
 
 def test_what_a_learned_weighting_had_learnt_is_loaded() -> None:

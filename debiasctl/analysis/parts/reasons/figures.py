@@ -15,6 +15,9 @@ from debiasctl.analysis.parts.reasons.levels import LevelBin, bin_name
 from debiasctl.analysis.parts.reasons.products import Array, Estimate, Products, jackknifed
 from debiasctl.analysis.record import Missing, Quantity, Series
 from debiasctl.diffusion.process import DiffusionProcess
+from debiasctl.errors import UsageError
+from debiasctl.registry.choices import complete
+from debiasctl.registry.refs import PluginRef, parse_ref
 
 NOISY = "noisy_half"
 _COVERS = "the interval covers the draw of images, noise and timesteps, not the training seed"
@@ -41,9 +44,16 @@ class _Scheme:
 
 
 def short_cases(refs: Sequence[str]) -> list[str]:
-    """Weightings' references, without their options where no other has that name."""
-    names = [ref.partition(":")[0] for ref in refs]
-    return [name if names.count(name) == 1 else ref for name, ref in zip(names, refs, strict=True)]
+    """Weightings' references with the options alone that are not the scheme's defaults."""
+    found = []
+    for ref in map(parse_ref, refs):
+        try:
+            usual = complete("weightings", PluginRef(ref.name)).ref.options
+        except UsageError:  # it has no defaults
+            usual = {}
+        own = complete("weightings", ref).ref.options
+        found.append(str(PluginRef(ref.name, {key: value for key, value in own.items() if usual.get(key) != value})))
+    return found
 
 
 def together(*parts: Found) -> Found:

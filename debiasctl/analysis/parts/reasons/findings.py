@@ -152,20 +152,31 @@ def _learning(record: AnalysisRecord) -> str:
     if not known:
         return "The held-out error fell at no noise level."
     names = [one.name.removeprefix("heldout_v[").removesuffix("]") for one in curves]
-    first, last = min(known), max(known)
-    text = (
-        f"Held-out errors had fallen by 90 % of their whole fall first at log SNR {names[first[1]]} (after "
-        f"{_between(times, first[1])} images) and last at {names[last[1]]} (after {_between(times, last[1])}), by "
-        f"{len(curves[0].x)} measurements."
-    )
+    first, last = min(known)[1], max(known)[1]
+    measured = f"{len(curves[0].x)} measurements"
+    if _end(times.high, first) > _end(times.low, last):
+        text = (
+            f"By {measured}, all noise levels whose held-out error fell had 90 % of their whole fall between "
+            f"{_end(times.low, first):,.0f} and {_end(times.high, last):,.0f} images; their order is open, and a "
+            "smaller `training.heldout_every` would show it."
+        )
+    else:
+        text = (
+            f"Held-out errors had fallen by 90 % of their whole fall first at log SNR {names[first]} (after "
+            f"{_between(times, first)} images) and last at {names[last]} (after {_between(times, last)}), by "
+            f"{measured}."
+        )
     if rising:
         text += f" At {rising} noise level{'s' if rising > 1 else ''} the error did not fall."
     return text
 
 
 def _between(times: Series, place: int) -> str:
-    low, high = (None if ends is None else ends[place] for ends in (times.low, times.high))
-    return f"{low or 0:,.0f} to {high or 0:,.0f}"
+    return f"{_end(times.low, place):,.0f} to {_end(times.high, place):,.0f}"
+
+
+def _end(ends: Sequence[float | None] | None, place: int) -> float:
+    return (None if ends is None else ends[place]) or 0.0
 
 
 def _counterfactual(record: AnalysisRecord, case: str) -> str:

@@ -78,7 +78,7 @@ class Fold:
 
 
 def group_gradients(measured: Measured, images: Images, fold: Fold) -> Arrays:
-    """The gradients of each objective's part in each bin, [W, B, width], with their losses [W, B].
+    """The gradients of each objective's part in each bin, [W, B, width], losses [W, B] and unfolded size [1].
 
     The sum over bins is the gradient of the objective over these images, each of which is used once in every bin.
     """
@@ -88,7 +88,7 @@ def group_gradients(measured: Measured, images: Images, fold: Fold) -> Arrays:
         gradients.append(torch.stack([fold(gradient) for gradient in found.gradients]))
         losses.append(found.losses)
     stacked = torch.stack(gradients, dim=1).cpu().numpy()
-    return {"gradients": stacked, "losses": np.stack(losses, axis=1)}
+    return {"gradients": stacked, "losses": np.stack(losses, axis=1), "size": np.array([float(fold.size)])}
 
 
 @dataclass(frozen=True)

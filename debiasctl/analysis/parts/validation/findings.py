@@ -1,6 +1,5 @@
 """What the figures of the part `validation` say, in plain sentences."""
 
-from debiasctl.analysis.parts.validation.ranking import SCOPES
 from debiasctl.analysis.record import AnalysisRecord, Quantity
 
 _WORDS = {
@@ -16,16 +15,16 @@ def sentences(record: AnalysisRecord) -> list[str]:
     if runs is None or points is None:
         return []
     found = [
+        _scope(record, scope, pairs)
+        for scope in ("between", "within", "all")
+        if (pairs := record.quantity(f"pairs[{scope}]")) is not None
+    ]
+    return [
+        *found,
         f"Held-out errors were compared with {record.settings['metric']} at {points.value:.0f} checkpoints of "
         f"{runs.value:.0f} runs. A tau of 1 means that the lower error always has the better samples, and 0 that it "
-        "tells nothing; the sampling error of the figure lowers every tau, and intervals are over runs."
+        "tells nothing; the sampling error of the figure lowers every tau, and intervals are over runs.",
     ]
-    pairs = {scope: record.quantity(f"pairs[{scope}]") for scope in SCOPES}
-    same = pairs["all"] is not None and pairs["between"] is not None and pairs["all"].value == pairs["between"].value
-    for scope in ("between", "within", "all"):
-        if pairs[scope] is not None and not (scope == "all" and same):
-            found.append(_scope(record, scope, pairs[scope]))
-    return found
 
 
 def taus_of(record: AnalysisRecord, scope: str, name: str = "tau") -> dict[str, Quantity]:
@@ -36,13 +35,12 @@ def taus_of(record: AnalysisRecord, scope: str, name: str = "tau") -> dict[str, 
     }
 
 
-def _scope(record: AnalysisRecord, scope: str, pairs: Quantity | None) -> str:
+def _scope(record: AnalysisRecord, scope: str, pairs: Quantity) -> str:
     taus, leads = taus_of(record, scope), taus_of(record, scope, "tau_lead")
     best = max(taus, key=lambda name: taus[name].value)
     worst = min(taus, key=lambda name: taus[name].value)
-    number = 0 if pairs is None else pairs.value
     text = (
-        f"{_WORDS[scope].format(pairs=f'{number:,.0f}')}, the sum that ranks best is {best}, with a tau of "
+        f"{_WORDS[scope].format(pairs=f'{pairs.value:,.0f}')}, the sum that ranks best is {best}, with a tau of "
         f"{_interval(taus[best])}, and worst {worst}, with {_interval(taus[worst])}."
     )
     behind = [name for name, one in leads.items() if one.low is not None and one.low > 0]

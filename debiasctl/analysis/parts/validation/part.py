@@ -141,8 +141,10 @@ def ranked(found: Sequence[Point], process: DiffusionProcess, refs: Sequence[str
         Quantity(name="points", value=float(len(found)), unit="points", text="checkpoints with both figures"),
     ]
     series: list[Series] = []
-    for scope in SCOPES:
-        pairs = int(points.pairs(scope).sum())
+    compared = {scope: int(points.pairs(scope).sum()) for scope in SCOPES}
+    if compared["all"] == compared["between"]:  # one checkpoint a run: they are the same pairs
+        del compared["all"]
+    for scope, pairs in compared.items():
         taus = {name: tau for name, values in sums.items() if (tau := ranking.tau(values, scope)) is not None}
         if not pairs or not taus:
             continue

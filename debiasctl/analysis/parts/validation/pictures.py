@@ -4,7 +4,6 @@ from collections.abc import Sequence
 from functools import partial
 
 from debiasctl.analysis.parts.validation.findings import taus_of
-from debiasctl.analysis.parts.validation.ranking import SCOPES
 from debiasctl.analysis.record import AnalysisRecord
 from debiasctl.reporting.line_panels import Line, LinePanel, draw_lines, panels_json
 from debiasctl.reporting.picture import Picture
@@ -21,13 +20,8 @@ def of_records(records: Sequence[AnalysisRecord]) -> list[Picture]:
 
 
 def _scopes(record: AnalysisRecord) -> list[str]:
-    """The scopes that were compared, those of the same pairs once."""
-    found = [scope for scope in ("between", "within", "all") if taus_of(record, scope)]
-    alike = {scope: record.quantity(f"pairs[{scope}]") for scope in SCOPES}
-    first, last = alike["between"], alike["all"]
-    if first is not None and last is not None and first.value == last.value:
-        found.remove("all")
-    return found
+    """The scopes that were compared, the strictest first."""
+    return [scope for scope in ("between", "within", "all") if taus_of(record, scope)]
 
 
 def _taus(record: AnalysisRecord) -> Picture | None:
