@@ -116,6 +116,17 @@ def test_every_schedule_is_measured_at_the_steps_that_it_allows(tmp_path: Path, 
     assert all(value is not None for one in found.series for value in one.value)
 
 
+@pytest.mark.parametrize(
+    "sampler",
+    ["euler", "euler:s_churn=20", "heun:s_churn=20", "dpm-solver", "dpm-solver:order=3", "dpm-solver++", "unipc"],
+)
+def test_every_sampler_reports_what_is_looked_at(tmp_path: Path, sampler: str) -> None:
+    found = measured(gaussian_subject(sampler=sampler, steps=6), tmp_path, Choices(num=16, trajectories=(3,)))
+    curves = {one.name: one for one in found.series}
+    assert len(curves["estimate_drift[T=6]"].x) == len(curves["training_bias"].x) == 6
+    assert max(abs(value) for value in curves["training_bias"].value) < 0.03
+
+
 def test_a_number_of_steps_that_was_asked_for_and_cannot_be_made_is_refused() -> None:
     subject = gaussian_subject(schedule="linear:num_timesteps=25")
     with pytest.raises(UsageError, match="30 sampling steps"):
