@@ -22,6 +22,7 @@ from debiasctl.analysis.parts.impact_levels import RealMeans, band_name
 from debiasctl.analysis.parts.impact_means import Array, Means, means_of
 from debiasctl.analysis.record import Quantity, Series
 
+_FEWEST = 20  # images that a sampler must have changed for the error of the mean change to be known
 # the first is that of schedules which begin in almost nothing but noise, where an error of eps is one of x0 times 1,000
 RANGES: tuple[tuple[float | None, float | None], ...] = (
     (None, -12.0),
@@ -72,7 +73,7 @@ def forced(
     def split(part: Callable[[Array], Array]) -> dict[str, Means]:
         error = means_of(part(own), classes).less(constant)
         training = means_of(part(from_true)).less(constant)
-        values = training, error.minus(training), means_of(part(shift), classes), error
+        values = training, error.minus(training), _of_several(part(shift), classes), error
         return dict(zip(ERRORS, values, strict=True))
 
     power = means_of(np.moveaxis(sampled["own_bands"], 1, 0), classes).log()
@@ -84,6 +85,12 @@ def forced(
         if within.any():
             ranges[range_name(bounds)] = split(partial(_mean_over, within))
     return Forced(log_snr, split(lambda rows: rows), power, ranges)
+
+
+def _of_several(rows: Array, classes: Tensor | None) -> Means:
+    """The means of what few images may have at all, such as clipping; without an error where too few have it."""
+    found = means_of(rows, classes)
+    return Means(found.value, np.where((rows != 0).sum(axis=0) < _FEWEST, np.nan, found.se), found.freedom)
 
 
 def _mean_over(within: NDArray[np.bool_], rows: Array) -> Array:

@@ -198,9 +198,16 @@ def _picture(
     if not panels:
         return None
     return Picture(
-        name, title, caption, f"{title}: {len(panels)} panels of curves.", curves_data(panels, styles),
+        name, title, caption, _alt(title, panels, styles), curves_data(panels, styles),
         lambda width: draw_interval_curves(panels, styles, width=width, columns=columns),
     )  # fmt: skip
+
+
+def _alt(title: str, panels: Sequence[CurvePanel], styles: Sequence[CurveStyle]) -> str:
+    """What the picture shows, for those who cannot see it."""
+    drawn = dict.fromkeys(styles[curve.style].label for panel in panels for curve in panel.curves)
+    shown = "; ".join(dict.fromkeys(panel.title for panel in panels))
+    return f"{title}: curves against {panels[0].x_label} in the panels {shown}, with lines for {', '.join(drawn)}."
 
 
 def _same_noise(records: Sequence[AnalysisRecord], images: Sequence[Arrays], arms: Sequence[str]) -> Picture | None:

@@ -16,8 +16,9 @@ def brief(figure: Quantity) -> str:
 
 
 def is_negligible(figure: Quantity) -> bool:
-    """Whether all of the interval of a mean pixel's figure lies within `NEGLIGIBLE` of 0."""
-    return figure.low is not None and figure.high is not None and max(-figure.low, figure.high) < NEGLIGIBLE
+    """Whether a mean pixel's figure lies within `NEGLIGIBLE` of 0, and all of its interval if it has one."""
+    ends = [end for end in (figure.value, figure.low, figure.high) if end is not None]
+    return max(map(abs, ends)) < NEGLIGIBLE
 
 
 def said(figure: Quantity, *, signed: bool = True) -> str:

@@ -61,14 +61,22 @@ class Ways:
 
 
 def thresholds_of(subject: Subject, cuts: Sequence[int]) -> dict[int, float]:
-    """The timestep below which the lower network takes over, for each number of first steps that the upper one makes.
+    """The timestep at which the lower network takes over, for each number of first steps that the upper one makes.
 
-    Steps begin at levels of falling t; it is that of the first step of the lower network, and above all or below all of
-    them at the ends.
+    It is that at which the first step of the lower network begins; below all where it makes none.
+
+    Raises:
+        UsageError: if a step's timestep does not tell it from the steps before it.
     """
     request = subject.request
     name = request.sampler.name
-    levels = levels_of(request.sampler.create("samplers"), subject.process, request.num_steps, name=name)
+    sampler = request.sampler.create("samplers")
+    if getattr(sampler.options, "s_churn", 0):
+        raise UsageError(
+            f"sampler '{name}' with s_churn adds noise before a step, which may then begin where an earlier one did: "
+            "networks cannot be exchanged between two steps. Leave s_churn out of `sampler`"
+        )
+    levels = levels_of(sampler, subject.process, request.num_steps, name=name)
     ts = [level.t for level in levels]
     if any(before <= after for before, after in pairwise(ts)):
         raise UsageError(

@@ -17,6 +17,8 @@ from debiasctl.analysis.record import AnalysisRecord, Network
 from debiasctl.analysis.subject import Subject
 from debiasctl.errors import UsageError
 from debiasctl.evaluation.uncertainty.intervals import Jackknife
+from debiasctl.registry.choices import complete
+from debiasctl.registry.refs import parse_ref
 from debiasctl.runs.store import Run
 from debiasctl.specs.sections import ContentSection
 from tests.analysis.gaussian_subject import gaussian_subject
@@ -171,6 +173,13 @@ def test_runs_that_do_not_fit_are_refused(changes: dict[str, object], message: s
     with pytest.raises(UsageError, match=message) as refused:
         Stitching().settings(one, (two,), Choices())
     assert "'a' and 'b' cannot be stitched" in str(refused.value)
+
+
+def test_a_sampler_that_adds_noise_before_a_step_is_refused() -> None:
+    one, two = pair()
+    churned = replace(one.request, sampler=complete("samplers", parse_ref("heun:s_churn=20")))
+    with pytest.raises(UsageError, match="s_churn"):
+        Stitching().settings(replace(one, request=churned), (two,), Choices())
 
 
 def test_networks_are_exchanged_closer_together_where_the_noise_is_most() -> None:
