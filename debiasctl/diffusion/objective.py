@@ -18,6 +18,7 @@ VANISHING = 1e-5  # a fraction of the mean effective weight
 # The share of the effective weight on one t from which it is a note: 200 of the customary 1,000 timesteps in one. An
 # output has an error everywhere, and where so much weight meets it, little else is trained.
 CONCENTRATED = 0.2
+_LEAST_MEAN = 1e-300  # of weights, whose reciprocal is a float
 _NEAR = 1e-3  # of a timestep, for the slope of log-SNR
 _OUTPUTS: tuple[Prediction, ...] = ("v", "eps", "x0", "flow")  # in the order in which they are advised
 
@@ -242,6 +243,9 @@ class Objective:
             if not mean > 0:
                 name = name_of(self.weighting, "weighting")
                 raise UsageError(f"{name} is zero at every timestep that is drawn; nothing would be trained")
+            if not _LEAST_MEAN <= mean <= 1 / _LEAST_MEAN:
+                name = name_of(self.weighting, "weighting")
+                raise UsageError(f"{name} gives weights of mean {mean:.3g}, which cannot be scaled. Give it others")
             scale = 1 / mean if self.normalize == "mean" else 1.0
             tables = ObjectiveTables(scale * weight, base, probability)
             if not bool(tables.correction.isfinite().all()):

@@ -382,6 +382,19 @@ def test_a_third_partys_corrected_distribution_without_a_base_is_under_uniform()
     torch.testing.assert_close(tables.probability * tables.correction, torch.full_like(tables.base, 1e-3))
 
 
+def test_weights_that_are_too_small_to_be_scaled_are_refused() -> None:
+    """Their mean's reciprocal is infinite, and training would begin with an infinite loss."""
+
+    class Least(Weighting):
+        space = "eps"
+
+        def __call__(self, snr: Tensor) -> Tensor:
+            return torch.full_like(snr, 1e-310)
+
+    with pytest.raises(DebiasctlError, match="weighting Least gives weights of mean 1e-310, which cannot be scaled"):
+        make("uniform", Least(Least.Options())).tables()
+
+
 def test_a_weighting_of_nothing_is_refused() -> None:
     class Nothing(Weighting):
         space = "eps"
