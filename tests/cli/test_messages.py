@@ -6,6 +6,7 @@ import re
 import subprocess
 import sys
 from collections.abc import Iterator
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, get_args
 
@@ -60,8 +61,13 @@ def is_setting(text: str) -> bool:
     return any(field.partition(".")[0] in getattr(model, "model_fields", {}) for model in models)
 
 
-def messages() -> Iterator[tuple[str, str]]:
+@lru_cache(maxsize=1)
+def messages() -> list[tuple[str, str]]:
     """Place and text of every string of the library that is no docstring, `X` for what is filled in."""
+    return list(_read_messages())
+
+
+def _read_messages() -> Iterator[tuple[str, str]]:
     for path in sorted(ROOT.rglob("*.py")):
         if "cli" in path.relative_to(ROOT).parts:
             continue
@@ -80,7 +86,7 @@ def messages() -> Iterator[tuple[str, str]]:
 
 
 def test_the_library_names_no_option_of_the_command_line() -> None:
-    found = list(messages())
+    found = messages()
     assert len(found) > 1000
     ours = re.compile("(?<!pip install )(?<!ray start )--[a-z]")  # those programs have options of their own
     written = "analysis/identify/flags.py"  # what it writes are the options of a command, which it has tried

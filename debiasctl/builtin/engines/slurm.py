@@ -191,7 +191,7 @@ def parameters_of(options: Slurm.Options, workplace: Workplace) -> dict[str, Any
         "slurm_account": options.account,
         "slurm_signal_delay_s": 30,  # the host stops its job before
         # since SLURM 22.05, srun does not take it from sbatch, and would bind all threads to one core
-        "slurm_srun_args": [f"--cpus-per-task={cpus}"],
+        "slurm_srun_args": ["-c", str(cpus)],
         # the sweep submits a stopped job again itself; SLURM would beside it
         "slurm_additional_parameters": {"no-requeue": True, **options.parameters},
     }

@@ -55,8 +55,8 @@ def test_options_are_sbatchs(
     assert has <= lines
     assert not {line for line in lines if line.split("=")[0].split("-")[0] in has_not}
     assert any(line.startswith(f"output={post.folder}") for line in lines)
-    cpus = next(line for line in lines if line.startswith("cpus-per-task"))
-    assert f" --{cpus} " in next(line for line in sent.read_text().splitlines() if line.startswith("srun"))
+    cpus = next(line.partition("=")[2] for line in lines if line.startswith("cpus-per-task"))
+    assert f" -c {cpus} " in next(line for line in sent.read_text().splitlines() if line.startswith("srun"))
 
 
 @pytest.mark.parametrize(
