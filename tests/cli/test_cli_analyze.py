@@ -154,7 +154,7 @@ def test_the_page_has_each_part_its_figures_and_its_commands(runs: Path, tmp_pat
     assert "report: " in outcome.err
     for said in (
         "Existence: a toy", "Stitching: a toy", "no figure can be told apart", "mean_shift[r]",
-        "--picture existence-seeds --plot existence-seeds.svg", "Intervals cover images, not seeds",
+        "--picture existence-seeds --plot existence-seeds.svg", "Intervals cover images, not seeds: more with --num",
     ):  # fmt: skip
         assert said in text
     assert Page(text).data("existence-samples--data") == {"constant-0": [2, 1, 8, 8], "debiased-0": [2, 1, 8, 8]}
