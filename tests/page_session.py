@@ -80,7 +80,7 @@ def smaller(arguments: list[str], block: Block) -> list[str]:
         few = ["--steps", "4", "--batch-size", "8", "--backbone", BACKBONE, "--set", "training.heldout_images=4"]
         return [*_without(arguments, "--images"), *few, *more]
     if name == "analyze":
-        return [*arguments, "--num", "32", "--steps", "3", "--trajectories", "2,3", *more]
+        return [*arguments, "--num", "16", "--steps", "3", "--trajectories", "2,3", *more]
     if name == "likelihood":
         method = _value(arguments, "--method") or "both"
         terms, steps = (["--terms", "3"], ["--steps", "2"])

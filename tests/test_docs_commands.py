@@ -186,7 +186,7 @@ def test_a_name_that_is_not_there_is_found_in_a_sentence(text: str) -> None:
         ("evaluate a", "evaluate a --steps 3 --num 40"),
         ("evaluate --samples x.npz --reference digits", "evaluate --samples x.npz --reference digits"),
         ("likelihood a --method ode", "likelihood a --method ode --num 4 --steps 2"),
-        ("analyze a b --only impact", "analyze a b --only impact --num 32 --steps 3 --trajectories 2,3"),
+        ("analyze a b --only impact", "analyze a b --only impact --num 16 --steps 3 --trajectories 2,3"),
         ("train --resume a --steps=4000 --device cuda", "train --resume a --steps 8"),
         ("train digits --dry-run", "train digits --dry-run"),
         ("compare a b", "compare a b"),

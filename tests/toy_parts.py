@@ -61,7 +61,7 @@ class Toy(Part):
                 ),
             ],
             {"samples": np.zeros((2, 1, 8, 8))},
-            ["intervals cover images, not seeds"],
+            ["intervals cover images, not seeds: more with `num`"],
         )
 
     def findings(self, record: AnalysisRecord) -> list[str]:

@@ -8,8 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from debiasctl.cli import options
-from debiasctl.cli.compare_report import PAGES, check_display, comparison_command, open_page, print_picture
-from debiasctl.cli.messages import with_options
+from debiasctl.cli.compare_report import PAGES, check_display, comparison_command, in_options, open_page, print_picture
 from debiasctl.cli.output import note
 from debiasctl.errors import DebiasctlError, UsageError
 from debiasctl.wording import did_you_mean, quoted
@@ -141,18 +140,14 @@ class Outputs:
         note(f"{len(self.pictures)} pictures with their data: {folder}")
 
     def _write_page(self, path: Path) -> None:
-        from dataclasses import replace
-
         from debiasctl.comparison.analyses.report import report_of_analysis
         from debiasctl.reporting.report.render import write_report
 
-        said = replace(self.analysis, skipped=[with_options(text) for text in self.analysis.skipped])
         report = report_of_analysis(
-            said, weightings=self.weightings,
-            command=f"{self.command} --html {shlex.quote(str(path))}",
+            self.analysis, weightings=self.weightings, command=f"{self.command} --html {shlex.quote(str(path))}",
             drawing=lambda part, name: f"{self.command} --picture {name} --plot {name}.svg",
         )  # fmt: skip
-        write_report(path, report)
+        write_report(path, in_options(report))
         note(f"report: {path}")
         if self.asked.open:
             open_page(path)

@@ -1,5 +1,6 @@
 """What `debiasctl analyze` prints: for each part what was found, its figures, and with `--all` its curves."""
 
+import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
@@ -13,6 +14,7 @@ if TYPE_CHECKING:
     from debiasctl.reporting.picture import Picture
 
 _MOST_ROWS = 12
+_MOST_PLACES = 7  # after the point; smaller numbers have an exponent
 _COLUMNS = 100  # of a picture in characters where stdout is no terminal
 
 
@@ -79,8 +81,8 @@ def _print_figures(result: "PartResult", *, everything: bool) -> None:
     rows = [
         [
             one.name,
-            *(_cell(of.get(one.name)) for of in arms.values()),
-            *(_cell(of.get(one.name), signed=True) for of in apart.values()),
+            *(cell(of.get(one.name)) for of in arms.values()),
+            *(cell(of.get(one.name), signed=True) for of in apart.values()),
             *([one.unit] if units else []),
             *([one.text] if texts else []),
         ]
@@ -93,14 +95,23 @@ def _print_figures(result: "PartResult", *, everything: bool) -> None:
         print()
 
 
-def _cell(figure: "Figure | None", *, signed: bool = False) -> str:
+def cell(figure: "Figure | None", *, signed: bool = False) -> str:
     """A figure with half the width of its interval, or with both ends where it is not in their middle."""
     if figure is None:
         return "-"
-    value = figure_text(figure.value, digits=3, signed=signed)
-    if figure.low is None or figure.high is None:
-        return value
+    if figure.low is None or figure.high is None or figure.low == figure.high:
+        return figure_text(figure.value, digits=3, signed=signed)
     down, up = figure.value - figure.low, figure.high - figure.value
+    half = (up + down) / 2
+    value = _to_place(figure.value, half, signed=signed)
     if abs(up - down) <= 0.02 * (up + down):
-        return f"{value} ± {figure_text((up + down) / 2, digits=2)}"
-    return f"{value} ({figure_text(figure.low, digits=2)} to {figure_text(figure.high, digits=2)})"
+        return f"{value} ± {_to_place(half, half)}"
+    return f"{value} ({_to_place(figure.low, half)} to {_to_place(figure.high, half)})"
+
+
+def _to_place(value: float, half: float, *, signed: bool = False) -> str:
+    """A number to the second digit of half an interval's width, as no further one is known."""
+    places = 1 - math.floor(math.log10(half))
+    if not 0 <= places <= _MOST_PLACES:
+        return figure_text(value, digits=3, signed=signed)
+    return f"{value:{'+' if signed else ''}.{places}f}".replace("-", "−")

@@ -9,7 +9,7 @@ import typer
 
 from debiasctl.cli import options
 from debiasctl.cli.analysis_files import Outputs, parse_outputs
-from debiasctl.cli.completion import complete_plugin, complete_values
+from debiasctl.cli.completion import complete_metrics, complete_plugin, complete_values
 from debiasctl.cli.launch import launch_all, rank
 from debiasctl.cli.listed import complete_list
 from debiasctl.cli.options import option
@@ -40,8 +40,8 @@ debiasctl analyze 'digits-*' --validation --json"""
 PARTS = ("existence", "impact", "reasons", "colour", "validation")
 # options that figures depend on, which records keep for the commands of reports
 _MEASURED_WITH = (
-    "--num", "--seed", "--steps", "--trajectories", "--counterfactual", "--sampler", "--checkpoint", "--weights",
-    "--data-dir", "--data",
+    "--num", "--seed", "--steps", "--trajectories", "--counterfactual", "--metric", "--sampler", "--checkpoint",
+    "--weights", "--data-dir", "--data",
 )  # fmt: skip
 _LESS = "What was measured is kept. Choose a smaller `num`, or fewer parts: `only`"
 
@@ -69,6 +69,16 @@ def analyze(
             "--validation", help="Also: which weighted sum of held-out errors ranks these runs as their figures do."
         ),
     ] = False,
+    metric: Annotated[
+        str | None,
+        option(
+            "--metric",
+            metavar="METRIC[@STEPS]",
+            help="The figure of samples that validation compares with (default: the data set's).",
+            autocompletion=complete_metrics,
+            show_default=False,
+        ),
+    ] = None,
     counterfactual: Annotated[
         str | None,
         option(
@@ -186,7 +196,7 @@ def analyze(
     with analysis_progress() as show, memory_reported(EvaluationError, "in the analysis", advice=_LESS):
         analysis = measure(
             parts, jobs, arms, Subjects(requests, location, place),
-            Choices(num, seed, compared, counterfactuals),
+            Choices(num, seed, compared, counterfactuals, metric),
             asked=names is not None, options=given_words(context, only=_MEASURED_WITH), skipped=skipped, on_job=show,
         )  # fmt: skip
     if rank() > 0:

@@ -4,7 +4,7 @@ import os
 import shlex
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -17,6 +17,7 @@ from debiasctl.wording import did_you_mean, quoted
 if TYPE_CHECKING:
     from debiasctl.comparison.pictures import Picture
     from debiasctl.comparison.study_record import Study
+    from debiasctl.reporting.report.document import Report
     from debiasctl.reporting.style import Width
     from debiasctl.runs.store import Run
 
@@ -67,16 +68,14 @@ class Drawn:
 
         command = comparison_command(sys.argv[1:])
         said = {field: [with_options(text) for text in getattr(study, field)] for field in ("notes", "warnings")}
-        write_report(
-            path,
-            report_of(
-                study.model_copy(update=said),
-                runs,
-                command=f"{command} --html {shlex.quote(str(path))}",
-                drawing=lambda name: f"{command} --picture {name} --plot {name}.svg",
-                skip_damaged=self.skip_damaged,
-            ),
+        report = report_of(
+            study.model_copy(update=said),
+            runs,
+            command=f"{command} --html {shlex.quote(str(path))}",
+            drawing=lambda name: f"{command} --picture {name} --plot {name}.svg",
+            skip_damaged=self.skip_damaged,
         )
+        write_report(path, in_options(report))
         note(f"report: {path}")
         if self.open:
             open_page(path)
@@ -153,6 +152,24 @@ def check_display(html: Path | None) -> None:
             f"`open`: there is no display here (neither DISPLAY nor WAYLAND_DISPLAY is set). Leave it out, and open "
             f"{html} where there is one"
         )
+
+
+def in_options(report: "Report") -> "Report":
+    """The report, with the options of the command line where its sentences name settings."""
+    return replace(
+        report,
+        sections=[
+            replace(
+                section,
+                text=[with_options(text) for text in section.text],
+                points=[
+                    replace(one, sentences=[with_options(text) for text in one.sentences]) for one in section.points
+                ],
+            )
+            for section in report.sections
+        ],
+        status_lines=[with_options(text) for text in report.status_lines],
+    )
 
 
 def open_page(path: Path) -> None:

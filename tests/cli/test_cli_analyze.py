@@ -11,6 +11,8 @@ from tiny import OPTIONS, debiasctl, error_of, succeed
 from toy_parts import UNITS, Stitched, Toy, toys
 
 from debiasctl.analysis.parts import catalogue
+from debiasctl.cli.analysis_page import cell
+from debiasctl.comparison.analyses.means import Figure
 from debiasctl.paths import runs_dir
 
 
@@ -152,7 +154,7 @@ def test_the_page_has_each_part_its_figures_and_its_commands(runs: Path, tmp_pat
     assert "report: " in outcome.err
     for said in (
         "Existence: a toy", "Stitching: a toy", "no figure can be told apart", "mean_shift[r]",
-        "--picture existence-seeds --plot existence-seeds.svg", "Intervals cover images, not seeds",
+        "--picture existence-seeds --plot existence-seeds.svg", "Intervals cover images, not seeds: more with --num",
     ):  # fmt: skip
         assert said in text
     assert Page(text).data("existence-samples--data") == {"constant-0": [2, 1, 8, 8], "debiased-0": [2, 1, 8, 8]}
@@ -200,6 +202,7 @@ def test_what_cannot_be_done_is_refused_by_name(runs: Path, arguments: list[str]
 def test_validation_is_made_of_all_runs_where_it_is_asked_for(runs: Path) -> None:
     (part,) = analyzed("constant-*", "debiased-*", "--only", "validation")["parts"]
     (record,) = part["records"]
+    assert part["arms"][0]["figures"][0]["over"] == "runs"
     assert [record["network"]["run"], *(one["run"] for one in record["others"])] == [
         "constant-0", "constant-1", "debiased-0", "debiased-1",
     ]  # fmt: skip
@@ -258,3 +261,20 @@ def test_a_comparisons_report_has_the_analyses_that_its_runs_stored(runs: Path, 
     assert str(path) in error_of("compare", "constant-*", "debiased-*", "--html", page, code=1)
     succeed("compare", "constant-*", "debiased-*", "--html", page, "--skip-damaged")
     assert path.name in page.read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize(
+    "value, low, high, said",
+    [
+        (1.00138, 1.00126, 1.0015, "1.00138 ± 0.00012"),
+        (0.122, 0.118, 0.126, "0.1220 ± 0.0040"),
+        (-0.5, -0.9, 0.3, "−0.50 (−0.90 to 0.30)"),
+        (133.4, 121.4, 145.4, "133 ± 12"),
+        (3.0, None, None, "3"),
+        (2.0, 2.0, 2.0, "2"),
+    ],
+)
+def test_a_figure_has_the_digits_that_its_interval_allows(
+    value: float, low: float | None, high: float | None, said: str
+) -> None:
+    assert cell(Figure("a", "", "", value, low, high, "seeds", {})) == said

@@ -31,8 +31,8 @@ SURFACE = {
     "doctor": "--help --json",
     "likelihood": "RUN --batch-size --checkpoint --data --data-dir --device --draws --help --json --method "
     "--num --plot --seed --steps --terms --variance --weights --width",
-    "analyze": "RUN... --all --checkpoint --counterfactual --data --data-dir --device --help --html --json --num "
-    "--only --open --picture --plot --processes --reference --sampler --seed --steps --trajectories --validation "
+    "analyze": "RUN... --all --checkpoint --counterfactual --data --data-dir --device --help --html --json --metric "
+    "--num --only --open --picture --plot --processes --reference --sampler --seed --steps --trajectories --validation "
     "--weights --where --width -n",
     "compare": "RUN... --against --all --arm --block --borrowed --by --columns --csv --data-dir --device --features "
     "--figures --help --html --json --latex --level --margin --md --metric --open --paired --picture --plot --primary "

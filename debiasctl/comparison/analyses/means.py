@@ -13,14 +13,15 @@ from debiasctl.reporting.study_data import Mean, mean_of
 
 LEVEL = 0.05
 _NORMAL = 1.959963984540054
-Over = Literal["seeds", "images"]
+Over = Literal["seeds", "images", "runs"]
 
 
 @dataclass(frozen=True)
 class Figure:
     """A figure of an arm, or of a difference of arms: the mean over seeds with its 95 % t interval.
 
-    Of one seed it is that seed's figure, with the interval over images that it was measured with, if it has one.
+    Of one seed it is that seed's figure, with the interval over images that it was measured with, if it has one. A part
+    that is made of all runs has its own interval over runs.
     """
 
     name: str
@@ -77,17 +78,18 @@ def figures_of(entries: Sequence[Entry]) -> list[Figure]:
     for entry in entries:
         for quantity in entry.record.quantities:
             found.setdefault(quantity.name, {})[entry.seed] = quantity
-    return [_figure(name, by_seed) for name, by_seed in found.items()]
+    over: Over = "runs" if any(len(entry.record.others) > 1 for entry in entries) else "images"
+    return [_figure(name, by_seed, over) for name, by_seed in found.items()]
 
 
-def _figure(name: str, by_seed: Mapping[int, Quantity]) -> Figure:
+def _figure(name: str, by_seed: Mapping[int, Quantity], over: Over) -> Figure:
     first = next(iter(by_seed.values()))
     values = {seed: quantity.value for seed, quantity in by_seed.items()}
     if len(values) > 1:
         mean = mean_of(list(values.values()))
         return Figure(name, first.unit, first.text, mean.value, mean.low, mean.high, "seeds", values)
     low, high = own_interval(first)
-    return Figure(name, first.unit, first.text, first.value, low, high, None if low is None else "images", values)
+    return Figure(name, first.unit, first.text, first.value, low, high, None if low is None else over, values)
 
 
 def own_interval(quantity: Quantity) -> tuple[float | None, float | None]:

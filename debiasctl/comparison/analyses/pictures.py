@@ -13,8 +13,8 @@ _MOST_PANELS = 9  # of a picture: further series are in its data alone
 _LONGEST = 16  # letters of a unit beside an axis
 _WIDE = 20.0  # of a range of positive values: from here on an axis is logarithmic
 _AXES = {
-    "log_snr": "log-SNR", "t": "timestep t", "steps": "sampling steps", "images": "training images seen",
-    "cycles_per_image": "cycles per image",
+    "log_snr": "log SNR (noise at the left)", "t": "timestep t", "steps": "sampling steps",
+    "images": "training images seen", "cycles_per_image": "cycles per image",
 }  # fmt: skip
 
 
@@ -84,7 +84,7 @@ def _panel(name: str, axis: str, unit: str, lines: Sequence[SeedLine]) -> Panel:
     return Panel(
         name, _AXES.get(axis, axis), unit if 0 < len(unit) <= _LONGEST else "value", lines,
         x_log=axis != "log_snr" and _is_wide([x for line in lines for x in line.x]),
-        y_log=_is_wide([y for line in lines for y in line.y]), x_falls=axis == "log_snr",
+        y_log=_is_wide([y for line in lines for y in line.y]),
     )  # fmt: skip
 
 

@@ -20,7 +20,12 @@ from debiasctl.reporting.study_pictures import svg_of
 _SHORT = 12  # figures that are read at a glance
 _MOST_ROWS = 1500
 _LONGEST = 200  # letters of a setting
-_OVER = {"seeds": "over training seeds", "images": "over images, of one training seed", None: "no interval"}
+_OVER = {
+    "seeds": "over training seeds",
+    "images": "over images, of one training seed",
+    "runs": "over runs",
+    None: "no interval",
+}
 Drawing = Callable[[str, str], str]
 
 
