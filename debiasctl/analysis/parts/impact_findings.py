@@ -12,6 +12,7 @@ from debiasctl.analysis.parts.impact_words import (
     said,
 )
 from debiasctl.analysis.record import AnalysisRecord, Quantity
+from debiasctl.wording import counted
 
 _KINDS = {
     "training_bias": "training bias",
@@ -37,8 +38,8 @@ def _finished(record: AnalysisRecord) -> list[str]:
         if whole is None:
             continue
         text = (
-            f"In {steps} steps, the finished images' mean pixel differs from the training images' by {said(whole)} on "
-            f"the scale of -1 to 1{_verdict(whole)}"
+            f"In {counted(steps, 'step')}, the finished images' mean pixel differs from the training images' by "
+            f"{said(whole)} on the scale of -1 to 1{_verdict(whole)}"
         )
         channels = _channels(record, f"final_mean_shift[T={steps}, {{}}]")
         if channels:
@@ -57,8 +58,9 @@ def _same_noise(record: AnalysisRecord) -> list[str]:
         if apart is None or colour is None:
             continue
         sentences.append(
-            f"From one noise, the image in {steps} steps and that in {longest} lie {said(apart, signed=False)} apart "
-            f"(root mean square over pixels), and their mean colours {said(colour, signed=False)}."
+            f"From one noise, the image in {counted(steps, 'step')} and that in {longest} lie "
+            f"{said(apart, signed=False)} apart (root mean square over pixels), and their mean colours "
+            f"{said(colour, signed=False)}."
         )
     if sentences and between is not None:
         sentences.append(f"For comparison, images of different noises lie {said(between, signed=False)} apart.")

@@ -126,7 +126,7 @@ def between_noises(images: Array) -> Means | None:
     apart = ((images - np.roll(images, 1, axis=0)) ** 2).mean(axis=(1, 2, 3))
     found = root_mean_square(apart)
     # an image is in two of the distances, and so they are no independent ones: twice the variance holds all of it
-    return Means(found.value, found.se * np.sqrt(2), found.freedom)
+    return Means(found.value, found.se * np.sqrt(2), found.freedom, least=0.0)
 
 
 def finished_figures(

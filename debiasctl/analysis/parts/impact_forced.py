@@ -72,7 +72,7 @@ def forced(
 
     def split(part: Callable[[Array], Array]) -> dict[str, Means]:
         error = means_of(part(own), classes).less(constant)
-        training = means_of(part(from_true)).less(constant)
+        training = of_adjusted(part(from_true)).less(constant)
         values = training, error.minus(training), _of_several(part(shift), classes), error
         return dict(zip(ERRORS, values, strict=True))
 
@@ -96,6 +96,13 @@ def _of_several(rows: Array, classes: Tensor | None) -> Means:
 def _mean_over(within: NDArray[np.bool_], rows: Array) -> Array:
     found: Array = rows[:, within].mean(axis=1)
     return found
+
+
+def of_adjusted(rows: Array) -> Means:
+    """The means of `adjusted` rows, whose slope has taken a degree of freedom."""
+    found, num = means_of(rows), len(rows)
+    spread = (num - 1) / (num - 2) if num > 2 else np.nan
+    return Means(found.value, found.se * np.sqrt(spread), max(num - 2, 1))
 
 
 def adjusted(rows: Array, deviations: Array) -> Array:

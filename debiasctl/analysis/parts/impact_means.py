@@ -24,6 +24,7 @@ class Means:
     value: Array
     se: Array
     freedom: float
+    least: float = -np.inf  # below which no figure can lie
 
     @property
     def half(self) -> Array:
@@ -36,7 +37,7 @@ class Means:
     @property
     def low(self) -> Array:
         """The lower limits."""
-        return self.value - self.half
+        return np.maximum(self.value - self.half, self.least)
 
     @property
     def high(self) -> Array:
@@ -110,4 +111,4 @@ def root_mean_square(squares: Array, classes: Tensor | None = None) -> Means:
     """The root of the mean of each image's mean square, `squares` [N, ...] (delta method)."""
     found = means_of(squares, classes)
     root = np.sqrt(found.value)
-    return Means(root, found.se / (2 * np.maximum(root, np.finfo(np.float64).tiny)), found.freedom)
+    return Means(root, found.se / (2 * np.maximum(root, np.finfo(np.float64).tiny)), found.freedom, least=0.0)

@@ -18,6 +18,7 @@ from debiasctl.reporting.interval_curves import (
 from debiasctl.reporting.picture import Picture
 from debiasctl.reporting.study_data import ArmStyle, arm_styles
 from debiasctl.reporting.style import COLOURS
+from debiasctl.wording import counted
 
 LOG_SNR = "log SNR (noise left, image right)"
 CHANNELS = {"": ("mean", "#000000"), "r": ("red", "#D55E00"), "g": ("green", "#009E73"), "b": ("blue", "#0072B2")}
@@ -75,11 +76,11 @@ def _drift(records: Sequence[AnalysisRecord], arms: Sequence[str], styles: Seque
     numbers, usual = _numbers(records)
     channels = [""] if len(arms) > 1 else channels_of(records, f"estimate_drift[T={usual}, {{}}]") or [""]
     drawn = sorted({*numbers[:1], *[one for one in numbers if one in (5, 10)], usual, *numbers[-1:]})
-    own = [CurveStyle(f"{steps} steps", COLOURS[place]) for place, steps in enumerate(drawn)]
+    own = [CurveStyle(counted(steps, "step"), COLOURS[place]) for place, steps in enumerate(drawn)]
     if len(arms) > 1:
         panels = [
             CurvePanel(
-                f"{steps} steps", LOG_SNR, f"drift, {_SHIFT}",
+                counted(steps, "step"), LOG_SNR, f"drift, {_SHIFT}",
                 curves_of(records, arms, f"estimate_drift[T={steps}]"),
             )
             for steps in drawn
@@ -119,7 +120,7 @@ def _spectrum(records: Sequence[AnalysisRecord], arms: Sequence[str], styles: Se
         title = "1 cycle per image" if band == "1 cycles" else f"{band} per image"
         panels.append(CurvePanel(title, LOG_SNR, "log power ratio", curves_of(records, arms, name)))
     return _picture(
-        "impact-spectrum", f"Spectrum of the estimated image along {usual} steps", panels, styles,
+        "impact-spectrum", f"Spectrum of the estimated image along {counted(usual, 'step')}", panels, styles,
         "Log ratio of the estimate's power to the training images', by spatial frequency. At much noise it is below 0 "
         f"even for the best estimate, which is smooth there. {BAND}.",
     )  # fmt: skip
@@ -151,7 +152,7 @@ def _biases(records: Sequence[AnalysisRecord], arms: Sequence[str], styles: Sequ
         "training_bias": "training bias (true x_t)",
         "exposure_bias": "exposure bias (the rest)",
         "sampler_shift": "the sampler's clipping or guidance",
-        f"estimate_drift[T={usual}": f"sum: drift along {usual} steps",
+        f"estimate_drift[T={usual}": f"sum: drift along {counted(usual, 'step')}",
     }
     several = len(arms) > 1
     channels = [""] if several else channels_of(records, "training_bias[{}]")
@@ -223,7 +224,7 @@ def _same_noise(records: Sequence[AnalysisRecord], images: Sequence[Arrays], arm
             found = images[number].get(f"same_noise_{steps}")
             if found is None or found.shape[1] not in (1, 3):
                 continue
-            name = f"{steps} steps" + (f", {arm}" if len(arms) > 1 else "")
+            name = counted(steps, "step") + (f", {arm}" if len(arms) > 1 else "")
             rows.append(GridRow(name, _pixels(found)))
             labels.append(ArmStyle(name, name, "#000000", "-"))
     if not rows or len({row.images.shape[1:] for row in rows}) > 1:

@@ -2,6 +2,7 @@
 
 from debiasctl.analysis.parts.impact_words import brief, case, leaves_out_0, said
 from debiasctl.analysis.record import AnalysisRecord, Quantity
+from debiasctl.wording import counted
 
 
 def stitching_findings(record: AnalysisRecord) -> list[str]:
@@ -28,9 +29,10 @@ def stitching_findings(record: AnalysisRecord) -> list[str]:
         rest = f". Not distinguishable from 0: {', '.join(quiet)}" if quiet else ""
         by = "Steps whose exchange alone changes it (mean of both orders, 95 % intervals in brackets)"
         sentences.append(f"{text}. {by}: {told}{rest}.")
+    made = counted(int(str(record.settings["steps"])), "step")
     sentences.append(
-        f"Steps count from the noise; there are {record.settings['steps']}. Each interval holds by itself with 95 %, "
-        "and covers the choice of noises for these two networks, not the seeds of training."
+        f"The first of {made} begins from the noise. Each interval holds by itself with 95 %, and covers the choice "
+        "of noises for these two networks, not the seeds of training."
     )
     return sentences
 
