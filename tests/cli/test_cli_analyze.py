@@ -114,6 +114,16 @@ def test_a_part_that_a_run_is_refused_for_is_left_out_and_named(runs: Path, monk
     assert "no images" in error_of("analyze", "debiased-0", "--only", "existence", code=2)
 
 
+def test_a_name_is_refused_only_if_none_of_its_parts_can_be_made(runs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Alone(Toy):
+        name = "impact"
+
+    monkeypatch.setattr(catalogue, "PARTS", {"impact": Alone(), "stitching": Stitched(refused="constant")})
+    found = analyzed("constant-0", "debiased-0", "--only", "impact")
+    assert [part["name"] for part in found["parts"]] == ["impact"]
+    assert [text.partition(":")[0] for text in found["skipped"]] == ["stitching of constant-0 with debiased-0"]
+
+
 def test_what_was_measured_before_a_stop_is_kept(runs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     units: list[str] = []
 

@@ -127,7 +127,7 @@ SOUND: dict[str, tuple[str, ...]] = {
     "evaluate": ("a", "--num", "8", "--steps", "2", "--features", "pixels:dimension=4"),
     "likelihood": ("a", "--num", "2", "--steps", "2"),
     "compare": ("a", "b"),
-    "analyze": ("a", "--num", "2", "--only", "existence"),
+    "analyze": ("a", "--num", "16", "--only", "existence"),
     "doctor": (),
     "sweep": ("digits", "--backbone", BACKBONE, "--batch-size", "8", "--weighting", "constant,debiased", "--dry-run"),
     "sweep list": (),

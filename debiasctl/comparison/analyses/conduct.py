@@ -70,9 +70,9 @@ def measure(
 ) -> Analysis:
     """Measure every job of the parts, or read what was measured before; what a run cannot be analysed by is left out.
 
-    `asked` says that the parts were asked for by name: one that the first run cannot be analysed by is then refused
-    before anything is measured. `options` are the command's, which records keep. `on_job(what, done, text)` gives the
-    share of each job that is done.
+    `asked` says that the parts were asked for by name: if the first run cannot be analysed by any part of a name, that
+    is refused before anything is measured. `options` are the command's, which records keep. `on_job(what, done, text)`
+    gives the share of each job that is done.
 
     Raises:
         UsageError: if nothing can be measured, or such a part was asked for.
@@ -80,8 +80,7 @@ def measure(
     """
     left_out = list(skipped)
     if asked:
-        for job in {job.part.name: job for job in reversed(jobs)}.values():
-            job.part.settings(subjects.of(job.member), [subjects.of(one) for one in job.others], choices)
+        _check(jobs, subjects, choices)
     entries: dict[str, list[Entry]] = {}
     for number, job in enumerate(jobs):
         what = f"{number + 1}/{len(jobs)} {job.text}"
@@ -106,3 +105,19 @@ def measure(
         [PartResult(part, entries[part.name]) for part in parts if part.name in entries],
         arms.arms[0].dataset, left_out, arms.warnings, arms.notes,
     )  # fmt: skip
+
+
+def _check(jobs: Sequence[Job], subjects: Subjects, choices: Choices) -> None:
+    """Refuse a name none of whose parts the first run can be analysed by."""
+    firsts = {job.part.name: job for job in reversed(jobs)}
+    problems: dict[str, list[UsageError | None]] = {}
+    for job in firsts.values():
+        found = problems.setdefault(job.part.asked_as or job.part.name, [])
+        try:
+            job.part.settings(subjects.of(job.member), [subjects.of(one) for one in job.others], choices)
+            found.append(None)
+        except UsageError as error:
+            found.append(error)
+    for errors in problems.values():
+        if errors[0] is not None and None not in errors:
+            raise errors[0]
