@@ -76,7 +76,8 @@ class Stitching(Part):
             before = rows.get(name)
             rows[name] = arrays if before is None else _joined(before, arrays)
         measured = measure_all(subject, rows, measurement, num)
-        names = subject.run.name, other.run.name
+        arms, runs = (subject.arm, other.arm), (subject.run.name, other.run.name)
+        names = runs if arms[0] == arms[1] else arms
         quantities, curves = [], []
         for metric in measurement.metrics:
             if metric not in measured["this"]:
@@ -87,12 +88,12 @@ class Stitching(Part):
             curves += [_curve(metric, first, parts[first], names) for first in ("this", "other")]
             total, ranges = carried(parts["this"], parts["other"])
             quantities += _quantities(metric, total, ranges, _spans(subject, cuts), names)
-        return Found(quantities, curves, {}, [*notes, *self._notes(settings, steps, names)])
+        return Found(quantities, curves, {}, [*notes, *self._notes(settings, steps, subject.run.name)])
 
-    def _notes(self, settings: dict[str, JsonValue], steps: int, names: tuple[str, str]) -> list[str]:
+    def _notes(self, settings: dict[str, JsonValue], steps: int, run: str) -> list[str]:
         notes = [
             "intervals cover the choice of noises, which all sets of images share, not the seeds of training",
-            f"the noises, the classes and the sampler are those of run '{names[0]}'",
+            f"the noises, the classes and the sampler are those of run '{run}'",
             f"cost: {steps:,} sampling steps of an image",
         ]
         if int(str(settings["images"])) < MIN_IMAGES:
