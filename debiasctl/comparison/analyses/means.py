@@ -151,7 +151,12 @@ def differences_of(result: PartResult) -> list[Difference]:
 
 
 def _apart(pairs: Sequence[tuple[Entry, Entry]]) -> Iterable[Figure]:
-    names = dict.fromkeys(quantity.name for entry, _ in pairs for quantity in entry.record.quantities)
+    names = dict.fromkeys(
+        quantity.name
+        for entry, _ in pairs
+        for quantity in entry.record.quantities
+        if not quantity.name.partition("[")[0].endswith("_p")  # a difference of p values says nothing
+    )
     for name in names:
         values: dict[int, float] = {}
         told: Quantity | None = None

@@ -53,10 +53,13 @@ def test_a_difference_is_paired_by_seed_with_students_interval() -> None:
 
 def test_only_seeds_that_both_arms_have_are_compared() -> None:
     both = PartResult(
-        Toy(), [entry("x", s, {"a": 1.0}) for s in (0, 1, 2)] + [entry("y", s, {"a": 2.0}) for s in (1, 3)]
+        Toy(),
+        [entry("x", s, {"a": 1.0, "shift_p": 0.5}) for s in (0, 1, 2)]
+        + [entry("y", s, {"a": 2.0, "shift_p": 0.1}) for s in (1, 3)],
     )
     (found,) = differences_of(both)
     assert found.seeds == [1]
+    assert [figure.name for figure in found.figures] == ["a"]
     assert found.figures[0].low is None
     assert "it cannot be told whether another seed" in findings_between(both)[0]
 
