@@ -187,7 +187,7 @@ def _trajectories(subject: Subject, given: Sequence[int] | None) -> list[int]:
 
 def _numbers(settings: dict[str, JsonValue]) -> dict[int, int]:
     stated = settings["trajectories"]
-    assert isinstance(stated, dict), "as `settings` made it"
+    assert isinstance(stated, dict), "as the method settings made it"
     return {int(steps): int(str(num)) for steps, num in stated.items()}
 
 

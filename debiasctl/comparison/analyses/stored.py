@@ -1,7 +1,7 @@
 """The analyses that runs have stored, as one analysis of the arms of a comparison."""
 
 import shlex
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -134,14 +134,12 @@ def _fit(one: _Stored) -> tuple[bool, int]:
 
 def drawing_commands(analysis: Analysis, runs: Sequence[Run]) -> Callable[[str, str], str]:
     """What gives the command that draws a picture of a part again."""
-    words = ["debiasctl", "analyze", *(run.typed for run in runs)]
-    options: Mapping[str, list[str]] = {
-        result.part.name: ["--only", result.part.asked_as or result.part.name, *result.entries[0].record.options]
-        for result in analysis.parts
-    }
+    names = " ".join(run.typed for run in runs)
+    asked = {result.part.name: result.part.asked_as or result.part.name for result in analysis.parts}
+    options = {result.part.name: shlex.join(result.entries[0].record.options) for result in analysis.parts}
 
     def command(part: str, name: str) -> str:
-        more = shlex.join([*options[part], "--picture", name, "--plot", f"{name}.svg"])
-        return f"{' '.join(words)} {more}"
+        more = f" {options[part]}" if options[part] else ""
+        return f"debiasctl analyze {names} --only {asked[part]} --picture {name} --plot {name}.svg{more}"
 
     return command

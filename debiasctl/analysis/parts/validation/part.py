@@ -163,7 +163,7 @@ def ranked(found: Sequence[Point], process: DiffusionProcess, refs: Sequence[str
         Series(
             name="points", axis="point", x=[float(number) for number in range(len(found))],
             value=[float(one.run) for one in found], unit="run",
-            text="the run of each point, counted from 0, in the order of `figure_by`",
+            text="the run of each point, counted from 0, in the order of the series figure_by",
         )
     )  # fmt: skip
     between = sum(one.interpolated for one in found)
