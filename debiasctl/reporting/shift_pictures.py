@@ -54,9 +54,10 @@ def draw_shifts(panels: Sequence[ShiftPanel], *, x_label: str, note_label: str, 
         for axes, panel in zip(found, panels, strict=False):
             strong = {row.label for row in panel.rows if row.strong} if len(panels) == 1 else set()
             _draw_panel(axes, panel, labels, channels, limit=limit, note_label=note_label, strong=strong)
+        for axes in found[max(0, len(panels) - columns) : len(panels)]:
+            axes.set_xlabel(x_label)
         for axes in found[len(panels) :]:
             axes.remove()
-        figure.supxlabel(x_label, fontsize=7.5)
         marks = [
             (Line2D([], [], color=_style(name, channels)[0], marker="o", markersize=3.6), _style(name, channels)[1])
             for name in channels

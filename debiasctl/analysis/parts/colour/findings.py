@@ -181,7 +181,7 @@ def _interval(one: Quantity) -> str:
 
 def _percent(one: Quantity) -> str:
     low, high = (100 * (one.value if end is None else end) for end in (one.low, one.high))
-    return f"{100 * one.value:.0f} % ({low:.0f} to {high:.0f} %)".replace("-", "−")
+    return f"{100 * one.value:.0f} % ({low:.0f} to {high:.0f} %)".replace("-0 ", "0 ").replace("-", "−")
 
 
 def _signed(value: float) -> str:

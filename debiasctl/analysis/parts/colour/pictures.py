@@ -18,7 +18,7 @@ _LABELS = {
     "as_sampled": "as sampled", "ideal_denoiser": "ideal denoiser", "mean_error_subtracted": "mean error subtracted",
     "noised_start": "start from noised images", "more_steps": "more steps", "no_clipping": "no clipping",
     "no_guidance": "no guidance", "fixed_variance": "fixed variance", "eps_scaled": "eps scaled",
-    "heldout_reference": "training images (held-out)",
+    "heldout_reference": "training vs held-out images",
 }  # fmt: skip
 _MOST_ROWS = 10  # of samples
 
@@ -76,7 +76,7 @@ def _panel(arm: str, records: Sequence[AnalysisRecord]) -> ShiftPanel:
     for key in keys:
         prefix = {"as_sampled": "mean_shift[", "heldout_reference": "data_shift["}.get(key, f"shift_left[{key},")
         shares = [one.value for record in records for one in record.quantities if one.name == f"share_removed[{key}]"]
-        note = f"{100 * sum(shares) / len(shares):.0f} %".replace("-", "−") if shares else ""
+        note = f"{100 * sum(shares) / len(shares):.0f} %".replace("-0 %", "0 %").replace("-", "−") if shares else ""
         strong = cause is not None and key != "as_sampled" and cause_of(key) == cause
         rows.append(ShiftRow(_LABELS[key], _values(records, prefix), note, strong))
     return ShiftPanel(arm, rows)
@@ -150,5 +150,5 @@ def _text(panels: Sequence[ShiftPanel], width: int) -> str:
                 f"{name} {value:+.3f}" + ("" if low is None or high is None else f" ({low:+.3f} to {high:+.3f})")
                 for name, value, low, high in row.values
             ]
-            lines.append(f"  {row.label:<{room}}  {', '.join(parts)}  {row.note}".rstrip().replace("-", "−"))
+            lines.append(f"  {row.label:<{room}}  {', '.join(parts).replace('-', '−')}  {row.note}".rstrip())
     return "\n".join(lines)
