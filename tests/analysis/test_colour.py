@@ -11,7 +11,9 @@ import numpy as np
 import pytest
 import torch
 from colour_worlds import Denoiser, Dice, World, diagnose, process, world
+from tiny import digits, make_spec, train
 
+from debiasctl.analysis.analyze import analyze
 from debiasctl.analysis.parts.colour.denoisers import Corrected, Recorder, Replaced
 from debiasctl.analysis.parts.colour.doctor import Colour
 from debiasctl.analysis.parts.colour.findings import Verdict, verdict_of
@@ -20,8 +22,11 @@ from debiasctl.analysis.parts.colour.statistics import Means, chunk_of, jackknif
 from debiasctl.analysis.parts.colour.true_errors import TrueErrors
 from debiasctl.analysis.parts.part import Choices
 from debiasctl.analysis.record import AnalysisRecord, Quantity
+from debiasctl.analysis.subject import Subject
 from debiasctl.errors import PluginError
+from debiasctl.sampling.request import make_request
 
+ZERO = {"diffusion__schedule": "linear:zero_terminal_snr=true"}
 CAUSES = ("data", "leak", "clipping", "steps", "variance", "training")
 
 
@@ -263,3 +268,30 @@ def test_the_doctor_names_injected_causes_and_none_where_there_is_none(tmp_path:
     assert sum(count for (given, named), count in injected.items() if given == named) >= 0.9 * sum(injected.values())
     assert table[None, None] >= 23
     assert all(table[cause, cause] >= 7 for cause in CAUSES)
+
+
+# ---------------------------------------------------------------- networks
+
+
+@pytest.mark.parametrize(
+    ("settings", "sampler", "expected"),
+    [
+        ({"model__prediction": "eps", "model__learned_variance": True}, "ddpm", {"fixed_variance", "noised_start"}),
+        ({"model__prediction": "edm", "diffusion__schedule": "edm"}, "heun", {"no_clipping"}),
+        ({"model__prediction": "flow", "diffusion__schedule": "flow:continuous=true"}, "euler", {"no_clipping"}),
+        ({"model__prediction": "x0", "model__conditional": False}, "dpm-solver++", {"noised_start", "no_clipping"}),
+        ({"model__prediction": "v", "model__label_dropout": 0.2, **ZERO}, "ddim:guidance=2", {"no_guidance"}),
+    ],
+)  # fmt: skip
+def test_every_prediction_and_schedule_can_be_seen(settings: dict[str, Any], sampler: str, expected: set[str]) -> None:
+    spec = make_spec(training__steps=2, **settings)
+    run = train("run", spec)
+    request = make_request(
+        run, run.spec(), num=20, num_steps=3, sampler=sampler, seed=None, checkpoint=None, weights="ema"
+    )  # fmt: skip
+    subject = Subject.of(run, run.spec(), request, digits(), arm="arm", device=torch.device("cpu"))
+    record = analyze(Colour(), subject, [], Choices(num=20))
+    tried = {one.name[14:-1] for one in record.quantities if one.name.startswith("share_removed[")}
+    assert expected | {"more_steps", "ideal_denoiser", "mean_error_subtracted"} <= tried
+    assert ("noised_start" in tried) == (float(subject.process.snr[-1]) > 0)
+    assert Colour().findings(record)
