@@ -30,6 +30,7 @@ class Colour(Part):
 
     name: ClassVar[str] = "colour"
     title: ClassVar[str] = "Colour doctor: what shifts the samples' brightness and colour"
+    averages: ClassVar[bool] = True
 
     def settings(self, subject: Subject, others: Sequence[Subject], choices: Choices) -> dict[str, JsonValue]:
         """See `Part.settings`; the number of samples is raised to whole chunks, and to 20."""
