@@ -263,8 +263,8 @@ def test_a_comparisons_report_has_the_analyses_that_its_runs_stored(runs: Path, 
     analyzed("constant-0")  # another way of measuring, of fewer runs
     succeed("compare", "constant-*", "debiased-*", "--html", page)
     text = page.read_text(encoding="utf-8")
-    command = "debiasctl analyze constant-0 constant-1 debiased-0 debiased-1 --only existence --num 4"
-    assert f"{command} --picture existence-samples --plot existence-samples.svg" in text
+    command = "debiasctl analyze constant-0 constant-1 debiased-0 debiased-1 --only existence"
+    assert f"{command} --picture existence-samples --plot existence-samples.svg --num 4" in text
     assert "Stitching: a toy" in text
     path = next((runs / "constant-1" / "analyses").glob("*.json"))
     path.write_text("{", encoding="utf-8")
