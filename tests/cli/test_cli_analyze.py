@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ from html_page import Page
 from tiny import OPTIONS, debiasctl, error_of, succeed
 from toy_parts import UNITS, Stitched, Toy, toys
 
+from debiasctl.analysis import analyze
 from debiasctl.analysis.parts import catalogue
 from debiasctl.cli.analysis_page import cell
 from debiasctl.comparison.analyses.means import Figure
@@ -141,6 +143,23 @@ def test_what_was_measured_before_a_stop_is_kept(runs: Path, monkeypatch: pytest
     assert not list((runs / "constant-0" / "analyses").glob(".*"))
 
 
+def test_what_another_command_measures_meanwhile_is_waited_for(runs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    units, real = list[str](), analyze.file_lock
+
+    @contextmanager
+    def lock(path: Path, *, waiting: str) -> Iterator[None]:  # another command has it, and finishes
+        monkeypatch.setattr(analyze, "file_lock", real)
+        analyzed("constant-0")
+        with real(path, waiting=waiting):
+            yield
+
+    monkeypatch.setattr(catalogue, "PARTS", toys(existence=Toy(units.append)))
+    monkeypatch.setattr(analyze, "file_lock", lock)
+    analyzed("constant-0")
+    assert len(units) == UNITS
+    assert not list((runs / "constant-0" / "analyses").glob(".*"))
+
+
 def test_a_damaged_record_is_named_and_never_overwritten(runs: Path) -> None:
     path = Path(analyzed("constant-0")["parts"][0]["records"][0]["path"])
     path.write_text(path.read_text(encoding="utf-8")[:-20], encoding="utf-8")
@@ -193,6 +212,7 @@ def test_pictures_are_written_one_by_one_and_all_together(runs: Path, tmp_path: 
     "arguments, said",
     [
         ([], "name one run or more: debiasctl analyze RUN"),
+        (["constant-0", "--only", ", "], "--only ', ' names no part. Choose from existence, impact"),
         (["constant-0", "--only", "existense"], "Did you mean 'existence'? Choose from existence, impact, validation"),
         (["constant-0", "--counterfactual", "debias"], "unknown weighting 'debias'"),
         (["constant-0", "--trajectories", "2;3"], "--trajectories '2;3': give whole numbers from 1"),
