@@ -18,6 +18,7 @@ from debiasctl.errors import EvaluationError, Interrupted
 from debiasctl.files import atomic_file, file_lock, write_json
 from debiasctl.reading.arrays import UNREADABLE, open_npz
 from debiasctl.runs.parts import ANALYSES
+from debiasctl.wording import quoted
 
 OnProgress = Callable[[float, str], None]
 
@@ -115,7 +116,11 @@ def read_images(folder: Path, record: AnalysisRecord) -> Arrays:
     path = record_path(folder, record.key).with_suffix(".npz")
     try:
         with open_npz(path) as stored:
-            return {name: stored.read(name) for name in record.images}
+            found = {name: stored.read(name) for name in record.images}
+            for name, array in found.items():
+                if array.dtype != np.float32 or array.ndim != 4:
+                    raise ValueError(f"{quoted(name)} is no set of images")
+            return found
     except UNREADABLE as error:
         raise EvaluationError(
             f"the pictures of an analysis in {path} are damaged or gone ({error}). Remove {path.stem}.json "

@@ -6,6 +6,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from html_page import Page
 from tiny import OPTIONS, debiasctl, error_of, succeed
@@ -174,6 +175,8 @@ def test_pictures_whose_arrays_are_gone_are_named(runs: Path) -> None:
     path = Path(analyzed("constant-0")["parts"][0]["records"][0]["path"])
     path.with_suffix(".npz").write_bytes(b"no arrays")
     assert f"{path.with_suffix('.npz')} are damaged or gone" in error_of("analyze", "constant-0", code=1)
+    np.savez(path.with_suffix(".npz"), samples=np.zeros((2, 3), dtype=np.float32))
+    assert "'samples' is no set of images" in error_of("analyze", "constant-0", code=1)
 
 
 def test_the_page_has_each_part_its_figures_and_its_commands(runs: Path, tmp_path: Path) -> None:
