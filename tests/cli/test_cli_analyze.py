@@ -193,7 +193,7 @@ def test_the_page_has_each_part_its_figures_and_its_commands(runs: Path, tmp_pat
 
 
 def test_pictures_are_written_one_by_one_and_all_together(runs: Path, tmp_path: Path) -> None:
-    folder = tmp_path / "pictures"
+    folder = tmp_path / "new" / "pictures"
     succeed("analyze", "constant-0", "--plot", folder)
     assert sorted(path.name for path in folder.iterdir()) == [
         "existence-samples.json", "existence-samples.png", "existence-samples.svg",
