@@ -1,6 +1,7 @@
 """One part of an analysis, measured once and stored in the run's folder, resumed where it was interrupted."""
 
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext, suppress
 from importlib.metadata import version
 from pathlib import Path
 
@@ -8,15 +9,16 @@ import numpy as np
 from pydantic import JsonValue
 
 from debiasctl.analysis.book import Arrays, Book
-from debiasctl.analysis.parts.part import Choices, Part
+from debiasctl.analysis.parts.part import Choices, Found, Part
 from debiasctl.analysis.record import AnalysisRecord, Network, key_of, read_record, record_path
 from debiasctl.analysis.subject import Subject
 from debiasctl.compute import processes
 from debiasctl.compute.signals import number_of, stoppable
 from debiasctl.errors import EvaluationError, Interrupted
-from debiasctl.files import atomic_file, write_json
+from debiasctl.files import atomic_file, file_lock, write_json
 from debiasctl.reading.arrays import UNREADABLE, open_npz
 from debiasctl.runs.parts import ANALYSES
+from debiasctl.wording import quoted
 
 OnProgress = Callable[[float, str], None]
 
@@ -43,6 +45,8 @@ def analyze(
 
     `options` are kept in the record: those with which the command analyze makes it again.
 
+    While another command measures the same, this waits for it and reads what it found.
+
     Raises:
         UsageError: if the run cannot be analysed so; EvaluationError: if a stored record is damaged.
         Interrupted: if a signal stops it; what was measured is kept, and the same call resumes.
@@ -52,30 +56,46 @@ def analyze(
     content_hash = subject.content.content_hash
     key = key_of(part.name, network, with_others, content_hash=content_hash, settings=settings)
     folder = subject.run.path / ANALYSES
-    path = record_path(folder, key)
-    if path.exists():
-        return read_record(path).model_copy(update={"network": network, "others": with_others})
-    book = Book(folder / f".{key}.partial", identity=key, on_progress=on_progress)
+    path, lock = record_path(folder, key), folder / f".{key}.lock"
+    is_first = processes.rank() == 0
+    waiting = f"another process is measuring {part.name} of run '{subject.run.name}'; waiting for it"
+    if not processes.agreed(path.exists()):
+        with file_lock(lock, waiting=waiting) if is_first else nullcontext():
+            if not processes.agreed(path.exists()):  # else another process has measured it in the meantime
+                book = Book(folder / f".{key}.partial", identity=key, on_progress=on_progress)
+                found = _measured(part, subject, others, settings, book)
+                record = AnalysisRecord(
+                    schema_version=1, debiasctl=version("debiasctl"), part=part.name, network=network,
+                    others=with_others, content_hash=content_hash, settings=settings, options=list(options),
+                    quantities=found.quantities, series=found.series, images=sorted(found.images), notes=found.notes,
+                )  # fmt: skip
+                if is_first:
+                    _store(path, record, found.images)
+                    book.remove()
+                processes.wait()
+        if is_first:
+            with suppress(OSError):  # whoever waits for it finds the record
+                lock.unlink()
+    return read_record(path).model_copy(update={"network": network, "others": with_others})
+
+
+def _store(path: Path, record: AnalysisRecord, images: Arrays) -> None:
+    if images:
+        write_images(path.with_suffix(".npz"), images)
+    write_json(path, record.to_json())
+
+
+def _measured(
+    part: Part, subject: Subject, others: Sequence[Subject], settings: dict[str, JsonValue], book: Book
+) -> Found:
     try:
         with stoppable():
-            found = part.measure(subject, others, settings, book)
+            return part.measure(subject, others, settings, book)
     except KeyboardInterrupt as stop:
         raise Interrupted(
             f"interrupted: what was measured of part '{part.name}' is kept; repeat the command to resume",
             signal_number=number_of(stop),
         ) from stop
-    record = AnalysisRecord(
-        schema_version=1, debiasctl=version("debiasctl"), part=part.name, network=network, others=with_others,
-        content_hash=content_hash, settings=settings, options=list(options), quantities=found.quantities,
-        series=found.series, images=sorted(found.images), notes=found.notes,
-    )  # fmt: skip
-    if processes.rank() == 0:
-        if found.images:
-            write_images(path.with_suffix(".npz"), found.images)
-        write_json(path, record.to_json())
-        book.remove()
-    processes.wait()
-    return record
 
 
 def write_images(path: Path, images: Arrays) -> None:
@@ -96,7 +116,11 @@ def read_images(folder: Path, record: AnalysisRecord) -> Arrays:
     path = record_path(folder, record.key).with_suffix(".npz")
     try:
         with open_npz(path) as stored:
-            return {name: stored.read(name) for name in record.images}
+            found = {name: stored.read(name) for name in record.images}
+            for name, array in found.items():
+                if array.dtype != np.float32 or array.ndim != 4:
+                    raise ValueError(f"{quoted(name)} is no set of images")
+            return found
     except UNREADABLE as error:
         raise EvaluationError(
             f"the pictures of an analysis in {path} are damaged or gone ({error}). Remove {path.stem}.json "

@@ -132,7 +132,7 @@ class Outputs:
         from debiasctl.files import write_json
         from debiasctl.reporting.study_pictures import save_study_figure
 
-        folder.mkdir(exist_ok=True)
+        folder.mkdir(parents=True, exist_ok=True)
         for picture in self.pictures:
             for ending in (".svg", ".png"):
                 save_study_figure(folder / f"{picture.name}{ending}", picture.draw(self.asked.width))

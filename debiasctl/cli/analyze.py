@@ -17,6 +17,7 @@ from debiasctl.cli.output import note, print_json, show_log
 from debiasctl.cli.repeat import given_words
 from debiasctl.compute.memory import memory_reported
 from debiasctl.errors import EvaluationError, UsageError
+from debiasctl.wording import quoted
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -157,7 +158,7 @@ def analyze(
 
     if not runs and not where:
         raise UsageError("name one run or more: debiasctl analyze RUN")
-    names = None if only is None else [part.strip() for part in only.split(",") if part.strip()]
+    names = _parts(only)
     asked = parse_outputs(html, open_page, plot, picture, width, stdout_taken=as_json)
     compared, counterfactuals = _trajectories(trajectories), _weightings(counterfactual)
     _check_sampler(sampler)
@@ -213,6 +214,16 @@ def analyze(
     from debiasctl.cli.analysis_page import print_analysis
 
     print_analysis(analysis, outputs.pictures, everything=everything)
+
+
+def _parts(text: str | None) -> list[str] | None:
+    """The names of `--only`, at least one."""
+    if text is None:
+        return None
+    names = [part.strip() for part in text.split(",") if part.strip()]
+    if not names:
+        raise UsageError(f"--only {quoted(text)} names no part. Choose from {', '.join(PARTS)}")
+    return names
 
 
 def _trajectories(text: str | None) -> tuple[int, ...] | None:

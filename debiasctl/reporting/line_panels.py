@@ -175,5 +175,5 @@ def draw_matrices(matrices: Sequence[Matrix], *, label: str, width: Width) -> "F
             axes.set_title("\n".join(textwrap.wrap(matrix.title, _LETTERS, max_lines=2)), loc="left")
         for axes in found[len(matrices) :]:
             axes.remove()
-        figure.colorbar(image, ax=panels, label=label, shrink=0.7, aspect=25)
+        figure.colorbar(image, ax=found[: len(matrices)], label=label, shrink=0.7, aspect=25)
         return figure

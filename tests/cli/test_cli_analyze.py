@@ -2,14 +2,17 @@
 
 import json
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from html_page import Page
 from tiny import OPTIONS, debiasctl, error_of, succeed
 from toy_parts import UNITS, Stitched, Toy, toys
 
+from debiasctl.analysis import analyze
 from debiasctl.analysis.parts import catalogue
 from debiasctl.cli.analysis_page import cell
 from debiasctl.comparison.analyses.means import Figure
@@ -141,6 +144,23 @@ def test_what_was_measured_before_a_stop_is_kept(runs: Path, monkeypatch: pytest
     assert not list((runs / "constant-0" / "analyses").glob(".*"))
 
 
+def test_what_another_command_measures_meanwhile_is_waited_for(runs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    units, real = list[str](), analyze.file_lock
+
+    @contextmanager
+    def lock(path: Path, *, waiting: str) -> Iterator[None]:  # another command has it, and finishes
+        monkeypatch.setattr(analyze, "file_lock", real)
+        analyzed("constant-0")
+        with real(path, waiting=waiting):
+            yield
+
+    monkeypatch.setattr(catalogue, "PARTS", toys(existence=Toy(units.append)))
+    monkeypatch.setattr(analyze, "file_lock", lock)
+    analyzed("constant-0")
+    assert len(units) == UNITS
+    assert not list((runs / "constant-0" / "analyses").glob(".*"))
+
+
 def test_a_damaged_record_is_named_and_never_overwritten(runs: Path) -> None:
     path = Path(analyzed("constant-0")["parts"][0]["records"][0]["path"])
     path.write_text(path.read_text(encoding="utf-8")[:-20], encoding="utf-8")
@@ -155,6 +175,8 @@ def test_pictures_whose_arrays_are_gone_are_named(runs: Path) -> None:
     path = Path(analyzed("constant-0")["parts"][0]["records"][0]["path"])
     path.with_suffix(".npz").write_bytes(b"no arrays")
     assert f"{path.with_suffix('.npz')} are damaged or gone" in error_of("analyze", "constant-0", code=1)
+    np.savez(path.with_suffix(".npz"), samples=np.zeros((2, 3), dtype=np.float32))
+    assert "'samples' is no set of images" in error_of("analyze", "constant-0", code=1)
 
 
 def test_the_page_has_each_part_its_figures_and_its_commands(runs: Path, tmp_path: Path) -> None:
@@ -171,7 +193,7 @@ def test_the_page_has_each_part_its_figures_and_its_commands(runs: Path, tmp_pat
 
 
 def test_pictures_are_written_one_by_one_and_all_together(runs: Path, tmp_path: Path) -> None:
-    folder = tmp_path / "pictures"
+    folder = tmp_path / "new" / "pictures"
     succeed("analyze", "constant-0", "--plot", folder)
     assert sorted(path.name for path in folder.iterdir()) == [
         "existence-samples.json", "existence-samples.png", "existence-samples.svg",
@@ -193,6 +215,7 @@ def test_pictures_are_written_one_by_one_and_all_together(runs: Path, tmp_path: 
     "arguments, said",
     [
         ([], "name one run or more: debiasctl analyze RUN"),
+        (["constant-0", "--only", ", "], "--only ', ' names no part. Choose from existence, impact"),
         (["constant-0", "--only", "existense"], "Did you mean 'existence'? Choose from existence, impact, validation"),
         (["constant-0", "--counterfactual", "debias"], "unknown weighting 'debias'"),
         (["constant-0", "--trajectories", "2;3"], "--trajectories '2;3': give whole numbers from 1"),
