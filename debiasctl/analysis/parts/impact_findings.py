@@ -9,6 +9,7 @@ from debiasctl.analysis.parts.impact_words import (
     case,
     is_negligible,
     leaves_out_0,
+    number,
     said,
 )
 from debiasctl.analysis.record import AnalysisRecord, Quantity
@@ -39,7 +40,7 @@ def _finished(record: AnalysisRecord) -> list[str]:
             continue
         text = (
             f"In {counted(steps, 'step')}, the finished images' mean pixel differs from the training images' by "
-            f"{said(whole)} on the scale of -1 to 1{_verdict(whole)}"
+            f"{said(whole)} on the scale of −1 to 1{_verdict(whole)}"
         )
         channels = _channels(record, f"final_mean_shift[T={steps}, {{}}]")
         if channels:
@@ -58,7 +59,7 @@ def _same_noise(record: AnalysisRecord) -> list[str]:
         if apart is None or colour is None:
             continue
         sentences.append(
-            f"From one noise, the image in {counted(steps, 'step')} and that in {longest} lie "
+            f"From one noise, the image in {counted(steps, 'step')} and that in {longest:,} lie "
             f"{said(apart, signed=False)} apart (root mean square over pixels), and their mean colours "
             f"{said(colour, signed=False)}."
         )
@@ -88,7 +89,7 @@ def _biases(record: AnalysisRecord) -> list[str]:
         if told or quiet:
             sentence = "; ".join(told) or "no bias of the estimate's colour that can be told from 0"
             more = f". Not distinguishable from 0, or within {NEGLIGIBLE:g} of it: {'; '.join(quiet)}" if quiet else ""
-            at = where.replace("log_snr", "log SNR")
+            at = where.replace("log_snr", "log SNR").replace("-", "−")
             sentences.append(f"At {at} (95 % intervals in brackets): {sentence}{more}.")
     return sentences
 
@@ -97,7 +98,7 @@ def _within(figures: list[tuple[str, Quantity]]) -> str:
     """The least and the greatest limit of the figures' intervals."""
     lows, highs = [one.low for _, one in figures], [one.high for _, one in figures]
     known = [end for end in (*lows, *highs) if end is not None]
-    return f"{min(known):+.2g} to {max(known):+.2g}" if known else "no interval"
+    return f"{number(min(known))} to {number(max(known))}" if known else "no interval"
 
 
 def _verdict(figure: Quantity) -> str:

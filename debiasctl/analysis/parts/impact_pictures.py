@@ -20,7 +20,7 @@ from debiasctl.reporting.study_data import ArmStyle, arm_styles
 from debiasctl.reporting.style import COLOURS
 from debiasctl.wording import counted
 
-LOG_SNR = "log SNR (noise left, image right)"
+LOG_SNR = "log SNR (noise at the left)"
 CHANNELS = {"": ("mean", "#000000"), "r": ("red", "#D55E00"), "g": ("green", "#009E73"), "b": ("blue", "#0072B2")}
 _MOST_ROWS = 12  # of a picture of images
 _SHIFT = "in [-1, 1]"

@@ -1,5 +1,7 @@
 """How figures are said in sentences."""
 
+from decimal import Decimal
+
 from debiasctl.analysis.record import Quantity
 
 CHANNEL_WORDS = {"": "mean", "grey": "mean", "r": "red", "g": "green", "b": "blue"}
@@ -8,11 +10,16 @@ CHANNEL_WORDS = {"": "mean", "grey": "mean", "r": "red", "g": "green", "b": "blu
 NEGLIGIBLE = 5e-4  # of a mean pixel in [-1, 1]: less than a tenth of one of 256 grey levels
 
 
+def number(value: float, *, signed: bool = True) -> str:
+    """Two digits of a number, without an exponent and with a true minus sign."""
+    return format(Decimal(f"{value:.2g}"), f"{'+' if signed else ''}f").replace("-", "−")
+
+
 def brief(figure: Quantity) -> str:
     """A figure with its interval in brackets, as in `+0.012 (+0.005 to +0.019)`."""
     if figure.low is None or figure.high is None:
-        return f"{figure.value:+.2g} (no interval)"
-    return f"{figure.value:+.2g} ({figure.low:+.2g} to {figure.high:+.2g})"
+        return f"{number(figure.value)} (no interval)"
+    return f"{number(figure.value)} ({number(figure.low)} to {number(figure.high)})"
 
 
 def is_negligible(figure: Quantity) -> bool:
@@ -23,11 +30,10 @@ def is_negligible(figure: Quantity) -> bool:
 
 def said(figure: Quantity, *, signed: bool = True) -> str:
     """A figure with its interval, as in `+0.012 (95 % interval +0.005 to +0.019)`."""
-    sign = "+" if signed else ""
-    value = f"{figure.value:{sign}.2g}"
+    value = number(figure.value, signed=signed)
     if figure.low is None or figure.high is None:
         return f"{value} (no interval)"
-    return f"{value} (95 % interval {figure.low:{sign}.2g} to {figure.high:{sign}.2g})"
+    return f"{value} (95 % interval {number(figure.low, signed=signed)} to {number(figure.high, signed=signed)})"
 
 
 def leaves_out_0(figure: Quantity) -> bool:

@@ -55,4 +55,8 @@ def _share(record: AnalysisRecord, metric: str, steps: str) -> str:
     share = record.quantity(f"stitched_share[{metric}, {steps}]")
     if share is None or share.low is None or share.high is None:
         return ""
-    return f", {share.value:.0%} of the whole ({share.low:.0%} to {share.high:.0%})"
+    return f", {_percent(share.value)} % of the whole ({_percent(share.low)} to {_percent(share.high)})"
+
+
+def _percent(share: float) -> str:
+    return f"{100 * share:.0f}".replace("-", "−")

@@ -180,7 +180,7 @@ def test_findings_and_pictures_say_and_draw_what_was_measured(tmp_path: Path) ->
         quantities=found.quantities, series=found.series, images=sorted(found.images), notes=found.notes,
     )  # fmt: skip
     text = " ".join(part.findings(record))
-    assert "At log SNR below -12 (95 % intervals in brackets): training bias mean +0.067 (" in text
+    assert "At log SNR below −12 (95 % intervals in brackets): training bias mean +0.067 (" in text
     assert ", red +0.2 (" in text
     assert "exposure bias (mean, red, green, blue: " in text
     assert "In 2 steps, the finished images' mean pixel differs" in text

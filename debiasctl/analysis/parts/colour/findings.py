@@ -90,11 +90,11 @@ def _shift(record: AnalysisRecord, name: str, subject: str, reference: str) -> s
     channels = [one for one in record.quantities if one.name.startswith(f"{name}[")]
     p, level = _value(record, f"{name}_p"), LEVEL if name == "mean_shift" else DATA_LEVEL
     if p >= level:
-        return f"{subject} is not distinguishable from {reference} (p = {_p(p)}): {_by_channel(channels)}."
+        return f"{subject} is not distinguishable from {reference} (p {_p(p)}): {_by_channel(channels)}."
     signs = {one.value > 0 for one in channels}
     way = ("brighter" if True in signs else "darker") if len(signs) == 1 else "of another colour"
     verb = f"is {way} than" if way != "of another colour" else "has another colour than"
-    return f"{subject} {verb} {reference} (p = {_p(p)}): {_by_channel(channels)}, where images lie in [-1, 1]."
+    return f"{subject} {verb} {reference} (p {_p(p)}): {_by_channel(channels)}, where images lie in [-1, 1]."
 
 
 def _main(record: AnalysisRecord, verdict: Verdict) -> str:
@@ -109,7 +109,8 @@ def _main(record: AnalysisRecord, verdict: Verdict) -> str:
     if len(verdict.rivals) > 1:
         which = " or ".join(CAUSES[one] for one in verdict.rivals)
         parts = "; ".join(f"{_text(one)}, {_percent(one)}" for one in verdict.by if one.value >= MOST)
-        return f"It cannot be told whether the main cause is {which}. Of the squared shift goes away: {parts}."
+        shares = f"This much of the squared shift goes away: {parts}."
+        return f"It cannot be told whether the main cause is {which}. {shares}"
     if verdict.rivals:
         best = verdict.by[0]
         return (
@@ -189,4 +190,4 @@ def _signed(value: float) -> str:
 
 
 def _p(value: float) -> str:
-    return f"{value:.2g}" if value >= 1e-4 else "below 0.0001"
+    return f"= {value:.2g}" if value >= 1e-4 else "below 0.0001"

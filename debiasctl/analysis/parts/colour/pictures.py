@@ -98,7 +98,7 @@ def _values(records: Sequence[AnalysisRecord], prefix: str) -> list[tuple[str, f
                 found.setdefault(one.name.removesuffix("]").replace("[", ",").rpartition(",")[2], []).append(one)
     values: list[tuple[str, float, float | None, float | None]] = []
     for channel, several in found.items():
-        if len(several) == 1:
+        if len({one.value for one in several}) == 1:  # one run, or what training does not change
             values.append((channel, several[0].value, several[0].low, several[0].high))
         else:
             mean = mean_of([one.value for one in several])

@@ -43,7 +43,8 @@ class Point:
 
 def findings_of(record: AnalysisRecord) -> list[str]:
     """The sentences about the systematic error, where the error comes from, and the excess loss."""
-    return [*_brightness(record), *_classes(record), *_structure(record), *_amplitudes(record), *_excess(record)]
+    found = [*_brightness(record), *_classes(record), *_structure(record), *_amplitudes(record), *_excess(record)]
+    return [f"{text}." for text in found]
 
 
 def points(series: Series) -> list[Point]:

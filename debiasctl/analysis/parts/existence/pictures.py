@@ -24,7 +24,7 @@ _CHANNELS = {"r": "#D55E00", "g": "#009E73", "b": "#0072B2"}
 _NAMES = {"r": "red", "g": "green", "b": "blue"}
 _PARTS = {"irreducible": "#BBBBBB", "systematic": "#D55E00", "rest": "#56B4E9"}
 _SIDES = "noise is at the left, clean images at the right"
-_LOG_SNR = "log SNR"
+_LOG_SNR = "log SNR (noise at the left)"
 _AMPLITUDE = "error of the amplitude"
 
 
