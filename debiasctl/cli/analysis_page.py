@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from debiasctl.cli.messages import with_options
 from debiasctl.cli.output import note, print_table, print_text, terminal_width
-from debiasctl.comparison.words import figure_text
+from debiasctl.comparison.words import fewer, figure_text
 
 if TYPE_CHECKING:
     from debiasctl.comparison.analyses.means import Figure
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from debiasctl.reporting.picture import Picture
 
 _MOST_ROWS = 12
-_MOST_PLACES = 7  # after the point; smaller numbers have an exponent
+_MOST_PLACES = 8  # after the point; smaller numbers have an exponent
 _COLUMNS = 100  # of a picture in characters where stdout is no terminal
 
 
@@ -70,6 +70,7 @@ def _print_figures(result: "PartResult", *, everything: bool) -> None:
 
     arms = {name: {one.name: one for one in figures_of(entries)} for name, entries in result.arms.items()}
     apart = {one.arm: {figure.name: figure for figure in one.figures} for one in differences_of(result)}
+    seeds = {one.arm: len(one.seeds) for one in differences_of(result)}
     told = {name: figure for figures in arms.values() for name, figure in figures.items()}
     if not told:
         return
@@ -81,13 +82,15 @@ def _print_figures(result: "PartResult", *, everything: bool) -> None:
     rows = [
         [
             one.name,
-            *(cell(of.get(one.name)) for of in arms.values()),
-            *(cell(of.get(one.name), signed=True) for of in apart.values()),
+            *(cell(of.get(one.name), of=len(result.arms[name])) for name, of in arms.items()),
+            *(cell(of.get(one.name), of=seeds[name], signed=True) for name, of in apart.items()),
             *([one.unit] if units else []),
             *([one.text] if texts else []),
         ]
         for one in shown
     ]
+    if over == ["images", "seeds"]:
+        over = ["seeds, or over images where one seed alone has the figure, or all have the same"]
     said = f"figures with 95 % intervals over {' or '.join(over)}" if over else "figures"
     print_table(columns, rows, title=said, prose=texts)
     if len(told) > len(shown):
@@ -95,10 +98,17 @@ def _print_figures(result: "PartResult", *, everything: bool) -> None:
         print()
 
 
-def cell(figure: "Figure | None", *, signed: bool = False) -> str:
-    """A figure with half the width of its interval, or with both ends where it is not in their middle."""
+def cell(figure: "Figure | None", *, of: int = 0, signed: bool = False) -> str:
+    """A figure with half the width of its interval, or with both ends where it is not in their middle.
+
+    How many seeds have it is said where they are fewer than `of`.
+    """
     if figure is None:
         return "-"
+    return f"{_known(figure, signed=signed)}{fewer(len(figure.seeds), of)}"
+
+
+def _known(figure: "Figure", *, signed: bool) -> str:
     if figure.low is None or figure.high is None or figure.low == figure.high:
         return figure_text(figure.value, digits=3, signed=signed)
     down, up = figure.value - figure.low, figure.high - figure.value
@@ -112,6 +122,8 @@ def cell(figure: "Figure | None", *, signed: bool = False) -> str:
 def _to_place(value: float, half: float, *, signed: bool = False) -> str:
     """A number to the second digit of half an interval's width, as no further one is known."""
     places = 1 - math.floor(math.log10(half))
-    if not 0 <= places <= _MOST_PLACES:
+    if places < 0:
+        return f"{round(value, places):{'+' if signed else ''},.0f}".replace("-", "−")
+    if places > _MOST_PLACES:
         return figure_text(value, digits=3, signed=signed)
     return f"{value:{'+' if signed else ''}.{places}f}".replace("-", "−")

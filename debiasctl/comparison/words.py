@@ -27,6 +27,11 @@ def interval_text(low: float | None, high: float | None, *, signed: bool = False
     return f"from {first}" if first else f"up to {last}" if last else ""
 
 
+def fewer(num: int, of: int) -> str:
+    """How many seeds a figure is of, in brackets, where they are fewer than `of`."""
+    return "" if num >= of else f" ({num} of {of} seeds)"
+
+
 def cell_name(cell: StudyCell) -> str:
     """A cell by its metric and number of sampling steps."""
     return cell.metric if cell.steps is None else f"{cell.metric}, {cell.steps} steps"

@@ -303,6 +303,8 @@ def test_a_comparisons_report_has_the_analyses_that_its_runs_stored(runs: Path, 
         (0.122, 0.118, 0.126, "0.1220 ± 0.0040"),
         (-0.5, -0.9, 0.3, "−0.50 (−0.90 to 0.30)"),
         (133.4, 121.4, 145.4, "133 ± 12"),
+        (3551.0, 3101.0, 4001.0, "3,550 ± 450"),
+        (0.99994912, 0.9999489, 0.99994934, "0.99994912 ± 0.00000022"),
         (3.0, None, None, "3"),
         (2.0, 2.0, 2.0, "2"),
     ],
@@ -311,3 +313,8 @@ def test_a_figure_has_the_digits_that_its_interval_allows(
     value: float, low: float | None, high: float | None, said: str
 ) -> None:
     assert cell(Figure("a", "", "", value, low, high, "seeds", {})) == said
+
+
+def test_a_figure_that_some_seeds_lack_says_how_many_have_it() -> None:
+    figure = Figure("a", "", "", 0.5, 0.1, 0.9, "seeds", {0: 0.5, 2: 0.5})
+    assert cell(figure, of=3) == "0.50 ± 0.40 (2 of 3 seeds)"

@@ -20,8 +20,9 @@ Over = Literal["seeds", "images", "runs"]
 class Figure:
     """A figure of an arm, or of a difference of arms: the mean over seeds with its 95 % t interval.
 
-    Of one seed it is that seed's figure, with the interval over images that it was measured with, if it has one. A part
-    that is made of all runs has its own interval over runs.
+    Of one seed, or of seeds that have the same figure, it is that figure, with the interval over images that it was
+    measured with, if it has one. A part that is made of all runs has its own interval over runs. A mean of p values has
+    no interval.
     """
 
     name: str
@@ -85,11 +86,18 @@ def figures_of(entries: Sequence[Entry]) -> list[Figure]:
 def _figure(name: str, by_seed: Mapping[int, Quantity], over: Over) -> Figure:
     first = next(iter(by_seed.values()))
     values = {seed: quantity.value for seed, quantity in by_seed.items()}
-    if len(values) > 1:
-        mean = mean_of(list(values.values()))
-        return Figure(name, first.unit, first.text, mean.value, mean.low, mean.high, "seeds", values)
+    if len(set(values.values())) > 1:
+        texts, mean = {quantity.text for quantity in by_seed.values()}, mean_of(list(values.values()))
+        text = first.text if len(texts) == 1 else f"{first.text} (seed {next(iter(by_seed))}; others have their own)"
+        low, high = (None, None) if _is_p(name) else (mean.low, mean.high)  # a p value has no interval
+        return Figure(name, first.unit, text, mean.value, low, high, None if low is None else "seeds", values)
+    # what training does not change, such as a figure of the data, varies over images alone
     low, high = own_interval(first)
     return Figure(name, first.unit, first.text, first.value, low, high, None if low is None else over, values)
+
+
+def _is_p(name: str) -> bool:
+    return name.partition("[")[0].endswith("_p")
 
 
 def own_interval(quantity: Quantity) -> tuple[float | None, float | None]:
@@ -155,7 +163,7 @@ def _apart(pairs: Sequence[tuple[Entry, Entry]]) -> Iterable[Figure]:
         quantity.name
         for entry, _ in pairs
         for quantity in entry.record.quantities
-        if not quantity.name.partition("[")[0].endswith("_p")  # a difference of p values says nothing
+        if not _is_p(quantity.name)  # a difference of p values says nothing
     )
     for name in names:
         values: dict[int, float] = {}

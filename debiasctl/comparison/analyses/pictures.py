@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
+from debiasctl.comparison.analyses.means import curves_of
 from debiasctl.comparison.analyses.results import Analysis, PartResult
 from debiasctl.reporting.picture import Picture
 from debiasctl.reporting.study_data import ArmStyle, Panel, SeedLine, arm_styles, curves_json
@@ -27,7 +28,7 @@ def _pictures(result: PartResult, weightings: Mapping[str, str]) -> list[Picture
     shown = result.entries if result.part.averages else result.firsts
     own = result.part.pictures([one.record for one in shown], [one.images for one in shown])
     several = any(len(entries) > 1 for entries in result.arms.values())
-    note = " Of each arm the run of its first training seed is shown." if len(shown) < len(result.entries) else ""
+    note = " Each arm is shown by the run of its first training seed." if len(shown) < len(result.entries) else ""
     found = [
         replace(one, name=_named(result.part.name, one.name), caption=one.caption + note) for one in own
     ]  # fmt: skip
@@ -63,12 +64,18 @@ def _styles(result: PartResult, weightings: Mapping[str, str]) -> list[ArmStyle]
 
 
 def panels_of(result: PartResult) -> list[Panel]:
-    """A panel for each series that has two points or more."""
+    """A panel for each series that has two points or more at which all seeds of an arm have a value."""
+    known = {
+        (arm, curve.name): {mean.x for mean in curve.means}
+        for arm, entries in result.arms.items()
+        for curve in curves_of(entries)
+    }
     lines: dict[str, list[SeedLine]] = {}
     axes: dict[str, tuple[str, str]] = {}
     for entry in result.entries:
         for series in entry.record.series:
-            points = [(x, y) for x, y in zip(series.x, series.value, strict=True) if y is not None]
+            shared = known[entry.arm, series.name]
+            points = [(x, y) for x, y in zip(series.x, series.value, strict=True) if y is not None and x in shared]
             if len(points) > 1:
                 axes.setdefault(series.name, (series.axis, series.unit))
                 x, y = zip(*points, strict=True)

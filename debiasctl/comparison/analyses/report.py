@@ -11,7 +11,7 @@ from debiasctl.comparison.analyses.means import Curve, Figure, curves_of, differ
 from debiasctl.comparison.analyses.pictures import pictures_by_part
 from debiasctl.comparison.analyses.results import Analysis, PartResult
 from debiasctl.comparison.study_parts import environment, software
-from debiasctl.comparison.words import figure_text, interval_text
+from debiasctl.comparison.words import fewer, figure_text, interval_text
 from debiasctl.reporting.picture import Picture
 from debiasctl.reporting.report.document import Cell, Column, Points, Report, ReportPicture, ReportTable, Section
 from debiasctl.reporting.study_data import Mean
@@ -93,6 +93,7 @@ def figures_table(result: PartResult) -> ReportTable:
     """A part's figures, by arm, with the differences from the first arm."""
     arms = {name: {one.name: one for one in figures_of(entries)} for name, entries in result.arms.items()}
     apart = {one.arm: {figure.name: figure for figure in one.figures} for one in differences_of(result)}
+    seeds = {one.arm: len(one.seeds) for one in differences_of(result)}
     told = {name: figure for figures in arms.values() for name, figure in figures.items()}
     columns = [
         Column("Figure"), *(Column(name, number=True) for name in arms),
@@ -101,8 +102,8 @@ def figures_table(result: PartResult) -> ReportTable:
     rows: list[list[Cell | str]] = [
         [
             Cell(name, help="; ".join(filter(None, (figure.text, figure.unit)))),
-            *(_cell(of.get(name)) for of in arms.values()),
-            *(_cell(of.get(name), signed=True) for of in apart.values()),
+            *(_cell(of.get(name), of=len(result.arms[arm])) for arm, of in arms.items()),
+            *(_cell(of.get(name), of=seeds[arm], signed=True) for arm, of in apart.items()),
         ]
         for name, figure in told.items()
     ]
@@ -114,12 +115,12 @@ def figures_table(result: PartResult) -> ReportTable:
     )  # fmt: skip
 
 
-def _cell(figure: Figure | None, *, signed: bool = False) -> Cell:
+def _cell(figure: Figure | None, *, of: int, signed: bool = False) -> Cell:
     if figure is None:
         return Cell("", "")
     return Cell(
         figure_text(figure.value, digits=4, signed=signed), figure.value,
-        help=interval_text(figure.low, figure.high, signed=signed),
+        help=f"{interval_text(figure.low, figure.high, signed=signed)}{fewer(len(figure.seeds), of)}".lstrip(),
     )  # fmt: skip
 
 

@@ -51,6 +51,13 @@ def test_a_difference_is_paired_by_seed_with_students_interval() -> None:
     assert p_value(figure) == pytest.approx(stats.ttest_1samp(apart, 0).pvalue)
 
 
+def test_what_training_does_not_change_has_its_interval_over_images_and_p_values_have_none() -> None:
+    entries = [entry("x", seed, {"data_shift": 2.0, "shift_p": p}) for seed, p in enumerate((0.1, 0.3))]
+    shift, p = figures_of(entries)
+    assert (shift.low, shift.high, shift.over) == (*own_interval(entries[0].record.quantities[0]), "images")
+    assert (p.value, p.low, p.high, p.over) == (pytest.approx(0.2), None, None, None)
+
+
 def test_only_seeds_that_both_arms_have_are_compared() -> None:
     both = PartResult(
         Toy(),
