@@ -88,7 +88,7 @@ def _figure(name: str, by_seed: Mapping[int, Quantity], over: Over) -> Figure:
     values = {seed: quantity.value for seed, quantity in by_seed.items()}
     if len(set(values.values())) > 1:
         texts, mean = {quantity.text for quantity in by_seed.values()}, mean_of(list(values.values()))
-        text = first.text if len(texts) == 1 else f"{first.text} (seed {next(iter(by_seed))}; others have their own)"
+        text = first.text if len(texts) == 1 else f"{first.text} (in seed {next(iter(by_seed))}; other seeds differ)"
         low, high = (None, None) if _is_p(name) else (mean.low, mean.high)  # a p value has no interval
         return Figure(name, first.unit, text, mean.value, low, high, None if low is None else "seeds", values)
     # what training does not change, such as a figure of the data, varies over images alone

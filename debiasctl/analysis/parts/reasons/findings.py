@@ -70,7 +70,7 @@ def _conflicts(record: AnalysisRecord) -> list[str]:
         return []
     pairs = int(known.value * (known.value - 1) / 2)
     text = (
-        f"Of {pairs} pair{'s' if pairs > 1 else ''} of bins whose gradients are known, {against.value:.0f} point "
+        f"Among {pairs} pair{'s' if pairs > 1 else ''} of bins whose gradients are known, {against.value:.0f} point "
         f"against one another and {along.value:.0f} the same way, with intervals that all hold at once; of the others "
         "the sign is open."
     )

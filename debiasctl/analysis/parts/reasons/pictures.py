@@ -74,7 +74,8 @@ def _conflicts(records: Sequence[AnalysisRecord], styles: Sequence[ArmStyle]) ->
     matrices = [_matrix(record, "", style.label) for record, style in zip(records, styles, strict=True)]
     caption = (
         "Cosines between the mean gradients of bins of log SNR, free of the noise of single images. Grey: one of the "
-        "two gradients cannot be told from noise. A dot: the sign is open (the 95 % interval holds 0)."
+        "two gradients cannot be told from noise. A dot: the sign is open (the 95 % interval holds 0; each "
+        "interval is taken by itself here, while the counts in the findings have intervals that all hold at once)."
     )
     return _matrices_picture("reasons-conflicts", "Conflicts between noise levels", caption, matrices)
 
