@@ -126,8 +126,3 @@ def read_images(folder: Path, record: AnalysisRecord) -> Arrays:
             f"the pictures of an analysis in {path} are damaged or gone ({error}). Remove {path.stem}.json "
             "beside it to measure it again"
         ) from error
-
-
-def settings_text(settings: dict[str, JsonValue]) -> str:
-    """Settings in one line."""
-    return ", ".join(f"{name} {value}" for name, value in settings.items())

@@ -1,4 +1,4 @@
-"""Denoisers made of others: two of them stitched at a noise level, and any function that estimates x0."""
+"""Denoisers made of others, such as two of them stitched at a noise level."""
 
 from collections.abc import Callable
 
@@ -25,6 +25,12 @@ class Composed:
         """Estimate x0, eps and v for x_t [N, C, H, W], all at timestep t."""
         raise NotImplementedError
 
+    def from_x0(self, x0: Tensor, x_t: Tensor, t: float, variance_fraction: Tensor | None = None) -> Estimate:
+        """The estimate that x0 [N, C, H, W] at timestep t is, in x_t's dtype: eps and v follow from it."""
+        levels = self.process.levels(torch.tensor([t], dtype=torch.float64))
+        found = convert(x0.to(x_t.dtype), "x0", x_t=x_t, alpha=levels.alpha[0], sigma=levels.sigma[0])
+        return Estimate(found.x0, found.eps, found.v, variance_fraction)
+
 
 class Stitched(Composed):
     """`above` where there is more noise than at timestep `threshold`, and `below` from there to the image.
@@ -49,17 +55,3 @@ class Stitched(Composed):
         """Return what `above` or `below` estimates."""
         self.nfe += 1
         return (self.above if t > self.threshold else self.below)(x_t, t, labels)
-
-
-class FromX0(Composed):
-    """A denoiser that a function makes: `x0(x_t, t, labels)` estimates the image, and eps and v follow from it."""
-
-    def __init__(self, x0: X0Function, process: DiffusionProcess, *, null_label: int | None = None) -> None:
-        super().__init__(process, null_label=null_label)
-        self._x0 = x0
-
-    def __call__(self, x_t: Tensor, t: float, labels: Tensor | None = None) -> Estimate:
-        """Return the function's estimate of x0, and the eps and v that follow from it."""
-        self.nfe += 1
-        levels = self.process.levels(torch.tensor([t], dtype=torch.float64))
-        return convert(self._x0(x_t, t, labels), "x0", x_t=x_t, alpha=levels.alpha, sigma=levels.sigma)

@@ -120,12 +120,8 @@ def analyze(
     sampler: Annotated[str, options.SAMPLER] = "ddim",
     checkpoint: Annotated[str | None, options.CHECKPOINT] = None,
     weights: Annotated[str, options.WEIGHTS] = "ema",
-    html: Annotated[
-        Path | None, option("--html", metavar="FILE", help="Write a report as one HTML file that needs no network.")
-    ] = None,
-    open_page: Annotated[
-        bool, option("--open", argument="open", help="Open the report of --html in a browser.")
-    ] = False,
+    html: Annotated[Path | None, options.HTML] = None,
+    open_page: Annotated[bool, options.OPEN_PAGE] = False,
     plot: Annotated[
         Path | None,
         option(

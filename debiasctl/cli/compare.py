@@ -135,12 +135,8 @@ def compare(
     ] = None,
     top: Annotated[int | None, option("--top", min=1, metavar="N", help="Only the first N rows.")] = None,
     as_json: Annotated[bool, options.AS_JSON] = False,
-    html: Annotated[
-        Path | None, option("--html", metavar="FILE", help="Write a report as one HTML file that needs no network.")
-    ] = None,
-    open_page: Annotated[
-        bool, option("--open", argument="open", help="Open the report of --html in a browser.")
-    ] = False,
+    html: Annotated[Path | None, options.HTML] = None,
+    open_page: Annotated[bool, options.OPEN_PAGE] = False,
     plot: Annotated[
         Path | None,
         option(

@@ -111,6 +111,8 @@ METRICS = option(
     "--metrics", help="Only these metrics, separated by commas (default: all).", autocompletion=complete_metrics,
     show_default=False,
 )  # fmt: skip
+HTML = option("--html", metavar="FILE", help="Write a report as one HTML file that needs no network.")
+OPEN_PAGE = option("--open", argument="open", help="Open the report of --html in a browser.")
 WIDTH = option(
     "--width", help="Of a plot: a paper's page (default) or column.", show_default=False,
     autocompletion=complete_values("page", "column"),

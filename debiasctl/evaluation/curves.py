@@ -11,6 +11,7 @@ from debiasctl.errors import UsageError
 from debiasctl.evaluation.metrics.catalogue import ZERO
 from debiasctl.evaluation.record import EvaluationRecord, MetricFigure
 from debiasctl.files import check_file
+from debiasctl.reporting.panels import panels_in
 from debiasctl.reporting.style import (
     COLOURS,
     FORMATS,
@@ -74,15 +75,13 @@ def plot_curves(
     rows = -(-len(names) // columns)
     with plot_style():
         figure = Figure(figsize=(WIDTHS[width], _HEIGHT * rows + 0.8), layout="constrained")
-        panels = list(figure.subplots(rows, columns, squeeze=False).flat)
+        panels = panels_in(figure, len(names), columns=columns)
         drawn = _styles(records, weightings or {}, training=training)
-        for panel, name in zip(panels, names, strict=False):
+        for panel, name in zip(panels, names, strict=True):
             _draw_panel(panel, _points(records, name, training=training), name, drawn, ticks=not training)
             panel.set_xlabel("images seen in training" if training else "network evaluations (NFE)")
-        for panel in panels[len(names) :]:
-            panel.remove()
         figure.suptitle("\n".join(textwrap.wrap(_title(records), int(_INCH * WIDTHS[width]))))
-        _add_legend(figure, panels[: len(names)], columns=max(1, int(WIDTHS[width] / 1.6)))
+        _add_legend(figure, panels, columns=max(1, int(WIDTHS[width] / 1.6)))
         save_figure(path, figure)
 
 

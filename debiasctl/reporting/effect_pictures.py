@@ -5,8 +5,9 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from debiasctl.reporting.names import short_names
+from debiasctl.reporting.panels import number_axis, number_text, panels_in
 from debiasctl.reporting.study_data import ArmStyle, Dots, Effect, mean_of
-from debiasctl.reporting.study_pictures import arm_handles, draw_legend, legend_rows, number_text, study_style
+from debiasctl.reporting.study_pictures import arm_handles, draw_legend, legend_rows, study_style
 from debiasctl.reporting.style import WIDTHS, Width, finish_panel
 
 if TYPE_CHECKING:
@@ -150,7 +151,6 @@ def _percent(axes: Any) -> None:
 def draw_dots(dots: Sequence[Dots], arms: Sequence[ArmStyle], *, width: Width) -> "Figure":
     """Every seed's figure as a dot, in a column a group, with each arm's mean and its 95 % interval beside them."""
     from matplotlib.figure import Figure
-    from matplotlib.ticker import FuncFormatter, MaxNLocator
 
     panels = list(dict.fromkeys(one.panel for one in dots))
     present = [arm for arm in arms if any(one.arm == arm.name for one in dots)]
@@ -161,8 +161,7 @@ def draw_dots(dots: Sequence[Dots], arms: Sequence[ArmStyle], *, width: Width) -
         figure = Figure(
             figsize=(WIDTHS[width], 2.0 * rows + 0.17 * legend_rows(handles, width)), layout="constrained"
         )  # fmt: skip
-        found = list(figure.subplots(rows, columns, squeeze=False).flat)
-        for axes, panel in zip(found, panels, strict=False):
+        for axes, panel in zip(panels_in(figure, len(panels), columns=columns), panels, strict=True):
             groups = list(dict.fromkeys(one.group for one in dots if one.panel == panel))
             axes.axhline(0, color=_QUIET, linewidth=0.7, zorder=1)
             values: list[float] = []
@@ -180,13 +179,10 @@ def draw_dots(dots: Sequence[Dots], arms: Sequence[ArmStyle], *, width: Width) -
             axes.set_xticks(range(len(groups)), labels=groups)
             axes.tick_params(axis="x", length=0)
             axes.set_xlim(-0.5, len(groups) - 0.5)
-            axes.yaxis.set_major_locator(MaxNLocator(5))
-            axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: number_text(value)))
+            number_axis(axes.yaxis)
             axes.set_title(panel, loc="left")
             finish_panel(axes)
             axes.grid(False, axis="x")
-        for axes in found[len(panels) :]:
-            axes.remove()
         draw_legend(figure, handles, width)
         return figure
 

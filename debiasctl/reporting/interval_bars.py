@@ -4,8 +4,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from debiasctl.reporting.panels import number_axis, panels_in
 from debiasctl.reporting.study_data import mean_of
-from debiasctl.reporting.study_pictures import number_text, study_style
+from debiasctl.reporting.study_pictures import study_style
 from debiasctl.reporting.style import COLOURS, WIDTHS, Width, finish_panel
 
 if TYPE_CHECKING:
@@ -49,17 +50,12 @@ def draw_interval_bars(panels: Sequence[BarPanel], *, width: Width) -> "Figure":
     most = max((len(panel.rows) for panel in panels), default=1)
     with study_style():
         figure = Figure(figsize=(WIDTHS[width], lines * (most * _ROW_INCHES + _REST)), layout="constrained")
-        found = list(figure.subplots(lines, columns, squeeze=False).flat)
-        for axes, panel in zip(found, panels, strict=False):
+        for axes, panel in zip(panels_in(figure, len(panels), columns=columns), panels, strict=True):
             _draw(axes, panel)
-        for axes in found[len(panels) :]:
-            axes.remove()
         return figure
 
 
 def _draw(axes: Any, panel: BarPanel) -> None:
-    from matplotlib.ticker import FuncFormatter, MaxNLocator
-
     for y, bars in enumerate(panel.rows.values()):
         bar = of_seeds(bars)
         axes.barh(y, bar.value, height=0.68, color=COLOURS[0], alpha=0.55, linewidth=0, zorder=2)
@@ -72,8 +68,7 @@ def _draw(axes: Any, panel: BarPanel) -> None:
     axes.set_yticks(range(len(panel.rows)), labels=list(panel.rows))
     axes.tick_params(axis="y", length=0)
     axes.set_ylim(len(panel.rows) - 0.5, -0.5)
-    axes.xaxis.set_major_locator(MaxNLocator(5))
-    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: number_text(value)))
+    number_axis(axes.xaxis)
     axes.set_title(panel.title, loc="left")
     finish_panel(axes)
     axes.grid(False, axis="y")

@@ -6,8 +6,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from debiasctl.reporting.panels import log_axis, number_axis, panels_in
 from debiasctl.reporting.study_data import mean_of
-from debiasctl.reporting.study_pictures import draw_legend, legend_rows, number_text, study_style
+from debiasctl.reporting.study_pictures import draw_legend, legend_rows, study_style
 from debiasctl.reporting.style import WIDTHS, Width, finish_panel
 
 if TYPE_CHECKING:
@@ -15,7 +16,6 @@ if TYPE_CHECKING:
 
 _HEIGHT = 1.7  # inches of a row of panels
 _WIDE = 25  # times the median width of an interval, beyond which one does not stretch the axis
-_TICKS = 6
 _FEW = 14  # points that are marked as such
 _QUIET = "#666666"
 Values = Sequence[float | None]
@@ -71,11 +71,8 @@ def draw_interval_curves(
         handles = handles if len(handles) > 1 else []
         height = (_HEIGHT * (1.15 if columns < 3 else 1)) * rows + 0.1 + 0.17 * legend_rows(handles, width)
         figure = Figure(figsize=(WIDTHS[width], height), layout="constrained")
-        found = list(figure.subplots(rows, columns, squeeze=False).flat)
-        for axes, panel in zip(found, panels, strict=False):
+        for axes, panel in zip(panels_in(figure, len(panels), columns=columns), panels, strict=True):
             _draw(axes, panel, styles)
-        for axes in found[len(panels) :]:
-            axes.remove()
         draw_legend(figure, handles, width)
         return figure
 
@@ -142,22 +139,11 @@ def _limit(axes: Any, curves: Sequence[IntervalCurve], *, squares: bool) -> None
 
 
 def _ticks(axes: Any, panel: CurvePanel) -> None:
-    from matplotlib.ticker import FuncFormatter, MaxNLocator
-
     if panel.x_log:
-        numbers = sorted({x for curve in panel.curves for x in curve.x})
-        axes.set_xscale("log")
-        kept: list[float] = []
-        for number in numbers:
-            if not kept or math.log(number / kept[-1]) >= math.log(numbers[-1] / numbers[0]) / _TICKS:
-                kept.append(number)
-        axes.set_xticks(kept, labels=[number_text(number) for number in kept])
-        axes.set_xticks([], minor=True)
+        log_axis(axes, [x for curve in panel.curves for x in curve.x])
     else:
-        axes.xaxis.set_major_locator(MaxNLocator(5))
-        axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: number_text(value)))
-    axes.yaxis.set_major_locator(MaxNLocator(5))
-    axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: number_text(value)))
+        number_axis(axes.xaxis)
+    number_axis(axes.yaxis)
 
 
 def curves_data(panels: Sequence[CurvePanel], styles: Sequence[CurveStyle]) -> list[dict[str, Any]]:

@@ -6,7 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from debiasctl.reporting.study_pictures import draw_legend, legend_rows, number_text, study_style
+from debiasctl.reporting.panels import number_axis, number_text, panels_in
+from debiasctl.reporting.study_pictures import draw_legend, legend_rows, study_style
 from debiasctl.reporting.style import WIDTHS, Width, finish_panel
 
 if TYPE_CHECKING:
@@ -77,11 +78,8 @@ def draw_lines(panels: Sequence[LinePanel], *, width: Width, num_columns: int = 
                      legend_rows(handles, width)),
             layout="constrained",
         )  # fmt: skip
-        found = list(figure.subplots(rows, columns, squeeze=False).flat)
-        for axes, panel in zip(found, panels, strict=False):
+        for axes, panel in zip(panels_in(figure, len(panels), columns=columns), panels, strict=True):
             _draw(axes, panel)
-        for axes in found[len(panels) :]:
-            axes.remove()
         draw_legend(figure, handles, width)
         return figure
 
@@ -97,7 +95,7 @@ def _handles(panels: Sequence[LinePanel]) -> list[tuple[Any, str]]:
 
 
 def _draw(axes: Any, panel: LinePanel) -> None:
-    from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator
+    from matplotlib.ticker import FuncFormatter, LogLocator
 
     if panel.y_log:
         axes.set_yscale("log")
@@ -116,12 +114,11 @@ def _draw(axes: Any, panel: LinePanel) -> None:
     axes.set_title("\n".join(textwrap.wrap(panel.title, _LETTERS, max_lines=2)), loc="left")
     axes.set_xlabel(panel.x_label)
     axes.set_ylabel(panel.y_label)
-    axes.xaxis.set_major_locator(MaxNLocator(5))
-    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: number_text(value)))
+    number_axis(axes.xaxis)
     if not panel.y_log:
-        axes.yaxis.set_major_locator(MaxNLocator(5))
-    axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: number_text(value)))
-    if panel.y_log:
+        number_axis(axes.yaxis)
+    else:
+        axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: number_text(value)))
         low, high = axes.get_ylim()
         subs = (1.0, 2.0, 5.0) if math.log10(high / low) < _DECADES else (1.0,)
         axes.yaxis.set_major_locator(LogLocator(subs=subs, numticks=7))
@@ -152,9 +149,8 @@ def draw_matrices(matrices: Sequence[Matrix], *, label: str, width: Width) -> "F
     each = WIDTHS[width] / max(columns, 2 if width == "page" else 1)
     with study_style():
         figure = Figure(figsize=(min(WIDTHS[width], each * columns + 0.6), rows * (each * 0.95)), layout="constrained")
-        panels = figure.subplots(rows, columns, squeeze=False)
-        found = list(panels.flat)
-        for axes, matrix in zip(found, matrices, strict=False):
+        found = panels_in(figure, len(matrices), columns=columns)
+        for axes, matrix in zip(found, matrices, strict=True):
             image = axes.imshow(
                 [[math.nan if value is None else value for value in row] for row in matrix.values],
                 cmap="RdBu", vmin=-1, vmax=1,
@@ -173,7 +169,5 @@ def draw_matrices(matrices: Sequence[Matrix], *, label: str, width: Width) -> "F
             )
             axes.set_yticks(range(len(matrix.names)), labels=matrix.names)
             axes.set_title("\n".join(textwrap.wrap(matrix.title, _LETTERS, max_lines=2)), loc="left")
-        for axes in found[len(matrices) :]:
-            axes.remove()
-        figure.colorbar(image, ax=found[: len(matrices)], label=label, shrink=0.7, aspect=25)
+        figure.colorbar(image, ax=found, label=label, shrink=0.7, aspect=25)
         return figure

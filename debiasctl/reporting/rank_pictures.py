@@ -4,7 +4,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from debiasctl.reporting.study_pictures import draw_legend, legend_rows, number_text, study_style
+from debiasctl.reporting.panels import number_axis, panels_in
+from debiasctl.reporting.study_pictures import draw_legend, legend_rows, study_style
 from debiasctl.reporting.style import WIDTHS, Width, finish_panel
 
 if TYPE_CHECKING:
@@ -71,7 +72,6 @@ def draw_clouds(clouds: Sequence[Cloud], *, y_label: str, width: Width) -> "Figu
     """Draw scatter plots side by side, or below one another in a column, with one legend."""
     from matplotlib.figure import Figure
     from matplotlib.lines import Line2D
-    from matplotlib.ticker import FuncFormatter, MaxNLocator
 
     columns = len(clouds) if width == "page" else 1
     rows = -(-len(clouds) // columns)
@@ -84,14 +84,13 @@ def draw_clouds(clouds: Sequence[Cloud], *, y_label: str, width: Width) -> "Figu
         figure = Figure(
             figsize=(WIDTHS[width], 2.2 * rows + 0.17 * legend_rows(handles, width)), layout="constrained"
         )  # fmt: skip
-        for axes, one in zip(figure.subplots(rows, columns, squeeze=False).flat, clouds, strict=False):
+        for axes, one in zip(panels_in(figure, len(clouds), columns=columns), clouds, strict=True):
             axes.scatter(one.x, one.y, c=list(one.colours), s=9, alpha=0.8, linewidths=0)
             axes.set_title(one.title, loc="left")
             axes.set_xlabel(one.x_label)
             axes.set_ylabel(y_label)
             for axis in (axes.xaxis, axes.yaxis):
-                axis.set_major_locator(MaxNLocator(4))
-                axis.set_major_formatter(FuncFormatter(lambda value, _: number_text(value)))
+                number_axis(axis, most=4)
             finish_panel(axes)
         draw_legend(figure, handles, width)
         return figure

@@ -6,7 +6,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from debiasctl.reporting.names import short_names
-from debiasctl.reporting.study_pictures import draw_legend, number_text, study_style
+from debiasctl.reporting.panels import number_axis, panels_in
+from debiasctl.reporting.study_pictures import draw_legend, study_style
 from debiasctl.reporting.style import WIDTHS, Width, finish_panel
 
 if TYPE_CHECKING:
@@ -50,14 +51,12 @@ def draw_shifts(panels: Sequence[ShiftPanel], *, x_label: str, note_label: str, 
     limit = _limit(panels)
     with study_style():
         figure = Figure(figsize=(WIDTHS[width], height), layout="constrained")
-        found = list(figure.subplots(rows, columns, squeeze=False, sharex=True, sharey=True).flat)
-        for axes, panel in zip(found, panels, strict=False):
+        found = panels_in(figure, len(panels), columns=columns, sharex=True, sharey=True)
+        for axes, panel in zip(found, panels, strict=True):
             strong = {row.label for row in panel.rows if row.strong} if len(panels) == 1 else set()
             _draw_panel(axes, panel, labels, channels, limit=limit, note_label=note_label, strong=strong)
-        for axes in found[max(0, len(panels) - columns) : len(panels)]:
+        for axes in found[-columns:]:
             axes.set_xlabel(x_label)
-        for axes in found[len(panels) :]:
-            axes.remove()
         marks = [
             (Line2D([], [], color=_style(name, channels)[0], marker="o", markersize=3.6), _style(name, channels)[1])
             for name in channels
@@ -93,8 +92,6 @@ def _draw_panel(
     note_label: str,
     strong: set[str],
 ) -> None:
-    from matplotlib.ticker import FuncFormatter, MaxNLocator
-
     axes.axvline(0, color=_QUIET, linewidth=0.7, zorder=1)
     for row in panel.rows:
         y = labels.index(row.label)
@@ -117,8 +114,7 @@ def _draw_panel(
     axes.tick_params(axis="y", length=0)
     for text, label in zip(axes.get_yticklabels(), labels, strict=False):  # a panel at the right shows none
         text.set_fontweight("bold" if label in strong else "normal")
-    axes.xaxis.set_major_locator(MaxNLocator(5, symmetric=True))
-    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: number_text(value)))
+    number_axis(axes.xaxis, symmetric=True)
     (title,) = short_names([panel.title], longest=34)
     axes.set_title(title, loc="left")
     finish_panel(axes)

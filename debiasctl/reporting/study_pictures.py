@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from debiasctl.reporting.panels import log_axis, number_axis, number_text, panels_in
 from debiasctl.reporting.study_data import ArmStyle, Panel, means_of
 from debiasctl.reporting.style import WIDTHS, Width, figure_svg, finish_panel, plot_style, save_figure
 
@@ -22,10 +23,8 @@ _PANEL, _HEIGHT = 2.1, 1.7  # inches
 _BAND_ALPHA = 0.5  # of all bands together: where they overlap, they must not hide the lines
 _REACH = 0.35  # how far beyond the seeds' own values a band may stretch an axis, relative to their range
 _FLAT = 1e-9
-_TICKS = 6
 _LETTER = 0.062  # inches, of a letter of 7 points, on average
 _QUIET = "#666666"
-_SUPERSCRIPTS = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
 
 
 @contextmanager
@@ -61,11 +60,8 @@ def draw_curves(panels: Sequence[Panel], arms: Sequence[ArmStyle], *, width: Wid
     with study_style():
         handles = arm_handles(present, panels)
         figure = Figure(figsize=(WIDTHS[width], height + 0.17 * legend_rows(handles, width)), layout="constrained")
-        found = list(figure.subplots(rows, columns, squeeze=False).flat)
-        for axes, panel in zip(found, panels, strict=False):
+        for axes, panel in zip(panels_in(figure, len(panels), columns=columns), panels, strict=True):
             _draw_panel(axes, panel, present)
-        for axes in found[len(panels) :]:
-            axes.remove()
         draw_legend(figure, handles, width)
         return figure
 
@@ -138,17 +134,9 @@ def _ticks(axes: Any, panel: Panel) -> None:
     from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullLocator
 
     if panel.x_log:
-        numbers = sorted({x for line in panel.lines for x in line.x if x > 0})
-        axes.set_xscale("log")
-        kept: list[float] = []
-        for number in numbers:
-            if not kept or math.log(number / kept[-1]) >= math.log(numbers[-1] / numbers[0]) / _TICKS:
-                kept.append(number)
-        axes.set_xticks(kept, labels=[number_text(number) for number in kept])
-        axes.set_xticks([], minor=True)
+        log_axis(axes, [x for line in panel.lines for x in line.x if x > 0])
     else:
-        axes.xaxis.set_major_locator(MaxNLocator(4))
-        axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: number_text(value)))
+        number_axis(axes.xaxis, most=4)
     if panel.y_log:
         low, high = axes.get_ylim()
         decades = math.log10(high / low)
@@ -158,28 +146,11 @@ def _ticks(axes: Any, panel: Panel) -> None:
         else:
             axes.yaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0) if decades < 1.6 else (1.0,), numticks=7))
             axes.yaxis.set_minor_formatter(FuncFormatter(lambda *_: ""))
-    axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: number_text(value)))
-    if not panel.y_log:
-        axes.yaxis.set_major_locator(MaxNLocator(5))
+        axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: number_text(value)))
+    else:
+        number_axis(axes.yaxis)
     if panel.x_falls:
         axes.invert_xaxis()
-
-
-def number_text(value: float) -> str:
-    """A tick's number: short, without a formula."""
-    if value == 0 or not math.isfinite(value):
-        return "0" if value == 0 else str(value)
-    size = abs(value)
-    if size >= 1e4:
-        for unit, letter in ((1e9, "G"), (1e6, "M"), (1e3, "k")):
-            if size >= unit:
-                return f"{value / unit:.3g}{letter}".replace("-", "−")
-    if size < 1e-3:
-        exponent = math.floor(math.log10(size) + 1e-9)
-        digits = f"{value / 10.0**exponent:.3g}"
-        power = f"10{str(exponent).translate(_SUPERSCRIPTS)}"
-        return (power if digits == "1" else f"{digits}·{power}").replace("-", "−")
-    return f"{value:.4g}".replace("-", "−")
 
 
 def arm_handles(arms: Sequence[ArmStyle], panels: Sequence[Panel] = (), *, dots: bool = False) -> list[tuple[Any, str]]:

@@ -5,8 +5,8 @@ from collections.abc import Sequence
 
 from debiasctl.reporting.effect_pictures import CONCLUSIVE, forest_limit
 from debiasctl.reporting.names import short_names
+from debiasctl.reporting.panels import number_text
 from debiasctl.reporting.study_data import ArmStyle, Effect, Panel, means_of
-from debiasctl.reporting.study_pictures import number_text
 
 _MARKS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
 _HEIGHT = 12

@@ -7,10 +7,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from debiasctl.analysis.denoisers import FromX0
+from debiasctl.analysis.denoisers import Composed, X0Function
 from debiasctl.analysis.subject import Subject
-from debiasctl.api import ArraySplit, DatasetInfo, LoadedDataset
-from debiasctl.diffusion.process import process_of
+from debiasctl.api import ArraySplit, DatasetInfo, Estimate, LoadedDataset
+from debiasctl.diffusion.process import DiffusionProcess, process_of
 from debiasctl.models.build import build_parameterization
 from debiasctl.registry.choices import complete
 from debiasctl.registry.refs import parse_ref
@@ -29,6 +29,18 @@ def gaussian_data(*, train: int = 2048, heldout: int = 256) -> LoadedDataset:
     images = mean + SPREAD * torch.randn(train + heldout, *SHAPE, generator=generator)
     info = DatasetInfo(SHAPE[1], SHAPE[0], (), train, heldout, value_type="float32")
     return LoadedDataset(info, ArraySplit(images[:train]), ArraySplit(images[train:]), "gaussian")
+
+
+class FromX0(Composed):
+    """A denoiser that a function makes: `x0(x_t, t, labels)` estimates the image, and eps and v follow from it."""
+
+    def __init__(self, x0: X0Function, process: DiffusionProcess) -> None:
+        super().__init__(process, null_label=None)
+        self._x0 = x0
+
+    def __call__(self, x_t: Tensor, t: float, labels: Tensor | None = None) -> Estimate:
+        self.nfe += 1
+        return self.from_x0(self._x0(x_t, t, labels), x_t, t)
 
 
 def best(process: Any, bias: Bias = lambda log_snr: 0.0) -> FromX0:

@@ -13,6 +13,7 @@ import pytest
 from debiasctl.reporting.arm_grids import GridRow, draw_arm_grid
 from debiasctl.reporting.effect_pictures import draw_dots, draw_forest, forest_limit
 from debiasctl.reporting.names import short_names, shown
+from debiasctl.reporting.panels import number_text
 from debiasctl.reporting.report.inline_svg import inline_svg
 from debiasctl.reporting.study_data import (
     Dots,
@@ -24,7 +25,7 @@ from debiasctl.reporting.study_data import (
     mean_of,
     means_of,
 )
-from debiasctl.reporting.study_pictures import draw_curves, number_text, svg_of
+from debiasctl.reporting.study_pictures import draw_curves, svg_of
 from debiasctl.reporting.style import WIDTHS, Width
 from debiasctl.reporting.terminal_pictures import curves_text, forest_text
 

@@ -10,7 +10,6 @@ from torch import Tensor
 
 from debiasctl import registry
 from debiasctl.analysis.book import Book
-from debiasctl.analysis.denoisers import FromX0
 from debiasctl.analysis.ideal import ideal_of
 from debiasctl.analysis.parts.impact import Impact, images_for
 from debiasctl.analysis.parts.impact_forced import adjusted, of_adjusted
@@ -19,7 +18,7 @@ from debiasctl.analysis.parts.part import Choices, Found
 from debiasctl.analysis.subject import Subject
 from debiasctl.diffusion.grid import levels_at
 from debiasctl.errors import UsageError
-from tests.analysis.gaussian_subject import gaussian_data, gaussian_subject
+from tests.analysis.gaussian_subject import FromX0, gaussian_data, gaussian_subject
 from tests.tiny import LOCATION
 
 CHOICES = Choices(num=128, trajectories=(2, 5))

@@ -13,7 +13,6 @@ from debiasctl.api import Denoiser, Estimate, Level
 from debiasctl.compute import counter_random
 from debiasctl.compute.counter_random import Stream
 from debiasctl.data.pixels import to_model_space
-from debiasctl.diffusion.parameterization import convert
 from debiasctl.diffusion.process import process_behind
 from debiasctl.sampling.drawing import Drawer
 
@@ -24,15 +23,6 @@ class _Edited(Composed):
     def __init__(self, network: Denoiser) -> None:
         super().__init__(process_behind(network), null_label=network.null_label)
         self.network = network
-
-    def _from_x0(self, x0: Tensor, x_t: Tensor, t: float, fraction: Tensor | None) -> Estimate:
-        levels = self.process.levels(torch.tensor([t], dtype=torch.float64))
-        alpha, sigma = float(levels.alpha), float(levels.sigma)
-        found = convert(
-            x0.to(x_t.dtype), "x0", x_t=x_t,
-            alpha=torch.tensor(alpha, dtype=torch.float64), sigma=torch.tensor(sigma, dtype=torch.float64),
-        )  # fmt: skip
-        return Estimate(found.x0, found.eps, found.v, fraction)
 
 
 class Replaced(_Edited):
@@ -48,7 +38,7 @@ class Replaced(_Edited):
         if t <= self._above:
             return self.network(x_t, t, labels)
         fraction = self.network(x_t, t, labels).variance_fraction if self._learned_variance else None
-        return self._from_x0(self._x0(x_t, t, labels), x_t, t, fraction)
+        return self.from_x0(self._x0(x_t, t, labels), x_t, t, fraction)
 
 
 class Corrected(_Edited):
@@ -65,7 +55,7 @@ class Corrected(_Edited):
         estimate = self.network(x_t, t, labels)
         error = [float(np.interp(t, self._ts, column)) for column in self._error.T]
         shift = torch.tensor(error, dtype=x_t.dtype, device=x_t.device).reshape(1, -1, 1, 1)
-        return self._from_x0(estimate.x0 - shift, x_t, t, estimate.variance_fraction)
+        return self.from_x0(estimate.x0 - shift, x_t, t, estimate.variance_fraction)
 
 
 class Recorder(_Edited):

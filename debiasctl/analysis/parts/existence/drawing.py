@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from debiasctl.reporting.study_pictures import draw_legend, legend_rows, number_text, study_style
+from debiasctl.reporting.panels import number_axis, panels_in
+from debiasctl.reporting.study_pictures import draw_legend, legend_rows, study_style
 from debiasctl.reporting.style import WIDTHS, Width, finish_panel
 
 if TYPE_CHECKING:
@@ -75,19 +76,15 @@ def draw_panels(panels: Sequence[Band], *, width: Width, same_height: bool = Fal
         legend = [(handle, label) for label, handle in handles.items()] if len(handles) > 1 else []
         height = tall * rows + 0.2 + 0.17 * legend_rows(legend, width)
         figure = Figure(figsize=(WIDTHS[width], height), layout="constrained")
-        found = list(figure.subplots(rows, columns, squeeze=False, sharey=same_height).flat)
-        for axes, panel in zip(found, panels, strict=False):
+        found = panels_in(figure, len(panels), columns=columns, sharey=same_height)
+        for axes, panel in zip(found, panels, strict=True):
             _draw(axes, panel)
             _limit(axes, panels if same_height else [panel])
-        for axes in found[len(panels) :]:
-            axes.remove()
         draw_legend(figure, legend, width)
         return figure
 
 
 def _draw(axes: Any, panel: Band) -> None:
-    from matplotlib.ticker import FuncFormatter, MaxNLocator
-
     if panel.stacks:
         x = np.array(panel.stacks[0].x)
         parts = np.array([[np.nan if value is None else max(value, 0.0) for value in one.y] for one in panel.stacks])
@@ -102,10 +99,8 @@ def _draw(axes: Any, panel: Band) -> None:
             zorder=3,
         )  # fmt: skip
         axes.fill_between(curve.x, curve.low, curve.high, color=curve.colour, alpha=_SHADE, linewidth=0, zorder=2)
-    axes.xaxis.set_major_locator(MaxNLocator(5))
-    axes.yaxis.set_major_locator(MaxNLocator(5))
     for axis in (axes.xaxis, axes.yaxis):
-        axis.set_major_formatter(FuncFormatter(lambda value, _: number_text(value)))
+        number_axis(axis)
     axes.set_title(panel.title, loc="left")
     axes.set_xlabel(panel.x_label)
     axes.set_ylabel(panel.y_label)

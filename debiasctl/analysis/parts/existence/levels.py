@@ -4,7 +4,6 @@ import math
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor
 
 from debiasctl.api import Level
 from debiasctl.diffusion.grid import levels_at
@@ -59,8 +58,3 @@ def units_of(level: Level) -> dict[str, float]:
     """By what the squared error of x0 is multiplied to be that of eps, v and flow at a level."""
     alpha, sigma = level.alpha, level.sigma
     return {"x0": 1.0, "eps": (alpha / sigma) ** 2, "v": 1 / sigma**2, "flow": ((alpha + sigma) / sigma) ** 2}
-
-
-def log_snrs(places: list[Place]) -> Tensor:
-    """The log-SNRs, float64."""
-    return torch.tensor([place.log_snr for place in places], dtype=torch.float64)

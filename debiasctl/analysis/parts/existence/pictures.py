@@ -8,9 +8,9 @@ from debiasctl.analysis.parts.existence.arms import Arm, arms_of
 from debiasctl.analysis.parts.existence.drawing import Band, Curves, Stack, draw_panels, draw_rows
 from debiasctl.analysis.parts.existence.quantities import RANGE_TEXT
 from debiasctl.analysis.record import AnalysisRecord, Series
+from debiasctl.reporting.panels import number_text
 from debiasctl.reporting.picture import Picture
 from debiasctl.reporting.study_data import Panel, SeedLine, arm_styles
-from debiasctl.reporting.study_pictures import number_text
 from debiasctl.reporting.style import COLOURS, Width
 from debiasctl.reporting.terminal_pictures import curves_text
 

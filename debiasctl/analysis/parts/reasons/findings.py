@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 
 from debiasctl.analysis.parts.reasons.figures import NOISY
 from debiasctl.analysis.record import AnalysisRecord, Quantity, Series
-from debiasctl.reporting.study_pictures import number_text
+from debiasctl.reporting.panels import number_text
 
 _Format = Callable[[float], str]
 _MINUS = re.compile(r"(?<![\w-])-(?=\d)")  # of a number, and not in a weighting's name
