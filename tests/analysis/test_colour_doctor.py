@@ -23,7 +23,7 @@ from debiasctl.analysis.parts.colour.true_errors import TrueErrors
 from debiasctl.analysis.parts.part import Choices
 from debiasctl.analysis.record import AnalysisRecord, Quantity
 from debiasctl.analysis.subject import Subject
-from debiasctl.errors import PluginError
+from debiasctl.errors import PluginError, UsageError
 from debiasctl.sampling.request import make_request
 
 ZERO = {"diffusion__schedule": "linear:zero_terminal_snr=true"}
@@ -67,6 +67,11 @@ def test_samples_are_whole_chunks_of_at_least_ten(num: int) -> None:
     assert num <= chosen < num + 16
     assert chosen % chunk_of(chosen) == 0
     assert chosen // chunk_of(chosen) >= 10
+
+
+def test_fewer_samples_than_an_interval_needs_are_refused() -> None:
+    with pytest.raises(UsageError, match="at least 20 samples"):
+        Colour().settings(tiny().subject(), [], Choices(num=19))
 
 
 def test_a_mean_error_is_told_from_the_images_that_were_taken() -> None:
@@ -290,7 +295,8 @@ def test_every_prediction_and_schedule_can_be_seen(settings: dict[str, Any], sam
         run, run.spec(), num=20, num_steps=3, sampler=sampler, seed=None, checkpoint=None, weights="ema"
     )  # fmt: skip
     subject = Subject.of(run, run.spec(), request, digits(), arm="arm", device=torch.device("cpu"))
-    record = analyze(Colour(), subject, [], Choices(num=20))
+    record = analyze(Colour(), subject, [], Choices(num=21))
+    assert record.notes[0].startswith("shifts were measured on 22 samples")  # whole chunks of two
     tried = {one.name[14:-1] for one in record.quantities if one.name.startswith("share_removed[")}
     assert expected | {"more_steps", "ideal_denoiser", "mean_error_subtracted"} <= tried
     assert ("noised_start" in tried) == (float(subject.process.snr[-1]) > 0)

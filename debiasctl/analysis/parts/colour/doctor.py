@@ -16,6 +16,7 @@ from debiasctl.analysis.parts.colour.statistics import chunk_of
 from debiasctl.analysis.parts.part import Choices, Found, Part
 from debiasctl.analysis.record import AnalysisRecord
 from debiasctl.analysis.subject import Subject
+from debiasctl.errors import UsageError
 from debiasctl.reporting.picture import Picture
 
 _NUM = 320
@@ -33,8 +34,13 @@ class Colour(Part):
     averages: ClassVar[bool] = True
 
     def settings(self, subject: Subject, others: Sequence[Subject], choices: Choices) -> dict[str, JsonValue]:
-        """See `Part.settings`; the number of samples is raised to whole chunks, and to 20."""
-        num = max(LEAST, _NUM if choices.num is None else choices.num)
+        """See `Part.settings`; the number of samples is raised to whole chunks, which a note says."""
+        num = _NUM if choices.num is None else choices.num
+        if num < LEAST:
+            raise UsageError(
+                f"`num={num}`: a shift of colour is attributed to its causes by at least {LEAST} samples. "
+                "Choose a larger `num`"
+            )
         while num % chunk_of(num):
             num += 1
         request, setup = subject.request, Setup.of(subject)
@@ -52,7 +58,11 @@ class Colour(Part):
         assert isinstance(num, int)
         assert isinstance(seed, int)
         with torch.no_grad():
-            return found_of(Measurement(subject, book, num=num, seed=seed).measure())
+            found = found_of(Measurement(subject, book, num=num, seed=seed).measure())
+        found.notes.insert(
+            0, f"shifts were measured on {num} samples of each intervention, in chunks of {chunk_of(num)}"
+        )
+        return found
 
     def findings(self, record: AnalysisRecord) -> list[str]:
         """See `Part.findings`."""
