@@ -1,7 +1,7 @@
 """How often evaluation's intervals hold the truth, on real images.
 
 python benchmarks/coverage_real.py CIFAR [--features pixels,local-ssl,local] [--num 1000,2000] [--replicates 400]
-    [--seed 0] [--cache FOLDER] [--cells]
+    [--seed 0] [--metrics fd,kd] [--cache FOLDER] [--cells]
 
 CIFAR is a folder with CIFAR-10 as JPEG files (train/CLASS/*.jpg, test/CLASS/*.jpg) or a tar archive of one. Images are
 drawn with replacement from populations of 4,000 (benchmarks/real_populations.py), so that the truth is exact. Each
@@ -186,8 +186,8 @@ def share_metric(ones: Tensor) -> tuple[float, Metric]:
     return float(ones.mean()), metric
 
 
-def copies_metrics(distances: Tensor, heldout: Tensor, replicates: int) -> dict[str, tuple[float, Metric]]:
-    generator = torch.Generator().manual_seed(6)
+def copies_metrics(distances: Tensor, heldout: Tensor, replicates: int, seed: int) -> dict[str, tuple[float, Metric]]:
+    generator = torch.Generator().manual_seed(1_000_000 + seed)  # apart from the images' draws
     drawn = [heldout[torch.randint(len(heldout), (HELDOUT,), generator=generator)] for _ in range(replicates)]
     many = heldout[torch.randint(len(heldout), (4000, HELDOUT), generator=generator)]
     thresholds = many.quantile(copies.QUANTILE, dim=1)
@@ -233,7 +233,7 @@ def metrics_of_pixels(rows: Rows, reference: Rows, draws: Tensor) -> dict[str, t
     }
 
 
-def metrics_of_features(rows: Rows, real: dict[str, Rows], draws: Tensor) -> dict[str, tuple[float, Metric]]:
+def metrics_of_features(rows: Rows, real: dict[str, Rows], draws: Tensor, seed: int) -> dict[str, tuple[float, Metric]]:
     x, y = rows["features"], real["train"]["features"]
     near = manifolds(x, y[torch.arange(draws.shape[1]) * len(y) // draws.shape[1]])
     heldout = nearest_distances(real["heldout"]["features"], y)
@@ -242,7 +242,7 @@ def metrics_of_features(rows: Rows, real: dict[str, Rows], draws: Tensor) -> dic
         "kd": kernel_metric(x, y, draws),
         "precision": share_metric(near.inside),
         "density": mean_metric(near.density[:, None], lambda means: means[:, 0]),
-        **copies_metrics(nearest_distances(x, y), heldout, len(draws)),
+        **copies_metrics(nearest_distances(x, y), heldout, len(draws), seed),
     }
 
 
@@ -318,6 +318,7 @@ def main() -> None:
     parser.add_argument("--num", default="1000,2000")
     parser.add_argument("--replicates", type=int, default=400)
     parser.add_argument("--seed", type=int, default=0, help="of the draws")
+    parser.add_argument("--metrics", default="", help="these alone")
     parser.add_argument("--cache", type=Path, default=Path("coverage-cache"))
     parser.add_argument("--cells", action="store_true")
     options = parser.parse_args()
@@ -334,8 +335,13 @@ def main() -> None:
             populations = {
                 name: metrics_of_pixels(of, real["train"], draws)
                 if features == "none"
-                else metrics_of_features(of, real, draws)
+                else metrics_of_features(of, real, draws, options.seed)
                 for name, of in rows.items()
+            }
+            wanted = options.metrics.split(",") if options.metrics else None
+            populations = {
+                name: {metric: found for metric, found in metrics.items() if wanted is None or metric in wanted}
+                for name, metrics in populations.items()
             }
             counts |= tally(measured(populations, draws))
         if options.cells:
