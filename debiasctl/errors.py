@@ -85,6 +85,10 @@ class DataError(DebiasctlError):
     """A data set cannot be found, downloaded or read."""
 
 
+class ModelError(DebiasctlError):
+    """A model from elsewhere is not what its format says, or cannot be read."""
+
+
 class EvaluationError(DebiasctlError):
     """Images cannot be measured as asked."""
 

@@ -6,12 +6,21 @@ docstring (first line: what it is, and the paper), implements the base's abstrac
 Tensors are torch tensors; this module itself does not import torch.
 """
 
+from debiasctl.api.autoencoders import Autoencoder, LatentShape
 from debiasctl.api.backbones import Backbone, ImageShape
 from debiasctl.api.data import hash_contents, hash_splits, spread_indices
 from debiasctl.api.datasets import ArraySplit, DataLocation, Dataset, DatasetInfo, LoadedDataset, Split
 from debiasctl.api.densities import GaussianMixture
 from debiasctl.api.engines import Engine, Job, JobEvent, Workplace, perform
-from debiasctl.api.errors import DataError, DebiasctlError, EvaluationError, Hint, UnsuitableDataError, UsageError
+from debiasctl.api.errors import (
+    DataError,
+    DebiasctlError,
+    EvaluationError,
+    Hint,
+    ModelError,
+    UnsuitableDataError,
+    UsageError,
+)
 from debiasctl.api.extensions import Extension, StepContext
 from debiasctl.api.features import Features, MetricNames, Part, PreparedFeatures, PublishedStatistics
 from debiasctl.api.files import (
@@ -25,6 +34,7 @@ from debiasctl.api.files import (
     writing,
 )
 from debiasctl.api.machine import num_cores
+from debiasctl.api.models import ExternalModel, ModelSource
 from debiasctl.api.nested import NestedPlugin, NestedTimesteps, NestedWeighting, StoredPlugin
 from debiasctl.api.options import PluginOptions, Prediction, Space
 from debiasctl.api.pace import Pace
@@ -37,6 +47,7 @@ from debiasctl.api.weights_file import WeightsFile
 
 __all__ = [
     "ArraySplit",
+    "Autoencoder",
     "Backbone",
     "DataError",
     "DataLocation",
@@ -48,16 +59,20 @@ __all__ = [
     "Estimate",
     "EvaluationError",
     "Extension",
+    "ExternalModel",
     "Features",
     "GaussianMixture",
     "Hint",
     "ImageShape",
     "Job",
     "JobEvent",
+    "LatentShape",
     "Learned",
     "Level",
     "LoadedDataset",
     "MetricNames",
+    "ModelError",
+    "ModelSource",
     "NestedPlugin",
     "NestedTimesteps",
     "NestedWeighting",
