@@ -203,7 +203,7 @@ def copies_metrics(distances: Tensor, heldout: Tensor, replicates: int, seed: in
         outcome = copies.copies(distances[indices], drawn[number], Division.of(len(indices)))["memorised_share"]
         assert outcome.ones is not None, "it is a share"
         assert outcome.reach is not None, "it has a threshold"
-        interval = reaching(share_interval(int(outcome.ones.sum()), len(indices)), *outcome.reach)
+        interval = reaching(share_interval(int(outcome.ones.sum()), len(indices)), len(indices), *outcome.reach)
         return Found(interval, ones=outcome.ones.tolist(), reach=outcome.reach)
 
     return {

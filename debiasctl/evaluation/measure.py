@@ -286,7 +286,7 @@ def interval_of(outcome: Outcome) -> tuple[float | None, KeptInterval | None, st
         interval, method = share_interval(int(outcome.ones.sum()), outcome.num), SHARE_METHOD
         kept["ones"] = packed(outcome.ones.tolist())
         if outcome.reach is not None:
-            interval = reaching(interval, *outcome.reach)
+            interval = reaching(interval, outcome.num, *outcome.reach)
             kept["reach"] = list(outcome.reach)
     elif outcome.squared:
         interval, method = squared_interval(found, outcome.value), METHOD

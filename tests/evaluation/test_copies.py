@@ -37,7 +37,7 @@ def test_intervals_of_memorised_shares_know_that_held_out_images_are_few(num, le
     for found in outcomes(num):
         outcome = found["memorised_share"]
         own = share_interval(int(outcome.ones.sum()), N)
-        for name, interval in (("with", reaching(own, *outcome.reach)), ("without", own)):
+        for name, interval in (("with", reaching(own, N, *outcome.reach)), ("without", own)):
             missed[name][0] += outcome.expected < interval.low
             missed[name][1] += outcome.expected > interval.high
     assert max(missed["with"]) <= 0.06 * DRAWS

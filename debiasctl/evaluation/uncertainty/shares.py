@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from debiasctl.evaluation.uncertainty.intervals import LEVEL, Interval
 
 SHARE_METHOD = "Wilson score"
-NARROWED = 0.95  # of the width with an uncertain threshold: see `reaching`
 
 
 def share_interval(successes: int, num: int, *, level: float = LEVEL) -> Interval:
@@ -20,21 +19,20 @@ def share_interval(successes: int, num: int, *, level: float = LEVEL) -> Interva
     return Interval(share, low, high, level)
 
 
-def reaching(found: Interval, *others: float) -> Interval:
-    """Widen the interval of a share that is `others` where an uncertain threshold lies at its confidence limits.
+def reaching(found: Interval, num: int, *others: float) -> Interval:
+    """Widen the interval of a share of `num` images, which is `others` where an uncertain threshold is at its limits.
 
     Both parts of the error are independent, and their distances from the share are added as squares on either side
-    (MOVER; Zou & Donner, 2008). Around counts of ten both distances are some 5 % longer on average than 1.96 standard
-    deviations of the error that they stand for, so that their sum is narrowed by as much, though never to less than the
-    share's own interval (`benchmarks/coverage_real.py` shows what it covers).
+    (MOVER; Zou & Donner, 2008). With k images that count, Wilson's interval is about √(1 + z²/4k) times as long as
+    1.96 standard errors, and that of the threshold, which is made of counts too, likewise. Their sum is divided by
+    this, with k + 1 for k, though it is never shorter than the share's own interval.
     """
-    estimate = found.estimate
+    estimate, z = found.estimate, _normal_quantile(found.level)
     moves = [0.0, *(other - estimate for other in others)]
-    if not any(moves):
-        return found
     down, up = min(moves), max(moves)
-    low = min(found.low, estimate - NARROWED * math.hypot(estimate - found.low, down))
-    high = max(found.high, estimate + NARROWED * math.hypot(found.high - estimate, up))
+    excess = math.sqrt(1 + z**2 / (4 * (estimate * num + 1)))
+    low = min(found.low, estimate - math.hypot(estimate - found.low, down) / excess)
+    high = max(found.high, estimate + math.hypot(found.high - estimate, up) / excess)
     return Interval(estimate, max(low, 0.0), min(high, 1.0), found.level)
 
 

@@ -65,11 +65,12 @@ def test_unpaired_differences_are_newcombes():
 
 def test_an_uncertain_threshold_widens_a_share():
     plain = share_interval(10, 1000)
-    wide = reaching(plain, 0.004, 0.022)
-    assert wide.estimate - wide.low == pytest.approx(0.95 * np.hypot(0.01 - plain.low, 0.006))
-    assert wide.high - wide.estimate == pytest.approx(0.95 * np.hypot(plain.high - 0.01, 0.012))
-    assert reaching(plain, 0.0, 0.022).low == 0
-    assert reaching(plain, 0.01, 0.01) == reaching(plain, 0.0099, 0.0101) == plain, "never narrower"
+    wide = reaching(plain, 1000, 0.004, 0.022)
+    excess = (1 + 1.959964**2 / (4 * 11)) ** 0.5
+    assert wide.estimate - wide.low == pytest.approx(np.hypot(0.01 - plain.low, 0.006) / excess)
+    assert wide.high - wide.estimate == pytest.approx(np.hypot(plain.high - 0.01, 0.012) / excess)
+    assert reaching(plain, 1000, 0.0, 0.022).low == 0
+    assert reaching(plain, 1000, 0.01, 0.01) == reaching(plain, 1000, 0.0099, 0.0101) == plain, "never narrower"
 
 
 @pytest.mark.parametrize("num", [1, 8, 13])
