@@ -85,7 +85,7 @@ def evaluate(
             drawn.folder.name,
             request.num,
             run=run,
-            images_seen=request.step * spec.training.batch_size,
+            images_seen=request.step * spec.training.batch_size if spec.imported is None else None,
             nfe=drawn.description.nfe,
             request=request,
             note=reached_note(request.weights, spec.ema, request.step, batch_size=spec.training.batch_size),
