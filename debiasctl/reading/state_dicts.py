@@ -30,7 +30,7 @@ def read_state_dict(path: Path) -> "dict[str, Tensor]":
         UsageError: if there is no such file.
         ModelError: if it is cut off, is not such a file, or holds anything but tensors by name.
     """
-    path = user_path(path, argument="`path`")
+    path = user_path(path, argument="the option path")
     if not path.exists():
         raise UsageError(f"there is no file {path}. Give the path of a file of weights, .pt or {_SAFETENSORS}")
     try:

@@ -34,6 +34,6 @@ class NoImages(Dataset):
         """
         raise DataError(
             "the model was added without a data set, so there are no images of its own to compare it with. Name real "
-            "images where the command takes some (`evaluate` does: `reference=digits`), or add the model again with "
-            "the data set that it was trained on: `dataset=digits`, with another NAME (debiasctl runs add-model --help)"
+            "images where the command takes some (evaluate: `reference=digits`), or add the model again, by another "
+            "name, with the data set that it was trained on (`dataset=digits`)"
         )

@@ -59,10 +59,10 @@ class GuidedDiffusion(ModelSource):
         num_heads: int | None = Field(None, ge=1, description="attention heads, or give num_head_channels")
         num_head_channels: int | None = Field(None, ge=1, description="channels of a head, or give num_heads")
         use_new_attention_order: bool | None = Field(None, description="as its training had it; most say false")
-        schedule: Literal["linear", "cosine"] | None = Field(None, description="noise schedule (--noise_schedule)")
-        num_timesteps: int | None = Field(None, ge=2, le=100_000, description="--diffusion_steps, 1000 as a rule")
+        schedule: Literal["linear", "cosine"] | None = Field(None, description="noise schedule (there: noise_schedule)")
+        num_timesteps: int | None = Field(None, ge=2, le=100_000, description="there: diffusion_steps, 1000 as a rule")
         rescale_timesteps: bool | None = Field(None, description="as its training had it; asked for if T is not 1000")
-        prediction: Literal["eps", "x0"] = Field("eps", description="x0 if it was trained with --predict_xstart")
+        prediction: Literal["eps", "x0"] = Field("eps", description="x0 if it was trained with predict_xstart")
         dropout: float | None = Field(None, ge=0, lt=1, description="dropout in training, for runs that start from it")
 
         @field_validator("path")
@@ -232,7 +232,7 @@ def _check_timesteps(num_timesteps: int, rescaled: bool | None) -> None:
     if rescaled is None:
         raise UsageError(
             f"guided-diffusion: num_timesteps={num_timesteps} is not {NUM_TIMESTEPS}, so say whether its training had "
-            "--rescale_timesteps: rescale_timesteps=true or rescale_timesteps=false"
+            "rescale_timesteps: rescale_timesteps=true or rescale_timesteps=false"
         )
     if rescaled:
         raise UsageError(
