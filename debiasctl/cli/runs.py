@@ -14,7 +14,7 @@ from debiasctl.cli.output import note, print_json, print_pairs, say
 from debiasctl.cli.plan import metric_text
 from debiasctl.cli.runs_labels import note_, tag
 from debiasctl.cli.runs_list import list_
-from debiasctl.cli.runs_models import add_model, facts_of
+from debiasctl.cli.runs_models import add_model, export_checkpoint, facts_of
 from debiasctl.cli.runs_prune import prune
 from debiasctl.cli.runs_watch import watch
 from debiasctl.wording import format_bytes
@@ -37,6 +37,7 @@ app.command()(tag)
 app.command("note")(note_)
 app.command()(prune)
 app.command("add-model")(add_model)
+app.command("export-checkpoint")(export_checkpoint)
 
 
 @app.command()

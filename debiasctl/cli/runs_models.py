@@ -1,5 +1,6 @@
-"""`debiasctl runs add-model`: models that were trained by other software, as runs."""
+"""`debiasctl runs add-model` and `runs export-checkpoint`: models that other software trained, or is to load."""
 
+from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -11,6 +12,7 @@ from debiasctl.cli.options import option
 from debiasctl.cli.output import note, print_json, say, show_log
 
 if TYPE_CHECKING:
+    from debiasctl.registry.refs import PluginRef
     from debiasctl.runs.store import Run
     from debiasctl.specs.sections import RunSpec
 
@@ -80,6 +82,48 @@ def add_model(
     _next(run, spec)
 
 
+def export_checkpoint(
+    context: typer.Context,
+    run: Annotated[str, options.RUN],
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="The file to write: .pt, or .safetensors.")],
+    format_: Annotated[
+        str | None,
+        option(
+            "--format",
+            argument="format",
+            help="The format's name (default: the one that the model came in, or guided-diffusion).",
+            autocompletion=complete_plugin("models"),
+            show_default=False,
+        ),
+    ] = None,
+    weights: Annotated[str, options.WEIGHTS] = "ema",
+    checkpoint: Annotated[str | None, options.CHECKPOINT] = None,
+    force: Annotated[bool, option("--force", help="Replace an existing file.")] = False,
+) -> None:
+    """Write a run's weights in the format of other software, which loads them as its own; prints the file's path.
+
+    \b
+    Examples:
+      debiasctl runs export-checkpoint cifar10-debiased-0 ema_0.9999_500000.pt
+      debiasctl runs export-checkpoint adm adm.safetensors --weights raw
+    """
+    from debiasctl import registry
+    from debiasctl.cli.messages import with_options
+    from debiasctl.cli.standing import named_run, note_standing, pin_trained
+
+    if format_ is not None:
+        registry.find("models", format_)
+    found = named_run(run)
+    step = pin_trained(found, checkpoint, context.with_resource(ExitStack()))
+    from debiasctl.models.export import export_checkpoint as export
+
+    note_standing(found, found.spec(), step)
+    written, notes = export(found, file, step=step, weights=weights, format=format_, force=force)
+    for text in notes:
+        note(f"note: {with_options(text)}")
+    say(written)
+
+
 def facts_of(spec: "RunSpec") -> dict[str, str]:
     """The facts about a model from elsewhere, as `runs show` prints them."""
     about, imported = described(spec), spec.imported
@@ -105,7 +149,7 @@ def described(spec: "RunSpec") -> dict[str, Any]:
     assert spec.imported is not None, "the run holds a model from elsewhere"
     content = spec.content
     return {
-        "source": str(spec.imported.source.ref),
+        "source": _given(spec.imported.source.ref),
         "sha256": spec.imported.sha256,
         "steps": spec.imported.steps,
         "backbone": str(spec.model.backbone.ref),
@@ -113,10 +157,17 @@ def described(spec: "RunSpec") -> dict[str, Any]:
         "schedule": str(spec.diffusion.schedule.ref),
         "learned_variance": spec.model.learned_variance,
         "num_classes": len(content.classes) if content is not None and spec.model.conditional else 0,
-        "weighting": str(spec.loss.weighting.ref) if spec.imported.weighting_known else None,
+        "weighting": spec.known_weighting,
         "dataset": str(spec.data.dataset.ref),
         "notes": list(spec.imported.notes),
     }
+
+
+def _given(source: "PluginRef") -> str:
+    """A source with the options that were given."""
+    from debiasctl.registry.refs import PluginRef
+
+    return str(PluginRef(source.name, {name: value for name, value in source.options.items() if value is not None}))
 
 
 def notes_on(spec: "RunSpec") -> list[str]:

@@ -257,6 +257,12 @@ class RunSpec(Section):
     imported: ImportedSection | None = Field(None, description="where a model from elsewhere came from; null: own run")
     provenance: ProvenanceSection = ProvenanceSection()
 
+    @property
+    def known_weighting(self) -> str | None:
+        """The weighting as it is typed; None for a model from elsewhere of which nobody has stated it."""
+        unknown = self.imported is not None and not self.imported.weighting_known
+        return None if unknown else str(self.loss.weighting.ref)
+
     @field_validator("ema", mode="before")
     @classmethod
     def _kind_by_default(cls, ema: Any) -> Any:

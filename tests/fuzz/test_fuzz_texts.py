@@ -143,6 +143,7 @@ SOUND: dict[str, tuple[str, ...]] = {
     "runs rm": ("b", "--yes"),
     "runs path": ("a",),
     "runs add-model": ("m", "guided-diffusion:path=model.pt,preset=cifar10"),
+    "runs export-checkpoint": ("a", "a.pt"),
     "runs export": ("a",),
     "runs import": ("a.tar",),
     "plugins list": (),

@@ -26,6 +26,7 @@ from debiasctl.builtin.backbones.unet_presets import PRESETS, Preset
 from debiasctl.builtin.models._support.adm_flags import how_to_load
 from debiasctl.builtin.models._support.adm_layout import Layout, NotTheFamilyError, read_layout
 
+ENDINGS = (".pt", ".pth", ".safetensors")
 NORM_GROUPS = 32  # fixed in the family's code
 NUM_TIMESTEPS = 1000
 _OF_THE_NETWORK = ("num_heads", "num_head_channels", "use_new_attention_order", "dropout")
@@ -161,6 +162,8 @@ class GuidedDiffusion(ModelSource):
         Raises:
             UsageError: if it is another backbone, or one that the family's code cannot build or sample.
         """
+        if path.suffix.lower() not in ENDINGS:
+            raise UsageError(f"guided-diffusion: '{path.name}' does not end in {' or '.join(ENDINGS)}. Name it so")
         if model.backbone != "unet":
             raise UsageError(f"guided-diffusion holds U-Nets (backbone unet), and this network is a '{model.backbone}'")
         if model.prediction not in ("eps", "x0"):
