@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 import typer
 import yaml
+from adm_files import GIVEN, save_small
 from tiny import OPTIONS, debiasctl
 from toy_parts import toys
 
@@ -51,6 +52,8 @@ CALLS = [
     ("runs list", ["runs", "list"]),
     ("runs show", ["runs", "show", "a"]),
     ("runs prune", ["runs", "prune", "--dry-run"]),
+    ("runs add-model", ["runs", "add-model", "m", f"guided-diffusion:path=m.pt,{GIVEN}"]),
+    ("runs show", ["runs", "show", "m"]),
     ("plugins list", ["plugins", "list"]),
     ("plugins describe", ["plugins", "describe", "weightings", "min-snr"]),
     ("weightings fit", ["weightings", "fit", "a", "--rule", "uncertainty", "--snippet", "fit.py"]),
@@ -113,6 +116,7 @@ def printed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, set[
         (folder / "figures.csv").write_text("\n".join(["arm,seed,metric,value,steps", *rows]), encoding="utf-8")
         lines = [f"{snr},{min(snr, 5) / (snr + 1)}" for snr in (10 ** (n / 4) for n in range(-12, 13))]
         (folder / "weights.csv").write_text("\n".join(["snr,weight", *lines]), encoding="utf-8")
+        save_small(folder / "m.pt")
         for name, arguments in CALLS:
             outcome = debiasctl(*arguments, "--json")
             assert outcome.code == 0, outcome.err

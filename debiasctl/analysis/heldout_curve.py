@@ -132,7 +132,7 @@ def pooled(runs: Sequence[Run], specs: Sequence[RunSpec]) -> Heldout:
         UsageError: if a run has no held-out errors yet, or another one's data or schedule; or an error is 0.
         RunError: if a run's metrics cannot be read, or are damaged.
     """
-    records = [_last(run) for run in runs]
+    records = [_last(run, spec) for run, spec in zip(runs, specs, strict=True)]
     process = process_of(specs[0].diffusion.schedule.create("schedules"))
     for run, spec in zip(runs[1:], specs[1:], strict=True):
         _check_alike(runs[0], specs[0], run, spec, process)
@@ -180,8 +180,13 @@ def _check_ascend(run: Run, edges: Sequence[tuple[Edge, Edge]]) -> None:
         low = end
 
 
-def _last(run: Run) -> HeldoutRecord:
+def _last(run: Run, spec: RunSpec) -> HeldoutRecord:
     found = [record for record in read_metrics(run) if isinstance(record, HeldoutRecord) and record.bins]
+    if not found and spec.imported is not None:
+        raise UsageError(
+            f"run '{run.name}' holds a model from elsewhere, and held-out errors are measured in training. Train a "
+            f"run from its weights: `init_from={run.typed}`"
+        )
     if not found:
         raise UsageError(
             f"run '{run.name}' has no held-out errors yet: training measures them at checkpoints, or as often as "

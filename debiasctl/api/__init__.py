@@ -41,6 +41,7 @@ from debiasctl.api.pace import Pace
 from debiasctl.api.plugin import Plugin
 from debiasctl.api.samplers import Denoiser, Estimate, Level, Process, Sampler
 from debiasctl.api.schedules import Schedule, ScheduleOptions
+from debiasctl.api.state_dicts import read_state_dict, state_dict_differences
 from debiasctl.api.timesteps import TimestepContext, TimestepDistribution
 from debiasctl.api.weightings import Learned, Weighting, WeightingContext
 from debiasctl.api.weights_file import WeightsFile
@@ -107,8 +108,10 @@ __all__ = [
     "made_once",
     "num_cores",
     "perform",
+    "read_state_dict",
     "sha256_file",
     "spread_indices",
+    "state_dict_differences",
     "write_bytes",
     "write_json",
     "writing",

@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from debiasctl.api.errors import UsageError
 from debiasctl.api.options import Prediction
 from debiasctl.api.plugin import Plugin
 
@@ -53,12 +54,11 @@ class ModelSource(Plugin):
                 another shape.
         """
 
-    def write(self, model: ExternalModel, path: "Path") -> None:
-        """Write a network in this format, so that its own programs read it.
+    @classmethod
+    def write(cls, model: ExternalModel, path: "Path") -> tuple[str, ...]:
+        """Write a network in this format, so that its own programs read it; returns notes on how they do.
 
         Raises:
             UsageError: if the format cannot hold it; by default no format can be written.
         """
-        from debiasctl.api.errors import UsageError
-
-        raise UsageError(f"models cannot be written in the format of {type(self).__name__}")
+        raise UsageError(f"models cannot be written in the format of {cls.__name__}")

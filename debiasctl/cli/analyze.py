@@ -198,7 +198,7 @@ def analyze(
         )  # fmt: skip
     if rank() > 0:
         return
-    weightings = {arm.name: str(specs[found.index(arm.runs[0])].loss.weighting.ref) for arm in arms.arms}
+    weightings = {arm.name: specs[found.index(arm.runs[0])].known_weighting or arm.name for arm in arms.arms}
     outputs = Outputs(asked, analysis, weightings, sys.argv[1:])
     if outputs.write():
         return

@@ -19,7 +19,7 @@ COMMANDS = {
         "Report versions, devices, folders, plugins, the weights of feature extractors, and published statistics."
     ),
     "sweep": "Train one model in several arms and with several seeds, sample, measure and compare them.",
-    "runs": "List, watch, show, label, prune, remove, export and import runs.",
+    "runs": "List, watch, show, label, prune, remove, export and import runs; add models from elsewhere.",
     "plugins": "List and describe the installed plugins.",
     "weightings": "Tabulate and plot loss weightings.",
     "spec": "Describe the settings of a run spec.",

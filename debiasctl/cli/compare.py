@@ -268,7 +268,7 @@ def _plot(path: Path, runs: "list[Run]", *, metric: str | None, width: "Width") 
     from debiasctl.comparison.curves import curve_records
     from debiasctl.evaluation.curves import plot_curves
 
-    weightings = {run.name: str(run.spec().loss.weighting.ref) for run in runs}
+    weightings = {run.name: run.spec().known_weighting or run.name for run in runs}
     plot_curves(path, curve_records(runs, metric=metric), weightings=weightings, width=width)
     note(f"curves: {path}")
 

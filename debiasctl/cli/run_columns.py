@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from debiasctl.runs.overview import Overview
 
 _NOTE_LETTERS = 60
-_STATES = ("training", "created", "interrupted", "failed", "finished", "damaged")
+_STATES = ("training", "created", "interrupted", "failed", "finished", "imported", "damaged")
 
 
 @dataclass(frozen=True)
@@ -48,7 +48,7 @@ def _status(key: str, title: str, name: str, *, further: bool = False) -> Column
 
 
 def _step(one: "Overview") -> str:
-    return "" if one.is_damaged else f"{one.step}/{one.status.num_steps}"
+    return "" if one.is_damaged or one.summary.state == "imported" else f"{one.step}/{one.status.num_steps}"
 
 
 def _speed(one: "Overview") -> float | None:

@@ -14,6 +14,7 @@ from debiasctl.cli.output import note, print_json, print_pairs, say
 from debiasctl.cli.plan import metric_text
 from debiasctl.cli.runs_labels import note_, tag
 from debiasctl.cli.runs_list import list_
+from debiasctl.cli.runs_models import add_model, export_checkpoint, facts_of
 from debiasctl.cli.runs_prune import prune
 from debiasctl.cli.runs_watch import watch
 from debiasctl.wording import format_bytes
@@ -24,7 +25,10 @@ if TYPE_CHECKING:
     from debiasctl.runs.records import MetricsRecord
     from debiasctl.runs.store import Run
 
-app = typer.Typer(help="List, watch, show, label, prune, remove, export and import runs.", no_args_is_help=True)
+app = typer.Typer(
+    help="List, watch, show, label, prune, remove, export and import runs; add models from elsewhere.",
+    no_args_is_help=True,
+)
 
 
 app.command("list")(list_)
@@ -32,6 +36,8 @@ app.command()(watch)
 app.command()(tag)
 app.command("note")(note_)
 app.command()(prune)
+app.command("add-model")(add_model)
+app.command("export-checkpoint")(export_checkpoint)
 
 
 @app.command()
@@ -82,6 +88,17 @@ def _facts(run: "Run", latest: "Mapping[str, MetricsRecord]") -> dict[str, str]:
     from debiasctl.runs.parts import disk_use
 
     status, spec = run.status(), run.spec()
+    if spec.imported is not None:
+        return {
+            "run": run.name,
+            "state": status.state,
+            **facts_of(spec),
+            "created": status.created,
+            "evaluations": ", ".join(run.evaluation_keys()) or "none",
+            "analyses": _parts(_analyses(run)),
+            "disk": ", ".join(f"{name} {format_bytes(size)}" for name, size in disk_use(run.path).items()),
+            "path": str(run.path),
+        }
     return {
         "run": run.name,
         "state": status.state + (f": {with_options(status.message)}" if status.message else ""),

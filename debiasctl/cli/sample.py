@@ -257,7 +257,8 @@ def _described(drawn: "Samples", row: "Row") -> dict[str, Any]:
     from debiasctl.models.initial_share import share_in
 
     about = drawn.description
-    share = share_in(about.weights, row.spec.ema, about.step, batch_size=row.spec.training.batch_size)
+    ema, size = row.spec.ema, row.spec.training.batch_size
+    share = None if row.spec.imported is not None else share_in(about.weights, ema, about.step, batch_size=size)
     return {**about.to_json(), "folder": str(drawn.folder), "reused": drawn.reused, "ema_initial_share": share}
 
 

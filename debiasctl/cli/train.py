@@ -133,6 +133,7 @@ def train(
     from debiasctl.compute.others import Others
     from debiasctl.runs.pins import choose_step
     from debiasctl.runs.store import refuse_taken_name
+    from debiasctl.training.checks import check_resumable
     from debiasctl.training.conduct import Conduct
 
     if steps is not None and images is not None:
@@ -149,6 +150,7 @@ def train(
         if resume is not None:
             _refuse_beside_resume(context)
             run = named_run(resume, quiet=processes > 1)
+            check_resumable(run, run.spec())
             if processes > 1:
                 _launch(run.spec(), processes, conduct, resumed=run.name)
             moved_spec(run.spec(), data, data_dir=data_dir)  # refuses what would have no effect

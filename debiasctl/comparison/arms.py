@@ -12,7 +12,9 @@ from debiasctl.runs.store import Run
 from debiasctl.specs.sections import RunSpec
 
 SEED = "training.seed"
-_FIRST = ("loss.weighting", "data.dataset")  # these stand in an arm's name without that of the setting
+IMPORTED = "imported.name"  # of a model from elsewhere, which is an arm of its own
+_FIRST = (IMPORTED, "loss.weighting", "data.dataset")  # these stand in an arm's name without that of the setting
+_OF_MODELS = ("model.", "diffusion.", "content.", "data.dataset")  # what is known of a model from elsewhere
 _RECORDS = (  # what is recorded of a training, which changes no weight
     "training.log_every", "training.heldout_every", "training.heldout_images", "training.checkpoint_every",
     "training.keep_last", "training.keep_steps", "monitor",
@@ -25,13 +27,16 @@ Settings = dict[str, JsonValue]
 
 @dataclass(frozen=True)
 class ArmRuns:
-    """An arm's runs by ascending seed, and its values of the settings in which the arms differ."""
+    """An arm's runs by ascending seed, and its values of the settings in which the arms differ.
+
+    `batch_size` is None for a model from elsewhere, of whose training nothing is known.
+    """
 
     name: str
     settings: Settings
     runs: tuple[Run, ...]
     seeds: tuple[int, ...]
-    batch_size: int
+    batch_size: int | None
     dataset: str
     content_hash: str | None
 
@@ -61,15 +66,14 @@ def arms_of(runs: Sequence[Run], specs: Sequence[RunSpec]) -> Arms:
     members = [_without_doubled(group, specs) for group in members]
     differing = differing_settings(firsts)
     values: list[Settings] = [{field: one.get(field) for field in differing} for one in firsts]
-    weightings = [str(specs[group[0]].loss.weighting.name) for group in members]
-    names = arm_names(values) if len(members) > 1 else weightings
+    names = _names(values, [specs[group[0]] for group in members])
     arms = tuple(
         ArmRuns(
             name,
             value,
             tuple(runs[number] for number in group),
             tuple(specs[number].training.seed for number in group),
-            specs[group[0]].training.batch_size,
+            None if specs[group[0]].imported is not None else specs[group[0]].training.batch_size,
             specs[group[0]].data.dataset.name,
             content.content_hash if (content := specs[group[0]].content) is not None else None,
         )
@@ -80,10 +84,22 @@ def arms_of(runs: Sequence[Run], specs: Sequence[RunSpec]) -> Arms:
 
 
 def settings_of(spec: RunSpec) -> Settings:
-    """A spec's settings, `section.field` -> value, a plugin as its reference; without the seed and provenance."""
-    found = _flat(spec.model_dump(mode="json", exclude={"provenance", "schema_version"}), "")
+    """A spec's settings, `section.field` -> value, a plugin as its reference; without the seed and provenance.
+
+    Of a model from elsewhere these are its name and what is known of it, which its training is not.
+    """
+    found = _flat(spec.model_dump(mode="json", exclude={"provenance", "schema_version", "imported"}), "")
     found.pop(SEED)
-    return found
+    if spec.imported is None:
+        return found
+    return {IMPORTED: spec.imported.name, **{field: value for field, value in found.items() if is_known(spec, field)}}
+
+
+def is_known(spec: RunSpec, field: str) -> bool:
+    """Whether a setting of a spec is what the network was trained with: most are not, of a model from elsewhere."""
+    if spec.imported is None or field.startswith(_OF_MODELS):
+        return True
+    return field.startswith("loss.weighting") and spec.imported.weighting_known
 
 
 def _flat(value: Any, name: str) -> Settings:
@@ -107,12 +123,31 @@ def _is_record(field: str) -> bool:
 def differing_settings(settings: Sequence[Settings]) -> list[str]:
     """The settings that are not equal in all, without those of the content that follow from the data set."""
     fields = dict.fromkeys(field for one in settings for field in one if not _is_record(field))
-    apart = [field for field in fields if any(one.get(field) != settings[0].get(field) for one in settings)]
+    apart = [field for field in fields if not alike(field, settings)]
     content = [field for field in apart if field.startswith("content.")]
     other = [field for field in apart if field not in content]
     if content and not any(field.startswith("data.") for field in other):
         other += [field for field in content if field == "content.content_hash"] or content
     return sorted(other, key=lambda field: _FIRST.index(field) if field in _FIRST else len(_FIRST))
+
+
+def alike(field: str, settings: Sequence[Mapping[str, Any]]) -> bool:
+    """Whether all have the same value of a setting; of a model from elsewhere, most are unknown."""
+    values = [one.get(field) for one in settings if field in one or IMPORTED not in one]
+    return all(value == values[0] for value in values)
+
+
+def _names(values: Sequence[Settings], specs: Sequence[RunSpec]) -> list[str]:
+    """A name for each arm: a model's from elsewhere is its own, and the others' are of what tells them apart."""
+    imported = [spec.imported.name if spec.imported is not None else None for spec in specs]
+    own = [one for one, name in zip(values, imported, strict=True) if name is None]
+    apart = differing_settings(own) if own else []
+    weightings = [str(spec.loss.weighting.name) for spec in specs if spec.imported is None]
+    trained = iter(
+        arm_names([{field: one.get(field) for field in apart} for one in own]) if len(own) > 1 else weightings
+    )
+    names = [next(trained) if name is None else name for name in imported]
+    return names if len(set(names)) == len(names) else arm_names(values)
 
 
 def arm_names(settings: Sequence[Settings]) -> list[str]:

@@ -28,7 +28,7 @@ class ArmCell:
 
 @dataclass(frozen=True)
 class CellData:
-    """One cell: `key` names it, `checkpoint` is the arms' common one, if they have one."""
+    """One cell: `key` names it, `checkpoint` is the common one of the arms that were trained here, if they have one."""
 
     key: str
     metric: str
@@ -140,8 +140,12 @@ def _cell(
     name: str, key: Key, arms: Sequence[ArmData], found: Sequence[dict[int, _ByCheckpoint]], budgets_differ: bool
 ) -> CellData:
     own = [_shared_checkpoints(of_arm) for of_arm in found]
-    common = set() if budgets_differ else set(own[0]).intersection(*own[1:])
-    at = [max(common, key=_step)] * len(arms) if common else [_own_checkpoint(of_arm) for of_arm in found]
+    trained = [steps for steps in own if steps != {None}]  # what was made elsewhere is of no checkpoint
+    common = set() if budgets_differ or not trained else trained[0].intersection(*trained[1:])
+    at = [
+        max(common, key=_step) if common and steps != {None} else _own_checkpoint(of_arm)
+        for steps, of_arm in zip(own, found, strict=True)
+    ]
     seeds = _common_seeds(found, at)
     chosen = []
     for arm, of_arm, step in zip(arms, found, at, strict=True):
@@ -152,7 +156,8 @@ def _cell(
         }
         missing = tuple(place for place in range(len(arm.members)) if place not in taken)
         chosen.append(ArmCell(arm, taken, missing))
-    return CellData(name, key[1], dict(key[0]), at[0] if len(set(at)) == 1 else None, tuple(chosen))
+    reached = set(at) - {None}
+    return CellData(name, key[1], dict(key[0]), reached.pop() if len(reached) == 1 else None, tuple(chosen))
 
 
 def _step(checkpoint: int | None) -> int:

@@ -78,8 +78,8 @@ class ArmData:
     members: list[Member]
 
 
-def observations_of(evaluations: Iterable[Evaluation], *, batch_size: int) -> list[Observation]:
-    """A run's evaluations as observations, oldest first.
+def observations_of(evaluations: Iterable[Evaluation], *, batch_size: int | None) -> list[Observation]:
+    """A run's evaluations as observations, oldest first; without `batch_size`, of a model from elsewhere.
 
     What is not plausible of some images holds for all their figures, whichever evaluation showed it.
     """
@@ -89,7 +89,8 @@ def observations_of(evaluations: Iterable[Evaluation], *, batch_size: int) -> li
         samples = one.record.samples if isinstance(one.record, EvaluationRecord) else ""
         if isinstance(one.record, EvaluationRecord) and (warned := warnings(one.record)):
             reasons.setdefault(samples, {}).update(dict.fromkeys(warned))
-        found.append((samples, _observation(one.record, one.key, checkpoint=one.checkpoint, batch_size=batch_size)))
+        checkpoint = None if batch_size is None else one.checkpoint  # no step of a training that others share
+        found.append((samples, _observation(one.record, one.key, checkpoint=checkpoint, batch_size=batch_size)))
         del one
     return [
         replace(observation, reasons=tuple(reasons[samples])) if samples in reasons else observation

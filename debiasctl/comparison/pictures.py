@@ -65,7 +65,8 @@ def pictures_of(study: Study, sources: RunSources) -> list[Picture]:
 def study_styles(study: Study, sources: RunSources) -> list[ArmStyle]:
     """The arms' styles: colours are those of their weightings, where these are known."""
     weightings = [
-        str(sources.specs[arm.name].loss.weighting.ref) if arm.name in sources.specs else arm.name for arm in study.arms
+        (sources.specs[arm.name].known_weighting if arm.name in sources.specs else None) or arm.name
+        for arm in study.arms
     ]
     return arm_styles([arm.name for arm in study.arms], weightings)
 

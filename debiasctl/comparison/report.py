@@ -132,7 +132,7 @@ def _analysed(
     analysis = stored_analysis(places, dataset="", on_damaged=notes.append if skip_damaged else None)
     if analysis is None:
         return [], notes
-    weightings = {name: str(spec.loss.weighting.ref) for name, spec in sources.specs.items()}
+    weightings = {name: spec.known_weighting or name for name, spec in sources.specs.items()}
     drawing = drawing_commands(analysis, [place.run for place in places])
     return sections_of(analysis, weightings=weightings, drawing=drawing), [*notes, *analysis.notes]
 

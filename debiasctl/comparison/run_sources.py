@@ -161,7 +161,12 @@ def _weights(specs: "Mapping[str, RunSpec]", *, unit: str, notes: list[str]) -> 
 
     found = []
     for name, spec in specs.items():
-        loss, reference = spec.loss, str(spec.loss.weighting.ref)
+        loss, reference = spec.loss, spec.known_weighting
+        if reference is None:
+            notes.append(
+                f"the weight of {name} is not drawn: it was trained elsewhere, with a weighting nobody has stated"
+            )
+            continue
         if loss.metric != "mse":
             notes.append(f"the weight of {name} is not drawn: its loss is {loss.metric}, not the squared error")
             continue
@@ -287,7 +292,10 @@ def _versions(runs: _Runs) -> dict[str, str]:
     counts: dict[str, dict[str, int]] = {}
     for arm in runs.arms():
         for member in arm.members:
-            made = runs.of(member).spec().provenance
+            spec = runs.of(member).spec()
+            if spec.imported is not None:
+                continue
+            made = spec.provenance
             known = {"Python": made.python, "commit": made.git_commit}
             for name, version in known.items():
                 if version:

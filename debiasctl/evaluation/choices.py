@@ -33,11 +33,18 @@ def check_choices(choices: Choices, info: DatasetInfo | None) -> None:
     """Check the choices before any image is read; `info` describes the run's data, or is None for given images.
 
     Raises:
-        UsageError: if the features, the reference or a metric are unknown, or `export` is not an .npz file.
+        UsageError: if the features, the reference or a metric are unknown, there is neither a reference nor data of the
+            run's own, or `export` is not an .npz file.
         DebiasctlError: if `export` cannot be written.
     """
     if choices.reference is not None:
         check_reference(choices.reference)
+    elif info is not None and not info.num_train:
+        raise UsageError(
+            "the model was added without a data set, so there are no images of its own to measure it against. Name "
+            "some, such as `reference=digits`; or add it again, by another name, with the data set that it was trained "
+            "on: `dataset=digits`"
+        )
     features: Sequence[str] = ALL_DEFAULTS
     if choices.features is not None:
         features = [registry.find("features", registry.as_ref(choices.features).name).name]

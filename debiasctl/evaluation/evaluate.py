@@ -8,7 +8,7 @@ from pathlib import Path
 import torch
 
 from debiasctl import paths
-from debiasctl.api import DataLocation, LoadedDataset
+from debiasctl.api import DataLocation, DatasetInfo, LoadedDataset
 from debiasctl.data.load import load_data
 from debiasctl.data.pixels import as_measured
 from debiasctl.evaluation.choices import Choices, check_images
@@ -61,11 +61,15 @@ def evaluate(
         EvaluationError: if the features are not available, or the images cannot be measured against the reference.
     """
     _phase(on_progress, "reading the data")
-    own = as_measured(load_data(spec, location))
-    source = Source(spec.data.dataset.name, "train", own)
+    content = run.content(spec)
+    own = None if choices.reference and not content.num_train else as_measured(load_data(spec, location))
     if choices.reference is not None:
         source = open_reference(choices.reference, location)
-    ground = make_ground(source, own.info, choices, device=device, own=own, on_progress=on_progress)
+    else:
+        assert own is not None, "without images of its own, it has another reference"
+        source = Source(spec.data.dataset.name, "train", own)
+    info = own.info if own is not None else DatasetInfo(content.image_size, content.channels, content.classes, 0, 0)
+    ground = make_ground(source, info, choices, device=device, own=own, on_progress=on_progress)
     records = []
     networks = Networks()
     for request in requests:
@@ -85,7 +89,7 @@ def evaluate(
             drawn.folder.name,
             request.num,
             run=run,
-            images_seen=request.step * spec.training.batch_size,
+            images_seen=request.step * spec.training.batch_size if spec.imported is None else None,
             nfe=drawn.description.nfe,
             request=request,
             note=reached_note(request.weights, spec.ema, request.step, batch_size=spec.training.batch_size),

@@ -177,6 +177,11 @@ def _without_snapshots(run: Run) -> DebiasctlError:
             f"run '{run.name}' has no snapshot of its averages yet; they are written {when}. "
             f"Train it further: debiasctl train --resume {run.typed}"
         )
+    if run.spec().imported is not None:
+        return UsageError(
+            f"run '{run.name}' holds a model from elsewhere: one set of weights, and no snapshots of averages to "
+            "reconstruct others from. Use `weights=ema`"
+        )
     return UsageError(
         f"run '{run.name}' keeps one average (ema.kind={spec.kind}) and no snapshots to reconstruct others from. Train "
         "a run with `ema.kind=power` (and ema.lengths, ema.snapshot_every)"

@@ -31,6 +31,7 @@ KINDS = {
         Kind("samplers", "sampler", "how images are drawn from a trained model", "Sampler"),
         Kind("features", "feature extractor", "feature extractors for evaluation", "Features"),
         Kind("extensions", "extension", "objects called at fixed points of training", "Extension"),
+        Kind("models", "model source", "places and formats that trained networks come from", "ModelSource"),
         Kind("engines", "engine", "what runs the jobs of a sweep", "Engine"),
         Kind("commands", "command", "subcommands of debiasctl", None),
     )

@@ -90,7 +90,7 @@ def pin_trained(run: Run, text: str | None, pins: ExitStack) -> int:
         CheckpointError: if it has none at all.
     """
     step = pin_chosen(run, text, pins)
-    if step == 0 and text in (None, "last") and run.spec().training.init_from is None:
+    if step == 0 and text in (None, "last") and not _holds_trained(run):
         way_on = (
             "Wait until training has written another"
             if run.is_training()
@@ -101,6 +101,12 @@ def pin_trained(run: Run, text: str | None, pins: ExitStack) -> int:
             f"{way_on}; or take it as it is: `checkpoint=0`"
         )
     return step
+
+
+def _holds_trained(run: Run) -> bool:
+    """Whether the network of step 0 was trained before: elsewhere, or as another run."""
+    spec = run.spec()
+    return spec.imported is not None or spec.training.init_from is not None
 
 
 def pin_all(run: Run, texts: Sequence[str | None], pins: ExitStack) -> list[int]:

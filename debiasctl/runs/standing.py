@@ -27,7 +27,7 @@ def standing_of(run: Run, spec: "RunSpec", step: int) -> list[str]:
                 f"run '{run.name}' failed at step {status.step}: {_short(status.message)} "
                 f"(see debiasctl runs show {run.typed}). Checkpoint {step} is used"
             )
-    if step == 0:
+    if step == 0 and spec.imported is None:
         whose = "no training" if spec.training.init_from is None else "no training of its own"
         found.append(f"checkpoint 0 of run '{run.name}' has had {whose}: it is the network before the first step")
     return found

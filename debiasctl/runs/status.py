@@ -10,7 +10,7 @@ from debiasctl.wording import one_line
 
 STATUS_VERSION = 1
 RUN = "run"  # the key of the run's identity in the file
-RunState = Literal["created", "training", "interrupted", "failed", "finished"]
+RunState = Literal["created", "training", "interrupted", "failed", "finished", "imported"]
 
 
 @dataclass(frozen=True)

@@ -119,7 +119,8 @@ def labels_of(indices: Tensor, content: ContentSection, *, seed: int, label: int
         return torch.full_like(indices, label)
     offset = counter_random.uniform(seed, Stream.LABEL, step=0, positions=torch.zeros(1, dtype=torch.int64))
     quantiles = (offset + indices.to(torch.float64) * _GOLDEN_RATIO) % 1
-    cumulative = torch.tensor(content.class_counts, dtype=torch.float64).cumsum(0)
+    counts = content.class_counts or [1] * len(content.classes)  # evenly, where nothing says how common each is
+    cumulative = torch.tensor(counts, dtype=torch.float64).cumsum(0)
     return torch.searchsorted(cumulative / cumulative[-1], quantiles, right=True).clamp(max=len(cumulative) - 1)
 
 
@@ -157,7 +158,7 @@ def _trained(index: int, spec: RunSpec) -> int:
     """
     assert spec.content is not None, "a run's spec states its data's content"
     classes, counts = spec.content.classes, spec.content.class_counts
-    if not counts[index]:
+    if counts and not counts[index]:
         trained = [name for name, count in zip(classes, counts, strict=True) if count]
         raise UsageError(
             f"class '{classes[index]}' had no training image, so the model never learnt it. "

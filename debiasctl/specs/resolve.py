@@ -20,7 +20,7 @@ from debiasctl.specs.plugins import complete_plugins
 from debiasctl.specs.sections import RunSpec
 
 _LOG = logging.getLogger(__name__)
-_OWN_SECTIONS = ("content", "provenance", "schema_version")  # those that debiasctl writes itself
+_OWN_SECTIONS = ("content", "imported", "provenance", "schema_version")  # those that debiasctl writes itself
 
 
 def resolve_spec(
@@ -41,9 +41,13 @@ def resolve_spec(
         SpecError: if no data set is named, or a setting is not valid; plugins raise their own UsageErrors.
     """
     file = None if file is None else migrate_file(file)
+    if file is not None:
+        file.pop("imported", None)  # the settings of a model from elsewhere may be those of a training
     asked: dict[str, Any] = {}
     for layer in layers:
         asked = merge(asked, layer)
+    if "imported" in asked:
+        raise SpecError("imported is written by debiasctl, for models from elsewhere: debiasctl runs add-model --help")
     given = merge(file or {}, asked)
     dataset = given.get("data", {}).get("dataset") if isinstance(given.get("data"), Mapping) else None
     if not dataset or (isinstance(dataset, Mapping) and not dataset.get("name")):
@@ -57,7 +61,7 @@ def resolve_spec(
     plugin: Dataset = registry.create("datasets", defaults.data.dataset.ref)
     info: DatasetInfo = plugin.info(location)
     # the defaults form the lowest layer, so that a default plugin's options can be given without its name
-    settings = defaults.model_dump(exclude={"data", "content", "provenance"}) | {"monitor": NO_MONITOR}
+    settings = defaults.model_dump(exclude={"data", "content", "imported", "provenance"}) | {"monitor": NO_MONITOR}
     recommended = plugin.recommended(location)
     _check_recommended(recommended, settings | {"data": {"dataset": dataset}}, plugin)
     raw, dropped = drop_absent(merge(merge(merge(settings, recommended), advised or {}), given))

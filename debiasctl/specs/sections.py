@@ -205,8 +205,8 @@ class ContentSection(Section):
     channels: int = Field(ge=1, description="1 for grey, 3 for colour")
     classes: tuple[str, ...] = Field(description="class names; empty without labels")
     class_counts: tuple[NonNegativeInt, ...] = Field(description="training images of each class")
-    num_train: int = Field(ge=1, description="training images")
-    num_heldout: int = Field(ge=1, description="held-out images")
+    num_train: int = Field(ge=0, description="training images; 0 for a model from elsewhere without a data set")
+    num_heldout: int = Field(ge=0, description="held-out images")
     content_hash: str = Field(description="SHA-256 of images and labels")
 
     @model_validator(mode="after")
@@ -214,6 +214,19 @@ class ContentSection(Section):
         if self.class_counts and len(self.class_counts) != len(self.classes):
             raise ValueError(f"it counts {len(self.class_counts)} classes, and names {len(self.classes)}")
         return self
+
+
+class ImportedSection(Section):
+    """Where the network came from, of a run that holds one trained elsewhere."""
+
+    name: str = Field(description="the run's name when the network was added")
+    source: Plugin = Field(description="where the network came from, as name:key=value,...")
+    sha256: str = Field(description="SHA-256 of its tensors")
+    steps: int | None = Field(None, ge=0, description="optimizer steps that it was trained for; null: unknown")
+    weighting_known: bool = Field(
+        False, description="whether loss.weighting is what it was trained with; false: nobody has stated it"
+    )
+    notes: tuple[str, ...] = Field((), description="what was inferred about it, and from what")
 
 
 class ProvenanceSection(Section):
@@ -241,7 +254,14 @@ class RunSpec(Section):
     monitor: MonitorSection | None = Field(None, description="evaluations during training; null: none")
     extensions: tuple[Plugin, ...] = Field((), description="extensions of training")
     content: ContentSection | None = Field(None, description="content of the data, filled in when they are read")
+    imported: ImportedSection | None = Field(None, description="where a model from elsewhere came from; null: own run")
     provenance: ProvenanceSection = ProvenanceSection()
+
+    @property
+    def known_weighting(self) -> str | None:
+        """The weighting as it is typed; None for a model from elsewhere of which nobody has stated it."""
+        unknown = self.imported is not None and not self.imported.weighting_known
+        return None if unknown else str(self.loss.weighting.ref)
 
     @field_validator("ema", mode="before")
     @classmethod

@@ -22,7 +22,7 @@ _OPTION = re.compile(r"\s*[A-Za-z_][A-Za-z0-9_]*\s*=")  # another option of the 
 ARM_NAME = re.compile("[A-Za-z0-9][A-Za-z0-9._-]*")
 _SHOWN = 6  # differences
 _MOST_ARMS, _LONGEST = 500, 40  # arms of a sweep; characters that a value gives to a name
-_OWN = ("training.seed", "training.init_from", "content", "provenance", "schema_version")
+_OWN = ("training.seed", "training.init_from", "content", "imported", "provenance", "schema_version")
 _LEFT_TO_THE_MACHINE = {"compute.precision": "auto", "compute.compile": None}
 
 
@@ -205,7 +205,7 @@ def _plain(spec: RunSpec) -> dict[str, Any]:
             }
         return value
 
-    plain: dict[str, Any] = without(spec.model_dump(mode="json", exclude={"content", "provenance"}))
+    plain: dict[str, Any] = without(spec.model_dump(mode="json", exclude={"content", "imported", "provenance"}))
     return plain
 
 

@@ -1,7 +1,21 @@
 """Checks that run before any part of a training is built or any process started."""
 
 from debiasctl.errors import UsageError
+from debiasctl.runs.store import Run
 from debiasctl.specs.sections import RunSpec
+
+
+def check_resumable(run: Run, spec: RunSpec) -> None:
+    """Check that a run has a training that could be resumed.
+
+    Raises:
+        UsageError: if it holds a model from elsewhere.
+    """
+    if spec.imported is not None:
+        raise UsageError(
+            f"run '{run.name}' holds a model from elsewhere, without the state of its training, which therefore cannot "
+            f"be resumed. Start a new run from its weights: `init_from={run.typed}`"
+        )
 
 
 def check_sharing(spec: RunSpec, num_processes: int, *, resumed: str | None = None) -> None:

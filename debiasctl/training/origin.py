@@ -1,63 +1,15 @@
-"""The provenance of a training: its data's content, software versions, and its plugins' distributions."""
+"""The plugins of a training: those that it began with are compared with those that are installed."""
 
 import logging
-import os
-import platform
-import subprocess
-from importlib.metadata import PackageNotFoundError, version
 from itertools import chain
 
-import torch
-
 from debiasctl import registry
-from debiasctl.api import LoadedDataset
 from debiasctl.errors import RunError, UnknownPluginError
 from debiasctl.registry.choices import PluginChoice, with_nested
 from debiasctl.runs.store import Run
-from debiasctl.specs.sections import ContentSection, ProvenanceSection, RunSpec
+from debiasctl.specs.sections import RunSpec
 
 _LOG = logging.getLogger(__name__)
-_PACKAGES = ("debiasctl", "torch", "accelerate", "numpy", "pydantic", "safetensors")
-
-
-def content_section(data: LoadedDataset) -> ContentSection:
-    """Describe the content of a data set, as the spec of a run states it."""
-    info = data.info
-    counts: list[int] = []
-    if info.classes:
-        labels = data.train.labels(torch.arange(len(data.train)))
-        assert labels is not None, "a data set with classes has labels"
-        counts = torch.bincount(labels, minlength=len(info.classes)).tolist()
-    return ContentSection(
-        image_size=info.image_size,
-        channels=info.channels,
-        classes=info.classes,
-        class_counts=tuple(counts),
-        num_train=len(data.train),
-        num_heldout=len(data.heldout),
-        content_hash=data.content_hash,
-    )
-
-
-def provenance() -> ProvenanceSection:
-    """A new run's identity, and the software versions and the commit that it is made with."""
-    packages: dict[str, str] = {}
-    for package in _PACKAGES:
-        try:
-            packages[package] = version(package) or "unknown"
-        except (PackageNotFoundError, KeyError, ValueError):  # its metadata may be broken
-            packages[package] = "unknown"
-    return ProvenanceSection(
-        run=os.urandom(8).hex(), packages=packages, python=platform.python_version(), git_commit=_git_commit()
-    )
-
-
-def _git_commit() -> str | None:
-    try:
-        result = subprocess.run(["git", "rev-parse", "HEAD"], capture_output=True, text=True, timeout=10, check=False)
-    except (OSError, subprocess.TimeoutExpired):
-        return None
-    return result.stdout.strip() or None
 
 
 def check_plugins(run: Run, spec: RunSpec) -> None:

@@ -15,26 +15,28 @@ from debiasctl.compute import processes
 from debiasctl.compute.device import choose_device, make_accelerator
 from debiasctl.compute.memory import memory_reported
 from debiasctl.compute.signals import StopSignals
+from debiasctl.data.content import content_section
 from debiasctl.data.load import load_data
 from debiasctl.data.moved import moved_to
 from debiasctl.errors import CheckpointError, TrainingError, UsageError
 from debiasctl.files import write_json
 from debiasctl.models.checkpoint_files import remove_leftovers, verify
 from debiasctl.runs.parts import SPEC, TRACKERS
+from debiasctl.runs.provenance import provenance
 from debiasctl.runs.removal import tidy
 from debiasctl.runs.status import new_status
 from debiasctl.runs.store import Run, create_run, find_run, read_metrics
 from debiasctl.specs.files import flatten
 from debiasctl.specs.sections import RunSpec
 from debiasctl.training.checkpoints import load_last
-from debiasctl.training.checks import check_sharing
+from debiasctl.training.checks import check_resumable, check_sharing
 from debiasctl.training.conduct import Conduct
 from debiasctl.training.feasibility import TRAINED, check_feasible
 from debiasctl.training.initial import initial_weights, load_initial
 from debiasctl.training.loop import Observer, Progress, fit
 from debiasctl.training.memory import building_reported
 from debiasctl.training.notes import plan_notes
-from debiasctl.training.origin import check_plugins, content_section, provenance
+from debiasctl.training.origin import check_plugins
 from debiasctl.training.setup import resolve_compute, set_up
 from debiasctl.training.training import Training
 
@@ -84,12 +86,13 @@ def resume(
     `data_path` is where its images are, if they have moved; the run's spec then states the new place.
 
     Raises:
-        UsageError: if the run is already at its budget, the new budget is smaller, or `make_accelerator`,
-            `check_sharing` or `check_feasible` raises it.
+        UsageError: if the run holds a model from elsewhere, is already at its budget, the new budget is smaller, or
+            `make_accelerator`, `check_sharing` or `check_feasible` raises it.
         RunBusyError: if another process is training it.
         DataError: if the data are not those that it was trained on.
     """
     spec = run.spec()
+    check_resumable(run, spec)
     accelerator = make_accelerator(conduct.device, spec.compute, trackers=conduct.trackers, resumed=run.name)
     check_sharing(spec, accelerator.num_processes, resumed=run.name)
     with _only_trainer(run, accelerator):

@@ -13,6 +13,7 @@ from tiny import LOCATION, OPTIONS, debiasctl, digits, error_of, make_spec, succ
 
 from debiasctl.api import DatasetInfo
 from debiasctl.cli.forecast import _flags, rough
+from debiasctl.data.content import content_section
 from debiasctl.models.build import build_network
 from debiasctl.runs.lock import trainer_lock
 from debiasctl.runs.store import find_run
@@ -21,7 +22,6 @@ from debiasctl.specs.resolve import resolve_spec, validate_spec
 from debiasctl.training import speed, trial
 from debiasctl.training.loop import _without_memory
 from debiasctl.training.meters import flops_per_image
-from debiasctl.training.origin import content_section
 from debiasctl.training.speed import seconds_per_step, total_flops
 from debiasctl.training.trial import budget_settings, coarse_steps, is_trial, trial_settings, trial_steps
 

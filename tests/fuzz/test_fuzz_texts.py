@@ -47,7 +47,7 @@ def test_a_filter_is_read_or_refused(text: str, field: str) -> None:
 
 @lru_cache(maxsize=1)
 def _base() -> dict[str, Any]:
-    return make_spec().model_dump(mode="json", exclude={"content", "provenance"})
+    return make_spec().model_dump(mode="json", exclude={"content", "imported", "provenance"})
 
 
 @lru_cache(maxsize=1)
@@ -142,6 +142,8 @@ SOUND: dict[str, tuple[str, ...]] = {
     "runs show": ("a",),
     "runs rm": ("b", "--yes"),
     "runs path": ("a",),
+    "runs add-model": ("m", "guided-diffusion:path=model.pt,preset=cifar10"),
+    "runs export-checkpoint": ("a", "a.pt"),
     "runs export": ("a",),
     "runs import": ("a.tar",),
     "plugins list": (),

@@ -7,6 +7,7 @@ import torch
 from safetensors.torch import load_file
 from tiny import digits, error_of, make_spec, resume, same_state, stored_state, train
 
+from debiasctl.data.content import content_section
 from debiasctl.errors import CheckpointError, DebiasctlError, TrainingError, UsageError
 from debiasctl.models.build import build_network
 from debiasctl.models.checkpoint_files import verify
@@ -14,7 +15,6 @@ from debiasctl.runs.pins import choose_step
 from debiasctl.runs.status import new_status
 from debiasctl.runs.store import Run, create_run, find_run, read_metrics
 from debiasctl.training import checkpoints
-from debiasctl.training.origin import content_section
 
 
 def untrained_run(name: str = "run") -> Run:

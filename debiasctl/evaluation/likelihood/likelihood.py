@@ -88,6 +88,11 @@ def make_requests(
     """
     heldout = run.content(spec).num_heldout
     num = min(_IMAGES, heldout) if num is None else num
+    if not heldout:
+        raise UsageError(
+            f"run '{run.name}' was added without a data set, and a likelihood is one of held-out images. Add the model "
+            "again, by another name, with the data set that it was trained on: `dataset=digits`"
+        )
     if heldout < 2:
         raise UsageError(
             f"run '{run.name}' has {heldout} held-out images, and a likelihood with its standard error needs 2 or "

@@ -6,7 +6,7 @@ A contract makes the call itself, `contract(call, plugin, *args)`, so that it ca
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from debiasctl.registry.contracts import datasets, engines, features, networks, weights
+from debiasctl.registry.contracts import datasets, engines, features, models, networks, weights
 from debiasctl.registry.contracts.expected import Call, a_flag, a_mapping
 
 CLASSES: Mapping[str, Callable[[Any], None]] = {"Features": features.features_class}
@@ -29,6 +29,7 @@ CONTRACTS: Mapping[tuple[str, str], Call] = {
     ("TimestepDistribution", "spread"): weights.spread,
     ("TimestepDistribution", "state_dict"): a_mapping,
     ("Extension", "state_dict"): a_mapping,
+    ("ModelSource", "read"): models.read,
     ("Engine", "run"): engines.run,
     ("Sampler", "__call__"): networks.sample,
     ("Sampler", "grid"): networks.grid,

@@ -54,6 +54,11 @@ class Reasons(Part):
         Raises:
             UsageError: if too few images are asked for, or a weighting is unknown, learned or of another objective.
         """
+        if subject.spec.known_weighting is None:
+            raise UsageError(
+                f"run '{subject.run.name}' was trained elsewhere, with a weighting that nobody has stated, and this is "
+                "about the loss of its training. State the weighting by adding the model again: `weighting=constant`"
+            )
         asked = _NUM if choices.num is None else choices.num
         num = asked // GROUPS * GROUPS
         if num < GROUPS:

@@ -1,0 +1,80 @@
+"""Writing a run's weights in the format of other software."""
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+
+from torch import Tensor
+
+from debiasctl import registry
+from debiasctl.api import ExternalModel, ModelSource
+from debiasctl.errors import CheckpointError, UsageError
+from debiasctl.models.build import build_network
+from debiasctl.models.tensor_files import read_tensors
+from debiasctl.models.weights import load_named_weights, parse_weights
+from debiasctl.runs.manifest import WEIGHT_FILES, damage_of, verify
+from debiasctl.runs.store import Run
+from debiasctl.specs.sections import RunSpec
+
+FORMAT = "guided-diffusion"  # of runs that did not come in another one
+
+
+def export_checkpoint(
+    run: Run, path: Path, *, step: int, weights: str = "ema", format: str | None = None, force: bool = False
+) -> tuple[Path, tuple[str, ...]]:
+    """Write the weights of a checkpoint to `path`; returns its absolute path, and notes on how they are loaded there.
+
+    Without a `format`, it is the one that the model came in, or guided-diffusion. The tensors keep their bytes.
+
+    Raises:
+        UsageError: if there is no such format, it cannot hold the network, or `path` exists (without `force`).
+        CheckpointError: if the checkpoint is damaged.
+    """
+    spec = run.spec()
+    chosen = format or (FORMAT if spec.imported is None else spec.imported.source.name)
+    written = registry.load("models", chosen)
+    assert issubclass(written, ModelSource), "checked by the registry"
+    path = Path(os.path.abspath(path))
+    if os.path.lexists(path) and (not force or path.is_dir()):
+        raise UsageError(
+            f"{path} already exists. Choose another name{'' if path.is_dir() else ', or give `force=True`'}"
+        )
+    if run.path.resolve() in path.resolve().parents:
+        raise UsageError(f"{path} is inside the run's own folder. Choose a place outside of it")
+    return path, tuple(written.write(_model(run, spec, _weights(run, spec, step=step, weights=weights)), path))
+
+
+def _model(run: Run, spec: RunSpec, weights: Mapping[str, Tensor]) -> ExternalModel:
+    content, model = run.content(spec), spec.model
+    return ExternalModel(
+        backbone=model.backbone.name,
+        backbone_options=dict(model.backbone.options),
+        weights=weights,
+        image_size=content.image_size,
+        channels=content.channels,
+        prediction=model.prediction,
+        schedule=spec.diffusion.schedule.name,
+        schedule_options=dict(spec.diffusion.schedule.options),
+        num_classes=len(content.classes) if model.conditional else 0,
+        null_class=bool(model.conditional) and model.label_dropout > 0,
+        learned_variance=model.learned_variance,
+        sigma_data=model.sigma_data,
+    )
+
+
+def _weights(run: Run, spec: RunSpec, *, step: int, weights: str) -> dict[str, Tensor]:
+    """The tensors of a checkpoint as its file holds them; averages of other lengths are made."""
+    kind, length = parse_weights(weights)
+    if length is None:
+        folder, name = run.checkpoint_path(step), WEIGHT_FILES[kind]
+        verify(folder, run, only=name)
+        try:
+            return read_tensors(folder / name)
+        except (OSError, ValueError) as error:
+            raise CheckpointError(damage_of(folder, run, f"{name}: {error}")) from error
+    content = run.content(spec)
+    network = build_network(
+        spec, image_size=content.image_size, channels=content.channels, num_classes=len(content.classes)
+    )
+    load_named_weights(run, network, step=step, weights=weights)
+    return dict(network.state_dict())

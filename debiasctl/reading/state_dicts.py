@@ -1,0 +1,161 @@
+"""Files of a network's tensors from anywhere, read without running code, and compared with the network they are for."""
+
+import re
+import zipfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from debiasctl.errors import ModelError, UsageError
+from debiasctl.reading.regular import open_regular
+from debiasctl.reading.user_text import user_path
+from debiasctl.reading.zips import UNREADABLE
+from debiasctl.wording import one_line, quoted
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+_SHOWN = 4  # names that a message lists of each kind
+_SAFETENSORS = ".safetensors"
+_GLOBAL = re.compile(r"GLOBAL ([\w.]+)")  # what torch names where a file asks for more than tensors
+_EMPTY_ZIP = b"PK\x05\x06"
+
+
+def read_state_dict(path: Path) -> "dict[str, Tensor]":
+    """Read a flat mapping of names to tensors from a file of `torch.save` or a safetensors file, onto the CPU.
+
+    Nothing that the file holds is run (`weights_only=True`). Dtypes stay as they are.
+
+    Raises:
+        UsageError: if there is no such file.
+        ModelError: if it is cut off, is not such a file, or holds anything but tensors by name.
+    """
+    path = user_path(path, argument="the option path")
+    if not path.exists():
+        raise UsageError(f"there is no file {path}. Give the path of a file of weights, .pt or {_SAFETENSORS}")
+    try:
+        found = _safetensors(path) if path.suffix.lower() == _SAFETENSORS else _pickled(path)
+    except OSError as error:
+        raise ModelError(f"{path} cannot be read: {error.strerror or one_line(error)}") from error
+    if not isinstance(found, Mapping) or not found:
+        what = "an empty mapping" if isinstance(found, Mapping) else f"a {type(found).__name__}"
+        raise ModelError(f"{path} holds {what}, not tensors by name, as a file of weights does")
+    _check_flat(path, found)
+    return {name: _checked(path, name, tensor) for name, tensor in found.items()}
+
+
+def state_dict_differences(found: "Mapping[str, Tensor]", expected: "Mapping[str, Tensor]") -> str | None:
+    """How the tensors `found` in a file differ from those that a network `expected` has; None if they do not.
+
+    Names that are missing or unexpected and those of another shape are counted, and some of each are named.
+    """
+    missing = [quoted(name) for name in expected if name not in found]
+    unexpected = [quoted(name) for name in found if name not in expected]
+    reshaped = [
+        f"{quoted(name)} is {list(found[name].shape)} in the file and {list(expected[name].shape)} in the network"
+        for name in expected
+        if name in found and found[name].shape != expected[name].shape
+    ]
+    parts = [
+        f"{len(names):,} {what}: {', '.join(names[:_SHOWN])}{', …' if len(names) > _SHOWN else ''}"
+        for names, what in ((missing, "missing"), (unexpected, "unexpected"), (reshaped, "of another shape"))
+        if names
+    ]
+    return "; ".join(parts) or None
+
+
+def _safetensors(path: Path) -> Any:
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    open_regular(path).close()
+    try:
+        return load_file(path)
+    except (SafetensorError, RuntimeError, KeyError, TypeError, ValueError, OverflowError) as error:
+        raise ModelError(f"{path} is cut off, or not a safetensors file ({one_line(error)})") from error
+
+
+def _pickled(path: Path) -> Any:
+    import torch
+
+    with open_regular(path) as stream:
+        try:
+            _check_stored(stream)
+            stream.seek(0)
+            return torch.load(stream, weights_only=True, map_location="cpu")
+        except UnsafeFileError as error:
+            raise ModelError(f"{path} {error}") from error
+        except Exception as error:  # torch's unpickler raises errors of any type for damaged files
+            named = _GLOBAL.search(str(error))
+            if named is not None:
+                raise ModelError(
+                    f"{path} holds objects of code beside tensors ({named[1]}), which could do anything when they are "
+                    "loaded, and are not. Save its tensors alone, where you trust it: "
+                    "torch.save(network.state_dict(), path)"
+                ) from error
+            raise ModelError(
+                f"{path} is cut off, or not a file of weights that torch.save wrote. Copy or download it again"
+            ) from error
+
+
+class UnsafeFileError(ValueError):
+    """A file would take more memory than it has bytes."""
+
+
+def _check_stored(stream: Any) -> None:
+    """Refuse a zip whose members torch would unpack to more than the file holds; it packs none itself.
+
+    Files of torch before 1.6 are no zips, and hold each tensor as it is.
+    """
+    size = stream.seek(0, 2)
+    stream.seek(0)
+    if stream.read(2) != b"PK":
+        return
+    try:
+        with zipfile.ZipFile(stream) as archive:
+            members = archive.infolist()
+    except UNREADABLE as error:
+        raise UnsafeFileError("is cut off or damaged: it is no whole zip. Copy or download it again") from error
+    if any(member.compress_type != zipfile.ZIP_STORED for member in members):
+        raise UnsafeFileError("is not a file of weights that torch.save wrote: its parts are packed")
+    if sum(member.file_size for member in members) > size:
+        raise UnsafeFileError("states more bytes than it has")
+
+
+def _check_flat(path: Path, found: Mapping[Any, Any]) -> None:
+    import torch
+
+    strange = [name for name, value in found.items() if not isinstance(value, torch.Tensor)]
+    if not strange and all(isinstance(name, str) for name in found):
+        return
+    tensors = [
+        str(name)
+        for name, value in found.items()
+        if isinstance(value, Mapping) and any(isinstance(one, torch.Tensor) for one in value.values())
+    ]
+    names = ", ".join(quoted(str(name)) for name in list(found)[:_SHOWN])
+    inside = (
+        f" Tensors lie in {', '.join(map(quoted, tensors[:_SHOWN]))}: save one of them by itself." if tensors else ""
+    )
+    raise ModelError(
+        f"{path} is not a flat mapping of names to tensors: it holds {names}{', …' if len(found) > _SHOWN else ''}."
+        f"{inside or ' Save the tensors of the network alone: torch.save(network.state_dict(), path)'}"
+    )
+
+
+def _checked(path: Path, name: str, tensor: "Tensor") -> "Tensor":
+    """A tensor with memory of its own.
+
+    Raises:
+        ModelError: if it is none that a network computes with, or states more values than the file holds.
+    """
+    import torch
+
+    if tensor.layout is not torch.strided or tensor.is_quantized or tensor.is_complex() or tensor.device.type != "cpu":
+        raise ModelError(f"{path}: {quoted(name)} is not a dense tensor of real numbers")
+    tensor = tensor.detach()
+    held = tensor.untyped_storage().nbytes()
+    if tensor.numel() * tensor.element_size() > held:
+        raise ModelError(f"{path}: {quoted(name)} states more values than the file holds of it")
+    alone = held == tensor.numel() * tensor.element_size() and tensor.is_contiguous()
+    return tensor if alone else tensor.contiguous().clone()

@@ -1,0 +1,64 @@
+"""What model sources return."""
+
+import math
+from collections.abc import Mapping
+from dataclasses import replace
+from operator import index
+from typing import Any, get_args
+
+from debiasctl.api import ExternalModel, Prediction
+from debiasctl.boundary import ContractError
+from debiasctl.registry.contracts.expected import Call, as_json, expect, short
+
+_WHOLE = (("image_size", 1), ("channels", 1), ("num_classes", 0))
+
+
+def read(call: Call, plugin: Any) -> ExternalModel:
+    """An ExternalModel whose facts are possible and whose weights are tensors."""
+    model: ExternalModel = expect(call(), ExternalModel, "an ExternalModel")
+    numbers: dict[str, Any] = {name: _whole(name, getattr(model, name), lowest) for name, lowest in _WHOLE}
+    if model.steps is not None:
+        numbers["steps"] = _whole("steps", model.steps, 0)
+    for name in ("backbone", "schedule"):
+        if not isinstance(getattr(model, name), str):
+            raise ContractError(f"states {name}={getattr(model, name)!r:.80}, which must be a plugin's name")
+        options = getattr(model, f"{name}_options")
+        if not isinstance(options, Mapping):
+            raise ContractError(f"states {name}_options as {short(options)}, which must be a mapping")
+        as_json(dict(options), f"states {name}_options")
+    if model.prediction not in get_args(Prediction):
+        raise ContractError(
+            f"states prediction={model.prediction!r:.80}, which must be {', '.join(get_args(Prediction))}"
+        )
+    for name in ("null_class", "learned_variance"):
+        if not isinstance(getattr(model, name), bool):
+            raise ContractError(f"states {name}={getattr(model, name)!r:.80}, which must be True or False")
+    if model.null_class and not model.num_classes:
+        raise ContractError("states null_class=True without classes")
+    sigma_data = model.sigma_data
+    if isinstance(sigma_data, bool) or not isinstance(sigma_data, int | float) or not 0 < sigma_data < math.inf:
+        raise ContractError(f"states sigma_data={sigma_data!r:.80}, which must be above 0")
+    _check_weights(model.weights)
+    if not isinstance(model.notes, list | tuple) or not all(isinstance(one, str) for one in model.notes):
+        raise ContractError(f"states notes={model.notes!r:.80}, which must be a tuple of texts")
+    return replace(model, **numbers, notes=tuple(model.notes))
+
+
+def _whole(name: str, value: Any, lowest: int) -> int:
+    try:
+        number = index(value)
+    except TypeError:
+        number = lowest - 1
+    if number < lowest or isinstance(value, bool):
+        raise ContractError(f"states {name}={value!r:.80}, which must be a whole number from {lowest} on")
+    return number
+
+
+def _check_weights(weights: Any) -> None:
+    import torch
+
+    if not isinstance(weights, Mapping):
+        raise ContractError(f"returned weights as {short(weights)}, which must be a mapping of names to tensors")
+    for name, tensor in weights.items():
+        if not isinstance(name, str) or not isinstance(tensor, torch.Tensor):
+            raise ContractError(f"returned weights with {name!r:.80}: {short(tensor)}, which must be names and tensors")
