@@ -23,6 +23,7 @@ DOCUMENTED: dict[str, dict[str, Any]] = yaml.safe_load(
 _MONITOR = ["--evaluate-every", "16", "--set=monitor.features=pixels", "--set=monitor.num=16", "--set=monitor.steps=2"]
 _TRAIN = [*OPTIONS, *_MONITOR, "--steps", "4", "--set", "ema.kind=power", "--set", "ema.snapshot_every=1"]
 _SAMPLE = ["--num", "512", "--steps", "2"]
+_GUIDED = ["--sampler", "ddim:guidance=2", "--guide", "a"]
 _SWEEP = [*OPTIONS, "--steps", "1", "--seeds", "1", "--num", "8", "--evaluate-steps", "2", "--features", "pixels"]
 # every command with --json, in an order in which each finds what it needs; several calls show one output's variants
 CALLS = [
@@ -30,11 +31,13 @@ CALLS = [
     ("train", ["train", "digits", *_TRAIN, "--name", "b", "--seed", "1"]),
     ("train --dry-run", ["train", "digits", *_TRAIN, "--dry-run"]),
     ("sample", ["sample", "a", *_SAMPLE, "--out", "a.npz"]),
+    ("sample", ["sample", "b", "--num", "1", "--steps", "1", *_GUIDED]),
     ("sample --same-noise", ["sample", "a", "b", "--num", "1", "--steps", "2,3", "--same-noise", "--out", "s.png"]),
     ("ema", ["ema", "a", "--length", "0.055"]),
     ("evaluate", ["evaluate", "a", "--num", "64", "--steps", "2"]),
     ("evaluate", ["evaluate", "a", "--num", "512", "--steps", "2,3"]),
     ("evaluate", ["evaluate", "b", "--num", "512", "--steps", "2,3"]),
+    ("evaluate", ["evaluate", "b", "--num", "16", "--steps", "1", "--features", "pixels", *_GUIDED]),
     ("evaluate", ["evaluate", "--samples", "a.npz", "--reference", "digits"]),
     ("likelihood", ["likelihood", "a", "--num", "4", "--terms", "3", "--steps", "2"]),
     ("compare", ["compare", "a", "b"]),

@@ -11,8 +11,9 @@ from debiasctl.analysis.ideal.choice import of_images
 from debiasctl.analysis.ideal.image_set import ALL
 from debiasctl.analysis.ideal.some_images import SomeImages
 from debiasctl.analysis.ideal.training_images import TrainingImages
-from debiasctl.api import Level, LoadedDataset, Split, spread_indices
+from debiasctl.api import Level, LoadedDataset, Split
 from debiasctl.data.pixels import to_model_space
+from debiasctl.data.spread import spread_over
 from debiasctl.errors import UsageError
 
 _SEED = 0
@@ -74,7 +75,7 @@ def optimal_errors(
     chosen = torch.randperm(len(data.train), generator=generator)[:num]
     held = None if ideals[0].known.labels is None else [one.known.labels for one in ideals]
     seen = _queries(data.train, chosen, held, own=chosen)
-    unseen = _queries(data.heldout, spread_indices(len(data.heldout), num), held, own=None)
+    unseen = _queries(data.heldout, spread_over(data.heldout, num), held, own=None)
     found: list[OptimalError] = []
     for number, level in enumerate(log_snr):
         on_progress(number, len(log_snr))

@@ -11,8 +11,9 @@ from debiasctl.diffusion.denoiser import NetworkDenoiser
 from debiasctl.diffusion.process import DiffusionProcess
 from debiasctl.runs.store import Run
 from debiasctl.sampling.drawing import Drawer
+from debiasctl.sampling.networks import Networks
 from debiasctl.sampling.request import SampleRequest, labels_of
-from debiasctl.sampling.samples import Networks, prepare
+from debiasctl.sampling.samples import prepare
 from debiasctl.specs.sections import ContentSection, RunSpec
 
 

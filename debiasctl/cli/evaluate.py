@@ -65,6 +65,7 @@ def evaluate(
     num: Annotated[int, options.NUM] = 1000,
     steps: Annotated[str | None, options.SAMPLING_STEPS] = None,
     sampler: Annotated[str, options.SAMPLER] = "ddim",
+    guide: Annotated[str | None, options.GUIDE] = None,
     seed: Annotated[int | None, options.SAMPLING_SEED] = None,
     checkpoint: Annotated[str | None, options.CHECKPOINT] = None,
     checkpoints: Annotated[
@@ -121,12 +122,13 @@ def evaluate(
         _show_log()
         _report(_of_images(samples, location, choices, device), as_json=as_json)
         return
-    from debiasctl.cli.standing import named_run, note_standing, pin_trained
+    from debiasctl.cli.standing import named_run, note_guide, note_standing, pin_guide, pin_trained
 
     found = named_run(run, quiet=processes > 1)
     given_counts, size = None if steps is None else parse_steps(steps), parse_batch_size(batch_size)
     pins = context.with_resource(ExitStack())  # training keeps what is measured until this command ends
     trained = [pin_trained(found, text, pins) for text in parse_checkpoints(found, checkpoint, checkpoints)]
+    guided = None if guide is None else pin_guide(guide, found, pins)
     if plot is not None:
         from debiasctl.evaluation.curves import check_plot
 
@@ -151,6 +153,7 @@ def evaluate(
             checkpoint=str(step),
             weights=weights,
             precision=precision,
+            guide=guided,
         )
         for step in trained
         for count in given_counts or [default_steps([spec])]
@@ -160,6 +163,7 @@ def evaluate(
     place = make_accelerator(device).device
     requests = processes_.agreed(requests)  # a run in training may write a checkpoint at any moment
     note_standing(found, spec, requests[-1].step)
+    note_guide(guided)
     with _interruptible(), images_progress() as show:
         records = run_evaluation(
             found, spec, requests, location, choices=choices, device=place, batch_size=size, on_progress=show

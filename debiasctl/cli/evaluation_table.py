@@ -22,6 +22,7 @@ def print_records(records: "Sequence[EvaluationRecord]") -> None:
         what = (
             f"run '{first.run}', {checkpoint} ({measured.weights} weights): "
             f"{measured.num} images by {measured.sampler.partition(':')[0]}"
+            + ("" if measured.guide is None else f", guided by {measured.guide},")
         )
     print_text(f"{what} against {_reference(measured)}")
     rows = []

@@ -88,6 +88,11 @@ WEIGHTS = option(
     autocompletion=complete_values("ema", "raw"),
 )  # fmt: skip
 SAMPLER = option("--sampler", group=SAMPLING, help="Sampler.", autocompletion=complete_plugin("samplers"))
+GUIDE = option(
+    "--guide", group=SAMPLING, metavar="RUN[:checkpoint=N,...]", show_default=False, autocompletion=complete_run,
+    help="A weaker network that guidance leads away from (autoguidance): a run, or self for an earlier checkpoint of "
+    "the run. Give a scale too: --sampler ddim:guidance=2. Options: checkpoint, weights, unconditional=true.",
+)  # fmt: skip
 NUM = option("--num", "-n", group=SAMPLING, min=2, help="Images to draw.")
 FEATURES = option(
     "--features", autocompletion=complete_plugin("features"), show_default=False,

@@ -17,7 +17,7 @@ from debiasctl.wording import format_bytes
 if TYPE_CHECKING:
     from debiasctl.runs.pruning import Plan
 
-_WHAT = {"checkpoints": "old checkpoints", "samples": "samples", "evaluations": "features"}
+_WHAT = {"checkpoints": "old checkpoints", "samples": "samples", "evaluations": "features", "analyses": "unfinished"}
 _PATIENCE = 2.0  # seconds without a word
 
 
@@ -33,6 +33,9 @@ def prune(
     features: Annotated[
         bool, option("--features", argument="prune_features", help="Features that evaluations stored.")
     ] = False,
+    analyses: Annotated[
+        bool, option("--analyses", argument="prune_analyses", help="What unfinished analyses have measured so far.")
+    ] = False,
     keep_last: Annotated[
         int | None, option("--keep-last", metavar="N", min=1, help="How many checkpoints stay (default: 1).")
     ] = None,
@@ -43,7 +46,7 @@ def prune(
     yes: Annotated[bool, option("--yes", "-y", help="Do not ask.")] = False,
     as_json: Annotated[bool, options.AS_JSON] = False,
 ) -> None:
-    """Free disk space in runs that stay: all of samples, old checkpoints and features, or those that are named.
+    """Free disk space in runs that stay: all of samples, old checkpoints, features and unfinished analyses, or some.
 
     Figures stay, and so does the last checkpoint: the run can be resumed, and samples are drawn again when they are
     needed. A run that is being trained or read is left as it is.
@@ -58,14 +61,15 @@ def prune(
     from debiasctl.runs.pruning import Choice, plan_pruning
     from debiasctl.runs.selection import matching_runs
 
-    if (keep_last is not None or named) and not checkpoints and (samples or features):
+    if (keep_last is not None or named) and not checkpoints and (samples or features or analyses):
         given = "--keep-last" if keep_last is not None else "--keep-steps-too"
         raise UsageError(f"{given} is about checkpoints, which are not chosen. Add --checkpoints, or leave it out")
-    everything = not (samples or checkpoints or features)
+    everything = not (samples or checkpoints or features or analyses)
     choice = Choice(
         samples=samples or everything,
         checkpoints=checkpoints or everything,
         features=features or everything,
+        analyses=analyses or everything,
         keep_last=keep_last or 1,
         keep_named=not named,
     )

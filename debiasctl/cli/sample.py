@@ -49,6 +49,7 @@ def sample(
     ] = None,
     steps: Annotated[str | None, options.SAMPLING_STEPS] = None,
     sampler: Annotated[str, options.SAMPLER] = "ddim",
+    guide: Annotated[str | None, options.GUIDE] = None,
     seed: Annotated[int | None, options.SAMPLING_SEED] = None,
     class_: Annotated[
         str | None,
@@ -112,7 +113,7 @@ def sample(
     They are kept in the run's folder, where `evaluate` finds them, and written to --out as well. An interrupted
     command resumes where it stopped when it is given again.
     """
-    from debiasctl.cli.standing import named_run, note_standing, pin_trained
+    from debiasctl.cli.standing import named_run, note_guide, note_standing, pin_guide, pin_trained
 
     found = [named_run(run, quiet=processes > 1) for run in runs]
     given_counts, size = None if steps is None else parse_steps(steps), parse_batch_size(batch_size)
@@ -130,6 +131,7 @@ def sample(
     _check_sampler(sampler)
     pins = context.with_resource(ExitStack())
     pinned = [str(pin_trained(run, checkpoint, pins)) for run in found]  # refused, if at all, before torch is imported
+    guides = [None if guide is None else pin_guide(guide, run, pins) for run in found]
     from debiasctl.compute.device import make_accelerator
     from debiasctl.compute.processes import agreed
     from debiasctl.sampling import default_steps, make_request
@@ -139,11 +141,12 @@ def sample(
     specs = [run.spec() for run in found]
     step_counts = given_counts or [default_steps(specs)]
     seed = specs[0].training.seed if seed is None else seed  # one noise for all rows of a strip
-    for run, spec, chosen in zip(found, specs, pinned, strict=True):
+    for run, spec, chosen, guided in zip(found, specs, pinned, guides, strict=True):
         requests = [
             make_request(
                 run, spec, num=num or (_STRIPS if is_strip else _NUM), num_steps=count, sampler=sampler, seed=seed,
                 checkpoint=chosen, weights=weights, class_name=class_, precision=precision, compile=compile_,
+                guide=guided,
             )
             for count in step_counts
         ]  # fmt: skip
@@ -158,6 +161,7 @@ def sample(
     rows = [replace(row, requests=agreed(row.requests)) for row in rows]
     for row in rows:
         note_standing(row.run, row.spec, row.requests[0].step)
+        note_guide(row.requests[0].guide)
         if rank() == 0 and (text := _average_note(row)):
             note(f"note: run '{row.run.name}': {with_options(text)}")
     look = Look(columns or "steps", scale, labels=labels)
@@ -242,8 +246,8 @@ def _strip(
     first = cells[0].description
     say(
         f"{first.num} x {len(rows)} x {len(drawn[0])} images (noise x run x steps), {first.sampler.name}, "
-        f"seed {first.seed}{_class_of(first)}, {sum(cell.reused for cell in cells)} of {len(cells)} sets reused "
-        "from an earlier command"
+        f"seed {first.seed}{_class_of(first)}{_guided(rows[0])}, {sum(cell.reused for cell in cells)} of {len(cells)} "
+        "sets reused from an earlier command"
     )
     say(out.absolute())
 
@@ -253,13 +257,25 @@ def _class_of(about: "Description") -> str:
     return "" if about.label is None else f", class '{printable(about.classes[about.label])}' (index {about.label})"
 
 
+def _guided(row: "Row") -> str:
+    """By which network sampling was guided, if by one."""
+    guide = row.requests[0].guide
+    return "" if guide is None else f", guided by {printable(str(guide))}"
+
+
 def _described(drawn: "Samples", row: "Row") -> dict[str, Any]:
     from debiasctl.models.initial_share import share_in
 
     about = drawn.description
     ema, size = row.spec.ema, row.spec.training.batch_size
     share = None if row.spec.imported is not None else share_in(about.weights, ema, about.step, batch_size=size)
-    return {**about.to_json(), "folder": str(drawn.folder), "reused": drawn.reused, "ema_initial_share": share}
+    return {
+        "guide": None,
+        **about.to_json(),
+        "folder": str(drawn.folder),
+        "reused": drawn.reused,
+        "ema_initial_share": share,
+    }
 
 
 def _report(drawn: "Samples", row: "Row", out: Path | None, way: Path | None, *, as_json: bool) -> None:
@@ -271,7 +287,8 @@ def _report(drawn: "Samples", row: "Row", out: Path | None, way: Path | None, *,
     about = drawn.description
     say(
         f"run '{row.run.name}': {about.num} images, {about.sampler.name}, {about.num_steps} steps ({about.nfe} NFE), "
-        f"checkpoint {about.step}, {about.weights} weights{_class_of(about)}{', drawn before' if drawn.reused else ''}"
+        f"checkpoint {about.step}, {about.weights} weights{_class_of(about)}{_guided(row)}"
+        f"{', drawn before' if drawn.reused else ''}"
     )
     say(out.absolute() if out is not None else drawn.folder / "images.npz")
     if way is not None:

@@ -4,9 +4,10 @@ from typing import TYPE_CHECKING
 
 from debiasctl.cli.launch import rank
 from debiasctl.cli.output import note
+from debiasctl.runs.guides import Guide, pin_guide
 from debiasctl.runs.pins import pin_trained
 
-__all__ = ["named_run", "note_standing", "pin_trained"]
+__all__ = ["named_run", "note_guide", "note_standing", "pin_guide", "pin_trained"]
 
 if TYPE_CHECKING:
     from debiasctl.runs.store import Run
@@ -33,3 +34,9 @@ def note_standing(run: "Run", spec: "RunSpec", step: int) -> None:
     if rank() == 0:
         for text in standing_of(run, spec, step):
             note(f"note: {text}")
+
+
+def note_guide(guide: Guide | None) -> None:
+    """Say of another run's network that guides sampling what `note_standing` says."""
+    if guide is not None and not guide.is_self:
+        note_standing(guide.run, guide.run.spec(), guide.step)

@@ -19,9 +19,12 @@ AXES: dict[str, tuple[str, ...]] = {
     "resolution": ("dataset", "dataset_hash", "reference_num", "class_counts"),
     "precision": ("precision",),
     "class": ("class",),
+    "guide": ("guide", "guide_sha256"),
     "draws": ("draws",),
 }  # an axis -> the conditions that it stands for
 _ALIKE = {"ema": "weights", "n": "num", "extractor": "features", "resize": "features", "dataset": "resolution"}
+_IF_ANY = AXES["guide"]  # conditions that records state only where there is something to state
+_SHORT, _WHOLE = 20, 200  # letters of a condition that are shown
 _FEW = 6  # members whose conditions are listed one by one
 
 
@@ -60,7 +63,7 @@ def split_by(arms: Sequence[ArmData], axes: Sequence[str]) -> tuple[list[ArmData
     split = []
     for arm, found in zip(arms, values, strict=True):
         for value in found:
-            named = [f"{axis}={_some(dict(value).get(AXES[axis][0]))}" for axis in axes]
+            named = [f"{axis}={_some(AXES[axis][0], dict(value).get(AXES[axis][0]))}" for axis in axes]
             name = (
                 arm.name if len(found) == 1 and len(arms) > 1 else " ".join([*([arm.name] * (len(arms) > 1)), *named])
             )
@@ -100,16 +103,18 @@ def _only(members: Sequence[Member], fields: Sequence[str], value: Measured) -> 
 def conditions_apart(members: Sequence[Member], free: Sequence[str], metric: str | None = None) -> str:
     """Which conditions of measurement make members' figures incomparable; empty if none does alone."""
     values: dict[str, list[set[str]]] = {}
+    stated = {field for member in members for one in member.observations for field, _ in one.measured}
     for member in members:
         kept = [dict(one.measured) for one in member.observations if metric is None or metric in one.figures]
-        for field in dict.fromkeys(field for one in kept for field in one if field not in free):
+        fields = [*(field for one in kept for field in one), *(field for field in _IF_ANY if field in stated)]
+        for field in dict.fromkeys(field for field in fields if field not in free):
             values.setdefault(field, []).append({str(one.get(field)) for one in kept})
     apart = {field: sets for field, sets in values.items() if len(sets) == len(members) and not set.intersection(*sets)}
-    return "; ".join(f"{field}: {_listed(members, sets)}" for field, sets in apart.items())
+    return "; ".join(f"{field}: {_listed(members, sets, field)}" for field, sets in apart.items())
 
 
-def _listed(members: Sequence[Member], sets: Sequence[set[str]]) -> str:
-    pairs = [(" or ".join(_shown(found)), member.source) for member, found in zip(members, sets, strict=True)]
+def _listed(members: Sequence[Member], sets: Sequence[set[str]], field: str) -> str:
+    pairs = [(" or ".join(_shown(found, field)), member.source) for member, found in zip(members, sets, strict=True)]
     if len(members) <= _FEW:
         return ", ".join(f"{source} {value}" for value, source in pairs)
     groups = {value: [pair[1] for pair in found] for value, found in groupby(sorted(pairs), key=lambda pair: pair[0])}
@@ -119,10 +124,12 @@ def _listed(members: Sequence[Member], sets: Sequence[set[str]]) -> str:
     )
 
 
-def _shown(values: set[str]) -> list[str]:
-    return sorted(_some(value) for value in values)[:4]
+def _shown(values: set[str], field: str) -> list[str]:
+    return sorted(_some(field, value) for value in values)[:4]
 
 
-def _some(value: JsonValue) -> str:
+def _some(field: str, value: JsonValue) -> str:
     text = str(value)
-    return text if len(text) <= 20 else f"{text[:12]}…"
+    if field in _IF_ANY and text == "None":
+        return "none"
+    return text if len(text) <= (_WHOLE if field == "guide" else _SHORT) else f"{text[:12]}…"

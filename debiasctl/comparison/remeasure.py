@@ -21,6 +21,7 @@ def measuring_command(run: Run, metric: str, evaluations: Sequence[Evaluation]) 
     chosen = {
         "steps": measured.steps,
         "sampler": measured.sampler,
+        "guide": measured.guide,
         "features": record.features_given or measured.features,
         "metrics": metric,
         **common,

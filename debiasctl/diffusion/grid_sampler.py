@@ -3,14 +3,15 @@
 import math
 from abc import abstractmethod
 from collections.abc import Callable, Iterator, Sequence
-from typing import ClassVar, NamedTuple, Self
+from typing import Annotated, Any, ClassVar, NamedTuple, Self
 
 import torch
-from pydantic import Field, model_validator
+from pydantic import Field, SerializerFunctionWrapHandler, model_serializer, model_validator
 from torch import Tensor
 
 from debiasctl.api import Denoiser, Estimate, Level, PluginOptions, Process, Sampler, UsageError
 from debiasctl.diffusion.grid import RHO, Spacing, noise_grid
+from debiasctl.diffusion.guided import Guided
 from debiasctl.diffusion.parameterization import convert
 from debiasctl.diffusion.process import process_behind
 
@@ -38,7 +39,15 @@ class SamplerOptions(PluginOptions):
         "least 1) and divide by it (2205.11487, §2.3)",
     )
     guidance: float = Field(
-        1.0, ge=0, description="classifier-free guidance scale (2207.12598): 1 means none, larger strengthens the class"
+        1.0,
+        ge=0,
+        description="guidance scale: 1 means none. Away from the network without a class (classifier-free, 2207.12598) "
+        "or, with a guide, from a weaker network (autoguidance, 2406.02507)",
+    )
+    guidance_interval: tuple[Annotated[float, Field(ge=0)], Annotated[float, Field(ge=0)] | None] | None = Field(
+        None,
+        description="guide only where sigma/alpha, EDM's sigma, is above the first number and at most the second "
+        "(2404.07724), e.g. [0.28,2.9]; null as the second: no limit. null: at every noise level",
     )
     eps_scale: float = Field(1.0, gt=0, description="divide the estimate of eps by this, e.g. 1.005 (2308.15321)")
 
@@ -50,7 +59,28 @@ class SamplerOptions(PluginOptions):
             )
         if self.rho != RHO and self.spacing != "karras":
             raise ValueError(f"rho has no effect with spacing={self.spacing}; it belongs to spacing=karras")
+        if self.guidance_interval is None:
+            return self
+        low, high = self.guidance_interval
+        if high is not None and low > high:
+            raise ValueError(f"guidance_interval=[{low:g},{high:g}]: the first number must not exceed the second")
+        if "guidance" not in self.model_fields_set:
+            raise ValueError("guidance_interval has no effect without guidance. Add a scale, such as guidance=2")
         return self
+
+    @model_serializer(mode="wrap")
+    def _without_an_open_interval(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Leave out an interval that is not given: what is named by these options keeps its older name."""
+        stored: dict[str, Any] = handler(self)
+        return {name: value for name, value in stored.items() if (name, value) != ("guidance_interval", None)}
+
+    def guides_at(self, level: Level) -> bool:
+        """Whether guidance changes an estimate at this level."""
+        if self.guidance == 1 or self.guidance_interval is None:
+            return self.guidance != 1
+        low, high = self.guidance_interval
+        ratio = level.sigma / level.alpha if level.alpha > 0 else math.inf
+        return low < ratio and (high is None or ratio <= high)
 
 
 class Step(NamedTuple):
@@ -64,10 +94,11 @@ class Model:
     """The denoiser as a solver calls it, with labels, guidance, epsilon scaling, thresholding and clipping applied."""
 
     def __init__(self, denoiser: Denoiser, options: SamplerOptions, *, labels: Tensor | None = None) -> None:
-        if options.guidance != 1 and (labels is None or denoiser.null_label is None):
+        has_weaker = isinstance(denoiser, Guided) or (labels is not None and denoiser.null_label is not None)
+        if options.guidance != 1 and not has_weaker:
             raise UsageError(
                 f"guidance={options.guidance:g} needs a class-conditional model trained with label dropout "
-                "(`model.label_dropout=0.1`). Leave guidance out for this one"
+                "(`model.label_dropout=0.1`), or a weaker network (`guide`). Leave guidance out for this one"
             )
         self.process = process_behind(denoiser)
         self._denoiser, self._options, self._labels = denoiser, options, labels
@@ -90,20 +121,26 @@ class Model:
 
     def _guided(self, x: Tensor, level: Level) -> Estimate:
         scale, labels = self._options.guidance, self._labels
-        if scale == 1:
+        if not self._options.guides_at(level):
             return self._denoiser(x, level.t, labels)
-        assert labels is not None
-        assert self._denoiser.null_label is not None
-        without = self._denoiser(x, level.t, torch.full_like(labels, self._denoiser.null_label))
+        weaker = self._weaker(x, level)
         if scale == 0:
-            return without
+            return weaker
         given = self._denoiser(x, level.t, labels)
         return Estimate(
-            torch.lerp(without.x0, given.x0, scale),
-            torch.lerp(without.eps, given.eps, scale),
-            torch.lerp(without.v, given.v, scale),
+            torch.lerp(weaker.x0, given.x0, scale),  # D_weak + w (D - D_weak)
+            torch.lerp(weaker.eps, given.eps, scale),
+            torch.lerp(weaker.v, given.v, scale),
             given.variance_fraction,
         )
+
+    def _weaker(self, x: Tensor, level: Level) -> Estimate:
+        """The estimate that guidance leads away from: the guide's, or the network's own without a class."""
+        if isinstance(self._denoiser, Guided):
+            return self._denoiser.weaker(x, level.t, self._labels)
+        assert self._labels is not None
+        assert self._denoiser.null_label is not None
+        return self._denoiser(x, level.t, torch.full_like(self._labels, self._denoiser.null_label))
 
 
 def dynamic_threshold(x0: Tensor, quantile: float) -> Tensor:

@@ -98,7 +98,10 @@ def _title(records: Sequence[EvaluationRecord]) -> str:
     runs = list(dict.fromkeys(str(record.run) for record in records))
     sampler = str(measured.sampler).partition(":")[0]
     of = f"run '{runs[0]}': " if len(runs) == 1 else ""
-    return f"{of}{measured.num} images by {sampler} against {measured.dataset}, in '{measured.features}' features"
+    guide = "" if measured.guide is None else f" guided by {measured.guide}"
+    return (
+        f"{of}{measured.num} images by {sampler}{guide} against {measured.dataset}, in '{measured.features}' features"
+    )
 
 
 def _curve(record: EvaluationRecord, records: Sequence[EvaluationRecord], *, training: bool) -> str:

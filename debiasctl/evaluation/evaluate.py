@@ -38,6 +38,7 @@ class _Images:
     nfe: int | None = None
     request: SampleRequest | None = None
     note: str | None = None
+    guide_sha256: str | None = None
 
 
 def evaluate(
@@ -93,6 +94,7 @@ def evaluate(
             nfe=drawn.description.nfe,
             request=request,
             note=reached_note(request.weights, spec.ema, request.step, batch_size=spec.training.batch_size),
+            guide_sha256=None if drawn.description.guide is None else drawn.description.guide.weights_sha256,
         )
         records.append(_recorded(seen, ground, images, choices, run.evaluations_dir))
     return records
@@ -159,6 +161,19 @@ def _sampling(request: SampleRequest, requests: Sequence[SampleRequest]) -> str:
     return f"sampling{which}"
 
 
+def _guidance(images: _Images) -> dict[str, str]:
+    """The conditions that a guide is.
+
+    Another checkpoint of the run itself is one condition for all runs, seeds of an arm among them, each of which has
+    its own weights there.
+    """
+    guide = None if images.request is None else images.request.guide
+    if guide is None:
+        return {}
+    assert images.guide_sha256 is not None, "stated by the samples"
+    return {"guide": str(guide)} | ({} if guide.is_self else {"guide_sha256": images.guide_sha256})
+
+
 def _recorded(seen: Seen, ground: Ground, images: _Images, choices: Choices, folder: Path) -> EvaluationRecord:
     """Make the record of a measurement and store it in `folder`, with the features of the images beside it."""
     measurement, request = ground.measurement, images.request
@@ -180,6 +195,7 @@ def _recorded(seen: Seen, ground: Ground, images: _Images, choices: Choices, fol
         weights=None if request is None else request.weights,
         label=None if request is None else request.label,
         precision=None if request is None else request.precision,
+        **_guidance(images),
     )
     record = EvaluationRecord(
         schema_version=EVALUATION_VERSION,

@@ -203,7 +203,11 @@ class Findings(_Part):
 
 
 class Conditions(_Part):
-    """The conditions that must be equal for two runs' figures to be comparable; None if unknown."""
+    """The conditions that must be equal for two runs' figures to be comparable; None if unknown.
+
+    `guide` is the weaker network of guided sampling, as it is given to `evaluate`, and `guide_sha256` its weights'
+    checksum where it is another run's. They are left out where there is none.
+    """
 
     dataset: str
     dataset_hash: str
@@ -219,6 +223,8 @@ class Conditions(_Part):
     weights: str | None
     label: int | None = Field(alias="class")
     precision: str | None
+    guide: str | None = None
+    guide_sha256: str | None = None
 
 
 class EvaluationRecord(_Part):

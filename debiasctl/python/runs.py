@@ -14,6 +14,7 @@ from debiasctl.evaluation.evaluate import evaluate as evaluate_run
 from debiasctl.python.machine import computing, location
 from debiasctl.python.records import Evaluations, Metrics
 from debiasctl.python.values import check_choice_types, check_kind, check_path
+from debiasctl.runs.guides import pin_guide
 from debiasctl.runs.pins import pin_trained
 from debiasctl.runs.standing import standing_of
 from debiasctl.runs.store import Run as StoredRun
@@ -90,6 +91,7 @@ class Run:
         *,
         steps: int | None = None,
         sampler: str = "ddim",
+        guide: str | None = None,
         seed: int | None = None,
         class_name: str | int | None = None,
         checkpoint: int | None = None,
@@ -101,6 +103,7 @@ class Run:
         """Draw images, uint8 [N, C, H, W] on the CPU, the same as `debiasctl sample` does, which keeps them in the run.
 
         Images that were drawn before are read. Without `steps` there are 50; without `seed`, it is that of training.
+        `guide` names a weaker network for the sampler's guidance to lead away from, such as `self:checkpoint=500`.
         What a reader must know of the checkpoint is a Python warning: that training has not ended, or failed.
 
         Raises:
@@ -111,7 +114,7 @@ class Run:
         with ExitStack() as pins, computing(device, kind=RunError, doing="while sampling") as place:
             request = self._request(
                 pins, checkpoint, num=num, steps=steps, sampler=sampler, seed=seed, weights=weights,
-                class_name=class_name, precision=precision,
+                class_name=class_name, precision=precision, guide=guide,
             )  # fmt: skip
             return sample(self._stored, self.spec, request, device=place, batch_size=batch_size).images.clone()
 
@@ -124,6 +127,7 @@ class Run:
         metrics: Sequence[str] | None = None,
         reference: str | Path | None = None,
         sampler: str = "ddim",
+        guide: str | None = None,
         seed: int | None = None,
         checkpoint: int | None = None,
         weights: str = "ema",
@@ -134,6 +138,7 @@ class Run:
         """Draw images and measure them; return what `debiasctl evaluate RUN --json` prints, and store it in the run.
 
         Several `steps` give a record each. Without `reference`, the images are measured against the run's own data.
+        `guide` is that of `sample`.
 
         Raises:
             UsageError: if a name is unknown; CheckpointError: if the checkpoint is damaged or missing.
@@ -159,7 +164,7 @@ class Run:
             requests = [
                 self._request(
                     pins, checkpoint, num=num, steps=count, sampler=sampler, seed=seed, weights=weights,
-                    precision=precision,
+                    precision=precision, guide=guide,
                 )
                 for count in counts
             ]  # fmt: skip
@@ -180,12 +185,15 @@ class Run:
         weights: str,
         class_name: str | int | None = None,
         precision: str = "fp32",
+        guide: str | None = None,
     ) -> SampleRequest:
         """What to draw, from a checkpoint that training keeps until `pins` ends."""
         spec = self.spec
         _check_whole(num=num, steps=steps, seed=seed, checkpoint=checkpoint)
         for text, called in ((sampler, "sampler"), (weights, "weights"), (precision, "precision")):
             check_kind(text, str, name=called, wanted="a name")
+        if guide is not None:
+            check_kind(guide, str, name="guide", wanted="a name")
         step = pin_trained(self._stored, None if checkpoint is None else str(checkpoint), pins)
         for text in standing_of(self._stored, spec, step):
             warnings.warn(text, stacklevel=3)
@@ -200,6 +208,7 @@ class Run:
             weights=weights,
             class_name=None if class_name is None else str(class_name),
             precision=precision,
+            guide=None if guide is None else pin_guide(guide, self._stored, pins),
         )
 
 

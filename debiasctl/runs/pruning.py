@@ -1,4 +1,4 @@
-"""Freeing disk space in runs that stay: samples, older checkpoints, and the features that evaluations kept."""
+"""Freeing disk space in runs that stay: samples, older checkpoints, features, and units of unfinished analyses."""
 
 import os
 import re
@@ -12,12 +12,13 @@ from debiasctl.errors import CheckpointError, RunError
 from debiasctl.files import writing
 from debiasctl.runs import lock as run_lock
 from debiasctl.runs.manifest import verify
-from debiasctl.runs.parts import CHECKPOINTS, EVALUATIONS, SAMPLES, folder_size, is_part
+from debiasctl.runs.parts import ANALYSES, CHECKPOINTS, EVALUATIONS, SAMPLES, folder_size, is_part
 from debiasctl.runs.pins import is_read, unpinned
 from debiasctl.runs.removal import foreign_in, tidy
 from debiasctl.runs.store import Run
 
 _FEATURES = re.compile(r".*\.features\.npz")
+_UNITS = re.compile(r"\.[0-9a-f]{16}\.partial")
 
 
 @dataclass(frozen=True)
@@ -27,6 +28,7 @@ class Choice:
     samples: bool = True
     checkpoints: bool = True
     features: bool = True
+    analyses: bool = True
     keep_last: int = 1
     keep_named: bool = True
 
@@ -78,6 +80,7 @@ def plan_pruning(run: Run, choice: Choice) -> Plan:
         (SAMPLES, choice.samples, _samples(run)),
         (CHECKPOINTS, choice.checkpoints, _checkpoints(run, choice, plan) if choice.checkpoints else iter(())),
         (EVALUATIONS, choice.features, _features(run)),
+        (ANALYSES, choice.analyses, _unfinished(run)),
     ):
         folder = run.path / part
         if wanted and folder.is_symlink():
@@ -121,6 +124,13 @@ def _samples(run: Run) -> Iterator[str]:
         is_temporary = entry.name.endswith(".tmp")  # of a dead process, which `tidy` removes, or of a living one
         if entry.is_dir(follow_symlinks=False) and is_part(path, folder=True) and not is_temporary:
             yield path
+
+
+def _unfinished(run: Run) -> Iterator[str]:
+    """The units of analyses that were interrupted; records stay."""
+    for entry in _entries(run.path / ANALYSES):
+        if _UNITS.fullmatch(entry.name) and entry.is_dir(follow_symlinks=False):
+            yield f"{ANALYSES}/{entry.name}"
 
 
 def _features(run: Run) -> Iterator[str]:

@@ -8,10 +8,38 @@ from pydantic import BaseModel, ConfigDict, Field, JsonValue
 from debiasctl.files import content_key
 from debiasctl.reading.documents import read_json
 from debiasctl.registry.choices import PluginChoice
+from debiasctl.runs.guides import Guide
+from debiasctl.sampling.guidance import network_key
 from debiasctl.sampling.request import Precision, SampleRequest
 
 FILE = "samples.json"
 VERSION = 2  # of the drawing: increased when the same request would give other images
+
+
+class GuideOrigin(BaseModel):
+    """The weaker network that guidance led away from; `network` is a key of all that it is but for its weights."""
+
+    model_config = ConfigDict(frozen=True, strict=True, extra="forbid", allow_inf_nan=False)
+
+    run: str
+    run_identity: str | None
+    step: int = Field(ge=0)
+    weights: str
+    unconditional: bool
+    network: str
+    weights_sha256: str
+
+    @classmethod
+    def of(cls, guide: Guide, *, weights_sha256: str) -> "GuideOrigin":
+        """The origin of a guide with weights of the given checksum."""
+        return cls(
+            run=guide.run.name, run_identity=guide.run.identity(), step=guide.step, weights=guide.weights,
+            unconditional=guide.unconditional, network=network_key(guide.run.spec()), weights_sha256=weights_sha256,
+        )  # fmt: skip
+
+    def content(self) -> dict[str, JsonValue]:
+        """What images depend on: a guide of another name with the same network and weights gives the same ones."""
+        return self.model_dump(mode="json", include={"unconditional", "network", "weights_sha256"})
 
 
 class Origin(BaseModel):
@@ -30,25 +58,28 @@ class Origin(BaseModel):
     compile: bool
     weights_sha256: str
     version: int
+    guide: GuideOrigin | None = None
 
     @classmethod
-    def of(cls, request: SampleRequest, *, weights_sha256: str) -> "Origin":
-        """The origin of a request's images, drawn with weights of the given checksum."""
-        return cls(**vars(request), weights_sha256=weights_sha256, version=VERSION)
+    def of(cls, request: SampleRequest, *, weights_sha256: str, guide: GuideOrigin | None = None) -> "Origin":
+        """The origin of a request's images, drawn with weights of the given checksum, and with a guide or without."""
+        return cls(**{**vars(request), "guide": guide}, weights_sha256=weights_sha256, version=VERSION)
 
-    def to_json(self) -> dict[str, JsonValue]:
-        """Return the fields as they are stored and printed."""
-        return self.model_dump(mode="json")
+    @property
+    def _content(self) -> dict[str, JsonValue]:
+        """What keys are made of."""
+        found: dict[str, JsonValue] = self.model_dump(mode="json", exclude={"guide"})
+        return found if self.guide is None else {**found, "guide": self.guide.content()}
 
     @property
     def key(self) -> str:
         """The name of the images' folder."""
-        return content_key(self.to_json())
+        return content_key(self._content)
 
     @property
     def series_key(self) -> str:
         """A key that requests share if they differ only in their number of images; the shorter set is a prefix."""
-        return content_key({key: value for key, value in self.to_json().items() if key != "num"})
+        return content_key({key: value for key, value in self._content.items() if key != "num"})
 
 
 class Description(Origin):

@@ -1,7 +1,7 @@
 """What to draw: a validated request, and the classes of its images."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal, get_args
 
 import torch
@@ -17,8 +17,10 @@ from debiasctl.models.weights import weights_name
 from debiasctl.reading.user_text import whole_number
 from debiasctl.registry.choices import PluginChoice, complete
 from debiasctl.registry.refs import parse_ref
+from debiasctl.runs.guides import Guide
 from debiasctl.runs.pins import choose_step
 from debiasctl.runs.store import Run
+from debiasctl.sampling.guidance import check_guide
 from debiasctl.specs.sections import ContentSection, RunSpec
 from debiasctl.wording import did_you_mean, quoted
 
@@ -35,7 +37,8 @@ class SampleRequest:
     """What to draw, and everything that the pixels depend on apart from the weights.
 
     `step` is the checkpoint's; `label` one class for all images, or None for the data's mixture; `precision` that of
-    the network alone (autocast); `compile` its torch.compile, whose fused sums round differently.
+    the network alone (autocast); `compile` its torch.compile, whose fused sums round differently. `guide` is the weaker
+    network that the sampler's guidance leads away from, if it is not the network's own without a class.
     """
 
     num: int
@@ -47,6 +50,7 @@ class SampleRequest:
     label: int | None = None
     precision: Precision = "fp32"
     compile: bool = False
+    guide: Guide | None = None
 
 
 def make_request(
@@ -62,17 +66,19 @@ def make_request(
     class_name: str | None = None,
     precision: str = "fp32",
     compile: bool = False,
+    guide: Guide | None = None,
 ) -> SampleRequest:
     """A request from what a user asked for; without a seed it takes the run's training seed.
 
     Runs that all were sampled with one seed share its sampling error, which then does not average out over them.
 
     Raises:
-        UsageError: if the sampler, precision, class or checkpoint is unknown, or the sampler cannot make these steps
-        on the run's schedule; CheckpointError: if the run has no checkpoint at all.
+        UsageError: if the sampler, precision, class or checkpoint is unknown, the sampler cannot make these steps
+        on the run's schedule, or the guide does not fit; CheckpointError: if the run has no checkpoint at all.
     """
     weights = weights_name(weights)
-    choice = complete("samplers", parse_ref(sampler))
+    given = parse_ref(sampler)
+    choice = complete("samplers", given)
     label = None if class_name is None else class_index(class_name, spec)
     if num < 1:
         raise UsageError(f"`num={num}`: draw at least one image")
@@ -89,7 +95,19 @@ def make_request(
         raise UsageError(f"run '{run.name}': {error}") from error
     step = choose_step(run, checkpoint)
     seed = spec.training.seed if seed is None else seed
-    return SampleRequest(num, num_steps, choice, seed, step, weights, label, chosen, compile)
+    if guide is not None:
+        guide = replace(guide, weights=weights_name(guide.weights))
+        check_guide(
+            guide,
+            run,
+            spec,
+            step=step,
+            weights=weights,
+            given=given,
+            sampler=choice.create("samplers"),
+            steps=num_steps,
+        )
+    return SampleRequest(num, num_steps, choice, seed, step, weights, label, chosen, compile, guide)
 
 
 def default_steps(specs: Sequence[RunSpec]) -> int:

@@ -8,28 +8,27 @@ from functools import cached_property
 from pathlib import Path
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
+from debiasctl.api import Denoiser
 from debiasctl.compute import processes
-from debiasctl.compute.allocator import prepare_process
 from debiasctl.compute.signals import number_of, stoppable
-from debiasctl.diffusion.denoiser import NetworkDenoiser
+from debiasctl.diffusion.guided import Guided
 from debiasctl.errors import ForeignPartError, Interrupted, RunError, UsageError
 from debiasctl.files import atomic_folder, file_lock, sha256_file, write_json
-from debiasctl.models.build import build_network, build_parameterization
-from debiasctl.models.weights import load_named_weights
 from debiasctl.registry.messages import damage
 from debiasctl.runs.removal import tidy
 from debiasctl.runs.store import Run
-from debiasctl.sampling.description import FILE, Description, Origin
+from debiasctl.sampling.description import FILE, Description, GuideOrigin, Origin
 from debiasctl.sampling.drawing import Drawer, OnImages, check_batch_size
+from debiasctl.sampling.guidance import is_unconditional
 from debiasctl.sampling.image_files import UNREADABLE, StoredImages, count_images, read_array, read_blocks, save_npz
+from debiasctl.sampling.networks import Networks
 from debiasctl.sampling.request import SampleRequest, labels_of
 from debiasctl.sampling.store import Parts, PartWriter, Source, assembled, missing, share
 from debiasctl.specs.sections import RunSpec
 
 _LOG = logging.getLogger(__name__)
-_DTYPES = {"fp32": None, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 
 @dataclass(frozen=True)
@@ -57,40 +56,6 @@ class Samples:
     def split(self) -> StoredImages:
         """The images as a split that holds one block in memory at a time."""
         return StoredImages(self.folder / "images.npz", self.description.num, self.labels)
-
-
-class Networks:
-    """A run's network, loaded once for all requests of a checkpoint, which training may remove in the meantime."""
-
-    def __init__(self) -> None:
-        self._loaded: dict[tuple[int, str, bool], tuple[nn.Module, str]] = {}
-        self._batch_size: int | None = None
-
-    def note_batch_size(self, size: int) -> None:
-        """Note, once, how many images are drawn at a time."""
-        if size != self._batch_size:
-            _LOG.info("drawing %d images at a time", size)
-        self._batch_size = size
-
-    def get(self, run: Run, spec: RunSpec, request: SampleRequest, *, device: torch.device) -> tuple[nn.Module, str]:
-        """The network of the request's checkpoint and weights on the device, and the weights' SHA-256.
-
-        Raises:
-            CheckpointError: if the checkpoint is damaged; RunError: if torch.compile does not work here.
-        """
-        key = (request.step, request.weights, request.compile)
-        if key not in self._loaded:
-            prepare_process()
-            content = run.content(spec)
-            network = build_network(
-                spec, image_size=content.image_size, channels=content.channels, num_classes=len(content.classes)
-            )
-            checksum = load_named_weights(run, network, step=request.step, weights=request.weights)
-            network.to(device).eval()
-            if request.compile:
-                _compile(network, device)
-            self._loaded = {key: (network, checksum)}  # one at a time: networks are large
-        return self._loaded[key]
 
 
 def sample(
@@ -136,7 +101,7 @@ def sample(
             _check_all_there(request.num, sources)
             classes = list(run.content(spec).classes) if spec.model.conditional else []
             described = Description(
-                **vars(origin),
+                **{name: value for name, value in vars(origin).items() if (name, value) != ("guide", None)},
                 classes=classes,
                 run=run.name,
                 run_identity=run.identity(),
@@ -170,15 +135,14 @@ def prepare(
     shape = (content.channels, content.image_size, content.image_size)
     if batch_size is not None:
         check_batch_size(batch_size, request.num, shape, device)
-    network, checksum = (networks or Networks()).get(run, spec, request, device=device)
-    denoiser = NetworkDenoiser(
-        network,
-        build_parameterization(spec),
-        null_label=len(content.classes) if spec.model.label_dropout else None,
-        shape=shape,
-        num_classes=len(content.classes) if spec.model.conditional else 0,
-        autocast=_DTYPES[request.precision],
-    )
+    networks = networks or Networks()
+    denoiser: Denoiser
+    denoiser, checksum = networks.get(run, spec, request, device=device)
+    guide = None
+    if request.guide is not None:
+        weak, weak_sum = networks.guide(request.guide, request, device=device)
+        denoiser = Guided(denoiser, weak, unconditional=is_unconditional(request.guide, spec))
+        guide = GuideOrigin.of(request.guide, weights_sha256=weak_sum)
 
     def labels(indices: Tensor) -> Tensor | None:
         if not spec.model.conditional:
@@ -186,7 +150,7 @@ def prepare(
         return labels_of(indices, content, seed=request.seed, label=request.label)
 
     drawer = Drawer(denoiser, request, labels, shape=shape, device=device, batch_size=batch_size)
-    return drawer, Origin.of(request, weights_sha256=checksum)
+    return drawer, Origin.of(request, weights_sha256=checksum, guide=guide)
 
 
 def _draw_parts(
@@ -306,17 +270,3 @@ def _described(run: Run, folder: Path) -> Description:
 
 def _damaged(folder: Path, error: Exception) -> RunError:
     return RunError(f"the samples in {folder} are damaged ({damage(error)}). Remove that folder to draw them again")
-
-
-def _compile(network: nn.Module, device: torch.device) -> None:
-    """Have the network compiled at its first forward, after a check that torch can compile here.
-
-    Raises:
-        RunError: if torch cannot compile here.
-    """
-    try:
-        torch.compile(lambda x: x.sin() + 1)(torch.zeros(8, device=device))
-    except (RuntimeError, ImportError, OSError) as error:
-        reason = next(iter(str(error).strip().splitlines()), type(error).__name__)
-        raise RunError(f"`compile`: torch cannot compile on this machine ({reason}). Leave `compile` out") from error
-    network.compile()

@@ -12,8 +12,9 @@ from debiasctl.errors import UsageError
 from debiasctl.reporting import pictures
 from debiasctl.runs.store import Run
 from debiasctl.sampling.drawing import OnImages
+from debiasctl.sampling.networks import Networks
 from debiasctl.sampling.request import SampleRequest
-from debiasctl.sampling.samples import Networks, Samples, sample
+from debiasctl.sampling.samples import Samples, sample
 from debiasctl.specs.sections import RunSpec
 
 Columns = Literal["steps", "noises"]

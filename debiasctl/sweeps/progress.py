@@ -132,6 +132,8 @@ def _gone(one: RunProgress, measures: StoredMeasures) -> list[int]:
         record = quick_record(file)
         if record is None or record.checkpoint != one.num_steps or record.measured.num != measures.num:
             continue
+        if record.measured.guide is not None:
+            continue
         sampler = (record.measured.sampler or "").partition(":")[0]
         if sampler == measures.sampler.partition(":")[0] and record.measured.seed == one.seed:
             found.add(record.measured.steps)

@@ -114,7 +114,7 @@ def test_bash_is_answered_with_the_rest_of_the_word(monkeypatch: pytest.MonkeyPa
     assert answered("train", "--prediction", "=", "x") == ["x0"]
     assert answered("train", "--device", "cu") == ["cuda"]
     assert answered("plugins", "describe", "samplers", "h") == ["heun"]
-    assert answered("sample", "--sampler", "ddim", ":", "eta", "=", "1,gu") == ["1,guidance="]
+    assert answered("sample", "--sampler", "ddim", ":", "eta", "=", "1,gu") == ["1,guidance=", "1,guidance_interval="]
 
 
 def test_zsh_is_answered_with_the_whole_word(monkeypatch: pytest.MonkeyPatch) -> None:

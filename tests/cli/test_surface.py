@@ -23,10 +23,10 @@ SURFACE = {
     "--normalize --precision --prediction --processes --resume --schedule --seed --set --spec --steps --timesteps "
     "--track --trial --weighting",
     "ema": "RUN --help --json --length --step",
-    "sample": "RUN... --batch-size --checkpoint --class --columns --compile --device --help --json --labels --num "
-    "--out --precision --processes --same-noise --sampler --scale --seed --steps --trajectory --weights -n -o",
+    "sample": "RUN... --batch-size --checkpoint --class --columns --compile --device --guide --help --json --labels "
+    "--num --out --precision --processes --same-noise --sampler --scale --seed --steps --trajectory --weights -n -o",
     "evaluate": "RUN --batch-size --checkpoint --checkpoints --data --data-dir --device --export-reference "
-    "--feature-weights --features --help --json --metrics --num --plot --precision --processes "
+    "--feature-weights --features --guide --help --json --metrics --num --plot --precision --processes "
     "--reference --sampler --samples --seed --steps --weights --width -n",
     "doctor": "--help --json",
     "likelihood": "RUN --batch-size --checkpoint --data --data-dir --device --draws --help --json --method "
@@ -51,8 +51,8 @@ SURFACE = {
     "runs watch": "[RUN]... --every --help --where",
     "runs tag": "RUN... --add --help --json --remove --where",
     "runs note": "RUN TEXT --help --json --remove",
-    "runs prune": "[RUN]... --checkpoints --dry-run --features --help --json --keep-last --keep-steps-too --samples "
-    "--where --yes -y",
+    "runs prune": "[RUN]... --analyses --checkpoints --dry-run --features --help --json --keep-last --keep-steps-too "
+    "--samples --where --yes -y",
     "runs show": "RUN --help --json",
     "runs rm": "RUN --help --yes -y",
     "runs path": "RUN --help",

@@ -16,6 +16,8 @@ from debiasctl.cli.synonyms import _OPTIONS
         ("train digits --output_dir out", "Here it is --name (runs are kept in the store"),
         ("sample a --output_dir out", "Here it is --out"),
         ("sample a --guidance 3", "Here it is --sampler ddim:guidance=2"),
+        ("sample a --guidance_interval 1", "Here it is --sampler ddim:guidance=2,guidance_interval=[0.28,2.9]"),
+        ("evaluate a --gnet b", "Here it is --guide"),
         ("train digits --weight_decay 0.1", "It is a setting: --set optimizer.weight_decay=VALUE"),
         ("train digits --ema-decay 0.9", "Here it is --set ema.decay=0.999"),
         ("train digits --warmup 10", "Here it is --set optimizer.warmup_steps=500"),

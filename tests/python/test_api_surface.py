@@ -76,12 +76,12 @@ MEMBERS: dict[type[Any], dict[str, str]] = {
     Run: {
         "denoiser": "(self, *, weights='ema', checkpoint=None, device='auto')",
         "evaluate": "(self, *, num=1000, steps=None, features=None, metrics=None, reference=None, sampler='ddim', "
-        "seed=None, checkpoint=None, weights='ema', precision='fp32', batch_size=None, device='auto')",
+        "guide=None, seed=None, checkpoint=None, weights='ema', precision='fp32', batch_size=None, device='auto')",
         "metrics": "(self)",
         "name": "property",
         "path": "property",
-        "sample": "(self, num=64, *, steps=None, sampler='ddim', seed=None, class_name=None, checkpoint=None, "
-        "weights='ema', precision='fp32', batch_size=None, device='auto')",
+        "sample": "(self, num=64, *, steps=None, sampler='ddim', guide=None, seed=None, class_name=None, "
+        "checkpoint=None, weights='ema', precision='fp32', batch_size=None, device='auto')",
         "spec": "property",
     },
 }

@@ -42,7 +42,8 @@ def make_run(name: str, **training: Any) -> Run:
     for file, size in ((f"samples/{KEY}/images.npz", 100), (f"samples/{KEY}/request.json", 10),
                        (f"samples/.{KEY}.partial/000000000-000000010.npz", 1000), (f"samples/.{KEY}.lock", 0),
                        (f"evaluations/{KEY}.features.npz", 500), (f"evaluations/{KEY}.json", 50),
-                       ("grids/00000004.png", 20)):  # fmt: skip
+                       (f"analyses/.{KEY}.partial/group-1.npz", 300), (f"analyses/{KEY}.json", 40),
+                       (f"analyses/{KEY}.npz", 60), ("grids/00000004.png", 20)):  # fmt: skip
         (made.path / file).parent.mkdir(parents=True, exist_ok=True)
         (made.path / file).write_bytes(b"x" * size)
     return made
@@ -62,7 +63,7 @@ def test_everything_that_can_be_made_again_goes_but_the_last_checkpoint(run: Run
     assert files(run) == before
     assert paths_of(plan) == {
         f"samples/{KEY}", f"samples/.{KEY}.partial", f"evaluations/{KEY}.features.npz",
-        "checkpoints/00000000", "checkpoints/00000003", "checkpoints/00000006",
+        "checkpoints/00000000", "checkpoints/00000003", "checkpoints/00000006", f"analyses/.{KEY}.partial",
     }  # fmt: skip
     gone = {file for file in before if any(file.startswith(path) for path in paths_of(plan))}
     size = sum((run.path / file).stat().st_size for file in gone)
@@ -75,11 +76,12 @@ def test_everything_that_can_be_made_again_goes_but_the_last_checkpoint(run: Run
 @pytest.mark.parametrize(
     ("choice", "parts", "steps"),
     [
-        (Choice(checkpoints=False, features=False), {"samples"}, [0, 3, 6, 9]),
-        (Choice(samples=False, checkpoints=False), {"evaluations"}, [0, 3, 6, 9]),
-        (Choice(samples=False, features=False, keep_last=3), {"checkpoints"}, [3, 6, 9]),
-        (Choice(samples=False, features=False, keep_last=9), set(), [0, 3, 6, 9]),
-        (Choice(samples=False, features=False, keep_last=0), {"checkpoints"}, [9]),
+        (Choice(analyses=False, checkpoints=False, features=False), {"samples"}, [0, 3, 6, 9]),
+        (Choice(analyses=False, samples=False, checkpoints=False), {"evaluations"}, [0, 3, 6, 9]),
+        (Choice(samples=False, checkpoints=False, features=False), {"analyses"}, [0, 3, 6, 9]),
+        (Choice(analyses=False, samples=False, features=False, keep_last=3), {"checkpoints"}, [3, 6, 9]),
+        (Choice(analyses=False, samples=False, features=False, keep_last=9), set(), [0, 3, 6, 9]),
+        (Choice(analyses=False, samples=False, features=False, keep_last=0), {"checkpoints"}, [9]),
     ],
 )
 def test_what_is_chosen_goes(run: Run, choice: Choice, parts: set[str], steps: list[int]) -> None:
@@ -91,13 +93,13 @@ def test_what_is_chosen_goes(run: Run, choice: Choice, parts: set[str], steps: l
 
 def test_named_checkpoints_stay_unless_they_are_given_up() -> None:
     run = make_run("b", keep_steps=[3, 9])
-    plan = plan_pruning(run, Choice(samples=False, features=False))
+    plan = plan_pruning(run, Choice(analyses=False, samples=False, features=False))
     assert paths_of(plan) == {"checkpoints/00000000", "checkpoints/00000006"}
     assert plan.kept == ["the checkpoints that training.keep_steps names: 3"]
-    assert len(plan_pruning(run, Choice(samples=False, features=False, keep_named=False)).items) == 3
+    assert len(plan_pruning(run, Choice(analyses=False, samples=False, features=False, keep_named=False)).items) == 3
 
 
-@pytest.mark.parametrize("part", ["samples", "checkpoints", "evaluations"])
+@pytest.mark.parametrize("part", ["samples", "checkpoints", "evaluations", "analyses"])
 def test_nothing_is_removed_behind_a_link(run: Run, tmp_path: Path, part: str) -> None:
     outside = tmp_path / "scratch"
     (run.path / part).rename(outside)

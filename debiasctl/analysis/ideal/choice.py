@@ -11,8 +11,9 @@ from debiasctl.analysis.ideal.posterior import Ideal
 from debiasctl.analysis.ideal.some_images import SomeImages
 from debiasctl.analysis.ideal.training_images import TrainingImages
 from debiasctl.analysis.subject import Subject
-from debiasctl.api import Level, LoadedDataset, Split, spread_indices
+from debiasctl.api import Level, LoadedDataset, Split
 from debiasctl.data.pixels import to_model_space
+from debiasctl.data.spread import spread_over
 from debiasctl.errors import UsageError
 
 _CHECKED = 512  # images
@@ -73,7 +74,7 @@ def of_images(
 def _check_law(ideal: ClosedForm, data: LoadedDataset) -> None:
     """Check that images, with some noise, are as likely under the law as draws from it are."""
     level = Level(math.nan, math.sqrt(1 - _NOISE**2), _NOISE)
-    indices = spread_indices(len(data.heldout), _CHECKED)
+    indices = spread_over(data.heldout, _CHECKED)
     x0 = to_model_space(data.heldout.images(indices)).to(torch.float64)
     noise = torch.Generator().manual_seed(0)
     found, expected = (

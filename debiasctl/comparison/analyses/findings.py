@@ -53,7 +53,7 @@ def _difference(one: Figure) -> str:
 def findings_of(result: PartResult, *, everything: bool = False) -> list[tuple[str, list[str]]]:
     """A part's findings by run: of the first seed of each arm, or with `everything` of all runs."""
     shown = result.entries if everything else result.firsts
-    return [(run_text(entry), result.part.findings(entry.record)) for entry in shown]
+    return [(run_text(entry), result.findings(entry)) for entry in shown]
 
 
 def run_text(entry: Entry) -> str:

@@ -26,7 +26,7 @@ def pictures_by_part(analysis: Analysis, weightings: Mapping[str, str]) -> dict[
 
 def _pictures(result: PartResult, weightings: Mapping[str, str]) -> list[Picture]:
     shown = result.entries if result.part.averages else result.firsts
-    own = result.part.pictures([one.record for one in shown], [one.images for one in shown])
+    own = result.pictures(shown)
     several = any(len(entries) > 1 for entries in result.arms.values())
     note = " Each arm is shown by the run of its first training seed." if len(shown) < len(result.entries) else ""
     found = [

@@ -48,7 +48,7 @@ def _part(result: PartResult) -> dict[str, JsonValue]:
 
 def _record(result: PartResult, entry: Entry) -> dict[str, JsonValue]:
     record = entry.record
-    found: list[JsonValue] = [*result.part.findings(record)]
+    found: list[JsonValue] = [*result.findings(entry)]
     return {
         "seed": entry.seed,
         "path": str(record_path(entry.folder, record.key)),

@@ -78,12 +78,27 @@ def _read(place: Placed, on_damaged: Callable[[str], None] | None) -> Iterator[_
         try:
             record = read_record(path)
             place.run.check_identity(record.network.run_identity, what=f"the analysis in {path}", way_on=AGAIN)
+            _check_whole(record, place, path)
         except DebiasctlError as error:
             if on_damaged is None:
                 raise
             on_damaged(str(error))
             continue
         yield _Stored(record, place, path)
+
+
+def _check_whole(record: AnalysisRecord, place: Placed, path: Path) -> None:
+    """Refuse a record that lacks figures or arrays that its part needs.
+
+    Raises:
+        EvaluationError: if it does.
+    """
+    part = catalogue.PARTS.get(record.part)
+    if part is not None:
+        entry = Entry(record, place.seed, path.parent)
+        result = PartResult(part, [entry])
+        result.findings(entry)
+        result.pictures([entry])
 
 
 def _placed(stored: _Stored, places: Sequence[Placed]) -> _Stored | None:

@@ -3,6 +3,8 @@
 import re
 from xml.etree import ElementTree
 
+from debiasctl.reporting.report.compact_svg import compact
+
 _SVG, _XLINK = "http://www.w3.org/2000/svg", "http://www.w3.org/1999/xlink"
 _ELEMENTS = {
     "svg", "g", "defs", "path", "use", "text", "tspan", "image", "clipPath", "rect", "circle", "ellipse", "line",
@@ -26,7 +28,8 @@ _SCALE = 1.25 * 4 / 3  # pixels of the page a point: letters of 7.5 points are r
 def inline_svg(text: str, *, prefix: str, label: str) -> str:
     """The SVG as an element of a page whose policy allows no inline styles; `label` says what it shows.
 
-    Colours become attributes, which the page's style sheet changes for a dark page. All ids begin with `prefix`.
+    Colours become attributes, which the page's style sheet changes for a dark page. All ids begin with `prefix`. What
+    is not seen is left out; see `compact`.
 
     Raises:
         ValueError: if it holds what a drawing does not need, such as a script or a reference to another file.
@@ -35,12 +38,13 @@ def inline_svg(text: str, *, prefix: str, label: str) -> str:
         given = ElementTree.fromstring(text)
     except ElementTree.ParseError as error:
         raise ValueError(f"this is no SVG: {error}") from error
-    root = _copied(given, prefix)
+    root = _copied(given)
     if root is None or root.tag != "svg":
         raise ValueError("this is no SVG")
     box = [float(number) for number in root.get("viewBox", "").replace(",", " ").split()]
     if len(box) != 4:
         raise ValueError("the SVG has no viewBox")
+    compact(root, prefix=prefix)
     root.set("width", f"{box[2] * _SCALE:.0f}")
     root.set("height", f"{box[3] * _SCALE:.0f}")
     for name, value in {
@@ -50,7 +54,7 @@ def inline_svg(text: str, *, prefix: str, label: str) -> str:
     return ElementTree.tostring(root, encoding="unicode", short_empty_elements=True)
 
 
-def _copied(given: ElementTree.Element, prefix: str) -> ElementTree.Element | None:
+def _copied(given: ElementTree.Element) -> ElementTree.Element | None:
     """The element without namespaces and styles, or None where it is left out."""
     name = given.tag.removeprefix(f"{{{_SVG}}}") if isinstance(given.tag, str) else ""
     if name in _LEFT_OUT:
@@ -65,10 +69,10 @@ def _copied(given: ElementTree.Element, prefix: str) -> ElementTree.Element | No
     for key, value in attributes.items():
         local = key.removeprefix(f"{{{_XLINK}}}")
         if local in _ATTRIBUTES:
-            made.set(local, _referred(local, value, prefix))
+            made.set(local, _checked(local, value))
     made.text = given.text if name in ("text", "tspan") else None
     for child in given:
-        copy = _copied(child, prefix)
+        copy = _copied(child)
         if copy is not None:
             copy.tail = child.tail if name in ("text", "tspan") else None
             made.append(copy)
@@ -90,22 +94,16 @@ def _font(value: str) -> dict[str, str]:
     return attributes
 
 
-def _referred(key: str, value: str, prefix: str) -> str:
-    """The value of an attribute, in which ids have the prefix.
+def _checked(key: str, value: str) -> str:
+    """The value of an attribute.
 
     Raises:
         ValueError: if it refers to what is outside the drawing.
     """
-    if key == "id":
-        return f"{prefix}{value}"
-    if key == "href":
-        if value.startswith("#"):
-            return f"#{prefix}{value[1:]}"
+    if key == "href" and not value.startswith("#"):
         if not _IMAGE.fullmatch(value):
             raise ValueError(f"an SVG in a report must not refer to {value[:60]!r}")
         return "".join(value.split())
-    if "url(" in value:
-        if not _REFERENCE.fullmatch(value):
-            raise ValueError(f"an SVG in a report must not refer to {value[:60]!r}")
-        return _REFERENCE.sub(rf"url(#{prefix}\1)", value)
+    if "url(" in value and not _REFERENCE.fullmatch(value):
+        raise ValueError(f"an SVG in a report must not refer to {value[:60]!r}")
     return value

@@ -33,11 +33,13 @@ def render_report(report: Report) -> str:
     )  # fmt: skip
     style = environment.get_template("page.css").render()
     script = environment.get_template("page.js").render()
-    ids = _Ids()
+    ids, numbers = _Ids(), dict[str, int]()
 
     def drawn(picture: ReportPicture, own: str, *, narrow: bool = False) -> Markup:
         svg = (picture.narrow or "") if narrow else picture.svg
-        return Markup(inline_svg(svg, prefix=f"{own}--{'n' if narrow else 'w'}-", label=shown(picture.alt)))
+        # short, as markers refer to them thousands of times; no id of the page begins with a capital letter
+        prefix = f"{'N' if narrow else 'W'}{numbers.setdefault(own, len(numbers))}-"
+        return Markup(inline_svg(svg, prefix=prefix, label=shown(picture.alt)))
 
     return environment.get_template("page.html").render(
         report=report,
@@ -99,7 +101,7 @@ def _sort_value(cell: Cell) -> str:
     """What a cell is sorted by, where it is not its text."""
     if cell.sort is None or (isinstance(cell.sort, float) and not math.isfinite(cell.sort)):
         return ""
-    return cell.sort if isinstance(cell.sort, str) else repr(cell.sort)
+    return cell.sort if isinstance(cell.sort, str) else f"{cell.sort:.12g}"
 
 
 class _Ids:

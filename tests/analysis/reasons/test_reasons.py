@@ -2,6 +2,7 @@
 
 import dataclasses
 import math
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -17,11 +18,13 @@ from debiasctl.analysis.parts.reasons.copying import Linear, amplification, copy
 from debiasctl.analysis.parts.reasons.figures import short_cases
 from debiasctl.analysis.parts.reasons.learning import Reached, reached
 from debiasctl.analysis.parts.reasons.levels import bins_of
+from debiasctl.analysis.record import AnalysisRecord, Network, Quantity, Series
 from debiasctl.analysis.subject import Subject
 from debiasctl.api import ArraySplit
+from debiasctl.comparison.analyses.results import Entry, PartResult
 from debiasctl.data.heldout_set import HeldoutSet
 from debiasctl.diffusion.denoiser import NetworkDenoiser
-from debiasctl.errors import CheckpointError, Interrupted, UsageError
+from debiasctl.errors import CheckpointError, EvaluationError, Interrupted, UsageError
 from debiasctl.models.build import build_parameterization
 from debiasctl.models.objective import build_objective, load_learned
 from debiasctl.runs.store import Run
@@ -201,8 +204,36 @@ def test_a_fall_is_dated_between_measurements() -> None:
 def test_a_run_without_heldout_errors_says_so() -> None:
     subject = trained("d")
     subject.run.metrics_path.write_text("")
-    record = analyze(PART, subject, [], Choices(num=10))
+    record = analyze(PART, subject, [], Choices(num=14))
     assert any("has no held-out errors" in note for note in record.notes)
+    assert (
+        "gradients were taken on 10 training images, not 14: they are divided into 10 groups of one size"
+        in record.notes
+    )
+
+
+def test_a_number_of_images_that_is_used_whole_leaves_no_trace() -> None:
+    """So that records that were measured before there was a note are found."""
+    subject = trained("d")
+    settings = PART.settings(subject, [], Choices(num=20))
+    assert "asked_images" not in settings
+    assert reasons_part._rounded(settings) == []
+
+
+@pytest.mark.parametrize("part", ["reasons", "impact", "stitching"])
+def test_a_stored_record_that_lacks_figures_is_named(part: str, tmp_path: Path) -> None:
+    """Records made so by hand: a part reads what it wrote, and says which file is not as it wrote it."""
+    lacking = Series(name="gradient_snr", axis="log_snr", x=[0.0], value=[1.0])
+    quantities = [Quantity(name=name, value=3.0) for name in ("gradients_known", "conflicting_pairs", "agreeing_pairs")]
+    network = Network(run="a", run_identity=None, arm="a", checkpoint=1, weights="ema", weights_sha256="0")
+    record = AnalysisRecord(
+        debiasctl="0", part=part, network=network, others=[network], content_hash="c", settings={},
+        quantities=quantities, series=[lacking],
+    )  # fmt: skip
+    entry = Entry(record, 0, tmp_path)
+    result = PartResult(PARTS[part], [entry])
+    with pytest.raises(EvaluationError, match=rf"{record.key}\.json is damaged .*'{part}'.* Remove that file"):
+        result.findings(entry)
 
 
 def test_a_weighting_is_named_by_what_is_not_its_default() -> None:

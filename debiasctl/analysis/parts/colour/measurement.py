@@ -15,6 +15,7 @@ from debiasctl.analysis.parts.colour.true_errors import TrueErrors
 from debiasctl.analysis.subject import Subject
 from debiasctl.api import Denoiser, Level, Split, spread_indices
 from debiasctl.data.pixels import as_measured
+from debiasctl.data.spread import spread_over
 from debiasctl.diffusion.grid import levels_at
 from debiasctl.diffusion.process import per_image
 from debiasctl.evaluation.metrics.colour import mean_colours, mean_squares
@@ -95,7 +96,7 @@ class Measurement:
 
     def _colours(self, split: Split) -> Arrays:
         """Mean colours and squares of a split's images; if one class is drawn, of that class alone."""
-        indices = spread_indices(len(split), _REFERENCE)
+        indices = spread_over(split, _REFERENCE)
         if self.subject.request.label is not None:
             labels = split.labels(indices)
             assert labels is not None, "a class can be drawn where there are labels"

@@ -79,6 +79,8 @@ class Reasons(Part):
             "gradient_weights": "raw",
             "gradient_weights_sha256": sums[WEIGHT_FILES["raw"]],
         }
+        if num != asked:
+            settings["asked_images"] = asked
         if refs:
             settings["counterfactual"] = list(refs)
         return settings
@@ -116,7 +118,7 @@ class Reasons(Part):
             figures.copying_figures(bins, copying(sums, seed=seed), subject.denoiser.process),
             self._learning(subject, objectives[0], book),
         )
-        notes = [*found.notes, *_folded(ordered[0]), *_notes(subject, objectives[0])]
+        notes = [*found.notes, *_rounded(settings), *_folded(ordered[0]), *_notes(subject, objectives[0])]
         return Found(found.quantities, found.series, notes=notes)
 
     def findings(self, record: AnalysisRecord) -> list[str]:
@@ -244,6 +246,16 @@ def _mean_weights(objective: Objective, bins: Sequence[LevelBin], progress: floa
     """The mean weight on the network's output in each bin, by the tables."""
     weight = objective.tables(progress).weight
     return [float((weight[one.timesteps] * one.probability).sum()) for one in bins]
+
+
+def _rounded(settings: dict[str, JsonValue]) -> list[str]:
+    """That fewer images were used than were asked for, if so."""
+    asked, num = settings.get("asked_images"), settings["images"]
+    if asked is None:
+        return []
+    return [
+        f"gradients were taken on {num} training images, not {asked}: they are divided into {GROUPS} groups of one size"
+    ]
 
 
 def _folded(group: Arrays) -> list[str]:

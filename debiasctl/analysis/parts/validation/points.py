@@ -138,6 +138,7 @@ def _stored(run: Run, number: int) -> Iterator[_Figure]:
             f"{measured.num} images by {measured.sampler} against {measured.reference_num or 'all'} of "
             f"{measured.reference}, features {measured.features_identity[:12]}, data {measured.dataset_hash[:12]}, "
             f"class {measured.label}, {measured.precision}"
+            + ("" if measured.guide is None else f", guide {measured.guide} {measured.guide_sha256}")
         )
         for name, figure in record.metrics.items():
             yield _Figure(number, record.checkpoint, name, measured.steps, measured.weights, alike,
