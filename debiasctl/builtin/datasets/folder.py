@@ -38,13 +38,13 @@ from debiasctl.builtin.datasets._support.image_reading import DecodingSplit, che
 from debiasctl.builtin.datasets._support.image_source import open_source
 from debiasctl.builtin.datasets._support.image_table import ImageFiles, without
 
-_FORMATS: dict[str, "_Format"] = {}  # by Folder._key
+_FORMATS: dict[str, "Format"] = {}  # by Folder._key
 _LISTED = 5  # unreadable files named in a note
 _TRIED = 5_000  # images that are decoded to try a hint; a larger set is tried by its headers alone
 
 
 @dataclass(frozen=True)
-class _Format:
+class Format:
     """The format that images are brought to, and how many are cropped or transparent, as `Contents` has it."""
 
     image_size: int
@@ -322,7 +322,7 @@ class Folder(Dataset):
             return contents
         if self.options.image_size is not None and self.options.mode != "auto" and self._key not in _FORMATS:
             # nothing but a note depends on the headers
-            format = _Format(self.options.image_size, 1 if self.options.mode == "grey" else 3, None, None)
+            format = Format(self.options.image_size, 1 if self.options.mode == "grey" else 3, None, None)
         else:
             format = self._read_format()
         return decoded_images.decode_all(
@@ -336,7 +336,7 @@ class Folder(Dataset):
             transparent=format.transparent,
         )
 
-    def _read_format(self) -> _Format:
+    def _read_format(self) -> Format:
         """Read the files' headers, once per process for a state of the images."""
         if self._key in _FORMATS:
             return _FORMATS[self._key]
@@ -357,7 +357,7 @@ class Folder(Dataset):
                 {"image_size": size},
             )
         cropped = (len(found.lost), median(found.lost) if found.lost else 0.0)
-        _FORMATS[self._key] = _Format(size, 1 if mode == "grey" else 3, cropped, found.transparent)
+        _FORMATS[self._key] = Format(size, 1 if mode == "grey" else 3, cropped, found.transparent)
         return _FORMATS[self._key]
 
 

@@ -69,6 +69,13 @@ def decode(stream: IO[bytes], *, size: int, channels: int) -> npt.NDArray[np.uin
     return pixels[None] if channels == 1 else pixels.transpose(2, 0, 1)
 
 
+def resized(pixels: npt.NDArray[np.uint8], *, size: int, channels: int) -> npt.NDArray[np.uint8]:
+    """Bring pixels, uint8 [1 or 3, H, W], to uint8 [channels, size, size], as `decode` does."""
+    image = Image.fromarray(np.ascontiguousarray(pixels[0] if len(pixels) == 1 else pixels.transpose(1, 2, 0)))
+    flat = np.asarray(_square(_as_mode(image, "L" if channels == 1 else "RGB"), size))
+    return flat[None] if channels == 1 else flat.transpose(2, 0, 1)
+
+
 def _opened(stream: IO[bytes]) -> Image.Image:
     """Open an image of a known format; Pillow's others include programs (EPS), which it would have Ghostscript run."""
     with warnings.catch_warnings():
