@@ -3,7 +3,8 @@
 import hashlib
 import json
 import os
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -22,6 +23,7 @@ from debiasctl.api import (
     DatasetInfo,
     DebiasctlError,
     Hint,
+    ImageProblem,
     LoadedDataset,
     PluginOptions,
     Split,
@@ -31,6 +33,7 @@ from debiasctl.builtin.datasets._support import decoded_images, folder_notes, im
 from debiasctl.builtin.datasets._support.decoded_images import Contents
 from debiasctl.builtin.datasets._support.folder_hints import FixableDataError, FixableUsageError, Settings, reference
 from debiasctl.builtin.datasets._support.folder_settings import recommended_settings
+from debiasctl.builtin.datasets._support.image_check import check_files, stored_sizes
 from debiasctl.builtin.datasets._support.image_files import ImageSource, absolute_path, named
 from debiasctl.builtin.datasets._support.image_labels import Labels, labels_by_file, labels_by_table
 from debiasctl.builtin.datasets._support.image_layout import Classes, Layout, SplitRule, read_layout
@@ -177,6 +180,18 @@ class Folder(Dataset):
                 splits.append(ArraySplit(array[start : start + len(files)], targets))
             start += len(files)
         return LoadedDataset(self._info_of(contents), splits[0], splits[1], contents.content_hash)
+
+    def problems(self, location: DataLocation, *, progress: Callable[[int, int], None]) -> Iterator[ImageProblem]:
+        """Decode every image file, whatever the layout and the options are."""
+        yield from check_files(self._source, self._source.files, progress)
+        try:
+            self._layout_of(self._source.files)
+        except DebiasctlError as error:
+            yield ImageProblem(".", "layout", "error", str(error))
+
+    def stored_sizes(self, location: DataLocation) -> Counter[tuple[int, int]]:
+        """Read the headers of all image files."""
+        return stored_sizes(self._source, self._source.files)
 
     def _info_of(self, contents: Contents) -> DatasetInfo:
         layout = self._layout_without(contents.skipped)

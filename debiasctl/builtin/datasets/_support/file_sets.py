@@ -3,14 +3,15 @@
 import hashlib
 import json
 from abc import abstractmethod
-from collections.abc import Callable, Mapping, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
 import numpy as np
 from pydantic import Field
 
-from debiasctl.api import DataError, DataLocation, Dataset, DatasetInfo, LoadedDataset, PluginOptions
+from debiasctl.api import DataError, DataLocation, Dataset, DatasetInfo, ImageProblem, LoadedDataset, PluginOptions
 from debiasctl.builtin.datasets._support.downloads import cached_folder, fetch
 from debiasctl.builtin.datasets._support.folder_settings import recommended_settings
 from debiasctl.builtin.datasets._support.image_files import ImageSource
@@ -90,14 +91,7 @@ class FileSet(Dataset):
         Raises:
             DataError: if they cannot be had, are incomplete, or an image cannot be read.
         """
-        folder = self._find(location)
-        if folder is None:
-            if self.published() is None or self._packed(location) is not None:
-                raise DataError(self._help(location))
-            cached = cached_folder(location, self.name)
-            fetch(cached, self.download, help_text=self._help(location))
-            folder = cached / self.base
-        return self._images(folder).load(location)
+        return self._images(self._there(location)).load(location)
 
     def _images(self, folder: Path) -> ListedImages:
         source = self.source(folder)
@@ -108,6 +102,26 @@ class FileSet(Dataset):
         ).hexdigest()
         stated = ListedImages.Options(path=str(source.path), **options)
         return ListedImages(stated, source, _layout(source, classes, places, self.title), variant=variant)
+
+    def problems(self, location: DataLocation, *, progress: Callable[[int, int], None]) -> Iterator[ImageProblem]:
+        """Decode every image file of the official splits."""
+        images = self._images(self._there(location))
+        return images.problems(location, progress=progress)
+
+    def stored_sizes(self, location: DataLocation) -> Counter[tuple[int, int]]:
+        """Read the headers of all image files of the official splits."""
+        return self._images(self._there(location)).stored_sizes(location)
+
+    def _there(self, location: DataLocation) -> Path:
+        """The folder of the files, which are downloaded if they are not found and can be."""
+        folder = self._find(location)
+        if folder is not None:
+            return folder
+        if self.published() is None or self._packed(location) is not None:
+            raise DataError(self._help(location))
+        cached = cached_folder(location, self.name)
+        fetch(cached, self.download, help_text=self._help(location))
+        return cached / self.base
 
     @property
     def _place(self) -> dict[str, str]:
