@@ -126,11 +126,11 @@ def _csv_labels(source: ImageSource, content: bytes, where: str) -> dict[str, An
     except (UnicodeDecodeError, csv.Error) as error:
         raise DataError(f"{where} is not CSV text ({one_line(error)}). {_CSV_FORM}") from error
     names = {name for file in source.files for name in (file.name, posixpath.splitext(file.name)[0])}
-    columns = (0, 1)
+    columns, first = (0, 1), 1
     if rows and not names & {cell.strip().replace("\\", "/") for cell in rows[0]}:
-        columns = _columns(rows.pop(0), where)
+        columns, first = _columns(rows.pop(0), where), 2
     stated: dict[str, Any] = {}
-    for number, row in enumerate(rows, start=1):
+    for number, row in enumerate(rows, start=first):
         if len(row) <= max(columns) or not row[columns[1]].strip():
             raise DataError(f"{where}: row {number} has no class: {','.join(row)!r:.60}. {_CSV_FORM}")
         name, label = (row[column].strip() for column in columns)
