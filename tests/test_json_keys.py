@@ -10,6 +10,7 @@ import pytest
 import typer
 import yaml
 from adm_files import GIVEN, save_small
+from PIL import Image
 from tiny import OPTIONS, debiasctl
 from toy_parts import toys
 
@@ -59,6 +60,8 @@ CALLS = [
     ("runs show", ["runs", "show", "m"]),
     ("plugins list", ["plugins", "list"]),
     ("plugins describe", ["plugins", "describe", "weightings", "min-snr"]),
+    ("datasets show", ["datasets", "show", "images"]),
+    ("datasets check", ["datasets", "check", "images"]),
     ("weightings fit", ["weightings", "fit", "a", "--rule", "uncertainty", "--snippet", "fit.py"]),
     ("weightings fit", ["weightings", "fit", "a", "--rule", "optimal-loss", "--num", "16"]),
     ("weightings list", ["weightings", "list"]),
@@ -120,6 +123,9 @@ def printed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, set[
         lines = [f"{snr},{min(snr, 5) / (snr + 1)}" for snr in (10 ** (n / 4) for n in range(-12, 13))]
         (folder / "weights.csv").write_text("\n".join(["snr,weight", *lines]), encoding="utf-8")
         save_small(folder / "m.pt")
+        for name in ("a/1.png", "a/2.png", "b/1.png", "b/2.png"):
+            (folder / "images" / name).parent.mkdir(parents=True, exist_ok=True)
+            Image.new("RGB", (8, 8)).save(folder / "images" / name)
         for name, arguments in CALLS:
             outcome = debiasctl(*arguments, "--json")
             assert outcome.code == 0, outcome.err

@@ -8,6 +8,7 @@ Tensors are torch tensors; this module itself does not import torch.
 
 from debiasctl.api.autoencoders import Autoencoder, LatentShape
 from debiasctl.api.backbones import Backbone, ImageShape
+from debiasctl.api.checks import ImageProblem
 from debiasctl.api.data import hash_contents, hash_splits, spread_indices
 from debiasctl.api.datasets import ArraySplit, DataLocation, Dataset, DatasetInfo, LoadedDataset, Split
 from debiasctl.api.densities import GaussianMixture
@@ -64,6 +65,7 @@ __all__ = [
     "Features",
     "GaussianMixture",
     "Hint",
+    "ImageProblem",
     "ImageShape",
     "Job",
     "JobEvent",

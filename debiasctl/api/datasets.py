@@ -1,11 +1,13 @@
 """Data sets: images to train on."""
 
 from abc import abstractmethod
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
+from debiasctl.api.checks import ImageProblem
 from debiasctl.api.densities import GaussianMixture
 from debiasctl.api.plugin import Plugin
 
@@ -107,6 +109,22 @@ class Dataset(Plugin):
         Raises:
             DataError: if the images cannot be read.
         """
+
+    def problems(
+        self, location: DataLocation, *, progress: Callable[[int, int], None]
+    ) -> Iterator[ImageProblem] | None:
+        """Yield what is wrong or unusual in the set's files; `progress` is called with the files done and all files.
+
+        None, the default, is of a set that has no files of its own for each image: its pixels are looked at alone.
+
+        Raises:
+            DataError: if the files cannot be listed.
+        """
+        return None
+
+    def stored_sizes(self, location: DataLocation) -> Counter[tuple[int, int]] | None:
+        """Count the files' images by (width, height) before they are resized; None if there are no such files."""
+        return None
 
     def recommended(self, location: DataLocation) -> Mapping[str, Any]:
         """Spec settings (`{"training": {"steps": ...}, ...}`) that make `debiasctl train NAME` a sensible run."""

@@ -22,6 +22,7 @@ _NAMED = 6  # classes whose counts are listed
 _LONGEST = 30  # letters of a class's name
 _SETTING = "data.dataset"
 _IMAGES = (".bmp", ".gif", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp")
+_ARCHIVES = (".zip", ".tar", ".npz")
 
 
 def describe_images(info: "DatasetInfo | ContentSection") -> str:
@@ -62,11 +63,13 @@ def dataset_named(text: str) -> str | dict[str, Any]:
         return text
     path = user_path(text, argument="DATASET")
     if path.is_file() and path.suffix.lower() in _IMAGES:  # which the data set would say once torch is imported
-        raise UsageError(f"{path.absolute()} is neither a folder nor a .zip of images. Give the folder that holds it")
+        raise UsageError(
+            f"{path.absolute()} is neither a folder nor a .zip, .tar or .npz of images. Give the folder that holds it"
+        )
     if path.exists():
         return {"name": "folder", "options": {"path": str(path.absolute())}}
-    if any(mark in text for mark in ("/", "\\")) or text.endswith(".zip"):
-        raise UsageError(f"there is no folder or zip file {quoted(text)}. Give the path of one that holds images")
+    if any(mark in text for mark in ("/", "\\")) or text.endswith(_ARCHIVES):
+        raise UsageError(f"there is no folder or archive {quoted(text)}. Give the path of one that holds images")
     if name.strip() == text.strip():
         try:
             registry.find("datasets", name)

@@ -65,6 +65,9 @@ SURFACE = {
     "plugins describe": "KIND NAME --help --json",
     "spec": "--help",
     "spec describe": "SECTION[.SETTING] --help --json",
+    "datasets": "--help",
+    "datasets show": "NAME|PATH --data-dir --help --image-size --json --labels --num --out -n -o",
+    "datasets check": "NAME|PATH --data-dir --help --json --out -o",
     "weightings": "--help",
     "weightings fit": "RUN... --data --data-dir --device --help --json --num --out --rule --snippet --weighting -o",
     "weightings list": "--help --json",
@@ -97,7 +100,10 @@ def test_the_surface_is_frozen() -> None:
     assert found == SURFACE
 
 
-@pytest.mark.parametrize("path", [path for path in SURFACE if path not in ("runs", "plugins", "spec", "weightings")])
+GROUPS = ("runs", "plugins", "spec", "datasets", "weightings")
+
+
+@pytest.mark.parametrize("path", [path for path in SURFACE if path not in GROUPS])
 def test_help_has_an_example(path: str) -> None:
     text = succeed(*path.split(), "--help").out
     assert "Example" in text

@@ -249,7 +249,7 @@ def test_a_run_of_that_name_with_other_settings_is_not_touched(order: list[str])
         (("sweep", "digits", "--engine", "cloud"), "unknown engine 'cloud'"),
         (("sweep", "digits", "--name", "a/b"), "'a/b' is not a sweep's name"),
         (("sweep", "digits", "--margin", "1.5"), "margin: input should be less than 1"),
-        (("sweep", "./none"), "there is no folder or zip file './none'"),
+        (("sweep", "./none"), "there is no folder or archive './none'"),
         (("sweep", "none.yaml"), "study file none.yaml cannot be read: No such file"),
         (("sweep", "--weighting", "p2"), "name a data set or a study file"),
         (("sweep", "--resume", "none"), "there is no sweep 'none'"),

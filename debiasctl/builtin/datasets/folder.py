@@ -1,18 +1,20 @@
-"""Folders and zips of images."""
+"""Folders, zips, tars and npz files of images."""
 
 import hashlib
 import json
-from collections.abc import Mapping
+import os
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from statistics import median
 from tempfile import TemporaryDirectory
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
 import PIL
 import torch
-from pydantic import Field, field_validator
+from pydantic import Field, ValidationInfo, field_validator, model_validator
 
 from debiasctl.api import (
     ArraySplit,
@@ -21,6 +23,7 @@ from debiasctl.api import (
     DatasetInfo,
     DebiasctlError,
     Hint,
+    ImageProblem,
     LoadedDataset,
     PluginOptions,
     Split,
@@ -30,19 +33,21 @@ from debiasctl.builtin.datasets._support import decoded_images, folder_notes, im
 from debiasctl.builtin.datasets._support.decoded_images import Contents
 from debiasctl.builtin.datasets._support.folder_hints import FixableDataError, FixableUsageError, Settings, reference
 from debiasctl.builtin.datasets._support.folder_settings import recommended_settings
-from debiasctl.builtin.datasets._support.image_files import ImageSource, absolute_path, open_source
-from debiasctl.builtin.datasets._support.image_labels import Labels, labels_by_file
+from debiasctl.builtin.datasets._support.image_check import check_files, stored_sizes
+from debiasctl.builtin.datasets._support.image_files import ImageSource, absolute_path, named
+from debiasctl.builtin.datasets._support.image_labels import Labels, labels_by_file, labels_by_table
 from debiasctl.builtin.datasets._support.image_layout import Classes, Layout, SplitRule, read_layout
 from debiasctl.builtin.datasets._support.image_reading import DecodingSplit, check_readable, read_formats
+from debiasctl.builtin.datasets._support.image_source import open_source
 from debiasctl.builtin.datasets._support.image_table import ImageFiles, without
 
-_FORMATS: dict[str, "_Format"] = {}  # by Folder._key
+_FORMATS: dict[str, "Format"] = {}  # by Folder._key
 _LISTED = 5  # unreadable files named in a note
 _TRIED = 5_000  # images that are decoded to try a hint; a larger set is tried by its headers alone
 
 
 @dataclass(frozen=True)
-class _Format:
+class Format:
     """The format that images are brought to, and how many are cropped or transparent, as `Contents` has it."""
 
     image_size: int
@@ -52,15 +57,17 @@ class _Format:
 
 
 class Folder(Dataset):
-    """A folder or .zip of images (png, jpg, bmp, webp, gif, tiff); class names come from its sub-folders.
+    """A folder, .zip, .tar or .npz of images (png, jpg, bmp, webp, gif, tiff); class names come from its sub-folders.
 
     Images lie directly in the folder (no classes) or in one sub-folder per class; a dataset.json as StyleGAN's and
-    EDM's tools write it states the classes instead. Sub-folders that may be storage (00000/, 00001/, ...) are asked
-    about. Top-level train/, val/ and test/ (or training, valid, validation, testing) are splits: train/ is trained on
-    and val/ is held out; test/ is held out only if there is no val/. Without val/ and test/ a share of the images is
-    held out, chosen by a hash of each image's path, so that adding images moves no other; one image of each class is
-    trained on in any case. Hidden files and __MACOSX are ignored, and other files are counted; a single folder that
-    holds everything in a zip counts as its root.
+    EDM's tools write it states the classes instead, and so does any CSV or JSON file (`labels`). Sub-folders that may
+    be storage (00000/, 00001/, ...) are asked about. Top-level train/, val/ and test/ (or training, valid, validation,
+    testing) are splits: train/ is trained on and val/ is held out; test/ is held out only if there is no val/. Without
+    val/ and test/ a share of the images is held out, chosen by a hash of each image's path, so that adding images moves
+    no other; one image of each class is trained on in any case. Hidden files and __MACOSX are ignored, and other files
+    are counted; a single folder that holds everything in a zip or tar counts as its root. Archives are read in place,
+    and the same files have the same content hash in each form; an .npz holds uint8 images [N, H, W, C] as `images` or
+    `arr_0`, and may hold `labels` and the `names` that the images would have as files.
 
     Images of any mode are converted to 8-bit RGB or grey: EXIF orientation is applied, transparency is laid over white,
     16 bits are scaled to 8, and only the first frame is used. An image of another shape is cropped to its middle square
@@ -70,7 +77,7 @@ class Folder(Dataset):
     class Options(PluginOptions):
         """The options of folder."""
 
-        path: str = Field(min_length=1, description="folder or .zip of images")
+        path: str = Field(min_length=1, description="folder, .zip, .tar or .npz of images")
         image_size: int | None = Field(
             None, ge=4, le=1024, description="height and width to resize images to; null: their own, if all are equal"
         )
@@ -84,6 +91,11 @@ class Folder(Dataset):
             description="folders: each sub-folder is a class; none: no classes; auto: as dataset.json says, or the "
             "sub-folders unless they may be storage, which is asked about",
         )
+        labels: str | None = Field(
+            None,
+            min_length=1,
+            description="a .csv (a line for each image: its name, its class) or .json (as dataset.json) of the classes",
+        )
         split: SplitRule = Field(
             "within-classes",
             description="within-classes: hold out by each image's path, but no class as a whole; by-name: by the path "
@@ -96,6 +108,22 @@ class Folder(Dataset):
             # a run resumed from another working directory must find its images
             return str(absolute_path(path)) if isinstance(path, str) else path
 
+        @field_validator("labels", mode="before")
+        @classmethod
+        def _found(cls, labels: Any, info: ValidationInfo) -> Any:
+            if not isinstance(labels, str) or not labels.strip():
+                return labels
+            within = Path(info.data.get("path", "")) / labels
+            return str(within if within.is_file() and not Path(labels).is_file() else absolute_path(labels))
+
+        @model_validator(mode="after")
+        def _one_source_of_classes(self) -> Self:
+            if self.labels is not None and self.classes != "auto":
+                raise ValueError(f"labels and classes={self.classes} contradict one another. Give one of them")
+            if self.labels is not None and Path(self.labels).suffix.lower() not in (".csv", ".json"):
+                raise ValueError(f"labels={self.labels}: give a .csv or a .json of names and classes")
+            return self
+
     options: Options
     _noted = False  # whether the notes on the images were logged
 
@@ -103,7 +131,7 @@ class Folder(Dataset):
         """Read the file names and headers; with `skip_unreadable`, decode all images once. Notes are logged.
 
         Raises:
-            UsageError: if there is no such folder or zip, or `image_size` is needed, or `classes`.
+            UsageError: if there is no such folder or file, or `image_size` is needed, or `classes`.
             DataError: if the layout is ambiguous, or a file cannot be read.
         """
         try:
@@ -152,6 +180,18 @@ class Folder(Dataset):
                 splits.append(ArraySplit(array[start : start + len(files)], targets))
             start += len(files)
         return LoadedDataset(self._info_of(contents), splits[0], splits[1], contents.content_hash)
+
+    def problems(self, location: DataLocation, *, progress: Callable[[int, int], None]) -> Iterator[ImageProblem]:
+        """Decode every image file, whatever the layout and the options are."""
+        yield from check_files(self._source, self._source.files, progress)
+        try:
+            self._layout_of(self._source.files)
+        except DebiasctlError as error:
+            yield ImageProblem(".", "layout", "error", str(error))
+
+    def stored_sizes(self, location: DataLocation) -> Counter[tuple[int, int]]:
+        """Read the headers of all image files."""
+        return stored_sizes(self._source, self._source.files)
 
     def _info_of(self, contents: Contents) -> DatasetInfo:
         layout = self._layout_without(contents.skipped)
@@ -224,7 +264,7 @@ class Folder(Dataset):
         if self._source.unreadable and not self.options.skip_unreadable:
             name, reason = self._source.unreadable[0]
             raise FixableDataError(
-                f"{self._source.path}: the folder {name} cannot be read ({reason}). Make it readable, or leave it out "
+                f"{self._source.path}: {named(name)} cannot be read ({reason}). Repair that, or leave it out "
                 "(skip_unreadable=true)",
                 {"skip_unreadable": True},
             )
@@ -252,14 +292,30 @@ class Folder(Dataset):
 
     @cached_property
     def _labels(self) -> Labels | None:
-        """The classes that dataset.json states, if it is asked for."""
-        asked = self.options.classes == "auto" and self._source.labels_stamp is not None
-        return labels_by_file(self._source) if asked else None
+        """The classes that a table or dataset.json states, if they are asked for."""
+        if self.options.labels is not None:
+            return labels_by_table(self._source, Path(self.options.labels))
+        return labels_by_file(self._source) if self._has_labels_file else None
 
     @property
     def _states_no_classes(self) -> bool:
-        """Whether dataset.json says that there are no classes."""
-        return self.options.classes == "auto" and self._source.labels_stamp is not None and self._labels is None
+        """Whether a table or dataset.json says that there are no classes."""
+        return (self.options.labels is not None or self._has_labels_file) and self._labels is None
+
+    @property
+    def _has_labels_file(self) -> bool:
+        return self.options.classes == "auto" and self._source.labels_stamp is not None
+
+    @property
+    def _labels_stamp(self) -> tuple[int, int] | None:
+        """What changes with the file of the classes."""
+        if self.options.labels is None:
+            return self._source.labels_stamp
+        try:
+            status = os.stat(self.options.labels)
+        except OSError:
+            return None
+        return status.st_size, status.st_mtime_ns
 
     @cached_property
     def _key(self) -> str:
@@ -268,7 +324,7 @@ class Folder(Dataset):
         listing = hashlib.sha256()
         for file in self._source.files:
             listing.update(json.dumps([file.name, *file.stamp]).encode())
-        listing.update(json.dumps(self._source.labels_stamp).encode())
+        listing.update(json.dumps(self._labels_stamp).encode())
         return f"{content_key(self.options.model_dump())}/{content_key([*code, listing.hexdigest()])}"
 
     def _cache(self, location: DataLocation) -> Path:
@@ -281,7 +337,7 @@ class Folder(Dataset):
             return contents
         if self.options.image_size is not None and self.options.mode != "auto" and self._key not in _FORMATS:
             # nothing but a note depends on the headers
-            format = _Format(self.options.image_size, 1 if self.options.mode == "grey" else 3, None, None)
+            format = Format(self.options.image_size, 1 if self.options.mode == "grey" else 3, None, None)
         else:
             format = self._read_format()
         return decoded_images.decode_all(
@@ -295,7 +351,7 @@ class Folder(Dataset):
             transparent=format.transparent,
         )
 
-    def _read_format(self) -> _Format:
+    def _read_format(self) -> Format:
         """Read the files' headers, once per process for a state of the images."""
         if self._key in _FORMATS:
             return _FORMATS[self._key]
@@ -316,7 +372,7 @@ class Folder(Dataset):
                 {"image_size": size},
             )
         cropped = (len(found.lost), median(found.lost) if found.lost else 0.0)
-        _FORMATS[self._key] = _Format(size, 1 if mode == "grey" else 3, cropped, found.transparent)
+        _FORMATS[self._key] = Format(size, 1 if mode == "grey" else 3, cropped, found.transparent)
         return _FORMATS[self._key]
 
 

@@ -1,4 +1,4 @@
-"""All images of a folder, a zip or an npz, unchanged, to be measured or measured against."""
+"""All images of a folder, a zip, a tar or an npz, unchanged, to be measured or measured against."""
 
 import hashlib
 import json
@@ -29,17 +29,18 @@ from debiasctl.builtin.datasets._support.image_files import (
     ImageFile,
     ImageSource,
     absolute_path,
-    open_source,
+    named,
 )
 from debiasctl.builtin.datasets._support.image_labels import labels_by_file, stored_in_shards
 from debiasctl.builtin.datasets._support.image_reading import DecodingSplit, check_readable, read_formats
+from debiasctl.builtin.datasets._support.image_source import open_source
 from debiasctl.builtin.datasets._support.npz_images import read_npz
 
 _LOG = logging.getLogger(__name__)
 
 
 class Images(Dataset):
-    """Every image of a folder, .zip or .npz, none held out: for evaluation. To train on images, use folder.
+    """Every image of a folder, .zip, .tar or .npz, none held out: for evaluation. To train on images, use folder.
 
     Image files may lie anywhere below the folder; an npz holds uint8 [N, H, W, C] (or [N, H, W]) as `images` or
     `arr_0`. All must be square and of one size: nothing is cropped or resized. Files are decoded at every read, so that
@@ -54,7 +55,7 @@ class Images(Dataset):
     class Options(PluginOptions):
         """The options of images."""
 
-        path: str = Field(min_length=1, description="folder, .zip or .npz of images")
+        path: str = Field(min_length=1, description="folder, .zip, .tar or .npz of images")
 
         @field_validator("path", mode="before")
         @classmethod
@@ -96,17 +97,15 @@ class Images(Dataset):
     def _split(self) -> tuple[Split, int, int]:
         """The images, their channels and their size."""
         if not self._path.exists():
-            raise UsageError(f"{self._path} does not exist. Give a folder, a .zip or an .npz of images")
+            raise UsageError(f"{self._path} does not exist. Give a folder, a .zip, .tar or .npz of images")
         if not self._path.is_dir():
             kind = self._path.suffix.lower()
             if kind == ".npz":
                 array, labels = read_npz(self._path)
                 return ArraySplit(array, labels), array.shape[1], array.shape[2]
-            if kind != ".zip":
-                raise UsageError(f"{self._path} is neither a folder nor a .zip or .npz of images. Give one of these")
         source = open_source(self._path)
         for name, reason in source.unreadable:
-            raise DataError(f"{self._path}: the folder {name} cannot be read ({reason}). Make it readable")
+            raise DataError(f"{self._path}: {named(name)} cannot be read ({reason}). Repair or remove it")
         channels, size = _format(source)
         targets = _targets(source)
         split = DecodingSplit(source, source.files, targets, size, channels, skippable=False)

@@ -82,14 +82,14 @@ def test_they_are_not_for_training(folder):
 
 @pytest.mark.parametrize("name", ["nothing", "nothing.npz", "nothing.zip"])
 def test_what_is_not_there(tmp_path, name):
-    with pytest.raises(UsageError, match=r"does not exist. Give a folder, a \.zip or an \.npz of images"):
+    with pytest.raises(UsageError, match=r"does not exist. Give a folder, a \.zip, \.tar or \.npz of images"):
         images(tmp_path / name).load(LOCATION)
 
 
-@pytest.mark.parametrize("name", ["one.png", "many.tar", "array.npy"])
+@pytest.mark.parametrize("name", ["one.png", "many.rar", "array.npy"])
 def test_another_kind_of_file(tmp_path, name):
     (tmp_path / name).write_bytes(b"")
-    with pytest.raises(UsageError, match=r"is neither a folder nor a \.zip or \.npz of images"):
+    with pytest.raises(UsageError, match=r"is neither a folder nor a \.zip, \.tar or \.npz of images"):
         images(tmp_path / name).load(LOCATION)
 
 

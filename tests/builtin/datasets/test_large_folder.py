@@ -24,7 +24,8 @@ from PIL import Image
 
 from debiasctl.api import DataLocation, LoadedDataset
 from debiasctl.builtin.datasets._support import decoded_images, image_reading
-from debiasctl.builtin.datasets._support.image_files import ImageFile, open_source
+from debiasctl.builtin.datasets._support.image_files import ImageFile
+from debiasctl.builtin.datasets._support.image_source import open_source
 from debiasctl.builtin.datasets._support.image_table import ImageFiles, without
 from debiasctl.registry.entry_points import create
 from debiasctl.registry.refs import PluginRef

@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Iterator
 
 from debiasctl.api import DatasetInfo
-from debiasctl.builtin.datasets._support.image_files import ImageSource, count_endings
+from debiasctl.builtin.datasets._support.image_files import ImageSource, count_endings, named
 from debiasctl.builtin.datasets._support.image_layout import Layout
 from debiasctl.builtin.datasets._support.image_table import ImageFiles
 
@@ -27,7 +27,7 @@ def notes(
     if source.passed_over:
         yield f"passed over {count_endings(source.passed_over)}: only images are read"
     for name, reason in source.unreadable:
-        yield f"the folder {name} cannot be read and is left out: {reason}"
+        yield f"{named(name)} cannot be read and is left out: {reason}"
     num_images = info.num_train + info.num_heldout
     if cropped is not None and cropped[0]:
         yield (

@@ -38,12 +38,12 @@ def read_header(stream: IO[bytes]) -> ImageHeader:
         UnreadableImageError: if the bytes are not an image.
     """
     try:
-        with _opened(stream) as image:
-            return ImageHeader(image.width, image.height, _is_grey(image), image.has_transparency_data)
+        with opened(stream) as image:
+            return ImageHeader(image.width, image.height, is_grey(image), image.has_transparency_data)
     except MemoryError:
         raise
     except Exception as error:  # Pillow's readers raise errors of any type for damaged files
-        raise UnreadableImageError(_reason(error)) from error
+        raise UnreadableImageError(reason(error)) from error
 
 
 def decode(stream: IO[bytes], *, size: int, channels: int) -> npt.NDArray[np.uint8]:
@@ -57,19 +57,26 @@ def decode(stream: IO[bytes], *, size: int, channels: int) -> npt.NDArray[np.uin
         UnreadableImageError: if the image is damaged, or its values have no known range (32-bit integers, floats).
     """
     try:
-        with _opened(stream) as image:
-            _check_range(image)
+        with opened(stream) as image:
+            check_range(image)
             ImageOps.exif_transpose(image, in_place=True)
-            flat = _as_mode(_flatten(image), "L" if channels == 1 else "RGB")
+            flat = _as_mode(flattened(image), "L" if channels == 1 else "RGB")
             pixels = np.asarray(_square(flat, size))
     except MemoryError:
         raise
     except Exception as error:  # see read_header
-        raise UnreadableImageError(_reason(error)) from error
+        raise UnreadableImageError(reason(error)) from error
     return pixels[None] if channels == 1 else pixels.transpose(2, 0, 1)
 
 
-def _opened(stream: IO[bytes]) -> Image.Image:
+def resized(pixels: npt.NDArray[np.uint8], *, size: int, channels: int) -> npt.NDArray[np.uint8]:
+    """Bring pixels, uint8 [1 or 3, H, W], to uint8 [channels, size, size], as `decode` does."""
+    image = Image.fromarray(np.ascontiguousarray(pixels[0] if len(pixels) == 1 else pixels.transpose(1, 2, 0)))
+    flat = np.asarray(_square(_as_mode(image, "L" if channels == 1 else "RGB"), size))
+    return flat[None] if channels == 1 else flat.transpose(2, 0, 1)
+
+
+def opened(stream: IO[bytes]) -> Image.Image:
     """Open an image of a known format; Pillow's others include programs (EPS), which it would have Ghostscript run."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # it is refused here
@@ -79,13 +86,13 @@ def _opened(stream: IO[bytes]) -> Image.Image:
     return image
 
 
-def _check_range(image: Image.Image) -> None:
+def check_range(image: Image.Image) -> None:
     # Pillow before 11 opens a 16-bit PNG as "I"; in other formats "I" may hold any 32 bits.
     if image.mode == "F" or (image.mode == "I" and image.format != "PNG"):
         raise ValueError("32-bit values have no known range; convert the image to 8 or 16 bits")
 
 
-def _flatten(image: Image.Image) -> Image.Image:
+def flattened(image: Image.Image) -> Image.Image:
     """Convert an image to L or RGB, laying transparent parts over white."""
     if image.mode in _DEEP_MODES:
         deep = np.asarray(image).astype(np.int64).clip(0, 65535)
@@ -108,13 +115,13 @@ def _square(image: Image.Image, size: int) -> Image.Image:
     return image if side == size else image.resize((size, size), Image.Resampling.LANCZOS)
 
 
-def _is_grey(image: Image.Image) -> bool:
+def is_grey(image: Image.Image) -> bool:
     if image.mode == "P" and image.palette is not None:
         colours = image.getpalette("RGB") or []
         return colours[0::3] == colours[1::3] == colours[2::3]
     return image.mode in _GREY_MODES
 
 
-def _reason(error: Exception) -> str:
+def reason(error: Exception) -> str:
     text = " ".join(str(error).split())
     return "not an image that can be read" if text.startswith("cannot identify") else text or type(error).__name__

@@ -1,4 +1,4 @@
-"""Listing and reading the image files of a folder or a zip."""
+"""Listing and reading the image files of a folder or a zip; image_source opens these and other forms."""
 
 import io
 import os
@@ -14,7 +14,7 @@ from typing import IO, Protocol
 
 import numpy as np
 
-from debiasctl.api import DataError, UsageError
+from debiasctl.api import DataError
 from debiasctl.api.files import UNREADABLE, expanded, is_text, one_line, open_regular, quoted, read_bytes, read_member
 from debiasctl.builtin.datasets._support.image_table import ImageFile as ImageFile
 from debiasctl.builtin.datasets._support.image_table import ImageFiles, Names, Table, encode_name
@@ -22,21 +22,23 @@ from debiasctl.builtin.datasets._support.image_table import ImageFiles, Names, T
 EXTENSIONS = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".webp", ".gif", ".tif", ".tiff"})
 SPLIT_FOLDERS = ("train", "val", "test")
 _EMPTY = b"PK\x05\x06" + bytes(18)  # the end of a zip without members
-_LARGEST = 2**28  # bytes of an image file in a zip
+LARGEST = 2**28  # bytes of an image file in a zip
 _ENCRYPTED = 0x1  # bit of a zip member's flags
 _FOLDERS_LOOKED_INTO = 100
 _ENDINGS = 5  # named in a message
 _DIFFERENT_ENDINGS = 1000  # counted apart
-_LABELS = "dataset.json"  # StyleGAN's and EDM's
-_MOST_LABEL_BYTES = 2**29  # of dataset.json: labels of some ten million images
-_NO_DATA = ("thumbs.db", "desktop.ini", _LABELS)  # not counted as passed over
+LABELS = "dataset.json"  # StyleGAN's and EDM's
+MOST_LABEL_BYTES = 2**29  # of dataset.json: labels of some ten million images
+OUTSIDE = "its name leads out of the archive"
+_NO_DATA = ("thumbs.db", "desktop.ini", LABELS)  # not counted as passed over
 
 
 class ImageSource(Protocol):
     """A source of image files, from which any number of threads may read at once.
 
     `passed_over` counts the other files by ending, without hidden ones; `unreadable` are folders that cannot be listed,
-    with the reason. `labels_stamp` changes with dataset.json, and is None where there is none.
+    and members of archives that are not read, with the reason. `labels_stamp` changes with dataset.json, and is None
+    where there is none.
     """
 
     path: Path
@@ -52,36 +54,6 @@ class ImageSource(Protocol):
     def open(self, name: str) -> IO[bytes]:
         """Open a file at its start."""
         ...
-
-
-def open_source(path: Path) -> ImageSource:
-    """Open the images of a folder or a zip.
-
-    Raises:
-        UsageError: if there is no such folder or zip.
-        DataError: if it cannot be read, or holds no images.
-    """
-    if path.is_dir():
-        source: ImageSource = FolderSource(path)
-    elif path.is_file() and path.suffix.lower() == ".zip":
-        source = ZipSource(path)
-    elif path.exists():
-        raise UsageError(f"{path} is neither a folder nor a .zip of images. {_what_to_do(path)}")
-    else:
-        raise UsageError(f"{path} does not exist. Give a folder or a .zip of images")
-    if not len(source.files):
-        others = f" It holds other files: {count_endings(source.passed_over)}." if source.passed_over else ""
-        gone = "".join(f" {name} cannot be read: {reason}." for name, reason in source.unreadable[:1])
-        raise DataError(f"{path} holds no images.{others}{gone} Image files end in {', '.join(sorted(EXTENSIONS))}")
-    return source
-
-
-def _what_to_do(path: Path) -> str:
-    if is_image_name(path.name):
-        return "Give the folder that holds it"
-    if path.suffix.lower() == ".npz":
-        return "An .npz can be measured, not trained on: write its images as files into a folder"
-    return "Unpack it, and give the folder"
 
 
 def count_endings(passed_over: Counter[str]) -> str:
@@ -116,7 +88,13 @@ def _is_hidden(name: str) -> bool:
     return any((part.startswith(".") and part != ".") or part == "__MACOSX" for part in name.split("/"))
 
 
-def _count(passed_over: Counter[str], name: str) -> None:
+def outside_name(name: str) -> bool:
+    """Whether an archive's member has an image's ending and a name that leads out of the folder it is unpacked in."""
+    ending = posixpath.splitext(name)[1].lower() in EXTENSIONS
+    return ending and (name.startswith("/") or ".." in name.split("/"))
+
+
+def count_other(passed_over: Counter[str], name: str) -> None:
     """Count a file that is no image, unless it is hidden or a system's own."""
     base = name.rpartition("/")[2]
     if base.lower() not in _NO_DATA and not _is_hidden(name):
@@ -134,6 +112,11 @@ def holds_images(folder: Path) -> bool:
     return False
 
 
+def named(unreadable: str) -> str:
+    """How messages name an entry of `ImageSource.unreadable`."""
+    return f"the folder {unreadable}" if unreadable.endswith(("/", ".")) else unreadable
+
+
 class FolderSource:
     """The images below a folder. Symbolic links are followed."""
 
@@ -143,7 +126,7 @@ class FolderSource:
         self.unreadable: list[tuple[str, str]] = []
         self.files = ImageFiles.of(self._walk("", ancestors=frozenset()))
         try:
-            status = (path / _LABELS).stat()
+            status = (path / LABELS).stat()
             self.labels_stamp = (status.st_size, status.st_mtime_ns) if stat.S_ISREG(status.st_mode) else None
         except OSError:
             self.labels_stamp = None
@@ -154,9 +137,9 @@ class FolderSource:
         Raises:
             DataError: if it cannot be read.
         """
-        path = self.path / _LABELS
+        path = self.path / LABELS
         try:
-            return read_bytes(path, limit=_MOST_LABEL_BYTES), ""
+            return read_bytes(path, limit=MOST_LABEL_BYTES), ""
         except (OSError, ValueError) as error:
             raise DataError(f"{path} cannot be read ({one_line(error)}). Make it readable") from error
 
@@ -190,7 +173,7 @@ class FolderSource:
                 except OSError:
                     yield ImageFile(name, (0, 0))
             else:
-                _count(self.passed_over, entry.name)
+                count_other(self.passed_over, entry.name)
 
     def _listed(self, entries: "Iterator[os.DirEntry[str]]", prefix: str) -> "Iterator[os.DirEntry[str]]":
         """Yield a folder's entries; a listing that breaks off midway, as on a network's disk, makes it unreadable."""
@@ -224,12 +207,11 @@ class ZipSource:
                 f"{quoted(members.first_encrypted, mark='')}. Unpack the zip first"
             )
         self._root, self._stored_names = members.root(), members.stored_names
-        self.passed_over = members.passed_over
-        self.unreadable: list[tuple[str, str]] = []
+        self.passed_over, self.unreadable = members.passed_over, members.outside
         self._labels = next((members.labels[at] for at in ("", self._root) if at in members.labels), None)
         self.labels_stamp = None if self._labels is None else (self._labels.file_size, self._labels.CRC)
         names, self._places = members.table.by_name()
-        self._names = _without_prefix(names, len(encode_name(self._root)))
+        self._names = without_prefix(names, len(encode_name(self._root)))
         self.files = ImageFiles(self._names, self._places[:, :2])
         doubled = np.flatnonzero(self._names[1:] == self._names[:-1])
         if len(doubled):
@@ -244,7 +226,7 @@ class ZipSource:
         assert self._labels is not None, "labels_stamp says whether there is one"
         name = self._labels.filename
         try:
-            return read_member(self._zip, self._labels, limit=_MOST_LABEL_BYTES), "" if "/" in name else self._root
+            return read_member(self._zip, self._labels, limit=MOST_LABEL_BYTES), "" if "/" in name else self._root
         except UNREADABLE as error:
             raise DataError(f"{self.path}: {name} cannot be read ({one_line(error)}). Pack the zip again") from error
 
@@ -258,7 +240,7 @@ class ZipSource:
         row = self._places[bisect_left(self._names, encode_name(name))].tolist()
         member.file_size, member.CRC, member.header_offset, member.compress_size = row[:4]
         member.compress_type, member.flag_bits = row[4:]
-        return io.BytesIO(read_member(self._zip, member, limit=_LARGEST))
+        return io.BytesIO(read_member(self._zip, member, limit=LARGEST))
 
 
 class _Members:
@@ -269,6 +251,7 @@ class _Members:
         self.stored_names: dict[str, str] = {}  # names that differ from those in the zip
         self.labels: dict[str, zipfile.ZipInfo] = {}  # each dataset.json, by the folder that it lies in
         self.passed_over = Counter[str]()
+        self.outside: list[tuple[str, str]] = []
         self.num_encrypted, self.first_encrypted = 0, ""
         self._tops: set[str] = set()  # at most two of the top-level folders, "" for none
 
@@ -277,11 +260,14 @@ class _Members:
         name = member.filename
         if member.is_dir():
             return
+        if outside_name(name):
+            self.outside.append((name, OUTSIDE))
+            return
         if not is_image_name(name):
             folder, slash, base = name.rpartition("/")
-            if base == _LABELS and "/" not in folder:
+            if base == LABELS and "/" not in folder:
                 self.labels[folder + slash] = member
-            _count(self.passed_over, name)
+            count_other(self.passed_over, name)
             return
         if member.flag_bits & _ENCRYPTED:
             self.first_encrypted = self.first_encrypted or name
@@ -330,7 +316,7 @@ class _WithoutDirectory(io.FileIO):
         return super().read(size) if beyond < 0 else io.BytesIO(_EMPTY[beyond:]).read(size)
 
 
-def _without_prefix(names: Names, length: int) -> Names:
+def without_prefix(names: Names, length: int) -> Names:
     """Remove the first `length` bytes of each name."""
     if not length:
         return names

@@ -1,5 +1,8 @@
-"""The class of each image file: from dataset.json, or from the folder that it lies in."""
+"""The class of each image file: from dataset.json, a CSV or JSON file, or the folder that it lies in."""
 
+import csv
+import io
+import posixpath
 import re
 from array import array
 from collections.abc import Mapping, Sequence
@@ -11,11 +14,15 @@ import numpy as np
 import numpy.typing as npt
 
 from debiasctl.api import DataError
-from debiasctl.api.files import one_line, parse_json
-from debiasctl.builtin.datasets._support.image_files import ImageSource
+from debiasctl.api.files import one_line, parse_json, read_bytes
+from debiasctl.builtin.datasets._support.image_files import MOST_LABEL_BYTES, ImageSource
 from debiasctl.builtin.datasets._support.image_table import ImageFiles
 
 _FORM = 'dataset.json should be {"labels": [["00000/img00000000.png", 3], ...]}, or {"labels": null} without classes'
+_CSV_FORM = "Give a line for each image: its name below the folder, and its class, as in cat/001.png,cat"
+_NAME_WORDS = ("file", "file_name", "filename", "image", "image_name", "image_id", "name", "path", "filepath", "id")
+_LABEL_WORDS = ("label", "class", "class_name", "category", "target", "labels")
+_INTEGER = re.compile(r"[+-]?\d{1,18}")
 _NUMBERED = re.compile(r"(?P<prefix>.*?)(?P<number>\d+)")
 _CLASS_WORDS = ("class", "cls", "label", "category", "cat", "id")  # before a number, they name a class
 _HASHED = re.compile(r"[0-9a-f]{2,3}")
@@ -65,13 +72,43 @@ def labels_by_file(source: ImageSource) -> Labels | None:
     """
     content, prefix = source.labels_file()
     where = f"{source.path}: dataset.json"
+    stated = _stated(content, where)
+    return None if stated is None else _labelled(source, stated, prefix, where)
+
+
+def labels_by_table(source: ImageSource, path: Path) -> Labels | None:
+    """Read the classes that a CSV or a JSON file states for `source.files`; None if it says that there are none.
+
+    A JSON file has the form of dataset.json, or is the object or list in it. A CSV has a line for each image: its name
+    below the root, or that without the ending, and its class; a first line names the columns if it names no image.
+
+    Raises:
+        DataError: if it cannot be read, or some images have no label in it.
+    """
+    try:
+        content = read_bytes(path, limit=MOST_LABEL_BYTES)
+    except FileNotFoundError as error:
+        raise DataError(f"labels={path}: there is no such file. Give a .csv or a .json of names and classes") from error
+    except (OSError, ValueError) as error:
+        raise DataError(f"{path} cannot be read ({one_line(error)}). Make it readable") from error
+    if path.suffix.lower() == ".json":
+        stated = _stated(content, str(path), bare=True)
+        return None if stated is None else _labelled(source, stated, "", str(path))
+    return _labelled(source, _csv_labels(source, content, str(path)), "", str(path))
+
+
+def _stated(content: bytes, where: str, *, bare: bool = False) -> dict[str, Any] | None:
+    """The labels that a JSON text states, by name; None if it says that there are none."""
     try:
         parsed = parse_json(content)
     except (ValueError, RecursionError) as error:
         raise DataError(f"{where} cannot be read as JSON ({one_line(error)}). {_FORM}") from error
-    if not isinstance(parsed, dict) or "labels" not in parsed:
+    if isinstance(parsed, dict) and "labels" in parsed:
+        stated = parsed.pop("labels")
+    elif bare and isinstance(parsed, dict | list):
+        stated = parsed
+    else:
         raise DataError(f"{where} has no 'labels'. {_FORM}; to read classes from sub-folders: classes=folders")
-    stated = parsed.pop("labels")
     if stated is None:
         return None
     by_name = {}
@@ -79,7 +116,46 @@ def labels_by_file(source: ImageSource) -> Labels | None:
         if not (isinstance(item, Sequence) and len(item) == 2 and isinstance(item[0], str)):
             raise DataError(f"{where}: {item!r:.60} is not a file's name with its label. {_FORM}")
         by_name[item[0].replace("\\", "/")] = item[1]
-    return _labelled(source, by_name, prefix, where)
+    return by_name
+
+
+def _csv_labels(source: ImageSource, content: bytes, where: str) -> dict[str, Any]:
+    """The labels in the lines of a CSV, by name; whole numbers if all of them are."""
+    try:
+        rows = [row for row in csv.reader(io.StringIO(content.decode("utf-8-sig"), newline="")) if row]
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise DataError(f"{where} is not CSV text ({one_line(error)}). {_CSV_FORM}") from error
+    names = {name for file in source.files for name in (file.name, posixpath.splitext(file.name)[0])}
+    columns, first = (0, 1), 1
+    if rows and not names & {cell.strip().replace("\\", "/") for cell in rows[0]}:
+        columns, first = _columns(rows.pop(0), where), 2
+    stated: dict[str, Any] = {}
+    for number, row in enumerate(rows, start=first):
+        if len(row) <= max(columns) or not row[columns[1]].strip():
+            raise DataError(f"{where}: row {number} has no class: {','.join(row)!r:.60}. {_CSV_FORM}")
+        name, label = (row[column].strip() for column in columns)
+        if stated.setdefault(name.replace("\\", "/"), label) != label:
+            raise DataError(f"{where} gives {name!r:.60} two classes, {stated[name]!r:.30} and {label!r:.30}. Keep one")
+    if all(map(_INTEGER.fullmatch, stated.values())):
+        stated = {name: int(label) for name, label in stated.items()}
+    return stated
+
+
+def _columns(header: Sequence[str], where: str) -> tuple[int, int]:
+    """The columns of names and classes, by the words of a header; of two columns, the first has the names."""
+    words = [cell.strip().casefold() for cell in header]
+    name, label = (
+        next((words.index(word) for word in known if word in words), None) for known in (_NAME_WORDS, _LABEL_WORDS)
+    )
+    if name is not None and label is not None:
+        return name, label
+    if len(words) == 2:
+        other = name if name is not None else 0 if label is None else 1 - label
+        return other, 1 - other
+    raise DataError(
+        f"{where} has the columns {', '.join(map(str, header))!r:.80}, none of which is called "
+        f"{_NAME_WORDS[0] if name is None else _LABEL_WORDS[0]}. {_CSV_FORM}"
+    )
 
 
 def _labelled(source: ImageSource, by_name: Mapping[str, Any], prefix: str, where: str) -> Labels:
@@ -88,6 +164,8 @@ def _labelled(source: ImageSource, by_name: Mapping[str, Any], prefix: str, wher
     num_missing, missing = 0, ""
     for file in source.files:
         label = by_name.get(prefix + file.name)
+        if label is None and not prefix:
+            label = by_name.get(posixpath.splitext(file.name)[0])  # tables often leave out the ending
         if label is None:
             num_missing, missing = num_missing + 1, missing or file.name
             continue

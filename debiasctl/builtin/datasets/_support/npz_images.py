@@ -12,8 +12,8 @@ from debiasctl.api import DataError, UsageError
 from debiasctl.api.arrays import UNREADABLE, Npz, ObjectArrayError, open_npz
 from debiasctl.api.files import one_line, quoted
 
-_IMAGES = ("images", "arr_0")  # debiasctl's name, and guided-diffusion's
-_LABELS = ("labels", "arr_1")
+IMAGES = ("images", "arr_0")  # debiasctl's name, and guided-diffusion's
+LABELS = ("labels", "arr_1")
 _FORM = "uint8 [N, H, H, 1 or 3]"
 
 
@@ -29,18 +29,18 @@ def read_npz(path: Path) -> tuple[Tensor, Tensor | None]:
         raise UsageError(f"{path} does not exist. Give an .npz with uint8 images [N, H, W, C]")
     try:
         with open_npz(path) as archive:
-            name, array = _first_of(_IMAGES, archive, path)
-            label_name, labels = _first_of(_LABELS, archive, path)
+            name, array = first_of(IMAGES, archive, path)
+            label_name, labels = first_of(LABELS, archive, path)
             found = quoted(", ".join(archive.names) or "nothing", mark="")
     except UNREADABLE as error:
         reason = one_line(getattr(error, "strerror", None) or error)
         raise DataError(f"{path} cannot be read as an npz: {reason}. Write it again with numpy.savez") from error
     if array is None:
         raise DataError(
-            f"{path} holds {found}, but no images, named {' or '.join(_IMAGES)}. Statistics are mu and sigma "
+            f"{path} holds {found}, but no images, named {' or '.join(IMAGES)}. Statistics are mu and sigma "
             "together, and a reference only"
         )
-    problems = [text for text in (_dtype_problem(array), _shape_problem(array.shape)) if text]
+    problems = [text for text in (dtype_problem(array), shape_problem(array.shape)) if text]
     if problems:
         what = f"'{name}' is {array.dtype} {list(array.shape)}"
         raise DataError(f"{path}: {what}: {'; '.join(problems)}. Images must be {_FORM}")
@@ -51,7 +51,7 @@ def read_npz(path: Path) -> tuple[Tensor, Tensor | None]:
     return images, None if labels is None else _checked_labels(labels, len(array), f"{path}: '{label_name}'")
 
 
-def _first_of(names: tuple[str, ...], archive: Npz, path: Path) -> tuple[str, npt.NDArray[Any] | None]:
+def first_of(names: tuple[str, ...], archive: Npz, path: Path) -> tuple[str, npt.NDArray[Any] | None]:
     """The name and the array of the first of `names` that exists; the array is None if none does."""
     name = next((name for name in names if name in archive), "")
     if not name:
@@ -64,7 +64,7 @@ def _first_of(names: tuple[str, ...], archive: Npz, path: Path) -> tuple[str, np
         ) from error
 
 
-def _dtype_problem(array: npt.NDArray[Any]) -> str | None:
+def dtype_problem(array: npt.NDArray[Any]) -> str | None:
     """The reason why values of this type are not 8-bit images, with what to do about it."""
     if array.dtype == np.uint8:
         return None
@@ -85,8 +85,8 @@ def _dtype_problem(array: npt.NDArray[Any]) -> str | None:
     return f"the values lie from {low:.5g} to {high:.5g}: bring them to 0 … 255 and save as uint8"
 
 
-def _shape_problem(shape: tuple[int, ...]) -> str | None:
-    """The reason why arrays of this shape are not square grey or RGB images, with what to do about it."""
+def shape_problem(shape: tuple[int, ...], *, square: bool = True) -> str | None:
+    """The reason why arrays of this shape are not grey or RGB images, square if asked, with what to do about it."""
     if len(shape) not in (3, 4):
         return f"images have 3 or 4 dimensions, not {len(shape)}"
     if len(shape) == 4 and shape[3] not in (1, 3):
@@ -94,9 +94,9 @@ def _shape_problem(shape: tuple[int, ...]) -> str | None:
             return "channels come last: transpose to [N, H, W, C]"
         alpha = ": leave the alpha channel out" if shape[3] == 4 else ""
         return f"images are grey or RGB, with 1 or 3 channels, not {shape[3]}{alpha}"
-    if shape[1] != shape[2]:
+    if square and shape[1] != shape[2]:
         return f"images must be square, and these are {shape[2]} wide and {shape[1]} high"
-    return None if shape[1] else "images have at least one pixel"
+    return None if shape[1] and shape[2] else "images have at least one pixel"
 
 
 def _checked_labels(labels: npt.NDArray[Any], num: int, what: str) -> Tensor:

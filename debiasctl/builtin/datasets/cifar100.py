@@ -1,0 +1,128 @@
+"""CIFAR-100."""
+
+import pickle
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+from pydantic import Field
+
+from debiasctl.api import DataLocation
+from debiasctl.api.files import open_regular
+from debiasctl.builtin.datasets._support.array_sets import TRAIN, ArraySet, ArraySetOptions
+from debiasctl.builtin.datasets.cifar10 import RECOMMENDED
+
+_PUBLISHED_BYTES = {"train": 155_249_918, "test": 31_049_494}
+_FINE = (
+    "apple aquarium_fish baby bear beaver bed bee beetle bicycle bottle bowl boy bridge bus butterfly camel can castle "
+    "caterpillar cattle chair chimpanzee clock cloud cockroach couch crab crocodile cup dinosaur dolphin elephant "
+    "flatfish forest fox girl hamster house kangaroo keyboard lamp lawn_mower leopard lion lizard lobster man "
+    "maple_tree motorcycle mountain mouse mushroom oak_tree orange orchid otter palm_tree pear pickup_truck pine_tree "
+    "plain plate poppy porcupine possum rabbit raccoon ray road rocket rose sea seal shark shrew skunk skyscraper "
+    "snail snake spider squirrel streetcar sunflower sweet_pepper table tank telephone television tiger tractor train "
+    "trout tulip turtle wardrobe whale willow_tree wolf woman worm"
+)
+_COARSE = (
+    "aquatic_mammals fish flowers food_containers fruit_and_vegetables household_electrical_devices "
+    "household_furniture insects large_carnivores large_man-made_outdoor_things large_natural_outdoor_scenes "
+    "large_omnivores_and_herbivores medium_mammals non-insect_invertebrates people reptiles small_mammals trees "
+    "vehicles_1 vehicles_2"
+)
+
+
+class CIFAR100(ArraySet):
+    """60,000 colour photographs of 32x32 pixels in a hundred classes (Krizhevsky, 2009): 50,000 to train on.
+
+    The 10,000 test images are held out. The files are read from the data folder (DEBIASCTL_DATA) or the cache in
+    torchvision's layout (cifar-100-python), or else unpacked from cifar-100-python.tar.gz or downloaded into the cache.
+    Every file's MD5 is checked, and no code in the files is run.
+    """
+
+    class Options(ArraySetOptions):
+        """The options of cifar100."""
+
+        labels: Literal["fine", "coarse"] = Field(
+            "fine", description="fine: 100 classes; coarse: their 20 superclasses"
+        )
+
+    options: Options
+
+    title, name, base, archive, size = "CIFAR-100", "cifar100", "cifar-100-python", "cifar-100-python.tar.gz", 32
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """The names of the classes or superclasses."""
+        return tuple((_FINE if self.options.labels == "fine" else _COARSE).split())
+
+    @property
+    def published(self) -> tuple[int, int]:
+        """The published numbers of images."""
+        return 50_000, 10_000
+
+    def recommended(self, location: DataLocation) -> Mapping[str, Any]:
+        """At 32 pixels, the published setup of arXiv 2310.08442 for CIFAR-10."""
+        return RECOMMENDED if self.options.image_size in (None, 32) else super().recommended(location)
+
+    def files(self) -> list[tuple[str, str]]:
+        """List the files of the images."""
+        from torchvision.datasets import CIFAR100 as Source
+
+        return [(name, md5) for name, md5 in [*Source.train_list, *Source.test_list]]
+
+    def count(self, folder: Path, part: str) -> int:
+        """Count the images; a file of the published size is not read."""
+        path = folder / _file(part)
+        if path.stat().st_size == _PUBLISHED_BYTES[_file(part)]:
+            return self.published[part != TRAIN]
+        return len(self.read(folder, part)[0])
+
+    def read(self, folder: Path, part: str) -> tuple[npt.NDArray[np.uint8], npt.NDArray[Any] | None]:
+        """Read a pickle of the arrays."""
+        with open_regular(folder / _file(part)) as stream:
+            content = _Arrays(stream, encoding="latin1").load()
+        labels = np.asarray(content[f"{self.options.labels}_labels"], dtype=np.int64)
+        return np.ascontiguousarray(content["data"]).reshape(-1, 3, 32, 32), labels
+
+    def download(self, folder: Path) -> None:
+        """Download the files."""
+        from torchvision.datasets import CIFAR100 as Source
+
+        Source(str(folder), download=True)
+
+    def addresses(self) -> Sequence[str]:
+        """Where the archive is published."""
+        from torchvision.datasets import CIFAR100 as Source
+
+        return [str(Source.url)]
+
+    def archive_md5(self) -> str:
+        """The MD5 of the archive."""
+        from torchvision.datasets import CIFAR100 as Source
+
+        return str(Source.tgz_md5)
+
+
+def _file(part: str) -> str:
+    return "train" if part == TRAIN else "test"
+
+
+class _Arrays(pickle.Unpickler):
+    """Reads pickles of numpy arrays, and nothing that could run code."""
+
+    def find_class(self, module: str, name: str) -> Any:
+        if module in ("numpy.core.multiarray", "numpy._core.multiarray") and name == "_reconstruct":
+            return np.empty(0).__reduce__()[0]  # its place in numpy differs from version to version
+        known = {("numpy", "ndarray"): np.ndarray, ("numpy", "dtype"): np.dtype}
+        if (module, name) in known:
+            return known[module, name]
+        if (module, name) == ("_codecs", "encode"):  # how Python 3 writes bytes for Python 2
+            return _encoded
+        raise pickle.UnpicklingError(f"it names {module}.{name}, which no file of this set does and which is not run")
+
+
+def _encoded(text: str, encoding: str) -> bytes:
+    if encoding != "latin1":
+        raise pickle.UnpicklingError(f"it names the encoding {encoding!r:.20}, which no file of this set does")
+    return text.encode("latin1")
