@@ -101,6 +101,7 @@ def _smaller_sweep(arguments: list[str]) -> list[str]:
     few += ["--jobs", "1"]  # one process to start
     if "--resume" in arguments:
         return [*_without(arguments, "--seeds"), *(few if "--seeds" in arguments else [])]
+    few += ["--threads", "1"]  # which wait for no others
     tiny = ["--steps", "2", "--batch-size", "8", "--backbone", BACKBONE, "--set", "training.heldout_images=4"]
     drawn = ["--num", "8", "--evaluate-steps", "2", "--features", "pixels:dimension=4"]
     return [*_without(arguments, "--seeds", "--evaluate-steps", "--num"), *few, *tiny, *drawn]

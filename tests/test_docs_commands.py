@@ -1,19 +1,21 @@
 """Every command of README.md and docs/ runs: page by page, in order, made small, in a folder of its own.
 
 A page's blocks of type sh, console and python are one session (tests/page_session.py), made small there by `smaller`;
-comments in the page say more (tests/documents.py). A page's folder holds `my-images/` (classes cats and dogs),
-`my-images.zip` (the same) and `photos/` (no classes). Other programs are few: see PROGRAMS; `pip` does nothing, as
-everything is installed.
+comments in the page say more (tests/documents.py). Sweeps start workers for README.md alone. A page's folder holds
+`my-images/` (classes cats and dogs), `my-images.zip` (the same) and `photos/` (no classes). Other programs are few: see
+PROGRAMS; `pip` does nothing, as everything is installed.
 """
 
 import importlib
 import re
 import sys
+from contextlib import nullcontext
 from pathlib import Path
 from types import ModuleType
 
 import pytest
 from documents import PAGES, ROOT, RUNNABLE, SHELL, Block, check_names, debiasctl_lines, parse, read
+from here import without_workers
 from page_session import Session, smaller
 
 DOCUMENTS = {str(page.relative_to(ROOT)): read(page) for page in PAGES}
@@ -34,7 +36,8 @@ def test_a_pages_commands_run(
     (debiasctl_home / "cache").symlink_to(cache)
     for module in ("speed", "trial"):  # large networks' steps take seconds each
         monkeypatch.setattr(f"debiasctl.training.{module}.seconds_per_step", lambda *args, **more: 0.1)
-    Session(BLOCKS[name], tmp_path).run()
+    with nullcontext() if name == "README.md" else without_workers(monkeypatch):
+        Session(BLOCKS[name], tmp_path).run()
 
 
 SKIPPED = [block for blocks in BLOCKS.values() for block in blocks if block.skipped]

@@ -1,5 +1,6 @@
 """The project's own files agree with each other: workflows, hooks, versions, addresses."""
 
+import json
 import re
 import tomllib
 from pathlib import Path
@@ -139,3 +140,13 @@ def test_there_is_one_address(page: str) -> None:
     text = (ROOT / page).read_text(encoding="utf-8")
     found = set(re.findall(r"https://github\.com/[\w.-]+/[\w.-]+", text))
     assert found == {PROJECT["urls"]["Source"]}
+
+
+def test_a_workers_report_of_a_name_without_utf8_can_be_sent(request: pytest.FixtureRequest) -> None:
+    report = pytest.TestReport(
+        "test_x", ("test_x.py", 1, "test_x"), {}, "failed", "no 'caf\udce9'", "call",
+        sections=[("Captured log", "caf\udce9")], user_properties=[("file", "caf\udce9")],
+    )  # fmt: skip
+    sent = request.config.hook.pytest_report_to_serializable(config=request.config, report=report)
+    text = json.dumps(sent, ensure_ascii=False).encode("utf-8").decode("utf-8")
+    assert text.count(r"caf\\udce9") == 3

@@ -1,4 +1,4 @@
-"""An engine that runs jobs in this process, one after another; the tests' plugin package names it."""
+"""Jobs of a sweep in this process, one after another: as an engine of a plugin package, or in place of `local`'s."""
 
 import contextlib
 from collections.abc import Iterator
@@ -9,6 +9,7 @@ import torch
 from tiny import write_distribution
 
 from debiasctl.api import Engine, JobEvent, perform
+from debiasctl.builtin.engines.local import Local
 from debiasctl.data import load
 
 
@@ -21,7 +22,7 @@ class Here(Engine):
         for job in jobs:
             if stopping():
                 return
-            self.order.append(job.name)
+            Here.order.append(job.name)
             on_event(JobEvent(job.name, "started"))
             on_event(
                 perform(job, lambda progress, name=job.name: on_event(JobEvent(name, "progress", progress=progress)))
@@ -34,11 +35,26 @@ def installed(site: Path, patch: pytest.MonkeyPatch) -> Iterator[list[str]]:
     points = {"debiasctl.engines": {"here": "here:Here"}}
     write_distribution(site, name="here-pack", version="1", entry_points=points, modules={})
     patch.syspath_prepend(site)
+    with _restored(patch):
+        yield Here.order
+
+
+@contextlib.contextmanager
+def without_workers(patch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Let `local` start no processes, which would import torch again for every sweep."""
+    patch.setattr(Local, "run", Here.run)
+    with _restored(patch):
+        yield
+
+
+@contextlib.contextmanager
+def _restored(patch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Undo afterwards what jobs change in their process."""
     patch.setattr(Here, "order", [])
     patch.setitem(load._KEEPING, "on", False)
     threads = torch.get_num_threads()
     try:
-        yield Here.order
+        yield
     finally:
         torch.set_num_threads(threads)
         load._KEPT.clear()
