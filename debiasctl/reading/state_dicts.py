@@ -1,8 +1,9 @@
 """Files of a network's tensors from anywhere, read without running code, and compared with the network they are for."""
 
+import argparse
 import re
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -21,8 +22,10 @@ _GLOBAL = re.compile(r"GLOBAL ([\w.]+)")  # what torch names where a file asks f
 _EMPTY_ZIP = b"PK\x05\x06"
 
 
-def read_state_dict(path: Path) -> "dict[str, Tensor]":
+def read_state_dict(path: Path, *, inside: Sequence[str] = ()) -> "dict[str, Tensor]":
     """Read a flat mapping of names to tensors from a file of `torch.save` or a safetensors file, onto the CPU.
+
+    Where the file holds it beside other things, it is the first of the names `inside` that there is.
 
     Nothing that the file holds is run (`weights_only=True`). Dtypes stay as they are.
 
@@ -40,6 +43,7 @@ def read_state_dict(path: Path) -> "dict[str, Tensor]":
     if not isinstance(found, Mapping) or not found:
         what = "an empty mapping" if isinstance(found, Mapping) else f"a {type(found).__name__}"
         raise ModelError(f"{path} holds {what}, not tensors by name, as a file of weights does")
+    found = next((found[name] for name in inside if isinstance(found.get(name), Mapping)), found)
     _check_flat(path, found)
     return {name: _checked(path, name, tensor) for name, tensor in found.items()}
 
@@ -82,7 +86,8 @@ def _pickled(path: Path) -> Any:
         try:
             _check_stored(stream)
             stream.seek(0)
-            return torch.load(stream, weights_only=True, map_location="cpu")
+            with torch.serialization.safe_globals([argparse.Namespace]):  # options of a program, as plain values
+                return torch.load(stream, weights_only=True, map_location="cpu")
         except UnsafeFileError as error:
             raise ModelError(f"{path} {error}") from error
         except Exception as error:  # torch's unpickler raises errors of any type for damaged files
