@@ -22,11 +22,10 @@ _GLOBAL = re.compile(r"GLOBAL ([\w.]+)")  # what torch names where a file asks f
 _EMPTY_ZIP = b"PK\x05\x06"
 
 
-def read_state_dict(path: Path, *, inside: Sequence[str] = ()) -> "dict[str, Tensor]":
+def read_state_dict(path: Path, *, part: str | None = None, parts: Sequence[str] = ()) -> "dict[str, Tensor]":
     """Read a flat mapping of names to tensors from a file of `torch.save` or a safetensors file, onto the CPU.
 
-    Where the file holds it beside other things, it is the first of the names `inside` that there is.
-
+    A file that holds it beside other things has it by the name `part`, or else by the first of `parts` that is there.
     Nothing that the file holds is run (`weights_only=True`). Dtypes stay as they are.
 
     Raises:
@@ -40,10 +39,15 @@ def read_state_dict(path: Path, *, inside: Sequence[str] = ()) -> "dict[str, Ten
         found = _safetensors(path) if path.suffix.lower() == _SAFETENSORS else _pickled(path)
     except OSError as error:
         raise ModelError(f"{path} cannot be read: {error.strerror or one_line(error)}") from error
+    held = found if isinstance(found, Mapping) else {}
+    named = [name for name in (parts if part is None else [part]) if isinstance(held.get(name), Mapping)]
+    if part is not None and not named:
+        known = ", ".join(quoted(str(name)) for name in list(held)[:_SHOWN])
+        raise ModelError(f"{path} has no tensors by the name {quoted(part)}: it holds {known}, …")
+    found = held[named[0]] if named else found
     if not isinstance(found, Mapping) or not found:
         what = "an empty mapping" if isinstance(found, Mapping) else f"a {type(found).__name__}"
         raise ModelError(f"{path} holds {what}, not tensors by name, as a file of weights does")
-    found = next((found[name] for name in inside if isinstance(found.get(name), Mapping)), found)
     _check_flat(path, found)
     return {name: _checked(path, name, tensor) for name, tensor in found.items()}
 

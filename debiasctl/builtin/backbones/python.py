@@ -61,7 +61,6 @@ class Contract(PluginOptions):
         description="the noise level that it takes: vp: t, the timestep, 0 … T - 1; edm: sigma (default) or c_noise = "
         "ln(sigma)/4; flow: s (default) or 1000s",
     )
-    sigma_data: float = Field(0.5, gt=0, description="edm: standard deviation of the data, as EDM preconditions with")
 
     @model_validator(mode="before")
     @classmethod
@@ -109,6 +108,9 @@ class Python(Backbone):
     class Options(Contract):
         """What the callable takes and returns, and the file that it was found in."""
 
+        sigma_data: float = Field(
+            0.5, gt=0, description="edm: the run's own sigma_data; what the callable computes does not depend on it"
+        )
         sha256: str | None = Field(None, description="SHA-256 of the module's file when the run was made")
 
     options: Options
@@ -189,6 +191,12 @@ def made(code: Code, contract: Contract) -> Callable[..., Any]:
     takes_images = _binds(named, 1, 2) or _binds(named, 1, 2, 3)
     if not isinstance(named, type) and not contract.arguments and not _binds(named) and takes_images:
         return copy.deepcopy(named) if isinstance(named, nn.Module) else named
+    if not _binds(named, **contract.arguments):
+        given = f", not {', '.join(contract.arguments)}" if contract.arguments else ""
+        raise ModelError(
+            f"{code}: the factory takes {_signature(named)}{given}. Give it what it needs by `arguments` "
+            '(arguments={"width":64}), or name a function without arguments'
+        )
     found = user_code.call(code, "the factory", lambda: named(**contract.arguments))
     if not callable(found):
         raise ModelError(f"{code}: it returned {_kind(found)} in place of a callable of (x_t, noise level, labels)")
@@ -199,7 +207,7 @@ class PythonNetwork(nn.Module):
     """A callable as a network of the prediction type that `Contract.prediction` states."""
 
     def __init__(
-        self, function: Callable[..., Any], code: Code, contract: Contract, shape: ImageShape, *, num_classes: int
+        self, function: Callable[..., Any], code: Code, contract: Python.Options, shape: ImageShape, *, num_classes: int
     ) -> None:
         super().__init__()
         self.code, self.contract, self.shape, self.num_classes = code, contract, shape, num_classes
@@ -297,10 +305,10 @@ def _say(code: Code, recorded: str | None) -> None:
         )
 
 
-def _binds(function: Callable[..., Any], *args: Any) -> bool:
+def _binds(function: Callable[..., Any], *args: Any, **named: Any) -> bool:
     """Whether a callable takes so many arguments; one whose signature is unknown takes any."""
     try:
-        inspect.signature(function.forward if isinstance(function, nn.Module) else function).bind(*args)
+        inspect.signature(function.forward if isinstance(function, nn.Module) else function).bind(*args, **named)
     except TypeError:
         return False
     except ValueError:
@@ -316,7 +324,8 @@ def _signature(function: Callable[..., Any]) -> str:
 
 
 def _kind(value: object) -> str:
-    return "None" if value is None else f"a {type(value).__name__}"
+    name = type(value).__name__
+    return "None" if value is None else f"{'an' if name[:1].lower() in 'aeiou' else 'a'} {name}"
 
 
 def _dtype(tensor: Tensor) -> str:

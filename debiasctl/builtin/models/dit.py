@@ -79,8 +79,8 @@ class DiTCheckpoint(ModelSource):
         """What the file does not say, with what DiT's authors published as the defaults."""
 
         path: Path = Field(description="the file, .pt or .safetensors")
-        weights: Literal["ema", "model"] = Field(
-            "ema", description="in a file that has both, the averaged weights or those without averaging"
+        weights: Literal["ema", "model"] | None = Field(
+            None, description="which, in a file that has both: averaged ones or those without averaging; unset: ema"
         )
         num_heads: int | None = Field(
             None, ge=1, description="attention heads; unset: those of the published S, B, L or XL of the same size"
@@ -105,7 +105,7 @@ class DiTCheckpoint(ModelSource):
             UsageError: if there is no such file, or the attention heads do not follow from it and are not given.
             ModelError: if it is not a checkpoint of DiT.
         """
-        state = read_state_dict(self.options.path, inside=(self.options.weights, "ema", "model"))
+        state = read_state_dict(self.options.path, part=self.options.weights, parts=("ema", "model"))
         backbone, shape = self._inferred(state)
         rows = len(self._tensor(state, _CLASSES, 2)) if _CLASSES in state else 0
         own = _tensors(backbone, shape, rows)

@@ -1,13 +1,14 @@
 """A model from elsewhere as a function of one's own."""
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any, Self
 
 import torch
 from pydantic import Field, model_validator
 from torch import Tensor
 
-from debiasctl.api import ExternalModel, ImageShape, ModelError, ModelSource, NestedSchedule
+from debiasctl.api import ExternalModel, ImageShape, ModelError, ModelSource, NestedSchedule, UsageError
 from debiasctl.builtin.backbones.python import Contract, Python, PythonNetwork
 from debiasctl.diffusion import Parameterization, process_of
 
@@ -70,12 +71,8 @@ class PythonModel(ModelSource):
         shape = ImageShape(
             options.image_size, options.channels, options.channels * (2 if options.learned_variance else 1)
         )
-        parameterization = Parameterization(
-            options.prediction,
-            process_of(schedule.create()),
-            sigma_data=options.sigma_data,
-            learned_variance=options.learned_variance,
-        )
+        process = process_of(schedule.create())
+        parameterization = Parameterization(options.prediction, process, learned_variance=options.learned_variance)
         backbone = Python(Python.resolve_options(Python.Options(**contract), shape))
         with torch.random.fork_rng():
             network = backbone.build(shape, options.num_classes + options.null_class).eval()
@@ -93,8 +90,20 @@ class PythonModel(ModelSource):
             num_classes=options.num_classes,
             null_class=options.null_class,
             learned_variance=options.learned_variance,
-            sigma_data=options.sigma_data,
+            sigma_data=backbone.options.sigma_data,
             notes=_notes(network, weights),
+        )
+
+    @classmethod
+    def write(cls, model: ExternalModel, path: Path) -> tuple[str, ...]:
+        """Refuse to write a file.
+
+        Raises:
+            UsageError: always, since there is no file format.
+        """
+        raise UsageError(
+            "python names code of yours, and no format of files. A module's tensors are in the run's checkpoints, as "
+            "safetensors: debiasctl runs path RUN"
         )
 
 

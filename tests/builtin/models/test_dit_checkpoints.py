@@ -2,6 +2,7 @@
 
 import argparse
 import math
+import os
 from pathlib import Path
 
 import pytest
@@ -127,6 +128,29 @@ def test_a_training_checkpoint_has_averaged_weights_and_others_beside_its_argume
     for which, tensors in (("ema", state), ("model", other)):
         weights = read(path, f"num_heads={HEADS},weights={which}").weights
         assert torch.equal(weights["time_embed.0.weight"], tensors["t_embedder.mlp.0.weight"])
+    assert torch.equal(read(path).weights["time_embed.0.weight"], state["t_embedder.mlp.0.weight"])
+    with pytest.raises(ModelError, match="has no tensors by the name 'model': it holds 'pos_embed'"):
+        read(saved(tmp_path, state, "flat.pt"), f"num_heads={HEADS},weights=model")
+    with pytest.raises(ModelError, match="holds an empty mapping, not tensors by name"):
+        read(saved(tmp_path, {"ema": {}}, "empty.pt"))
+
+
+class Harmful:
+    """Its pickle makes a folder when it is loaded."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def __reduce__(self) -> tuple:
+        return os.mkdir, (str(self.path),)
+
+
+def test_nothing_that_a_file_holds_is_run(tmp_path: Path) -> None:
+    harmful = Harmful(tmp_path / "harm")
+    for content in ({"ema": published_state(), "args": argparse.Namespace(other=harmful)}, {"pos_embed": harmful}):
+        with pytest.raises(ModelError, match=r"holds objects of code beside tensors \(posix.mkdir\)"):
+            read(saved(tmp_path, content))
+    assert not harmful.path.exists()
 
 
 def test_the_published_sizes_need_no_options(tmp_path: Path) -> None:
