@@ -36,7 +36,7 @@ from debiasctl.api.files import (
 )
 from debiasctl.api.machine import num_cores
 from debiasctl.api.models import ExternalModel, ModelSource
-from debiasctl.api.nested import NestedPlugin, NestedTimesteps, NestedWeighting, StoredPlugin
+from debiasctl.api.nested import NestedPlugin, NestedSchedule, NestedTimesteps, NestedWeighting, StoredPlugin
 from debiasctl.api.options import PluginOptions, Prediction, Space
 from debiasctl.api.pace import Pace
 from debiasctl.api.plugin import Plugin
@@ -77,6 +77,7 @@ __all__ = [
     "ModelError",
     "ModelSource",
     "NestedPlugin",
+    "NestedSchedule",
     "NestedTimesteps",
     "NestedWeighting",
     "Pace",

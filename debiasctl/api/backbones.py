@@ -4,6 +4,7 @@ from abc import abstractmethod
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from debiasctl.api.options import Prediction
 from debiasctl.api.plugin import Plugin
 
 if TYPE_CHECKING:
@@ -45,3 +46,19 @@ class Backbone(Plugin):
         Returns whether it did; by default a backbone has no choice of layouts.
         """
         return False
+
+    def check_prediction(self, prediction: Prediction, *, sigma_data: float) -> None:
+        """Check that its network can have a run's prediction type; by default it can have any.
+
+        Raises:
+            UsageError: if it cannot.
+        """
+        return
+
+    def code_sha256(self) -> str | None:
+        """The SHA-256 of code outside plugins that its network runs, as it is now; None, the default, if there is none.
+
+        Results depend on it as on the weights. Such code runs once for each network that is built, and that network
+        may have no parameters.
+        """
+        return None

@@ -14,6 +14,7 @@ from pydantic import (
 )
 
 from debiasctl.api.options import PluginOptions
+from debiasctl.api.schedules import Schedule
 from debiasctl.api.timesteps import TimestepDistribution
 from debiasctl.api.weightings import Weighting
 from debiasctl.errors import UsageError
@@ -161,4 +162,17 @@ class NestedTimesteps(NestedPlugin):
     def create(self) -> TimestepDistribution:
         """Make the distribution."""
         made: TimestepDistribution = self._resolved.create()
+        return made
+
+
+class NestedSchedule(NestedPlugin):
+    """A noise schedule named in another plugin's options."""
+
+    model_config = ConfigDict(title="schedule reference")
+
+    kind = "schedules"
+
+    def create(self) -> Schedule:
+        """Make the schedule."""
+        made: Schedule = self._resolved.create()
         return made

@@ -91,7 +91,7 @@ def export_checkpoint(
         option(
             "--format",
             argument="format",
-            help="The format's name (default: the one that the model came in, or guided-diffusion).",
+            help="The format's name (default: the one that the model came in, or its backbone's).",
             autocompletion=complete_plugin("models"),
             show_default=False,
         ),

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from debiasctl.boundary import summary
-from debiasctl.errors import DebiasctlError, PluginError
+from debiasctl.errors import DebiasctlError, ModelError, PluginError
 from debiasctl.wording import format_bytes
 
 if TYPE_CHECKING:
@@ -29,7 +29,7 @@ _ASKED = re.compile(r"(?:tried|[Uu]nable) to allocate ([\d.]+) ?(bytes|[KMGTPE]?
 
 def is_out_of_memory(error: BaseException) -> bool:
     """Whether an error means out of memory, in a plugin too, with plain RuntimeErrors and what system calls report."""
-    if isinstance(error, PluginError) and error.__cause__ is not None:
+    if isinstance(error, PluginError | ModelError) and error.__cause__ is not None:
         error = error.__cause__
     if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
         return True

@@ -32,16 +32,19 @@ def build_network(spec: RunSpec, *, image_size: int, channels: int, num_classes:
     """Build the backbone, with weights drawn from the run's seed.
 
     Raises:
-        UsageError: if the backbone cannot be built for images of this size, or is of absurd size.
+        UsageError: if the backbone cannot be built for images of this size or with this prediction type, or is of
+            absurd size.
     """
     shape = image_shape(spec.model, image_size=image_size, channels=channels)
     backbone = spec.model.backbone.create("backbones")
     classes = embedded_classes(spec.model, num_classes)
+    backbone.check_prediction(spec.model.prediction, sigma_data=spec.model.sigma_data)
     memory = total_memory(torch.device("cpu"))
     with torch.random.fork_rng():
         # a stored spec may state any size; one that is to be trained was checked as a plan
-        with suppress(PluginError), sketched(memory, memory=memory, per_parameter=WEIGHT_BYTES):
-            backbone.build(shape, classes)
+        if backbone.code_sha256() is None:  # what else it runs is run once
+            with suppress(PluginError), sketched(memory, memory=memory, per_parameter=WEIGHT_BYTES):
+                backbone.build(shape, classes)
         torch.manual_seed(derived_seed(spec.training.seed, "weights"))
         with counted(memory, memory=memory, per_parameter=WEIGHT_BYTES):  # a plugin's may need real numbers
             network: nn.Module = backbone.build(shape, classes)

@@ -16,7 +16,8 @@ from debiasctl.runs.manifest import WEIGHT_FILES, damage_of, verify
 from debiasctl.runs.store import Run
 from debiasctl.specs.sections import RunSpec
 
-FORMAT = "guided-diffusion"  # of runs that did not come in another one
+FORMATS = {"dit": "dit", "python": "python"}  # of backbones, for runs that did not come in a format
+FORMAT = "guided-diffusion"  # of all others
 
 
 def export_checkpoint(
@@ -24,14 +25,16 @@ def export_checkpoint(
 ) -> tuple[Path, tuple[str, ...]]:
     """Write the weights of a checkpoint to `path`; returns its absolute path, and notes on how they are loaded there.
 
-    Without a `format`, it is the one that the model came in, or guided-diffusion. The tensors keep their bytes.
+    Without a `format`, it is the one that the model came in, or that of its backbone, dit or guided-diffusion. The
+    tensors keep their bytes.
 
     Raises:
         UsageError: if there is no such format, it cannot hold the network, or `path` exists (without `force`).
         CheckpointError: if the checkpoint is damaged.
     """
     spec = run.spec()
-    chosen = format or (FORMAT if spec.imported is None else spec.imported.source.name)
+    own = FORMATS.get(spec.model.backbone.name, FORMAT)
+    chosen = format or (own if spec.imported is None else spec.imported.source.name)
     written = registry.load("models", chosen)
     assert issubclass(written, ModelSource), "checked by the registry"
     path = Path(os.path.abspath(path))

@@ -176,9 +176,10 @@ def _expected(spec: RunSpec, model: ExternalModel) -> dict[str, Tensor]:
     memory = total_memory(torch.device("cpu"))
     backbone = spec.model.backbone.create("backbones")
     shape = image_shape(spec.model, image_size=model.image_size, channels=model.channels)
-    with suppress(PluginError), sketched(memory, memory=memory, per_parameter=WEIGHT_BYTES):
-        network = backbone.build(shape, embedded_classes(spec.model, model.num_classes))
-        return dict(network.state_dict())
+    if backbone.code_sha256() is None:
+        with suppress(PluginError), sketched(memory, memory=memory, per_parameter=WEIGHT_BYTES):
+            network = backbone.build(shape, embedded_classes(spec.model, model.num_classes))
+            return dict(network.state_dict())
     network = build_network(spec, image_size=model.image_size, channels=model.channels, num_classes=model.num_classes)
     return dict(network.state_dict())
 

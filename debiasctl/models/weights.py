@@ -1,5 +1,6 @@
 """Choosing the weights of a checkpoint by name, and loading them."""
 
+import hashlib
 from typing import Literal
 
 from torch import nn
@@ -40,15 +41,20 @@ def weights_name(text: str) -> str:
 
 
 def load_named_weights(run: Run, network: nn.Module, *, step: int, weights: str) -> str:
-    """Load `weights` ("ema", "ema:LENGTH" or "raw") at a checkpoint's step, and return their file's SHA-256.
+    """Load `weights` ("ema", "ema:LENGTH" or "raw") at a checkpoint's step, and return the SHA-256 of what they are.
+
+    That is their file's, or that of it and of code outside plugins which the network runs.
 
     Raises:
         UsageError: if the name is none of these; and the errors of `load_weights` and `load_average`.
     """
     kind, length = parse_weights(weights)
     if length is None:
-        return load_weights(run, network, step=step, weights=kind)
-    return load_average(run, network, length=length, step=step)
+        checksum = load_weights(run, network, step=step, weights=kind)
+    else:
+        checksum = load_average(run, network, length=length, step=step)
+    code = run.spec().model.backbone.create("backbones").code_sha256()
+    return checksum if code is None else hashlib.sha256(f"{checksum} {code}".encode()).hexdigest()
 
 
 def load_average(run: Run, network: nn.Module, *, length: float, step: int) -> str:

@@ -1,8 +1,9 @@
 """Files of a network's tensors from anywhere, read without running code, and compared with the network they are for."""
 
+import argparse
 import re
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -21,9 +22,10 @@ _GLOBAL = re.compile(r"GLOBAL ([\w.]+)")  # what torch names where a file asks f
 _EMPTY_ZIP = b"PK\x05\x06"
 
 
-def read_state_dict(path: Path) -> "dict[str, Tensor]":
+def read_state_dict(path: Path, *, part: str | None = None, parts: Sequence[str] = ()) -> "dict[str, Tensor]":
     """Read a flat mapping of names to tensors from a file of `torch.save` or a safetensors file, onto the CPU.
 
+    A file that holds it beside other things has it by the name `part`, or else by the first of `parts` that is there.
     Nothing that the file holds is run (`weights_only=True`). Dtypes stay as they are.
 
     Raises:
@@ -37,6 +39,12 @@ def read_state_dict(path: Path) -> "dict[str, Tensor]":
         found = _safetensors(path) if path.suffix.lower() == _SAFETENSORS else _pickled(path)
     except OSError as error:
         raise ModelError(f"{path} cannot be read: {error.strerror or one_line(error)}") from error
+    held = found if isinstance(found, Mapping) else {}
+    named = [name for name in (parts if part is None else [part]) if isinstance(held.get(name), Mapping)]
+    if part is not None and not named:
+        known = ", ".join(quoted(str(name)) for name in list(held)[:_SHOWN])
+        raise ModelError(f"{path} has no tensors by the name {quoted(part)}: it holds {known}, …")
+    found = held[named[0]] if named else found
     if not isinstance(found, Mapping) or not found:
         what = "an empty mapping" if isinstance(found, Mapping) else f"a {type(found).__name__}"
         raise ModelError(f"{path} holds {what}, not tensors by name, as a file of weights does")
@@ -82,7 +90,8 @@ def _pickled(path: Path) -> Any:
         try:
             _check_stored(stream)
             stream.seek(0)
-            return torch.load(stream, weights_only=True, map_location="cpu")
+            with torch.serialization.safe_globals([argparse.Namespace]):  # options of a program, as plain values
+                return torch.load(stream, weights_only=True, map_location="cpu")
         except UnsafeFileError as error:
             raise ModelError(f"{path} {error}") from error
         except Exception as error:  # torch's unpickler raises errors of any type for damaged files

@@ -13,7 +13,7 @@ from debiasctl.compute import counter_random
 from debiasctl.compute.counter_random import Stream
 from debiasctl.compute.memory import available_memory, is_out_of_memory, total_memory
 from debiasctl.data.pixels import to_uint8
-from debiasctl.errors import PluginError, RunError, UsageError
+from debiasctl.errors import ModelError, PluginError, RunError, UsageError
 from debiasctl.models.network_size import size_of
 from debiasctl.sampling.request import SampleRequest
 from debiasctl.wording import format_bytes
@@ -121,7 +121,7 @@ class Drawer:
 
         try:
             x = self.batch(positions, on_step=on_step)
-        except (RuntimeError, MemoryError, PluginError) as error:
+        except (RuntimeError, MemoryError, PluginError, ModelError) as error:
             if not is_out_of_memory(error):
                 raise
             return None

@@ -7,7 +7,7 @@ from debiasctl import registry
 from debiasctl.api import Backbone, DatasetInfo, ImageShape, Schedule
 from debiasctl.errors import Hint, SpecError, UsageError
 from debiasctl.registry.choices import PluginChoice, complete
-from debiasctl.specs.sections import MonitorSection, RunSpec, image_shape
+from debiasctl.specs.sections import ModelSection, MonitorSection, RunSpec, image_shape
 
 
 def complete_plugins(spec: RunSpec, info: DatasetInfo) -> RunSpec:
@@ -27,7 +27,7 @@ def complete_plugins(spec: RunSpec, info: DatasetInfo) -> RunSpec:
             "data": spec.data.model_copy(update={"dataset": complete("datasets", spec.data.dataset.ref)}),
             "model": spec.model.model_copy(
                 update={
-                    "backbone": _complete_backbone(spec.model.backbone, shape, resizable=resizable),
+                    "backbone": _complete_backbone(spec.model, shape, resizable=resizable),
                     "conditional": conditional,
                 }
             ),
@@ -62,8 +62,9 @@ def _complete_schedule(choice: PluginChoice, *, image_size: int) -> PluginChoice
     )
 
 
-def _complete_backbone(choice: PluginChoice, shape: ImageShape, *, resizable: bool) -> PluginChoice:
+def _complete_backbone(model: ModelSection, shape: ImageShape, *, resizable: bool) -> PluginChoice:
     """Fill in the network's options; where the images could be resized, a refusal names the nearest size that fits."""
+    choice = model.backbone
     resolved = registry.resolve("backbones", choice.ref)
     assert issubclass(resolved.plugin, Backbone), "checked by the registry"
     try:
@@ -76,9 +77,11 @@ def _complete_backbone(choice: PluginChoice, shape: ImageShape, *, resizable: bo
         refused = UsageError(problem)
         refused.hint = Hint(problem, ({"image_size": size},))
         raise refused from error
-    return complete("backbones", choice.ref).model_copy(
+    found = complete("backbones", choice.ref).model_copy(
         update={"options": replace(resolved, options=options).stored_options()}
     )
+    found.create("backbones").check_prediction(model.prediction, sigma_data=model.sigma_data)
+    return found
 
 
 def _fitting_size(backbone: type[Backbone], options: Any, shape: ImageShape) -> int | None:

@@ -6,7 +6,7 @@ from torch import Tensor, nn
 from debiasctl.api import DatasetInfo
 from debiasctl.boundary import summary
 from debiasctl.compute.memory import total_memory
-from debiasctl.errors import PluginError, UsageError
+from debiasctl.errors import ModelError, PluginError, UsageError
 from debiasctl.models.network_size import STATE_BYTES, size_of, sketched
 from debiasctl.specs.sections import RunSpec, embedded_classes, image_shape
 from debiasctl.training.estimate import saved_bytes
@@ -55,7 +55,7 @@ def _traced_bytes(network: nn.Module, x: Tensor, t: Tensor, labels: Tensor | Non
     """The bytes that a forward pass saves; 0, an underestimate, for a plugin's network that needs real numbers."""
     try:
         return saved_bytes(network, x, t, labels, out_channels=out_channels)
-    except PluginError as error:
+    except (PluginError, ModelError) as error:
         if "meta" not in summary(error.__cause__ or error):
             raise
         return 0

@@ -48,12 +48,16 @@ def set_up(
     the training can be split among the processes (`check_sharing`).
 
     Raises:
-        UsageError: if `build_objective` or `build_network` raises it.
+        UsageError: if `build_objective` or `build_network` raises it, or the network has nothing to train.
     """
     prepare_process()
     objective = build_objective(spec, warn=warn)
     info = data.info
     network = build_network(spec, image_size=info.image_size, channels=info.channels, num_classes=len(info.classes))
+    if not any(parameter.requires_grad for parameter in network.parameters()):
+        raise UsageError(
+            f"`model.backbone={spec.model.backbone.name}`: this network has no parameters to train. Choose another one"
+        )
     if spec.compute.precision == "fp64":
         network = network.double()
     if initialize is not None:

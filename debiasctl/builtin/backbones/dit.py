@@ -1,7 +1,8 @@
 """DiT: a transformer over image patches, conditioned through adaptive layer norm."""
 
 import math
-from typing import Self
+from collections.abc import Mapping
+from typing import Any, Literal, Self, get_args
 
 import torch
 from pydantic import Field, model_validator
@@ -13,14 +14,39 @@ from debiasctl.api import Backbone, ImageShape, PluginOptions, UsageError
 from debiasctl.builtin.backbones.layers import check_inputs, timestep_embedding
 
 FREQUENCIES = 256
+Preset = Literal["S/2", "S/4", "S/8", "B/2", "B/4", "B/8", "L/2", "L/4", "L/8", "XL/2", "XL/4", "XL/8"]
+SIZES = {  # 2212.09748, Table 1: hidden_size, depth, num_heads
+    "S": (384, 12, 6),
+    "B": (768, 12, 12),
+    "L": (1024, 24, 16),
+    "XL": (1152, 28, 16),
+}
+
+
+def preset_options(preset: str) -> dict[str, Any]:
+    """The options of a published network, such as XL/2."""
+    size, _, patch_size = preset.partition("/")
+    hidden_size, depth, num_heads = SIZES[size]
+    return {
+        "patch_size": int(patch_size),
+        "hidden_size": hidden_size,
+        "depth": depth,
+        "num_heads": num_heads,
+        "pos_embed": "stored",
+    }
 
 
 class DiT(Backbone):
     """DiT, a transformer with adaLN-Zero, by default small enough for a CPU (Peebles & Xie, 2022, arXiv 2212.09748)."""
 
     class Options(PluginOptions):
-        """The paper's DiT-S/2 is hidden_size=384, depth=12, num_heads=6, patch_size=2."""
+        """A preset is a published network: preset=XL/2 is DiT-XL/2; options that are given beside it override it."""
 
+        preset: Preset | None = Field(
+            None,
+            description="published network; it sets patch_size, hidden_size, depth, num_heads and pos_embed=stored, "
+            "which are what a run stores",
+        )
         patch_size: int | None = Field(
             None,
             ge=1,
@@ -33,6 +59,28 @@ class DiT(Backbone):
         mlp_ratio: float = Field(4.0, gt=0, le=2**20, description="width of a block's MLP relative to hidden_size")
         dropout: float = Field(0.0, ge=0, lt=1, description="dropout on the outputs of attention and MLP")
         use_checkpoint: bool = Field(False, description="recompute activations in the backward pass, to save memory")
+        pos_embed: Literal["computed", "stored"] = Field(
+            "computed",
+            description="the fixed sines and cosines of positions; stored: among the weights, as in published "
+            "checkpoints; computed: made again whenever the network is",
+        )
+
+        @model_validator(mode="before")
+        @classmethod
+        def _filled_in(cls, data: Any) -> Any:
+            """Put a preset's options in its place, below those that are given."""
+            if not isinstance(data, Mapping) or not isinstance(data.get("preset"), str):
+                return data
+            preset = data["preset"].removeprefix("DiT-")
+            if preset not in get_args(Preset):
+                return data  # refused with the names that there are
+            options = preset_options(preset)
+            if options.keys() <= data.keys():
+                raise ValueError(
+                    f"preset {preset} has no effect, because every option of it is given beside it. Leave those out, "
+                    f"or name the network with it alone: dit:preset={preset}"
+                )
+            return {**options, **data, "preset": None}
 
         @model_validator(mode="after")
         def _fits(self) -> Self:
@@ -175,7 +223,7 @@ class Block(nn.Module):
 class DiTModel(nn.Module):
     """The network: patches with fixed position embeddings, blocks, and a final layer back to patches."""
 
-    position: Tensor
+    pos_embed: Tensor
 
     def __init__(self, options: DiT.Options, shape: ImageShape, *, num_classes: int) -> None:
         super().__init__()
@@ -185,7 +233,7 @@ class DiTModel(nn.Module):
         width, area = options.hidden_size, options.patch_size**2
         self.patch_embed = _linear(area * shape.in_channels, width)
         positions = position_embedding(shape.image_size // options.patch_size, width)
-        self.register_buffer("position", positions, persistent=False)
+        self.register_buffer("pos_embed", positions[None], persistent=options.pos_embed == "stored")
         self.time_embed = nn.Sequential(_normal(FREQUENCIES, width), nn.SiLU(), _normal(width, width))
         if num_classes > 0:
             self.label_embed = nn.Embedding(num_classes, width)
@@ -203,7 +251,7 @@ class DiTModel(nn.Module):
         condition = self.time_embed(timestep_embedding(noise_level, FREQUENCIES).to(x.dtype))
         if labels is not None:
             condition = condition + self.label_embed(labels)
-        tokens = self.patch_embed(patchify(x, self.patch_size)) + self.position
+        tokens = self.patch_embed(patchify(x, self.patch_size)) + self.pos_embed
         for block in self.blocks:
             if self.use_checkpoint and torch.is_grad_enabled():
                 tokens = checkpoint(block, tokens, condition, use_reentrant=False)

@@ -16,15 +16,15 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 
-def _module(value: Any, origin: Origin | None, asked: str) -> Any:
-    """A module that can be trained and stored, marked as the plugin's."""
+def _module(value: Any, origin: Origin | None, asked: str, *, trained: bool = True) -> Any:
+    """A module that can be stored and, if asked, trained, marked as the plugin's."""
     import torch
     from torch.nn.parameter import is_lazy
 
     module = expect(value, torch.nn.Module, asked)
     if any(is_lazy(parameter) for parameter in module.parameters()):
         raise ContractError("returned a module with lazy parameters, whose shapes are not known")
-    if not any(parameter.requires_grad for parameter in module.parameters()):
+    if trained and not any(parameter.requires_grad for parameter in module.parameters()):
         raise ContractError("returned a module without parameters to train")
     for name, tensor in module.state_dict().items():
         if not isinstance(tensor, torch.Tensor) or tensor.layout != torch.strided or tensor.is_complex():
@@ -35,8 +35,9 @@ def _module(value: Any, origin: Origin | None, asked: str) -> Any:
 
 
 def build(call: Call, plugin: Any, *args: Any, **kwargs: Any) -> Any:
-    """A module that can be trained and stored."""
-    return _module(call(*args, **kwargs), origin_of(plugin), "a torch.nn.Module")
+    """A module that can be stored and, unless it runs other code, trained."""
+    module = call(*args, **kwargs)
+    return _module(module, origin_of(plugin), "a torch.nn.Module", trained=plugin.code_sha256() is None)
 
 
 def resolve_options(call: Call, plugin: Any, *args: Any, **kwargs: Any) -> Any:

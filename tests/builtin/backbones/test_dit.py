@@ -42,6 +42,34 @@ def test_parameter_count_is_the_papers() -> None:
     assert round((count + d + 256 * d) / 1e6, 2) == 32.96
 
 
+@pytest.mark.parametrize(("preset", "millions"), [("S/2", 33), ("B/2", 130), ("L/2", 458), ("DiT-XL/2", 675)])
+def test_presets_are_the_published_networks(preset: str, millions: int) -> None:
+    # 2212.09748, Tables 1 and 4, which count the stored positions and the null class
+    backbone = registry.create("backbones", f"dit:preset={preset}")
+    with torch.device("meta"):
+        state = backbone.build(ImageShape(32, 4, 8), 1001).state_dict()
+    assert state["pos_embed"].shape == (1, (32 // backbone.options.patch_size) ** 2, backbone.options.hidden_size)
+    assert sum(tensor.numel() for tensor in state.values()) / 1e6 == pytest.approx(millions, abs=0.6)
+
+
+def test_a_preset_is_its_options_which_others_override() -> None:
+    options = registry.resolve("backbones", "dit:preset=L/4,depth=3,mlp_ratio=2").stored_options()
+    plain = "dit:patch_size=4,hidden_size=1024,depth=3,num_heads=16,mlp_ratio=2,pos_embed=stored"
+    assert options == registry.resolve("backbones", plain).stored_options()
+    assert options["preset"] is None  # two runs of one network have one description
+    with pytest.raises(PluginOptionsError, match="preset L/4 has no effect, because every option of it is given"):
+        registry.resolve("backbones", {"name": "dit", "options": options | {"preset": "L/4"}})
+    with pytest.raises(PluginOptionsError, match=r"preset.*XL/2"):
+        registry.resolve("backbones", "dit:preset=H/2")
+
+
+def test_stored_positions_are_computed_ones_and_no_parameters() -> None:
+    stored, computed = build(pos_embed="stored"), build()
+    assert set(stored.state_dict()) - set(computed.state_dict()) == {"pos_embed"}
+    assert torch.equal(stored.pos_embed, computed.pos_embed)
+    assert "pos_embed" not in dict(stored.named_parameters())
+
+
 @pytest.mark.parametrize(("channels", "size", "patch"), [(1, 8, 2), (3, 12, 3), (4, 8, 8), (2, 6, 1)])
 def test_unpatchify_inverts_patchify(channels: int, size: int, patch: int) -> None:
     images = torch.randn(2, channels, size, size)

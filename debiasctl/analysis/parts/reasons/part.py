@@ -92,7 +92,8 @@ class Reasons(Part):
         objectives = _objectives(subject, refs)
         progress = _progress(subject)
         bins = bins_of(objectives[0], progress=progress)
-        groups = _gradient_units(subject, objectives, bins, num=num, seed=seed)
+        trained = any(one.requires_grad for one in subject.denoiser.network.parameters())
+        groups = _gradient_units(subject, objectives, bins, num=num, seed=seed) if trained else {}
         of_groups = book.all(groups, text="taking gradients", begin=0, end=0.8)
         heldout = subject.heldout(int(str(settings["heldout_images"])))
 
@@ -109,16 +110,20 @@ class Reasons(Part):
         of_bins = book.all(units, text="comparing estimates with their inputs", begin=0.8, end=0.95)
         sums = [of_bins[name]["sums"] for name in units]
         ordered = [of_groups[name] for name in groups]
-        found = figures.gradient_figures(
-            bins, refs, np.stack([one["gradients"] for one in ordered]), np.stack([one["losses"] for one in ordered]),
-            size=num // GROUPS, weights=[_mean_weights(one, bins, progress) for one in objectives],
-        )  # fmt: skip
+        found = Found(notes=[_untrained(subject)])
+        if ordered:
+            found = figures.gradient_figures(
+                bins, refs, np.stack([one["gradients"] for one in ordered]),
+                np.stack([one["losses"] for one in ordered]),
+                size=num // GROUPS, weights=[_mean_weights(one, bins, progress) for one in objectives],
+            )  # fmt: skip
         found = figures.together(
             found,
             figures.copying_figures(bins, copying(sums, seed=seed), subject.denoiser.process),
             self._learning(subject, objectives[0], book),
         )
-        notes = [*found.notes, *_rounded(settings), *_folded(ordered[0]), *_notes(subject, objectives[0])]
+        folded = _folded(ordered[0]) if ordered else []
+        notes = [*found.notes, *_rounded(settings), *folded, *_notes(subject, objectives[0])]
         return Found(found.quantities, found.series, notes=notes)
 
     def findings(self, record: AnalysisRecord) -> list[str]:
@@ -154,6 +159,13 @@ class Reasons(Part):
             records, initial, batch_size=spec.training.batch_size, until=subject.request.step
         )  # fmt: skip
         return figures.learning_figures(curves, bins_of(objective, progress=_progress(subject)))
+
+
+def _untrained(subject: Subject) -> str:
+    return (
+        f"the network of run '{subject.run.name}' has no parameters to train, so that there are no gradients, and no "
+        "shares of them and of the loss"
+    )
 
 
 def _list(value: JsonValue) -> list[JsonValue]:
