@@ -1,6 +1,7 @@
 """Files of a network's tensors from anywhere, read without running code, and compared with the network they are for."""
 
 import re
+import warnings
 import zipfile
 from collections.abc import Mapping
 from pathlib import Path
@@ -82,7 +83,9 @@ def _pickled(path: Path) -> Any:
         try:
             _check_stored(stream)
             stream.seek(0)
-            return torch.load(stream, weights_only=True, map_location="cpu")
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")  # of forms that are refused below
+                return torch.load(stream, weights_only=True, map_location="cpu")
         except UnsafeFileError as error:
             raise ModelError(f"{path} {error}") from error
         except Exception as error:  # torch's unpickler raises errors of any type for damaged files
