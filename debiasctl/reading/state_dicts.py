@@ -2,6 +2,7 @@
 
 import argparse
 import re
+import warnings
 import zipfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -90,7 +91,11 @@ def _pickled(path: Path) -> Any:
         try:
             _check_stored(stream)
             stream.seek(0)
-            with torch.serialization.safe_globals([argparse.Namespace]):  # options of a program, as plain values
+            with (
+                warnings.catch_warnings(),
+                torch.serialization.safe_globals([argparse.Namespace]),
+            ):  # a program's options
+                warnings.simplefilter("ignore")  # of forms that are refused below
                 return torch.load(stream, weights_only=True, map_location="cpu")
         except UnsafeFileError as error:
             raise ModelError(f"{path} {error}") from error
