@@ -10,6 +10,8 @@ from typing import Any
 
 import pytest
 
+from debiasctl.compute.threads import wait_briefly
+
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # as a shell starts what it puts in the background
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
@@ -17,6 +19,7 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # as a shell starts what 
 if "PYTEST_XDIST_WORKER" in os.environ:  # before torch is imported: processes at once, each with one thread
     os.environ.setdefault("OMP_NUM_THREADS", "1")
     os.environ.setdefault("MKL_NUM_THREADS", "1")
+wait_briefly()  # as the command line does
 
 
 gc.disable()  # while modules are imported, of which nothing is garbage

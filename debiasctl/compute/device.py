@@ -41,10 +41,12 @@ def make_accelerator(
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
         torch.use_deterministic_algorithms(True)
     torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = compute.precision == "tf32"
+    precision = compute.precision if compute.precision in ("bf16", "fp16") else "no"
+    _forget_another(chosen, precision)
     # all stated, because Accelerate would otherwise read environment variables, which no spec records
     return Accelerator(
         cpu=chosen.type == "cpu",
-        mixed_precision=compute.precision if compute.precision in ("bf16", "fp16") else "no",
+        mixed_precision=precision,
         gradient_accumulation_plugin=GradientAccumulationPlugin(num_steps=1),
         log_with=check_trackers(trackers) or None,
         dynamo_backend="no",
@@ -59,6 +61,18 @@ def forget_computation() -> None:
 
     AcceleratorState._reset_state(reset_partial_state=True)
     torch.use_deterministic_algorithms(False)
+
+
+def _forget_another(device: torch.device, precision: str) -> None:
+    """Drop Accelerate's state, of which there is one a process, if it is of another precision or kind of device."""
+    from accelerate.state import AcceleratorState, PartialState
+
+    state = AcceleratorState._shared_state
+    before = PartialState._shared_state.get("device", device)
+    if before.type != device.type:
+        AcceleratorState._reset_state(reset_partial_state=True)
+    elif state and state.get("_mixed_precision") != precision:
+        AcceleratorState._reset_state()  # and not the group of the processes
 
 
 def choose_device(device: str) -> torch.device:

@@ -187,6 +187,13 @@ def test_what_failed_is_tried_again_by_resuming(order: list[str], monkeypatch: p
     assert set(states().values()) == {"done"}
 
 
+def test_arms_may_differ_in_precision(order: list[str]) -> None:
+    """How long a step takes, training, sampling and measuring share one process here."""
+    succeed(*SWEEP, "--precision", "fp32,bf16", "--seeds", "1", "--threads", "1")
+    assert set(states().values()) == {"done"}
+    assert [find_run(name).spec().compute.precision for name in order] == ["fp32", "bf16"]
+
+
 @pytest.mark.usefixtures("unmeasured")
 def test_ctrl_c_keeps_what_was_trained_and_says_how_to_resume(
     order: list[str], monkeypatch: pytest.MonkeyPatch
