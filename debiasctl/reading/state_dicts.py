@@ -91,10 +91,8 @@ def _pickled(path: Path) -> Any:
         try:
             _check_stored(stream)
             stream.seek(0)
-            with (
-                warnings.catch_warnings(),
-                torch.serialization.safe_globals([argparse.Namespace]),
-            ):  # a program's options
+            # programs store their options as a Namespace of plain values
+            with warnings.catch_warnings(), torch.serialization.safe_globals([argparse.Namespace]):
                 warnings.simplefilter("ignore")  # of forms that are refused below
                 return torch.load(stream, weights_only=True, map_location="cpu")
         except UnsafeFileError as error:
