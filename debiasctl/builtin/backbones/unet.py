@@ -1,8 +1,8 @@
 """The U-Net of ADM (guided diffusion), with the parameter names, shapes and meanings of its public checkpoints."""
 
 import math
-from collections.abc import Sequence
-from typing import Annotated, Literal, Self
+from collections.abc import Mapping, Sequence
+from typing import Annotated, Any, Literal, Self
 
 import torch
 from pydantic import Field, PositiveInt, model_validator
@@ -20,6 +20,7 @@ from debiasctl.builtin.backbones.layers import (
     timestep_embedding,
     zeroed,
 )
+from debiasctl.builtin.backbones.unet_presets import PRESETS, Preset
 
 # ADM's channel multipliers for its published image sizes; sizes in between take those of the next smaller one.
 CHANNEL_MULT = {
@@ -39,8 +40,14 @@ class UNet(Backbone):
     """The ADM U-Net, by default as the paper trains it (Dhariwal & Nichol, 2021, arXiv 2105.05233)."""
 
     class Options(PluginOptions):
-        """The U-Net's options; those left unset depend on the image size."""
+        """The U-Net's options; those left unset depend on the image size, and those of a preset are a published one's.
 
+        Options that are given beside a preset override it. A run stores what the preset sets.
+        """
+
+        preset: Preset | None = Field(
+            None, exclude=True, description="published network, which sets widths, blocks, attention and heads"
+        )
         channels: int = Field(128, ge=2, le=2**20, description="width that channel_mult multiplies")
         channel_mult: tuple[Annotated[float, Field(gt=0, le=2**20)], ...] | None = Field(
             None,
@@ -70,6 +77,18 @@ class UNet(Backbone):
         norm_groups: int = Field(32, ge=1, le=2**20, description="groups of the group norms, a divisor of every width")
         use_new_attention_order: bool = Field(False, description="order of qkv: q, k, v first and heads second")
         use_checkpoint: bool = Field(False, description="recompute activations in the backward pass, to save memory")
+
+        @model_validator(mode="before")
+        @classmethod
+        def _filled_in(cls, data: Any) -> Any:
+            """Put a preset's options below those that are given."""
+            name = data.get("preset") if isinstance(data, Mapping) else None
+            published = PRESETS.get(name) if isinstance(name, str) else None  # type: ignore[call-overload]
+            if published is None:
+                return data  # a name that there is not is refused with those that there are
+            given = {name: value for name, value in data.items() if name != "preset"}
+            heads = {} if {"num_heads", "num_head_channels"} & given.keys() else published.heads
+            return {**published.options, **heads, **given}
 
         @model_validator(mode="after")
         def _has_effect(self) -> Self:

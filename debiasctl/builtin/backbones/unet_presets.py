@@ -21,7 +21,7 @@ class Published:
 
     def backbone(self) -> dict[str, Any]:
         """The options of the backbone."""
-        return {"resblock_updown": True, "use_scale_shift_norm": True, **self.options, **self.heads}
+        return {**self.options, **self.heads, "resblock_updown": True, "use_scale_shift_norm": True}
 
 
 # cifar10, faces256: train.sh of Debias (2310.08442) and of P2 (2204.00227); imagenet: the README of ADM (2105.05233)

@@ -5,6 +5,7 @@ from pydantic import ValidationError
 from debiasctl import registry
 from debiasctl.api import ImageShape
 from debiasctl.builtin.backbones.unet import UNet, default_channel_mult
+from debiasctl.builtin.backbones.unet_presets import PRESETS
 from debiasctl.errors import PluginOptionsError, UsageError
 
 SMALL = {"channels": 32, "channel_mult": (1, 2), "num_head_channels": 16, "attention_resolutions": (4,)}
@@ -308,6 +309,23 @@ def test_other_precisions_agree_with_float32(dtype: torch.dtype) -> None:
 )
 def test_channel_mult_by_size(size: int, mult: tuple) -> None:
     assert default_channel_mult(size) == mult
+
+
+@pytest.mark.parametrize("preset", PRESETS)
+def test_a_preset_is_stored_as_the_options_that_it_sets(preset: str) -> None:
+    shape = ImageShape(PRESETS[preset].image_size, 3, 6)
+    resolved = UNet.resolve_options(UNet.Options.model_validate({"preset": preset}), shape)
+    stored = resolved.model_dump(mode="json")
+    assert "preset" not in stored
+    assert UNet.Options.model_validate(stored) == resolved
+    assert {name: getattr(resolved, name) for name in PRESETS[preset].backbone()} == PRESETS[preset].backbone()
+
+
+def test_what_is_given_beside_a_preset_overrides_it() -> None:
+    options = UNet.Options.model_validate({"preset": "imagenet128", "num_head_channels": 64, "dropout": 0.3})
+    assert (options.channels, options.num_heads, options.num_head_channels, options.dropout) == (256, None, 64, 0.3)
+    with pytest.raises(PluginOptionsError, match=r"'cifar10', .*'imagenet512'"):
+        registry.create("backbones", "unet:preset=cifar")
 
 
 @pytest.mark.parametrize(("size", "attention"), [(8, (8,)), (25, ()), (28, (14,)), (32, (16,)), (256, (16,))])
