@@ -30,7 +30,7 @@ def add(kind: str) -> None:
     predicts = CASES[kind].replace("denoised", "x0")
     contract = f'arguments={{"kind":"{kind}","predicts":"{predicts}"}},input={kind},predicts={CASES[kind]}'
     added = succeed("runs", "add-model", kind, f"python:factory=gauss:make,{contract},image_size=8,channels=1",
-                    "--dataset", DATA)  # fmt: skip
+                    "--dataset", DATA, "--weighting", "debiased")  # fmt: skip
     assert "whatever uses it runs code of yours: gauss:make of" in added.err
     assert "its checkpoint is empty: what gauss:make gives is a function" in added.err
 
