@@ -60,6 +60,7 @@ CALLS = [
     ("runs show", ["runs", "show", "m"]),
     ("plugins list", ["plugins", "list"]),
     ("plugins describe", ["plugins", "describe", "weightings", "min-snr"]),
+    ("datasets list", ["datasets", "list"]),
     ("datasets show", ["datasets", "show", "images"]),
     ("datasets check", ["datasets", "check", "images"]),
     ("weightings fit", ["weightings", "fit", "a", "--rule", "uncertainty", "--snippet", "fit.py"]),

@@ -45,14 +45,14 @@ def compare(
         option(
             "--arm",
             metavar="NAME=PATTERN",
-            help="An arm of images made elsewhere: folders, .npz or .zip, one a seed. Give several.",
+            help="An arm of images made elsewhere: folders, .npz, .zip or .tar, one a seed. Give several.",
         ),
     ] = None,
     against: Annotated[
         str | None,
         option(
             "--against",
-            help="What to measure the images of --arm against: a data set, a folder, .zip or .npz.",
+            help="What to measure the images of --arm against: a data set, a folder, .zip, .tar or .npz.",
             autocompletion=complete_plugin("datasets"),
         ),
     ] = None,

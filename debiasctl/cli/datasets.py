@@ -11,13 +11,14 @@ from debiasctl.cli import options
 from debiasctl.cli.completion import complete_plugin
 from debiasctl.cli.options import option
 from debiasctl.cli.output import note, print_json, print_pairs, print_table, say
+from debiasctl.cli.summaries import print_summaries
 from debiasctl.errors import DataError, UsageError
 from debiasctl.wording import counted
 
 if TYPE_CHECKING:
     from debiasctl.api import DataLocation, Dataset, DatasetInfo, LoadedDataset
 
-app = typer.Typer(no_args_is_help=True, help="Show and check data sets.", rich_markup_mode="rich")
+app = typer.Typer(no_args_is_help=True, help="List, show and check data sets.", rich_markup_mode="rich")
 
 DATASET = Annotated[
     str,
@@ -41,6 +42,14 @@ CHECK_EXAMPLES = """[bold]Examples[/bold]
 debiasctl datasets check ./my-images
 
 debiasctl datasets check digits --out found.json --json"""
+
+
+@app.command("list", epilog="[bold]Example[/bold]  debiasctl datasets list")
+def list_(as_json: Annotated[bool, options.AS_JSON] = False) -> None:
+    """List the installed data sets with what each is. Nothing is imported."""
+    print_summaries("datasets", as_json=as_json)
+    if not as_json:
+        note("next: debiasctl datasets show digits")
 
 
 @app.command(epilog=SHOW_EXAMPLES)

@@ -44,14 +44,14 @@ def evaluate(
     context: typer.Context,
     run: Annotated[str | None, options.run_argument("RUN", "The run.")] = None,
     samples: Annotated[
-        Path | None, option("--samples", help="Measure these images, a folder, .zip or .npz, instead of a run's.")
+        Path | None, option("--samples", help="Measure these images, a folder, .zip, .tar or .npz, instead of a run's.")
     ] = None,
     reference: Annotated[
         str | None,
         option(
             "--reference",
-            help="What to measure against (default: the run's training images): a data set; a folder, .zip or .npz of "
-            "images; an .npz of statistics (mu, sigma), as ADM's and EDM's; or clean-fid's published ones, "
+            help="What to measure against (default: the run's training images): a data set; a folder, .zip, .tar or "
+            ".npz of images; an .npz of statistics (mu, sigma), as ADM's and EDM's; or clean-fid's published ones, "
             "clean-fid:name=cifar10,resolution=32,split=train.",
             autocompletion=complete_plugin("datasets"),
         ),

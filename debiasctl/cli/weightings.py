@@ -9,6 +9,7 @@ from debiasctl.cli import options, weightings_identify
 from debiasctl.cli.completion import complete_plugin
 from debiasctl.cli.options import option
 from debiasctl.cli.output import note, print_json, print_table, say
+from debiasctl.cli.summaries import print_summaries
 from debiasctl.cli.weightings_fit import EXAMPLES as FIT_EXAMPLES
 from debiasctl.cli.weightings_fit import fit
 from debiasctl.errors import UsageError
@@ -47,19 +48,9 @@ debiasctl weightings plot constant debiased sigmoid --schedule cosine --predicti
 @app.command("list", epilog="[bold]Example[/bold]  debiasctl weightings list")
 def list_(as_json: Annotated[bool, options.AS_JSON] = False) -> None:
     """List the installed weightings with what each is. Nothing is imported."""
-    from debiasctl import registry
-    from debiasctl.registry.source import summary
-
-    rows = [
-        {"name": record.name, "summary": summary(record), "distribution": record.distribution}
-        for record in registry.records("weightings")
-    ]
-    if as_json:
-        print_json({"weightings": rows})
-        return
-    cells = [[row["name"], row["distribution"], row["summary"]] for row in rows]
-    print_table(["name", "from", "what it is"], cells, prose=True)
-    note("next: debiasctl plugins describe weightings min-snr")
+    print_summaries("weightings", as_json=as_json)
+    if not as_json:
+        note("next: debiasctl plugins describe weightings min-snr")
 
 
 app.command(epilog=weightings_identify.EXAMPLES)(weightings_identify.identify)

@@ -20,7 +20,7 @@ from debiasctl.reading.user_text import expanded
 from debiasctl.wording import quoted
 
 _NUMBER = re.compile(r"[0-9]+")
-_ENDINGS = (".npz", ".zip")
+_ENDINGS = (".npz", ".zip", ".tar")
 _MEASURED = "measured"  # folder of what was measured of which files
 Measure = Callable[[Path], EvaluationRecord]
 
@@ -50,7 +50,7 @@ def parse_arm(text: str) -> ArmOfImages:
     found = [Path(one) for one in sorted(glob(str(expanded(pattern))), key=_natural)]
     found = [one for one in found if one.is_dir() or one.suffix.lower() in _ENDINGS]
     if not found:
-        raise UsageError(f"`arm`: no folder, .npz or .zip matches {quoted(pattern)} of arm {quoted(name)}")
+        raise UsageError(f"`arm`: no folder, .npz, .zip or .tar matches {quoted(pattern)} of arm {quoted(name)}")
     numbers = [_NUMBER.findall(one.stem if one.is_file() else one.name) for one in found]
     seeds = [int(one[-1]) for one in numbers if one]
     if len(set(seeds)) == len(found):

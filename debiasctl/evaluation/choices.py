@@ -66,6 +66,8 @@ def check_images(path: Path, choices: Choices) -> None:
         UsageError: if the path does not exist, or no reference is chosen.
     """
     if choices.reference is None:
-        raise UsageError("`samples` needs `reference`: a data set, a folder, .zip or .npz of images, or statistics")
+        raise UsageError(
+            "`samples` needs `reference`: a data set, a folder, .zip, .tar or .npz of images, or statistics"
+        )
     if not user_path(path, argument="`samples`").exists():
-        raise UsageError(f"`samples={path}` does not exist. Give a folder, .zip or .npz of images")
+        raise UsageError(f"`samples={path}` does not exist. Give a folder, .zip, .tar or .npz of images")

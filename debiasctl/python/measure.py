@@ -42,9 +42,9 @@ def evaluate(
 ) -> Evaluations:
     """Measure images against real ones, and return what `debiasctl evaluate --samples PATH --json` prints.
 
-    `images` is a folder, .zip or .npz; or a uint8 tensor [N, C, H, W] or array [N, H, W, C], grey or RGB and square.
-    `reference` is a data set's name, a folder, .zip or .npz of images, or an .npz of statistics. Without `features`
-    and `metrics` they are chosen as the command does. The record is stored as the command stores it.
+    `images` is a folder, .zip, .tar or .npz; or a uint8 tensor [N, C, H, W] or array [N, H, W, C], grey or RGB and
+    square. `reference` is a data set's name, a folder, .zip, .tar or .npz of images, or an .npz of statistics. Without
+    `features` and `metrics` they are chosen as the command does. The record is stored as the command stores it.
 
     Raises:
         UsageError: if the images or the reference are not there or of another form, or a name is unknown.
@@ -53,7 +53,7 @@ def evaluate(
     if not isinstance(reference, str | Path):
         raise UsageError(
             f"`reference` is {kind_of(reference)}: name a data set, such as 'digits', or give the path of a "
-            "folder, .zip or .npz of images, or of an .npz of statistics"
+            "folder, .zip, .tar or .npz of images, or of an .npz of statistics"
         )
     check_path(reference, name="reference")
     check_choice_types(features, metrics)
@@ -95,8 +95,9 @@ def compare(
     """Compare arms, and return what `debiasctl compare --json` prints, verdicts and answer included.
 
     `runs` are runs, names or patterns such as `"digits-*"`, which have been evaluated. `arms` are images made
-    elsewhere, each a name and a pattern of folders, .npz or .zip files, one a seed, which are measured `against` a data
-    set or images by `features`; `figures` is a CSV of figures made elsewhere. The others are as the command has them.
+    elsewhere, each a name and a pattern of folders, .npz, .zip or .tar files, one a seed, which are measured `against`
+    a data set or images by `features`; `figures` is a CSV of figures made elsewhere. The others are as the command
+    has them.
 
     Raises:
         UsageError: if there is nothing to compare, or arguments contradict one another.

@@ -87,7 +87,7 @@ def test_a_study_is_printed_as_it_is_read(arms: None) -> None:
         (["*", "--figures", "x.csv"], "--figures does not say how its figures were measured"),
         (["--figures", "x.csv", "--by", "steps"], "--by names axes of measurement, and --figures has no measurements"),
         (["--arm", "a", "--against", "digits"], "--arm: 'a' is not name=pattern"),
-        (["--arm", "a=/no/where*", "--against", "digits"], "--arm: no folder, .npz or .zip matches"),
+        (["--arm", "a=/no/where*", "--against", "digits"], "--arm: no folder, .npz, .zip or .tar matches"),
         (["*", "--margin", "2"], "'--margin'"),
         (["*", "--top", "0"], "'--top'"),
     ],

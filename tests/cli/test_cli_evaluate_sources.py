@@ -431,7 +431,7 @@ def test_grey_against_colour_and_other_sizes_are_seen_before_any_work(images: Pa
         ([], "name a run, or images with --samples"),
         (["a", "--samples", "x", "--reference", "digits"], "a RUN and --samples are two measurements"),
         (["--samples", "x"], "--samples needs --reference"),
-        (["--samples", "no-such-folder", "--reference", "digits"], "does not exist. Give a folder, .zip or .npz"),
+        (["--samples", "no-such-folder", "--reference", "digits"], "does not exist. Give a folder, .zip, .tar or .npz"),
         (["--samples", "no-such.npz", "--reference", "digits"], "no-such.npz does not exist"),
         (["--samples", "{grey}", "--reference", "{grey}", "--metrics", "fd_clip"], "needs --features clip"),
         (["--samples", "{grey}", "--reference", "digts"], "Did you mean 'digits'?"),

@@ -66,6 +66,7 @@ SURFACE = {
     "spec": "--help",
     "spec describe": "SECTION[.SETTING] --help --json",
     "datasets": "--help",
+    "datasets list": "--help --json",
     "datasets show": "NAME|PATH --data-dir --help --image-size --json --labels --num --out -n -o",
     "datasets check": "NAME|PATH --data-dir --help --json --out -o",
     "weightings": "--help",

@@ -70,7 +70,7 @@ class SVHN(ArraySet):
         """Where the files are published."""
         from torchvision.datasets import SVHN as Source
 
-        return [str(Source.split_list[split][0]) for split in self._splits]
+        return [" and ".join(str(Source.split_list[split][0]) for split in self._splits)]
 
     @property
     def _splits(self) -> tuple[str, ...]:

@@ -21,6 +21,6 @@ def check_reference(text: str) -> None:
         nearest = did_you_mean(name, known)
         raise UsageError(
             f"`reference` {quoted(text)} is neither a data set nor a path that exists.{nearest} "
-            f"Known data sets: {', '.join(known)}; or give a folder, .zip or .npz of images, an .npz of statistics "
-            "(mu, sigma), or clean-fid:name=cifar10,resolution=32,split=train"
+            f"Known data sets: {', '.join(known)}; or give a folder, .zip, .tar or .npz of images, an .npz of "
+            "statistics (mu, sigma), or clean-fid:name=cifar10,resolution=32,split=train"
         )

@@ -173,7 +173,7 @@ def test_a_compressed_tar_is_refused_with_the_command_that_helps(
 ) -> None:
     path = as_tar(tmp_path / "set", kind=f"w:{kind}")
     path = path.rename(tmp_path / f"set.tar.{kind}") if ending else path
-    with pytest.raises(UsageError, match=rf"is a compressed tar.*{tool} -dk FILE"):
+    with pytest.raises(UsageError, match=rf"is a compressed tar.*{tool} -dk {path.name}"):
         folder(path).info(location)
 
 

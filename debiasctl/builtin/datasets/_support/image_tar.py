@@ -3,6 +3,7 @@
 import io
 import os
 import posixpath
+import shlex
 import tarfile
 from bisect import bisect_left
 from collections import Counter
@@ -49,9 +50,10 @@ def is_packed_tar(path: Path) -> bool:
 
 def refuse_packed(path: Path, kind: str) -> UsageError:
     """The error for a compressed tar, with the command that makes it one that is read in place."""
+    command = f"{PACKED[kind]} {shlex.quote(path.name)}"
     return UsageError(
-        f"{path} is a compressed tar, which can be read from its start alone. Decompress it ({PACKED[kind]} FILE): "
-        "the .tar is read in place. Or unpack it, and give the folder"
+        f"{path} is a compressed tar, which can be read from its start alone. Decompress it ({command}): the .tar is "
+        "read in place. Or unpack it, and give the folder"
     )
 
 
