@@ -23,9 +23,9 @@ from debiasctl.specs.sections import ContentSection, RunSpec
 class Subject:
     """A run with its trained network and its data set.
 
-    `data` are what the network was trained on: the `images`, or their latents in `space`. `request` names the
-    checkpoint, the weights, the sampler and the seed; `arm` is the name of its settings without the seed, which runs
-    that differ in seed alone share.
+    `data` are what the network was trained on: images, or the latents of the `encoded` ones in `space`. `request`
+    names the checkpoint, the weights, the sampler and the seed; `arm` is the name of its settings without the seed,
+    which runs that differ in seed alone share.
     """
 
     run: Run
@@ -36,8 +36,8 @@ class Subject:
     device: torch.device
     weights_sha256: str
     denoiser: NetworkDenoiser
-    images: LoadedDataset
-    space: LatentSpace | None
+    space: LatentSpace | None = None
+    encoded: LoadedDataset | None = None
 
     @classmethod
     def of(
@@ -52,7 +52,8 @@ class Subject:
         denoiser, checksum = _loaded(run, spec, request, networks, device=device)
         space = networks.space(run, spec, device=device)
         data = images if space is None else trained_data(spec, images, space, cache_dir=paths.cache_dir())
-        return cls(run, spec, arm, request, data, device, checksum, denoiser, images, space)
+        encoded = None if space is None else images
+        return cls(run, spec, arm, request, data, device, checksum, denoiser, space, encoded)
 
     def at(self, step: int) -> "Subject":
         """The same run at another of its checkpoints.
@@ -84,6 +85,11 @@ class Subject:
         """Of what the network makes, an image or a latent, (C, H, W)."""
         info = self.data.info
         return info.channels, info.image_size, info.image_size
+
+    @property
+    def images(self) -> LoadedDataset:
+        """The images, whether the network was trained on them or on their latents."""
+        return self.encoded or self.data
 
     @property
     def image_shape(self) -> tuple[int, int, int]:

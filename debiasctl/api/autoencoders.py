@@ -69,11 +69,13 @@ class Autoencoder(Plugin):
         """
 
     @abstractmethod
-    def prepare(self, data: LoadedDataset, *, device: "torch.device") -> PreparedAutoencoder:
+    def prepare(self, data: LoadedDataset | None, *, device: "torch.device") -> PreparedAutoencoder:
         """Load its weights, or fit them to the training images `data.train`; they are computed with on `device`.
 
+        `data` is None for a model from elsewhere, whose images are not at hand.
+
         Raises:
-            UsageError: if it cannot be made from these images, or a package is missing.
+            UsageError: if it cannot be made from these images or without any, or a package is missing.
             ModelError: if its weights cannot be read.
         """
 

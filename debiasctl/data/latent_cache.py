@@ -26,11 +26,12 @@ Array = np.ndarray[Any, np.dtype[np.float32]]
 Encode = Callable[[range], Array]
 
 
-def cached_latents(folder: Path, *, num: int, shape: tuple[int, int, int], encode: Encode) -> Array:
+def cached_latents(folder: Path, *, num: int, shape: tuple[int, int, int], encode: Encode, maker: str) -> Array:
     """The latents float32 [num, *shape] kept in `folder`, encoded block by block if they are not there.
 
-    Large ones are a read-only map of the file. One process encodes while others wait. What an interrupted one had
-    encoded is used again, if its checksums hold; damaged files are made again, with a warning.
+    Large ones are a read-only map of the file; `maker` names the autoencoder in messages. One process encodes while
+    others wait. What an interrupted one had encoded is used again, if its checksums hold; damaged files are made again,
+    with a warning.
 
     Raises:
         DebiasctlError: if the disk is full or cannot be written; and the errors of `encode`.
@@ -50,8 +51,9 @@ def cached_latents(folder: Path, *, num: int, shape: tuple[int, int, int], encod
         if damage:
             _LOG.warning("the latents in %s are damaged (%s); encoding the images again", folder, damage[-1])
         partial = folder.with_name(f".{folder.name}.partial")
+        _LOG.info("encoding %d images (%s), once", num, folder.name)
         with writing(folder):
-            _encode(partial, (num, *shape), encode)
+            _encode(partial, (num, *shape), encode, maker)
             with atomic_folder(folder, replace=True) as whole:
                 os.replace(partial / _LATENTS, whole / _LATENTS)
                 write_json(whole / _MANIFEST, {"sha256": sha256_file(whole / _LATENTS)})
@@ -79,7 +81,7 @@ def _mapped(
     return np.memmap(path, dtype=np.float32, mode=mode, shape=shape)
 
 
-def _encode(partial: Path, shape: tuple[int, ...], encode: Encode) -> None:
+def _encode(partial: Path, shape: tuple[int, ...], encode: Encode, maker: str) -> None:
     """Write all latents into the folder `partial`, from the first block that is not whole there."""
     sums = _whole_blocks(partial, shape)
     num, path = shape[0], partial / _LATENTS
@@ -96,8 +98,8 @@ def _encode(partial: Path, shape: tuple[int, ...], encode: Encode) -> None:
         if not np.isfinite(block).all():
             bad = start + int(np.flatnonzero(~np.isfinite(block).reshape(len(block), -1).all(axis=1))[0])
             raise DataError(
-                f"the autoencoder makes NaN or infinity of image {bad}, so that nothing can be trained on its latents. "
-                "Choose another autoencoder: `data.autoencoder`"
+                f"{maker} makes NaN or infinity of image {bad}, so that nothing can be trained on its latents. Choose "
+                "another autoencoder: `data.autoencoder`"
             )
         array[rows.start : rows.stop] = block
         array.flush()

@@ -124,13 +124,14 @@ def encode_images(
     *,
     shape: tuple[int, int, int],
     autoencoder: str,
+    maker: str,
     mirrored: bool,
     cache_dir: Path,
 ) -> EncodedImages:
     """Encode a data set's images, once: latents are kept in `cache_dir`, under a key of all that they depend on.
 
-    `encode` maps float32 images to latents of `shape`, and `autoencoder` is the SHA-256 of what it depends on. With
-    `mirrored`, training images are encoded a second time, mirrored.
+    `encode` maps float32 images to latents of `shape`, and `autoencoder` is the SHA-256 of what it depends on;
+    `maker` names it in messages. With `mirrored`, training images are encoded a second time, mirrored.
 
     Raises:
         DataError: if an image cannot be read, or a latent is not finite; and the errors of `encode`.
@@ -144,7 +145,7 @@ def encode_images(
             return np.concatenate([_encoded(split.images(part), encode, flip=flip) for part in parts])
 
         folder = cache_dir / "latents" / key / name
-        return cached_latents(folder, num=len(split), shape=shape, encode=block)
+        return cached_latents(folder, num=len(split), shape=shape, encode=block, maker=maker)
 
     channels, size, _ = shape
     info = dataclasses.replace(data.info, channels=channels, image_size=size, value_type="float32")

@@ -12,15 +12,15 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor
 
-from debiasctl.api import Autoencoder, LatentScale, LoadedDataset, PreparedAutoencoder
+from debiasctl.api import Autoencoder, DatasetInfo, LatentScale, LatentShape, LoadedDataset, PreparedAutoencoder
 from debiasctl.boundary import name_of
 from debiasctl.data.latents import EncodedImages, encode_images
-from debiasctl.errors import DataError, ModelError, PluginError, RunError
+from debiasctl.errors import DataError, ModelError, PluginError, RunError, UsageError
 from debiasctl.reading.documents import parse_json
 from debiasctl.reading.regular import open_regular
 from debiasctl.runs.parts import AUTOENCODER
 from debiasctl.runs.store import Run
-from debiasctl.specs.sections import LatentsSection, RunSpec
+from debiasctl.specs.sections import ContentSection, LatentsSection, RunSpec
 from debiasctl.wording import one_line
 
 _SETTINGS = "settings"  # the key of the file's metadata
@@ -54,6 +54,11 @@ class LatentSpace:
             raise RunError(f"decoding gave values that are not finite, by {name_of(self.autoencoder, 'autoencoder')}")
         return images
 
+    def round_trip(self, images: Tensor) -> Tensor:
+        """Encode images, float32 [N, C, H, W] in [-1, 1], and decode their latents."""
+        with torch.no_grad():
+            return self.autoencoder.decode(self.autoencoder.encode(images.to(self.device)).float()).float()
+
     def _by_channel(self, values: tuple[float, ...]) -> Tensor:
         return torch.tensor(values, dtype=torch.float32, device=self.device)[:, None, None]
 
@@ -84,6 +89,41 @@ def new_latents(
         cache_dir=cache_dir,
     )  # fmt: skip
     scale = prepared.scale() or encoded.measured_scale()
+    space = _space(plugin, prepared, shape, scale, sha256=sha256, images=data.info, device=device)
+    return space, encoded.scaled(scale)
+
+
+def space_without_images(spec: RunSpec, content: ContentSection, *, device: torch.device) -> LatentSpace:
+    """The latent space of a model from elsewhere: the spec's autoencoder with its own shift and scale.
+
+    `content` describes the images. The caller stores the section in it, and the autoencoder by `write_autoencoder`.
+
+    Raises:
+        UsageError: if the autoencoder needs images, or has no scale of its own; ModelError: if it cannot be read.
+    """
+    assert spec.data.autoencoder is not None, "checked by the caller"
+    plugin: Autoencoder = spec.data.autoencoder.create("autoencoders")
+    shape = plugin.latent_shape(content.image_size, content.channels)
+    prepared = plugin.prepare(None, device=device)
+    scale = prepared.scale()
+    if scale is None:
+        raise UsageError(
+            f"autoencoder '{spec.data.autoencoder.name}' has no scale of its own, and there are no images to measure "
+            "one on. Choose another autoencoder, or name a data set"
+        )
+    return _space(plugin, prepared, shape, scale, sha256=identity_of(prepared), images=content, device=device)
+
+
+def _space(
+    plugin: Autoencoder,
+    prepared: PreparedAutoencoder,
+    shape: LatentShape,
+    scale: LatentScale,
+    *,
+    sha256: str,
+    images: ContentSection | DatasetInfo,
+    device: torch.device,
+) -> LatentSpace:
     if len(scale.shift) != shape.channels:
         raise PluginError(
             f"{name_of(prepared, 'autoencoder')}: its scale has {len(scale.shift)} channels, and its latents "
@@ -93,8 +133,7 @@ def new_latents(
         channels=shape.channels, size=shape.size, sha256=sha256, shift=scale.shift, scale=scale.scale,
         bounded=plugin.bounded,
     )  # fmt: skip
-    images = (data.info.channels, data.info.image_size, data.info.image_size)
-    return LatentSpace(prepared, section, images, device), encoded.scaled(scale)
+    return LatentSpace(prepared, section, (images.channels, images.image_size, images.image_size), device)
 
 
 def latent_space(run: Run, spec: RunSpec, *, device: torch.device) -> LatentSpace | None:
@@ -157,8 +196,9 @@ def _encoded(
         return found
 
     return encode_images(
-        data, encode, shape=shape, autoencoder=sha256, mirrored=spec.data.horizontal_flip, cache_dir=cache_dir
-    )
+        data, encode, shape=shape, autoencoder=sha256, maker=name_of(prepared, "autoencoder"),
+        mirrored=spec.data.horizontal_flip, cache_dir=cache_dir,
+    )  # fmt: skip
 
 
 def identity_of(autoencoder: PreparedAutoencoder) -> str:

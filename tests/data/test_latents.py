@@ -43,7 +43,13 @@ def encoded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., En
     monkeypatch.setattr(latent_cache, "_BLOCK", 4)
 
     def encode(encoder: Encoder, **changes: Any) -> EncodedImages:
-        how: dict[str, Any] = {"shape": (4, 2, 2), "autoencoder": "sum", "mirrored": False, "cache_dir": tmp_path}
+        how: dict[str, Any] = {
+            "shape": (4, 2, 2),
+            "autoencoder": "sum",
+            "maker": "pca",
+            "mirrored": False,
+            "cache_dir": tmp_path,
+        }
         return encode_images(some_data(), encoder, **how | changes)
 
     return encode
@@ -96,7 +102,7 @@ def test_a_latent_that_is_not_finite_is_refused_by_its_number(encoded: Callable[
         found[2:] = torch.nan
         return found
 
-    with pytest.raises(DataError, match="makes NaN or infinity of image 2"):
+    with pytest.raises(DataError, match="pca makes NaN or infinity of image 2"):
         encoded(broken)
 
 

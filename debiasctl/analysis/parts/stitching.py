@@ -123,6 +123,11 @@ def _check_alike(subject: Subject, other: Subject) -> None:
     """
     one, two = f"'{subject.run.name}'", f"'{other.run.name}'"
     way_on = "Choose runs of one data set and one schedule"
+    if latents_of(subject) != latents_of(other):
+        raise UsageError(
+            f"runs {one} and {two} cannot be stitched: they make latents of different autoencoders, or one makes "
+            "images. Choose runs of one autoencoder"
+        )
     if subject.shape != other.shape:
         sizes = " and ".join("x".join(map(str, shape)) for shape in (subject.shape, other.shape))
         raise UsageError(f"runs {one} and {two} cannot be stitched: their images are of {sizes} values. {way_on}")
@@ -130,11 +135,6 @@ def _check_alike(subject: Subject, other: Subject) -> None:
         raise UsageError(
             f"runs {one} and {two} cannot be stitched: they were trained on different images, and what differs between "
             f"their samples need not come from the networks. {way_on}"
-        )
-    if latents_of(subject) != latents_of(other):
-        raise UsageError(
-            f"runs {one} and {two} cannot be stitched: they make latents of different autoencoders, or one makes "
-            "images. Choose runs of one autoencoder"
         )
     if subject.is_conditional != other.is_conditional:
         given = one if subject.is_conditional else two

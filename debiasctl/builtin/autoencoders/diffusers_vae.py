@@ -120,7 +120,7 @@ class DiffusersVAE(Autoencoder):
         assert isinstance(latent, int), "checked above"
         return LatentShape(latent, image_size // factor)
 
-    def prepare(self, data: LoadedDataset, *, device: "torch.device") -> PreparedVAE:
+    def prepare(self, data: LoadedDataset | None, *, device: "torch.device") -> PreparedVAE:
         """Load the weights of the folder.
 
         Raises:

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from debiasctl.api import Autoencoder, LatentScale, LatentShape, LoadedDataset, PreparedAutoencoder
+from debiasctl.api import Autoencoder, LatentScale, LatentShape, LoadedDataset, PreparedAutoencoder, UsageError
 
 if TYPE_CHECKING:
     import torch
@@ -50,8 +50,16 @@ class Identity(Autoencoder):
         """Return the shape of the image."""
         return LatentShape(channels, image_size)
 
-    def prepare(self, data: LoadedDataset, *, device: "torch.device") -> PreparedIdentity:
-        """Prepare it, which needs nothing."""
+    def prepare(self, data: LoadedDataset | None, *, device: "torch.device") -> PreparedIdentity:
+        """Prepare it, which needs to know the number of channels alone.
+
+        Raises:
+            UsageError: if there are no images.
+        """
+        if data is None:
+            raise UsageError(
+                "autoencoder 'identity' needs the images. Leave it out: without one, images are trained on"
+            )
         return PreparedIdentity(data.info.channels)
 
     def restore(

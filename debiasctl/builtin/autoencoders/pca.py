@@ -93,13 +93,18 @@ class PCA(Autoencoder):
             )
         return LatentShape(components, image_size // patch)
 
-    def prepare(self, data: LoadedDataset, *, device: "torch.device") -> PreparedPCA:
+    def prepare(self, data: LoadedDataset | None, *, device: "torch.device") -> PreparedPCA:
         """Fit mean and components to the patches of up to 50,000 training images.
 
         A component's sign is such that its entry of largest magnitude is positive.
+
+        Raises:
+            UsageError: if there are no images.
         """
         import torch
 
+        if data is None:
+            raise UsageError("autoencoder 'pca' is fitted to images, and there are none. Choose another autoencoder")
         self.latent_shape(data.info.image_size, data.info.channels)
         total, products, count = torch.zeros((), dtype=torch.float64), torch.zeros((), dtype=torch.float64), 0
         eight_bits = data.info.value_type == "uint8"
