@@ -11,6 +11,7 @@ from torch import nn
 
 from debiasctl.api import (
     ArraySplit,
+    Autoencoder,
     Backbone,
     Dataset,
     DatasetInfo,
@@ -18,11 +19,14 @@ from debiasctl.api import (
     Extension,
     Features,
     JobEvent,
+    LatentScale,
+    LatentShape,
     Learned,
     Level,
     LoadedDataset,
     MetricNames,
     PluginOptions,
+    PreparedAutoencoder,
     PreparedFeatures,
     Sampler,
     Schedule,
@@ -418,6 +422,82 @@ class BadSampler(Sampler):
         }.get(self.options.how.removeprefix("grid-"), lambda: None)()
 
 
+class PreparedBad(PreparedAutoencoder):
+    """Halves images in size."""
+
+    def __init__(self, options):
+        self.options = options
+
+    @breaks
+    def state(self):
+        return {
+            "nan": lambda: {"w": torch.tensor([torch.nan])},
+            "numbers": lambda: {"w": 1.0},
+            "list": lambda: [torch.ones(1)],
+        }.get(self.options.how.removeprefix("state-"), lambda: {"w": torch.ones(1)})()
+
+    @breaks
+    def settings(self):
+        return {"set": {1}} if self.options.how == "settings-set" else {"size": 2}
+
+    @breaks
+    def scale(self):
+        return {
+            "zero": lambda: LatentScale((0.0,), (0.0,)),
+            "nan": lambda: LatentScale((float("nan"),), (1.0,)),
+            "few": lambda: LatentScale((), ()),
+            "many": lambda: LatentScale((0.0, 0.0), (1.0, 1.0)),
+            "text": lambda: "0.18215",
+        }.get(self.options.how.removeprefix("scale-"), lambda: LatentScale((0.0,), (2.0,)))()
+
+    @breaks
+    def encode(self, images):
+        latents = nn.functional.avg_pool2d(images, 2)
+        return {
+            "large": lambda: images,
+            "few": lambda: latents[1:],
+            "int": lambda: latents.int(),
+            "nan": lambda: latents * torch.nan,
+        }.get(self.options.how.removeprefix("encode-"), lambda: latents)()
+
+    @breaks
+    def decode(self, latents):
+        images = latents.repeat_interleave(2, dim=2).repeat_interleave(2, dim=3)
+        return {
+            "small": lambda: latents,
+            "tuple": lambda: (images, images),
+            "nan": lambda: images * torch.nan,
+        }.get(self.options.how.removeprefix("decode-"), lambda: images)()
+
+
+class BadAutoencoder(Autoencoder):
+    """Halves images in size."""
+
+    Options = Options
+
+    @breaks
+    def latent_shape(self, image_size, channels):
+        return {
+            "zero": lambda: LatentShape(0, 4),
+            "half": lambda: LatentShape(channels, image_size / 2),
+            "tuple": lambda: (channels, image_size // 2),
+        }.get(self.options.how.removeprefix("shape-"), lambda: LatentShape(channels, image_size // 2))()
+
+    @breaks
+    def prepare(self, data, *, device):
+        return "prepared" if self.options.how == "prepare-text" else PreparedBad(self.options)
+
+    @breaks
+    def restore(self, state, settings, *, device):
+        return PreparedBad(self.options)
+
+
+class Unbounded(BadAutoencoder):
+    """Does not say whether its latents are bounded."""
+
+    bounded = None
+
+
 class Prepared(PreparedFeatures):
     """Row means."""
 
@@ -645,6 +725,7 @@ ENTRY_POINTS = {
             for kind in (Nameless, Mislabelled, Published, Files, Labelled)
         },
     },
+    "debiasctl.autoencoders": {"bad": "bad_plugins:BadAutoencoder", "unbounded": "bad_plugins:Unbounded"},
     "debiasctl.extensions": {"bad": "bad_plugins:BadExtension"},
     "debiasctl.engines": {"bad": "bad_plugins:BadEngine"},
     "debiasctl.weightings": {

@@ -195,11 +195,20 @@ def _last(run: Run, spec: RunSpec) -> HeldoutRecord:
     return found[-1]
 
 
+def _autoencoder(spec: RunSpec) -> str | None:
+    return None if spec.latents is None else spec.latents.sha256
+
+
 def _check_alike(first: Run, spec: RunSpec, run: Run, other: RunSpec, process: DiffusionProcess) -> None:
     if first.content(spec).content_hash != run.content(other).content_hash:
         raise UsageError(
             f"runs '{first.name}' and '{run.name}' are of different images, whose errors are no measurement of one "
             "thing. Fit each by itself"
+        )
+    if _autoencoder(spec) != _autoencoder(other):
+        raise UsageError(
+            f"runs '{first.name}' and '{run.name}' make latents of different autoencoders, or one makes images, so "
+            "that their errors have different units. Fit each by itself"
         )
     table = process_of(other.diffusion.schedule.create("schedules")).snr
     if table.shape != process.snr.shape or not bool((table == process.snr).all()):

@@ -5,10 +5,12 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
+from debiasctl import paths
 from debiasctl.api import Denoiser, LoadedDataset, Split
 from debiasctl.data.heldout_set import HeldoutSet
 from debiasctl.diffusion.denoiser import NetworkDenoiser
 from debiasctl.diffusion.process import DiffusionProcess
+from debiasctl.models.latent_space import LatentSpace, trained_data
 from debiasctl.runs.store import Run
 from debiasctl.sampling.drawing import Drawer
 from debiasctl.sampling.networks import Networks
@@ -21,8 +23,9 @@ from debiasctl.specs.sections import ContentSection, RunSpec
 class Subject:
     """A run with its trained network and its data set.
 
-    `request` names the checkpoint, the weights, the sampler and the seed; `arm` is the name of its settings without
-    the seed, which runs that differ in seed alone share.
+    `data` are what the network was trained on: images, or the latents of the `encoded` ones in `space`. `request`
+    names the checkpoint, the weights, the sampler and the seed; `arm` is the name of its settings without the seed,
+    which runs that differ in seed alone share.
     """
 
     run: Run
@@ -33,20 +36,34 @@ class Subject:
     device: torch.device
     weights_sha256: str
     denoiser: NetworkDenoiser
+    space: LatentSpace | None = None
+    encoded: LoadedDataset | None = None
 
     @classmethod
     def of(
-        cls, run: Run, spec: RunSpec, request: SampleRequest, data: LoadedDataset, *, arm: str, device: torch.device
+        cls, run: Run, spec: RunSpec, request: SampleRequest, images: LoadedDataset, *, arm: str, device: torch.device
     ) -> "Subject":
-        """Load the network of a request.
+        """Load the network of a request, and encode the images if it was trained on their latents.
 
         Raises:
-            CheckpointError: if the checkpoint is damaged.
+            CheckpointError: if the checkpoint is damaged; RunError: if the run's autoencoder is.
         """
-        drawer, origin = prepare(run, spec, request, device=device, networks=Networks())
-        denoiser = drawer.denoiser
-        assert isinstance(denoiser, NetworkDenoiser), "a run's own"
-        return cls(run, spec, arm, request, data, device, origin.weights_sha256, denoiser)
+        networks = Networks()
+        denoiser, checksum = _loaded(run, spec, request, networks, device=device)
+        space = networks.space(run, spec, device=device)
+        data = images if space is None else trained_data(spec, images, space, cache_dir=paths.cache_dir())
+        encoded = None if space is None else images
+        return cls(run, spec, arm, request, data, device, checksum, denoiser, space, encoded)
+
+    def at(self, step: int) -> "Subject":
+        """The same run at another of its checkpoints.
+
+        Raises:
+            CheckpointError: if that is damaged.
+        """
+        request = replace(self.request, step=step)
+        denoiser, checksum = _loaded(self.run, self.spec, request, Networks(), device=self.device)
+        return replace(self, request=request, weights_sha256=checksum, denoiser=denoiser)
 
     @property
     def process(self) -> DiffusionProcess:
@@ -65,9 +82,24 @@ class Subject:
 
     @property
     def shape(self) -> tuple[int, int, int]:
-        """Of an image, (C, H, W)."""
+        """Of what the network makes, an image or a latent, (C, H, W)."""
         info = self.data.info
         return info.channels, info.image_size, info.image_size
+
+    @property
+    def images(self) -> LoadedDataset:
+        """The images, whether the network was trained on them or on their latents."""
+        return self.encoded or self.data
+
+    @property
+    def image_shape(self) -> tuple[int, int, int]:
+        """Of an image, (C, H, W)."""
+        info = self.images.info
+        return info.channels, info.image_size, info.image_size
+
+    def images_of(self, x: Tensor) -> Tensor:
+        """The images [N, C, H, W] that x, which the network makes, are: decoded, if it makes latents."""
+        return self.drawer().images_of(x)
 
     def heldout(self, num: int) -> HeldoutSet:
         """Up to `num` held-out images in model space, evenly spread over the split, on the device."""
@@ -91,4 +123,22 @@ class Subject:
     def drawer(self, *, denoiser: Denoiser | None = None, num_steps: int | None = None) -> Drawer:
         """What draws the run's samples, from the noise and the classes of `sample`; with another denoiser if given."""
         request = self.request if num_steps is None else replace(self.request, num_steps=num_steps)
-        return Drawer(denoiser or self.denoiser, request, self.labels, shape=self.shape, device=self.device)
+        return Drawer(
+            denoiser or self.denoiser, request, self.labels, shape=self.shape, device=self.device,
+            decode=None if self.space is None else self.space.decode,
+        )  # fmt: skip
+
+
+def _loaded(
+    run: Run, spec: RunSpec, request: SampleRequest, networks: Networks, *, device: torch.device
+) -> tuple[NetworkDenoiser, str]:
+    """The network of a request, and its weights' SHA-256."""
+    drawer, origin = prepare(run, spec, request, device=device, networks=networks)
+    denoiser = drawer.denoiser
+    assert isinstance(denoiser, NetworkDenoiser), "a run's own"
+    return denoiser, origin.weights_sha256
+
+
+def latents_of(subject: Subject) -> str | None:
+    """The SHA-256 of the autoencoder whose latents a network makes, None if it makes images."""
+    return None if subject.space is None else subject.space.section.sha256

@@ -6,7 +6,7 @@ docstring (first line: what it is, and the paper), implements the base's abstrac
 Tensors are torch tensors; this module itself does not import torch.
 """
 
-from debiasctl.api.autoencoders import Autoencoder, LatentShape
+from debiasctl.api.autoencoders import Autoencoder, LatentScale, LatentShape, PreparedAutoencoder
 from debiasctl.api.backbones import Backbone, ImageShape
 from debiasctl.api.checks import ImageProblem
 from debiasctl.api.data import hash_contents, hash_splits, spread_indices
@@ -69,6 +69,7 @@ __all__ = [
     "ImageShape",
     "Job",
     "JobEvent",
+    "LatentScale",
     "LatentShape",
     "Learned",
     "Level",
@@ -85,6 +86,7 @@ __all__ = [
     "Plugin",
     "PluginOptions",
     "Prediction",
+    "PreparedAutoencoder",
     "PreparedFeatures",
     "Process",
     "PublishedStatistics",

@@ -42,7 +42,8 @@ def describe_images(info: "DatasetInfo | ContentSection") -> str:
 
 def announce_images(content: "ContentSection", *, conditional: bool) -> None:
     """Note what a run is trained on, and which of its classes it cannot learn."""
-    note(f"data: {describe_images(content)}")
+    latents = "" if content.latents is None else f"; latents {'x'.join(map(str, content.trained_shape))}"
+    note(f"data: {describe_images(content)}{latents}")
     untrained = [name for name, count in zip(content.classes, content.class_counts, strict=True) if not count]
     if untrained and conditional:
         more = f" and {len(untrained) - _NAMED:,} more" if len(untrained) > _NAMED else ""

@@ -86,7 +86,8 @@ def _folders() -> list[dict[str, Any]]:
 
     found = {"runs": paths.runs_dir(), "evaluations": paths.evaluations_dir(), "cache": paths.cache_dir()}
     found |= {
-        f"cache: {name}": paths.cache_dir() / name for name in ("datasets", "features", "references", clean_fid.NAME)
+        f"cache: {name}": paths.cache_dir() / name
+        for name in ("datasets", "features", "latents", "references", clean_fid.NAME)
     }
     return [
         {

@@ -85,16 +85,18 @@ def resolve_trial(
         raise UsageError("--trial measures this machine with one process. Leave --trial out, and give its settings")
     from debiasctl import paths
     from debiasctl.specs.files import merge
+    from debiasctl.specs.latents import trained_info
     from debiasctl.specs.resolve import resolve_spec
     from debiasctl.training.trial import budget_settings, is_trial, trial_settings, trial_steps
 
     asked: dict[str, Any] = dict(file or {})
     for layer in layers:
         asked = merge(asked, layer)
-    dataset = (asked.get("data") or {}).get("dataset")
-    recommended, info = resolve_spec([{"data": {"dataset": dataset}}] if dataset else [], location)
+    data = {name: value for name, value in (asked.get("data") or {}).items() if name in ("dataset", "autoencoder")}
+    recommended, info = resolve_spec([{"data": data}] if data.get("dataset") else [], location)
     kind = _kind(device)
-    advice: dict[str, Any] = {} if is_trial(recommended, info) else trial_settings(info, kind=kind)
+    trained = trained_info(recommended, info)
+    advice: dict[str, Any] = {} if is_trial(recommended, info) else trial_settings(trained, kind=kind)
     spec, info = resolve_spec(layers, location, file=file, advised=advice)
     steps, seconds = trial_steps(spec, info, device=device, kind=kind, cache_dir=paths.cache_dir())
     if advice:

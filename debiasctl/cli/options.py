@@ -140,6 +140,10 @@ NORMALIZE = option(
 TIMESTEPS = option(
     "--timesteps", setting="loss.timesteps", help="How t is drawn.", autocompletion=complete_plugin("timesteps")
 )
+AUTOENCODER = option(
+    "--autoencoder", setting="data.autoencoder", autocompletion=complete_plugin("autoencoders"), show_default=False,
+    help="Train on latents of the images that this autoencoder makes, such as pca:patch=4,components=16.",
+)  # fmt: skip
 BACKBONE = option(
     "--backbone", setting="model.backbone", help="Network.", autocompletion=complete_plugin("backbones")
 )  # fmt: skip

@@ -65,6 +65,7 @@ def show_plan(spec: "RunSpec", info: "DatasetInfo", *, device: str, as_json: boo
     print_pairs(
         {
             "data": describe_images(info),
+            **_latents(spec, info),
             "model": f"{plan.parameters:,} parameters, {spec.model.backbone.name}, {spec.model.prediction}-prediction",
             "noise": f"{spec.diffusion.schedule.name} schedule, {objective.process.num_timesteps:,} timesteps",
             "loss": f"{short_reference(str(spec.loss.weighting.ref))} weighting, {_NORMALIZED[spec.loss.normalize]}"
@@ -76,6 +77,16 @@ def show_plan(spec: "RunSpec", info: "DatasetInfo", *, device: str, as_json: boo
     )
     _show_objective(spec, objective.snr.tolist(), tables, moves=objective.varies or objective.learned is not None)
     return notes
+
+
+def _latents(spec: "RunSpec", info: "DatasetInfo") -> dict[str, str]:
+    """The latents that are trained on, if they are."""
+    from debiasctl.specs.latents import trained_info
+
+    if spec.data.autoencoder is None:
+        return {}
+    made = trained_info(spec, info)
+    return {"latents": f"{made.channels}x{made.image_size}x{made.image_size}, by {spec.data.autoencoder.ref}"}
 
 
 def end_plan(notes: Sequence[str]) -> None:

@@ -104,6 +104,7 @@ def _facts(run: "Run", latest: "Mapping[str, MetricsRecord]") -> dict[str, str]:
         "state": status.state + (f": {with_options(status.message)}" if status.message else ""),
         "step": f"{status.step} of {status.num_steps}",
         "data set": str(spec.data.dataset.ref),
+        **({} if spec.data.autoencoder is None else {"autoencoder": str(spec.data.autoencoder.ref)}),
         "weighting": f"{spec.loss.weighting.ref} (normalize {spec.loss.normalize})",
         **({} if spec.loss.metric == "mse" else {"loss": metric_text(spec.loss)}),
         "timesteps": str(spec.loss.timesteps.ref),

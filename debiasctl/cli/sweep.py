@@ -95,6 +95,7 @@ def sweep(
     weighting: Annotated[str | None, listed(options.WEIGHTING)] = None,
     normalize: Annotated[str | None, listed(options.NORMALIZE)] = None,
     backbone: Annotated[str | None, listed(options.BACKBONE)] = None,
+    autoencoder: Annotated[str | None, listed(options.AUTOENCODER)] = None,
     prediction: Annotated[str | None, listed(options.PREDICTION)] = None,
     schedule: Annotated[str | None, listed(options.SCHEDULE)] = None,
     timesteps: Annotated[str | None, listed(options.TIMESTEPS)] = None,

@@ -57,6 +57,7 @@ def train(
     weighting: Annotated[str | None, options.WEIGHTING] = None,
     normalize: Annotated[str | None, options.NORMALIZE] = None,
     backbone: Annotated[str | None, options.BACKBONE] = None,
+    autoencoder: Annotated[str | None, options.AUTOENCODER] = None,
     prediction: Annotated[str | None, options.PREDICTION] = None,
     schedule: Annotated[str | None, options.SCHEDULE] = None,
     timesteps: Annotated[str | None, options.TIMESTEPS] = None,

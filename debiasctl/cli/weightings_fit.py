@@ -108,7 +108,9 @@ def fit(
     specs = [run.spec() for run in found]
     heldout = pooled(found, specs)
     optimum = (
-        [] if rule != "optimal-loss" else _optimum(heldout, num or _NUM, data_dir=data_dir, data=data, device=device)
+        []
+        if rule != "optimal-loss"
+        else _optimum(found[0], heldout, num or _NUM, data_dir=data_dir, data=data, device=device)
     )
     fitted = fit_rule(
         rule,
@@ -188,19 +190,30 @@ def _weighting(spec: "RunSpec", reference: str | None) -> Any:
 
 
 def _optimum(
-    heldout: "Heldout", num: int, *, data_dir: Path | None, data: Path | None, device: str
+    run: "Run", heldout: "Heldout", num: int, *, data_dir: Path | None, data: Path | None, device: str
 ) -> "list[OptimalError]":
     """The least errors over the schedule's log-SNRs, from the first run's training images."""
     import numpy as np
 
+    from debiasctl import paths
     from debiasctl.analysis.optimal_error import optimal_errors
     from debiasctl.cli.locations import data_location, moved_spec
     from debiasctl.cli.progress import counting_progress
     from debiasctl.compute.device import make_accelerator
     from debiasctl.data.load import load_data
+    from debiasctl.models.latent_space import latent_space, trained_data
 
     spec = moved_spec(heldout.spec, data, data_dir=data_dir)
+    place = make_accelerator(device).device
+    space = latent_space(run, spec, device=place)
+    if space is not None and spec.data.horizontal_flip:
+        raise UsageError(
+            f"run '{run.name}' was trained on latents of mirrored images too, of which the least error is not "
+            "estimated. Choose another `rule`"
+        )
     loaded = load_data(spec, data_location(data_dir))
+    if space is not None:
+        loaded = trained_data(spec, loaded, space, cache_dir=paths.cache_dir())
     low, high = heldout.span
     levels = np.linspace(low, high, max(2, 1 + round((high - low) / _GRID))).tolist()
     with counting_progress("least error") as show:
@@ -210,7 +223,7 @@ def _optimum(
             num=num,
             mirrored=spec.data.horizontal_flip,
             conditional=bool(spec.model.conditional),
-            device=make_accelerator(device).device,
+            device=place,
             on_progress=show,
         )
 

@@ -127,7 +127,8 @@ def differing_settings(settings: Sequence[Settings]) -> list[str]:
     content = [field for field in apart if field.startswith("content.")]
     other = [field for field in apart if field not in content]
     if content and not any(field.startswith("data.") for field in other):
-        other += [field for field in content if field == "content.content_hash"] or content
+        leading = ("content.content_hash", "content.latents.sha256")
+        other += [field for field in content if field in leading] or content
     return sorted(other, key=lambda field: _FIRST.index(field) if field in _FIRST else len(_FIRST))
 
 

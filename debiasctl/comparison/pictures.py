@@ -266,8 +266,10 @@ def _heldout(study: Study, sources: RunSources, arms: Sequence[ArmStyle]) -> Pic
             Panel("relative to the reference", "log-SNR", f"error / {base_name}'s", relative, y_log=True,
                   x_falls=True)
         )  # fmt: skip
+    in_latents = any(spec.latents is not None for spec in sources.specs.values())
+    of = "the latents of held-out images" if in_latents else "held-out images"
     caption = (
-        f"Mean squared error of {unit} on held-out images in each bin of log-SNR, unweighted, so that arms can be "
+        f"Mean squared error of {unit} on {of} in each bin of log-SNR, unweighted, so that arms can be "
         f"compared; clean images are at the left. {_bands(panels)} Means and intervals are those of the logarithms."
     )
     return _picture(

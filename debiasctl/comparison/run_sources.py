@@ -57,8 +57,14 @@ def read_sources(study: Study, runs: Sequence[Run], *, skip_damaged: bool = Fals
     heldout, errors_of = list[SeedLine](), unit
     seed, where, rows = None, "", list[GridRow]()
     nfe: dict[int, int] = {}
-    with allowed:
-        heldout, errors_of = _heldout(found, unit=unit, notes=notes)
+    if len({None if spec.latents is None else spec.latents.sha256 for spec in specs.values()}) > 1:
+        notes.append(
+            "held-out errors are not shown: the arms were trained on latents of different autoencoders, or some on "
+            "images, so that these errors have different units"
+        )
+    else:
+        with allowed:
+            heldout, errors_of = _heldout(found, unit=unit, notes=notes)
     with allowed:
         seed, where, rows = _samples(study, found, notes)
     with allowed:

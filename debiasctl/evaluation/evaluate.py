@@ -15,6 +15,7 @@ from debiasctl.evaluation.choices import Choices, check_images
 from debiasctl.evaluation.ground import Ground, make_ground
 from debiasctl.evaluation.kept_features import keep_features
 from debiasctl.evaluation.measure import OnProgress, Seen
+from debiasctl.evaluation.reconstruction import reconstruct
 from debiasctl.evaluation.record import EVALUATION_VERSION, Conditions, EvaluationRecord
 from debiasctl.evaluation.reference.sources import Source, open_images, open_reference
 from debiasctl.evaluation.uncertainty.class_counts import as_drawn
@@ -73,6 +74,11 @@ def evaluate(
     ground = make_ground(source, info, choices, device=device, own=own, on_progress=on_progress)
     records = []
     networks = Networks()
+    space = networks.space(run, spec, device=device)
+    if space is not None:
+        _phase(on_progress, "measuring the autoencoder by itself")
+        found = reconstruct(space, own, ground, num=max(request.num for request in requests))
+        ground.notes.extend([] if found is None else [found.note()])
     for request in requests:
         drawn = sample(
             run,

@@ -11,7 +11,7 @@ from debiasctl.diffusion.parameterization import Parameterization
 from debiasctl.diffusion.process import process_of
 from debiasctl.errors import PluginError
 from debiasctl.models.network_size import WEIGHT_BYTES, counted, sketched
-from debiasctl.specs.sections import RunSpec, embedded_classes, image_shape
+from debiasctl.specs.sections import ContentSection, RunSpec, embedded_classes, image_shape
 
 
 def build_parameterization(spec: RunSpec) -> Parameterization:
@@ -26,6 +26,16 @@ def build_parameterization(spec: RunSpec) -> Parameterization:
         sigma_data=spec.model.sigma_data,
         learned_variance=spec.model.learned_variance,
     )
+
+
+def network_for(spec: RunSpec, content: ContentSection) -> nn.Module:
+    """Build the backbone for the data, or their latents, that a run's spec states.
+
+    Raises:
+        UsageError: if `build_network` raises it.
+    """
+    channels, size, _ = content.trained_shape
+    return build_network(spec, image_size=size, channels=channels, num_classes=len(content.classes))
 
 
 def build_network(spec: RunSpec, *, image_size: int, channels: int, num_classes: int) -> nn.Module:

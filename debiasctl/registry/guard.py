@@ -84,14 +84,15 @@ def _member(name: str, own: Any, declared: Any, *, base: type, origin: Origin, a
 
 
 def _checked(base: type, name: str, call: Any, plugin: Any, *args: Any, **kwargs: Any) -> Any:
-    from debiasctl.api import PreparedFeatures, Weighting
+    from debiasctl.api import PreparedAutoencoder, PreparedFeatures, Weighting
     from debiasctl.registry.contracts import CONTRACTS  # importing it is left until a plugin runs
 
     around = CONTRACTS.get((base.__name__, name))
     found = call(*args, **kwargs) if around is None else around(call, plugin, *args, **kwargs)
     origin = origin_of(plugin)
-    if origin is not None and isinstance(found, PreparedFeatures | Weighting):
-        _adopt(found, PreparedFeatures if isinstance(found, PreparedFeatures) else Weighting, origin)
+    for kind in (PreparedAutoencoder, PreparedFeatures, Weighting):
+        if origin is not None and isinstance(found, kind):
+            _adopt(found, kind, origin)
     return found
 
 

@@ -24,6 +24,7 @@ KINDS = {
     kind.name: kind
     for kind in (
         Kind("datasets", "dataset", "images to train on", "Dataset"),
+        Kind("autoencoders", "autoencoder", "maps between images and the latents that are trained on", "Autoencoder"),
         Kind("backbones", "backbone", "networks", "Backbone"),
         Kind("schedules", "schedule", "noise schedules", "Schedule"),
         Kind("weightings", "weighting", "loss weights as functions of the signal-to-noise ratio", "Weighting"),

@@ -31,6 +31,7 @@ class Part:
 
 
 SPEC, STATUS, METRICS, LABELS = "spec.json", "status.json", "metrics.jsonl", "labels.json"
+AUTOENCODER = "autoencoder.safetensors"
 CHECKPOINTS, EMA, SAMPLES, GRIDS = "checkpoints", "ema", "samples", "grids"
 EVALUATIONS, ANALYSES, TRACKERS = "evaluations", "analyses", "trackers"
 MANIFEST = "manifest.json"  # in a checkpoint's folder; a folder without one is no checkpoint
@@ -44,6 +45,7 @@ PARTS: Mapping[str, Part] = {
     STATUS: Part("how far the run is", ""),
     METRICS: Part("the figures of training, by step", ""),
     LABELS: Part("the tags and the note that the run was given", ""),
+    AUTOENCODER: Part("the autoencoder whose latents the network is trained on", ""),
     CHECKPOINTS: Part(
         "a folder for each checkpoint", rf"[0-9]{{1,12}}/{_SAFE}\.(safetensors|pt|json)", "([0-9]{1,12})?"
     ),

@@ -3,7 +3,7 @@
 import os
 import re
 import shlex
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from debiasctl.runs.records import MetricsRecord
     from debiasctl.specs.sections import ContentSection, RunSpec
 
+Fill = Callable[[Path], None]
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 
 
@@ -211,15 +212,17 @@ def validate_run_name(name: str) -> None:
         )
 
 
-def create_run(name: str | None, spec: "RunSpec", *, status: RunStatus) -> Run:
+def create_run(name: str | None, spec: "RunSpec", *, status: RunStatus, fill: Fill = lambda folder: None) -> Run:
     """Make a run's folder, whole or not at all. Without a name: dataset-weighting-seed, with -2, -3, ... where taken.
+
+    `fill` writes what else the folder is to hold.
 
     Raises:
         RunNameError: if the name is not allowed or is taken.
     """
     if name is not None:
         validate_run_name(name)
-        return _create(name, spec, status)
+        return _create(name, spec, status, fill)
     base = re.sub("[^A-Za-z0-9._-]+", "-", f"{status.dataset}-{status.weighting}-{status.seed}").strip("._-")[-90:]
     base = base.lstrip("._-")
     number = 1
@@ -228,7 +231,7 @@ def create_run(name: str | None, spec: "RunSpec", *, status: RunStatus) -> Run:
         number += 1
         if not os.path.lexists(paths.runs_dir() / candidate):
             with suppress(RunNameError):  # another process was faster
-                return _create(candidate, spec, status)
+                return _create(candidate, spec, status, fill)
 
 
 def refuse_taken_name(name: str) -> None:
@@ -249,11 +252,12 @@ def _ways_on(name: str) -> str:
     return f"Choose another `name`; or train that run further, as it is: debiasctl train --resume {name}"
 
 
-def _create(name: str, spec: "RunSpec", status: RunStatus) -> Run:
+def _create(name: str, spec: "RunSpec", status: RunStatus, fill: Fill) -> Run:
     path = paths.runs_dir() / name
     with claim_folder(path, taken=_ways_on(name)) as folder:
         write_json(folder / SPEC, spec.model_dump(mode="json"))
         _write_status(folder, status, identity=Run(folder).identity())
+        fill(folder)
     return Run(path)
 
 
@@ -301,10 +305,9 @@ def store_entries() -> list["os.DirEntry[str]"]:
 
 def is_folder(entry: "os.DirEntry[str]") -> bool:
     """Whether an entry is a folder or a link to one; a link to nothing, or to itself, is neither."""
-    try:
+    with suppress(OSError):
         return entry.is_dir()
-    except OSError:
-        return False
+    return False
 
 
 def find_run(text: str, *, exact: bool = False) -> Run:
@@ -325,9 +328,8 @@ def find_run(text: str, *, exact: bool = False) -> Run:
         shown = ", ".join(names[:10]) + (f" and {len(names) - 10} more" if len(names) > 10 else "")
         raise RunNameError(f"'{text}' is a prefix of several runs' names: {shown}. Write out one of them")
     if not names:
-        path = paths.runs_dir() / text
-        if os.path.lexists(path):
-            raise RunNameError(_not_a_run(path))
+        if os.path.lexists(paths.runs_dir() / text):
+            raise RunNameError(_not_a_run(paths.runs_dir() / text))
         raise RunNameError(f"there is no run '{text}'.{did_you_mean(text, run_names())} See: debiasctl runs list")
     return Run(paths.runs_dir() / names[0])
 
@@ -370,9 +372,6 @@ def unreadable(path: Path) -> str | None:
     except OSError as error:
         return error.strerror
     return None
-
-
-# ---------------------------------------------------------------- metrics
 
 
 def append_metrics(run: Run, records: "Sequence[MetricsRecord]") -> None:

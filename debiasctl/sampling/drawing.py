@@ -27,6 +27,7 @@ _GROUP, _GROUP_PIXELS = 16, 2**14
 
 OnImages = Callable[[float, int], None]
 Labels = Callable[[Tensor], Tensor | None]
+Decode = Callable[[Tensor], Tensor]  # latents [N, c, h, w] to images [N, C, H, W]
 
 
 class Drawn(NamedTuple):
@@ -85,8 +86,9 @@ class Drawer:
         shape: tuple[int, int, int],
         device: torch.device,
         batch_size: int | None = None,
+        decode: Decode | None = None,
     ) -> None:
-        self.denoiser, self.request, self.labels = denoiser, request, labels
+        self.denoiser, self.request, self.labels, self._decode = denoiser, request, labels, decode
         self.shape, self.device = shape, device
         self.automatic = batch_size is None
         self.batch_size = batch_size or automatic_batch_size(shape, device)
@@ -121,16 +123,27 @@ class Drawer:
 
         try:
             x = self.batch(positions, on_step=on_step)
+            images = self.images_of(x) if bool(torch.isfinite(x).all()) else None
         except (RuntimeError, MemoryError, PluginError, ModelError) as error:
             if not is_out_of_memory(error):
                 raise
             return None
-        if not bool(torch.isfinite(x).all()):
+        if images is None:
             raise RunError(
                 f"sampling gave values that are not finite, by {name_of(self.sampler, 'sampler')}. Use another "
                 "checkpoint, another `sampler`, or x0 clipping"
             )
-        return to_uint8(x).cpu()
+        return to_uint8(images).cpu()
+
+    def images_of(self, x: Tensor) -> Tensor:
+        """The images, float [N, C, H, W], that the network's x [N, c, h, w] are: decoded, if they are latents."""
+        if self._decode is None:
+            return x
+        groups = []
+        for part in torch.split(x, self.group):  # always as many at once, as other numbers would be rounded otherwise
+            rest = part[-1:].expand(self.group - len(part), *part.shape[1:])
+            groups.append(self._decode(torch.cat([part, rest]))[: len(part)])
+        return torch.cat(groups)
 
     def noise(self, positions: Tensor, *, step: int) -> Tensor:
         """Standard normal [N, C, H, W] at the `positions` int64 [N]; at step 0 it is what the images begin as."""
@@ -188,12 +201,16 @@ def draw(
     shape: tuple[int, int, int],
     device: torch.device,
     batch_size: int | None = None,
+    decode: Decode | None = None,
 ) -> tuple[Tensor, int]:
-    """The request's images uint8 [N, C, H, W], which are not stored, and the network forwards made for each."""
+    """The request's images uint8 [N, C, H, W], which are not stored, and the network forwards made for each.
+
+    `shape` is that of what the network makes; with `decode`, these are latents.
+    """
 
     def known(indices: Tensor) -> Tensor | None:
         return None if labels is None else labels[indices]
 
-    drawer = Drawer(denoiser, request, known, shape=shape, device=device, batch_size=batch_size)
+    drawer = Drawer(denoiser, request, known, shape=shape, device=device, batch_size=batch_size, decode=decode)
     drawn = list(drawer([range(request.num)]))
     return torch.cat([part.images for part in drawn]), drawn[-1].nfe

@@ -9,7 +9,8 @@ from torch import nn
 from debiasctl.compute.allocator import prepare_process
 from debiasctl.diffusion.denoiser import NetworkDenoiser
 from debiasctl.errors import RunError
-from debiasctl.models.build import build_network, build_parameterization
+from debiasctl.models.build import build_parameterization, network_for
+from debiasctl.models.latent_space import LatentSpace, latent_space
 from debiasctl.models.weights import load_named_weights
 from debiasctl.runs.guides import Guide
 from debiasctl.runs.store import Run
@@ -29,7 +30,18 @@ class Networks:
 
     def __init__(self) -> None:
         self._loaded: dict[str, tuple[_NetworkKey, tuple[nn.Module, str]]] = {}
+        self._spaces: dict[Path, LatentSpace | None] = {}
         self._batch_size: int | None = None
+
+    def space(self, run: Run, spec: RunSpec, *, device: torch.device) -> LatentSpace | None:
+        """The run's latent space, loaded once; None for a network that makes images.
+
+        Raises:
+            RunError: if the run's autoencoder is missing or damaged.
+        """
+        if run.path not in self._spaces:
+            self._spaces = {run.path: latent_space(run, spec, device=device)}
+        return self._spaces[run.path]
 
     def note_batch_size(self, size: int) -> None:
         """Note, once, how many images are drawn at a time."""
@@ -60,9 +72,7 @@ class Networks:
         if there is None or there[0] != key:
             _, step, weights, compiled = key
             prepare_process()
-            network = build_network(
-                spec, image_size=content.image_size, channels=content.channels, num_classes=len(content.classes)
-            )
+            network = network_for(spec, content)
             checksum = load_named_weights(run, network, step=step, weights=weights)
             network.to(device).eval()
             if compiled:
@@ -74,7 +84,7 @@ class Networks:
             network,
             build_parameterization(spec),
             null_label=len(content.classes) if spec.model.label_dropout else None,
-            shape=(content.channels, content.image_size, content.image_size),
+            shape=content.trained_shape,
             num_classes=len(content.classes) if spec.model.conditional else 0,
             autocast=_DTYPES[request.precision],
         )

@@ -15,12 +15,13 @@ from debiasctl.errors import UsageError
 from debiasctl.models.build import build_parameterization
 from debiasctl.models.weights import weights_name
 from debiasctl.reading.user_text import whole_number
-from debiasctl.registry.choices import PluginChoice, complete
+from debiasctl.registry.choices import PluginChoice
 from debiasctl.registry.refs import parse_ref
 from debiasctl.runs.guides import Guide
 from debiasctl.runs.pins import choose_step
 from debiasctl.runs.store import Run
 from debiasctl.sampling.guidance import check_guide
+from debiasctl.specs.latents import are_bounded, complete_sampler
 from debiasctl.specs.sections import ContentSection, RunSpec
 from debiasctl.wording import did_you_mean, quoted
 
@@ -78,7 +79,7 @@ def make_request(
     """
     weights = weights_name(weights)
     given = parse_ref(sampler)
-    choice = complete("samplers", given)
+    choice = complete_sampler(given, bounded=are_bounded(spec))
     label = None if class_name is None else class_index(class_name, spec)
     if num < 1:
         raise UsageError(f"`num={num}`: draw at least one image")

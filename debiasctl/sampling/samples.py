@@ -132,7 +132,7 @@ def prepare(
     if request.precision == "fp16" and device.type == "cpu":
         raise UsageError("`precision=fp16` needs a CUDA GPU. On a CPU choose fp32 or bf16")
     content = run.content(spec)
-    shape = (content.channels, content.image_size, content.image_size)
+    shape = content.trained_shape
     if batch_size is not None:
         check_batch_size(batch_size, request.num, shape, device)
     networks = networks or Networks()
@@ -149,7 +149,9 @@ def prepare(
             return None
         return labels_of(indices, content, seed=request.seed, label=request.label)
 
-    drawer = Drawer(denoiser, request, labels, shape=shape, device=device, batch_size=batch_size)
+    space = networks.space(run, spec, device=device)
+    decode = None if space is None else space.decode
+    drawer = Drawer(denoiser, request, labels, shape=shape, device=device, batch_size=batch_size, decode=decode)
     return drawer, Origin.of(request, weights_sha256=checksum, guide=guide)
 
 

@@ -42,6 +42,8 @@ def check_rows(rows: Sequence[Row]) -> None:
             raise UsageError(f"run '{row.run.name}' is given twice. Give each run once")
         content = row.run.content(row.spec)
         shapes[row.run.name] = f"{content.channels}x{content.image_size}x{content.image_size}"
+        if content.latents is not None:
+            shapes[row.run.name] += f" as latents {'x'.join(map(str, content.trained_shape))}"
     if len(set(shapes.values())) > 1:
         found = ", ".join(f"'{name}' {shape}" for name, shape in shapes.items())
         raise UsageError(f"one noise needs images of one shape, and these runs' differ: {found}")

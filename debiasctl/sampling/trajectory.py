@@ -41,16 +41,20 @@ def trajectory(run: Run, spec: RunSpec, request: SampleRequest, *, device: torch
     count = min(moments, last + 1)
     chosen = sorted({round(i * last / (count - 1)) for i in range(count)})
     positions = torch.arange(request.num)
-    x = {0: to_uint8(drawer.noise(positions.to(device), step=0)).cpu()}
+
+    def shown(x: Tensor) -> Tensor:
+        return to_uint8(drawer.images_of(x)).cpu()
+
+    x = {0: shown(drawer.noise(positions.to(device), step=0))}
     x0: dict[int, Tensor] = {}
 
     def on_step(done: int, x_t: Tensor, estimate: Tensor) -> None:
         if done in chosen:
-            x[done] = to_uint8(x_t).cpu()
+            x[done] = shown(x_t)
         if done - 1 in chosen:  # the estimate was made from the x that the step began with
-            x0[done - 1] = to_uint8(estimate).cpu()
+            x0[done - 1] = shown(estimate)
 
-    x[last] = x0[last] = to_uint8(drawer.batch(positions, on_step=on_step)).cpu()
+    x[last] = x0[last] = shown(drawer.batch(positions, on_step=on_step))
     if not set(chosen) <= x.keys() & x0.keys():
         raise RunError(
             f"sampler '{request.sampler.name}' does not report its steps, so there is no trajectory to show. "

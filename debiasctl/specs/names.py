@@ -8,6 +8,7 @@ from debiasctl import registry
 # section and name of a setting that chooses a plugin -> the plugin's kind
 _CHOICES = {
     ("data", "dataset"): "datasets",
+    ("data", "autoencoder"): "autoencoders",
     ("loss", "weighting"): "weightings",
     ("loss", "timesteps"): "timesteps",
     ("model", "backbone"): "backbones",

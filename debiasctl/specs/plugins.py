@@ -7,6 +7,7 @@ from debiasctl import registry
 from debiasctl.api import Backbone, DatasetInfo, ImageShape, Schedule
 from debiasctl.errors import Hint, SpecError, UsageError
 from debiasctl.registry.choices import PluginChoice, complete
+from debiasctl.specs.latents import are_bounded, complete_sampler, trained_info
 from debiasctl.specs.sections import ModelSection, MonitorSection, RunSpec, image_shape
 
 
@@ -20,11 +21,17 @@ def complete_plugins(spec: RunSpec, info: DatasetInfo) -> RunSpec:
     if conditional and not info.classes:
         raise SpecError("model.conditional=true needs a data set with classes, and this one has none. Leave it out")
     conditional = bool(info.classes) if conditional is None else conditional
+    autoencoder = spec.data.autoencoder and complete("autoencoders", spec.data.autoencoder.ref)
+    data = spec.data.model_copy(
+        update={"dataset": complete("datasets", spec.data.dataset.ref), "autoencoder": autoencoder}
+    )
+    info = trained_info(spec.model_copy(update={"data": data}), info)
     shape = image_shape(spec.model, image_size=info.image_size, channels=info.channels)
     resizable = "image_size" in registry.load("datasets", spec.data.dataset.name).Options.model_fields
+    resizable = resizable and autoencoder is None
     return spec.model_copy(
         update={
-            "data": spec.data.model_copy(update={"dataset": complete("datasets", spec.data.dataset.ref)}),
+            "data": data,
             "model": spec.model.model_copy(
                 update={
                     "backbone": _complete_backbone(spec.model, shape, resizable=resizable),
@@ -40,16 +47,17 @@ def complete_plugins(spec: RunSpec, info: DatasetInfo) -> RunSpec:
                     "timesteps": complete("timesteps", spec.loss.timesteps.ref),
                 }
             ),
-            "monitor": None if spec.monitor is None else complete_monitor(spec.monitor),
+            "monitor": None if spec.monitor is None else complete_monitor(spec.monitor, bounded=are_bounded(spec)),
             "extensions": tuple(complete("extensions", choice.ref) for choice in spec.extensions),
         }
     )
 
 
-def complete_monitor(monitor: MonitorSection) -> MonitorSection:
-    """Fill in the options and origins of the sampler and, if given, the features."""
+def complete_monitor(monitor: MonitorSection, *, bounded: bool = True) -> MonitorSection:
+    """Fill in the options and origins of the sampler and, if given, the features; see `complete_sampler`."""
     features = monitor.features and complete("features", monitor.features.ref)
-    return monitor.model_copy(update={"sampler": complete("samplers", monitor.sampler.ref), "features": features})
+    sampler = complete_sampler(monitor.sampler.ref, bounded=bounded)
+    return monitor.model_copy(update={"sampler": sampler, "features": features})
 
 
 def _complete_schedule(choice: PluginChoice, *, image_size: int) -> PluginChoice:

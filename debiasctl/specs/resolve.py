@@ -15,6 +15,7 @@ from debiasctl.registry.choices import complete
 from debiasctl.registry.messages import describe_errors
 from debiasctl.specs.effects import NO_MONITOR, Ineffective, drop_absent, reset_ineffective
 from debiasctl.specs.files import merge
+from debiasctl.specs.latents import latent_settings
 from debiasctl.specs.migrate import migrate, migrate_file
 from debiasctl.specs.plugins import complete_plugins
 from debiasctl.specs.sections import RunSpec
@@ -64,6 +65,9 @@ def resolve_spec(
     settings = defaults.model_dump(exclude={"data", "content", "imported", "provenance"}) | {"monitor": NO_MONITOR}
     recommended = plugin.recommended(location)
     _check_recommended(recommended, settings | {"data": {"dataset": dataset}}, plugin)
+    autoencoder = validate_spec({"data": merge(merge(recommended, advised or {}), given)["data"]}).data.autoencoder
+    if autoencoder is not None:
+        recommended = merge(recommended, latent_settings(autoencoder))
     raw, dropped = drop_absent(merge(merge(merge(settings, recommended), advised or {}), given))
     spec, reset = reset_ineffective(complete_plugins(_fitted(validate_spec(raw), given), info))
     for setting in (*reset, *dropped):

@@ -4,7 +4,15 @@ from collections.abc import Mapping
 from functools import cache
 from typing import Annotated, Any, Literal, Self, get_args
 
-from pydantic import ConfigDict, Field, NonNegativeInt, field_validator, model_validator
+from pydantic import (
+    ConfigDict,
+    Field,
+    NonNegativeInt,
+    SerializerFunctionWrapHandler,
+    field_validator,
+    model_serializer,
+    model_validator,
+)
 
 from debiasctl.api import ImageShape, Prediction
 from debiasctl.api.options import Settings
@@ -24,6 +32,13 @@ class DataSection(Section):
 
     dataset: Plugin = Field(description="data set, as name or name:key=value,...")
     horizontal_flip: bool = Field(False, description="mirror each training image with probability 1/2")
+    autoencoder: Plugin | None = Field(
+        None, description="train on latents of the images, made by this autoencoder; null: on the images"
+    )
+
+    @model_serializer(mode="wrap")
+    def _without_null(self, dump: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        return _without(dump(self), "autoencoder")
 
 
 class ModelSection(Section):
@@ -198,6 +213,25 @@ class MonitorSection(Section):
     features: Plugin | None = Field(None, description="feature extractor (default: as evaluate chooses)")
 
 
+class LatentsSection(Section):
+    """The latents that the network is trained on: what an autoencoder makes of the images, less shift, times scale."""
+
+    channels: int = Field(ge=1, description="channels of a latent")
+    size: int = Field(ge=1, description="height and width of a latent")
+    sha256: str = Field(description="SHA-256 of the autoencoder, which the run keeps")
+    shift: tuple[float, ...] = Field(description="what is taken from each channel")
+    scale: tuple[float, ...] = Field(description="what each channel is then multiplied by, above 0")
+    bounded: bool = Field(description="whether latents lie in [-1, 1], so that samplers may clip estimates to it")
+
+    @model_validator(mode="after")
+    def _one_for_each_channel(self) -> Self:
+        if not len(self.shift) == len(self.scale) == self.channels:
+            raise ValueError(f"it needs {self.channels} values of shift and of scale, one for each channel")
+        if min(self.scale) <= 0:
+            raise ValueError("scale must be above 0")
+        return self
+
+
 class ContentSection(Section):
     """The content of the data, filled in when they are first read and compared when they are read again."""
 
@@ -208,6 +242,18 @@ class ContentSection(Section):
     num_train: int = Field(ge=0, description="training images; 0 for a model from elsewhere without a data set")
     num_heldout: int = Field(ge=0, description="held-out images")
     content_hash: str = Field(description="SHA-256 of images and labels")
+    latents: LatentsSection | None = Field(None, description="the latents, for a network that is trained on them")
+
+    @property
+    def trained_shape(self) -> tuple[int, int, int]:
+        """What the network is trained on, [C, H, W]: latents, or the images."""
+        if self.latents is not None:
+            return self.latents.channels, self.latents.size, self.latents.size
+        return self.channels, self.image_size, self.image_size
+
+    @model_serializer(mode="wrap")
+    def _without_null(self, dump: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        return _without(dump(self), "latents")
 
     @model_validator(mode="after")
     def _check_counts(self) -> Self:
@@ -263,10 +309,22 @@ class RunSpec(Section):
         unknown = self.imported is not None and not self.imported.weighting_known
         return None if unknown else str(self.loss.weighting.ref)
 
+    @property
+    def latents(self) -> LatentsSection | None:
+        """The latents that the network was trained on, if it was; known once the images were encoded."""
+        return None if self.content is None else self.content.latents
+
     @field_validator("ema", mode="before")
     @classmethod
     def _kind_by_default(cls, ema: Any) -> Any:
         return {"kind": "decay", **ema} if isinstance(ema, Mapping) else ema
+
+
+def _without(dumped: dict[str, Any], name: str) -> dict[str, Any]:
+    """The settings without one that is null, so that specs and keys are those of versions that did not have it."""
+    if dumped.get(name) is None:
+        dumped.pop(name, None)
+    return dumped
 
 
 def sections_in(annotation: Any) -> list[type[Section]]:

@@ -1,11 +1,12 @@
 """What a sweep will take, measured on a few steps of each of its networks."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 
 from debiasctl import registry
 from debiasctl.api import DataLocation, Dataset, Engine, content_key, num_cores
 from debiasctl.compute.threads import compute_with
+from debiasctl.specs.latents import trained_info
 from debiasctl.specs.sections import RunSpec
 from debiasctl.sweeps.progress import progress_of
 from debiasctl.sweeps.store import StoredSweep, Sweep
@@ -79,7 +80,8 @@ def forecast_sweep(
         dataset: Dataset = registry.create("datasets", spec.data.dataset.ref)
         info = dataset.info(location)
         settings = spec.model_dump(mode="json", include={"model", "compute"})
-        key = content_key({"settings": settings, "batch": spec.training.batch_size})
+        trained = asdict(trained_info(spec, info))
+        key = content_key({"settings": settings, "batch": spec.training.batch_size, "trained": trained})
         if key not in times:
             compute = spec.compute if here else spec.compute.model_copy(update={"precision": "auto"})
             measured = spec.model_copy(update={"compute": compute})

@@ -171,13 +171,14 @@ def check_runs(sweep: Sweep, stored: StoredSweep) -> None:
 def _check_sampling(study: Study, arms: Sequence[Arm], origin: Origin) -> list[int]:
     """The sampling steps, which every arm's schedule has to allow."""
     from debiasctl.models.build import build_parameterization
-    from debiasctl.registry.choices import complete
     from debiasctl.registry.refs import parse_ref
     from debiasctl.sampling import default_steps
     from debiasctl.sampling.request import check_steps
+    from debiasctl.specs.latents import are_bounded, complete_sampler
 
     with origin.locating("evaluate", "sampler"):
-        sampler = complete("samplers", parse_ref(study.evaluate.sampler))
+        for arm in arms:
+            sampler = complete_sampler(parse_ref(study.evaluate.sampler), bounded=are_bounded(arm.spec))
     steps = study.evaluate.steps or [default_steps([arm.spec for arm in arms])]
     for arm in arms:
         process = build_parameterization(arm.spec).process

@@ -1,7 +1,7 @@
 """A trial of several arms over seeds: a small network, and so few steps that all runs together take half an hour."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +11,7 @@ from debiasctl.compute.threads import compute_with
 from debiasctl.errors import UsageError
 from debiasctl.sampling import default_steps
 from debiasctl.specs.files import flatten, merge
+from debiasctl.specs.latents import trained_info
 from debiasctl.specs.resolve import resolve_spec
 from debiasctl.specs.sections import RunSpec
 from debiasctl.sweeps.forecast import places, sampling_seconds
@@ -77,10 +78,11 @@ def plan_trial(
     with origin.locating("trial"):
         _check_budget(asked, len(given))
     with origin.locating("dataset"):
-        recommended, info = resolve_spec([{"data": {"dataset": asked[0]["data"]["dataset"]}}], location)
+        chosen = {name: value for name, value in asked[0]["data"].items() if name in ("dataset", "autoencoder")}
+        recommended, info = resolve_spec([{"data": chosen}], location)
     kind = "cpu" if choose_device(device).type == "cpu" else "gpu"
     is_own = is_trial(recommended, info)
-    advised: dict[str, Any] = {} if is_own else trial_settings(info, kind=kind)
+    advised: dict[str, Any] = {} if is_own else trial_settings(trained_info(recommended, info), kind=kind)
     arms, info = make_arms(study, replace(common, advised=advised), location, short=short, origin=origin)
     num, cost = study.evaluate.num, None
     own_steps = arms[0].spec.training.steps
@@ -132,7 +134,8 @@ class _Budget:
         times: dict[str, float] = {}
         self._arms: list[tuple[RunSpec, float]] = []
         for spec in (arm.spec for arm in arms):
-            key = content_key([spec.model_dump(mode="json", include={"model", "compute"}), spec.training.batch_size])
+            own = [spec.training.batch_size, asdict(trained_info(spec, info))]
+            key = content_key([spec.model_dump(mode="json", include={"model", "compute"}), *own])
             if key not in times:
                 times[key] = measured_step(
                     spec, info, device=device, kind=kind, cache_dir=cache_dir, threads=measured_with

@@ -11,6 +11,7 @@ from torch import Tensor
 from debiasctl.api import ArraySplit, Split
 from debiasctl.compute import counter_random
 from debiasctl.compute.counter_random import Stream
+from debiasctl.data.latents import mirrored_of
 from debiasctl.data.pixels import to_model_space
 from debiasctl.data.read_ahead import ReadAhead
 
@@ -63,7 +64,11 @@ class BatchSource:
         self.positions = torch.arange(process_index * share, (process_index + 1) * share)
         self._device_positions = self.positions.to(device)
         self._order = lru_cache(maxsize=2)(self._epoch_order)
-        self.resident = resident(split, device)
+        self.mirrored = mirrored_of(split) if horizontal_flip else None  # latents have their own
+        self.resident, self._resident_mirrored = resident(split, device), None
+        if self.mirrored is not None:
+            self._resident_mirrored = resident(self.mirrored, device)
+            self.resident = self.resident if self._resident_mirrored is not None else None
         self._reader = ReadAhead(self._read, ahead=ahead, device=device)
 
     def indices(self, step: int) -> Tensor:
@@ -81,7 +86,7 @@ class BatchSource:
             DataError: if one of its images cannot be read.
         """
         images, labels, flips = self._look_up(step) if self.resident is not None else self._fetch(step)
-        if flips is not None:
+        if flips is not None and self.mirrored is None:
             images = torch.where(flips[:, None, None, None], images.flip(-1), images)
         return Batch(to_model_space(images), labels, self._device_positions)
 
@@ -103,7 +108,11 @@ class BatchSource:
         indices, flips = self.indices(step), self._flips(step)
         numbers = self._to_device(indices[None] if flips is None else torch.stack([indices, flips.long()]))
         labels = self.resident.labels(numbers[0]) if self.conditional else None
-        return self.resident.images(numbers[0]), labels, None if flips is None else numbers[1].bool()
+        flipped = None if flips is None else numbers[1].bool()
+        images = self.resident.images(numbers[0])
+        if flipped is not None and self._resident_mirrored is not None:
+            images = torch.where(flipped[:, None, None, None], self._resident_mirrored.images(numbers[0]), images)
+        return images, labels, flipped
 
     def _fetch(self, step: int) -> tuple[Tensor, Tensor | None, Tensor | None]:
         """Return images, labels and flips from the background thread, on the device."""
@@ -115,8 +124,11 @@ class BatchSource:
         indices = self.indices(step)
         labels = self.split.labels(indices) if self.conditional else None
         flips = self._flips(step)
+        images = self.split.images(indices)
+        if flips is not None and self.mirrored is not None:
+            images = torch.where(flips[:, None, None, None], self.mirrored.images(indices), images)
         return _HostBatch(
-            self._pinned(self.split.images(indices)),
+            self._pinned(images),
             None if labels is None else self._pinned(labels),
             None if flips is None else self._pinned(flips),
         )

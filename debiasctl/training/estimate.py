@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from debiasctl.api import DatasetInfo
 from debiasctl.diffusion.modules import run_network
+from debiasctl.specs.latents import trained_info
 from debiasctl.specs.sections import RunSpec, embedded_classes, image_shape
 
 _VALUE_BYTES = {"uint8": 1, "float32": 4}
@@ -34,6 +35,7 @@ def estimate(spec: RunSpec, info: DatasetInfo) -> Estimate:
 
     Activations are the tensors that autograd saves for the backward pass, with each storage counted once.
     """
+    info = trained_info(spec, info)
     shape = image_shape(spec.model, image_size=info.image_size, channels=info.channels)
     num_classes = embedded_classes(spec.model, len(info.classes))
     with torch.device("meta"):

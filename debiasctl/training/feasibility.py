@@ -8,6 +8,7 @@ from debiasctl.boundary import summary
 from debiasctl.compute.memory import total_memory
 from debiasctl.errors import ModelError, PluginError, UsageError
 from debiasctl.models.network_size import STATE_BYTES, size_of, sketched
+from debiasctl.specs.latents import trained_info
 from debiasctl.specs.sections import RunSpec, embedded_classes, image_shape
 from debiasctl.training.estimate import saved_bytes
 from debiasctl.wording import format_bytes
@@ -28,6 +29,7 @@ def check_feasible(
     """
     memory = total_memory(device)
     larger = None if resumed is None else f"Resume run '{resumed}' on a machine with more memory"
+    info = trained_info(spec, info)
     shape = image_shape(spec.model, image_size=info.image_size, channels=info.channels)
     num_classes = embedded_classes(spec.model, len(info.classes))
     with sketched(times * memory, memory=memory, larger=larger):

@@ -17,7 +17,7 @@ from debiasctl.compute.memory import is_out_of_memory, out_of_memory
 from debiasctl.compute.signals import StopSignals, number_of
 from debiasctl.data.heldout_set import HeldoutSet
 from debiasctl.errors import DebiasctlError, Interrupted, PluginError, TrainingError
-from debiasctl.models.build import build_network
+from debiasctl.models.build import network_for
 from debiasctl.models.ema_snapshots import capture_snapshot, discard_snapshots_after, write_snapshot
 from debiasctl.models.heldout import heldout_errors
 from debiasctl.runs.records import HeldoutRecord, MetricsRecord, TrainRecord
@@ -363,6 +363,5 @@ def _flops(training: Training) -> int:
 def _without_memory(spec: RunSpec) -> torch.nn.Module:
     """The run's network on the meta device, where every convolution is counted as a direct one."""
     assert spec.content is not None, "a training's spec states its data's content"
-    size, channels, classes = spec.content.image_size, spec.content.channels, spec.content.classes
     with torch.device("meta"):
-        return build_network(spec, image_size=size, channels=channels, num_classes=len(classes))
+        return network_for(spec, spec.content)

@@ -120,7 +120,7 @@ def flops_per_image(network: nn.Module, spec: RunSpec) -> int:
 
     assert spec.content is not None
     parameter = next(network.parameters())
-    size, channels = spec.content.image_size, spec.content.channels
+    channels, size, _ = spec.content.trained_shape
     out_channels = image_shape(spec.model, image_size=size, channels=channels).out_channels
     x = torch.zeros(1, channels, size, size, dtype=parameter.dtype, device=parameter.device)
     noise_level = torch.zeros(1, dtype=parameter.dtype, device=parameter.device)

@@ -10,6 +10,7 @@ from debiasctl.data.pixels import as_measured
 from debiasctl.diffusion.denoiser import NetworkDenoiser
 from debiasctl.evaluation.extractor import defaults, prepare_first
 from debiasctl.evaluation.measure import measure
+from debiasctl.models.latent_space import LatentSpace
 from debiasctl.reporting.pictures import make_grid, save_grid
 from debiasctl.runs.records import MonitorRecord
 from debiasctl.runs.store import Run
@@ -25,14 +26,14 @@ _BATCH = 256  # fixed, because processes with sharded weights draw in lockstep
 class Monitor:
     """Draws and measures samples of the averaged weights after every `monitor.every` training images."""
 
-    def __init__(self, training: Training, data: LoadedDataset) -> None:
-        """Check before the first step that monitoring is possible.
+    def __init__(self, training: Training, data: LoadedDataset, space: LatentSpace | None = None) -> None:
+        """Check before the first step that monitoring is possible; `data` are images, and `space` decodes latents.
 
         Raises:
             UsageError: if the sampling steps do not fit the schedule.
             EvaluationError: if the features are not available.
         """
-        self.training, self.data = training, as_measured(data)
+        self.training, self.data, self._space = training, as_measured(data), space
         assert training.spec.monitor is not None, "a monitor is made only for a spec with this section"
         self.spec = training.spec.monitor
         self._features: tuple[MetricNames, PreparedFeatures] | None = None
@@ -64,9 +65,10 @@ class Monitor:
             NetworkDenoiser(network, self.training.objective.parameterization, null_label=self.training.null_label),
             request,
             labels,
-            shape=(content.channels, content.image_size, content.image_size),
+            shape=content.trained_shape,
             device=self.training.accelerator.device,
             batch_size=_BATCH,
+            decode=None if self._space is None else self._space.decode,
         )
         if not self.training.accelerator.is_main_process:
             return []

@@ -26,6 +26,8 @@ def check_plugins(run: Run, spec: RunSpec) -> None:
         "timesteps": [spec.loss.timesteps],
         "extensions": list(spec.extensions),
     }
+    if spec.data.autoencoder is not None:
+        choices["autoencoders"] = [spec.data.autoencoder]
     if spec.monitor is not None:
         choices["samplers"] = [spec.monitor.sampler]
         choices["features"] = [spec.monitor.features] if spec.monitor.features else []

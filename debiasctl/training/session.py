@@ -21,6 +21,7 @@ from debiasctl.data.moved import moved_to
 from debiasctl.errors import CheckpointError, TrainingError, UsageError
 from debiasctl.files import write_json
 from debiasctl.models.checkpoint_files import remove_leftovers, verify
+from debiasctl.models.latent_space import LatentSpace, latent_space, new_latents, trained_data, write_autoencoder
 from debiasctl.runs.parts import SPEC, TRACKERS
 from debiasctl.runs.provenance import provenance
 from debiasctl.runs.removal import tidy
@@ -56,13 +57,15 @@ def start(
     spec = resolve_compute(spec, choose_device(conduct.device))
     accelerator = make_accelerator(conduct.device, spec.compute, trackers=conduct.trackers)
     check_sharing(spec, accelerator.num_processes)
-    data = _load(spec, location, accelerator)
-    spec = spec.model_copy(update={"content": content_section(data), "provenance": provenance()})
+    images = _load(spec, location, accelerator)
+    space, data = _new_latents(spec, images, location, accelerator)
+    content = content_section(images).model_copy(update={"latents": space and space.section})
+    spec = spec.model_copy(update={"content": content, "provenance": provenance()})
     _check_feasible(spec, data, accelerator)
     with building_reported(spec, data.info, device=accelerator.device):
         spec, initialize = _initial(spec, init_from)
         training = set_up(spec, data, accelerator=accelerator, initialize=initialize)
-        observer = conduct.observer(training, data) if conduct.observer and spec.monitor else None
+        observer = conduct.observer(training, images, space) if conduct.observer and spec.monitor else None
     status = new_status(
         num_steps=spec.training.steps,
         dataset=spec.data.dataset.name,
@@ -70,7 +73,7 @@ def start(
         seed=spec.training.seed,
     )
     with StopSignals() as signals:  # once there is a run to resume, no signal ends the process silently
-        made = create_run(name, spec, status=status) if accelerator.is_main_process else None
+        made = create_run(name, spec, status=status, fill=_filling(space)) if accelerator.is_main_process else None
         run = processes.agreed(made)
         assert run is not None, "the first process has made it"
         with _only_trainer(run, accelerator):
@@ -101,11 +104,14 @@ def resume(
         if accelerator.is_main_process:
             check_plugins(run, stored)
         spec = moved_to(_extended(run, stored, steps), data_path)
-        data = _load(spec, location, accelerator)
+        images = _load(spec, location, accelerator)
+        space = latent_space(run, spec, device=accelerator.device)
+        with accelerator.main_process_first():
+            data = images if space is None else trained_data(spec, images, space, cache_dir=location.cache_dir)
         _check_feasible(spec, data, accelerator, resumed=run.name)
         with building_reported(spec, data.info, device=accelerator.device):
             training = set_up(spec, data, accelerator=accelerator)
-            observer = conduct.observer(training, data) if conduct.observer and spec.monitor else None
+            observer = conduct.observer(training, images, space) if conduct.observer and spec.monitor else None
             restored = load_last(run, training)
         if accelerator.is_main_process:
             read_metrics(run)  # raises if they are damaged, before the run is changed
@@ -128,6 +134,30 @@ def _load(spec: RunSpec, location: DataLocation, accelerator: Accelerator) -> Lo
         return load_data(spec, location)
 
 
+def _new_latents(
+    spec: RunSpec, images: LoadedDataset, location: DataLocation, accelerator: Accelerator
+) -> tuple[LatentSpace | None, LoadedDataset]:
+    """What the network is trained on: latents, which the first process encodes once, or the images."""
+    if spec.data.autoencoder is None:
+        return None, images
+    smaller = "Choose fewer or smaller images"
+    with (
+        accelerator.main_process_first(),
+        memory_reported(TrainingError, "while the images are encoded", advice=smaller),
+    ):
+        return new_latents(spec, images, device=accelerator.device, cache_dir=location.cache_dir)
+
+
+def _filling(space: LatentSpace | None) -> Callable[[Path], None]:
+    """What puts the autoencoder into a new run's folder, if there is one."""
+
+    def fill(folder: Path) -> None:
+        if space is not None:
+            write_autoencoder(folder, space.autoencoder)
+
+    return fill
+
+
 def _check_feasible(
     spec: RunSpec, data: LoadedDataset, accelerator: Accelerator, *, resumed: str | None = None
 ) -> None:
@@ -146,6 +176,13 @@ def _initial(spec: RunSpec, init_from: Run | None) -> tuple[RunSpec, Callable[[n
         return spec, None
     if init_from is not None:
         state, origin = initial_weights(init_from)
+        own, other = (one.latents and one.latents.sha256 for one in (spec, init_from.spec()))
+        if own != other:
+            _LOG.warning(
+                "run '%s', whose weights are the initial ones, was trained on %s: weights that fit may be of no use",
+                init_from.name,
+                "images, and this one is on latents" if other is None else "latents of another autoencoder",
+            )
     else:
         assert stated is not None, "one of the two is given"
         state, origin = initial_weights(find_run(stated.run), stated.weights, step=stated.step)

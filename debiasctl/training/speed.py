@@ -9,6 +9,7 @@ import torch
 from debiasctl.api import ArraySplit, DatasetInfo, LoadedDataset
 from debiasctl.compute.device import choose_device, make_accelerator
 from debiasctl.models.build import build_network
+from debiasctl.specs.latents import trained_info
 from debiasctl.specs.sections import ContentSection, RunSpec
 from debiasctl.training.meters import flops_per_image
 from debiasctl.training.setup import resolve_compute, set_up
@@ -28,6 +29,7 @@ def seconds_per_step(spec: RunSpec, info: DatasetInfo, *, device: str) -> float:
     Raises:
         UsageError: if the spec cannot be trained (see `set_up`).
     """
+    info = trained_info(spec, info)
     spec = resolve_compute(spec, choose_device(device))
     compute = spec.compute.model_copy(update={"compile": False})
     spec = spec.model_copy(update={"compute": compute, "extensions": ()})
@@ -66,6 +68,7 @@ def busy_note(kind: str) -> str | None:
 
 def total_flops(spec: RunSpec, info: DatasetInfo) -> float:
     """The floating-point operations of a whole training, counted on a network without memory."""
+    info = trained_info(spec, info)
     content = ContentSection(
         image_size=info.image_size,
         channels=info.channels,

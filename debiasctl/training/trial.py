@@ -11,6 +11,7 @@ import torch
 from debiasctl.api import DatasetInfo, content_key, num_cores
 from debiasctl.files import write_json
 from debiasctl.reading.documents import read_json
+from debiasctl.specs.latents import trained_info
 from debiasctl.specs.sections import RunSpec
 from debiasctl.training.speed import busy_note, seconds_per_step, total_flops
 
@@ -31,7 +32,8 @@ def is_trial(recommended: RunSpec, info: DatasetInfo) -> bool:
 def trial_settings(info: DatasetInfo, *, kind: str) -> dict[str, Any]:
     """The network, batch and optimizer of a trial: a function of the images' size and the kind of device (cpu or gpu).
 
-    They do not depend on the weighting, so that trials of several weightings are comparable.
+    `info` is of the latents, for a training on these. The settings do not depend on the weighting, so that trials of
+    several weightings are comparable.
     """
     size, is_gpu = info.image_size, kind == "gpu"
     batch = 64 if size <= 16 else 32 if size <= 32 else 16 if size <= 64 else 8
@@ -112,7 +114,8 @@ def _key(spec: RunSpec, info: DatasetInfo, kind: str, threads: int | None) -> st
     if torch.cuda.is_available():
         machine["gpu"] = torch.cuda.get_device_name()
     settings = spec.model_dump(mode="json", include={"model", "compute"})
-    shape = [info.image_size, info.channels, len(info.classes), spec.training.batch_size]
+    trained = trained_info(spec, info)
+    shape = [trained.image_size, trained.channels, len(info.classes), spec.training.batch_size]
     return content_key({"machine": machine, "settings": settings, "shape": shape, "version": _VERSION})
 
 

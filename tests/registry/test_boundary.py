@@ -8,8 +8,8 @@ import pytest
 import torch
 from tiny import LOCATION, make_spec, write_distribution
 
-from debiasctl import registry
-from debiasctl.api import ImageShape, Job, LoadedDataset, Workplace
+from debiasctl import paths, registry
+from debiasctl.api import ArraySplit, DatasetInfo, ImageShape, Job, LoadedDataset, Workplace
 from debiasctl.boundary import origin_of, plugin_call
 from debiasctl.data.load import load_dataset
 from debiasctl.diffusion.denoiser import NetworkDenoiser
@@ -19,6 +19,7 @@ from debiasctl.diffusion.parameterization import Parameterization
 from debiasctl.diffusion.process import DiffusionProcess, process_of
 from debiasctl.errors import DebiasctlError, PluginError, UsageError
 from debiasctl.evaluation.extraction import FEATURES, extract
+from debiasctl.models.latent_space import new_latents
 from debiasctl.registry.choices import complete
 from debiasctl.registry.refs import PluginRef
 from debiasctl.sampling.drawing import Drawer
@@ -98,6 +99,18 @@ def features(how: str, name: str = "bad") -> None:
     extract(load_dataset("bad", LOCATION).train, prepared, [FEATURES])
 
 
+def autoencoders(how: str, name: str = "bad") -> None:
+    images = ArraySplit(torch.zeros(6, 1, 8, 8, dtype=torch.uint8))
+    data = LoadedDataset(DatasetInfo(8, 1, (), 6, 6), images, images, "hash")
+    spec = make_spec(data__autoencoder={"name": name, "options": {"how": how}})
+    place = torch.device("cpu")
+    space, latents = new_latents(spec, data, device=place, cache_dir=paths.cache_dir())
+    assert latents.train.images(torch.arange(2)).shape == (2, 1, 4, 4)
+    prepared = space.autoencoder
+    spec.data.autoencoder.create("autoencoders").restore(prepared.state(), prepared.settings(), device=place)
+    assert space.decode(torch.zeros(2, 1, 4, 4)).shape == (2, 1, 8, 8)
+
+
 def extensions(how: str, name: str = "bad") -> None:
     plugin = registry.create("extensions", {"name": name, "options": {"how": how}})
     for method in (plugin.on_start, plugin.after_backward, plugin.after_step):
@@ -114,7 +127,18 @@ def engines(how: str, name: str = "bad") -> None:
 
 KINDS: dict[str, Callable[..., object]] = {
     one.__name__: one
-    for one in (datasets, backbones, weightings, schedules, timesteps, samplers, features, extensions, engines)
+    for one in (
+        datasets,
+        backbones,
+        weightings,
+        schedules,
+        timesteps,
+        samplers,
+        features,
+        autoencoders,
+        extensions,
+        engines,
+    )
 }
 PLACES = {
     "datasets": ["init", "info", "load", "recommended", "split"],
@@ -124,6 +148,7 @@ PLACES = {
     "timesteps": ["corrected", "probabilities", "spread", "observe", "state_dict"],
     "samplers": ["call", "grid"],
     "features": ["prepare", "extract", "notes", "offers"],
+    "autoencoders": ["latent_shape", "prepare", "encode", "decode"],
     "extensions": ["on_start", "after_backward", "after_step", "state_dict"],
     "engines": ["run", "close"],
 }
@@ -165,6 +190,12 @@ RETURNS = {
         "prepare-none", "prepare-text", "identity", "details", "dimension", "extract-none", "extract-wide",
         "extract-few", "extract-nan", "extract-int", "extract-complex", "notes-none", "notes-text", "offers-none",
         "offers-less",
+    ],
+    "autoencoders": [
+        "latent_shape-none", "shape-zero", "shape-half", "shape-tuple", "prepare-none", "prepare-text", "restore-none",
+        "state-none", "state-nan", "state-numbers", "state-list", "settings-none", "settings-set", "scale-zero",
+        "scale-nan", "scale-few", "scale-many", "scale-text", "encode-none", "encode-large", "encode-few", "encode-int",
+        "encode-nan", "decode-none", "decode-small", "decode-tuple", "decode-nan",
     ],
     "extensions": [
         "state_dict-none", "state-numpy", "state-class", "state-set", "state-key", "state-deep", "state-sparse",
@@ -236,6 +267,11 @@ def test_defaults_that_a_spec_cannot_hold_are_refused_before_there_is_a_run(name
 def test_what_others_read_of_every_extractor_is_checked_when_it_is_loaded(name: str) -> None:
     with pytest.raises(PluginError, match=f"^feature extractor '{name}' of bad-pack 6.6"):
         registry.load("features", name)
+
+
+def test_an_autoencoder_says_whether_its_latents_are_bounded() -> None:
+    with pytest.raises(PluginError, match=r"^autoencoder 'unbounded' of bad-pack 6.6: its class has bounded=None"):
+        registry.load("autoencoders", "unbounded")
 
 
 def test_every_value_of_float_images_is_looked_at() -> None:

@@ -726,12 +726,12 @@ FIELDS = {"data.dataset", "model.backbone", "diffusion.schedule", "loss.weightin
 
 
 def test_the_settings_that_name_plugins() -> None:
-    assert plugin_settings() == FIELDS | {"monitor.sampler", "monitor.features"}
+    assert plugin_settings() == FIELDS | {"data.autoencoder", "monitor.sampler", "monitor.features"}
 
 
 @pytest.mark.parametrize("setting", sorted(plugin_settings()))
 def test_what_stands_beside_a_plugins_name_is_an_option_of_it_or_refused(setting: str, location: DataLocation) -> None:
-    watched = {"monitor": {"every": 9, "features": "pixels"}}
+    watched = {"monitor": {"every": 9, "features": "pixels"}, "data": {"autoencoder": "identity"}}
     for text in (f"{setting}.bogus=7", f"{setting}.options.bogus=7", f"{setting}.version=7"):
         for layers in ([DIGITS, watched, parse_setting(text)], [watched, parse_setting(text), DIGITS]):
             with pytest.raises(PluginOptionsError, match=r"unknown option '(bogus|version)'"):

@@ -1,6 +1,7 @@
 """Which ideal denoiser a run's errors are compared with."""
 
 import math
+from dataclasses import replace
 
 import torch
 from torch import Tensor
@@ -12,6 +13,7 @@ from debiasctl.analysis.ideal.some_images import SomeImages
 from debiasctl.analysis.ideal.training_images import TrainingImages
 from debiasctl.analysis.subject import Subject
 from debiasctl.api import Level, LoadedDataset, Split
+from debiasctl.data.latents import with_mirrored
 from debiasctl.data.pixels import to_model_space
 from debiasctl.data.spread import spread_over
 from debiasctl.errors import UsageError
@@ -26,9 +28,12 @@ def ideal_of(subject: Subject, *, seed: int) -> Ideal:
 
     `seed` chooses the images of a part, where the set is too large.
     """
+    data, mirrored = subject.data, subject.spec.data.horizontal_flip
+    if subject.space is not None:  # a mirrored latent is not that of the mirrored image
+        data, mirrored = replace(data, train=with_mirrored(data.train)), False
     return ideal_for(
-        subject.data,
-        mirrored=subject.spec.data.horizontal_flip,
+        data,
+        mirrored=mirrored,
         conditional=subject.is_conditional,
         device=subject.device,
         seed=seed,

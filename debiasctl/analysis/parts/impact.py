@@ -88,7 +88,7 @@ class Impact(Part):
             text="trajectories and teacher forcing", begin=0.0, end=1.0,
         )  # fmt: skip
         real = RealMeans(**found.pop("data"))
-        layout = Layout(channel_names(subject.shape[0]), bands_of(subject.shape[1]))
+        layout = Layout(channel_names(subject.image_shape[0]), bands_of(subject.image_shape[1]))
         drawn = {steps: _of(found, f"T{steps}") for steps in numbers}
         labels = {steps: _labels(subject, num) for steps, num in numbers.items()}
         longest, most = max(numbers), max(numbers, key=lambda steps: (numbers[steps], steps == usual))
@@ -141,6 +141,11 @@ class Impact(Part):
             )
         else:
             notes.append(f"teacher forcing was done on {images} held-out images")
+        if subject.space is not None:
+            notes.append(
+                "the network makes latents: all figures are those of decoded images, beside what the latents of real "
+                "images decode to"
+            )
         if any(float(rows["adds_noise"][0]) for rows in drawn.values()):
             notes.append(
                 f"sampler '{settings['sampler']}' adds noise at every step, so that images of one first noise in "

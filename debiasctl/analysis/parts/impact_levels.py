@@ -93,12 +93,15 @@ class RealMeans:
 
 
 def real_means(subject: Subject) -> dict[str, Array]:
-    """The members of `RealMeans` for up to 50,000 training images, those of the class that is sampled if one is."""
+    """The members of `RealMeans` for up to 50,000 training images, those of the class that is sampled if one is.
+
+    Where the network was trained on latents, they are those of what these decode to.
+    """
     data: LoadedDataset = subject.data
     indices = chosen_indices(data.train, subject.request.label, MAX_IMAGES)
     sums: dict[str, Array] = {}
     for part in torch.split(indices, _BLOCK):
-        x = to_model_space(data.train.images(part))
+        x = subject.images_of(to_model_space(data.train.images(part)).to(subject.device)).cpu()
         stored = to_uint8(x).to(torch.float64) / 127.5 - 1
         found = {
             "colours": colours(x), "bands": band_powers(x), "stored_colours": colours(stored),

@@ -65,7 +65,7 @@ def draw_trajectories(subject: Subject, num_steps: int, positions: range, *, kep
                 f"sampler '{name}' does not report its steps, so there are no trajectories to look at. Choose another "
                 "`sampler`"
             )
-        stored = to_uint8(x).cpu().to(torch.float64) / 127.5 - 1
+        stored = to_uint8(subject.images_of(x)).cpu().to(torch.float64) / 127.5 - 1
         found = looked.arrays() | {
             "colours": colours(stored), "power": radial_power_of(stored).numpy(),
             "images": stored[: max(0, kept - int(chunk[0]))].numpy(),
@@ -90,14 +90,17 @@ class _Looked:
     def at(self, step: int, x: Tensor) -> None:
         """Look at the network's own estimate from x, with which a step begins."""
         if self._with_own and step in self._steps:
-            x0 = self._subject.denoiser(x, self._levels[step].t, self._labels).x0
-            self.own[step] = colours(x0), band_powers(x0)
+            self.own[step] = self._seen(self._subject.denoiser(x, self._levels[step].t, self._labels).x0)
 
     def on_step(self, done: int, x: Tensor, x0: Tensor) -> None:
         """See `Sampler`."""
         if done - 1 in self._steps:
-            self.used[done - 1] = colours(x0), band_powers(x0)
+            self.used[done - 1] = self._seen(x0)
         self.at(done, x)
+
+    def _seen(self, x0: Tensor) -> tuple[Array, Array]:
+        images = self._subject.images_of(x0)
+        return colours(images), band_powers(images)
 
     def arrays(self) -> dict[str, Array]:
         """The statistics [S, N, ...]."""
@@ -150,6 +153,7 @@ def _forced(
     for step, level in levels:
         eps = counter_random.normal(seed, Stream.TEACHER_FORCING, step=step, positions=positions, shape=x0.shape[1:])
         estimate = subject.denoiser(level.alpha * x0 + level.sigma * eps, level.t, labels)
-        found.append(colours(estimate.x0))
-        bands.append(band_powers(estimate.x0))
-    return {"from_true": np.stack(found), "bands": np.stack(bands), "image_colours": colours(x0)}
+        images = subject.images_of(estimate.x0)
+        found.append(colours(images))
+        bands.append(band_powers(images))
+    return {"from_true": np.stack(found), "bands": np.stack(bands), "image_colours": colours(subject.images_of(x0))}

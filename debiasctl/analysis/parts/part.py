@@ -12,6 +12,9 @@ from debiasctl.analysis.record import AnalysisRecord, Quantity, Series
 from debiasctl.analysis.subject import Subject
 from debiasctl.reporting.picture import Picture
 
+LATENTS = "latents"  # the setting of a part that measured latents: the SHA-256 of the autoencoder
+IN_LATENTS = "all figures are those of the latents that the network makes; pictures show what these decode to"
+
 
 @dataclass(frozen=True)
 class Choices:
@@ -52,6 +55,7 @@ class Part(ABC):
     asked_as: ClassVar[str | None] = None
     optional: ClassVar[bool] = False
     averages: ClassVar[bool] = False
+    of_latents: ClassVar[bool] = False  # whether its figures are of what a network makes, and not of images
 
     @abstractmethod
     def settings(self, subject: Subject, others: Sequence[Subject], choices: Choices) -> dict[str, JsonValue]:

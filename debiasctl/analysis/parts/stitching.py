@@ -18,7 +18,7 @@ from debiasctl.analysis.parts.stitching_images import Ways, measure_all, measure
 from debiasctl.analysis.parts.stitching_pictures import stitching_pictures
 from debiasctl.analysis.parts.stitching_words import stitching_findings
 from debiasctl.analysis.record import AnalysisRecord, Quantity, Series
-from debiasctl.analysis.subject import Subject
+from debiasctl.analysis.subject import Subject, latents_of
 from debiasctl.errors import UsageError
 from debiasctl.evaluation.metrics.catalogue import default_features
 from debiasctl.evaluation.uncertainty.intervals import MIN_IMAGES
@@ -56,7 +56,7 @@ class Stitching(Part):
             "precision": request.precision,
             "images": num,
             "cuts": list(cuts),
-            "features": list(default_features(subject.data.info)),
+            "features": list(default_features(subject.images.info)),
         }
 
     def measure(self, subject: Subject, others: Sequence[Subject], settings: dict[str, JsonValue], book: Book) -> Found:
@@ -123,6 +123,11 @@ def _check_alike(subject: Subject, other: Subject) -> None:
     """
     one, two = f"'{subject.run.name}'", f"'{other.run.name}'"
     way_on = "Choose runs of one data set and one schedule"
+    if latents_of(subject) != latents_of(other):
+        raise UsageError(
+            f"runs {one} and {two} cannot be stitched: they make latents of different autoencoders, or one makes "
+            "images. Choose runs of one autoencoder"
+        )
     if subject.shape != other.shape:
         sizes = " and ".join("x".join(map(str, shape)) for shape in (subject.shape, other.shape))
         raise UsageError(f"runs {one} and {two} cannot be stitched: their images are of {sizes} values. {way_on}")

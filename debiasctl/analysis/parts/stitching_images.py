@@ -25,7 +25,6 @@ from debiasctl.evaluation.metrics.catalogue import pixel_names
 from debiasctl.evaluation.observed import Observed
 from debiasctl.evaluation.reference.sources import Source
 from debiasctl.evaluation.uncertainty.intervals import refusal
-from debiasctl.sampling.drawing import Drawer
 
 _PARTS = (FEATURES, PIXELS)
 UNIT = 128  # images drawn at once, kept if the analysis is interrupted
@@ -88,7 +87,7 @@ def thresholds_of(subject: Subject, cuts: Sequence[int]) -> dict[int, float]:
 
 def draw_unit(subject: Subject, network: Denoiser, positions: range, measurement: Measurement) -> Arrays:
     """The features and pixel statistics of the images that a network makes of the noises at `positions`."""
-    drawer = Drawer(network, subject.request, subject.labels, shape=subject.shape, device=subject.device)
+    drawer = subject.drawer(denoiser=network)
     images = torch.cat([drawn.images for drawn in drawer([positions])])
     found = extract(ArraySplit(images), measurement.features, _PARTS, check_shape=lambda shape: None)
     assert found is not None, "a single process gets the rows"
@@ -110,7 +109,7 @@ def measurement_of(subject: Subject, num: int) -> tuple[Measurement, list[str]]:
     The distance is the Fréchet distance, or the kernel distance where `num` images are too few for the interval of
     that one. The notes say which features were chosen, and why.
     """
-    own = as_measured(subject.data)
+    own = as_measured(subject.images)
     source = Source(subject.spec.data.dataset.name, "train", own)
     ground = make_ground(source, own.info, Choices(), device=subject.device, own=own, on_progress=None)
     measurement = ground.measurement
@@ -131,7 +130,7 @@ def measure_all(
     found = {}
     for name, arrays in rows.items():
         tensors = {part: torch.from_numpy(array) for part, array in arrays.items()}
-        observed = Observed.of(subject.shape, tensors, labels)
+        observed = Observed.of(subject.image_shape, tensors, labels)
         outcomes = figures(observed, real, measurement.metrics, measurement.names)
         found[name] = {metric: Measured.of(outcome) for metric, outcome in outcomes.items()}
     return found

@@ -84,6 +84,12 @@ def measure(
     entries: dict[str, list[Entry]] = {}
     for number, job in enumerate(jobs):
         what = f"{number + 1}/{len(jobs)} {job.text}"
+        if job.part.of_latents and _latents(job.member) != _latents(jobs[0].member):
+            left_out.append(
+                f"{job.text}: its errors are those of other latents than those of run '{jobs[0].member.run.name}', or "
+                "of images, so that they have another unit"
+            )
+            continue
         on_job(what, 0.0, "reading the data")
         subject, others = subjects.of(job.member), [subjects.of(one) for one in job.others]
         try:
@@ -105,6 +111,11 @@ def measure(
         [PartResult(part, entries[part.name]) for part in parts if part.name in entries],
         arms.arms[0].dataset, left_out, arms.warnings, arms.notes,
     )  # fmt: skip
+
+
+def _latents(member: Member) -> str | None:
+    """The SHA-256 of the autoencoder that the member's network makes latents of, None if it makes images."""
+    return None if member.spec.latents is None else member.spec.latents.sha256
 
 
 def _check(jobs: Sequence[Job], subjects: Subjects, choices: Choices) -> None:

@@ -14,7 +14,7 @@ from debiasctl.errors import EvaluationError, ForeignPartError, UsageError
 from debiasctl.evaluation.likelihood.bits_per_dim import Bound, Draws, Model, Ode, OnProgress, bound_bits, ode_bits
 from debiasctl.evaluation.record import LIKELIHOOD_VERSION, HeldoutConditions, LikelihoodRecord, read_own_record
 from debiasctl.files import content_key, write_json
-from debiasctl.models.build import build_network, build_parameterization
+from debiasctl.models.build import build_parameterization, network_for
 from debiasctl.models.initial_share import reached_note
 from debiasctl.models.weights import load_named_weights, weights_name
 from debiasctl.runs.pins import choose_step
@@ -86,6 +86,11 @@ def make_requests(
             more than are held out.
         CheckpointError: if the run has no checkpoint.
     """
+    if run.content(spec).latents is not None:
+        raise UsageError(
+            f"run '{run.name}' makes latents: a likelihood of these is no likelihood of images, and its bits depend on "
+            "the autoencoder's scale. Measure its samples instead: debiasctl evaluate " + run.typed
+        )
     heldout = run.content(spec).num_heldout
     num = min(_IMAGES, heldout) if num is None else num
     if not heldout:
@@ -129,9 +134,7 @@ def likelihood(
     """
     content = run.content(spec)
     check_batch_size(batch_size, request.num, (content.channels, content.image_size, content.image_size), device)
-    network = build_network(
-        spec, image_size=content.image_size, channels=content.channels, num_classes=len(content.classes)
-    )
+    network = network_for(spec, content)
     checksum = load_named_weights(run, network, step=request.step, weights=request.weights)
     measured = _measured(spec, content, request)
     key = content_key({"measured": measured.to_json(), "weights_sha256": checksum, "version": _VERSION})

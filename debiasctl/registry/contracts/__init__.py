@@ -6,14 +6,25 @@ A contract makes the call itself, `contract(call, plugin, *args)`, so that it ca
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from debiasctl.registry.contracts import datasets, engines, features, models, networks, weights
+from debiasctl.registry.contracts import autoencoders, datasets, engines, features, models, networks, weights
 from debiasctl.registry.contracts.expected import Call, a_flag, a_mapping
 
-CLASSES: Mapping[str, Callable[[Any], None]] = {"Features": features.features_class}
+CLASSES: Mapping[str, Callable[[Any], None]] = {
+    "Autoencoder": autoencoders.autoencoder_class,
+    "Features": features.features_class,
+}
 CONTRACTS: Mapping[tuple[str, str], Call] = {
     ("Dataset", "info"): datasets.info,
     ("Dataset", "load"): datasets.load,
     ("Dataset", "recommended"): datasets.recommended,
+    ("Autoencoder", "latent_shape"): autoencoders.latent_shape,
+    ("Autoencoder", "prepare"): autoencoders.prepare,
+    ("Autoencoder", "restore"): autoencoders.prepare,
+    ("PreparedAutoencoder", "state"): autoencoders.state,
+    ("PreparedAutoencoder", "settings"): autoencoders.settings,
+    ("PreparedAutoencoder", "scale"): autoencoders.scale,
+    ("PreparedAutoencoder", "encode"): autoencoders.values,
+    ("PreparedAutoencoder", "decode"): autoencoders.values,
     ("Backbone", "build"): networks.build,
     ("Backbone", "resolve_options"): networks.resolve_options,
     ("Backbone", "set_memory_format"): networks.set_memory_format,

@@ -36,6 +36,12 @@ class Colour(Part):
     def settings(self, subject: Subject, others: Sequence[Subject], choices: Choices) -> dict[str, JsonValue]:
         """See `Part.settings`; the number of samples is raised to whole chunks, which a note says."""
         num = _NUM if choices.num is None else choices.num
+        if subject.space is not None:
+            raise UsageError(
+                f"run '{subject.run.name}' makes latents, whose channels are no colours, and the causes of a shift are "
+                "told apart by changing the colours of what the network sees. The shift of its decoded samples is "
+                f"measured: debiasctl evaluate {subject.run.typed}"
+            )
         if num < LEAST:
             raise UsageError(
                 f"`num={num}`: a shift of colour is attributed to its causes by at least {LEAST} samples. "

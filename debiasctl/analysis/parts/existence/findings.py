@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from debiasctl.analysis.parts.existence.quantities import RANGE_TEXT, RANGES
+from debiasctl.analysis.parts.part import LATENTS
 from debiasctl.analysis.record import AnalysisRecord, Quantity, Series
 
 _LEVEL = 0.05  # of all statements of a kind together, by Holm's method
@@ -75,6 +76,8 @@ def _all(record: AnalysisRecord, prefix: str) -> Iterator[Point]:
 
 
 def _brightness(record: AnalysisRecord) -> list[str]:
+    if LATENTS in record.settings:
+        return []
     found = [point for point in _all(record, "mean_error") if not point.case.startswith("class ")]
     if not found:
         return []

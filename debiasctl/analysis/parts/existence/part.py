@@ -1,10 +1,10 @@
 """The part of an analysis that measures whether a bias is there: errors by noise level, split, and excess loss."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 from functools import partial
 
 import numpy as np
+import torch
 from pydantic import JsonValue
 
 from debiasctl.analysis.book import Arrays, Book
@@ -18,7 +18,7 @@ from debiasctl.analysis.parts.existence.measure import ENOUGH, Images, Measureme
 from debiasctl.analysis.parts.existence.pictures import pictures_of
 from debiasctl.analysis.parts.existence.quantities import quantities_of, training_lines
 from debiasctl.analysis.parts.existence.reading import Facts, Level
-from debiasctl.analysis.parts.part import Choices, Found, Part
+from debiasctl.analysis.parts.part import IN_LATENTS, LATENTS, Choices, Found, Part
 from debiasctl.analysis.record import AnalysisRecord
 from debiasctl.analysis.subject import Subject
 from debiasctl.api import spread_indices
@@ -37,6 +37,7 @@ class Existence(Part):
 
     name = "existence"
     title = "Is there a bias, and where"
+    of_latents = True
 
     def settings(self, subject: Subject, others: Sequence[Subject], choices: Choices) -> dict[str, JsonValue]:
         """The images, the noises, the levels and the checkpoints."""
@@ -51,7 +52,8 @@ class Existence(Part):
         steps = subject.run.checkpoint_steps()
         kept = [steps[number] for number in spread_indices(len(steps), _CHECKPOINTS - 1).tolist()]
         chosen: list[JsonValue] = [*sorted({*kept, *steps[-1:]})]
-        return {
+        space: dict[str, JsonValue] = {} if subject.space is None else {LATENTS: subject.space.section.sha256}
+        return space | {
             "num": num, "noises": _NOISES, "seed": choices.seed, "levels": len(places_of(subject.process)),
             "checkpoints": chosen, "training_images": min(num, _TRAINING_IMAGES), "enough_neighbours": ENOUGH,
             "one_step_log_snr": [
@@ -84,7 +86,9 @@ class Existence(Part):
         if inside:
             series += training_lines(inside, read, batch_size=subject.spec.training.batch_size)
         notes = _notes(levels, images, noises, ideal.name, [step for step in steps if step not in read])
-        return Found(quantities_of(levels, facts), series, _shown(levels, images), notes)
+        if subject.space is not None:
+            notes.append(IN_LATENTS)
+        return Found(quantities_of(levels, facts), series, _shown(subject, levels, images), notes)
 
     def findings(self, record: AnalysisRecord) -> list[str]:
         """What the figures say."""
@@ -98,8 +102,12 @@ class Existence(Part):
 def _facts(subject: Subject, images: Images, bands: Bands, *, exact: bool) -> Facts:
     labels = None if images.labels is None else images.labels.cpu().numpy().astype(np.float64)
     count = subject.shape[0]
-    channels = _CHANNELS.get(count, [str(number) for number in range(count)])
-    return Facts(bands.names, channels, labels, subject.data.info.classes, subject.is_conditional, exact)
+    named = _CHANNELS if subject.space is None else {}
+    channels = named.get(count, [str(number) for number in range(count)])
+    return Facts(
+        bands.names, channels, labels, subject.data.info.classes, subject.is_conditional, exact,
+        latents=subject.space is not None,
+    )  # fmt: skip
 
 
 def _default_images(subject: Subject) -> int:
@@ -116,10 +124,7 @@ def _checkpoints(
     def unit(step: int) -> Arrays:
         subject = measurement.subject
         try:
-            other = Subject.of(
-                subject.run, subject.spec, replace(subject.request, step=step), subject.data, arm=subject.arm,
-                device=subject.device,
-            )  # fmt: skip
+            other = subject.at(step)
         except (CheckpointError, UsageError):
             return {"unreadable": np.ones(1)}
         found = []
@@ -138,8 +143,8 @@ def _large_t(places: Sequence[Place]) -> list[Place]:
     return [place for place in places if place is places[0] or place in nearest]
 
 
-def _shown(levels: Sequence[Level], images: Images) -> Arrays:
-    """The arrays of pictures: a few images, and one-step estimates of them from large t, level by level.
+def _shown(subject: Subject, levels: Sequence[Level], images: Images) -> Arrays:
+    """The arrays of pictures: a few images, and one-step estimates of them from large t, level by level; decoded.
 
     The ideal's estimates are there for the levels, the noisiest first, at which it says something about new images.
     """
@@ -150,7 +155,10 @@ def _shown(levels: Sequence[Level], images: Images) -> Arrays:
         parts = [level.arrays[f"shown_{name}"] for level in chosen if level.usable or name != "ideal"]
         if parts:
             found[f"one_step_{name}"] = np.concatenate(parts)
-    return found
+    if subject.space is None:
+        return found
+    latents = {name: torch.from_numpy(array).float().to(subject.device) for name, array in found.items()}
+    return {name: subject.images_of(one).cpu().numpy() for name, one in latents.items()}
 
 
 def _why(ideal: str) -> tuple[str, str]:

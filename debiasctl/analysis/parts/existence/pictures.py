@@ -7,6 +7,7 @@ from debiasctl.analysis.book import Arrays
 from debiasctl.analysis.parts.existence.arms import Arm, arms_of
 from debiasctl.analysis.parts.existence.drawing import Band, Curves, Stack, draw_panels, draw_rows
 from debiasctl.analysis.parts.existence.quantities import RANGE_TEXT
+from debiasctl.analysis.parts.part import LATENTS
 from debiasctl.analysis.record import AnalysisRecord, Series
 from debiasctl.reporting.panels import number_text
 from debiasctl.reporting.picture import Picture
@@ -113,6 +114,8 @@ def _split(arms: Sequence[Arm]) -> Picture | None:
 
 
 def _mean_errors(arms: Sequence[Arm]) -> Picture | None:
+    if any(LATENTS in record.settings for arm in arms for record in arm.records):
+        return None  # their means are no colours
     names = list(dict.fromkeys(
         name for arm in arms for name in arm.names("mean_error") if not name.startswith("mean_error[class ")
     ))  # fmt: skip

@@ -32,7 +32,8 @@ def quantities_of(levels: Sequence[Level], facts: Facts) -> list[Quantity]:
 
 def _of_range(name: str, levels: Sequence[Level], facts: Facts) -> list[Quantity]:
     where = RANGE_TEXT[name]
-    text = f"brightness of the estimates less that of the ideal's, mean over {where}"
+    what = "mean of all values" if facts.latents else "brightness"
+    text = f"{what} of the estimates less that of the ideal's, mean over {where}"
     found = [quantity(f"mean_error[{name}]", mean_over(levels), PIXEL, text)]
     for channel, columns in facts.channel_slices():
         text = f"the same in channel {channel}, mean over {where}"

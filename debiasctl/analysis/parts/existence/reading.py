@@ -20,7 +20,8 @@ ALL = slice(None)  # channels
 class Facts:
     """What figures are named by: the bands, the channels' names, each image's class, and whether networks are told.
 
-    `exact` says whether the ideal is that of the data's own law, and not of a finite set of images.
+    `exact` says whether the ideal is that of the data's own law, and not of a finite set of images; `latents`, whether
+    the network makes latents, whose channels are no colours.
     """
 
     bands: Sequence[str]
@@ -29,6 +30,7 @@ class Facts:
     classes: Sequence[str]
     conditional: bool
     exact: bool
+    latents: bool = False
 
     def channel_slices(self) -> list[tuple[str, slice]]:
         """The channels by name, where there are several."""

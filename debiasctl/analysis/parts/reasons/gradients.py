@@ -23,11 +23,15 @@ _T, _NOISE, _FLIP, _LABEL, _KINDS = 0, 1, 2, 3, 8  # the purposes of random numb
 
 @dataclass(frozen=True)
 class Images:
-    """Training images [N, C, H, W] in [-1, 1] with their classes, and their positions among all that are drawn."""
+    """Training images [N, C, H, W] in [-1, 1] with their classes, and their positions among all that are drawn.
+
+    `mirrored` are the latents of the mirrored images, for latents.
+    """
 
     x0: Tensor
     labels: Tensor | None
     positions: Tensor
+    mirrored: Tensor | None = None
 
 
 @dataclass(frozen=True)
@@ -125,7 +129,8 @@ def _in_bin(measured: Measured, images: Images, one: LevelBin, number: int) -> _
 
 def _part(images: Images, part: slice) -> Images:
     labels = None if images.labels is None else images.labels[part]
-    return Images(images.x0[part], labels, images.positions[part])
+    mirrored = None if images.mirrored is None else images.mirrored[part]
+    return Images(images.x0[part], labels, images.positions[part], mirrored)
 
 
 def _losses(measured: Measured, images: Images, one: LevelBin, number: int) -> list[Tensor]:
@@ -137,7 +142,8 @@ def _losses(measured: Measured, images: Images, one: LevelBin, number: int) -> l
     x0, labels = images.x0, images.labels
     if measured.flips:
         mirrored = counter_random.uniform(seed, Stream.GRADIENT, step=step + _FLIP, positions=positions) < 0.5
-        x0 = torch.where(mirrored.to(x0.device)[:, None, None, None], x0.flip(-1), x0)
+        flipped = x0.flip(-1) if images.mirrored is None else images.mirrored
+        x0 = torch.where(mirrored.to(x0.device)[:, None, None, None], flipped, x0)
     if labels is not None and measured.null_label is not None:
         u = counter_random.uniform(seed, Stream.GRADIENT, step=step + _LABEL, positions=positions)
         labels = torch.where((u < measured.label_dropout).to(labels.device), measured.null_label, labels)

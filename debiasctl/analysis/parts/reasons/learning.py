@@ -7,7 +7,7 @@ import torch
 
 from debiasctl.data.heldout_set import HeldoutSet
 from debiasctl.diffusion.objective import Objective
-from debiasctl.models.build import build_network
+from debiasctl.models.build import network_for
 from debiasctl.models.heldout import heldout_errors
 from debiasctl.runs.records import Edge, HeldoutRecord
 from debiasctl.runs.store import Run, read_metrics
@@ -48,9 +48,7 @@ def initial_errors(spec: RunSpec, objective: Objective, heldout: HeldoutSet) -> 
     """The errors of v of the untrained network, whose weights follow from the run's seed."""
     content = spec.content
     assert content is not None, "a run's spec states its data's content"
-    network = build_network(
-        spec, image_size=content.image_size, channels=content.channels, num_classes=len(content.classes)
-    ).to(heldout.x0.device)
+    network = network_for(spec, content).to(heldout.x0.device)
     return [(one.log_snr, one.v) for one in heldout_errors(network.eval(), objective, heldout)]
 
 

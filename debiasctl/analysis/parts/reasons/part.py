@@ -9,7 +9,7 @@ import torch
 from pydantic import JsonValue
 
 from debiasctl.analysis.book import Arrays, Book
-from debiasctl.analysis.parts.part import Choices, Found, Part
+from debiasctl.analysis.parts.part import IN_LATENTS, LATENTS, Choices, Found, Part
 from debiasctl.analysis.parts.reasons import figures, findings, pictures
 from debiasctl.analysis.parts.reasons.copying import Linear, copying, copying_sums
 from debiasctl.analysis.parts.reasons.gradients import Fold, Images, Measured, group_gradients
@@ -20,10 +20,11 @@ from debiasctl.analysis.record import AnalysisRecord
 from debiasctl.analysis.subject import Subject
 from debiasctl.boundary import name_of
 from debiasctl.compute import counter_random
+from debiasctl.data.latents import mirrored_of
 from debiasctl.data.pixels import to_model_space
 from debiasctl.diffusion.objective import Objective
 from debiasctl.errors import UsageError
-from debiasctl.models.build import build_network
+from debiasctl.models.build import network_for
 from debiasctl.models.checkpoint_files import load_weights
 from debiasctl.models.objective import build_objective, load_learned
 from debiasctl.registry.choices import complete
@@ -45,6 +46,7 @@ class Reasons(Part):
     The objective is the run's own, with everything in it, on training images, mirrored if training mirrors them.
     """
 
+    of_latents: ClassVar[bool] = True
     name: ClassVar[str] = "reasons"
     title: ClassVar[str] = "Reasons: what each noise level has of the loss and of the gradient"
 
@@ -81,6 +83,8 @@ class Reasons(Part):
         }
         if num != asked:
             settings["asked_images"] = asked
+        if subject.space is not None:
+            settings[LATENTS] = subject.space.section.sha256
         if refs:
             settings["counterfactual"] = list(refs)
         return settings
@@ -124,6 +128,8 @@ class Reasons(Part):
         )
         folded = _folded(ordered[0]) if ordered else []
         notes = [*found.notes, *_rounded(settings), *folded, *_notes(subject, objectives[0])]
+        if subject.space is not None:
+            notes.append(IN_LATENTS)
         return Found(found.quantities, found.series, notes=notes)
 
     def findings(self, record: AnalysisRecord) -> list[str]:
@@ -220,9 +226,7 @@ def _gradient_units(
     @cache
     def prepared() -> tuple[Measured, Fold]:
         content = subject.content
-        network = build_network(
-            spec, image_size=content.image_size, channels=content.channels, num_classes=len(content.classes)
-        )
+        network = network_for(spec, content)
         load_weights(subject.run, network, step=subject.request.step, weights="raw")
         network = network.to(subject.device, dtype).train()  # dropout is part of the loss
         measured = Measured(
@@ -251,7 +255,9 @@ def _images(subject: Subject, group: int, *, size: int, seed: int, dtype: torch.
     indices = order[torch.arange(size) % len(split)]
     labels = split.labels(indices) if subject.is_conditional else None
     x0 = to_model_space(split.images(indices).to(subject.device)).to(dtype)
-    return Images(x0, None if labels is None else labels.to(subject.device), positions)
+    other = mirrored_of(split)
+    mirrored = None if other is None else other.images(indices).to(subject.device, dtype)
+    return Images(x0, None if labels is None else labels.to(subject.device), positions, mirrored)
 
 
 def _mean_weights(objective: Objective, bins: Sequence[LevelBin], progress: float) -> list[float]:

@@ -26,7 +26,7 @@ from debiasctl.analysis.parts.validation.ranking import (
 )
 from debiasctl.analysis.parts.validation.scores import NAMED, bins_in, of_bins, resolved, scores
 from debiasctl.analysis.record import AnalysisRecord, Quantity, Series
-from debiasctl.analysis.subject import Subject
+from debiasctl.analysis.subject import Subject, latents_of
 from debiasctl.diffusion.process import DiffusionProcess
 from debiasctl.errors import UsageError
 from debiasctl.files import content_key
@@ -95,6 +95,11 @@ def _check_alike(subjects: Sequence[Subject]) -> None:
             raise UsageError(
                 f"runs '{first.run.name}' and '{one.run.name}' are of different images, whose errors cannot be ranked "
                 "together. Choose runs of one data set"
+            )
+        if latents_of(one) != latents_of(first):
+            raise UsageError(
+                f"runs '{first.run.name}' and '{one.run.name}' make latents of different autoencoders, or one makes "
+                "images, so that their errors have different units. Choose runs of one autoencoder"
             )
         if not _same_levels(one.process, first.process):
             raise UsageError(
