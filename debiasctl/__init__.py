@@ -5,10 +5,11 @@ from typing import TYPE_CHECKING, Any
 
 __version__ = "0.1.0"
 
-__all__ = ["__version__", "compare", "evaluate", "identify", "run", "timesteps", "weighting"]
+__all__ = ["__version__", "analyze", "compare", "evaluate", "identify", "run", "timesteps", "weighting"]
 
 # where each name of the Python API is defined, which is imported when it is first used: torch takes seconds
 _HOMES = {
+    "analyze": "debiasctl.python.analyses",
     "compare": "debiasctl.python.measure",
     "evaluate": "debiasctl.python.measure",
     "identify": "debiasctl.analysis.identify",
@@ -19,6 +20,7 @@ _HOMES = {
 
 if TYPE_CHECKING:
     from debiasctl.analysis.identify import identify
+    from debiasctl.python.analyses import analyze
     from debiasctl.python.measure import compare, evaluate
     from debiasctl.python.runs import run
     from debiasctl.python.timesteps import timesteps

@@ -85,6 +85,25 @@ class Comparison(Records):
         ]
 
 
+class Analyses(Records):
+    """What `debiasctl analyze --json` prints: `arms`, `parts` with their findings, figures and records, and more."""
+
+    def rows(self) -> list[dict[str, Any]]:
+        """Return a row for each part, arm and figure: its mean over seeds, with the interval and what it is over."""
+        return [
+            {
+                "part": part["name"],
+                "arm": arm["arm"],
+                "seeds": len(arm["seeds"]),
+                "figure": figure["name"],
+                **{key: figure[key] for key in ("value", "low", "high", "over", "unit", "text")},
+            }
+            for part in self["parts"]
+            for arm in part["arms"]
+            for figure in arm["figures"]
+        ]
+
+
 class Metrics(list[dict[str, Any]]):
     """The records of a run's training, in order, as the lines of its metrics.jsonl."""
 

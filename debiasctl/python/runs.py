@@ -110,7 +110,7 @@ class Run:
             UsageError: if a name is unknown, or the sampler cannot make these steps on the run's schedule.
             CheckpointError: if the checkpoint is damaged or missing.
         """
-        _check_whole(batch_size=batch_size)
+        check_whole(batch_size=batch_size)
         with ExitStack() as pins, computing(device, kind=RunError, doing="while sampling") as place:
             request = self._request(
                 pins, checkpoint, num=num, steps=steps, sampler=sampler, seed=seed, weights=weights,
@@ -147,7 +147,7 @@ class Run:
         check_choice_types(features, metrics)
         if reference is not None:
             check_path(reference, name="reference")
-        _check_whole(batch_size=batch_size)
+        check_whole(batch_size=batch_size)
         names = [metrics] if isinstance(metrics, str) else metrics
         choices = Choices(features, metrics=names, reference=None if reference is None else str(reference))
         spec = self.spec
@@ -189,7 +189,7 @@ class Run:
     ) -> SampleRequest:
         """What to draw, from a checkpoint that training keeps until `pins` ends."""
         spec = self.spec
-        _check_whole(num=num, steps=steps, seed=seed, checkpoint=checkpoint)
+        check_whole(num=num, steps=steps, seed=seed, checkpoint=checkpoint)
         for text, called in ((sampler, "sampler"), (weights, "weights"), (precision, "precision")):
             check_kind(text, str, name=called, wanted="a name")
         if guide is not None:
@@ -212,7 +212,7 @@ class Run:
         )
 
 
-def _check_whole(**numbers: object) -> None:
+def check_whole(**numbers: object) -> None:
     """Raise UsageError for a number that is given and is not whole."""
     for name, number in numbers.items():
         if number is not None and (isinstance(number, bool) or not isinstance(number, int)):

@@ -11,8 +11,10 @@ import pytest
 import torch
 from accelerate.state import AcceleratorState
 from tiny import OPTIONS, debiasctl, succeed
+from toy_parts import toys
 
 import debiasctl as python_api
+from debiasctl.analysis.parts import catalogue
 from debiasctl.api import UsageError
 from debiasctl.compute.device import forget_computation
 from debiasctl.errors import DebiasctlError, RunNameError
@@ -204,3 +206,36 @@ def test_records_become_frames_where_pandas_is(monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.setitem(sys.modules, "pandas", SimpleNamespace(DataFrame=lambda rows: ("frame", rows)))
     frame: Any = metrics.to_frame()
     assert frame == ("frame", metrics.rows())
+
+
+def test_an_analysis_is_that_of_the_command(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(catalogue, "PARTS", toys())
+    found = python_api.analyze("constant", python_api.run("debiased"), num=6, steps=3, only=["existence", "impact"])
+    assert found == printed("analyze", "constant", "debiased", "--num", "6", "--steps", "3", "--only",
+                            "existence,impact")  # fmt: skip
+    assert found["parts"][0]["records"][0]["options"] == ["--num", "6", "--steps", "3"]
+    rows = found.rows()
+    assert {(row["part"], row["arm"]) for row in rows} >= {("existence", "constant"), ("existence", "debiased")}
+    first = found["parts"][0]["arms"][0]["figures"][0]
+    assert (rows[0]["figure"], rows[0]["value"], rows[0]["seeds"]) == (first["name"], first["value"], 1)
+
+
+@pytest.mark.parametrize(
+    "call, message",
+    [
+        (lambda: python_api.analyze(), "name one run or more"),
+        (lambda: python_api.analyze(3), "names no run. Give names"),
+        (lambda: python_api.analyze("constant", only=[]), "`only` names no part. Choose from existence"),
+        (lambda: python_api.analyze("constant", only="existnce"), "Did you mean 'existence'"),
+        (lambda: python_api.analyze("constant", num=1), "at least 2 images"),
+        (lambda: python_api.analyze("constant", trajectories=[2, "3"]), "whole numbers of steps"),
+        (lambda: python_api.analyze("constant", trajectories=[0]), "0 is no number of steps"),
+        (lambda: python_api.analyze("constant", counterfactual=["debias"]), "unknown weighting 'debias'"),
+        (lambda: python_api.analyze("constant", reference="debiased"), "is no arm"),
+        (lambda: python_api.analyze("constant", checkpoint=77), "has no checkpoint '77'"),
+        (lambda: python_api.analyze("constant", validation=1), "Give True or False"),
+    ],
+)
+def test_an_analysis_that_cannot_be_is_refused(call: Any, message: str) -> None:
+    with pytest.raises(UsageError, match=message):
+        call()

@@ -12,14 +12,16 @@ import pytest
 
 import debiasctl
 from debiasctl.analysis.identify import Identification, Reading
-from debiasctl.python.records import Comparison, Evaluations, Metrics
+from debiasctl.python.records import Analyses, Comparison, Evaluations, Metrics
 from debiasctl.python.runs import Run
 from debiasctl.python.timesteps import Timesteps, TimestepSample, TimestepSampler
 from debiasctl.python.weights import LossWeighting, TimestepWeights
 
 # Renaming or removing one of these breaks its users' programs: CHANGELOG.md says so when it must be.
-NAMES = ["__version__", "compare", "evaluate", "identify", "run", "timesteps", "weighting"]
+NAMES = ["__version__", "analyze", "compare", "evaluate", "identify", "run", "timesteps", "weighting"]
 SIGNATURES = {
+    "analyze": "(*runs, only=None, validation=False, metric=None, counterfactual=(), reference=None, num=None, seed=0, "
+    "steps=None, trajectories=None, sampler='ddim', checkpoint=None, weights='ema', device='auto')",
     "weighting": "(reference)",
     "timesteps": "(reference)",
     "run": "(name)",
@@ -71,6 +73,7 @@ MEMBERS: dict[type[Any], dict[str, str]] = {
         "where": "property",
     },
     Evaluations: {"rows": "(self)", "to_frame": "(self)"},
+    Analyses: {"rows": "(self)", "to_frame": "(self)"},
     Comparison: {"rows": "(self)", "to_frame": "(self)"},
     Metrics: {"rows": "(self)", "to_frame": "(self)"},
     Run: {
