@@ -194,7 +194,7 @@ def check(
             ]
             print_table(["severity", "found", "count", "such as"], cells, keys=2, prose=True)
         totals = f"{counted(num_errors, 'error')}, {counted(counts.total() - num_errors, 'warning')}"
-        say(f"{examined:,} images: {totals}; listed in {path}")
+        say(f"{counted(examined, 'image')}: {totals}; listed in {path}")
     if num_errors:
         raise typer.Exit(1)
 
@@ -229,16 +229,18 @@ def _loaded(dataset: str, image_size: int | None, location: "DataLocation") -> "
         if not sizes:
             raise
     made = _made(_reference(dataset, sizes[0]))
-    return made, made.load(location), f"note: the images are of different sizes, and shown at --image-size {sizes[0]}"
+    return (
+        made,
+        made.load(location),
+        f"note: the images are not square and of one size: they are shown at --image-size {sizes[0]}",
+    )
 
 
 def _stem(dataset: str) -> str:
-    """The name of a data set, for the names of files that are written about it."""
-    from debiasctl.cli.dataset import dataset_named
-
-    found = dataset_named(dataset)
-    name = found.partition(":")[0] if isinstance(found, str) else Path(found["options"]["path"]).stem
-    return name or "images"
+    """The name of a data set, or of the folder or file that it is bound to, for the names of files about it."""
+    reference = _reference(dataset, None)
+    path = reference.options.get("path")
+    return (Path(path).stem if isinstance(path, str) else reference.name) or "images"
 
 
 def _facts(info: "DatasetInfo", content_hash: str, sizes: "Counter[tuple[int, int]] | None") -> dict[str, str]:

@@ -1,6 +1,5 @@
 """CIFAR-100."""
 
-import pickle
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
@@ -10,8 +9,8 @@ import numpy.typing as npt
 from pydantic import Field
 
 from debiasctl.api import DataLocation
-from debiasctl.api.files import open_regular
 from debiasctl.builtin.datasets._support.array_sets import TRAIN, ArraySet, ArraySetOptions
+from debiasctl.builtin.datasets._support.cifar_pickles import read_arrays
 from debiasctl.builtin.datasets.cifar10 import RECOMMENDED
 
 _PUBLISHED_BYTES = {"train": 155_249_918, "test": 31_049_494}
@@ -80,10 +79,7 @@ class CIFAR100(ArraySet):
 
     def read(self, folder: Path, part: str) -> tuple[npt.NDArray[np.uint8], npt.NDArray[Any] | None]:
         """Read a pickle of the arrays."""
-        with open_regular(folder / _file(part)) as stream:
-            content = _Arrays(stream, encoding="latin1").load()
-        labels = np.asarray(content[f"{self.options.labels}_labels"], dtype=np.int64)
-        return np.ascontiguousarray(content["data"]).reshape(-1, 3, 32, 32), labels
+        return read_arrays(folder / _file(part), labels=f"{self.options.labels}_labels")
 
     def download(self, folder: Path) -> None:
         """Download the files."""
@@ -106,23 +102,3 @@ class CIFAR100(ArraySet):
 
 def _file(part: str) -> str:
     return "train" if part == TRAIN else "test"
-
-
-class _Arrays(pickle.Unpickler):
-    """Reads pickles of numpy arrays, and nothing that could run code."""
-
-    def find_class(self, module: str, name: str) -> Any:
-        if module in ("numpy.core.multiarray", "numpy._core.multiarray") and name == "_reconstruct":
-            return np.empty(0).__reduce__()[0]  # its place in numpy differs from version to version
-        known = {("numpy", "ndarray"): np.ndarray, ("numpy", "dtype"): np.dtype}
-        if (module, name) in known:
-            return known[module, name]
-        if (module, name) == ("_codecs", "encode"):  # how Python 3 writes bytes for Python 2
-            return _encoded
-        raise pickle.UnpicklingError(f"it names {module}.{name}, which no file of this set does and which is not run")
-
-
-def _encoded(text: str, encoding: str) -> bytes:
-    if encoding != "latin1":
-        raise pickle.UnpicklingError(f"it names the encoding {encoding!r:.20}, which no file of this set does")
-    return text.encode("latin1")

@@ -400,5 +400,5 @@ def test_show_brings_images_of_different_sizes_to_one(mixed: Path, tmp_path: Pat
     (mixed / "a" / "wide.png").write_bytes(data(picture(size=(30, 20))))
     outcome = debiasctl("datasets", "show", str(mixed), "--out", str(tmp_path / "grid.png"))
     assert outcome.code == 0
-    assert "the images are of different sizes, and shown at --image-size 16" in outcome.err
+    assert "the images are not square and of one size: they are shown at --image-size 16" in outcome.err
     assert "16x16 (9), 30x20 (1)" in outcome.out

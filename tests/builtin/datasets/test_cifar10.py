@@ -11,7 +11,7 @@ import torch
 from PIL import Image
 from torchvision.datasets import CIFAR10 as Source
 
-from debiasctl.api import DataLocation, Dataset, DatasetInfo
+from debiasctl.api import DataLocation, Dataset, DatasetInfo, hash_splits
 from debiasctl.builtin.datasets.cifar10 import CIFAR10
 from debiasctl.errors import DataError
 from debiasctl.registry.entry_points import create
@@ -80,7 +80,18 @@ def test_batches_are_read_in_place(place, source, tmp_path):
     assert images.flatten(1).numpy().tolist() == batch["data"].tolist()
     assert data.train.labels(torch.arange(4, 8)).tolist() == batch["labels"]
     assert data.heldout.labels(torch.arange(4)).tolist() == [7, 8, 9, 0]
+    assert data.content_hash == hash_splits({"name": "cifar10", "classes": CLASSES}, [data.train, data.heldout])
     assert not (tmp_path / "cache").exists()
+
+
+def test_another_size_is_other_data(source, tmp_path, monkeypatch):
+    data = load(source, tmp_path)
+    monkeypatch.setattr(CIFAR10, "info", lambda self, location: DatasetInfo(16, 1, tuple(CLASSES), 20, 4))
+    small = create("datasets", "cifar10:image_size=16,mode=grey").load(DataLocation(source, tmp_path / "cache"))
+    image = data.train.images(torch.tensor([3]))[0].permute(1, 2, 0).numpy()
+    expected = Image.fromarray(image).convert("L").resize((16, 16), Image.Resampling.LANCZOS)
+    assert small.train.images(torch.tensor([3]))[0, 0].tolist() == np.asarray(expected).tolist()
+    assert small.content_hash != data.content_hash
 
 
 def test_an_archive_is_unpacked_into_the_cache(source, tmp_path, monkeypatch):

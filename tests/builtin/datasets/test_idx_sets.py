@@ -6,8 +6,9 @@ from urllib.error import URLError
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
-from debiasctl.api import DataLocation, Dataset
+from debiasctl.api import DataLocation, Dataset, hash_splits
 from debiasctl.builtin.datasets._support.idx import read_idx, read_idx_shape
 from debiasctl.builtin.datasets.fashion_mnist import FashionMNIST
 from debiasctl.builtin.datasets.mnist import MNIST
@@ -212,3 +213,19 @@ def test_debians_files(tmp_path, monkeypatch):
     edges = images[:, :, :3].mean(dim=(1, 2))
     assert edges[labels[:2_000] == 1].mean() < edges[labels[:2_000] == 8].mean() / 3
     assert not (tmp_path / "cache").exists()
+
+
+@pytest.mark.parametrize("name", SETS)
+def test_another_size_and_colour_is_other_data(name, tmp_path):
+    images, _ = write_set(tmp_path, name)["train"]
+    location = DataLocation(tmp_path, tmp_path / "cache")
+    plain = create("datasets", name).load(location)
+    assert plain.content_hash == hash_splits(
+        {"name": name, "classes": SETS[name].classes}, [plain.train, plain.heldout]
+    )
+    dataset = create("datasets", f"{name}:image_size=32,mode=rgb")
+    data = dataset.load(location)
+    assert data.info == dataset.info(location)
+    expected = Image.fromarray(images[0]).convert("RGB").resize((32, 32), Image.Resampling.LANCZOS)
+    assert data.train.images(torch.tensor([0]))[0].permute(1, 2, 0).tolist() == np.asarray(expected).tolist()
+    assert data.content_hash != plain.content_hash

@@ -22,13 +22,18 @@ from debiasctl.builtin.datasets._support.resizing import brought_to
 PARTS = TRAIN, HELDOUT = "train", "heldout"
 
 
-class ArraySetOptions(PluginOptions):
+class SizeOptions(PluginOptions):
     """The options of published sets that are stored as arrays."""
 
     image_size: int | None = Field(
         None, ge=4, le=1024, description="height and width to resize images to; null: as published"
     )
-    mode: Literal["rgb", "grey"] = Field("rgb", description="rgb, or grey by ITU-R 601 luma")
+    mode: Literal["rgb", "grey"] | None = Field(None, description="rgb, or grey by ITU-R 601 luma; null: as published")
+
+
+class ArraySetOptions(SizeOptions):
+    """The options of published sets that are stored as arrays, whose files may be others."""
+
     verify: bool = Field(
         True, description="refuse files whose MD5 is not the published one; false: any of their format"
     )
@@ -44,7 +49,7 @@ class ArraySet(Dataset):
     size: ClassVar[int]
     mirrored: ClassVar[bool] = True  # whether a mirrored image is one of the set's kind
 
-    options: ArraySetOptions
+    options: SizeOptions
 
     @property
     @abstractmethod
@@ -106,15 +111,29 @@ class ArraySet(Dataset):
             fetch(cached, self.download if packed is None else self._unpack(packed), help_text=self._help(location))
             folder = cached / self.base
         way_on = ". To read files of this format that are others: verify=false"
-        check_files(folder, self.files(), title=self.title, verify=self.options.verify, way_on=way_on)
+        check_files(
+            folder, self.files(), title=self.title, verify=self._verifies, way_on=way_on if self._may_be_others else ""
+        )
         size, channels = self._format
         splits = []
         for part in PARTS:
             array, targets = self._read_part(folder, part)
             splits.append(brought_to(array, targets, image_size=size, channels=channels))
         info = self._info(*map(len, splits))
-        described = {"name": self.name, "classes": self.classes, "shape": [channels, size, size]}
-        return LoadedDataset(info, splits[0], splits[1], hash_splits(described, splits))
+        return LoadedDataset(info, splits[0], splits[1], hash_splits(self._description(channels, size), splits))
+
+    def _description(self, channels: int, size: int) -> dict[str, Any]:
+        """What the content hash is of beside images and labels."""
+        return {"name": self.name, "classes": self.classes, "shape": [channels, size, size]}
+
+    @property
+    def _may_be_others(self) -> bool:
+        """Whether an option takes files that are not the published ones."""
+        return isinstance(self.options, ArraySetOptions)
+
+    @property
+    def _verifies(self) -> bool:
+        return self.options.verify if isinstance(self.options, ArraySetOptions) else True
 
     @property
     def _place(self) -> dict[str, str]:
@@ -166,7 +185,7 @@ class ArraySet(Dataset):
         def fill(folder: Path) -> None:
             from torchvision.datasets.utils import check_integrity, extract_archive
 
-            if self.options.verify and not check_integrity(str(archive), self.archive_md5()):
+            if self._verifies and not check_integrity(str(archive), self.archive_md5()):
                 raise DataError(
                     f"{archive} is not {self.title}'s archive as published (MD5 differs). Replace or remove it"
                 )

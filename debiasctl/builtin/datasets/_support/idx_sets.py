@@ -8,8 +8,11 @@ from typing import Any, ClassVar
 import torch
 
 from debiasctl.api import ArraySplit, DataError, DataLocation, Dataset, DatasetInfo, LoadedDataset, hash_splits
+from debiasctl.builtin.datasets._support.array_sets import SizeOptions
 from debiasctl.builtin.datasets._support.downloads import cached_folder, fetch, not_found
+from debiasctl.builtin.datasets._support.folder_settings import recommended_settings
 from debiasctl.builtin.datasets._support.idx import read_idx, read_idx_shape
+from debiasctl.builtin.datasets._support.resizing import brought_to
 
 _SIZE = 28
 _TRAIN, _HELDOUT = "train", "t10k"
@@ -29,6 +32,11 @@ RECOMMENDED: dict[str, Any] = {
 class IdxDataset(Dataset):
     """The base of data sets of 28x28 grey images in ten classes, stored in MNIST's format."""
 
+    class Options(SizeOptions):
+        """The options of sets in MNIST's format."""
+
+    options: Options
+
     title: ClassVar[str]
     name: ClassVar[str]  # the data set's name in commands and in the cache
     torchvision_name: ClassVar[str]  # torchvision's folder of the files
@@ -41,13 +49,14 @@ class IdxDataset(Dataset):
         """Read the files' headers if there are files; otherwise return the published facts."""
         files = self._find(location)
         if files is None:
-            return DatasetInfo(_SIZE, 1, self.classes, 60_000, 10_000)
+            return self._info(60_000, 10_000)
         counts = {part: read_idx_shape(files[part][1], ndim=1)[0] for part in (_TRAIN, _HELDOUT)}
-        return DatasetInfo(_SIZE, 1, self.classes, counts[_TRAIN], counts[_HELDOUT])
+        return self._info(counts[_TRAIN], counts[_HELDOUT])
 
     def recommended(self, location: DataLocation) -> Mapping[str, Any]:
-        """Settings for a run of minutes on a GPU, or at most an hour on a CPU."""
-        return RECOMMENDED
+        """At 28 pixels, settings for a run of minutes on a GPU, or at most an hour on a CPU."""
+        size = self.options.image_size
+        return RECOMMENDED if size in (None, _SIZE) else recommended_settings(size)
 
     def load(self, location: DataLocation) -> LoadedDataset:
         """Read the four files in place, downloading them into the cache if they are not found."""
@@ -65,9 +74,19 @@ class IdxDataset(Dataset):
                 f"{files[_TRAIN][1]} is not {self.title}'s: its labels start with {first}, not {self.first_labels}. "
                 f"Several data sets use these file names; point `data_dir` or DEBIASCTL_DATA at {self.title}'s"
             )
-        content_hash = hash_splits({"name": self.name, "classes": self.classes}, [train, heldout])
-        info = DatasetInfo(_SIZE, 1, self.classes, len(train), len(heldout))
-        return LoadedDataset(info, train, heldout, content_hash)
+        info = self._info(len(train), len(heldout))
+        described: dict[str, Any] = {"name": self.name, "classes": self.classes}
+        if (info.image_size, info.channels) != (_SIZE, 1):
+            described["shape"] = [info.channels, info.image_size, info.image_size]
+        splits = [
+            brought_to(part.array.numpy(), part.targets, image_size=info.image_size, channels=info.channels)
+            for part in (train, heldout)
+        ]
+        return LoadedDataset(info, splits[0], splits[1], hash_splits(described, splits))
+
+    def _info(self, num_train: int, num_heldout: int) -> DatasetInfo:
+        size, channels = self.options.image_size or _SIZE, 3 if self.options.mode == "rgb" else 1
+        return DatasetInfo(size, channels, self.classes, num_train, num_heldout)
 
     def _folders(self, location: DataLocation) -> list[Path]:
         root = location.data_dir

@@ -90,7 +90,8 @@ def labels_by_table(source: ImageSource, path: Path) -> Labels | None:
     except FileNotFoundError as error:
         raise DataError(f"labels={path}: there is no such file. Give a .csv or a .json of names and classes") from error
     except (OSError, ValueError) as error:
-        raise DataError(f"{path} cannot be read ({one_line(error)}). Make it readable") from error
+        reason = one_line(getattr(error, "strerror", None) or error)
+        raise DataError(f"{path} cannot be read ({reason}). Make it readable") from error
     if path.suffix.lower() == ".json":
         stated = _stated(content, str(path), bare=True)
         return None if stated is None else _labelled(source, stated, "", str(path))
