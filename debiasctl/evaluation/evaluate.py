@@ -75,7 +75,7 @@ def evaluate(
     records = []
     networks = Networks()
     space = networks.space(run, spec, device=device)
-    if space is not None:
+    if space is not None and own is not None:
         _phase(on_progress, "measuring the autoencoder by itself")
         found = reconstruct(space, own, ground, num=max(request.num for request in requests))
         ground.notes.extend([] if found is None else [found.note()])
