@@ -46,6 +46,15 @@ def add_model(
             show_default=False,
         ),
     ] = None,
+    autoencoder: Annotated[
+        str | None,
+        option(
+            "--autoencoder",
+            help="What decodes the latents of a model that draws such, for example diffusers-vae:path=FOLDER.",
+            autocompletion=complete_plugin("autoencoders"),
+            show_default=False,
+        ),
+    ] = None,
     data_dir: Annotated[Path | None, options.DATA_DIR] = None,
     as_json: Annotated[bool, options.AS_JSON] = False,
 ) -> None:
@@ -67,11 +76,13 @@ def add_model(
     registry.find("models", reference.name)  # refused before torch is imported
     if weighting is not None:
         registry.find("weightings", registry.as_ref(weighting).name)
+    if autoencoder is not None:
+        registry.find("autoencoders", registry.as_ref(autoencoder).name)
     data = None if dataset is None else dataset_named(dataset)
     show_log()
     from debiasctl.models.external import add_model as add
 
-    run = add(name, reference, location, dataset=data, weighting=weighting)
+    run = add(name, reference, location, dataset=data, weighting=weighting, autoencoder=autoencoder)
     spec = run.spec()
     if as_json:
         print_json({"name": run.name, "path": str(run.path), **described(spec)})

@@ -9,7 +9,7 @@ from torch import Tensor
 from debiasctl import registry
 from debiasctl.api import ExternalModel, ModelSource
 from debiasctl.errors import CheckpointError, UsageError
-from debiasctl.models.build import build_network
+from debiasctl.models.build import network_for
 from debiasctl.models.tensor_files import read_tensors
 from debiasctl.models.weights import load_named_weights, parse_weights
 from debiasctl.runs.manifest import WEIGHT_FILES, damage_of, verify
@@ -49,12 +49,13 @@ def export_checkpoint(
 
 def _model(run: Run, spec: RunSpec, weights: Mapping[str, Tensor]) -> ExternalModel:
     content, model = run.content(spec), spec.model
+    channels, size, _ = content.trained_shape
     return ExternalModel(
         backbone=model.backbone.name,
         backbone_options=dict(model.backbone.options),
         weights=weights,
-        image_size=content.image_size,
-        channels=content.channels,
+        image_size=size,
+        channels=channels,
         prediction=model.prediction,
         schedule=spec.diffusion.schedule.name,
         schedule_options=dict(spec.diffusion.schedule.options),
@@ -75,9 +76,6 @@ def _weights(run: Run, spec: RunSpec, *, step: int, weights: str) -> dict[str, T
             return read_tensors(folder / name)
         except (OSError, ValueError) as error:
             raise CheckpointError(damage_of(folder, run, f"{name}: {error}")) from error
-    content = run.content(spec)
-    network = build_network(
-        spec, image_size=content.image_size, channels=content.channels, num_classes=len(content.classes)
-    )
+    network = network_for(spec, run.content(spec))
     load_named_weights(run, network, step=step, weights=weights)
     return dict(network.state_dict())

@@ -11,7 +11,15 @@ import torch
 from torch import Tensor
 
 from debiasctl import paths
-from debiasctl.api import DataLocation, DatasetInfo, ExternalModel, ModelSource, state_dict_differences
+from debiasctl.api import (
+    Autoencoder,
+    DataLocation,
+    DatasetInfo,
+    ExternalModel,
+    LatentShape,
+    ModelSource,
+    state_dict_differences,
+)
 from debiasctl.compute.memory import total_memory
 from debiasctl.data.content import content_section
 from debiasctl.data.load import load_dataset
@@ -19,19 +27,22 @@ from debiasctl.errors import ModelError, PluginError, UsageError
 from debiasctl.files import write_json
 from debiasctl.models.build import build_network, build_parameterization
 from debiasctl.models.checkpoint_files import EMA, RAW, CheckpointState, write_checkpoint
+from debiasctl.models.latent_space import space_without_images, write_autoencoder
 from debiasctl.models.network_size import WEIGHT_BYTES, sketched
 from debiasctl.registry.choices import PluginChoice, complete
-from debiasctl.registry.refs import PluginRef
+from debiasctl.registry.refs import PluginRef, parse_ref
 from debiasctl.runs.parts import SPEC
 from debiasctl.runs.provenance import provenance
 from debiasctl.runs.status import new_status
 from debiasctl.runs.store import Run, claim_folder, validate_run_name
+from debiasctl.specs.latents import trained_info
 from debiasctl.specs.plugins import complete_plugins
 from debiasctl.specs.resolve import validate_spec
 from debiasctl.specs.sections import ContentSection, ImportedSection, RunSpec, embedded_classes, image_shape
 
 UNKNOWN = "unknown"  # what a listing shows of a weighting that nobody has stated
 _UNSTATED = "constant"  # what the spec holds in its place
+_MOST_TIMES = 64  # that an image's side is longer than that of its latent
 _DROPOUT = 0.1  # of a network with a null class, as published; what it was is unknown
 
 
@@ -42,10 +53,12 @@ def add_model(
     *,
     dataset: str | Mapping[str, Any] | None = None,
     weighting: str | None = None,
+    autoencoder: str | None = None,
 ) -> Run:
     """Make a run of the network that `source` reads, whole or not at all.
 
-    `dataset` are the images that it was trained on, and `weighting` the loss weighting, where they are known.
+    `dataset` are the images that it was trained on, and `weighting` the loss weighting, where they are known. A network
+    that makes latents needs the `autoencoder` that decodes them.
 
     Raises:
         RunNameError: if the name is not allowed or is taken.
@@ -57,7 +70,12 @@ def add_model(
     with claim_folder(paths.runs_dir() / name, taken="Choose another NAME") as folder:
         plugin: ModelSource = source_of(source).create("models")
         model = plugin.read()
-        spec = _spec(model, location, dataset=dataset, weighting=weighting)
+        spec = _spec(model, location, dataset=dataset, weighting=weighting, autoencoder=autoencoder)
+        if autoencoder is not None:
+            assert spec.content is not None, "made with the spec"
+            space = space_without_images(spec, spec.content, device=torch.device("cpu"))
+            spec = spec.model_copy(update={"content": spec.content.model_copy(update={"latents": space.section})})
+            write_autoencoder(folder, space.autoencoder)
         _check_weights(spec, model)
         imported = ImportedSection(
             name=name,
@@ -88,16 +106,20 @@ def _spec(
     *,
     dataset: str | Mapping[str, Any] | None,
     weighting: str | None,
+    autoencoder: str | None,
 ) -> RunSpec:
-    if model.channels not in (1, 3):
+    if autoencoder is None and model.channels not in (1, 3):
         raise UsageError(
             f"the model takes images of {model.channels} channels, and images have 1 (grey) or 3 (colour): it draws "
-            "latents, which an autoencoder would have to decode"
+            "latents. Name the autoencoder that decodes them: `autoencoder=diffusers-vae:path=FOLDER`"
         )
-    shapes = {"image_size": model.image_size, "channels": model.channels, "num_classes": model.num_classes}
+    channels, size = model.channels, model.image_size
+    if autoencoder is not None:
+        channels, size = _images_behind(autoencoder, model)
+    shapes = {"image_size": size, "channels": channels, "num_classes": model.num_classes}
     spec = validate_spec(
         {
-            "data": {"dataset": dataset or {"name": "no-images", "options": shapes}},
+            "data": {"dataset": dataset or {"name": "no-images", "options": shapes}, "autoencoder": autoencoder},
             "model": {
                 "backbone": {"name": model.backbone, "options": dict(model.backbone_options)},
                 "prediction": model.prediction,
@@ -113,7 +135,7 @@ def _spec(
         }
     )
     info, content = _content(spec, location, named=dataset is not None)
-    _check_data(model, info, str(spec.data.dataset.name))
+    _check_data(model, info, trained_info(spec, info), str(spec.data.dataset.name))
     spec = complete_plugins(spec, info).model_copy(update={"content": content})
     build_parameterization(spec)
     return spec
@@ -135,13 +157,38 @@ def _content(spec: RunSpec, location: DataLocation, *, named: bool) -> tuple[Dat
     )
 
 
-def _check_data(model: ExternalModel, info: DatasetInfo, name: str) -> None:
-    """Check that the network takes a data set's images and classes.
+def _images_behind(reference: str, model: ExternalModel) -> tuple[int, int]:
+    """The channels and the size of the images of which the autoencoder makes the network's latents.
+
+    Raises:
+        UsageError: if there are none; ModelError: if the autoencoder cannot be read.
+    """
+    autoencoder: Autoencoder = complete("autoencoders", parse_ref(reference)).create("autoencoders")
+    wanted, problem = LatentShape(model.channels, model.image_size), ""
+    for channels in (3, 1):
+        for factor in range(1, _MOST_TIMES + 1):
+            try:
+                if autoencoder.latent_shape(factor * model.image_size, channels) == wanted:
+                    return channels, factor * model.image_size
+            except UsageError as error:
+                problem = problem or f": {error}"
+    latents = f"{model.channels}x{model.image_size}x{model.image_size}"
+    raise UsageError(f"`autoencoder={reference}` makes no latents {latents}, which the model draws{problem}")
+
+
+def _check_data(model: ExternalModel, info: DatasetInfo, trained: DatasetInfo, name: str) -> None:
+    """Check that the network takes a data set's images, or their latents, and its classes.
 
     Raises:
         UsageError: if it does not.
     """
-    shape, own = (info.channels, info.image_size), (model.channels, model.image_size)
+    shape, own = (trained.channels, trained.image_size), (model.channels, model.image_size)
+    if shape != own and trained != info:
+        taken, has = (f"{channels}x{size}x{size}" for channels, size in (own, shape))
+        raise UsageError(
+            f"the model takes latents {taken}, and those of the images of data set '{name}' are {has}. Give the data "
+            "set that it was trained on, resized where it has the option image_size, or leave `dataset` out"
+        )
     if shape != own:
         taken, has = (f"{channels}x{size}x{size}" for channels, size in (own, shape))
         raise UsageError(

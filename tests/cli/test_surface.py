@@ -56,7 +56,7 @@ SURFACE = {
     "runs show": "RUN --help --json",
     "runs rm": "RUN --help --yes -y",
     "runs path": "RUN --help",
-    "runs add-model": "NAME SOURCE:OPTIONS --data-dir --dataset --help --json --weighting",
+    "runs add-model": "NAME SOURCE:OPTIONS --autoencoder --data-dir --dataset --help --json --weighting",
     "runs export-checkpoint": "RUN FILE --checkpoint --force --format --help --weights",
     "runs export": "RUN --force --help --out -o",
     "runs import": "ARCHIVE --help --name",
