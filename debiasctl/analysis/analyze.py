@@ -53,7 +53,7 @@ def analyze(
     """
     settings = part.settings(subject, others, choices)
     network, with_others = network_of(subject), [network_of(one) for one in others]
-    content_hash = subject.content.content_hash
+    content_hash = subject.content.lasting_hash
     key = key_of(part.name, network, with_others, content_hash=content_hash, settings=settings)
     folder = subject.run.path / ANALYSES
     path, lock = record_path(folder, key), folder / f".{key}.lock"

@@ -200,7 +200,7 @@ def _autoencoder(spec: RunSpec) -> str | None:
 
 
 def _check_alike(first: Run, spec: RunSpec, run: Run, other: RunSpec, process: DiffusionProcess) -> None:
-    if first.content(spec).content_hash != run.content(other).content_hash:
+    if not first.content(spec).same_images(run.content(other)):
         raise UsageError(
             f"runs '{first.name}' and '{run.name}' are of different images, whose errors are no measurement of one "
             "thing. Fit each by itself"

@@ -10,7 +10,15 @@ from debiasctl.api.autoencoders import Autoencoder, LatentScale, LatentShape, Pr
 from debiasctl.api.backbones import Backbone, ImageShape
 from debiasctl.api.checks import ImageProblem
 from debiasctl.api.data import hash_contents, hash_splits, spread_indices
-from debiasctl.api.datasets import ArraySplit, DataLocation, Dataset, DatasetInfo, LoadedDataset, Split
+from debiasctl.api.datasets import (
+    ArraySplit,
+    DataLocation,
+    Dataset,
+    DatasetInfo,
+    FilesIdentity,
+    LoadedDataset,
+    Split,
+)
 from debiasctl.api.densities import GaussianMixture
 from debiasctl.api.engines import Engine, Job, JobEvent, Workplace, perform
 from debiasctl.api.errors import (
@@ -63,6 +71,7 @@ __all__ = [
     "Extension",
     "ExternalModel",
     "Features",
+    "FilesIdentity",
     "GaussianMixture",
     "Hint",
     "ImageProblem",

@@ -2,7 +2,7 @@
 
 from abc import abstractmethod
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Protocol
@@ -79,13 +79,41 @@ class ArraySplit:
         return None if self.targets is None else self.targets[indices]
 
 
+class FilesIdentity(Protocol):
+    """How a data set is known that is too large to be read before a training starts.
+
+    `hash` is "files:" and a SHA-256 of its files' names, sizes and times, and of the options that determine the images.
+    """
+
+    @property
+    def hash(self) -> str:
+        """The hash of the files."""
+        ...
+
+    def content_hash(self) -> str | None:
+        """Return the SHA-256 of images and labels, or None until all images have been read.
+
+        Once all training images have been read, it may read those of the held-out ones that have not been.
+        """
+        ...
+
+    def read_all(self) -> Sequence[str]:
+        """Read all images, and return the SHA-256 of images and labels, with others that runs may know them by.
+
+        Raises:
+            DataError: if an image cannot be read, or has changed since it was first read.
+        """
+        ...
+
+
 @dataclass(frozen=True)
 class LoadedDataset:
     """A data set that is ready to read.
 
     `heldout` is never trained on; `content_hash` is a SHA-256 of images and labels, as `debiasctl.api.hash_splits`
     computes it. `density` is the law that the images were drawn from independently, where it is known: analyses then
-    compare a network with the best denoiser that there is.
+    compare a network with the best denoiser that there is. `files` is given if the set may be known by its files:
+    `content_hash` is `files.hash` then, until all images have been read.
     """
 
     info: DatasetInfo
@@ -93,6 +121,12 @@ class LoadedDataset:
     heldout: Split
     content_hash: str
     density: GaussianMixture | None = field(default=None, kw_only=True)
+    files: FilesIdentity | None = field(default=None, kw_only=True)
+
+    @property
+    def lasting_hash(self) -> str:
+        """The hash that what is made of the images is kept under, which stays when all of them have been read."""
+        return self.content_hash if self.files is None else self.files.hash
 
 
 class Dataset(Plugin):

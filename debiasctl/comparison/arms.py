@@ -6,6 +6,7 @@ from typing import Any
 
 from pydantic import JsonValue
 
+from debiasctl.comparison.known_images import known_by_content
 from debiasctl.errors import ReferenceSyntaxError
 from debiasctl.registry.refs import PluginRef, parse_ref
 from debiasctl.runs.store import Run
@@ -56,6 +57,7 @@ class Arms:
 
 def arms_of(runs: Sequence[Run], specs: Sequence[RunSpec]) -> Arms:
     """Group runs into arms. Of runs with equal specs and seeds, which say no more than one, the first counts."""
+    specs = known_by_content(specs)
     settings = [settings_of(spec) for spec in specs]
     groups: dict[str, list[int]] = {}
     for number, one in enumerate(settings):

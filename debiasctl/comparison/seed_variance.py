@@ -87,7 +87,8 @@ def _known(content_hash: str) -> Iterator[CellData]:
             spec = run.spec()
         except RunError:
             continue
-        if spec.content is not None and spec.content.content_hash == content_hash and len(runs) < _MOST:
+        known = spec.content is not None and content_hash in (spec.content.content_hash, spec.content.files_hash)
+        if known and len(runs) < _MOST:
             runs.append(run)
             specs.append(spec)
     for arm in arms_of(runs, specs).arms if runs else ():

@@ -12,6 +12,7 @@ from debiasctl.comparison.cells import ArmValues, Cell
 from debiasctl.comparison.crossed import crossed, find_blocks
 from debiasctl.comparison.efficiency import curves_of, efficiency_of
 from debiasctl.comparison.evaluations import Evaluation, Reader, each_evaluation, evaluations_of
+from debiasctl.comparison.known_images import measured_on_content
 from debiasctl.comparison.matching import CellData, cells_of, indexed, left_out
 from debiasctl.comparison.observations import ArmData, Member, observations_of
 from debiasctl.comparison.primary import find_primary
@@ -81,7 +82,7 @@ def study_of(
     usable = list(_with_specs(runs, skipped if skip_damaged else None))
     grouped = arms_of([run for run, _ in usable], [spec for _, spec in usable])
     own = _arm_data(grouped, skipped if skip_damaged else None, reader or each_evaluation)
-    arms, free = split_by([*own, *external], axes)
+    arms, free = split_by(measured_on_content([*own, *external], [spec for _, spec in usable]), axes)
     if not arms:
         raise ComparisonError(f"nothing is left to compare: {'; '.join(skipped)}")
     _check_names(arms)

@@ -22,4 +22,5 @@ def content_section(data: LoadedDataset) -> ContentSection:
         num_train=len(data.train),
         num_heldout=len(data.heldout),
         content_hash=data.content_hash,
+        files_hash=None if data.files is None or data.content_hash == data.files.hash else data.files.hash,
     )

@@ -136,7 +136,7 @@ def encode_images(
     Raises:
         DataError: if an image cannot be read, or a latent is not finite; and the errors of `encode`.
     """
-    key = content_key({"data": data.content_hash, "autoencoder": autoencoder, "version": VERSION})
+    key = content_key({"data": data.lasting_hash, "autoencoder": autoencoder, "version": VERSION})
     at_a_time = max(1, min(_MOST_AT_A_TIME, _PIXELS // data.info.image_size**2))
 
     def kept(name: str, split: Split, *, flip: bool = False) -> Array:

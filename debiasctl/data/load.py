@@ -1,12 +1,16 @@
 """Loading a spec's data set, and checking it against the content that the spec states."""
 
+import logging
+from dataclasses import replace
+
 from debiasctl import registry
 from debiasctl.api import DataLocation, Dataset, DatasetInfo, LoadedDataset
 from debiasctl.data.moved import check_there
 from debiasctl.errors import DataError
 from debiasctl.registry.refs import PluginRef
-from debiasctl.specs.sections import ContentSection, RunSpec
+from debiasctl.specs.sections import FILES, ContentSection, RunSpec
 
+_LOG = logging.getLogger(__name__)
 _KEPT: dict[tuple[str, DataLocation], LoadedDataset] = {}
 _KEEPING = {"on": False}
 
@@ -28,11 +32,11 @@ def load_data(spec: RunSpec, location: DataLocation) -> LoadedDataset:
     if not len(data.train) or not len(data.heldout):
         empty = "training" if not len(data.train) else "held-out"
         raise DataError(f"data set '{spec.data.dataset.name}' has no {empty} images; both splits need some")
-    if spec.content and data.content_hash != spec.content.content_hash:
+    if spec.content and not _is_known_as(data, spec.content):
         raise DataError(
             f"the images of data set '{spec.data.dataset.name}' are not those that this spec was made for "
-            f"(SHA-256 {data.content_hash[:12]}…, not {spec.content.content_hash[:12]}…). Restore them; or, for a new "
-            "run on these images, remove the section 'content' from the spec file"
+            f"({_named(data.content_hash)}, not {_named(spec.content.content_hash)}). Restore them; or, for a new "
+            f"run on these images, remove the section 'content' from the spec file{_of_times(data, spec.content)}"
         )
     if spec.content and _facts(data.info) != _facts(spec.content):
         raise DataError(
@@ -40,7 +44,47 @@ def load_data(spec: RunSpec, location: DataLocation) -> LoadedDataset:
             f"channels, classes, num_train and num_heldout are {', '.join(map(str, _facts(data.info)))}, and there "
             f"{', '.join(map(str, _facts(spec.content)))}. Correct it"
         )
-    return data
+    return replace(data, content_hash=spec.content.content_hash) if spec.content else data
+
+
+def _is_known_as(data: LoadedDataset, content: ContentSection) -> bool:
+    """Whether the images are those that a spec states, which are all read if nothing else tells."""
+    own = data.content_hash
+    if own == content.content_hash or data.files is None:
+        return own == content.content_hash
+    if not content.has_been_read:
+        return data.files.hash == content.content_hash
+    if own == data.files.hash == content.files_hash:
+        return True
+    _LOG.info("the files are not known by their names, sizes and times: reading all images once, to compare them")
+    return content.content_hash in data.files.read_all()
+
+
+def settled(spec: RunSpec, data: LoadedDataset) -> RunSpec:
+    """The spec with the hash of its images' content, if it stated that of their files and all have been read since."""
+    content = spec.content
+    if content is None or content.has_been_read or data.files is None:
+        return spec
+    found = data.files.content_hash()
+    if found is None:
+        return spec
+    known = {"content_hash": found, "files_hash": content.content_hash}
+    return spec.model_copy(update={"content": content.model_copy(update=known)})
+
+
+def _named(content_hash: str) -> str:
+    kind = "hash of files" if content_hash.startswith(FILES) else "SHA-256"
+    return f"{kind} {content_hash.removeprefix(FILES)[:12]}…"
+
+
+def _of_times(data: LoadedDataset, content: ContentSection) -> str:
+    """What to do where the images may be the same after all."""
+    if data.files is None or content.has_been_read:
+        return ""
+    return (
+        ". The run knows its images by their files' names, sizes and times, since not all had been read: a copy must "
+        "keep the times (cp -a, rsync -a, tar)"
+    )
 
 
 def _facts(info: DatasetInfo | ContentSection) -> tuple[int, ...]:

@@ -232,6 +232,9 @@ class LatentsSection(Section):
         return self
 
 
+FILES = "files:"  # before the hash of the names, sizes and times of files that have not all been read
+
+
 class ContentSection(Section):
     """The content of the data, filled in when they are first read and compared when they are read again."""
 
@@ -241,7 +244,13 @@ class ContentSection(Section):
     class_counts: tuple[NonNegativeInt, ...] = Field(description="training images of each class")
     num_train: int = Field(ge=0, description="training images; 0 for a model from elsewhere without a data set")
     num_heldout: int = Field(ge=0, description="held-out images")
-    content_hash: str = Field(description="SHA-256 of images and labels")
+    content_hash: str = Field(
+        description="SHA-256 of images and labels; 'files:' and one of the files' names, sizes and times, until all "
+        "images of a large set have been read"
+    )
+    files_hash: str | None = Field(
+        None, description="what content_hash was, or would have been, before all images of a large set had been read"
+    )
     latents: LatentsSection | None = Field(None, description="the latents, for a network that is trained on them")
 
     @property
@@ -253,7 +262,24 @@ class ContentSection(Section):
 
     @model_serializer(mode="wrap")
     def _without_null(self, dump: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        return _without(dump(self), "latents")
+        return _without(_without(dump(self), "latents"), "files_hash")
+
+    @property
+    def has_been_read(self) -> bool:
+        """Whether the content of the images is known, not their files alone."""
+        return not self.content_hash.startswith(FILES)
+
+    @property
+    def lasting_hash(self) -> str:
+        """The hash that what is made of the images is kept under, which stays when all of them have been read."""
+        return self.files_hash or self.content_hash
+
+    def same_images(self, other: "ContentSection") -> bool:
+        """Whether these are the same images, by their content or, where that is unknown of one, by their files."""
+        if self.has_been_read and other.has_been_read:
+            return self.content_hash == other.content_hash
+        hashes = {self.content_hash, self.files_hash} & {other.content_hash, other.files_hash}
+        return bool(hashes - {None})
 
     @model_validator(mode="after")
     def _check_counts(self) -> Self:

@@ -16,7 +16,7 @@ from debiasctl.compute.device import choose_device, make_accelerator
 from debiasctl.compute.memory import memory_reported
 from debiasctl.compute.signals import StopSignals
 from debiasctl.data.content import content_section
-from debiasctl.data.load import load_data
+from debiasctl.data.load import load_data, settled
 from debiasctl.data.moved import moved_to
 from debiasctl.errors import CheckpointError, TrainingError, UsageError
 from debiasctl.files import write_json
@@ -78,6 +78,7 @@ def start(
         assert run is not None, "the first process has made it"
         with _only_trainer(run, accelerator):
             _fit(run, training, data, conduct, observer=observer, signals=signals)
+            _settle(run, images, accelerator)
     return run
 
 
@@ -105,6 +106,7 @@ def resume(
             check_plugins(run, stored)
         spec = moved_to(_extended(run, stored, steps), data_path)
         images = _load(spec, location, accelerator)
+        spec = settled(spec, images)
         space = latent_space(run, spec, device=accelerator.device)
         with accelerator.main_process_first():
             data = images if space is None else trained_data(spec, images, space, cache_dir=location.cache_dir)
@@ -124,6 +126,7 @@ def resume(
                 write_json(run.path / SPEC, spec.model_dump(mode="json"))
         accelerator.wait_for_everyone()
         _fit(run, training, data, conduct, observer=observer, restored=restored)
+        _settle(run, images, accelerator)
     return run
 
 
@@ -230,6 +233,14 @@ def _fit(
         )
     finally:
         training.accelerator.end_training()
+
+
+def _settle(run: Run, images: LoadedDataset, accelerator: Accelerator) -> None:
+    """State the hash of the images' content in the run's spec if the last of them were read just now."""
+    if accelerator.is_main_process and images.files is not None:
+        spec = run.spec()
+        if (known := settled(spec, images)) != spec:
+            write_json(run.path / SPEC, known.model_dump(mode="json"))
 
 
 def _start_trackers(run: Run, training: Training) -> None:

@@ -138,7 +138,7 @@ def test_a_file_that_vanishes_is_told_of_at_its_step(tmp_path: Path, monkeypatch
     folder = create("datasets", PluginRef("folder", {"path": str(tmp_path)}))
     split = folder.load(DataLocation(None, tmp_path / "cache")).train
     with source(0, 4, split, conditional=False) as batches:
-        gone = split.files[int(batches.indices(5)[0])].name
+        gone = split.split.split.files[int(batches.indices(5)[0])].name
         (tmp_path / gone).unlink()
         for step in range(5):
             assert batches(step).x0.shape == (4, 1, 8, 8)

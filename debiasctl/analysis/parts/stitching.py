@@ -131,7 +131,7 @@ def _check_alike(subject: Subject, other: Subject) -> None:
     if subject.shape != other.shape:
         sizes = " and ".join("x".join(map(str, shape)) for shape in (subject.shape, other.shape))
         raise UsageError(f"runs {one} and {two} cannot be stitched: their images are of {sizes} values. {way_on}")
-    if subject.content.content_hash != other.content.content_hash:
+    if not subject.content.same_images(other.content):
         raise UsageError(
             f"runs {one} and {two} cannot be stitched: they were trained on different images, and what differs between "
             f"their samples need not come from the networks. {way_on}"

@@ -2,13 +2,11 @@
 
 import hashlib
 import json
-import os
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
-from statistics import median
 from tempfile import TemporaryDirectory
 from typing import Any, Literal, Self
 
@@ -29,31 +27,23 @@ from debiasctl.api import (
     Split,
     content_key,
 )
-from debiasctl.builtin.datasets._support import decoded_images, folder_notes, image_decoding
+from debiasctl.builtin.datasets._support import decoded_images, folder_notes, image_decoding, image_files
 from debiasctl.builtin.datasets._support.decoded_images import Contents
+from debiasctl.builtin.datasets._support.folder_format import LOOKED_AT, Format, read_format, stated_format
 from debiasctl.builtin.datasets._support.folder_hints import FixableDataError, FixableUsageError, Settings, reference
 from debiasctl.builtin.datasets._support.folder_settings import recommended_settings
 from debiasctl.builtin.datasets._support.image_check import check_files, stored_sizes
 from debiasctl.builtin.datasets._support.image_files import ImageSource, absolute_path, named
 from debiasctl.builtin.datasets._support.image_labels import Labels, labels_by_file, labels_by_table
 from debiasctl.builtin.datasets._support.image_layout import Classes, Layout, SplitRule, read_layout
-from debiasctl.builtin.datasets._support.image_reading import DecodingSplit, check_readable, read_formats
+from debiasctl.builtin.datasets._support.image_reading import DecodingSplit
 from debiasctl.builtin.datasets._support.image_source import open_source
 from debiasctl.builtin.datasets._support.image_table import ImageFiles, without
+from debiasctl.builtin.datasets._support.late_decoding import IDENTIFY, MANY, Identify, is_late, load_late
 
-_FORMATS: dict[str, "Format"] = {}  # by Folder._key
+_FORMATS: dict[str, Format] = {}  # by Folder._key
 _LISTED = 5  # unreadable files named in a note
 _TRIED = 5_000  # images that are decoded to try a hint; a larger set is tried by its headers alone
-
-
-@dataclass(frozen=True)
-class Format:
-    """The format that images are brought to, and how many are cropped or transparent, as `Contents` has it."""
-
-    image_size: int
-    channels: int
-    cropped: tuple[int, float] | None
-    transparent: int | None
 
 
 class Folder(Dataset):
@@ -102,6 +92,8 @@ class Folder(Dataset):
             "alone, as versions before 0.2 did",
         )
 
+        identify: Identify = IDENTIFY
+
         @field_validator("path", mode="before")
         @classmethod
         def _absolute(cls, path: Any) -> Any:
@@ -122,6 +114,12 @@ class Folder(Dataset):
                 raise ValueError(f"labels and classes={self.classes} contradict one another. Give one of them")
             if self.labels is not None and Path(self.labels).suffix.lower() not in (".csv", ".json"):
                 raise ValueError(f"labels={self.labels}: give a .csv or a .json of names and classes")
+            return self
+
+        @model_validator(mode="after")
+        def _all_are_read(self) -> Self:
+            if self.skip_unreadable and self.identify == "files":
+                raise ValueError("skip_unreadable needs all images to be read first, which identify=files does not do")
             return self
 
     options: Options
@@ -155,6 +153,8 @@ class Folder(Dataset):
             UsageError, DataError: if `info` raises it.
         """
         try:
+            if self._is_late:
+                return self._late(location)
             contents = self._decoded(location)
         except (FixableDataError, FixableUsageError) as error:
             raise self._advised(error) from error
@@ -192,6 +192,34 @@ class Folder(Dataset):
     def stored_sizes(self, location: DataLocation) -> Counter[tuple[int, int]]:
         """Read the headers of all image files."""
         return stored_sizes(self._source, self._source.files)
+
+    @cached_property
+    def _too_many(self) -> bool:
+        """Whether there are too many images to look at each before a training starts."""
+        options = self.options
+        many = len(self._source.files) > MANY if options.identify == "auto" else options.identify == "files"
+        return many and not options.skip_unreadable
+
+    @cached_property
+    def _is_late(self) -> bool:
+        """Whether images are decoded when they are first asked for."""
+        if self.options.identify != "auto" or self.options.skip_unreadable or self._too_many:
+            return self._too_many
+        format = stated_format(self.options.image_size, self.options.mode) or self._read_format()
+        return is_late(len(self._source.files), channels=format.channels, image_size=format.image_size)
+
+    def _late(self, location: DataLocation) -> LoadedDataset:
+        """The images, none of which is decoded now."""
+        stated = self.options.model_dump(exclude={"path", "labels", "identify"}, exclude_defaults=True)
+        return load_late(
+            self._cache(location),
+            self._source,
+            self._layout,
+            self._info_and_counts(location)[0],
+            same_size=self._too_many and self.options.image_size is None,  # most headers were not read
+            same_mode=self._too_many and self.options.mode == "auto",
+            files_hash=f"files:{hashlib.sha256(json.dumps([stated, self._listing]).encode()).hexdigest()}",
+        )
 
     def _info_of(self, contents: Contents) -> DatasetInfo:
         layout = self._layout_without(contents.skipped)
@@ -311,21 +339,23 @@ class Folder(Dataset):
         """What changes with the file of the classes."""
         if self.options.labels is None:
             return self._source.labels_stamp
-        try:
-            status = os.stat(self.options.labels)
-        except OSError:
-            return None
-        return status.st_size, status.st_mtime_ns
+        return image_files.stamp_of(self.options.labels)
 
     @cached_property
     def _key(self) -> str:
         """The cache key of the images and options; the part after the slash changes when the files do."""
         code = [image_decoding.VERSION, PIL.__version__]
+        options = self.options.model_dump(exclude={"identify"})  # which changes no image
+        return f"{content_key(options)}/{content_key([*code, self._listing])}"
+
+    @cached_property
+    def _listing(self) -> str:
+        """The SHA-256 of all files' names, sizes and times."""
         listing = hashlib.sha256()
         for file in self._source.files:
             listing.update(json.dumps([file.name, *file.stamp]).encode())
         listing.update(json.dumps(self._labels_stamp).encode())
-        return f"{content_key(self.options.model_dump())}/{content_key([*code, listing.hexdigest()])}"
+        return listing.hexdigest()
 
     def _cache(self, location: DataLocation) -> Path:
         return location.cache_dir / "datasets" / "folder" / self._key
@@ -335,11 +365,9 @@ class Folder(Dataset):
         contents = decoded_images.read_contents(folder)
         if contents is not None:
             return contents
-        if self.options.image_size is not None and self.options.mode != "auto" and self._key not in _FORMATS:
-            # nothing but a note depends on the headers
-            format = Format(self.options.image_size, 1 if self.options.mode == "grey" else 3, None, None)
-        else:
-            format = self._read_format()
+        format = (
+            _FORMATS.get(self._key) or stated_format(self.options.image_size, self.options.mode) or self._read_format()
+        )
         return decoded_images.decode_all(
             folder,
             self._source,
@@ -353,29 +381,15 @@ class Folder(Dataset):
 
     def _read_format(self) -> Format:
         """Read the files' headers, once per process for a state of the images."""
-        if self._key in _FORMATS:
-            return _FORMATS[self._key]
-        size, mode = self.options.image_size, self.options.mode
-        layout = self._layout
-        found = read_formats(self._source, layout.train, layout.heldout)
-        num_files = len(layout.train) + len(layout.heldout)
-        if not self.options.skip_unreadable or len(found.unreadable) == num_files:
-            check_readable(self._source, found.unreadable, num_files, skippable=not self.options.skip_unreadable)
-        if mode == "auto":
-            mode = "grey" if found.grey else "rgb"
-        size = size or found.common_size()
-        if size is None:
-            size = _power_of_two(found.smallest)
-            raise FixableUsageError(
-                f"{self._source.path}: {found.differences()}. Choose a size to resize them to, such as "
-                f"image_size={size}",
-                {"image_size": size},
+        if self._key not in _FORMATS:
+            options, layout = self.options, self._layout
+            _FORMATS[self._key] = read_format(
+                self._source,
+                layout.train,
+                layout.heldout,
+                image_size=options.image_size,
+                mode=options.mode,
+                skip_unreadable=options.skip_unreadable,
+                looked_at=LOOKED_AT if self._too_many else None,
             )
-        cropped = (len(found.lost), median(found.lost) if found.lost else 0.0)
-        _FORMATS[self._key] = Format(size, 1 if mode == "grey" else 3, cropped, found.transparent)
         return _FORMATS[self._key]
-
-
-def _power_of_two(bound: int) -> int:
-    """The largest power of two in [8, 256] that does not exceed `bound`, or 8."""
-    return min(256, max(8, 1 << (bound.bit_length() - 1)))

@@ -70,7 +70,7 @@ class Local(Features):
         options = self.options.model_dump(exclude={"min_accuracy"})  # which does not change the features
         version = VERSION if self.training_version == 1 else [VERSION, self.training_version]
         folder = cache_dir / "features" / self.name
-        folder /= content_key({"dataset": data.content_hash, "options": options, "version": version})
+        folder /= content_key({"dataset": data.lasting_hash, "options": options, "version": version})
         task = self.task(data)
         steps = self.options.steps or min(1500, max(300, self.passes * len(task.train) // BATCH))
         always = chance(task.train, len(task.info.classes))
@@ -84,7 +84,7 @@ class Local(Features):
             return state, {
                 "version": VERSION,
                 "options": options,
-                "dataset_hash": data.content_hash,
+                "dataset_hash": data.lasting_hash,
                 "channels": data.info.channels,
                 "classes": list(task.info.classes),
                 "num_train": len(data.train),

@@ -55,13 +55,13 @@ class Pixels(Features):
                 f"have. Choose at most {most}"
             )
         settings = {"dimension": dimension, "resolution": self.options.resolution, "version": components.VERSION}
-        key = content_key({"dataset": data.content_hash, **settings})
+        key = content_key({"dataset": data.lasting_hash, **settings})
 
         def make() -> "tuple[dict[str, Tensor], dict[str, Any]]":
             tensors, explained = components.principal_components(data, dimension, resolution=self.options.resolution)
             return tensors, {
                 **settings,
-                "dataset_hash": data.content_hash,
+                "dataset_hash": data.lasting_hash,
                 "num_train": num_images,
                 "explained_variance": explained,
             }

@@ -160,7 +160,7 @@ class RealImages:
 
     def _path(self, what: Mapping[str, Any], *, part: str | None = None) -> Path:
         key = {
-            "dataset": self.data.content_hash,
+            "dataset": self.data.lasting_hash,
             "splits": {"train": len(self.data.train), "heldout": len(self.data.heldout)},
             "max_images": self._max_images,
             "features": None if part in (PIXELS, HASHES) else self.features.identity,

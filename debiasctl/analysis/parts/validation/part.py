@@ -91,7 +91,7 @@ class Validation(Part):
 def _check_alike(subjects: Sequence[Subject]) -> None:
     first = subjects[0]
     for one in subjects[1:]:
-        if one.content.content_hash != first.content.content_hash:
+        if not one.content.same_images(first.content):
             raise UsageError(
                 f"runs '{first.run.name}' and '{one.run.name}' are of different images, whose errors cannot be ranked "
                 "together. Choose runs of one data set"

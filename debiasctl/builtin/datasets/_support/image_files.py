@@ -76,6 +76,15 @@ def absolute_path(text: str) -> Path:
     return path
 
 
+def stamp_of(path: str | os.PathLike[str]) -> tuple[int, int] | None:
+    """The size and time of a file; None if there is none."""
+    try:
+        status = os.stat(path)
+    except OSError:
+        return None
+    return status.st_size, status.st_mtime_ns
+
+
 def is_image_name(name: str) -> bool:
     """Whether a path (with '/') counts as an image: it has an image's ending, and no part of it is hidden."""
     if posixpath.splitext(name)[1].lower() not in EXTENSIONS:

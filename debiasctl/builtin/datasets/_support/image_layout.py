@@ -192,23 +192,36 @@ def _divide(
 ) -> tuple[ImageFiles, ImageFiles]:
     if len(files) < 2:
         raise DataError(f"{root} holds only one image. At least two are needed: one to train on and one to hold out")
-    places = np.fromiter((_place(file.name) for file in files), dtype=np.float64, count=len(files))
+    places = np.fromiter((place_of(file.name) for file in files), dtype=np.float64, count=len(files))
     if labels is None or split == "by-name":
         classes = np.zeros(len(files), dtype=np.int64)
     else:
         classes = labels.numbers[files.rows]
-    free = np.ones(len(files), dtype=np.bool_)
-    order = np.lexsort((places, classes))
-    free[order[np.append(np.diff(classes[order]) > 0, True)]] = False  # the highest place of each class is trained on
-    if not free.any():
+    held = held_out(places, classes, fraction=fraction)
+    if held is None:
         raise DataError(
             f"{root} holds one image of each class, so none can be held out without losing a class. Add images, or "
             "train without classes (classes=none)"
         )
-    held = free & ((places < fraction) | (places == places[free].min()))
     return files.choose(~held), files.choose(held)
 
 
-def _place(name: str) -> float:
+def held_out(
+    places: npt.NDArray[np.float64], classes: npt.NDArray[np.int64], *, fraction: float
+) -> npt.NDArray[np.bool_] | None:
+    """Which images are held out: those placed below `fraction`, but at least one, and no class as a whole.
+
+    None if there is only one image of each class.
+    """
+    free = np.ones(len(places), dtype=np.bool_)
+    order = np.lexsort((places, classes))
+    free[order[np.append(np.diff(classes[order]) > 0, True)]] = False  # the highest place of each class is trained on
+    if not free.any():
+        return None
+    below: npt.NDArray[np.bool_] = (places < fraction) | (places == places[free].min())
+    return free & below
+
+
+def place_of(name: str) -> float:
     """A number in [0, 1) that depends only on the name."""
     return int.from_bytes(hashlib.sha256(name.encode(errors="surrogateescape")).digest()[:6], "big") / 2**48

@@ -4,19 +4,21 @@ import logging
 import struct
 import sys
 from array import array
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
 from typing import IO, TypeVar
 
+import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor
 
 from debiasctl.api import DataError, Pace, num_cores
 from debiasctl.api.files import UNREADABLE, one_line
 from debiasctl.builtin.datasets._support.folder_hints import FixableDataError
-from debiasctl.builtin.datasets._support.image_decoding import UnreadableImageError, decode, read_header
+from debiasctl.builtin.datasets._support.image_decoding import ImageHeader, UnreadableImageError, decode, read_header
 from debiasctl.builtin.datasets._support.image_files import ImageFile, ImageSource
 
 _LOG = logging.getLogger(__name__)
@@ -25,6 +27,7 @@ _CHUNK = 256  # images decoded but not yet written
 _BATCH = 16  # images that a thread takes at once: handing over one small image costs as much as decoding it
 _SHOWN = 3  # unreadable files named in a message
 
+Item = TypeVar("Item")
 Result = TypeVar("Result")
 # errors that a broken file, or a broken member of a zip, raises while it is read or decoded
 _UNREADABLE = (struct.error, *(kind for kind in UNREADABLE if kind is not MemoryError))
@@ -42,7 +45,8 @@ class Unreadable:
 class DecodingSplit:
     """A split whose images several threads decode at every read.
 
-    `targets` is int64 [N] or None. `skippable` says that the data set can leave out unreadable files.
+    `targets` is int64 [N] or None. `skippable` says that the data set can leave out unreadable files. `decode` takes a
+    stream, and the size and channels to bring its image to.
     """
 
     source: ImageSource
@@ -51,6 +55,7 @@ class DecodingSplit:
     image_size: int
     channels: int
     skippable: bool
+    decode: Callable[..., npt.NDArray[np.uint8]] = decode
 
     def __len__(self) -> int:
         return len(self.files)
@@ -64,7 +69,7 @@ class DecodingSplit:
         files = [self.files[index] for index in indices.tolist()]
         pixels = torch.empty(len(files), self.channels, self.image_size, self.image_size, dtype=torch.uint8)
         unreadable = []
-        read = partial(decode, size=self.image_size, channels=self.channels)
+        read = partial(self.decode, size=self.image_size, channels=self.channels)
         for row, result in zip(pixels.numpy(), each_file(self.source, files, read), strict=True):
             if isinstance(result, Unreadable):
                 unreadable.append(result)
@@ -86,15 +91,28 @@ def each_file(
     """Yield `read(stream)` for each file in order, computed by several threads, or Unreadable if it fails."""
 
     def attempt(file: ImageFile) -> Result | Unreadable:
-        try:
-            with source.open(file.name) as stream:
-                return read(stream)
-        except UnreadableImageError as error:
-            return Unreadable(file.name, str(error))
-        except _UNREADABLE as error:
-            return Unreadable(file.name, one_line(getattr(error, "strerror", None) or error))
+        return attempted(lambda: source.open(file.name), read, name=file.name)
 
-    def attempt_all(batch: Sequence[ImageFile]) -> list[Result | Unreadable]:
+    return in_threads(files, attempt, where=source.path)
+
+
+def attempted(
+    open_stream: Callable[[], IO[bytes]], read: Callable[[IO[bytes]], Result], *, name: str
+) -> Result | Unreadable:
+    """What `read` makes of a stream, or Unreadable with the name if that fails."""
+    try:
+        with open_stream() as stream:
+            return read(stream)
+    except UnreadableImageError as error:
+        return Unreadable(name, str(error))
+    except _UNREADABLE as error:
+        return Unreadable(name, one_line(getattr(error, "strerror", None) or error))
+
+
+def in_threads(files: Sequence[Item], attempt: Callable[[Item], Result], *, where: object) -> Iterator[Result]:
+    """Yield `attempt(file)` for each file in order, computed by several threads; `where` they lie is logged."""
+
+    def attempt_all(batch: Sequence[Item]) -> list[Result]:
         return [attempt(file) for file in batch]
 
     workers, pace = num_cores(at_most=_THREADS), Pace()
@@ -106,7 +124,7 @@ def each_file(
             for results in pool.map(attempt_all, batches):
                 yield from results
             if pace.due():
-                _LOG.info("%s: %d of %d images read", source.path, min(start + _CHUNK, len(files)), len(files))
+                _LOG.info("%s: %d of %d images read", where, min(start + _CHUNK, len(files)), len(files))
 
 
 def check_readable(
@@ -154,20 +172,28 @@ class Formats:
 
 def read_formats(source: ImageSource, *parts: Sequence[ImageFile]) -> Formats:
     """Read the headers of all files; the images are grey if all are stored as grey."""
+    return formats_of(
+        (file.name, header)
+        for files in parts
+        for file, header in zip(files, each_file(source, files, read_header), strict=True)
+    )
+
+
+def formats_of(headers: Iterable[tuple[str, ImageHeader | Unreadable]]) -> Formats:
+    """The formats of named images from their headers."""
     grey, smallest, transparent = True, sys.maxsize, 0
     unreadable: list[Unreadable] = []
     shapes: dict[tuple[int, int], str] = {}
     lost = array("f")
-    for files in parts:
-        for file, header in zip(files, each_file(source, files, read_header), strict=True):
-            if isinstance(header, Unreadable):
-                unreadable.append(header)
-                continue
-            grey = grey and header.grey
-            transparent += header.transparent
-            smallest = min(smallest, header.width, header.height)
-            if header.width != header.height:
-                lost.append(1 - min(header.width, header.height) / max(header.width, header.height))
-            if len(shapes) < 2:
-                shapes.setdefault((header.width, header.height), file.name)
+    for name, header in headers:
+        if isinstance(header, Unreadable):
+            unreadable.append(header)
+            continue
+        grey = grey and header.grey
+        transparent += header.transparent
+        smallest = min(smallest, header.width, header.height)
+        if header.width != header.height:
+            lost.append(1 - min(header.width, header.height) / max(header.width, header.height))
+        if len(shapes) < 2:
+            shapes.setdefault((header.width, header.height), name)
     return Formats(grey, smallest, shapes, unreadable, lost, transparent)

@@ -8,12 +8,13 @@ from functools import cached_property
 import numpy as np
 
 from debiasctl.api import DataLocation, DebiasctlError, Hint, ImageProblem
+from debiasctl.builtin.datasets._support.folder_format import Format
 from debiasctl.builtin.datasets._support.folder_hints import FixableDataError, FixableUsageError
 from debiasctl.builtin.datasets._support.image_check import check_files, stored_sizes
 from debiasctl.builtin.datasets._support.image_files import ImageSource
 from debiasctl.builtin.datasets._support.image_layout import Layout
 from debiasctl.builtin.datasets._support.image_table import ImageFiles, without
-from debiasctl.builtin.datasets.folder import Folder, Format
+from debiasctl.builtin.datasets.folder import Folder
 
 
 class ListedImages(Folder):
@@ -45,8 +46,8 @@ class ListedImages(Folder):
         return replace(self._layout, train=train, heldout=heldout)
 
     @cached_property
-    def _key(self) -> str:
-        return f"{super()._key}-{self._variant[:12]}"
+    def _listing(self) -> str:
+        return f"{super()._listing}-{self._variant[:12]}"
 
     def _read_format(self) -> Format:
         assert self.options.image_size is not None, "lists come with a size"

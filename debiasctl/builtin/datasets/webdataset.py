@@ -1,0 +1,220 @@
+"""Shards of images: tar files of the webdataset layout."""
+
+import glob
+import hashlib
+import json
+import os
+from collections.abc import Mapping, Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import PIL
+from pydantic import Field, field_validator
+
+from debiasctl.api import (
+    DataError,
+    DataLocation,
+    Dataset,
+    DatasetInfo,
+    LoadedDataset,
+    PluginOptions,
+    UsageError,
+    content_key,
+)
+from debiasctl.builtin.datasets._support import byte_images, image_decoding
+from debiasctl.builtin.datasets._support.byte_images import Mode, Parts, Rows, check_parts, divided, numbered
+from debiasctl.builtin.datasets._support.extras import extra
+from debiasctl.builtin.datasets._support.folder_settings import recommended_settings
+from debiasctl.builtin.datasets._support.image_files import absolute_path
+from debiasctl.builtin.datasets._support.late_decoding import IDENTIFY, Identify
+from debiasctl.builtin.datasets._support.shards import Fields, Shard, ShardImages, index_all
+
+_FOLDER = "webdataset"
+
+
+class WebDataset(Dataset):
+    """Shards of images in tar files, as the package webdataset writes them (https://github.com/webdataset/webdataset).
+
+    Files of a shard that follow one another and have one key make a sample: 0001.jpg with 0001.cls or 0001.json. Shards
+    are named by a path with braces (train-{0000..0146}.tar) or wildcards; several paths are joined by ::. They must be
+    files, on this machine or mounted from another, and not compressed.
+
+    Each shard is indexed once, so that an image is read by itself, from its place in the file: every epoch has a new
+    order of all images, each process reads its part of a batch alone, and a resumed training reads the same images as
+    one that never stopped. Images are converted as folder converts them.
+    """
+
+    class Options(PluginOptions):
+        """The options of webdataset."""
+
+        urls: str = Field(min_length=1, description="shards: data/train-{0000..0146}.tar, data/*.tar; :: joins several")
+        heldout_urls: str | None = Field(
+            None, min_length=1, description="shards that are held out; null: a share of all samples is"
+        )
+        image: str | None = Field(
+            None, min_length=1, description="ending of a sample's image, such as jpg; null: the only one of an image"
+        )
+        label: str = Field(
+            "auto",
+            pattern=r"(auto|none|[A-Za-z0-9_]+(\.[^,\s]+)?)",
+            description="ending of a sample's class, such as cls; json.FIELD; none; auto: cls, if the samples have it",
+        )
+        image_size: int | None = Field(
+            None, ge=4, le=1024, description="height and width to resize images to; null: their own, if all are equal"
+        )
+        mode: Mode = Field("auto", description="rgb, grey, or auto: grey if every image is stored as grey")
+        heldout: float = Field(
+            0.1, gt=0, lt=1, description="share of samples held out without heldout_urls, by a hash of shard and key"
+        )
+        identify: Identify = IDENTIFY
+
+        @field_validator("urls", "heldout_urls", mode="before")
+        @classmethod
+        def _absolute(cls, urls: Any) -> Any:
+            if not isinstance(urls, str) or not urls.strip():
+                return urls
+            return "::".join(_absolute(part) for part in urls.split("::"))
+
+    options: Options
+
+    def info(self, location: DataLocation) -> DatasetInfo:
+        """Read the shards' indexes, which are made once.
+
+        Raises:
+            UsageError: if the package webdataset is missing, or a shard, or `image_size` is needed.
+            DataError: if a shard is damaged, or its samples have no images.
+        """
+        source, parts = self._indexed(location)
+        return byte_images.info_of(source, parts, image_size=self.options.image_size, mode=self.options.mode)
+
+    def recommended(self, location: DataLocation) -> Mapping[str, Any]:
+        """Settings that depend on the image size."""
+        return recommended_settings(self.info(location).image_size)
+
+    def load(self, location: DataLocation) -> LoadedDataset:
+        """Load the images, of which those of large sets are decoded when they are first asked for.
+
+        Raises:
+            UsageError, DataError: if `info` raises it, or images are read now and one cannot be.
+        """
+        source, parts = self._indexed(location)
+        options = self.options
+        stated = options.model_dump(exclude={"urls", "heldout_urls", "identify"}, exclude_defaults=True)
+        files = [[shard.path.name, shard.size, shard.time] for shard in (*self._train, *self._heldout)]
+        listing = hashlib.sha256(json.dumps([stated, len(self._train), files]).encode()).hexdigest()
+        code = [image_decoding.VERSION, PIL.__version__, listing]
+        folder = location.cache_dir / "datasets" / _FOLDER
+        folder /= f"{content_key(options.model_dump(exclude={'identify'}))}/{content_key(code)}"
+        return byte_images.load(
+            source,
+            parts,
+            self.info(location),
+            folder,
+            image_size=options.image_size,
+            mode=options.mode,
+            identify=options.identify,
+            files_hash=f"files:{listing}",
+        )
+
+    _train: Sequence[Shard] = ()
+    _heldout: Sequence[Shard] = ()
+
+    def _indexed(self, location: DataLocation) -> tuple[ShardImages, Parts]:
+        """The images, and the two splits of them; the shards are looked at once."""
+        if not self._train:
+            fields, folder = Fields(self.options.image, self.options.label), location.cache_dir / "datasets" / "shards"
+            train, heldout = self._paths
+            split_name = self._library("webdataset.tariterators").base_plus_ext
+            self._heldout = index_all(heldout, fields, folder, split_name)
+            self._train = index_all(train, fields, folder, split_name)
+        return self._images
+
+    @cached_property
+    def _images(self) -> tuple[ShardImages, Parts]:
+        shards = [*self._train, *self._heldout]
+        if not any(len(shard.offsets) for shard in shards):
+            raise DataError(
+                f"the shards {self.options.urls} hold no samples with an image. Look into one (tar tf); image=ENDING "
+                "says which of a sample's files is its image"
+            )
+        source, (classes, labels) = ShardImages(shards), _labels(shards, stated=self.options.label)
+        if self._heldout:
+            num = sum(len(shard.offsets) for shard in self._train)
+            train, heldout = np.arange(num, dtype=np.int64), np.arange(num, len(source), dtype=np.int64)
+        else:
+            places = np.concatenate([shard.places for shard in shards])
+            train, heldout = divided(source, places, labels, fraction=self.options.heldout)
+        parts = Parts(train, heldout, classes, labels)
+        check_parts(parts, train="urls", heldout="heldout_urls")
+        return source, parts
+
+    @property
+    def _paths(self) -> tuple[list[Path], list[Path]]:
+        train = self._expanded(self.options.urls)
+        heldout = [] if self.options.heldout_urls is None else self._expanded(self.options.heldout_urls)
+        doubled = [path for path in heldout if path in set(train)]
+        if doubled:
+            raise UsageError(
+                f"the shard {doubled[0]} is in urls and in heldout_urls. Held-out images are not trained on"
+            )
+        return train, heldout
+
+    def _expanded(self, urls: str) -> list[Path]:
+        """The shards that a text names, without doubled ones.
+
+        Raises:
+            UsageError: if a pattern matches nothing, or its braces are not closed.
+        """
+        paths: list[str] = []
+        try:
+            expanded = self._library("webdataset.shardlists").expand_urls(urls)
+        except ValueError as error:
+            raise UsageError(
+                f"urls={urls}: its braces cannot be expanded ({error}). Write train-{{00..42}}.tar"
+            ) from error
+        for url in expanded:
+            found = sorted(glob.glob(url)) if glob.has_magic(url) and not os.path.exists(url) else [url]
+            if not found:
+                raise UsageError(
+                    f"urls: nothing matches {url}. Give the paths of shards, such as data/train-{{00..42}}.tar"
+                )
+            paths += found
+        return [Path(path) for path in dict.fromkeys(paths)]
+
+    def _library(self, module: str) -> Any:
+        return extra(module, name="webdataset", what="data set 'webdataset'")
+
+
+def _absolute(url: str) -> str:
+    """A path made absolute; braces and wildcards stay.
+
+    Raises:
+        ValueError: if it is the address of something that is no file.
+    """
+    url = url.removeprefix("file:") if url.startswith("file:") else url
+    scheme = url.partition(":")[0]
+    if "://" in url or scheme == "pipe":
+        raise ValueError(
+            f"{url} is no file. Shards are read in any order, each image by itself, which needs files: mount the place "
+            "where they lie, or download them"
+        )
+    return str(absolute_path(url))
+
+
+def _labels(shards: Sequence[Shard], *, stated: str) -> tuple[tuple[str, ...], Rows | None]:
+    """The names of the classes, and the number of every sample's; numbers are their own names, in their order."""
+    used = [shard for shard in shards if len(shard.offsets)]
+    with_labels = [shard for shard in used if shard.labels is not None]
+    if not with_labels:
+        if stated not in ("auto", "none"):
+            raise DataError(
+                f"no sample has the class that label={stated} names. Say label=none to train without classes"
+            )
+        return (), None
+    if len(with_labels) < len(used):
+        bare = next(shard for shard in used if shard.labels is None)
+        raise DataError(f"{bare.path} has no classes, unlike {with_labels[0].path}. Say label=none to train without")
+    texts = np.concatenate([shard.labels for shard in with_labels if shard.labels is not None])
+    return numbered(texts)
