@@ -101,7 +101,7 @@ def test_its_training_cannot_be_resumed_and_another_may_start_from_it(tmp_path: 
 
 def test_without_images_of_its_own_it_says_how_to_name_some(tmp_path: Path) -> None:
     run = added(tmp_path)
-    with pytest.raises(DataError, match="added without a data set"):
+    with pytest.raises(DataError, match="holds no images: it stands for those of a model"):
         session.load_data(run.spec(), LOCATION)
 
 
