@@ -24,10 +24,10 @@ GIVEN = (
 
 
 def network(
-    *, size: int = SIZE, channels: int = 3, classes: int = 10, learned_variance: bool = True, **options: Any
+    *, size: int = SIZE, colours: int = 3, classes: int = 10, learned_variance: bool = True, **options: Any
 ) -> torch.nn.Module:
     """A U-Net whose layers all matter, unlike one that was never trained."""
-    shape = ImageShape(size, channels, (1 + learned_variance) * channels)
+    shape = ImageShape(size, colours, (1 + learned_variance) * colours)
     heads = {} if "num_heads" not in options else {"num_head_channels": None}
     made = UNet(UNet.Options(**{**SMALL, **heads, **options})).build(shape, classes)
     generator = torch.Generator().manual_seed(3)

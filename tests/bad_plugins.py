@@ -17,6 +17,7 @@ from debiasctl.api import (
     DatasetInfo,
     Engine,
     Extension,
+    ExternalModel,
     Features,
     JobEvent,
     LatentScale,
@@ -25,6 +26,7 @@ from debiasctl.api import (
     Level,
     LoadedDataset,
     MetricNames,
+    ModelSource,
     PluginOptions,
     PreparedAutoencoder,
     PreparedFeatures,
@@ -607,6 +609,38 @@ class BadExtension(Extension):
         }.get(self.options.how, {"fine": (1, 2.0, None, "text", torch.ones(1), [True])})
 
 
+class BadModels(ModelSource):
+    """Reads no model, badly."""
+
+    Options = Options
+
+    @breaks
+    def read(self):
+        how = self.options.how
+        changes = {
+            "size": {"image_size": 0},
+            "size-text": {"image_size": "8"},
+            "channels": {"channels": True},
+            "classes": {"num_classes": -1},
+            "steps": {"steps": 1.5},
+            "backbone": {"backbone": None},
+            "schedule": {"schedule": 3},
+            "options-list": {"backbone_options": [1]},
+            "options-tensor": {"schedule_options": {"at": torch.ones(1)}},
+            "prediction": {"prediction": "noise"},
+            "variance": {"learned_variance": "yes"},
+            "null": {"null_class": True, "num_classes": 0},
+            "sigma": {"sigma_data": 0.0},
+            "sigma-nan": {"sigma_data": float("nan")},
+            "weights-none": {"weights": None},
+            "weights-numpy": {"weights": {"a": np.ones(1)}},
+            "weights-numbers": {"weights": {1: torch.ones(1)}},
+            "notes-text": {"notes": "a note"},
+        }.get(how, {})
+        sound = {"image_size": 8, "channels": 1, "prediction": "eps", "schedule": "linear", "weights": {}}
+        return ExternalModel(**{"backbone": "dit", "backbone_options": {}, **sound, **changes})
+
+
 class BadEngine(Engine):
     """Runs nothing, badly."""
 
@@ -727,6 +761,7 @@ ENTRY_POINTS = {
     },
     "debiasctl.autoencoders": {"bad": "bad_plugins:BadAutoencoder", "unbounded": "bad_plugins:Unbounded"},
     "debiasctl.extensions": {"bad": "bad_plugins:BadExtension"},
+    "debiasctl.models": {"bad": "bad_plugins:BadModels"},
     "debiasctl.engines": {"bad": "bad_plugins:BadEngine"},
     "debiasctl.weightings": {
         "bad": "bad_plugins:BadWeighting",

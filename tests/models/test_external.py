@@ -73,7 +73,7 @@ def test_a_name_that_is_taken_is_refused_before_the_file_is_read(tmp_path: Path)
 
 
 def test_with_its_data_set_a_model_is_compared_with_that(tmp_path: Path) -> None:
-    run = added(tmp_path, dataset="digits", channels=1)
+    run = added(tmp_path, dataset="digits", colours=1)
     spec = run.spec()
     assert (
         spec.content
@@ -82,11 +82,11 @@ def test_with_its_data_set_a_model_is_compared_with_that(tmp_path: Path) -> None
         .content
     )
     with pytest.raises(UsageError, match="knows 7 classes, and data set 'digits' has 10"):
-        added(tmp_path, "other", dataset="digits", channels=1, classes=7)
+        added(tmp_path, "other", dataset="digits", colours=1, classes=7)
 
 
 def test_its_training_cannot_be_resumed_and_another_may_start_from_it(tmp_path: Path) -> None:
-    run = added(tmp_path, dataset="digits", channels=1, learned_variance=False)
+    run = added(tmp_path, dataset="digits", colours=1, learned_variance=False)
     message = error_of("train", "--resume", "adm", "--steps", "5", code=2)
     assert "holds a model from elsewhere" in message
     assert "--init-from adm" in message
@@ -101,12 +101,12 @@ def test_its_training_cannot_be_resumed_and_another_may_start_from_it(tmp_path: 
 
 def test_without_images_of_its_own_it_says_how_to_name_some(tmp_path: Path) -> None:
     run = added(tmp_path)
-    with pytest.raises(DataError, match="added without a data set"):
+    with pytest.raises(DataError, match="holds no images: it stands for those of a model"):
         session.load_data(run.spec(), LOCATION)
 
 
 def test_the_settings_of_one_may_be_those_of_a_training(tmp_path: Path) -> None:
-    run = added(tmp_path, dataset="digits", channels=1)
+    run = added(tmp_path, dataset="digits", colours=1)
     outcome = succeed("train", "--spec", str(run.path / "spec.json"), "--dry-run", "--json")
     assert json.loads(outcome.out)["spec"]["imported"] is None
     assert "imported is written by debiasctl" in error_of("train", "digits", "--set", "imported.steps=3", code=2)

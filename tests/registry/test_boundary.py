@@ -118,6 +118,10 @@ def extensions(how: str, name: str = "bad") -> None:
     plain_state(plugin.state_dict(), origin_of(plugin))
 
 
+def models(how: str, name: str = "bad") -> None:
+    registry.create("models", {"name": name, "options": {"how": how}}).read()
+
+
 def engines(how: str, name: str = "bad") -> None:
     plugin = registry.create("engines", {"name": name, "options": {"how": how}})
     jobs = [Job("first", "math:sqrt", {})]
@@ -137,6 +141,7 @@ KINDS: dict[str, Callable[..., object]] = {
         features,
         autoencoders,
         extensions,
+        models,
         engines,
     )
 }
@@ -150,6 +155,7 @@ PLACES = {
     "features": ["prepare", "extract", "notes", "offers"],
     "autoencoders": ["latent_shape", "prepare", "encode", "decode"],
     "extensions": ["on_start", "after_backward", "after_step", "state_dict"],
+    "models": ["read"],
     "engines": ["run", "close"],
 }
 WAYS = [way for way in bad_plugins.RAISES if way != "on-purpose"]
@@ -200,6 +206,11 @@ RETURNS = {
     "extensions": [
         "state_dict-none", "state-numpy", "state-class", "state-set", "state-key", "state-deep", "state-sparse",
         "state-loop", "state-function", "state-list",
+    ],
+    "models": [
+        "read-none", "size", "size-text", "channels", "classes", "steps", "backbone", "schedule", "options-list",
+        "options-tensor", "prediction", "variance", "null", "sigma", "sigma-nan", "weights-none", "weights-numpy",
+        "weights-numbers", "notes-text",
     ],
     "engines": [
         "run-text", "events-none", "kind", "early", "twice", "again", "another", "reason", "numpy", "endless", "idle",

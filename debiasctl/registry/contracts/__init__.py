@@ -41,6 +41,7 @@ CONTRACTS: Mapping[tuple[str, str], Call] = {
     ("TimestepDistribution", "state_dict"): a_mapping,
     ("Extension", "state_dict"): a_mapping,
     ("ModelSource", "read"): models.read,
+    ("ModelSource", "write"): models.write,
     ("Engine", "run"): engines.run,
     ("Sampler", "__call__"): networks.sample,
     ("Sampler", "grid"): networks.grid,

@@ -44,6 +44,14 @@ def read(call: Call, plugin: Any) -> ExternalModel:
     return replace(model, **numbers, notes=tuple(model.notes))
 
 
+def write(call: Call, plugin: Any, *args: Any, **kwargs: Any) -> tuple[str, ...]:
+    """Notes."""
+    notes = expect(call(*args, **kwargs), (tuple, list), "a tuple of notes")
+    if not all(isinstance(note, str) for note in notes):
+        raise ContractError(f"returned notes={notes!r:.80}, which must be texts")
+    return tuple(notes)
+
+
 def _whole(name: str, value: Any, lowest: int) -> int:
     try:
         number = index(value)

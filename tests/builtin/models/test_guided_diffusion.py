@@ -43,7 +43,7 @@ VARIANTS: list[dict[str, Any]] = [
     {},
     {"classes": 0},
     {"classes": 1000, "learned_variance": False},
-    {"channels": 1},
+    {"colours": 1},
     {"resblock_updown": False},
     {"resblock_updown": False, "conv_resample": False},
     {"use_scale_shift_norm": False},
@@ -64,10 +64,10 @@ def test_what_the_tensors_determine_is_inferred(tmp_path: Path, options: dict[st
     assert all(torch.equal(model.weights[name], state[name]) for name in state)
     assert model.num_classes == options.get("classes", 10)
     assert model.learned_variance == options.get("learned_variance", True)
-    assert model.channels == options.get("channels", 3)
+    assert model.channels == options.get("colours", 3)
     assert model.steps == 123
     expected = {**SMALL, "resblock_updown": True, "use_scale_shift_norm": True} | {
-        name: value for name, value in options.items() if name not in ("classes", "channels", "learned_variance")
+        name: value for name, value in options.items() if name not in ("classes", "colours", "learned_variance")
     }
     if len(expected["channel_mult"]) == 1:  # there is no other size, so that nothing changes it
         expected.pop("resblock_updown")
