@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from debiasctl.reporting.panels import number_axis, panels_in
-from debiasctl.reporting.study_data import mean_of
+from debiasctl.reporting.study_data import Bounded, mean_of
 from debiasctl.reporting.study_pictures import study_style
 from debiasctl.reporting.style import COLOURS, WIDTHS, Width, finish_panel
 
@@ -17,28 +17,19 @@ _LINE = "#333333"
 
 
 @dataclass(frozen=True)
-class IntervalBar:
-    """A figure with the limits of its interval, if it has any."""
-
-    value: float
-    low: float | None = None
-    high: float | None = None
-
-
-@dataclass(frozen=True)
 class BarPanel:
     """A panel: the figures of each row, one a seed."""
 
     title: str
-    rows: Mapping[str, Sequence[IntervalBar]]
+    rows: Mapping[str, Sequence[Bounded]]
 
 
-def of_seeds(bars: Sequence[IntervalBar]) -> IntervalBar:
+def of_seeds(bars: Sequence[Bounded]) -> Bounded:
     """The only seed's bar, or the mean over seeds with its 95 % t interval over them."""
     if len(bars) == 1:
         return bars[0]
     mean = mean_of([bar.value for bar in bars])
-    return IntervalBar(mean.value, mean.low, mean.high)
+    return Bounded(mean.value, mean.low, mean.high)
 
 
 def draw_interval_bars(panels: Sequence[BarPanel], *, width: Width) -> "Figure":

@@ -6,15 +6,15 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from debiasctl.reporting.panels import log_axis, number_axis, panels_in
+from debiasctl.reporting.panel_figures import Height, draw_panels, line_handles
+from debiasctl.reporting.panels import log_axis, number_axis
 from debiasctl.reporting.study_data import mean_of
-from debiasctl.reporting.study_pictures import draw_legend, legend_rows, study_style
-from debiasctl.reporting.style import WIDTHS, Width, finish_panel
+from debiasctl.reporting.style import Width, finish_panel
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-_HEIGHT = 1.7  # inches of a row of panels
+_HEIGHT = Height(1.7, 1.15, 0.1)
 _WIDE = 25  # times the median width of an interval, beyond which one does not stretch the axis
 _FEW = 14  # points that are marked as such
 _QUIET = "#666666"
@@ -57,24 +57,12 @@ def draw_interval_curves(
     panels: Sequence[CurvePanel], styles: Sequence[CurveStyle], *, width: Width, columns: int = 3
 ) -> "Figure":
     """Draw panels side by side, in as many columns as the page holds; curves of one style in a panel are its seeds."""
-    from matplotlib.figure import Figure
-    from matplotlib.lines import Line2D
-
-    columns = min(max(1, int(WIDTHS[width] / 2.1)), len(panels), columns)
-    rows = -(-len(panels) // columns)
-    used = sorted({curve.style for panel in panels for curve in panel.curves})
-    with study_style():
-        handles: list[tuple[Any, str]] = [
-            (Line2D([], [], color=styles[one].colour, linestyle=styles[one].dashes, linewidth=1.3), styles[one].label)
-            for one in used
-        ]
-        handles = handles if len(handles) > 1 else []
-        height = (_HEIGHT * (1.15 if columns < 3 else 1)) * rows + 0.1 + 0.17 * legend_rows(handles, width)
-        figure = Figure(figsize=(WIDTHS[width], height), layout="constrained")
-        for axes, panel in zip(panels_in(figure, len(panels), columns=columns), panels, strict=True):
-            _draw(axes, panel, styles)
-        draw_legend(figure, handles, width)
-        return figure
+    used = [styles[one] for one in sorted({curve.style for panel in panels for curve in panel.curves})]
+    lines = [(style.label, style.colour, style.dashes, 1.3) for style in used] if len(used) > 1 else []
+    return draw_panels(
+        panels, lambda axes, panel: _draw(axes, panel, styles), lambda: line_handles(lines), width=width,
+        height=_HEIGHT, columns=columns,
+    )  # fmt: skip
 
 
 def merged(curves: Sequence[IntervalCurve]) -> IntervalCurve:

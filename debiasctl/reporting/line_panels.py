@@ -6,14 +6,16 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from debiasctl.reporting.panel_figures import Height, draw_panels, line_handles
 from debiasctl.reporting.panels import number_axis, number_text, panels_in
-from debiasctl.reporting.study_pictures import draw_legend, legend_rows, study_style
+from debiasctl.reporting.study_pictures import study_style
 from debiasctl.reporting.style import WIDTHS, Width, finish_panel
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-_HEIGHT, _LETTERS = 1.75, 32
+_HEIGHT = Height(1.75, 1.2, 0.2)
+_LETTERS = 32  # of a line of a title
 _DECADES = 1.6  # of a logarithmic axis, below which powers of ten alone are too few ticks
 Value = float | None
 
@@ -67,31 +69,11 @@ def panels_json(panels: Sequence[LinePanel]) -> list[dict[str, Any]]:
 
 def draw_lines(panels: Sequence[LinePanel], *, width: Width, num_columns: int = 3) -> "Figure":
     """Draw the panels with one legend; intervals are bars through the points."""
-    from matplotlib.figure import Figure
-
-    columns = min(max(1, int(WIDTHS[width] / 2.1)), len(panels), num_columns)
-    rows = -(-len(panels) // columns)
-    handles = _handles(panels)
-    with study_style():
-        figure = Figure(
-            figsize=(WIDTHS[width], (_HEIGHT if columns > 2 else 1.2 * _HEIGHT) * rows + 0.2 + 0.17 *
-                     legend_rows(handles, width)),
-            layout="constrained",
-        )  # fmt: skip
-        for axes, panel in zip(panels_in(figure, len(panels), columns=columns), panels, strict=True):
-            _draw(axes, panel)
-        draw_legend(figure, handles, width)
-        return figure
-
-
-def _handles(panels: Sequence[LinePanel]) -> list[tuple[Any, str]]:
-    from matplotlib.lines import Line2D
-
-    lines = {line.label: line for panel in panels for line in panel.lines if line.label}
-    return [
-        (Line2D([], [], color=one.colour, linestyle=one.dashes, linewidth=0.8 if one.faint else 1.3), label)
-        for label, one in lines.items()
-    ]
+    named = {line.label: line for panel in panels for line in panel.lines if line.label}
+    lines = [(label, one.colour, one.dashes, 0.8 if one.faint else 1.3) for label, one in named.items()]
+    return draw_panels(
+        panels, _draw, lambda: line_handles(lines), width=width, height=_HEIGHT, columns=num_columns
+    )  # fmt: skip
 
 
 def _draw(axes: Any, panel: LinePanel) -> None:

@@ -3,7 +3,7 @@
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from debiasctl.reporting.names import short_names
 from debiasctl.reporting.style import styles
@@ -64,6 +64,14 @@ class Panel:
     level: float | None = None
     level_label: str = ""
     strong: bool = False  # whether the title is bold
+
+
+class Bounded(NamedTuple):
+    """A figure with the limits of its interval, if it has any."""
+
+    value: float
+    low: float | None = None
+    high: float | None = None
 
 
 @dataclass(frozen=True)

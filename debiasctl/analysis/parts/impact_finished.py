@@ -2,7 +2,6 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
 
 import numpy as np
 from torch import Tensor, from_numpy
@@ -26,6 +25,7 @@ from debiasctl.evaluation.metrics.spectrum import spectrum_distance
 from debiasctl.evaluation.uncertainty.intervals import MIN_IMAGES, squared_interval
 from debiasctl.evaluation.uncertainty.jackknife import Division, mean_jackknife
 from debiasctl.evaluation.uncertainty.squared_length import squared_length_limits
+from debiasctl.reporting.study_data import Bounded
 
 _DISTANCES = {
     "image_distance": "root mean square distance, over pixels and noises, of an image from the one that the same noise "
@@ -60,14 +60,6 @@ def drift_series(
         for column, band in enumerate(layout.bands)
     ]  # fmt: skip
     return found
-
-
-class Bounded(NamedTuple):
-    """A figure with its limits, if it has any."""
-
-    value: float
-    low: float | None = None
-    high: float | None = None
 
 
 @dataclass(frozen=True)

@@ -6,10 +6,11 @@ from debiasctl.analysis.parts.impact_pictures import curve_of
 from debiasctl.analysis.parts.impact_words import case
 from debiasctl.analysis.record import AnalysisRecord
 from debiasctl.evaluation.metrics.catalogue import LOWER, direction
-from debiasctl.reporting.interval_bars import BarPanel, IntervalBar, bars_data, draw_interval_bars
+from debiasctl.reporting.interval_bars import BarPanel, bars_data, draw_interval_bars
 from debiasctl.reporting.interval_curves import CurvePanel, CurveStyle, curves_data, draw_interval_curves
 from debiasctl.reporting.names import short_names
 from debiasctl.reporting.picture import Picture
+from debiasctl.reporting.study_data import Bounded
 from debiasctl.reporting.style import COLOURS
 
 _LONGEST = 24  # letters of an arm's name
@@ -57,13 +58,13 @@ def _curves(records: Sequence[AnalysisRecord], this: str, other: str, suffix: st
 def _bars(records: Sequence[AnalysisRecord], this: str, other: str, suffix: str) -> Picture:
     panels = []
     for metric in _metrics(records):
-        bars: dict[str, list[IntervalBar]] = {}
+        bars: dict[str, list[Bounded]] = {}
         for record in records:
             for one in record.quantities:
                 cases = case(one.name, "stitched_change")
                 if cases is not None and cases[0] == metric:
                     name = cases[1] if len(cases) > 1 else "all steps"
-                    bars.setdefault(name, []).append(IntervalBar(one.value, one.low, one.high))
+                    bars.setdefault(name, []).append(Bounded(one.value, one.low, one.high))
         panels.append(BarPanel(metric, bars))
     return Picture(
         f"stitching-carried{suffix}", f"What each range of steps carries of the change from {this} to {other}",

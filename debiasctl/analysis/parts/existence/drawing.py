@@ -6,14 +6,15 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from debiasctl.reporting.panels import number_axis, panels_in
-from debiasctl.reporting.study_pictures import draw_legend, legend_rows, study_style
+from debiasctl.reporting import panel_figures
+from debiasctl.reporting.panels import number_axis
+from debiasctl.reporting.study_pictures import study_style
 from debiasctl.reporting.style import WIDTHS, Width, finish_panel
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-_PANEL, _HEIGHT = 2.1, 1.75  # inches
+_HEIGHT = panel_figures.Height(1.75, 1.25, 0.2)
 _SHADE = 0.16  # of an interval
 _COLUMNS = 6  # images of a row
 _TILE, _LETTER = 0.55, 0.056  # inches, at most, of an image; of a letter of 7 points
@@ -57,31 +58,28 @@ class Band:
 
 def draw_panels(panels: Sequence[Band], *, width: Width, same_height: bool = False) -> "Figure":
     """The panels in a grid, with one legend; those of the same height have one vertical axis."""
-    from matplotlib.figure import Figure
-    from matplotlib.lines import Line2D
+
+    def drawn(axes: Any, panel: Band) -> None:
+        _draw(axes, panel)
+        _limit(axes, panels if same_height else [panel])
+
+    return panel_figures.draw_panels(
+        panels, drawn, lambda: _handles(panels), width=width, height=_HEIGHT, sharey=same_height
+    )
+
+
+def _handles(panels: Sequence[Band]) -> list[tuple[Any, str]]:
     from matplotlib.patches import Patch
 
-    columns = min(max(1, int(WIDTHS[width] / _PANEL)), len(panels))
-    rows = -(-len(panels) // columns)
-    tall = _HEIGHT * (1.25 if columns < 3 else 1)
-    with study_style():
-        handles: dict[str, Any] = {}
-        for panel in panels:
-            for stack in panel.stacks:
-                handles.setdefault(stack.label, Patch(color=stack.colour, linewidth=0))
-            for curve in panel.curves:
-                handles.setdefault(
-                    curve.label, Line2D([], [], color=curve.colour, linestyle=curve.dashes, linewidth=1.3)
-                )
-        legend = [(handle, label) for label, handle in handles.items()] if len(handles) > 1 else []
-        height = tall * rows + 0.2 + 0.17 * legend_rows(legend, width)
-        figure = Figure(figsize=(WIDTHS[width], height), layout="constrained")
-        found = panels_in(figure, len(panels), columns=columns, sharey=same_height)
-        for axes, panel in zip(found, panels, strict=True):
-            _draw(axes, panel)
-            _limit(axes, panels if same_height else [panel])
-        draw_legend(figure, legend, width)
-        return figure
+    handles: dict[str, Any] = {}
+    for panel in panels:
+        for stack in panel.stacks:
+            handles.setdefault(stack.label, Patch(color=stack.colour, linewidth=0))
+        for curve in panel.curves:
+            if curve.label not in handles:
+                ((handle, _),) = panel_figures.line_handles([(curve.label, curve.colour, curve.dashes, 1.3)])
+                handles[curve.label] = handle
+    return [(handle, label) for label, handle in handles.items()] if len(handles) > 1 else []
 
 
 def _draw(axes: Any, panel: Band) -> None:
