@@ -33,7 +33,7 @@ class NoImages(Dataset):
             DataError: always.
         """
         raise DataError(
-            "data set 'no-images' holds no images: it stands for those of a model from elsewhere that was added without "
-            "a data set. Name real images where the command takes some (evaluate: `reference=digits`), or add the "
-            "model again, by another name, with the data set that it was trained on (`dataset=digits`)"
+            "data set 'no-images' holds no images: it stands for those of a model from elsewhere that was added "
+            "without a data set. Name real images where the command takes some (evaluate: `reference=digits`), or add "
+            "the model again, by another name, with the data set that it was trained on (`dataset=digits`)"
         )
