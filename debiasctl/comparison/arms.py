@@ -15,7 +15,13 @@ from debiasctl.specs.sections import RunSpec
 SEED = "training.seed"
 IMPORTED = "imported.name"  # of a model from elsewhere, which is an arm of its own
 _FIRST = (IMPORTED, "loss.weighting", "data.dataset")  # these stand in an arm's name without that of the setting
-_OF_MODELS = ("model.", "diffusion.", "content.", "data.dataset")  # what is known of a model from elsewhere
+_OF_MODELS = (
+    "model.",
+    "diffusion.",
+    "content.",
+    "data.dataset",
+    "data.autoencoder",
+)  # what is known of a model from elsewhere
 _RECORDS = (  # what is recorded of a training, which changes no weight
     "training.log_every", "training.heldout_every", "training.heldout_images", "training.checkpoint_every",
     "training.keep_last", "training.keep_steps", "monitor",
