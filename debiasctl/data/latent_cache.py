@@ -12,14 +12,16 @@ from typing import Any, Literal
 
 import numpy as np
 
+from debiasctl.api import Pace
 from debiasctl.errors import DataError
 from debiasctl.files import atomic_folder, made_once, sha256_file, write_json, writing
 from debiasctl.reading.documents import read_json
+from debiasctl.reading.regular import read_text
 from debiasctl.wording import one_line
 
 _LOG = logging.getLogger(__name__)
-_LATENTS, _MANIFEST, _PROGRESS = "latents.f32", "manifest.json", "progress.json"
-_BLOCK = 1024  # latents that are written and noted at a time
+_LATENTS, _MANIFEST, _PROGRESS = "latents.f32", "manifest.json", "progress.txt"
+_BLOCK = 256  # latents that are written and noted at a time
 IN_MEMORY = 2 * 2**30  # bytes of an array from which it is mapped, not read
 
 Array = np.ndarray[Any, np.dtype[np.float32]]
@@ -90,8 +92,9 @@ def _encode(partial: Path, shape: tuple[int, ...], encode: Encode, maker: str) -
         partial.mkdir(parents=True)
         np.memmap(path, dtype=np.float32, mode="w+", shape=shape).flush()
     else:
+        (partial / _PROGRESS).write_text("".join(f"{one}\n" for one in sums), encoding="ascii")
         _LOG.info("%d of %d images are encoded already", min(num, len(sums) * _BLOCK), num)
-    array = _mapped(path, shape, "r+")
+    array, pace = _mapped(path, shape, "r+"), Pace()
     for start in range(len(sums) * _BLOCK, num, _BLOCK):
         rows = range(start, min(start + _BLOCK, num))
         block = np.ascontiguousarray(encode(rows), dtype=np.float32)
@@ -103,15 +106,17 @@ def _encode(partial: Path, shape: tuple[int, ...], encode: Encode, maker: str) -
             )
         array[rows.start : rows.stop] = block
         array.flush()
-        sums.append(_sum(block))
-        write_json(partial / _PROGRESS, {"blocks": sums})
+        with open(partial / _PROGRESS, "a", encoding="ascii") as noted:  # after the block itself is on disk
+            noted.write(f"{_sum(block)}\n")
+        if pace.due():
+            _LOG.info("encoded %d of %d images", rows.stop, num)
     del array
 
 
 def _whole_blocks(partial: Path, shape: tuple[int, ...]) -> list[str]:
     """The checksums of the blocks from the first on that an interrupted encoding left whole."""
-    with suppress(OSError, ValueError, KeyError, TypeError):
-        stated = read_json(partial / _PROGRESS)["blocks"]
+    with suppress(OSError, ValueError):
+        stated = read_text(partial / _PROGRESS).split("\n")[:-1]
         array = _mapped(partial / _LATENTS, shape)
         blocks = (array[start : start + _BLOCK] for start in range(0, shape[0], _BLOCK))
         found = []

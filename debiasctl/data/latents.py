@@ -130,7 +130,7 @@ def encode_images(
 ) -> EncodedImages:
     """Encode a data set's images, once: latents are kept in `cache_dir`, under a key of all that they depend on.
 
-    `encode` maps float32 images to latents of `shape`, and `autoencoder` is the SHA-256 of what it depends on;
+    `encode` maps float32 images to latents of `shape`, and `autoencoder` identifies what it depends on;
     `maker` names it in messages. With `mirrored`, training images are encoded a second time, mirrored.
 
     Raises:

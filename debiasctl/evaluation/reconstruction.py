@@ -5,13 +5,15 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from debiasctl.api import ArraySplit, LoadedDataset, spread_indices
+from debiasctl.api import LoadedDataset, Split, spread_indices
 from debiasctl.data.pixels import to_model_space, to_uint8
 from debiasctl.evaluation.ground import Ground
 from debiasctl.evaluation.record import MetricFigure
 from debiasctl.models.latent_space import LatentSpace
 
 _BATCH = 64
+_MOST = 5000  # images whose distance is measured
+_COMPARED = 256  # images that are compared with themselves
 
 
 @dataclass(frozen=True)
@@ -20,7 +22,7 @@ class Reconstruction:
 
     num: int
     error: float
-    metric: str
+    metric: str | None
     figure: MetricFigure | None
 
     def note(self) -> str:
@@ -35,28 +37,42 @@ class Reconstruction:
         return f"{text}, and their {self.metric} is {self.figure.value:.4g}{beside}: about what perfect latents have"
 
 
+@dataclass(frozen=True)
+class _Decoded:
+    """Images of a split at `chosen`, encoded and decoded when they are read."""
+
+    space: LatentSpace
+    split: Split
+    chosen: Tensor
+
+    def __len__(self) -> int:
+        return len(self.chosen)
+
+    def images(self, indices: Tensor) -> Tensor:
+        """The decoded images, uint8 [N, C, H, W]."""
+        parts = torch.split(self.split.images(self.chosen[indices]), _BATCH)
+        return torch.cat([to_uint8(self.space.round_trip(to_model_space(part))).cpu() for part in parts])
+
+    def labels(self, indices: Tensor) -> Tensor | None:
+        """The labels, int64 [N], or None."""
+        return self.split.labels(self.chosen[indices])
+
+
 def reconstruct(space: LatentSpace, own: LoadedDataset, ground: Ground, *, num: int) -> Reconstruction | None:
     """Encode and decode up to `num` held-out images, and measure them as samples are; None in further processes.
 
     Every process of a group calls this.
     """
-    indices = spread_indices(len(own.heldout), num)
-    images = own.heldout.images(indices)
-    decoded = torch.cat(
-        [to_uint8(space.round_trip(to_model_space(part))).cpu() for part in torch.split(images, _BATCH)]
-    )
-    measurement = ground.measurement
-    names = measurement.names
-    metric = next((name for name in (names.frechet, names.kernel) if name in measurement.metrics), names.frechet)
-    wanted = [metric] if metric in measurement.metrics and len(indices) > 1 else []
+    decoded = _Decoded(space, own.heldout, spread_indices(len(own.heldout), min(num, _MOST)))
+    names, measurement = ground.measurement.names, ground.measurement
+    metric = next((name for name in (names.frechet, names.kernel) if name in measurement.metrics), None)
     figure = None
-    if wanted:
-        seen = replace(measurement, metrics=wanted).see(ArraySplit(decoded, own.heldout.labels(indices)))
+    if metric is not None and len(decoded) > 1:
+        alone = replace(measurement, metrics=[metric])
+        seen = alone.see(decoded)
         if seen is None:
             return None
-        figure = replace(measurement, metrics=wanted).figures(seen).metrics.get(metric)
-    return Reconstruction(len(indices), _rms(decoded, images), metric, figure)
-
-
-def _rms(one: Tensor, other: Tensor) -> float:
-    return float((to_model_space(one) - to_model_space(other)).double().square().mean().sqrt())
+        figure = alone.figures(seen).metrics.get(metric)
+    few = spread_indices(len(decoded), _COMPARED)
+    difference = to_model_space(decoded.images(few)) - to_model_space(own.heldout.images(decoded.chosen[few]))
+    return Reconstruction(len(decoded), float(difference.double().square().mean().sqrt()), metric, figure)

@@ -14,10 +14,12 @@ from torch import Tensor
 
 from debiasctl.api import Autoencoder, DatasetInfo, LatentScale, LatentShape, LoadedDataset, PreparedAutoencoder
 from debiasctl.boundary import name_of
+from debiasctl.compute.signals import number_of, stoppable
 from debiasctl.data.latents import EncodedImages, encode_images
-from debiasctl.errors import DataError, ModelError, PluginError, RunError, UsageError
+from debiasctl.errors import DataError, Interrupted, ModelError, PluginError, RunError, UsageError
 from debiasctl.reading.documents import parse_json
 from debiasctl.reading.regular import open_regular
+from debiasctl.registry.choices import PluginChoice
 from debiasctl.runs.parts import AUTOENCODER
 from debiasctl.runs.store import Run
 from debiasctl.specs.sections import ContentSection, LatentsSection, RunSpec
@@ -76,7 +78,7 @@ def new_latents(
     plugin: Autoencoder = spec.data.autoencoder.create("autoencoders")
     shape = plugin.latent_shape(data.info.image_size, data.info.channels)
     prepared = plugin.prepare(data, device=device)
-    sha256 = identity_of(prepared)
+    sha256 = identity_of(prepared, spec.data.autoencoder)
     stated = spec.latents
     if stated is not None and stated.sha256 != sha256:
         raise DataError(
@@ -101,17 +103,18 @@ def space_without_images(spec: RunSpec, content: ContentSection, *, device: torc
     Raises:
         UsageError: if the autoencoder needs images, or has no scale of its own; ModelError: if it cannot be read.
     """
-    assert spec.data.autoencoder is not None, "checked by the caller"
-    plugin: Autoencoder = spec.data.autoencoder.create("autoencoders")
+    choice = spec.data.autoencoder
+    assert choice is not None, "checked by the caller"
+    plugin: Autoencoder = choice.create("autoencoders")
     shape = plugin.latent_shape(content.image_size, content.channels)
     prepared = plugin.prepare(None, device=device)
     scale = prepared.scale()
     if scale is None:
         raise UsageError(
-            f"autoencoder '{spec.data.autoencoder.name}' has no scale of its own, and there are no images to measure "
-            "one on. Choose another autoencoder, or name a data set"
+            f"autoencoder '{choice.name}' has no scale of its own, and there are no images to measure "
+            "one on. Choose another autoencoder"
         )
-    return _space(plugin, prepared, shape, scale, sha256=identity_of(prepared), images=content, device=device)
+    return _space(plugin, prepared, shape, scale, sha256=identity_of(prepared, choice), images=content, device=device)
 
 
 def _space(
@@ -149,7 +152,7 @@ def latent_space(run: Run, spec: RunSpec, *, device: torch.device) -> LatentSpac
     plugin: Autoencoder = spec.data.autoencoder.create("autoencoders")
     try:
         state, settings = _read(path)
-        if _sum(state, settings) != content.latents.sha256:
+        if _sum(spec.data.autoencoder, state, settings) != content.latents.sha256:
             raise ValueError("it does not match the SHA-256 in spec.json")
         prepared = plugin.restore(state, settings, device=device)
     except (OSError, ValueError, ModelError) as error:
@@ -185,6 +188,8 @@ def _encoded(
     device: torch.device,
     cache_dir: Path,
 ) -> EncodedImages:
+    assert spec.data.autoencoder is not None, "checked by the caller"
+
     def encode(images: Tensor) -> Tensor:
         with torch.no_grad():
             found = prepared.encode(images.to(device))
@@ -195,19 +200,28 @@ def _encoded(
             )
         return found
 
-    return encode_images(
-        data, encode, shape=shape, autoencoder=sha256, maker=name_of(prepared, "autoencoder"),
-        mirrored=spec.data.horizontal_flip, cache_dir=cache_dir,
-    )  # fmt: skip
+    try:
+        with stoppable():
+            return encode_images(
+                data, encode, shape=shape, autoencoder=f"{sha256} {spec.data.autoencoder.version}",
+                maker=name_of(prepared, "autoencoder"),
+                mirrored=spec.data.horizontal_flip, cache_dir=cache_dir,
+            )  # fmt: skip
+    except KeyboardInterrupt as stop:
+        raise Interrupted(
+            "interrupted while images were encoded: what was encoded is kept; repeat the command to resume",
+            signal_number=number_of(stop),
+        ) from stop
 
 
-def identity_of(autoencoder: PreparedAutoencoder) -> str:
-    """The SHA-256 of all that an autoencoder's maps depend on."""
-    return _sum(autoencoder.state(), autoencoder.settings())
+def identity_of(autoencoder: PreparedAutoencoder, choice: PluginChoice) -> str:
+    """The SHA-256 of all that an autoencoder's maps depend on, but for the version of the plugin's code."""
+    return _sum(choice, autoencoder.state(), autoencoder.settings())
 
 
-def _sum(state: Mapping[str, Tensor], settings: Mapping[str, Any]) -> str:
-    digest = hashlib.sha256(json.dumps(settings, sort_keys=True, separators=(",", ":")).encode())
+def _sum(choice: PluginChoice, state: Mapping[str, Tensor], settings: Mapping[str, Any]) -> str:
+    about = {"name": choice.name, "distribution": choice.distribution, "settings": settings}
+    digest = hashlib.sha256(json.dumps(about, sort_keys=True, separators=(",", ":")).encode())
     for name in sorted(state):
         tensor = state[name].detach().cpu().contiguous()
         digest.update(f"\n{name} {tensor.dtype} {list(tensor.shape)}\n".encode())

@@ -1,6 +1,7 @@
 """Training on latents: it is the same training, of other data, and the run keeps what decodes them."""
 
 import json
+import signal
 from pathlib import Path
 from typing import Any
 
@@ -78,6 +79,18 @@ def test_a_training_on_latents_is_resumed_bit_for_bit_from_what_the_run_keeps(lo
     assert section is not None
     assert (section.channels, section.size, len(section.sha256), section.bounded) == (3, 4, 64, False)
     assert (cut.path / "autoencoder.safetensors").is_file()
+
+
+def test_a_signal_while_images_are_encoded_says_that_what_was_done_is_kept(
+    location: DataLocation, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def stopped(*_: Any, **__: Any) -> None:
+        signal.raise_signal(signal.SIGTERM)
+
+    monkeypatch.setattr("debiasctl.data.latents._encoded", stopped)
+    with pytest.raises(Interrupted, match="what was encoded is kept; repeat the command to resume") as caught:
+        begin("a", latent_spec(), location)
+    assert caught.value.exit_code == 128 + signal.SIGTERM
 
 
 def test_samples_are_decoded_images_whatever_the_batch(location: DataLocation) -> None:
