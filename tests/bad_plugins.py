@@ -19,6 +19,7 @@ from debiasctl.api import (
     Extension,
     ExternalModel,
     Features,
+    ImageProblem,
     JobEvent,
     LatentScale,
     LatentShape,
@@ -166,6 +167,17 @@ class BadDataset(Dataset):
         if how == "no-split":
             train = [1, 2]
         return LoadedDataset(None if how == "load-no-info" else info, train, heldout, told)
+
+    def problems(self, location, *, progress):
+        place, _, way = self.options.how.partition("-")
+        if place != "problems":
+            return
+        if way in RAISES:
+            RAISES[way]()
+        yield {"text": "a text", "severity": ImageProblem("a", "b", "fatal", "c")}[way]
+
+    def stored_sizes(self, location):
+        return [] if self.options.how == "sizes-list" else None
 
     @breaks
     def recommended(self, location):

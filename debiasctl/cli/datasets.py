@@ -87,6 +87,7 @@ def show(
         raise UsageError("--labels: this data set has no classes. Leave it out")
     with images_progress() as progress:
         moments = pixel_moments(data.train, progress=lambda done, total: progress("reading images", done, total))
+    content_hash = (data.files.content_hash() if data.files else None) or data.content_hash
     images, numbers = spread_images(data, num)
     names = [info.classes[number] for number in numbers.tolist()] if labels and numbers is not None else None
     save_grid(picture, images, labels=names)
@@ -111,7 +112,7 @@ def show(
                     {"name": name, "train": train[number], "heldout": heldout[number]}
                     for number, name in enumerate(info.classes)
                 ],
-                "content_hash": data.content_hash,
+                "content_hash": content_hash,
                 "mean": list(moments.mean),
                 "std": list(moments.std),
                 "picture": str(picture),
@@ -120,7 +121,7 @@ def show(
         return
     if size_note:
         note(size_note)
-    pairs = _facts(info, data.content_hash, sizes)
+    pairs = _facts(info, content_hash, sizes)
     pairs |= {"mean": _figures(moments.mean), "deviation": _figures(moments.std), "picture": str(picture)}
     print_pairs(pairs)
     if info.classes:

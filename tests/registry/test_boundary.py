@@ -43,6 +43,9 @@ def datasets(how: str, name: str = "bad") -> LoadedDataset:
     data = load_dataset(PluginRef(name, {"how": how}), LOCATION)
     assert len(data.train.images(torch.arange(8))) == 8
     data.train.labels(torch.arange(8))
+    made = registry.create("datasets", PluginRef(name, {"how": how}))
+    made.stored_sizes(LOCATION)
+    list(made.problems(LOCATION, progress=lambda done, total: None) or ())
     return data
 
 
@@ -146,7 +149,7 @@ KINDS: dict[str, Callable[..., object]] = {
     )
 }
 PLACES = {
-    "datasets": ["init", "info", "load", "recommended", "split"],
+    "datasets": ["init", "info", "load", "recommended", "problems", "split"],
     "backbones": ["build", "forward", "set_memory_format"],
     "weightings": ["space", "varies", "at", "call"],
     "schedules": ["alphas_cumprod"],
@@ -161,7 +164,8 @@ PLACES = {
 WAYS = [way for way in bad_plugins.RAISES if way != "on-purpose"]
 RETURNS = {
     "datasets": [
-        "info-none", "load-none", "recommended-none", "load-no-info", "no-split", "split-none", "split-large",
+        "problems-text", "problems-severity", "sizes-list", "info-none", "load-none",
+        "recommended-none", "load-no-info", "no-split", "split-none", "split-large",
         "split-few", "split-int64", "lies-channels", "lies-size", "lies-classes", "lies-count", "no-classes",
         "two-channels", "text-size", "half-size", "negative", "classes-numbers", "classes-twice", "value-type",
         "images-int64", "images-float", "images-two", "images-large", "images-flat", "images-numpy",

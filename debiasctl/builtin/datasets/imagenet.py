@@ -7,8 +7,6 @@ from itertools import chain
 from pathlib import Path
 from typing import IO
 
-from pydantic import Field
-
 from debiasctl.api import DataError, DataLocation
 from debiasctl.api.files import open_regular
 from debiasctl.builtin.datasets._support.file_sets import FileSet, FileSetOptions, Place
@@ -29,8 +27,6 @@ class ImageNet(FileSet):
 
     class Options(FileSetOptions):
         """The options of imagenet."""
-
-        image_size: int = Field(64, ge=4, le=1024, description="height and width of the middle squares that are used")
 
     options: Options
 

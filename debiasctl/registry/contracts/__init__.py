@@ -16,7 +16,9 @@ CLASSES: Mapping[str, Callable[[Any], None]] = {
 CONTRACTS: Mapping[tuple[str, str], Call] = {
     ("Dataset", "info"): datasets.info,
     ("Dataset", "load"): datasets.load,
+    ("Dataset", "problems"): datasets.problems,
     ("Dataset", "recommended"): datasets.recommended,
+    ("Dataset", "stored_sizes"): datasets.stored_sizes,
     ("Autoencoder", "latent_shape"): autoencoders.latent_shape,
     ("Autoencoder", "prepare"): autoencoders.prepare,
     ("Autoencoder", "restore"): autoencoders.prepare,

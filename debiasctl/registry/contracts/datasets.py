@@ -1,15 +1,18 @@
 """What data sets return."""
 
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import nullcontext
 from dataclasses import fields, replace
 from operator import index
 from typing import Any
 
 from debiasctl.api import (
     DatasetInfo,
+    ImageProblem,
     LoadedDataset,
 )
-from debiasctl.boundary import ContractError, origin_of
+from debiasctl.boundary import ContractError, Origin, origin_of, plugin_call
 from debiasctl.registry.contracts.densities import check_density
 from debiasctl.registry.contracts.expected import Call, as_json, expect, short
 from debiasctl.registry.contracts.splits import checked_split
@@ -64,6 +67,30 @@ def load(call: Call, plugin: Any, location: Any) -> LoadedDataset:
     if loaded.density is not None:
         check_density(loaded.density, info)
     return replace(loaded, info=info, train=train, heldout=heldout)
+
+
+def problems(call: Call, plugin: Any, location: Any, **more: Any) -> Iterator[ImageProblem] | None:
+    """An iterator of ImageProblems, which runs inside the boundary, or None."""
+    found = call(location, **more)
+    return None if found is None else _checked_problems(iter(expect(found, Iterable, "an iterator")), origin_of(plugin))
+
+
+def _checked_problems(found: Iterator[Any], origin: Origin | None) -> Iterator[ImageProblem]:
+    while True:
+        with nullcontext() if origin is None else plugin_call(origin, "problems"):
+            problem = next(found, None)
+            if problem is None:
+                return
+            problem = expect(problem, ImageProblem, "an ImageProblem")
+            if problem.severity not in ("error", "warning"):
+                raise ContractError(f"yielded the severity {short(problem.severity)}, which must be error or warning")
+        yield problem
+
+
+def stored_sizes(call: Call, plugin: Any, location: Any) -> Any:
+    """A Counter of sizes, or None."""
+    found = call(location)
+    return None if found is None else expect(found, Counter, "a Counter of (width, height)")
 
 
 def recommended(call: Call, plugin: Any, location: Any) -> Mapping[str, Any]:

@@ -231,6 +231,16 @@ def test_images_of_an_npz_need_not_be_square(tmp_path: Path, location: DataLocat
     assert folder(tmp_path / "set.npz", image_size=6).load(location).info.channels == 1
 
 
+def test_a_zip_of_dos_may_have_backslashes(tmp_path: Path, location: DataLocation) -> None:
+    with zipfile.ZipFile(tmp_path / "set.zip", "w") as archive:
+        for name in NAMES:
+            info = zipfile.ZipInfo("x")
+            info.filename, info.create_system = name.replace("/", "\\"), 0
+            archive.writestr(info, png(name))
+    data = folder(tmp_path / "set.zip").load(location)
+    assert data.content_hash == folder(as_folder(tmp_path / "set")).load(location).content_hash
+
+
 # ---------------------------------------------------------------- classes from a table
 
 FLAT = [f"{i:02}.png" for i in range(12)]

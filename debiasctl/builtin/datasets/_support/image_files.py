@@ -23,6 +23,7 @@ EXTENSIONS = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".webp", ".gif", ".tif"
 SPLIT_FOLDERS = ("train", "val", "test")
 _EMPTY = b"PK\x05\x06" + bytes(18)  # the end of a zip without members
 LARGEST = 2**28  # bytes of an image file in a zip
+_DOS = 0  # what packed a zip
 _ENCRYPTED = 0x1  # bit of a zip member's flags
 _FOLDERS_LOOKED_INTO = 100
 _ENDINGS = 5  # named in a message
@@ -267,6 +268,8 @@ class _Members:
     def add(self, member: zipfile.ZipInfo) -> None:
         """Add a member if it is an image."""
         name = member.filename
+        if member.create_system == _DOS:  # some of its programs write backslashes, which its file names cannot hold
+            name = name.replace("\\", "/")
         if member.is_dir():
             return
         if outside_name(name):
