@@ -118,7 +118,9 @@ def test_nothing_is_unpacked(tmp_path: Path, location: DataLocation, monkeypatch
     data = folder(path).load(location)
     assert data.train.images(torch.tensor([0])).shape == (1, 3, 8, 8)
     stored = [one for one in (tmp_path / "cache").rglob("*") if one.is_file() and one.suffix != ".lock"]
-    assert [(one.name, one.stat().st_size) for one in stored] == [("hashes", 32 * (len(data.train) + len(data.heldout)))]
+    assert [(one.name, one.stat().st_size) for one in stored] == [
+        ("hashes", 32 * (len(data.train) + len(data.heldout)))
+    ]
     assert sorted(one.name for one in tmp_path.iterdir()) == ["cache", "set.tar"]
 
 
