@@ -15,13 +15,6 @@ from debiasctl.specs.sections import RunSpec
 SEED = "training.seed"
 IMPORTED = "imported.name"  # of a model from elsewhere, which is an arm of its own
 _FIRST = (IMPORTED, "loss.weighting", "data.dataset")  # these stand in an arm's name without that of the setting
-_OF_MODELS = (
-    "model.",
-    "diffusion.",
-    "content.",
-    "data.dataset",
-    "data.autoencoder",
-)  # what is known of a model from elsewhere
 _RECORDS = (  # what is recorded of a training, which changes no weight
     "training.log_every", "training.heldout_every", "training.heldout_images", "training.checkpoint_every",
     "training.keep_last", "training.keep_steps", "monitor",
@@ -100,14 +93,16 @@ def settings_of(spec: RunSpec) -> Settings:
     found.pop(SEED)
     if spec.imported is None:
         return found
-    return {IMPORTED: spec.imported.name, **{field: value for field, value in found.items() if is_known(spec, field)}}
+    return {
+        IMPORTED: spec.imported.name,
+        **{field: value for field, value in found.items() if is_compared(spec, field)},
+    }
 
 
-def is_known(spec: RunSpec, field: str) -> bool:
-    """Whether a setting of a spec is what the network was trained with: most are not, of a model from elsewhere."""
-    if spec.imported is None or field.startswith(_OF_MODELS):
-        return True
-    return field.startswith("loss.weighting") and spec.imported.weighting_known
+def is_compared(spec: RunSpec, field: str) -> bool:
+    """Whether a setting is known to be what the network was trained with; without images, nothing of them is."""
+    without_images = spec.content is not None and not spec.content.num_train
+    return spec.is_known(field) and not (without_images and field.startswith(("data.dataset", "content.")))
 
 
 def _flat(value: Any, name: str) -> Settings:

@@ -6,7 +6,7 @@ from typing import Any
 
 from pydantic import JsonValue
 
-from debiasctl.comparison.arms import IMPORTED, alike, is_known
+from debiasctl.comparison.arms import IMPORTED, alike, is_compared
 from debiasctl.comparison.differences import best, difference, missing_reason
 from debiasctl.comparison.evaluations import Evaluation, Reader, evaluations_of
 from debiasctl.comparison.remeasure import measuring_command
@@ -197,7 +197,7 @@ def _settings(spec: RunSpec, hidden: Mapping[str, bool | set[str]]) -> dict[str,
     """A spec's settings, flat; of a model from elsewhere its name, and what is known of it."""
     flat = flatten(spec.model_dump(mode="json", exclude={**hidden, "imported": True}))
     name = {} if spec.imported is None else {IMPORTED: spec.imported.name}
-    return name | {field: value for field, value in flat.items() if is_known(spec, field)}
+    return name | {field: value for field, value in flat.items() if is_compared(spec, field)}
 
 
 def _by_measurement(evaluations: Sequence[Evaluation], metric: str | None, *, seeds: bool) -> "_Table":

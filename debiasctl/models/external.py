@@ -138,6 +138,11 @@ def _spec(
     _check_data(model, info, trained_info(spec, info), str(spec.data.dataset.name))
     spec = complete_plugins(spec, info).model_copy(update={"content": content})
     build_parameterization(spec)
+    if spec.loss.weighting.create("weightings").is_learned:
+        raise UsageError(
+            f"`weighting={weighting}` is learned beside the network, and a file of the network does not hold it. Leave "
+            "`weighting` out"
+        )
     return spec
 
 

@@ -72,6 +72,8 @@ class Facts:
             found = getattr(self.status, field.name)
         elif field.source == "labels":
             found = self.labels.tags if field.name == "tag" else self.labels.note or None
+        elif not self.spec.is_known(field.name):
+            found = None
         elif field.name == "images":
             found = self.spec.training.steps * self.spec.training.batch_size
         else:

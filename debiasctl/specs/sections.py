@@ -311,6 +311,10 @@ class ProvenanceSection(Section):
     git_commit: str | None = Field(None, description="git commit of the working directory, if there is one")
 
 
+# the settings that are known of a model from elsewhere
+_OF_MODELS = ("model.", "diffusion.", "content.", "imported.", "provenance.", "data.dataset", "data.autoencoder")
+
+
 class RunSpec(Section):
     """All settings that determine what a run trains."""
 
@@ -332,8 +336,13 @@ class RunSpec(Section):
     @property
     def known_weighting(self) -> str | None:
         """The weighting as it is typed; None for a model from elsewhere of which nobody has stated it."""
-        unknown = self.imported is not None and not self.imported.weighting_known
-        return None if unknown else str(self.loss.weighting.ref)
+        return str(self.loss.weighting.ref) if self.is_known("loss.weighting") else None
+
+    def is_known(self, setting: str) -> bool:
+        """Whether a setting is what the network was trained with: of a model from elsewhere, most are not."""
+        if self.imported is None or setting.startswith(_OF_MODELS):
+            return True
+        return setting.startswith("loss.weighting") and self.imported.weighting_known
 
     @property
     def latents(self) -> LatentsSection | None:

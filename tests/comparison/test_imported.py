@@ -49,6 +49,9 @@ def test_what_nobody_has_stated_is_no_difference() -> None:
     assert settings_of(imported_spec(weighting="p2"))["loss.weighting"] == "p2"
     found = spec_differences([imported_spec(weighting="p2"), own])
     assert found["loss.weighting.name"] == ["p2", "debiased"]
+    nothing = {"image_size": 8, "channels": 1, "classes": [], "class_counts": [], "num_train": 0, "num_heldout": 0}
+    shapes = {"data": {"dataset": "no-images:image_size=8"}, "content": {**nothing, "content_hash": "cd"}}
+    assert set(spec_differences([imported_spec(**shapes), own])) == {"imported.name"}
     deeper = spec_differences([imported_spec(diffusion={"schedule": "cosine"}), own])
     assert deeper["diffusion.schedule.name"] == ["cosine", "linear"]
 

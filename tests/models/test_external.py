@@ -53,6 +53,12 @@ def test_a_weighting_that_nobody_stated_is_unknown(tmp_path: Path) -> None:
     assert run.status().weighting == "unknown"
     assert "weighting    unknown" in succeed("runs", "show", "adm").out
     assert "constant" not in succeed("runs", "show", "adm").out
+    assert json.loads(succeed("runs", "list", "--where", "weighting=constant", "--json").out)["runs"] == []
+    assert (
+        "adm"
+        in succeed("runs", "list", "--where", "weighting!=constant and prediction=eps", "--columns", "name,lr").out
+    )
+    assert json.loads(succeed("runs", "list", "--where", "lr>0", "--json").out)["runs"] == []
 
 
 def test_what_is_refused_leaves_nothing(tmp_path: Path) -> None:
@@ -61,6 +67,8 @@ def test_what_is_refused_leaves_nothing(tmp_path: Path) -> None:
     torch.save(state, tmp_path / "nan.pt")
     with pytest.raises(ModelError, match=r"'out.2.bias' holds NaN"):
         add_model("adm", source(tmp_path / "nan.pt"), LOCATION)
+    with pytest.raises(UsageError, match="learned beside the network"):
+        add_model("adm", source(tmp_path / "m.pt"), LOCATION, weighting="uncertainty")
     with pytest.raises(UsageError, match="takes images of 3x8x8, and those of data set 'digits' are 1x8x8"):
         add_model("adm", source(tmp_path / "m.pt"), LOCATION, dataset="digits")
     assert list(runs_dir().iterdir()) == []
