@@ -49,7 +49,7 @@ def test_what_is_to_be_typed(message: str, shown: str) -> None:
 
 
 def test_every_setting_with_an_option_exists() -> None:
-    assert len(SETTINGS) == 16
+    assert len(SETTINGS) == 17
     for setting in SETTINGS.values():
         assert is_setting(setting), setting
 

@@ -194,7 +194,7 @@ def made(code: Code, contract: Contract) -> Callable[..., Any]:
     if not _binds(named, **contract.arguments):
         given = f", not {', '.join(contract.arguments)}" if contract.arguments else ""
         raise ModelError(
-            f"{code}: the factory takes {_signature(named)}{given}. Give it what it needs by `arguments` "
+            f"{code}: the factory takes {_signature(named)}{given}. Give it what it needs by the option arguments "
             '(arguments={"width":64}), or name a function without arguments'
         )
     found = user_code.call(code, "the factory", lambda: named(**contract.arguments))

@@ -132,7 +132,7 @@ def test_a_learned_variance_passes_through() -> None:
         ("make = 3", "it is an int, which cannot be called"),
         ("def make():\n    raise ValueError('no weights')", r"the factory failed \(ValueError: no weights; .*line 3\)"),
         ("def make():\n    return 4", "it returned an int in place of a callable"),
-        ("def make(width):\n    return width", r"the factory takes \(width\). Give it what it needs by `arguments`"),
+        ("def make(width):\n    return width", r"the factory takes \(width\). Give it what it needs by the option arguments"),
         ("def make():\n    return lambda x: x", r"\(x\) is no function of \(x_t, noise level, labels\)"),
     ],
 )
