@@ -72,8 +72,8 @@ def timestep_alike(process: DiffusionProcess, other: DiffusionProcess, t: float)
     if not low - _SLACK <= log_snr <= high + _SLACK:
         raise UsageError(
             f"the guide's schedule has no noise level with sigma/alpha = {_ratio(log_snr):.4g}: its own run from "
-            f"{_ratio(high):.4g} to {_ratio(low):.4g}. Guide within these alone, by `guidance_interval`, or by a run "
-            "of the same schedule"
+            f"{_ratio(high):.4g} to {_ratio(low):.4g}. Guide within these alone (the sampler's option "
+            "guidance_interval), or by a run of the same schedule"
         )
     return float(other.timestep_of(torch.tensor([log_snr], dtype=torch.float64)))
 

@@ -55,7 +55,7 @@ def find(name: str, folder: Path | None) -> Code:
     if folder is not None:
         found = _in_folder(name, folder)
         if found is None:
-            raise UsageError(f"there is no module {module} in the folder {folder}, for {name}. Name another folder=PATH")
+            raise UsageError(f"there is no module {module} in the folder {folder}, for {name}. Give another folder")
         return found
     here = Path.cwd()
     found = _in_folder(name, here) or _installed(name)
