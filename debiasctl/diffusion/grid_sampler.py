@@ -98,7 +98,8 @@ class Model:
         if options.guidance != 1 and not has_weaker:
             raise UsageError(
                 f"guidance={options.guidance:g} needs a class-conditional model trained with label dropout "
-                "(`model.label_dropout=0.1`), or a weaker network (`guide`). Leave guidance out for this one"
+                "(`model.label_dropout=0.1`) or, to sample and evaluate, a weaker network (`guide`). Leave guidance "
+                "out for this one"
             )
         self.process = process_behind(denoiser)
         self._denoiser, self._options, self._labels = denoiser, options, labels

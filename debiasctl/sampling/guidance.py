@@ -68,10 +68,10 @@ def _check_content(guide: Guide, guide_spec: RunSpec, run: Run, spec: RunSpec) -
     shapes = [f"{one.channels}x{one.image_size}x{one.image_size}" for one in (theirs, ours)]
     if shapes[0] != shapes[1]:
         raise UsageError(f"{pair}: its images are {shapes[0]}, and this run's {shapes[1]}. Choose a run of this shape")
-    if _autoencoder(guide_spec) != _autoencoder(spec):
+    if guide_spec.latents != spec.latents:
         raise UsageError(
-            f"{pair}: they make latents of different autoencoders, or one makes images. Choose a run with the same "
-            "`data.autoencoder`"
+            f"{pair}: they make latents of different autoencoders or of different shift and scale, or one makes "
+            "images. Choose a run with the same `data.autoencoder`, trained on the same images"
         )
     has_classes = guide_spec.model.conditional
     if guide.unconditional and not has_classes:
@@ -87,10 +87,6 @@ def _check_content(guide: Guide, guide_spec: RunSpec, run: Run, spec: RunSpec) -
             f"{pair}: it was trained with other classes ({_few(theirs.classes)}; this run has {_few(ours.classes)}). "
             "Choose a run with the same classes in the same order, or one without classes"
         )
-
-
-def _autoencoder(spec: RunSpec) -> str | None:
-    return None if spec.latents is None else spec.latents.sha256
 
 
 def _few(classes: Sequence[str]) -> str:

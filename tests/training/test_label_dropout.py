@@ -67,7 +67,8 @@ def test_guidance_is_linear_from_no_class_to_the_class_and_beyond() -> None:
 def test_it_needs_classes() -> None:
     raw = make_spec().model_dump(mode="json")
     raw["model"] |= {"conditional": False, "label_dropout": 0.1}
-    raw.pop("content", None)
+    for own in ("content", "imported"):
+        raw.pop(own, None)
     with pytest.raises(SpecError, match=r"label_dropout has no effect on a model without class labels"):
         resolve_spec([raw], LOCATION)
     assert digits().info.classes
