@@ -254,6 +254,19 @@ def test_two_processes_read_their_parts_alone_and_all_of_an_epoch_once(
     assert set(drawn) == {image.numpy().tobytes() for image in data.train.images(torch.arange(size))}
 
 
+def test_a_check_names_samples(tmp_path: Path, location: DataLocation) -> None:
+    files = [("0.png", png(0)), ("1.png", png(0)), ("2.png", b"no image"), ("3.png", png(3, mode="L"))]
+    dataset = create("datasets", PluginRef("webdataset", {"urls": str(write(tmp_path / "a.tar", files))}))
+    done = []
+    found = dataset.problems(location, progress=lambda *numbers: done.append(numbers))
+    assert {(one.file, one.kind, one.severity) for one in found} == {
+        ("a.tar: 1", "duplicate", "warning"),
+        ("a.tar: 2", "unreadable", "error"),
+        ("a.tar: 3", "colour", "warning"),
+    }
+    assert done[-1] == (4, 4)
+
+
 MOVED = {
     "braces": ("/a/b/{00..42}.tar", None, "/a/b", "/n/{00..42}.tar"),
     "in folders": ("/a/b-{0..2}/*.tar", None, "/a", "/n/b-{0..2}/*.tar"),
