@@ -147,6 +147,7 @@ BAD: dict[str, tuple[type[Exception], str]] = {
     "empty": (DataError, "a.tar is damaged: empty file"),
     "no tar": (DataError, "a.tar is damaged"),
     "missing": (UsageError, "a.tar cannot be read: No such file"),
+    "folder": (UsageError, r"a.tar is a folder. Give the shards in it: .*a.tar/\*.tar"),
     "class": (DataError, "a.tar: 1: its cls holds '', which is no class"),
     "classes": (DataError, "a.tar: 1 has no class, unlike others before it"),
     "twice": (DataError, "a.tar holds 0.png twice in one sample"),
@@ -177,8 +178,10 @@ def test_what_cannot_be_used_is_named(kind: str, tmp_path: Path, location: DataL
         path.write_bytes(content)
     elif kind in ("empty", "no tar"):
         path.write_bytes(b"" if kind == "empty" else b"x" * 5000)
-    elif kind == "missing":
+    elif kind in ("missing", "folder"):
         path.unlink()
+        if kind == "folder":
+            path.mkdir()
     error, message = BAD[kind]
     with pytest.raises(error, match=message):
         load(str(path), location)
