@@ -112,3 +112,11 @@ def test_the_same_images(one: tuple[str, str | None], other: tuple[str, str | No
     content = plain_spec().content
     first, second = (content.model_copy(update={"content_hash": c, "files_hash": f}) for c, f in (one, other))
     assert first.same_images(second) is second.same_images(first) is same
+
+
+def test_what_is_made_of_images_is_kept_when_all_of_them_have_been_read() -> None:
+    content = plain_spec().content
+    before = content.model_copy(update={"content_hash": "files:1"})
+    after = content.model_copy(update={"content_hash": "a", "files_hash": "files:1"})
+    assert before.lasting_hash == after.lasting_hash == "files:1"
+    assert content.lasting_hash == content.content_hash

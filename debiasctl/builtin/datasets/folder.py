@@ -37,9 +37,8 @@ from debiasctl.builtin.datasets._support.image_files import ImageSource, absolut
 from debiasctl.builtin.datasets._support.image_labels import Labels, labels_by_file, labels_by_table
 from debiasctl.builtin.datasets._support.image_layout import Classes, Layout, SplitRule, read_layout
 from debiasctl.builtin.datasets._support.image_reading import DecodingSplit
-from debiasctl.builtin.datasets._support.image_source import open_source
 from debiasctl.builtin.datasets._support.image_table import ImageFiles, without
-from debiasctl.builtin.datasets._support.late_decoding import IDENTIFY, MANY, Identify, is_late, load_late
+from debiasctl.builtin.datasets._support.late_decoding import IDENTIFY, MANY, Identify, is_late, listed, load_late
 
 _FORMATS: dict[str, Format] = {}  # by Folder._key
 _LISTED = 5  # unreadable files named in a note
@@ -285,7 +284,7 @@ class Folder(Dataset):
 
     @cached_property
     def _source(self) -> ImageSource:
-        return open_source(Path(self.options.path))
+        return listed(Path(self.options.path))
 
     @cached_property
     def _layout(self) -> Layout:

@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -11,7 +11,7 @@ import numpy as np
 import PIL
 from pydantic import Field, field_validator
 
-from debiasctl.api import DataLocation, Dataset, DatasetInfo, LoadedDataset, PluginOptions, content_key
+from debiasctl.api import DataLocation, Dataset, DatasetInfo, ImageProblem, LoadedDataset, PluginOptions, content_key
 from debiasctl.api.files import expanded
 from debiasctl.builtin.datasets._support import byte_images, hf_tables, image_decoding
 from debiasctl.builtin.datasets._support.byte_images import Mode, Parts, check_parts, divided
@@ -105,6 +105,11 @@ class HuggingFace(Dataset):
             identify=options.identify,
             files_hash=f"files:{digest}",
         )
+
+    def problems(self, location: DataLocation, *, progress: Callable[[int, int], None]) -> Iterator[ImageProblem]:
+        """Decode every image of the splits."""
+        source, parts = self._images
+        return byte_images.problems_of(source, len(parts.train) + len(parts.heldout), progress)
 
     @cached_property
     def _tables(self) -> tuple[Any, Any | None]:

@@ -4,7 +4,7 @@ import glob
 import hashlib
 import json
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -18,6 +18,7 @@ from debiasctl.api import (
     DataLocation,
     Dataset,
     DatasetInfo,
+    ImageProblem,
     LoadedDataset,
     PluginOptions,
     UsageError,
@@ -117,6 +118,11 @@ class WebDataset(Dataset):
             identify=options.identify,
             files_hash=f"files:{listing}",
         )
+
+    def problems(self, location: DataLocation, *, progress: Callable[[int, int], None]) -> Iterator[ImageProblem]:
+        """Decode every image of the shards."""
+        source, _ = self._indexed(location)
+        return byte_images.problems_of(source, len(source), progress)
 
     _train: Sequence[Shard] = ()
     _heldout: Sequence[Shard] = ()

@@ -196,6 +196,14 @@ def test_what_is_nowhere_is_said_to_be(tmp_path: Path, location: DataLocation, m
         load("owner/name", location)
 
 
+def test_a_check_names_rows(tmp_path: Path, location: DataLocation) -> None:
+    rows = [{"bytes": png(1), "path": None}] * 2 + [None, {"bytes": png(2), "path": None}]
+    table(4, image=(datasets.Image(), rows)).save_to_disk(str(tmp_path / "data"))
+    dataset = create("datasets", PluginRef("hf", {"path": str(tmp_path / "data")}))
+    found = {(one.file, one.kind) for one in dataset.problems(location, progress=lambda *_: None)}
+    assert found == {("row 1", "duplicate"), ("row 2", "unreadable")}
+
+
 def test_without_the_library_the_message_says_how_to_install_it(
     tmp_path: Path, location: DataLocation, monkeypatch: pytest.MonkeyPatch
 ) -> None:

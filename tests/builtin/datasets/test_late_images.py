@@ -11,6 +11,7 @@ from PIL import Image
 
 from debiasctl.api import ArraySplit, DataError, DataLocation, LoadedDataset, UsageError
 from debiasctl.builtin.datasets._support import decoded_images, folder_format, late_decoding
+from debiasctl.builtin.datasets._support.image_source import open_source
 from debiasctl.registry import create
 from debiasctl.registry.refs import PluginRef
 
@@ -89,6 +90,18 @@ def test_many_files_are_known_by_them_as_large_ones_are(
     shutil.rmtree(location.cache_dir)
     assert load(root, location).content_hash.startswith("files:")
     assert load(root, location, identify="content").content_hash == content
+
+
+def test_many_files_are_listed_once(root: Path, location: DataLocation, monkeypatch: pytest.MonkeyPatch) -> None:
+    listings = []
+    monkeypatch.setattr(late_decoding, "open_source", lambda path: listings.append(path) or open_source(path))
+    for num in (24, 23):
+        monkeypatch.setattr(late_decoding, "MANY", num)
+        found = [load(root, location, **LATE).content_hash for _ in range(2)]
+        assert found[0] == found[1]
+    assert len(listings) == 3
+    (root / "cat" / "03.png").rename(root / "cat" / "3.png")
+    assert load(root, location, **LATE).content_hash != found[0]
 
 
 def test_the_hash_of_files_is_of_names_sizes_and_times(root: Path, location: DataLocation, tmp_path: Path) -> None:

@@ -147,6 +147,7 @@ BAD: dict[str, tuple[type[Exception], str]] = {
     "empty": (DataError, "a.tar is damaged: empty file"),
     "no tar": (DataError, "a.tar is damaged"),
     "missing": (UsageError, "a.tar cannot be read: No such file"),
+    "folder": (UsageError, r"a.tar is a folder. Give the shards in it: .*a.tar/\*.tar"),
     "class": (DataError, "a.tar: 1: its cls holds '', which is no class"),
     "classes": (DataError, "a.tar: 1 has no class, unlike others before it"),
     "twice": (DataError, "a.tar holds 0.png twice in one sample"),
@@ -177,8 +178,10 @@ def test_what_cannot_be_used_is_named(kind: str, tmp_path: Path, location: DataL
         path.write_bytes(content)
     elif kind in ("empty", "no tar"):
         path.write_bytes(b"" if kind == "empty" else b"x" * 5000)
-    elif kind == "missing":
+    elif kind in ("missing", "folder"):
         path.unlink()
+        if kind == "folder":
+            path.mkdir()
     error, message = BAD[kind]
     with pytest.raises(error, match=message):
         load(str(path), location)
@@ -252,6 +255,19 @@ def test_two_processes_read_their_parts_alone_and_all_of_an_epoch_once(
     drawn = [image for part in parts for image in part][:size]  # the rest begins the next epoch
     assert len(set(drawn)) == size == len(drawn)
     assert set(drawn) == {image.numpy().tobytes() for image in data.train.images(torch.arange(size))}
+
+
+def test_a_check_names_samples(tmp_path: Path, location: DataLocation) -> None:
+    files = [("0.png", png(0)), ("1.png", png(0)), ("2.png", b"no image"), ("3.png", png(3, mode="L"))]
+    dataset = create("datasets", PluginRef("webdataset", {"urls": str(write(tmp_path / "a.tar", files))}))
+    done = []
+    found = dataset.problems(location, progress=lambda *numbers: done.append(numbers))
+    assert {(one.file, one.kind, one.severity) for one in found} == {
+        ("a.tar: 1", "duplicate", "warning"),
+        ("a.tar: 2", "unreadable", "error"),
+        ("a.tar: 3", "colour", "warning"),
+    }
+    assert done[-1] == (4, 4)
 
 
 MOVED = {

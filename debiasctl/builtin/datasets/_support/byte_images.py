@@ -1,21 +1,24 @@
 """Images whose files lie in shards or tables, and are reached by their number."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import IO, Any, Literal, Protocol
+from threading import Lock
+from typing import IO, Any, Literal, Protocol, overload
 
 import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from debiasctl.api import DataError, DatasetInfo, LoadedDataset
+from debiasctl.api import DataError, DatasetInfo, ImageProblem, LoadedDataset
 from debiasctl.builtin.datasets._support.folder_format import LOOKED_AT, size_and_channels
+from debiasctl.builtin.datasets._support.image_check import check_files
 from debiasctl.builtin.datasets._support.image_decoding import read_header
 from debiasctl.builtin.datasets._support.image_layout import held_out
 from debiasctl.builtin.datasets._support.image_reading import Unreadable, attempted, formats_of, in_threads
+from debiasctl.builtin.datasets._support.image_table import ImageFile
 from debiasctl.builtin.datasets._support.late_decoding import Assumed, Identify, is_late
 from debiasctl.builtin.datasets._support.recorded_images import load_recorded
 
@@ -180,6 +183,41 @@ def load(
     late = is_late(info.num_train + info.num_heldout, channels=info.channels, image_size=info.image_size)
     at_once = identify == "content" or (identify == "auto" and not late)
     return load_recorded(folder, info, train, heldout, files_hash=files_hash, at_once=at_once)
+
+
+class AsFiles(Sequence[ImageFile]):
+    """The images as files of a source, for what examines these; each has a name of its own."""
+
+    def __init__(self, images: ByteImages, num: int) -> None:
+        self.path, self.unreadable = Path(images.where), list[tuple[str, str]]()
+        self._images, self._num, self._lock = images, num, Lock()
+        self._rows = {images.name(row): row for row in range(num)}
+
+    def open(self, name: str) -> IO[bytes]:
+        """Open an image, in any thread."""
+        with self._lock:
+            (opener,) = self._images.openers([self._rows[name]])
+        return opener()
+
+    def __len__(self) -> int:
+        return self._num
+
+    @overload
+    def __getitem__(self, index: int) -> ImageFile: ...
+
+    @overload
+    def __getitem__(self, index: slice) -> Sequence[ImageFile]: ...
+
+    def __getitem__(self, index: int | slice) -> ImageFile | Sequence[ImageFile]:
+        if isinstance(index, slice):
+            return [self[row] for row in range(*index.indices(self._num))]
+        return ImageFile(self._images.name(range(self._num)[index]), (1, 0))
+
+
+def problems_of(images: ByteImages, num: int, progress: Callable[[int, int], None]) -> Iterator[ImageProblem]:
+    """Decode every image, and yield what is wrong or unusual."""
+    files: Any = AsFiles(images, num)
+    return check_files(files, files, progress)
 
 
 def _each(source: ByteImages, rows: Rows, read: Callable[[IO[bytes]], Any]) -> Any:

@@ -23,7 +23,7 @@ from debiasctl.builtin.datasets._support.image_decoding import (
     read_header,
     reason,
 )
-from debiasctl.builtin.datasets._support.image_files import ImageSource, named
+from debiasctl.builtin.datasets._support.image_files import EXTENSIONS, ImageSource, named
 from debiasctl.builtin.datasets._support.image_reading import Unreadable, each_file
 from debiasctl.builtin.datasets._support.image_table import ImageFile
 
@@ -177,7 +177,7 @@ def _oddities(file: ImageFile, image: _Examined, has_endings: bool) -> Iterator[
     if image.is_blank:
         yield "blank", "all pixels are of one colour"
     ending = posixpath.splitext(file.name)[1].lower()
-    if has_endings and ending not in _ENDINGS.get(image.format, (ending,)):
+    if has_endings and ending in EXTENSIONS and ending not in _ENDINGS.get(image.format, (ending,)):
         yield "wrong ending", f"it is a {image.format}"
 
 

@@ -134,12 +134,17 @@ class FolderSource:
         self.path = path
         self.passed_over = Counter[str]()
         self.unreadable: list[tuple[str, str]] = []
+        self._folders: dict[str, tuple[int, int] | None] = {}
         self.files = ImageFiles.of(self._walk("", ancestors=frozenset()))
         try:
             status = (path / LABELS).stat()
             self.labels_stamp = (status.st_size, status.st_mtime_ns) if stat.S_ISREG(status.st_mode) else None
         except OSError:
             self.labels_stamp = None
+
+    def has_its_files(self) -> bool:
+        """Whether no file was added, removed or renamed since the listing; one may have been written again."""
+        return all(stamp_of(folder) == stamp for folder, stamp in self._folders.items())
 
     def labels_file(self) -> tuple[bytes, str]:
         """Read dataset.json, which names files as `files` does.
@@ -158,6 +163,7 @@ class FolderSource:
         folder = os.path.join(self.path, prefix)
         try:
             real = os.path.realpath(folder)
+            self._folders[real] = stamp_of(real)
             if real in ancestors:  # a link that leads back up
                 return
             entries = os.scandir(folder)

@@ -1,5 +1,6 @@
 """Images that are decoded when a training asks for them, because they are too many or too large to be decoded first."""
 
+import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any, Literal
@@ -16,6 +17,7 @@ from debiasctl.builtin.datasets._support.image_decoding import UnreadableImageEr
 from debiasctl.builtin.datasets._support.image_files import FolderSource, ImageSource, stamp_of
 from debiasctl.builtin.datasets._support.image_layout import Layout
 from debiasctl.builtin.datasets._support.image_reading import DecodingSplit
+from debiasctl.builtin.datasets._support.image_source import open_source
 from debiasctl.builtin.datasets._support.image_table import ImageFiles
 from debiasctl.builtin.datasets._support.recorded_images import load_recorded
 
@@ -27,6 +29,29 @@ IDENTIFY: Any = Field(
     description="content: read all images before a training; files: know them by their names, sizes and times until "
     "all have been read; auto: files beyond 250,000 images, or 4 GiB of pixels",
 )
+
+
+_KEPT = 300.0  # seconds that the listing of many files is used again within a process
+_listed: dict[Path, tuple[float, FolderSource]] = {}
+
+
+def listed(path: Path) -> ImageSource:
+    """The images of a folder or archive, whose listing is used again for a while where it took long.
+
+    A file that is written again in that time is noticed when it is read: see `LateSplit`.
+
+    Raises:
+        UsageError, DataError: if `open_source` raises it.
+    """
+    when, source = _listed.pop(path, (0.0, None))
+    if source is not None and time.monotonic() - when < _KEPT and source.has_its_files():
+        _listed[path] = when, source
+        return source
+    found = open_source(path)
+    if isinstance(found, FolderSource) and len(found.files) > MANY:
+        _listed.clear()
+        _listed[path] = time.monotonic(), found
+    return found
 
 
 def is_late(num: int, *, channels: int, image_size: int) -> bool:

@@ -293,6 +293,12 @@ def load_recorded(
         _LOG.info("reading %d images, once", num)
         files.read_all()
     content_hash = files.content_hash()
+    if content_hash is None:
+        _LOG.info(
+            "images are decoded as they are needed; until all %d have been read, they are known by their files' names, "
+            "sizes and times",
+            num,
+        )
     found = _from_array(folder, read_contents(folder), info, (train, heldout), None if at_once else files_hash)
     train, heldout = files.splits
     return found or LoadedDataset(info, train, heldout, content_hash or files_hash, files=files)

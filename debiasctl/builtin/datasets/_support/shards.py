@@ -124,9 +124,15 @@ def read_shard(path: Path, fields: Fields, folder: Path, split_name: SplitName) 
         DataError: if it is damaged, or a sample is not as `fields` says.
     """
     try:
-        status = path.stat()
-    except OSError as error:
-        raise UsageError(f"the shard {path} cannot be read: {error.strerror}. Check urls") from error
+        with open_regular(path) as stream:
+            status = os.fstat(stream.fileno())
+    except IsADirectoryError as error:
+        raise UsageError(f"{path} is a folder. Give the shards in it: {path}/*.tar") from error
+    except (OSError, ValueError) as error:
+        raise UsageError(
+            f"the shard {path} cannot be read: {getattr(error, 'strerror', None) or error}. Check urls; or, if a run's "
+            "shards have moved, say where they are: `data_path=DIR`"
+        ) from error
     key = [str(path), status.st_size, status.st_mtime_ns, fields.image, fields.label, _VERSION]
     stored = folder / f"{content_key(key)}.npz"
     arrays = _stored(stored)
