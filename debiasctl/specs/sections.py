@@ -333,6 +333,10 @@ class RunSpec(Section):
     imported: ImportedSection | None = Field(None, description="where a model from elsewhere came from; null: own run")
     provenance: ProvenanceSection = ProvenanceSection()
 
+    @model_serializer(mode="wrap")
+    def _without_null(self, dump: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        return _without(dump(self), "imported")
+
     @property
     def known_weighting(self) -> str | None:
         """The weighting as it is typed; None for a model from elsewhere of which nobody has stated it."""
@@ -371,10 +375,11 @@ def sections_in(annotation: Any) -> list[type[Section]]:
 
 @cache
 def plugin_settings() -> frozenset[str]:
-    """The settings that name one plugin, such as data.dataset."""
+    """The settings that name one plugin, such as data.dataset; not those that only debiasctl writes."""
     return frozenset(
         f"{section}.{name}"
         for section, about in RunSpec.model_fields.items()
+        if section != "imported"
         for model in sections_in(about.annotation)
         for name, field in model.model_fields.items()
         if field.annotation is PluginChoice or PluginChoice in map(_unwrapped, get_args(field.annotation))

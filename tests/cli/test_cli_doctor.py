@@ -52,7 +52,7 @@ def test_versions_devices_and_sizes(debiasctl_home: Path) -> None:
     sizes = {one["what"]: one["bytes"] for one in found["folders"]}
     assert sizes == {
         "runs": 0, "evaluations": 0, "cache": 1234, "cache: datasets": 0, "cache: features": 0,
-        "cache: references": 1234, "cache: clean-fid": 0,
+        "cache: latents": 0, "cache: references": 1234, "cache: clean-fid": 0,
     }  # fmt: skip
 
 
@@ -121,7 +121,7 @@ def test_a_cache_that_is_no_folder(debiasctl_home: Path, link: bool) -> None:
     assert f"{path} cannot be written (cache): {reason}" in found["problems"]
     assert {one["what"]: one["writable"] for one in found["folders"]} == {
         "runs": True, "evaluations": True, "cache": False, "cache: datasets": False, "cache: features": False,
-        "cache: references": False, "cache: clean-fid": False,
+        "cache: latents": False, "cache: references": False, "cache: clean-fid": False,
     }  # fmt: skip
 
 
@@ -161,7 +161,7 @@ def test_a_folder_that_cannot_be_written(debiasctl_home: Path, monkeypatch: pyte
     real = os.access
     monkeypatch.setattr(os, "access", lambda path, mode: Path(path) != debiasctl_home and real(path, mode))
     found = report(code=1)
-    assert len(found["problems"]) == len(found["folders"]) == 7
+    assert len(found["problems"]) == len(found["folders"]) == 8
     assert f"{debiasctl_home / 'runs'} cannot be written" in found["problems"][0]
 
 

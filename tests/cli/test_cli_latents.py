@@ -146,7 +146,7 @@ def test_runs_of_different_latents_are_compared_by_their_images_alone(tmp_path: 
     text = page.read_text()
     assert "Held-out errors are not shown: the arms were trained on latents of different autoencoders" in text
     assert "autoencoder=diffusers-vae" in text
-    error = error_of("weightings", "fit", "optimal-loss", "pca", "vae", code=2)
+    error = error_of("weightings", "fit", "pca", "vae", "--rule", "optimal-loss", code=2)
     assert "make latents of different autoencoders" in error
 
 

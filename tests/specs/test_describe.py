@@ -15,7 +15,7 @@ from debiasctl.specs.resolve import validate_spec
 from debiasctl.specs.sections import RunSpec
 
 SETTINGS = [field for section in describe_spec() for field in section.settings]
-FILLED_IN = ("content", "provenance", "schema_version")
+FILLED_IN = ("content", "imported", "provenance", "schema_version")
 PLAIN = validate_spec({"data": {"dataset": "digits"}})
 
 

@@ -32,7 +32,7 @@ def test_version_1_wrote_out_what_had_no_effect() -> None:
     stored = power.monitor.model_dump(mode="json")
     assert stored == raw("power")["monitor"]
     for spec, kind in ((decay, "decay"), (power, "power")):
-        for section in set(RunSpec.model_fields) - {"schema_version", "ema", "monitor"}:
+        for section in set(RunSpec.model_fields) - {"schema_version", "ema", "imported", "monitor"}:
             before = raw(kind)[section]
             if section == "provenance":
                 before |= {"run": None}  # runs had no identity
