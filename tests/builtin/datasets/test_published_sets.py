@@ -343,6 +343,12 @@ def test_imagenet_says_how_to_arrange_its_images(tmp_path: Path) -> None:
         load("imagenet", tmp_path, tmp_path)
 
 
+def test_a_folder_of_the_sets_name_comes_before_what_else_lies_there(tmp_path: Path) -> None:
+    make_imagenet(tmp_path / "imagenet")
+    jpeg(tmp_path / "train/cat/1.jpg")
+    assert len(load("imagenet", tmp_path, tmp_path).train) == 6
+
+
 def test_an_unreadable_image_is_left_out_when_asked(tmp_path: Path) -> None:
     make_food101(tmp_path)
     (tmp_path / "food-101/images/waffles/1.jpg").write_bytes(b"")

@@ -112,7 +112,12 @@ class ArraySet(Dataset):
             folder = cached / self.base
         way_on = ". To read files of this format that are others: verify=false"
         check_files(
-            folder, self.files(), title=self.title, verify=self._verifies, way_on=way_on if self._may_be_others else ""
+            folder,
+            self.files(),
+            title=self.title,
+            whole=bool(self.base),
+            verify=self._verifies,
+            way_on=way_on if self._may_be_others else "",
         )
         size, channels = self._format
         splits = []

@@ -12,9 +12,11 @@ from debiasctl.builtin.datasets._support.image_files import holds_images
 def folders(location: DataLocation, *, name: str, title: str, base: str) -> list[Path]:
     """The folders in which the files of a set are looked for; `base` is torchvision's folder of them, if it has one."""
     root = location.data_dir
-    given = [] if root is None else [root, *(root / folder for folder in dict.fromkeys((name, title)))]
+    named = [] if root is None else [root / folder for folder in dict.fromkeys((name, title))]
+    given = [] if root is None else [root]
     cached = cached_folder(location, name)
-    return [*(folder / base for folder in given if base), *given, cached / base]
+    # the folder itself comes last, since other sets may lie in it
+    return [*(folder / base for folder in [*given, *named] if base), *named, *given, cached / base]
 
 
 def archive_in(location: DataLocation, *, name: str, title: str, base: str, archive: str) -> Path | None:
@@ -49,20 +51,25 @@ def help_text(
     )
 
 
-def check_files(folder: Path, files: Sequence[tuple[str, str]], *, title: str, verify: bool, way_on: str = "") -> None:
+def check_files(
+    folder: Path, files: Sequence[tuple[str, str]], *, title: str, whole: bool, verify: bool, way_on: str = ""
+) -> None:
     """Check the names and, with `verify`, the MD5 sums of a set's files; `way_on` is added to the advice.
+
+    `whole` says that the folder holds this set alone.
 
     Raises:
         DataError: if a file is missing, or is not as published.
     """
     missing = [name for name, _ in files if not (folder / name).is_file()]
     if missing:
-        raise DataError(f"{folder} lacks {', '.join(missing)} of {title}. Add them, or remove the folder")
+        others = "the folder" if whole else "the others"
+        raise DataError(f"{folder} lacks {', '.join(missing)} of {title}. Add them, or remove {others}")
     damaged = list(_damaged(folder, files)) if verify else []
     if damaged:
         raise DataError(
             f"{folder}: {', '.join(damaged)} {'is' if len(damaged) == 1 else 'are'} not as published (MD5 differs). "
-            f"Replace the damaged files, or remove the folder{way_on}"
+            f"Replace the damaged files, or remove {'the folder' if whole else 'them'}{way_on}"
         )
 
 
