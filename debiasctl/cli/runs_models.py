@@ -60,12 +60,15 @@ def add_model(
 ) -> None:
     """Add a model that other software trained as a run, which is sampled, measured and compared like any other.
 
-    The file's tensors are copied into the run; nothing that it holds is run. See: debiasctl plugins list models
+    A file's tensors are copied into the run, and nothing that it holds is run; with python, your own function runs
+    whenever the model is used. See: debiasctl plugins list models
 
     \b
     Examples:
       debiasctl runs add-model adm guided-diffusion:path=ema_0.9999_500000.pt,preset=cifar10 --dataset cifar10
       debiasctl runs add-model ffhq guided-diffusion:path=ffhq_p2.pt,preset=faces256 --weighting p2
+      debiasctl runs add-model dit dit:path=DiT-XL-2-256x256.pt --autoencoder diffusers-vae:path=sd-vae
+      debiasctl runs add-model mine python:factory=net:make,input=vp,predicts=eps,image_size=32 --dataset cifar10
     """
     from debiasctl import registry
     from debiasctl.cli.dataset import dataset_named

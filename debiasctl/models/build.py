@@ -11,6 +11,7 @@ from debiasctl.diffusion.parameterization import Parameterization
 from debiasctl.diffusion.process import process_of
 from debiasctl.errors import PluginError
 from debiasctl.models.network_size import WEIGHT_BYTES, counted, sketched
+from debiasctl.models.outside_code import trusted_backbone
 from debiasctl.specs.sections import ContentSection, RunSpec, embedded_classes, image_shape
 
 
@@ -44,9 +45,10 @@ def build_network(spec: RunSpec, *, image_size: int, channels: int, num_classes:
     Raises:
         UsageError: if the backbone cannot be built for images of this size or with this prediction type, or is of
             absurd size.
+        ModelError: if `trusted_backbone` raises it.
     """
     shape = image_shape(spec.model, image_size=image_size, channels=channels)
-    backbone = spec.model.backbone.create("backbones")
+    backbone = trusted_backbone(spec)
     classes = embedded_classes(spec.model, num_classes)
     backbone.check_prediction(spec.model.prediction, sigma_data=spec.model.sigma_data)
     memory = total_memory(torch.device("cpu"))

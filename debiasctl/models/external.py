@@ -29,6 +29,7 @@ from debiasctl.models.build import build_network, build_parameterization
 from debiasctl.models.checkpoint_files import EMA, RAW, CheckpointState, write_checkpoint
 from debiasctl.models.latent_space import space_without_images, write_autoencoder
 from debiasctl.models.network_size import WEIGHT_BYTES, sketched
+from debiasctl.models.outside_code import trust
 from debiasctl.registry.choices import PluginChoice, complete
 from debiasctl.registry.refs import PluginRef, parse_ref
 from debiasctl.runs.parts import SPEC
@@ -71,6 +72,7 @@ def add_model(
         plugin: ModelSource = source_of(source).create("models")
         model = plugin.read()
         spec = _spec(model, location, dataset=dataset, weighting=weighting, autoencoder=autoencoder)
+        trust(spec)
         if autoencoder is not None:
             assert spec.content is not None, "made with the spec"
             space = space_without_images(spec, spec.content, device=torch.device("cpu"))

@@ -8,6 +8,7 @@ from debiasctl.boundary import summary
 from debiasctl.compute.memory import total_memory
 from debiasctl.errors import ModelError, PluginError, UsageError
 from debiasctl.models.network_size import STATE_BYTES, size_of, sketched
+from debiasctl.models.outside_code import trust, trusted_backbone
 from debiasctl.specs.latents import trained_info
 from debiasctl.specs.sections import RunSpec, embedded_classes, image_shape
 from debiasctl.training.estimate import saved_bytes
@@ -27,13 +28,15 @@ def check_feasible(
     Raises:
         UsageError: if they take more, or the network has an absurd number of layers; the message gives the figures.
     """
+    if resumed is None:
+        trust(spec)
     memory = total_memory(device)
     larger = None if resumed is None else f"Resume run '{resumed}' on a machine with more memory"
     info = trained_info(spec, info)
     shape = image_shape(spec.model, image_size=info.image_size, channels=info.channels)
     num_classes = embedded_classes(spec.model, len(info.classes))
     with sketched(times * memory, memory=memory, larger=larger):
-        network: nn.Module = spec.model.backbone.create("backbones").build(shape, num_classes)
+        network: nn.Module = trusted_backbone(spec).build(shape, num_classes)
         x, t = torch.empty(1, info.channels, info.image_size, info.image_size), torch.empty(1)
         labels = torch.empty(1, dtype=torch.int64) if num_classes else None
         per_image = 4 * x.numel() + _traced_bytes(network, x, t, labels, out_channels=shape.out_channels)

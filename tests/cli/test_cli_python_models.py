@@ -92,3 +92,22 @@ def test_a_function_cannot_be_trained_further(folder: Path) -> None:
     assert "this network has no parameters to train" in message
     message = error_of("train", DATA, "--backbone", str(backbone), "--prediction", "v", "--steps", "1", code=2)
     assert "make a network of --prediction eps, not v" in message
+
+
+def test_a_run_from_elsewhere_runs_no_code_that_was_not_named_here(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    add("vp")
+    path = str(find_run("vp").path)
+    monkeypatch.setenv("DEBIASCTL_HOME", str(tmp_path / "other"))
+    succeed("runs", "show", path)
+    sample = ("sample", path, "--num", "2", "--steps", "2", "--device", "cpu")
+    assert "The run comes from elsewhere, and the code may do anything" in error_of(*sample, code=1)
+    Path("gauss.py").rename("moved.py")  # trusted by its content too, wherever that is
+    Path("here").mkdir()
+    shutil.copy(DENOISER, "here/gauss.py")
+    monkeypatch.chdir("here")
+    assert "The run comes from elsewhere" in error_of(*sample, code=1)
+    contract = 'arguments={"kind":"vp","predicts":"eps"},input=vp,predicts=eps'
+    succeed("runs", "add-model", "mine", f"python:factory=gauss:make,{contract},image_size=8,channels=1")
+    succeed(*sample)

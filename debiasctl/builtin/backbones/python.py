@@ -227,7 +227,10 @@ class PythonNetwork(nn.Module):
         check_inputs(x, noise_level, labels, shape=self.shape, num_classes=self.num_classes)
         given, level, alpha, sigma = self._given(x, noise_level)
         arguments = (given, level, labels) if self.takes_labels else (given, level)
+        versions = [one._version for one in arguments if one is not None]
         output = user_code.call(self.code, f"its call with x_t {list(x.shape)}", self.network, *arguments)
+        if versions != [one._version for one in arguments if one is not None]:
+            raise ModelError(f"{self.code}: it changes what it is given in place, which others use too. Change a copy")
         self._check(output, x, level)
         output = output.to(x.dtype)
         if self.contract.input == "vp":

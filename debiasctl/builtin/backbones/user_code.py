@@ -55,14 +55,14 @@ def find(name: str, folder: Path | None) -> Code:
     if folder is not None:
         found = _in_folder(name, folder)
         if found is None:
-            raise UsageError(f"there is no module {module} in the folder {folder}, for {name}. Give another folder")
+            raise UsageError(f"there is no module {module} in the folder {folder}, for {name}. Name another folder")
         return found
     here = Path.cwd()
     found = _in_folder(name, here) or _installed(name)
     if found is None:
         raise UsageError(
             f"there is no module {module} for {name}: neither {here.joinpath(*module.split('.'))}.py, nor an installed "
-            "package. Repeat the command in the folder that holds it, or name that folder: folder=PATH"
+            "package. Repeat the command in the folder that holds it, or name that folder by the option folder=PATH"
         )
     return found
 

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from diffusers import DiTTransformer2DModel
 from torch import Tensor
 from torch.nn import functional
 
@@ -119,6 +120,41 @@ def test_published_weights_give_the_published_function_and_are_written_back_bit_
     assert written.keys() == state.keys()
     assert all(torch.equal(written[key], state[key]) for key in state)
     assert "num_classes=5, learn_sigma=True" in notes[0]
+
+
+def test_the_function_is_that_of_diffusers(tmp_path: Path) -> None:
+    state = published_state()
+    theirs = DiTTransformer2DModel(
+        num_attention_heads=HEADS, attention_head_dim=WIDTH // HEADS, in_channels=CHANNELS, out_channels=2 * CHANNELS,
+        num_layers=DEPTH, sample_size=SIZE, patch_size=PATCH, num_embeds_ada_norm=ROWS - 1, norm_eps=1e-6,
+    )  # fmt: skip
+    named = {f"pos_embed.proj.{part}": state[f"x_embedder.proj.{part}"] for part in ("weight", "bias")}
+    for part in ("weight", "bias"):
+        named[f"proj_out_1.{part}"] = state[f"final_layer.adaLN_modulation.1.{part}"]
+        named[f"proj_out_2.{part}"] = state[f"final_layer.linear.{part}"]
+        for block in range(DEPTH):
+            here, there = f"blocks.{block}", f"transformer_blocks.{block}"
+            named[f"{there}.norm1.emb.timestep_embedder.linear_1.{part}"] = state[f"t_embedder.mlp.0.{part}"]
+            named[f"{there}.norm1.emb.timestep_embedder.linear_2.{part}"] = state[f"t_embedder.mlp.2.{part}"]
+            named[f"{there}.norm1.emb.class_embedder.embedding_table.weight"] = state[
+                "y_embedder.embedding_table.weight"
+            ]
+            named[f"{there}.norm1.linear.{part}"] = state[f"{here}.adaLN_modulation.1.{part}"]
+            for one, value in zip("qkv", state[f"{here}.attn.qkv.{part}"].chunk(3), strict=True):
+                named[f"{there}.attn1.to_{one}.{part}"] = value
+            named[f"{there}.attn1.to_out.0.{part}"] = state[f"{here}.attn.proj.{part}"]
+            named[f"{there}.ff.net.0.proj.{part}"] = state[f"{here}.mlp.fc1.{part}"]
+            named[f"{there}.ff.net.2.{part}"] = state[f"{here}.mlp.fc2.{part}"]
+    theirs.load_state_dict(named)
+    theirs.pos_embed.pos_embed.copy_(state["pos_embed"])
+    for block in theirs.transformer_blocks:
+        block.norm1.emb.time_proj.downscale_freq_shift = 0  # its frequencies are not those that DiT was trained with
+    (x, _, y), t = inputs(), torch.tensor([0.0, 1.0, 3.0], dtype=torch.float64)  # it embeds t in float32
+    with torch.no_grad():
+        expected = theirs.double().eval()(x, timestep=t, class_labels=y).sample
+    torch.testing.assert_close(
+        network_of(read(saved(tmp_path, state))).double()(x, t, y), expected, rtol=1e-4, atol=1e-4
+    )
 
 
 def test_a_training_checkpoint_has_averaged_weights_and_others_beside_its_arguments(tmp_path: Path) -> None:

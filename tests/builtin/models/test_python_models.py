@@ -132,7 +132,10 @@ def test_a_learned_variance_passes_through() -> None:
         ("make = 3", "it is an int, which cannot be called"),
         ("def make():\n    raise ValueError('no weights')", r"the factory failed \(ValueError: no weights; .*line 3\)"),
         ("def make():\n    return 4", "it returned an int in place of a callable"),
-        ("def make(width):\n    return width", r"the factory takes \(width\). Give it what it needs by the option arguments"),
+        (
+            "def make(width):\n    return width",
+            r"the factory takes \(width\). Give it what it needs by the option arguments",
+        ),
         ("def make():\n    return lambda x: x", r"\(x\) is no function of \(x_t, noise level, labels\)"),
     ],
 )
@@ -150,6 +153,7 @@ def test_a_factory_that_fails_is_named(text: str, message: str) -> None:
         ("return x[:, :1]", r"it returned float32 \[2, 1, 4, 4\] in place of float32 \[2, 3, 4, 4\]"),
         ("return x.double()", r"it returned float64 \[2, 3, 4, 4\] in place of float32"),
         ("return x.long()", r"it returned int64 \[2, 3, 4, 4\] in place of float32"),
+        ("return x.mul_(2)", r"it changes what it is given in place, which others use too. Change a copy"),
         ("return x / (t[0] - 500)", r"it returned NaN or infinity for finite images at noise level 500 \(t\)"),
     ],
 )
