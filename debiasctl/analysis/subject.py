@@ -16,7 +16,8 @@ from debiasctl.sampling.drawing import Drawer
 from debiasctl.sampling.networks import Networks
 from debiasctl.sampling.request import SampleRequest, labels_of
 from debiasctl.sampling.samples import prepare
-from debiasctl.specs.sections import ContentSection, RunSpec
+from debiasctl.specs.recorded import ContentSection
+from debiasctl.specs.sections import RunSpec
 
 
 @dataclass(frozen=True)

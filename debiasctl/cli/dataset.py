@@ -16,7 +16,7 @@ from debiasctl.wording import did_you_mean, printable, quoted
 
 if TYPE_CHECKING:
     from debiasctl.api import DatasetInfo
-    from debiasctl.specs.sections import ContentSection
+    from debiasctl.specs.recorded import ContentSection
 
 _NAMED = 6  # classes whose counts are listed
 _LONGEST = 30  # letters of a class's name

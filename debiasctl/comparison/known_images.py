@@ -4,7 +4,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from debiasctl.comparison.observations import ArmData, Measured, Observation
-from debiasctl.specs.sections import ContentSection, RunSpec
+from debiasctl.specs.recorded import ContentSection
+from debiasctl.specs.sections import RunSpec
 
 _HASH = "dataset_hash"
 

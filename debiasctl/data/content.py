@@ -3,7 +3,7 @@
 import torch
 
 from debiasctl.api import LoadedDataset
-from debiasctl.specs.sections import ContentSection
+from debiasctl.specs.recorded import ContentSection
 
 
 def content_section(data: LoadedDataset) -> ContentSection:

@@ -8,7 +8,8 @@ from debiasctl.api import DataLocation, Dataset, DatasetInfo, LoadedDataset
 from debiasctl.data.moved import check_there
 from debiasctl.errors import DataError
 from debiasctl.registry.refs import PluginRef
-from debiasctl.specs.sections import FILES, ContentSection, RunSpec
+from debiasctl.specs.recorded import FILES, ContentSection
+from debiasctl.specs.sections import RunSpec
 
 _LOG = logging.getLogger(__name__)
 _KEPT: dict[tuple[str, DataLocation], LoadedDataset] = {}

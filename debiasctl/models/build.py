@@ -12,7 +12,8 @@ from debiasctl.diffusion.process import process_of
 from debiasctl.errors import PluginError
 from debiasctl.models.network_size import WEIGHT_BYTES, counted, sketched
 from debiasctl.models.outside_code import trusted_backbone
-from debiasctl.specs.sections import ContentSection, RunSpec, embedded_classes, image_shape
+from debiasctl.specs.recorded import ContentSection
+from debiasctl.specs.sections import RunSpec, embedded_classes, image_shape
 
 
 def build_parameterization(spec: RunSpec) -> Parameterization:

@@ -38,8 +38,9 @@ from debiasctl.runs.status import new_status
 from debiasctl.runs.store import Run, claim_folder, validate_run_name
 from debiasctl.specs.latents import trained_info
 from debiasctl.specs.plugins import complete_plugins
+from debiasctl.specs.recorded import ContentSection, ImportedSection
 from debiasctl.specs.resolve import validate_spec
-from debiasctl.specs.sections import ContentSection, ImportedSection, RunSpec, embedded_classes, image_shape
+from debiasctl.specs.sections import RunSpec, embedded_classes, image_shape
 
 UNKNOWN = "unknown"  # what a listing shows of a weighting that nobody has stated
 _UNSTATED = "constant"  # what the spec holds in its place

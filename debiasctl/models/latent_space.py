@@ -22,7 +22,8 @@ from debiasctl.reading.regular import open_regular
 from debiasctl.registry.choices import PluginChoice
 from debiasctl.runs.parts import AUTOENCODER
 from debiasctl.runs.store import Run
-from debiasctl.specs.sections import ContentSection, LatentsSection, RunSpec
+from debiasctl.specs.recorded import ContentSection, LatentsSection
+from debiasctl.specs.sections import RunSpec
 from debiasctl.wording import one_line
 
 _SETTINGS = "settings"  # the key of the file's metadata

@@ -5,7 +5,7 @@ import platform
 import subprocess
 from importlib.metadata import PackageNotFoundError, version
 
-from debiasctl.specs.sections import ProvenanceSection
+from debiasctl.specs.recorded import ProvenanceSection
 
 _PACKAGES = ("debiasctl", "torch", "accelerate", "numpy", "pydantic", "safetensors")
 

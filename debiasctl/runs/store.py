@@ -24,7 +24,8 @@ from debiasctl.wording import did_you_mean, quoted
 
 if TYPE_CHECKING:
     from debiasctl.runs.records import MetricsRecord
-    from debiasctl.specs.sections import ContentSection, RunSpec
+    from debiasctl.specs.recorded import ContentSection
+    from debiasctl.specs.sections import RunSpec
 
 Fill = Callable[[Path], None]
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")

@@ -22,7 +22,8 @@ from debiasctl.runs.pins import choose_step
 from debiasctl.runs.store import Run
 from debiasctl.sampling.guidance import check_guide
 from debiasctl.specs.latents import are_bounded, complete_sampler
-from debiasctl.specs.sections import ContentSection, RunSpec
+from debiasctl.specs.recorded import ContentSection
+from debiasctl.specs.sections import RunSpec
 from debiasctl.wording import did_you_mean, quoted
 
 _STEPS = 50  # the usual number of sampling steps

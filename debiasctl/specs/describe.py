@@ -6,7 +6,8 @@ from dataclasses import dataclass, replace
 
 from debiasctl.errors import UsageError
 from debiasctl.registry.describe import FieldDescription, describe_fields
-from debiasctl.specs.sections import RunSpec, Section, sections_in
+from debiasctl.specs.section import Section
+from debiasctl.specs.sections import RunSpec, sections_in
 from debiasctl.wording import did_you_mean, quoted
 
 

@@ -8,7 +8,8 @@ from pydantic import ValidationError
 
 from debiasctl.errors import UsageError
 from debiasctl.specs.plugins import complete_monitor
-from debiasctl.specs.sections import DecayEMA, HalfLifeEMA, MonitorSection, PowerEMA, RunSpec, Section
+from debiasctl.specs.section import Section
+from debiasctl.specs.sections import DecayEMA, HalfLifeEMA, MonitorSection, PowerEMA, RunSpec
 
 _KINDS = (DecayEMA(), HalfLifeEMA(), PowerEMA())
 _MONITOR = MonitorSection(every=1)

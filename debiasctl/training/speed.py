@@ -10,7 +10,8 @@ from debiasctl.api import ArraySplit, DatasetInfo, LoadedDataset
 from debiasctl.compute.device import choose_device, make_accelerator
 from debiasctl.models.build import build_network
 from debiasctl.specs.latents import trained_info
-from debiasctl.specs.sections import ContentSection, RunSpec
+from debiasctl.specs.recorded import ContentSection
+from debiasctl.specs.sections import RunSpec
 from debiasctl.training.meters import flops_per_image
 from debiasctl.training.setup import resolve_compute, set_up
 from debiasctl.training.step import train_step

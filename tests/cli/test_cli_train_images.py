@@ -13,7 +13,7 @@ from tiny import OPTIONS, debiasctl, error_of, succeed
 
 from debiasctl.api import DatasetInfo
 from debiasctl.cli.dataset import announce_images, describe_images
-from debiasctl.specs.sections import ContentSection
+from debiasctl.specs.recorded import ContentSection
 
 
 @pytest.fixture

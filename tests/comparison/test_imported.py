@@ -10,7 +10,8 @@ from debiasctl.comparison.run_sources import read_sources
 from debiasctl.comparison.study import study_of
 from debiasctl.comparison.tables import spec_differences
 from debiasctl.runs.store import Run
-from debiasctl.specs.sections import ImportedSection, RunSpec
+from debiasctl.specs.recorded import ImportedSection
+from debiasctl.specs.sections import RunSpec
 
 
 def imported_spec(name: str = "adm", *, weighting: str | None = None, **sections) -> RunSpec:

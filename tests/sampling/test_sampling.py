@@ -13,7 +13,8 @@ from debiasctl.sampling import SampleRequest, Samples, class_index, labels_of, m
 from debiasctl.sampling.description import Description, Origin
 from debiasctl.sampling.drawing import Drawer, check_batch_size
 from debiasctl.sampling.samples import Networks
-from debiasctl.specs.sections import ContentSection, RunSpec
+from debiasctl.specs.recorded import ContentSection
+from debiasctl.specs.sections import RunSpec
 
 CPU = torch.device("cpu")
 

@@ -19,16 +19,10 @@ from debiasctl.errors import (
 from debiasctl.registry.choices import PluginChoice, with_nested
 from debiasctl.registry.refs import PluginRef
 from debiasctl.specs.files import merge, parse_setting, read_spec_file
+from debiasctl.specs.recorded import ContentSection, ProvenanceSection
 from debiasctl.specs.resolve import load_stored_spec, resolve_spec, validate_spec
-from debiasctl.specs.sections import (
-    ContentSection,
-    DecayEMA,
-    PowerEMA,
-    ProvenanceSection,
-    RunSpec,
-    Section,
-    plugin_settings,
-)
+from debiasctl.specs.section import Section
+from debiasctl.specs.sections import DecayEMA, PowerEMA, RunSpec, plugin_settings
 
 DIGITS = {"data": {"dataset": "digits"}}
 PLAIN_DATA = {"data": {"dataset": "plain"}}

@@ -20,7 +20,8 @@ from debiasctl.models.weights import load_named_weights, weights_name
 from debiasctl.runs.pins import choose_step
 from debiasctl.runs.store import Run
 from debiasctl.sampling.drawing import check_batch_size
-from debiasctl.specs.sections import ContentSection, RunSpec
+from debiasctl.specs.recorded import ContentSection
+from debiasctl.specs.sections import RunSpec
 from debiasctl.wording import did_you_mean
 
 _IMAGES = 256

@@ -19,7 +19,7 @@ from debiasctl.registry.choices import complete
 from debiasctl.registry.refs import parse_ref
 from debiasctl.runs.store import Run
 from debiasctl.sampling.request import SampleRequest
-from debiasctl.specs.sections import ContentSection
+from debiasctl.specs.recorded import ContentSection
 from tests.tiny import digits, make_spec, randomize
 
 CASES: dict[str, dict[str, Any]] = {

@@ -20,7 +20,7 @@ from debiasctl.evaluation.uncertainty.intervals import Jackknife
 from debiasctl.registry.choices import complete
 from debiasctl.registry.refs import parse_ref
 from debiasctl.runs.store import Run
-from debiasctl.specs.sections import ContentSection
+from debiasctl.specs.recorded import ContentSection
 from tests.analysis.gaussian_subject import gaussian_subject
 from tests.tiny import make_spec
 
