@@ -321,6 +321,14 @@ def test_a_preset_is_stored_as_the_options_that_it_sets(preset: str) -> None:
     assert {name: getattr(resolved, name) for name in PRESETS[preset].backbone()} == PRESETS[preset].backbone()
 
 
+@pytest.mark.parametrize("size, millions", [(64, 296), (128, 422), (256, 554), (512, 559)])
+def test_the_presets_of_imagenet_have_as_many_parameters_as_published(size: int, millions: int) -> None:
+    """ADM's sizes in millions (arXiv 2105.05233)."""
+    with torch.device("meta"):
+        model = registry.create("backbones", f"unet:preset=imagenet{size}").build(ImageShape(size, 3, 6), 1000)
+    assert round(sum(parameter.numel() for parameter in model.parameters()) / 1e6) == millions
+
+
 def test_what_is_given_beside_a_preset_overrides_it() -> None:
     options = UNet.Options.model_validate({"preset": "imagenet128", "num_head_channels": 64, "dropout": 0.3})
     assert (options.channels, options.num_heads, options.num_head_channels, options.dropout) == (256, None, 64, 0.3)
