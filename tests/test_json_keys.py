@@ -57,7 +57,6 @@ CALLS = [
     ("runs show", ["runs", "show", "a"]),
     ("runs prune", ["runs", "prune", "--dry-run"]),
     ("runs add-model", ["runs", "add-model", "m", f"guided-diffusion:path=m.pt,{GIVEN}"]),
-    ("runs show", ["runs", "show", "m"]),
     ("plugins list", ["plugins", "list"]),
     ("plugins describe", ["plugins", "describe", "weightings", "min-snr"]),
     ("datasets list", ["datasets", "list"]),
