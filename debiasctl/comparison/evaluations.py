@@ -2,12 +2,13 @@
 
 import os
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from debiasctl.errors import ComparisonError, EvaluationError, ForeignPartError
 from debiasctl.evaluation.quick_reading import quick_record
 from debiasctl.evaluation.record import EvaluationRecord, LikelihoodRecord, read_own_record
+from debiasctl.runs.parts import AUTOENCODER
 from debiasctl.runs.store import Run
 
 OnDamaged = Callable[[str], None]
@@ -43,6 +44,8 @@ def evaluations_of(run: Run, *, on_damaged: OnDamaged | None = None) -> list[Eva
 def each_evaluation(run: Run, *, on_damaged: OnDamaged | None = None) -> Iterator[Evaluation]:
     """Read a run's stored evaluations, oldest first; later ones replace earlier ones of the same measurement.
 
+    Of a network that makes latents, whose estimates no sampler can clip, the sampler is given as for images.
+
     Where each is let go before the next one is read, thousands take much less time.
 
     A damaged record is refused, unless `on_damaged` is given: it is called with what is wrong, and the record left out.
@@ -56,11 +59,13 @@ def each_evaluation(run: Run, *, on_damaged: OnDamaged | None = None) -> Iterato
         entries = []
     entries.sort(key=lambda one: one.stat(follow_symlinks=False).st_mtime_ns)
     files = [Path(one.path) for one in entries]
-    identity = run.identity()
+    identity, unbounded = run.identity(), is_unbounded(run)
     found = False
     for path in files:
         try:
             one = _read(path, run, identity)
+            if unbounded:
+                one = replace(one, record=_as_for_images(one.record))
         except ComparisonError as error:
             if on_damaged is None:
                 raise
@@ -71,6 +76,21 @@ def each_evaluation(run: Run, *, on_damaged: OnDamaged | None = None) -> Iterato
         del one
     if not found and (on_damaged is None or not files):
         raise ComparisonError(f"run '{run.name}' has not been evaluated. Do that first: debiasctl evaluate {run.typed}")
+
+
+def is_unbounded(run: Run) -> bool:
+    """Whether the run's network makes latents that have no range."""
+    if not (run.path / AUTOENCODER).exists():
+        return False
+    latents = run.spec().latents
+    return latents is not None and not latents.bounded
+
+
+def _as_for_images(record: EvaluationRecord | LikelihoodRecord) -> EvaluationRecord | LikelihoodRecord:
+    if not isinstance(record, EvaluationRecord) or record.measured.sampler is None:
+        return record
+    sampler = record.measured.sampler.replace("clip_x0=false", "clip_x0=true")
+    return record.model_copy(update={"measured": record.measured.model_copy(update={"sampler": sampler})})
 
 
 def _read(path: Path, run: Run, identity: str | None) -> Evaluation:

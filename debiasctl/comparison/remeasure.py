@@ -3,7 +3,7 @@
 import shlex
 from collections.abc import Mapping, Sequence
 
-from debiasctl.comparison.evaluations import Evaluation
+from debiasctl.comparison.evaluations import Evaluation, is_unbounded
 from debiasctl.evaluation.record import EvaluationRecord, HeldoutConditions
 from debiasctl.runs.store import Run
 
@@ -18,9 +18,12 @@ def measuring_command(run: Run, metric: str, evaluations: Sequence[Evaluation]) 
         how = {"terms": measured.steps, "variance": variance} if variance else {"steps": measured.steps}
         return _typed("likelihood", run, {"method": method, **how, "draws": measured.draws, **common})
     assert isinstance(record, EvaluationRecord), "of given images alone there is none in a run"
+    sampler = measured.sampler
+    if sampler is not None and is_unbounded(run):
+        sampler = sampler.replace("clip_x0=true", "clip_x0=false")
     chosen = {
         "steps": measured.steps,
-        "sampler": measured.sampler,
+        "sampler": sampler,
         "guide": measured.guide,
         "features": record.features_given or measured.features,
         "metrics": metric,

@@ -7,6 +7,7 @@ from torch import Tensor
 
 from debiasctl.api import LoadedDataset, Split, spread_indices
 from debiasctl.data.pixels import to_model_space, to_uint8
+from debiasctl.data.spread import spread_over
 from debiasctl.evaluation.ground import Ground
 from debiasctl.evaluation.record import MetricFigure
 from debiasctl.models.latent_space import LatentSpace
@@ -63,7 +64,7 @@ def reconstruct(space: LatentSpace, own: LoadedDataset, ground: Ground, *, num: 
 
     Every process of a group calls this.
     """
-    decoded = _Decoded(space, own.heldout, spread_indices(len(own.heldout), min(num, _MOST)))
+    decoded = _Decoded(space, own.heldout, spread_over(own.heldout, min(num, _MOST)))
     names, measurement = ground.measurement.names, ground.measurement
     metric = next((name for name in (names.frechet, names.kernel) if name in measurement.metrics), None)
     figure = None

@@ -1,6 +1,7 @@
 """Training, sampling, evaluation, comparison and analysis of latents, by the command line and in Python."""
 
 import json
+import shlex
 import shutil
 from pathlib import Path
 
@@ -11,6 +12,8 @@ from PIL import Image
 from tiny import OPTIONS, error_of, succeed
 
 import debiasctl
+from debiasctl.comparison.evaluations import evaluations_of
+from debiasctl.comparison.remeasure import measuring_command
 from debiasctl.runs.store import find_run
 
 PCA = "pca:patch=2,components=3"
@@ -148,6 +151,14 @@ def test_runs_of_different_latents_are_compared_by_their_images_alone(tmp_path: 
     assert "autoencoder=diffusers-vae" in text
     error = error_of("weightings", "fit", "pca", "vae", "--rule", "optimal-loss", code=2)
     assert "make latents of different autoencoders" in error
+
+
+def test_a_run_on_latents_is_compared_with_one_on_images() -> None:
+    for name in ("pca", "pixels"):
+        succeed("evaluate", name, *FEW)
+    assert "fd_pixels" in succeed("compare", "pca", "pixels", "--device", "cpu").out
+    command = measuring_command(find_run("pca"), "fd_pixels", evaluations_of(find_run("pixels")))
+    succeed(*shlex.split(command)[1:], "--device", "cpu")
 
 
 def test_an_analysis_is_of_latents_and_of_decoded_images(tmp_path: Path) -> None:

@@ -109,7 +109,14 @@ def test_a_monitored_and_tracked_run_goes_there_and_back_without_its_trackers_fi
 
 
 def test_every_part_that_an_archive_takes_can_be_named_in_one() -> None:
-    examples = {**FILES, "spec.json": b"", "status.json": b"", "ema/00000004.json": b"", "grids/00000004.png": b""}
+    examples = {
+        **FILES,
+        "spec.json": b"",
+        "status.json": b"",
+        "ema/00000004.json": b"",
+        "grids/00000004.png": b"",
+        "autoencoder.safetensors": b"",
+    }
     assert {name.partition("/")[0] for name in examples} == {name for name, part in PARTS.items() if part.exported}
     for name in examples:
         assert is_exported(name, folder=False)
