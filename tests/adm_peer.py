@@ -105,7 +105,7 @@ def attention(state: dict[str, Tensor], name: str, x: Tensor, head_channels: int
         q, k, v = (part.reshape(n * heads, head_channels, -1) for part in qkv.chunk(3, 1))
     else:  # heads first, q, k and v within each
         q, k, v = qkv.reshape(n * heads, 3 * head_channels, -1).split(head_channels, 1)
-    weight = torch.softmax(torch.einsum("bcq,bck->bqk", q, k) / math.sqrt(head_channels), -1)
-    mixed = torch.einsum("bqk,bck->bcq", weight, v).reshape(n, channels, -1)
+    weight = torch.softmax(torch.einsum("bcq,bcl->bql", q, k) / math.sqrt(head_channels), -1)
+    mixed = torch.einsum("bql,bcl->bcq", weight, v).reshape(n, channels, -1)
     out = torch.einsum("oc,ncl->nol", state[f"{name}.proj_out.weight"][:, :, 0], mixed)
     return x + (out + state[f"{name}.proj_out.bias"][:, None]).reshape(x.shape)

@@ -232,7 +232,7 @@ def test_a_missing_file_or_folder_is_named(tmp_path: Path) -> None:
 # ------------------------------------------------------------- a run of it, and back
 
 
-def test_it_is_written_back_byte_for_byte_in_the_familys_order(tmp_path: Path) -> None:
+def test_it_is_written_back_byte_for_byte_in_the_order_of_the_family(tmp_path: Path) -> None:
     state = save_small(tmp_path / "m.pt")
     state = {name: tensor.half() if "blocks" in name and tensor.ndim == 4 else tensor for name, tensor in state.items()}
     torch.save(state, tmp_path / "half.pt")  # as a model with use_fp16 holds them
@@ -255,7 +255,7 @@ def test_it_is_written_back_byte_for_byte_in_the_familys_order(tmp_path: Path) -
     assert "already exists" in error_of("runs", "export-checkpoint", "adm-pt", tmp_path / "back.safetensors", code=2)
 
 
-def test_the_run_samples_with_the_familys_network(tmp_path: Path) -> None:
+def test_the_run_samples_with_the_network_of_the_family(tmp_path: Path) -> None:
     state = save_small(tmp_path / "m.pt")
     run = add_model("adm", parse_ref(f"guided-diffusion:path={tmp_path / 'm.pt'},{GIVEN}"), LOCATION)
     made = build_network(run.spec(), image_size=SIZE, channels=3, num_classes=10).eval()
@@ -269,7 +269,7 @@ def test_the_run_samples_with_the_familys_network(tmp_path: Path) -> None:
 OWN = {"channels": 32, "channel_mult": [1, 2], "attention_resolutions": [4], "num_head_channels": 16}
 
 
-def test_an_own_run_is_written_for_the_familys_programs(tmp_path: Path) -> None:
+def test_an_own_run_is_written_for_the_programs_of_the_family(tmp_path: Path) -> None:
     settings = {"model__learned_variance": True, "training__steps": 1, "model__prediction": "eps"}
     train("own", make_spec(model__backbone={"name": "unet", "options": OWN}, model__label_dropout=0.1, **settings))
     succeed("runs", "export-checkpoint", "own", tmp_path / "ema_0.9999_000001.pt", "--format", "guided-diffusion")
