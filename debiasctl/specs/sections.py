@@ -228,6 +228,13 @@ class RunSpec(Section):
     imported: ImportedSection | None = Field(None, description="where a model from elsewhere came from; null: own run")
     provenance: ProvenanceSection = ProvenanceSection()
 
+    @model_validator(mode="after")
+    def _trained_on_images(self) -> Self:
+        content = self.content
+        if content is not None and self.imported is None and not (content.num_train and content.num_heldout):
+            raise ValueError("content: num_train and num_heldout are at least 1 for a run that was trained here")
+        return self
+
     @model_serializer(mode="wrap")
     def _without_null(self, dump: SerializerFunctionWrapHandler) -> dict[str, Any]:
         return without_null(dump(self), "imported")

@@ -8,6 +8,7 @@ from typing import Any
 import debiasctl
 from debiasctl import api, diffusion
 from debiasctl.analysis.identify import Identification, Reading
+from debiasctl.python.analyses import Analyses
 from debiasctl.python.records import Comparison, Evaluations, Metrics
 from debiasctl.python.runs import Run
 from debiasctl.python.timesteps import Timesteps, TimestepSample, TimestepSampler
@@ -15,6 +16,7 @@ from debiasctl.python.weights import LossWeighting, TimestepWeights
 from debiasctl.registry import KINDS
 
 _RETURNED: dict[str, tuple[type, ...]] = {
+    "analyze": (Analyses,),
     "compare": (Comparison,),
     "evaluate": (Evaluations,),
     "identify": (Identification, Reading),
