@@ -14,6 +14,7 @@ from typing import IO, Any, TypeVar
 from debiasctl import temporaries
 from debiasctl.errors import DebiasctlError, UsageError
 from debiasctl.reading.regular import sha256_file as sha256_file
+from debiasctl.reading.regular import special_kind
 
 _LOG = logging.getLogger(__name__)
 Found = TypeVar("Found")
@@ -24,8 +25,10 @@ def atomic_file(path: Path) -> Iterator[IO[bytes]]:
     """A binary file that takes `path`'s place when the block ends without an error, and leaves nothing otherwise.
 
     Raises:
+        UsageError: if `path` is a device, a named pipe or a socket, whose place it would take.
         DebiasctlError: if the disk is full or the folder cannot be written.
     """
+    _refuse_special(path)
     with writing(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         with temporaries.claimed(path, lambda temporary: temporary.touch(exist_ok=False)) as (temporary, _):
@@ -200,6 +203,13 @@ def writing(path: Path) -> Iterator[None]:
         raise DebiasctlError(f"cannot write {path}: {reason}") from error
 
 
+def _refuse_special(path: Path) -> None:
+    """Raise UsageError if `path` is a device, a named pipe or a socket: a file would take its place, for everyone."""
+    kind = special_kind(path)
+    if kind is not None:
+        raise UsageError(f"cannot write {path}: it is {kind}, and a file would take its place. Give the name of a file")
+
+
 def obstacle(folder: Path) -> str | None:
     """Why no file can be written into `folder`, which need not exist; None where one can. Nothing is written."""
     there = os.path.abspath(folder)
@@ -225,12 +235,14 @@ def check_file(path: Path, *, argument: str, endings: Sequence[str] = ()) -> Non
     """Check that a file can be written at the path given by `argument`, and that it has one of the `endings`, if any.
 
     Raises:
-        UsageError: if it has another ending, or `path` is a folder; DebiasctlError: if `check_place` raises it.
+        UsageError: if it has another ending, or `path` is a folder or no file; DebiasctlError: if `check_place` raises
+        it.
     """
     if endings and path.suffix.lower() not in endings:
         raise UsageError(f"`{argument}={path}`: the ending says what is written; choose one of {', '.join(endings)}")
     if path.is_dir():
         raise UsageError(f"`{argument}={path}` is a folder. Give a file's name")
+    _refuse_special(path)
     check_place(path)
 
 

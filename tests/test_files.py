@@ -23,6 +23,21 @@ def test_a_file_takes_its_place_whole(tmp_path: Path) -> None:
     assert os.listdir(path.parent) == ["file.bin"]
 
 
+@pytest.mark.parametrize("linked", [False, True])
+def test_what_is_no_file_is_not_replaced(tmp_path: Path, linked: bool) -> None:
+    """As the superuser, who may remove it, one would lose /dev/null."""
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    path = tmp_path / "link" if linked else pipe
+    if linked:
+        path.symlink_to(pipe)
+    for write in (lambda: files.write_bytes(path, b"new"), lambda: files.check_file(path, argument="out")):
+        with pytest.raises(UsageError, match="it is a named pipe, and a file would take its place"):
+            write()
+    assert pipe.is_fifo()
+    assert path.is_symlink() == linked
+
+
 def test_one_makes_while_another_waits_and_finds(tmp_path: Path) -> None:
     path, missed, made = tmp_path / "new" / "file", threading.Event(), []
 

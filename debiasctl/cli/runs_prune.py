@@ -102,7 +102,7 @@ def _show(plans: "Sequence[Plan]") -> None:
         if plan.items
     ]
     if rows:
-        total = [("all", "", "", "", format_bytes(sum(plan.size for plan in plans)))] if len(rows) > 1 else []
+        total = [("all", *[""] * len(_WHAT), format_bytes(sum(plan.size for plan in plans)))] if len(rows) > 1 else []
         print_table(["NAME", *(what.upper() for what in _WHAT.values()), "FREES"], [*rows, *total], ruled=False)
     else:
         note("There is nothing to free." if plans else "There are no runs yet.")

@@ -28,6 +28,15 @@ def open_regular(path: str | os.PathLike[str]) -> IO[bytes]:
     return os.fdopen(_descriptor(path), "rb")
 
 
+def special_kind(path: str | os.PathLike[str]) -> str | None:
+    """What `path`, or what it links to, is if it is no file and no folder: "a device", for example; else None."""
+    try:
+        mode = os.stat(path).st_mode
+    except (OSError, ValueError):
+        return None
+    return next((kind for test, kind in _KINDS if test(mode)), None)
+
+
 def read_bytes(path: str | os.PathLike[str], *, limit: int = JSON_LIMIT) -> bytes:
     """Read a whole regular file of at most `limit` bytes.
 

@@ -54,6 +54,9 @@ def test_every_command_writes_into_a_runs_folder_what_the_table_of_parts_names(h
     there = {path.relative_to(run.path).as_posix(): path.is_dir() for path in run.path.rglob("*")}
     assert [path for path, folder in there.items() if not is_part(path, folder=folder)] == []
     written = {path.partition("/")[0] for path in there}
+    latents = ["--set", "data.autoencoder=identity", "--name", "encoded"]
+    succeed("train", "digits", *TRAIN, *latents)
+    written |= {path.name for path in find_run("encoded").path.iterdir()}
     assert written == PARTS.keys() - {"analyses", ".trainer.json"}
     assert sum(disk_use(run.path).values()) == sum(p.stat().st_size for p in run.path.rglob("*") if p.is_file())
     assert disk_use(run.path).keys() == {name for name in written if (run.path / name).exists()} - _empty(run.path)

@@ -14,7 +14,7 @@ from debiasctl.diffusion.denoiser import NetworkDenoiser
 from debiasctl.diffusion.parameterization import Parameterization
 from debiasctl.diffusion.process import process_of
 from debiasctl.errors import UsageError
-from debiasctl.python.runs import _check_whole
+from debiasctl.python.runs import check_whole
 
 W = debiasctl.weighting("min-snr:gamma=5")
 TABLE = torch.linspace(0.99, 0.01, 8)
@@ -105,8 +105,8 @@ def test_a_denoiser_refuses_labels_that_its_network_has_not(labels: Any, message
         (lambda: debiasctl.evaluate(IMAGES, reference="digits", metrics=[3]), "Give names alone"),
         (lambda: debiasctl.evaluate(IMAGES, reference="digits", feature_weights=3), "`feature_weights` is an int"),
         (lambda: debiasctl.evaluate(IMAGES, reference="digits", device=None), "unknown device 'None'"),
-        (lambda: _check_whole(seed=-1), "`seed=-1` must be a whole number from 0"),
-        (lambda: _check_whole(batch_size=0), "`batch_size=0` must be a whole number from 1"),
+        (lambda: check_whole(seed=-1), "`seed=-1` must be a whole number from 0"),
+        (lambda: check_whole(batch_size=0), "`batch_size=0` must be a whole number from 1"),
         (lambda: debiasctl.compare("a", "b", margin="x"), "`margin='x'` is a str"),
         (lambda: debiasctl.compare("a", "b", by=3), "`by` is an int"),
         (lambda: debiasctl.compare("a", "b", paired="no"), "`paired` is a str"),

@@ -141,7 +141,7 @@ def test_members_that_are_not_read(tmp_path: Path, method: int, change: Callable
 def test_an_image_of_a_zip_has_a_largest_size(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with zipfile.ZipFile(tmp_path / "x.zip", "w", zipfile.ZIP_DEFLATED) as archive:
         archive.writestr("a.png", bytes(100_000))
-    monkeypatch.setattr(image_files, "_LARGEST", 50_000)
+    monkeypatch.setattr(image_files, "LARGEST", 50_000)
     source = ZipSource(tmp_path / "x.zip")
     (found,) = each_file(source, source.files, lambda stream: stream.read())
     assert isinstance(found, Unreadable)

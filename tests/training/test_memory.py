@@ -194,7 +194,7 @@ def test_what_is_a_lack_of_memory(error: Exception, expected: bool) -> None:
 @pytest.mark.parametrize("command", [["sample", "run"], ["evaluate", "run"], ["likelihood", "run"]])
 def test_other_commands_report_it_too(command: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
     train("run", make_spec())
-    for module in ("sampling.samples", "evaluation.likelihood.likelihood"):
+    for module in ("sampling.networks", "evaluation.likelihood.likelihood"):
         monkeypatch.setattr(f"debiasctl.{module}.load_named_weights", lack)
     message = error_of(*command, "--device", "cpu", code=1)
     assert message.startswith("out of memory")
