@@ -40,7 +40,7 @@ from debiasctl.specs.latents import trained_info
 from debiasctl.specs.plugins import complete_plugins
 from debiasctl.specs.recorded import ContentSection, ImportedSection
 from debiasctl.specs.resolve import validate_spec
-from debiasctl.specs.sections import RunSpec, embedded_classes, image_shape
+from debiasctl.specs.sections import NO_IMAGES, RunSpec, embedded_classes, image_shape
 
 UNKNOWN = "unknown"  # what a listing shows of a weighting that nobody has stated
 _UNSTATED = "constant"  # what the spec holds in its place
@@ -122,7 +122,7 @@ def _spec(
     shapes = {"image_size": size, "channels": channels, "num_classes": model.num_classes}
     spec = validate_spec(
         {
-            "data": {"dataset": dataset or {"name": "no-images", "options": shapes}, "autoencoder": autoencoder},
+            "data": {"dataset": dataset or {"name": NO_IMAGES, "options": shapes}, "autoencoder": autoencoder},
             "model": {
                 "backbone": {"name": model.backbone, "options": dict(model.backbone_options)},
                 "prediction": model.prediction,

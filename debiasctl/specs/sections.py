@@ -18,6 +18,7 @@ from debiasctl.specs.recorded import ContentSection, ImportedSection, LatentsSec
 from debiasctl.specs.section import Section, without_null
 
 SCHEMA_VERSION = 4
+NO_IMAGES = "no-images"  # the data set that stands for images that are not there
 
 
 class DataSection(Section):
@@ -230,9 +231,9 @@ class RunSpec(Section):
 
     @model_validator(mode="after")
     def _trained_on_images(self) -> Self:
-        content = self.content
-        if content is not None and self.imported is None and not (content.num_train and content.num_heldout):
-            raise ValueError("content: num_train and num_heldout are at least 1 for a run that was trained here")
+        content, named = self.content, self.data.dataset.name
+        if content is not None and named != NO_IMAGES and not (content.num_train and content.num_heldout):
+            raise ValueError(f"content: num_train and num_heldout of data set '{named}' must be at least 1")
         return self
 
     @model_serializer(mode="wrap")
