@@ -323,6 +323,7 @@ def main() -> None:
     parser.add_argument("--cells", action="store_true")
     options = parser.parse_args()
     nums = [int(num) for num in options.num.split(",")]
+    wanted = options.metrics.split(",") if options.metrics else None
     kinds = [f"{kind}, N {num:,}" for kind in ("single", "shared noise", "own noise") for num in nums]
     print(f"| metric | features | {' | '.join(kinds)} |\n|{' --- |' * (2 + len(kinds))}", flush=True)
     for position, features in enumerate(["none", *options.features.split(",")]):
@@ -338,7 +339,6 @@ def main() -> None:
                 else metrics_of_features(of, real, draws, options.seed)
                 for name, of in rows.items()
             }
-            wanted = options.metrics.split(",") if options.metrics else None
             populations = {
                 name: {metric: found for metric, found in metrics.items() if wanted is None or metric in wanted}
                 for name, metrics in populations.items()

@@ -34,7 +34,7 @@ def special_kind(path: str | os.PathLike[str]) -> str | None:
         mode = os.stat(path).st_mode
     except (OSError, ValueError):
         return None
-    return next((kind for test, kind in _KINDS if test(mode)), None)
+    return _kind(mode)
 
 
 def read_bytes(path: str | os.PathLike[str], *, limit: int = JSON_LIMIT) -> bytes:
@@ -101,5 +101,8 @@ def _refuse_irregular(mode: int, name: str) -> None:
         return
     if stat.S_ISDIR(mode):
         raise IsADirectoryError(errno.EISDIR, "it is a folder, not a file", name)
-    what = next((kind for test, kind in _KINDS if test(mode)), "something else")
-    raise OSError(errno.EINVAL, f"it is {what}, not a regular file", name)
+    raise OSError(errno.EINVAL, f"it is {_kind(mode) or 'something else'}, not a regular file", name)
+
+
+def _kind(mode: int) -> str | None:
+    return next((kind for test, kind in _KINDS if test(mode)), None)
