@@ -4,10 +4,9 @@ import hashlib
 from collections.abc import Callable, Iterator
 
 import torch
-from torch import Tensor
 
 from debiasctl.api import DataLocation, Dataset, ImageProblem, LoadedDataset
-from debiasctl.data.pixels import to_uint8
+from debiasctl.data.pixels import as_measured
 
 _CHUNK = 256
 
@@ -21,7 +20,7 @@ def problems_of(
         DataError: if the images cannot be listed, or are not in files and cannot be read.
     """
     found = dataset.problems(location, progress=progress)
-    return _in_pixels(dataset.load(location), progress) if found is None else found
+    return _in_pixels(as_measured(dataset.load(location)), progress) if found is None else found
 
 
 def _in_pixels(data: LoadedDataset, progress: Callable[[int, int], None]) -> Iterator[ImageProblem]:
@@ -30,7 +29,7 @@ def _in_pixels(data: LoadedDataset, progress: Callable[[int, int], None]) -> Ite
     done, total = 0, len(data.train) + len(data.heldout)
     for part, split in (("train", data.train), ("heldout", data.heldout)):
         for start in range(0, len(split), _CHUNK):
-            images = _as_uint8(split.images(torch.arange(start, min(start + _CHUNK, len(split)))))
+            images = split.images(torch.arange(start, min(start + _CHUNK, len(split))))
             for index, image in enumerate(images, start=start):
                 name = f"{part}/{index}"
                 pixels = image.contiguous().numpy()
@@ -41,7 +40,3 @@ def _in_pixels(data: LoadedDataset, progress: Callable[[int, int], None]) -> Ite
                     yield ImageProblem(name, "duplicate", "warning", f"the same pixels as {first}")
             done += len(images)
             progress(done, total)
-
-
-def _as_uint8(images: Tensor) -> Tensor:
-    return images if images.dtype == torch.uint8 else to_uint8(images)

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from debiasctl.api import LoadedDataset, Split, spread_indices
+from debiasctl.data.pixels import as_measured
 
 _CHUNK = 256
 
@@ -35,15 +36,18 @@ def pixel_moments(split: Split, *, progress: Callable[[int, int], None]) -> Pixe
 
 def class_counts(split: Split, num_classes: int) -> tuple[int, ...]:
     """The number of images of each class; empty without classes."""
-    labels = split.labels(torch.arange(len(split))) if num_classes else None
-    return () if labels is None else tuple(torch.bincount(labels, minlength=num_classes).tolist())
+    if not num_classes:
+        return ()
+    labels = split.labels(torch.arange(len(split)))
+    assert labels is not None, "a data set with classes has labels"
+    return tuple(torch.bincount(labels, minlength=num_classes).tolist())
 
 
 def spread_images(data: LoadedDataset, num_images: int) -> tuple[Tensor, Tensor | None]:
     """Up to `num_images` training images, uint8 [N, C, H, W], evenly spread over the set, and their labels."""
     indices = spread_indices(len(data.train), num_images)
-    images = _in_unit_interval(data.train.images(indices))
-    return (images * 255).round().to(torch.uint8), data.train.labels(indices)
+    train = as_measured(data).train
+    return train.images(indices), train.labels(indices)
 
 
 def _in_unit_interval(images: Tensor) -> Tensor:
