@@ -8,10 +8,11 @@ from torch import Tensor
 
 from debiasctl import registry
 from debiasctl.api import ExternalModel, ModelSource
-from debiasctl.errors import CheckpointError, UsageError
+from debiasctl.errors import CheckpointError
 from debiasctl.models.build import network_for
 from debiasctl.models.tensor_files import read_tensors
 from debiasctl.models.weights import load_named_weights, parse_weights
+from debiasctl.runs.archive import check_export_place
 from debiasctl.runs.manifest import WEIGHT_FILES, damage_of, verify
 from debiasctl.runs.store import Run
 from debiasctl.specs.sections import RunSpec
@@ -29,7 +30,8 @@ def export_checkpoint(
     tensors keep their bytes.
 
     Raises:
-        UsageError: if there is no such format, it cannot hold the network, or `path` exists (without `force`).
+        UsageError: if there is no such format, it cannot hold the network, or `path` exists (without `force`) or is
+            inside the run.
         CheckpointError: if the checkpoint is damaged.
     """
     spec = run.spec()
@@ -38,12 +40,7 @@ def export_checkpoint(
     written = registry.load("models", chosen)
     assert issubclass(written, ModelSource), "checked by the registry"
     path = Path(os.path.abspath(path))
-    if os.path.lexists(path) and (not force or path.is_dir()):
-        raise UsageError(
-            f"{path} already exists. Choose another name{'' if path.is_dir() else ', or give `force=True`'}"
-        )
-    if run.path.resolve() in path.resolve().parents:
-        raise UsageError(f"{path} is inside the run's own folder. Choose a place outside of it")
+    check_export_place(run, path, force=force)
     return path, tuple(written.write(_model(run, spec, _weights(run, spec, step=step, weights=weights)), path))
 
 

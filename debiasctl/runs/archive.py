@@ -40,10 +40,7 @@ def export_run(run: Run, out: Path, *, force: bool = False) -> Path:
     out = Path(os.path.abspath(out))
     if out.suffix != ".tar":
         raise UsageError(f"'{out.name}' does not end in .tar, as exported runs do. For example: {run.name}.tar")
-    if os.path.lexists(out) and (not force or out.is_dir()):
-        raise UsageError(f"{out} already exists. Choose another name{'' if out.is_dir() else ', or give `force=True`'}")
-    if run.path.resolve() in out.resolve().parents:
-        raise UsageError(f"{out} is inside the run's own folder. Choose a place outside of it")
+    check_export_place(run, out, force=force)
     validate_run_name(run.name)
     run.spec()
     _refuse_training(run)
@@ -55,6 +52,18 @@ def export_run(run: Run, out: Path, *, force: bool = False) -> Path:
             _add(tar, file, f"{run.name}/{file.relative_to(run.path).as_posix()}")
         _refuse_training(run)
     return out
+
+
+def check_export_place(run: Run, out: Path, *, force: bool) -> None:
+    """Check that what is exported of a run can be written to the absolute path `out`.
+
+    Raises:
+        UsageError: if `out` exists (without `force`) or is inside the run.
+    """
+    if os.path.lexists(out) and (not force or out.is_dir()):
+        raise UsageError(f"{out} already exists. Choose another name{'' if out.is_dir() else ', or give `force=True`'}")
+    if run.path.resolve() in out.resolve().parents:
+        raise UsageError(f"{out} is inside the run's own folder. Choose a place outside of it")
 
 
 def left_behind(run: Run) -> list[str]:
