@@ -1,33 +1,18 @@
 """Reading tensors from files, and checking that they fit a network before any of it changes."""
 
-import zipfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file
 from torch import Tensor
 
 from debiasctl.reading.regular import open_regular
-from debiasctl.reading.zips import UNREADABLE
+from debiasctl.reading.state_dicts import read_tensors as read_tensors
+from debiasctl.reading.zips import UNREADABLE, packing_problem
 from debiasctl.wording import one_line, quoted
 
 _SHOWN = 3  # differences that a message names
-
-
-def read_tensors(path: Path) -> dict[str, Tensor]:
-    """Read all tensors of a safetensors file.
-
-    Raises:
-        OSError: if it cannot be read; ValueError: if it is damaged.
-    """
-    open_regular(path).close()
-    try:
-        return load_file(path)
-    except (SafetensorError, RuntimeError, KeyError, TypeError, OverflowError) as error:
-        raise ValueError(one_line(error)) from error
 
 
 def read_state(path: Path) -> dict[str, Any]:
@@ -38,9 +23,11 @@ def read_state(path: Path) -> dict[str, Any]:
     """
     with open_regular(path) as stream:
         try:
-            _check_stored(stream)
+            problem = packing_problem(stream)
         except UNREADABLE as error:
             raise ValueError(one_line(error)) from error
+        if problem is not None:
+            raise ValueError(problem)
         stream.seek(0)
         try:
             found = torch.load(stream, weights_only=True, map_location="cpu")
@@ -49,17 +36,6 @@ def read_state(path: Path) -> dict[str, Any]:
     if not isinstance(found, dict) or not all(isinstance(key, str) for key in found):
         raise ValueError(f"it holds {type(found).__name__}, not a mapping of names")
     return found
-
-
-def _check_stored(stream: Any) -> None:
-    """Refuse a zip whose members torch would unpack to more than the file holds; it packs none itself."""
-    with zipfile.ZipFile(stream) as archive:
-        members = archive.infolist()
-    if any(member.compress_type != zipfile.ZIP_STORED for member in members):
-        raise ValueError("its parts are packed, which torch.save does not do")
-    size = stream.seek(0, 2)
-    if sum(member.file_size for member in members) > size:
-        raise ValueError("its parts state more bytes than the file has")
 
 
 def misfit(found: Mapping[str, Any], own: Mapping[str, Tensor]) -> str | None:

@@ -3,15 +3,14 @@
 import argparse
 import re
 import warnings
-import zipfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING, Any
 
 from debiasctl.errors import ModelError, UsageError
 from debiasctl.reading.regular import open_regular
 from debiasctl.reading.user_text import user_path
-from debiasctl.reading.zips import UNREADABLE
+from debiasctl.reading.zips import UNREADABLE, packing_problem
 from debiasctl.wording import one_line, quoted
 
 if TYPE_CHECKING:
@@ -20,7 +19,22 @@ if TYPE_CHECKING:
 _SHOWN = 4  # names that a message lists of each kind
 _SAFETENSORS = ".safetensors"
 _GLOBAL = re.compile(r"GLOBAL ([\w.]+)")  # what torch names where a file asks for more than tensors
-_EMPTY_ZIP = b"PK\x05\x06"
+
+
+def read_tensors(path: Path) -> "dict[str, Tensor]":
+    """Read all tensors of a safetensors file.
+
+    Raises:
+        OSError: if it cannot be read; ValueError: if it is damaged.
+    """
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    open_regular(path).close()
+    try:
+        return load_file(path)
+    except (SafetensorError, RuntimeError, KeyError, TypeError, OverflowError) as error:
+        raise ValueError(one_line(error)) from error
 
 
 def read_state_dict(path: Path, *, part: str | None = None, parts: Sequence[str] = ()) -> "dict[str, Tensor]":
@@ -74,13 +88,9 @@ def state_dict_differences(found: "Mapping[str, Tensor]", expected: "Mapping[str
 
 
 def _safetensors(path: Path) -> Any:
-    from safetensors import SafetensorError
-    from safetensors.torch import load_file
-
-    open_regular(path).close()
     try:
-        return load_file(path)
-    except (SafetensorError, RuntimeError, KeyError, TypeError, ValueError, OverflowError) as error:
+        return read_tensors(path)
+    except ValueError as error:
         raise ModelError(f"{path} is cut off, or not a safetensors file ({one_line(error)})") from error
 
 
@@ -88,15 +98,13 @@ def _pickled(path: Path) -> Any:
     import torch
 
     with open_regular(path) as stream:
+        _check_packing(path, stream)
+        stream.seek(0)
         try:
-            _check_stored(stream)
-            stream.seek(0)
             # programs store their options as a Namespace of plain values
             with warnings.catch_warnings(), torch.serialization.safe_globals([argparse.Namespace]):
                 warnings.simplefilter("ignore")  # of forms that are refused below
                 return torch.load(stream, weights_only=True, map_location="cpu")
-        except UnsafeFileError as error:
-            raise ModelError(f"{path} {error}") from error
         except Exception as error:  # torch's unpickler raises errors of any type for damaged files
             named = _GLOBAL.search(str(error))
             if named is not None:
@@ -110,28 +118,16 @@ def _pickled(path: Path) -> Any:
             ) from error
 
 
-class UnsafeFileError(ValueError):
-    """A file would take more memory than it has bytes."""
-
-
-def _check_stored(stream: Any) -> None:
-    """Refuse a zip whose members torch would unpack to more than the file holds; it packs none itself.
-
-    Files of torch before 1.6 are no zips, and hold each tensor as it is.
-    """
-    size = stream.seek(0, 2)
-    stream.seek(0)
+def _check_packing(path: Path, stream: IO[bytes]) -> None:
+    """Refuse a zip that torch would unpack to more than it holds; files of torch before 1.6 are no zips."""
     if stream.read(2) != b"PK":
         return
     try:
-        with zipfile.ZipFile(stream) as archive:
-            members = archive.infolist()
+        problem = packing_problem(stream)
     except UNREADABLE as error:
-        raise UnsafeFileError("is cut off or damaged: it is no whole zip. Copy or download it again") from error
-    if any(member.compress_type != zipfile.ZIP_STORED for member in members):
-        raise UnsafeFileError("is not a file of weights that torch.save wrote: its parts are packed")
-    if sum(member.file_size for member in members) > size:
-        raise UnsafeFileError("states more bytes than it has")
+        raise ModelError(f"{path} is cut off or damaged: it is no whole zip. Copy or download it again") from error
+    if problem is not None:
+        raise ModelError(f"{path} is not a file of weights that torch.save wrote: {problem}")
 
 
 def _check_flat(path: Path, found: Mapping[Any, Any]) -> None:

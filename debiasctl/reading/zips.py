@@ -49,6 +49,21 @@ def check_member(member: zipfile.ZipInfo, *, limit: int | None = None, packed: b
         )
 
 
+def packing_problem(stream: IO[bytes]) -> str | None:
+    """Why a zip of stored members, as torch.save writes it, would be unpacked to more than the file holds, or None.
+
+    Raises:
+        one of UNREADABLE: if it is no whole zip.
+    """
+    with zipfile.ZipFile(stream) as archive:
+        members = archive.infolist()
+    if any(member.compress_type != zipfile.ZIP_STORED for member in members):
+        return "its parts are packed, which torch.save does not do"
+    if sum(member.file_size for member in members) > stream.seek(0, 2):
+        return "its parts state more bytes than the file has"
+    return None
+
+
 def read_member(archive: zipfile.ZipFile, member: zipfile.ZipInfo, *, limit: int) -> bytes:
     """Read a whole member of at most `limit` bytes, whose checksum is verified.
 
