@@ -25,12 +25,12 @@ from debiasctl.data.content import content_section
 from debiasctl.data.load import load_dataset
 from debiasctl.errors import ModelError, PluginError, UsageError
 from debiasctl.files import write_json
-from debiasctl.models.build import build_network, build_parameterization
+from debiasctl.models.build import build_parameterization, network_for
 from debiasctl.models.checkpoint_files import EMA, RAW, CheckpointState, write_checkpoint
 from debiasctl.models.latent_space import space_without_images, write_autoencoder
 from debiasctl.models.network_size import WEIGHT_BYTES, sketched
 from debiasctl.models.outside_code import trust
-from debiasctl.registry.choices import PluginChoice, complete
+from debiasctl.registry.choices import complete
 from debiasctl.registry.refs import PluginRef, parse_ref
 from debiasctl.runs.parts import SPEC
 from debiasctl.runs.provenance import provenance
@@ -70,7 +70,8 @@ def add_model(
     """
     validate_run_name(name)
     with claim_folder(paths.runs_dir() / name, taken="Choose another NAME") as folder:
-        plugin: ModelSource = source_of(source).create("models")
+        choice = complete("models", source)
+        plugin: ModelSource = choice.create("models")
         model = plugin.read()
         spec = _spec(model, location, dataset=dataset, weighting=weighting, autoencoder=autoencoder)
         trust(spec)
@@ -82,7 +83,7 @@ def add_model(
         _check_weights(spec, model)
         imported = ImportedSection(
             name=name,
-            source=source_of(source),
+            source=choice,
             sha256=_sha256(model.weights),
             steps=model.steps,
             weighting_known=weighting is not None,
@@ -96,11 +97,6 @@ def add_model(
         run.write_status(replace(status, state="imported"))
         write_checkpoint(run, CheckpointState(0, {RAW: model.weights, EMA: model.weights}, {"step": 0}))
     return Run(paths.runs_dir() / name)
-
-
-def source_of(reference: PluginRef) -> PluginChoice:
-    """The model source that a reference names, with all its options."""
-    return complete("models", reference)
 
 
 def _spec(
@@ -191,16 +187,11 @@ def _check_data(model: ExternalModel, info: DatasetInfo, trained: DatasetInfo, n
         UsageError: if it does not.
     """
     shape, own = (trained.channels, trained.image_size), (model.channels, model.image_size)
-    if shape != own and trained != info:
-        taken, has = (f"{channels}x{size}x{size}" for channels, size in (own, shape))
-        raise UsageError(
-            f"the model takes latents {taken}, and those of the images of data set '{name}' are {has}. Give the data "
-            "set that it was trained on, resized where it has the option image_size, or leave `dataset` out"
-        )
     if shape != own:
         taken, has = (f"{channels}x{size}x{size}" for channels, size in (own, shape))
+        what, theirs = ("images of", "those") if trained == info else ("latents", "those of the images")
         raise UsageError(
-            f"the model takes images of {taken}, and those of data set '{name}' are {has}. Give the data set that it "
+            f"the model takes {what} {taken}, and {theirs} of data set '{name}' are {has}. Give the data set that it "
             "was trained on, resized where it has the option image_size, or leave `dataset` out"
         )
     if model.num_classes and len(info.classes) != model.num_classes:
@@ -214,7 +205,7 @@ def _check_weights(spec: RunSpec, model: ExternalModel) -> None:
     """Check the tensors against the network that the spec describes.
 
     Raises:
-        ModelError: if one is missing, unexpected or of another shape, holds no real numbers, or is not finite.
+        ModelError: if one is missing, unexpected or of another shape, or is not finite.
     """
     differences = state_dict_differences(model.weights, _expected(spec, model))
     if differences:
@@ -235,8 +226,8 @@ def _expected(spec: RunSpec, model: ExternalModel) -> dict[str, Tensor]:
         with suppress(PluginError), sketched(memory, memory=memory, per_parameter=WEIGHT_BYTES):
             network = backbone.build(shape, embedded_classes(spec.model, model.num_classes))
             return dict(network.state_dict())
-    network = build_network(spec, image_size=model.image_size, channels=model.channels, num_classes=model.num_classes)
-    return dict(network.state_dict())
+    assert spec.content is not None, "made with the spec"
+    return dict(network_for(spec, spec.content).state_dict())
 
 
 def _sha256(weights: Mapping[str, Tensor]) -> str:
