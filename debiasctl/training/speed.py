@@ -8,7 +8,7 @@ import torch
 
 from debiasctl.api import ArraySplit, DatasetInfo, LoadedDataset
 from debiasctl.compute.device import choose_device, make_accelerator
-from debiasctl.models.build import build_network
+from debiasctl.models.build import network_for
 from debiasctl.specs.latents import trained_info
 from debiasctl.specs.recorded import ContentSection
 from debiasctl.specs.sections import RunSpec
@@ -80,7 +80,7 @@ def total_flops(spec: RunSpec, info: DatasetInfo) -> float:
         content_hash="",
     )
     with torch.device("meta"):
-        network = build_network(spec, image_size=info.image_size, channels=info.channels, num_classes=len(info.classes))
+        network = network_for(spec, content)
     counted = spec.model_copy(update={"content": content})
     return float(flops_per_image(network, counted)) * spec.training.batch_size * spec.training.steps
 
