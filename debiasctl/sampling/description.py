@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Annotated, Self
 
-from pydantic import BaseModel, ConfigDict, Field, JsonValue
+from pydantic import BaseModel, ConfigDict, Field, JsonValue, SerializerFunctionWrapHandler, model_serializer
 
 from debiasctl.files import content_key
 from debiasctl.reading.documents import read_json
@@ -11,6 +11,7 @@ from debiasctl.registry.choices import PluginChoice
 from debiasctl.runs.guides import Guide
 from debiasctl.sampling.guidance import network_key
 from debiasctl.sampling.request import Precision, SampleRequest
+from debiasctl.specs.section import without_null
 
 FILE = "samples.json"
 VERSION = 2  # of the drawing: increased when the same request would give other images
@@ -65,10 +66,14 @@ class Origin(BaseModel):
         """The origin of a request's images, drawn with weights of the given checksum, and with a guide or without."""
         return cls(**{**vars(request), "guide": guide}, weights_sha256=weights_sha256, version=VERSION)
 
+    @model_serializer(mode="wrap")
+    def _without_null(self, dump: SerializerFunctionWrapHandler) -> dict[str, JsonValue]:
+        return without_null(dump(self), "guide")
+
     @property
     def _content(self) -> dict[str, JsonValue]:
         """What keys are made of."""
-        found: dict[str, JsonValue] = self.model_dump(mode="json", exclude={"guide"})
+        found: dict[str, JsonValue] = self.model_dump(mode="json")
         return found if self.guide is None else {**found, "guide": self.guide.content()}
 
     @property

@@ -101,7 +101,7 @@ def sample(
             _check_all_there(request.num, sources)
             classes = list(run.content(spec).classes) if spec.model.conditional else []
             described = Description(
-                **{name: value for name, value in vars(origin).items() if (name, value) != ("guide", None)},
+                **vars(origin),
                 classes=classes,
                 run=run.name,
                 run_identity=run.identity(),
