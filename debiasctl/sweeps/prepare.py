@@ -177,10 +177,10 @@ def _check_sampling(study: Study, arms: Sequence[Arm], origin: Origin) -> list[i
     from debiasctl.specs.latents import are_bounded, complete_sampler
 
     with origin.locating("evaluate", "sampler"):
-        for arm in arms:
-            sampler = complete_sampler(parse_ref(study.evaluate.sampler), bounded=are_bounded(arm.spec))
+        ref = parse_ref(study.evaluate.sampler)
+        samplers = [complete_sampler(ref, bounded=are_bounded(arm.spec)) for arm in arms]
     steps = study.evaluate.steps or [default_steps([arm.spec for arm in arms])]
-    for arm in arms:
+    for arm, sampler in zip(arms, samplers, strict=True):
         process = build_parameterization(arm.spec).process
         for count in steps:
             try:
