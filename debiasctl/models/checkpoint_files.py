@@ -77,11 +77,11 @@ def write_checkpoint(run: Run, state: CheckpointState) -> Path:
     return path
 
 
-def load_weights(run: Run, network: nn.Module, *, step: int, weights: Weights) -> str:
-    """Load the EMA or raw weights of a checkpoint into a network, and return their SHA-256.
+def read_weights(run: Run, *, step: int, weights: Weights) -> tuple[dict[str, Tensor], str]:
+    """The EMA or raw weights of a checkpoint as their file holds them, and its SHA-256.
 
     Raises:
-        CheckpointError: if the checkpoint is damaged or does not fit the network.
+        CheckpointError: if the checkpoint is damaged.
     """
     path = run.checkpoint_path(step)
     try:
@@ -93,14 +93,23 @@ def load_weights(run: Run, network: nn.Module, *, step: int, weights: Weights) -
         way_on = f"Use an earlier one: `checkpoint={earlier[-1]}`" if earlier else "There is no earlier checkpoint"
         raise CheckpointError(f"{error}. {way_on}") from error
     try:
-        tensors = read_tensors(path / WEIGHT_FILES[weights])
+        return read_tensors(path / WEIGHT_FILES[weights]), sums[WEIGHT_FILES[weights]]
     except (OSError, ValueError) as error:
         raise CheckpointError(damage_of(path, run, f"{WEIGHT_FILES[weights]}: {error}")) from error
+
+
+def load_weights(run: Run, network: nn.Module, *, step: int, weights: Weights) -> str:
+    """Load the EMA or raw weights of a checkpoint into a network, and return their SHA-256.
+
+    Raises:
+        CheckpointError: if the checkpoint is damaged or does not fit the network.
+    """
+    tensors, checksum = read_weights(run, step=step, weights=weights)
     problem = misfit(tensors, network.state_dict())
     if problem:
         raise CheckpointError(f"checkpoint {step} of run '{run.name}' does not fit its spec: {problem}")
     network.load_state_dict(tensors)
-    return sums[WEIGHT_FILES[weights]]
+    return checksum
 
 
 def prune_checkpoints(run: Run, spec: TrainingSection, *, newest: int) -> None:

@@ -8,12 +8,10 @@ from torch import Tensor
 
 from debiasctl import registry
 from debiasctl.api import ExternalModel, ModelSource
-from debiasctl.errors import CheckpointError
 from debiasctl.models.build import network_for
-from debiasctl.models.tensor_files import read_tensors
+from debiasctl.models.checkpoint_files import read_weights
 from debiasctl.models.weights import load_named_weights, parse_weights
 from debiasctl.runs.archive import check_export_place
-from debiasctl.runs.manifest import WEIGHT_FILES, damage_of, verify
 from debiasctl.runs.store import Run
 from debiasctl.specs.sections import RunSpec
 
@@ -67,12 +65,7 @@ def _weights(run: Run, spec: RunSpec, *, step: int, weights: str) -> dict[str, T
     """The tensors of a checkpoint as its file holds them; averages of other lengths are made."""
     kind, length = parse_weights(weights)
     if length is None:
-        folder, name = run.checkpoint_path(step), WEIGHT_FILES[kind]
-        verify(folder, run, only=name)
-        try:
-            return read_tensors(folder / name)
-        except (OSError, ValueError) as error:
-            raise CheckpointError(damage_of(folder, run, f"{name}: {error}")) from error
+        return read_weights(run, step=step, weights=kind)[0]
     network = network_for(spec, run.content(spec))
     load_named_weights(run, network, step=step, weights=weights)
     return dict(network.state_dict())
