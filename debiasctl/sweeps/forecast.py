@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 
 from debiasctl import registry
-from debiasctl.api import DataLocation, Dataset, Engine, content_key, num_cores
+from debiasctl.api import DataLocation, Dataset, DatasetInfo, Engine, content_key, num_cores
 from debiasctl.compute.threads import compute_with
 from debiasctl.specs.latents import trained_info
 from debiasctl.specs.sections import RunSpec
@@ -43,6 +43,12 @@ def sampling_seconds(step: float, spec: RunSpec, *, num: int, steps: Sequence[in
     return step / spec.training.batch_size * _FORWARD * num * sum(steps)
 
 
+def step_key(spec: RunSpec, info: DatasetInfo) -> str:
+    """A key of all that the time of a training step depends on, on one device with the same threads."""
+    settings = spec.model_dump(mode="json", include={"model", "compute"})
+    return content_key([settings, spec.training.batch_size, asdict(trained_info(spec, info))])
+
+
 def places(threads: int, *, device: str, jobs: int | None) -> int:
     """How many runs of so many threads the engine of this machine runs at once."""
     import torch
@@ -79,9 +85,7 @@ def forecast_sweep(
         spec = arm.run_spec()
         dataset: Dataset = registry.create("datasets", spec.data.dataset.ref)
         info = dataset.info(location)
-        settings = spec.model_dump(mode="json", include={"model", "compute"})
-        trained = asdict(trained_info(spec, info))
-        key = content_key({"settings": settings, "batch": spec.training.batch_size, "trained": trained})
+        key = step_key(spec, info)
         if key not in times:
             compute = spec.compute if here else spec.compute.model_copy(update={"precision": "auto"})
             measured = spec.model_copy(update={"compute": compute})

@@ -1,11 +1,11 @@
 """A trial of several arms over seeds: a small network, and so few steps that all runs together take half an hour."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from debiasctl.api import DataLocation, DatasetInfo, content_key
+from debiasctl.api import DataLocation, DatasetInfo
 from debiasctl.compute.device import choose_device
 from debiasctl.compute.threads import compute_with
 from debiasctl.errors import UsageError
@@ -14,7 +14,7 @@ from debiasctl.specs.files import flatten, merge
 from debiasctl.specs.latents import trained_info
 from debiasctl.specs.resolve import resolve_spec
 from debiasctl.specs.sections import RunSpec
-from debiasctl.sweeps.forecast import places, sampling_seconds
+from debiasctl.sweeps.forecast import places, sampling_seconds, step_key
 from debiasctl.sweeps.plan import IMAGES, Arm, Common, asked_settings, make_arms
 from debiasctl.sweeps.prepare import threads_of_run
 from debiasctl.sweeps.store import StoredSweep
@@ -134,8 +134,7 @@ class _Budget:
         times: dict[str, float] = {}
         self._arms: list[tuple[RunSpec, float]] = []
         for spec in (arm.spec for arm in arms):
-            own = [spec.training.batch_size, asdict(trained_info(spec, info))]
-            key = content_key([spec.model_dump(mode="json", include={"model", "compute"}), *own])
+            key = step_key(spec, info)
             if key not in times:
                 times[key] = measured_step(
                     spec, info, device=device, kind=kind, cache_dir=cache_dir, threads=measured_with
