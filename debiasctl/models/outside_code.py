@@ -15,7 +15,6 @@ def trust(spec: RunSpec) -> None:
     for key in _keys(spec, spec.model.backbone.create("backbones")):
         path = paths.home() / _FOLDER / f"{key}.json"
         if not path.is_file():
-            path.parent.mkdir(parents=True, exist_ok=True)
             write_json(path, {"code": str(spec.model.backbone.ref)})
 
 

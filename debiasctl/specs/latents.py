@@ -32,20 +32,20 @@ def trained_info(spec: RunSpec, info: DatasetInfo) -> DatasetInfo:
 
 def latent_settings(autoencoder: PluginChoice) -> dict[str, Any]:
     """The settings that suit latents of this autoencoder, whichever the data set recommends for images."""
-    plugin = registry.load("autoencoders", autoencoder.name)
-    assert issubclass(plugin, Autoencoder), "checked by the registry"
-    return {"model": {"sigma_data": plugin.sigma_data}}
+    return {"model": {"sigma_data": _plugin(autoencoder).sigma_data}}
 
 
 def are_bounded(spec: RunSpec) -> bool:
     """Whether what the network is trained on lies in [-1, 1], as images do and most latents do not."""
     if spec.data.autoencoder is None:
         return True
-    if spec.latents is not None:
-        return spec.latents.bounded
-    plugin = registry.load("autoencoders", spec.data.autoencoder.name)
+    return _plugin(spec.data.autoencoder).bounded if spec.latents is None else spec.latents.bounded
+
+
+def _plugin(autoencoder: PluginChoice) -> type[Autoencoder]:
+    plugin = registry.load("autoencoders", autoencoder.name)
     assert issubclass(plugin, Autoencoder), "checked by the registry"
-    return plugin.bounded
+    return plugin
 
 
 def complete_sampler(ref: PluginRef, *, bounded: bool) -> PluginChoice:

@@ -14,7 +14,7 @@ from debiasctl.errors import UsageError
 from debiasctl.evaluation.record import read_own_record
 from debiasctl.paths import runs_dir
 from debiasctl.runs.guides import pin_guide
-from debiasctl.runs.pins import pinned
+from debiasctl.runs.pins import pinned, unpinned
 from debiasctl.runs.removal import remove_run
 from debiasctl.runs.store import Run
 from debiasctl.sampling import Samples, make_request, sample
@@ -158,8 +158,6 @@ def test_a_guide_in_use_is_not_pruned(main: Run) -> None:
     with ExitStack() as pins:
         guide = pin_guide("flow:checkpoint=4", main, pins)
         assert (guide.run.name, guide.step, str(guide)) == ("flow", 4, "flow:checkpoint=4,weights=ema")
-        from debiasctl.runs.pins import unpinned
-
         with unpinned(guide.run.checkpoint_path(4)) as free:
             assert not free
     with pinned(main, 4):
