@@ -235,8 +235,8 @@ def check_file(path: Path, *, argument: str, endings: Sequence[str] = ()) -> Non
     """Check that a file can be written at the path given by `argument`, and that it has one of the `endings`, if any.
 
     Raises:
-        UsageError: if it has another ending, or `path` is a folder or no file; DebiasctlError: if `check_place` raises
-        it.
+        UsageError: if it has another ending, or `path` is a folder, a device, a named pipe or a socket.
+        DebiasctlError: if `check_place` raises it.
     """
     if endings and path.suffix.lower() not in endings:
         raise UsageError(f"`{argument}={path}`: the ending says what is written; choose one of {', '.join(endings)}")

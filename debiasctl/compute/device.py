@@ -64,7 +64,7 @@ def forget_computation() -> None:
 
 
 def _forget_another(device: torch.device, precision: str) -> None:
-    """Drop Accelerate's state, of which there is one a process, if it is of another precision or kind of device."""
+    """Drop Accelerate's state, of which a process has one, if it is of another precision or kind of device."""
     from accelerate.state import AcceleratorState, PartialState
 
     state = AcceleratorState._shared_state

@@ -15,7 +15,7 @@ _PATTERN = re.compile(r"[*?\[{]")
 
 
 def bound_path(spec: RunSpec) -> Path | None:
-    """The path that the spec's data set is bound to, of shards the folder of all; None if it is found by its name."""
+    """The path that the spec's data set is bound to, for shards their common folder; None if it has a name."""
     options = spec.data.dataset.options
     path = options.get(_PATH)
     if isinstance(path, str):

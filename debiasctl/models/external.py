@@ -59,8 +59,8 @@ def add_model(
 ) -> Run:
     """Make a run of the network that `source` reads, whole or not at all.
 
-    `dataset` are the images that it was trained on, and `weighting` the loss weighting, where they are known. A network
-    that makes latents needs the `autoencoder` that decodes them.
+    `dataset` names the images that it was trained on, and `weighting` the loss weighting, where they are known. A
+    network that makes latents needs the `autoencoder` that decodes them.
 
     Raises:
         RunNameError: if the name is not allowed or is taken.

@@ -18,7 +18,7 @@ VERSION = 2  # of the drawing: increased when the same request would give other 
 
 
 class GuideOrigin(BaseModel):
-    """The weaker network that guidance led away from; `network` is a key of all that it is but for its weights."""
+    """The weaker network that guidance led away from; `network` is a key of all that defines it but its weights."""
 
     model_config = ConfigDict(frozen=True, strict=True, extra="forbid", allow_inf_nan=False)
 
