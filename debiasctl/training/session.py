@@ -108,7 +108,7 @@ def resume(
         images = _load(spec, location, accelerator)
         spec = settled(spec, images)
         space = latent_space(run, spec, device=accelerator.device)
-        with accelerator.main_process_first():
+        with _once(accelerator, "while the images are encoded"):
             data = images if space is None else trained_data(spec, images, space, cache_dir=location.cache_dir)
         _check_feasible(spec, data, accelerator, resumed=run.name)
         with building_reported(spec, data.info, device=accelerator.device):
@@ -130,10 +130,17 @@ def resume(
     return run
 
 
+@contextlib.contextmanager
+def _once(accelerator: Accelerator, doing: str) -> Iterator[None]:
+    """Let the first process make what the others then find; `doing` says in messages when memory was lacking."""
+    smaller = "Choose fewer or smaller images"
+    with accelerator.main_process_first(), memory_reported(TrainingError, doing, advice=smaller):
+        yield
+
+
 def _load(spec: RunSpec, location: DataLocation, accelerator: Accelerator) -> LoadedDataset:
     """The data, which the first process downloads and decodes once."""
-    smaller = "Choose fewer or smaller images"
-    with accelerator.main_process_first(), memory_reported(TrainingError, "while the data are read", advice=smaller):
+    with _once(accelerator, "while the data are read"):
         return load_data(spec, location)
 
 
@@ -143,11 +150,7 @@ def _new_latents(
     """What the network is trained on: latents, which the first process encodes once, or the images."""
     if spec.data.autoencoder is None:
         return None, images
-    smaller = "Choose fewer or smaller images"
-    with (
-        accelerator.main_process_first(),
-        memory_reported(TrainingError, "while the images are encoded", advice=smaller),
-    ):
+    with _once(accelerator, "while the images are encoded"):
         return new_latents(spec, images, device=accelerator.device, cache_dir=location.cache_dir)
 
 

@@ -12,7 +12,7 @@ from tiny import assert_same_end, digits, make_spec, metrics, same_state, stored
 from debiasctl.api import DataLocation
 from debiasctl.data import latents
 from debiasctl.data.pixels import to_model_space
-from debiasctl.errors import DataError, Interrupted, RunError, SpecError
+from debiasctl.errors import DataError, Interrupted, RunError, SpecError, TrainingError
 from debiasctl.models.latent_space import latent_space, trained_data
 from debiasctl.runs.store import Run
 from debiasctl.sampling import make_request, sample
@@ -91,6 +91,20 @@ def test_a_signal_while_images_are_encoded_says_that_what_was_done_is_kept(
     with pytest.raises(Interrupted, match="what was encoded is kept; repeat the command to resume") as caught:
         begin("a", latent_spec(), location)
     assert caught.value.exit_code == 128 + signal.SIGTERM
+
+
+def test_a_lack_of_memory_while_images_are_encoded_again_is_reported(
+    location: DataLocation, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = begin("a", latent_spec(training__steps=1), location)
+
+    def lack(*_: Any, **__: Any) -> None:
+        raise MemoryError
+
+    monkeypatch.setattr("debiasctl.data.latents._encoded", lack)
+    elsewhere = DataLocation(data_dir=None, cache_dir=location.cache_dir / "elsewhere")
+    with pytest.raises(TrainingError, match=r"out of memory while the images are encoded\. Choose fewer or smaller"):
+        session.resume(run, elsewhere, steps=2, conduct=Conduct(device="cpu"))
 
 
 def test_samples_are_decoded_images_whatever_the_batch(location: DataLocation) -> None:
