@@ -100,7 +100,7 @@ class GuidedDiffusion(ModelSource):
         if preset is None:
             backbone = {**layout.options, "attention_resolutions": tuple(size >> level for level in layout.attended)}
         else:
-            backbone = PRESETS[preset].backbone()
+            backbone = {"preset": preset}
         backbone |= {name: given[name] for name in _OF_THE_NETWORK if given[name] is not None}
         shape = ImageShape(size, layout.in_channels, layout.out_channels)
         options = UNet.resolve_options(UNet.Options.model_validate(backbone), shape)
@@ -132,14 +132,13 @@ class GuidedDiffusion(ModelSource):
         options, found = self.options, {name: getattr(self.options, name) for name in _ASKED}
         if options.preset is not None:
             published = PRESETS[options.preset]
-            known = published.backbone()
             heads = {} if options.num_heads or options.num_head_channels else published.heads
             filled: dict[str, Any] = {
                 "image_size": published.image_size,
                 "schedule": published.schedule,
                 "num_timesteps": NUM_TIMESTEPS,
-                "use_new_attention_order": known.get("use_new_attention_order", False),
-                "dropout": known.get("dropout", 0.0),
+                "use_new_attention_order": published.options.get("use_new_attention_order", False),
+                "dropout": published.options.get("dropout", 0.0),
                 **heads,
             }
             found = {name: filled.get(name) if value is None else value for name, value in found.items()}
@@ -201,9 +200,8 @@ def expected(options: UNet.Options, shape: ImageShape, num_classes: int) -> dict
 def _instead(weights: Mapping[str, Tensor], preset: Preset | None) -> str:
     """What a file holds that is not of the family; with a preset, how it differs from that."""
     if preset is not None:
-        published, labels = PRESETS[preset], weights.get("label_emb.weight")
-        shape = ImageShape(published.image_size, 3, 6)
-        options = UNet.resolve_options(UNet.Options.model_validate(published.backbone()), shape)
+        shape, labels = ImageShape(PRESETS[preset].image_size, 3, 6), weights.get("label_emb.weight")
+        options = UNet.resolve_options(UNet.Options(preset=preset), shape)
         classes = 0 if labels is None or not labels.ndim else len(labels)
         return f"Compared with preset={preset}: {state_dict_differences(weights, expected(options, shape, classes))}"
     return f"It holds {len(weights):,} tensors, such as {', '.join(list(weights)[:4])}"
