@@ -138,8 +138,3 @@ def _loaded(
     denoiser = drawer.denoiser
     assert isinstance(denoiser, NetworkDenoiser), "a run's own"
     return denoiser, origin.weights_sha256
-
-
-def latents_of(subject: Subject) -> str | None:
-    """The SHA-256 of the autoencoder whose latents a network makes, None if it makes images."""
-    return None if subject.space is None else subject.space.section.sha256
