@@ -7,7 +7,6 @@ from typing import Any, Literal, Self
 
 import torch
 from pydantic import Field, field_validator, model_validator
-from safetensors.torch import save
 from torch import Tensor
 
 from debiasctl.api import (
@@ -17,7 +16,6 @@ from debiasctl.api import (
     ModelSource,
     PluginOptions,
     UsageError,
-    atomic_file,
     read_state_dict,
     state_dict_differences,
 )
@@ -25,6 +23,7 @@ from debiasctl.builtin.backbones.unet import UNet, UNetModel
 from debiasctl.builtin.backbones.unet_presets import PRESETS, Preset
 from debiasctl.builtin.models._support.adm_flags import how_to_load
 from debiasctl.builtin.models._support.adm_layout import Layout, NotTheFamilyError, read_layout
+from debiasctl.builtin.models._support.state_files import check_weights, shape_of, write_state
 
 ENDINGS = (".pt", ".pth", ".safetensors")
 NORM_GROUPS = 32  # fixed in the family's code
@@ -176,19 +175,12 @@ class GuidedDiffusion(ModelSource):
                 f"guided-diffusion's group norms have {NORM_GROUPS} groups, and this network's {options.norm_groups} "
                 "(norm_groups)"
             )
-        classes = model.num_classes + model.null_class
-        shape = ImageShape(model.image_size, model.channels, (1 + model.learned_variance) * model.channels)
-        ours = expected(UNet.resolve_options(options, shape), shape, classes)
-        differences = state_dict_differences(model.weights, ours)
-        if differences:
-            raise ModelError(f"the weights are not those of the network that the run describes: {differences}")
-        ordered = {name: model.weights[name].contiguous() for name in ours}
-        with atomic_file(path) as stream:
-            if path.suffix.lower() == ".safetensors":
-                stream.write(save(ordered))
-            else:
-                torch.save(ordered, stream)
-        return how_to_load(model, UNet.resolve_options(options, shape), classes)
+        classes, shape = model.num_classes + model.null_class, shape_of(model)
+        options = UNet.resolve_options(options, shape)
+        ours = expected(options, shape, classes)
+        check_weights(model, ours)
+        write_state({name: model.weights[name].contiguous() for name in ours}, path)
+        return how_to_load(model, options, classes)
 
 
 def expected(options: UNet.Options, shape: ImageShape, num_classes: int) -> dict[str, Tensor]:
