@@ -91,18 +91,22 @@ def settings_of(spec: RunSpec) -> Settings:
     """
     found = _flat(spec.model_dump(mode="json", exclude={"provenance", "schema_version", "imported"}), "")
     found.pop(SEED)
+    return known_settings(spec, found)
+
+
+def known_settings(spec: RunSpec, settings: Settings) -> Settings:
+    """Those of the settings that the network is known to have been trained with, below a model's name from elsewhere.
+
+    Without images, nothing of them is known.
+    """
     if spec.imported is None:
-        return found
-    return {
-        IMPORTED: spec.imported.name,
-        **{field: value for field, value in found.items() if is_compared(spec, field)},
-    }
-
-
-def is_compared(spec: RunSpec, field: str) -> bool:
-    """Whether a setting is known to be what the network was trained with; without images, nothing of them is."""
+        return settings
     without_images = spec.content is not None and not spec.content.num_train
-    return spec.is_known(field) and not (without_images and field.startswith(("data.dataset", "content.")))
+    about_images = ("data.dataset", "content.") if without_images else ()
+    known = {name: value for name, value in settings.items() if spec.is_known(name)}
+    return {IMPORTED: spec.imported.name} | {
+        name: value for name, value in known.items() if not name.startswith(about_images)
+    }
 
 
 def _flat(value: Any, name: str) -> Settings:
