@@ -82,12 +82,17 @@ class Contract(PluginOptions):
             )
         for name, value, allowed in (
             ("predicts", self.predicts, PREDICTS[self.input]),
-            ("level", self.level or LEVELS[self.input][0], LEVELS[self.input]),
+            ("level", self.told, LEVELS[self.input]),
         ):
             if value not in allowed:
                 why = ": at s = 1 no image follows from eps" if (self.input, value) == ("flow", "eps") else ""
                 raise ValueError(f"{name}={value} with input={self.input}{why}. Choose {' or '.join(allowed)}")
         return self
+
+    @property
+    def told(self) -> Level:
+        """The noise level that the callable takes."""
+        return self.level or LEVELS[self.input][0]
 
     @property
     def prediction(self) -> Prediction:
@@ -126,8 +131,7 @@ class Python(Backbone):
             return options
         code = find(options)
         folder = None if code.folder is None else str(code.folder)
-        level = options.level or LEVELS[options.input][0]
-        return options.model_copy(update={"folder": folder, "sha256": code.sha256, "level": level})
+        return options.model_copy(update={"folder": folder, "sha256": code.sha256, "level": options.told})
 
     def check_prediction(self, prediction: Prediction, *, sigma_data: float) -> None:
         """Check that a run's prediction type is what the callable predicts, on its input.
@@ -211,7 +215,6 @@ class PythonNetwork(nn.Module):
     ) -> None:
         super().__init__()
         self.code, self.contract, self.shape, self.num_classes = code, contract, shape, num_classes
-        self.level = contract.level or LEVELS[contract.input][0]
         self.network = function  # a module among them is registered as one
         self.takes_labels = _binds(function, 1, 2, 3)
         if not self.takes_labels and (num_classes or not _binds(function, 1, 2)):
@@ -252,12 +255,12 @@ class PythonNetwork(nn.Module):
             return x, noise_level, noise, noise
         if self.contract.input == "flow":
             s = noise / FLOW_TIME
-            return x, noise_level if self.level == "1000s" else s.to(noise_level.dtype), 1 - s, s
+            return x, noise_level if self.contract.told == "1000s" else s.to(noise_level.dtype), 1 - s, s
         sigma = torch.exp(4 * noise)
         given = _wide(torch.sqrt(sigma**2 + self.contract.sigma_data**2), x) * x
         return (
             given,
-            noise_level if self.level == "c_noise" else sigma.to(noise_level.dtype),
+            noise_level if self.contract.told == "c_noise" else sigma.to(noise_level.dtype),
             torch.ones_like(sigma),
             sigma,
         )
@@ -283,7 +286,7 @@ class PythonNetwork(nn.Module):
             bad = int((~output.detach().isfinite()).flatten(1).any(dim=1).nonzero()[0])
             raise ModelError(
                 f"{self.code}: it returned NaN or infinity for finite images at noise level {float(level[bad]):.6g} "
-                f"({self.level})"
+                f"({self.contract.told})"
             )
 
 
