@@ -8,11 +8,11 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
 import torch
-from pydantic import BeforeValidator, Field, model_validator
+from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 from torch import Tensor, nn
 
 from debiasctl.api import Backbone, ImageShape, ModelError, PluginOptions, Prediction, Space, UsageError
-from debiasctl.api.files import quoted
+from debiasctl.api.files import expanded, quoted
 from debiasctl.builtin.backbones import user_code
 from debiasctl.builtin.backbones.layers import check_inputs
 from debiasctl.builtin.backbones.user_code import Code
@@ -42,7 +42,7 @@ class Contract(PluginOptions):
         description="module:function, or FILE.py:function: a function without arguments that returns the callable, or "
         "the callable itself"
     )
-    folder: str | None = Field(
+    folder: Annotated[str, AfterValidator(lambda folder: str(expanded(folder)))] | None = Field(
         None, description="folder that the module is imported from; unset: the working directory, or installed packages"
     )
     arguments: dict[str, Any] = Field(
@@ -66,11 +66,13 @@ class Contract(PluginOptions):
     @classmethod
     def _file_as_module(cls, data: Any) -> Any:
         """Name a file as the module that it is in its folder."""
-        named = data.get("factory") if isinstance(data, Mapping) else None
-        if not isinstance(named, str) or not named.rpartition(":")[0].endswith(".py"):
+        named, folder = (data.get("factory"), data.get("folder")) if isinstance(data, Mapping) else (None, None)
+        if not isinstance(named, str) or not isinstance(folder, str | None):
             return data
         file, _, function = named.rpartition(":")
-        path = Path(data.get("folder") or "").expanduser().joinpath(file).absolute()
+        if not file.endswith(".py"):
+            return data
+        path = (expanded(folder) if folder else Path()).joinpath(expanded(file)).absolute()
         return {**data, "factory": f"{path.stem}:{function}", "folder": str(path.parent)}
 
     @model_validator(mode="after")
@@ -177,7 +179,7 @@ class Python(Backbone):
 
 def find(options: Python.Options) -> Code:
     """The code that options name."""
-    folder = None if options.folder is None else Path(options.folder).expanduser().absolute()
+    folder = None if options.folder is None else Path(options.folder).absolute()
     if options.sha256 is None:
         return user_code.find(options.factory, folder)
     return user_code.find_again(options.factory, folder, sha256=options.sha256)

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Literal
 
 import torch
-from pydantic import Field, ValidationError, field_validator
+from pydantic import Field, ValidationError
 from torch import Tensor
 
 from debiasctl.api import (
@@ -23,7 +23,7 @@ from debiasctl.api import (
 )
 from debiasctl.api.files import one_line
 from debiasctl.builtin.backbones.dit import SIZES, DiT, DiTModel, position_embedding
-from debiasctl.builtin.models._support.state_files import check_weights, shape_of, write_state
+from debiasctl.builtin.models._support.state_files import AbsolutePath, check_weights, shape_of, write_state
 
 # the beginnings of published names and of ours, outside and inside of blocks
 _OUTSIDE = (
@@ -77,7 +77,7 @@ class DiTCheckpoint(ModelSource):
     class Options(PluginOptions):
         """What the file does not say, with what DiT's authors published as the defaults."""
 
-        path: Path = Field(description="the file, .pt or .safetensors")
+        path: AbsolutePath = Field(description="the file, .pt or .safetensors")
         weights: Literal["ema", "model"] | None = Field(
             None, description="which, in a file that has both: averaged ones or those without averaging; unset: ema"
         )
@@ -89,11 +89,6 @@ class DiTCheckpoint(ModelSource):
         )
         prediction: Literal["eps", "x0", "v"] = Field("eps", description="what the network predicts")
         schedule: NestedSchedule = Field("linear", validate_default=True, description="noise schedule")
-
-        @field_validator("path")
-        @classmethod
-        def _is_absolute(cls, path: Path) -> Path:
-            return path.expanduser().absolute()
 
     options: Options
 

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any, Literal, Self
 
 import torch
-from pydantic import Field, field_validator, model_validator
+from pydantic import Field, model_validator
 from torch import Tensor
 
 from debiasctl.api import (
@@ -23,7 +23,7 @@ from debiasctl.builtin.backbones.unet import UNet, UNetModel
 from debiasctl.builtin.backbones.unet_presets import PRESETS, Preset
 from debiasctl.builtin.models._support.adm_flags import how_to_load
 from debiasctl.builtin.models._support.adm_layout import Layout, NotTheFamilyError, read_layout
-from debiasctl.builtin.models._support.state_files import check_weights, shape_of, write_state
+from debiasctl.builtin.models._support.state_files import AbsolutePath, check_weights, shape_of, write_state
 
 ENDINGS = (".pt", ".pth", ".safetensors")
 NORM_GROUPS = 32  # fixed in the family's code
@@ -53,7 +53,7 @@ class GuidedDiffusion(ModelSource):
     class Options(PluginOptions):
         """What a file does not say."""
 
-        path: Path = Field(description="the file, .pt or .safetensors")
+        path: AbsolutePath = Field(description="the file, .pt or .safetensors")
         preset: Preset | None = Field(None, description="published network, which gives all other options")
         image_size: int | None = Field(None, ge=1, le=4096, description="height and width of its images, in pixels")
         num_heads: int | None = Field(None, ge=1, description="attention heads, or give num_head_channels")
@@ -64,11 +64,6 @@ class GuidedDiffusion(ModelSource):
         rescale_timesteps: bool | None = Field(None, description="as its training had it; asked for if T is not 1000")
         prediction: Literal["eps", "x0"] = Field("eps", description="x0 if it was trained with predict_xstart")
         dropout: float | None = Field(None, ge=0, lt=1, description="dropout in training, for runs that start from it")
-
-        @field_validator("path")
-        @classmethod
-        def _is_absolute(cls, path: Path) -> Path:
-            return path.expanduser().absolute()
 
         @model_validator(mode="after")
         def _heads_are_given_once(self) -> Self:

@@ -18,7 +18,7 @@ from debiasctl.api import ExternalModel, ImageShape
 from debiasctl.builtin.backbones.unet import UNet
 from debiasctl.builtin.backbones.unet_presets import PRESETS, Published
 from debiasctl.builtin.models.guided_diffusion import GuidedDiffusion
-from debiasctl.errors import ModelError, UsageError
+from debiasctl.errors import ModelError, PluginOptionsError, UsageError
 from debiasctl.models.build import build_network
 from debiasctl.models.external import add_model
 from debiasctl.models.weights import load_named_weights
@@ -237,6 +237,9 @@ def test_a_missing_file_or_folder_is_named(tmp_path: Path) -> None:
         read(tmp_path / "missing.pt")
     with pytest.raises(ModelError, match="cannot be read: it is a folder"):
         read(tmp_path)
+    for source in ("guided-diffusion", "dit"):
+        with pytest.raises(PluginOptionsError, match="there is no home folder for '~no-such-user'"):
+            registry.create("models", f"{source}:path=~no-such-user/m.pt")
 
 
 # ------------------------------------------------------------- a run of it, and back

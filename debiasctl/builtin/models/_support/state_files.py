@@ -1,13 +1,19 @@
-"""Writing the tensors of a network by the names of other software."""
+"""Files that hold the tensors of a network by the names of other software."""
 
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Annotated
 
 import torch
+from pydantic import AfterValidator
 from safetensors.torch import save
 from torch import Tensor
 
 from debiasctl.api import ExternalModel, ImageShape, ModelError, atomic_file, state_dict_differences
+from debiasctl.api.files import expanded
+
+# made absolute, so that a run names the same file wherever it is read
+AbsolutePath = Annotated[Path, AfterValidator(lambda path: expanded(path).absolute())]
 
 
 def shape_of(model: ExternalModel) -> ImageShape:
