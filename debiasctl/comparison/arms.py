@@ -87,7 +87,7 @@ def arms_of(runs: Sequence[Run], specs: Sequence[RunSpec]) -> Arms:
 def settings_of(spec: RunSpec) -> Settings:
     """A spec's settings, `section.field` -> value, a plugin as its reference; without the seed and provenance.
 
-    Of a model from elsewhere these are its name and what is known of it, which its training is not.
+    For a model from elsewhere, they are its name and those settings that are known: its training is not.
     """
     found = _flat(spec.model_dump(mode="json", exclude={"provenance", "schema_version", "imported"}), "")
     found.pop(SEED)
@@ -95,9 +95,9 @@ def settings_of(spec: RunSpec) -> Settings:
 
 
 def known_settings(spec: RunSpec, settings: Settings) -> Settings:
-    """Those of the settings that the network is known to have been trained with, below a model's name from elsewhere.
+    """The settings that the network is known to have been trained with, and the name of a model from elsewhere.
 
-    Without images, nothing of them is known.
+    If it has no data set, nothing about its images is known.
     """
     if spec.imported is None:
         return settings
