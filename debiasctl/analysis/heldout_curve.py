@@ -195,17 +195,13 @@ def _last(run: Run, spec: RunSpec) -> HeldoutRecord:
     return found[-1]
 
 
-def _autoencoder(spec: RunSpec) -> str | None:
-    return None if spec.latents is None else spec.latents.sha256
-
-
 def _check_alike(first: Run, spec: RunSpec, run: Run, other: RunSpec, process: DiffusionProcess) -> None:
     if not first.content(spec).same_images(run.content(other)):
         raise UsageError(
             f"runs '{first.name}' and '{run.name}' are of different images, whose errors are no measurement of one "
             "thing. Fit each by itself"
         )
-    if _autoencoder(spec) != _autoencoder(other):
+    if spec.latents_sha256 != other.latents_sha256:
         raise UsageError(
             f"runs '{first.name}' and '{run.name}' make latents of different autoencoders, or one makes images, so "
             "that their errors have different units. Fit each by itself"

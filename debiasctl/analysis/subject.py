@@ -12,7 +12,7 @@ from debiasctl.diffusion.denoiser import NetworkDenoiser
 from debiasctl.diffusion.process import DiffusionProcess
 from debiasctl.models.latent_space import LatentSpace, trained_data
 from debiasctl.runs.store import Run
-from debiasctl.sampling.drawing import Drawer
+from debiasctl.sampling.drawing import Drawer, decoded
 from debiasctl.sampling.networks import Networks
 from debiasctl.sampling.request import SampleRequest, labels_of
 from debiasctl.sampling.samples import prepare
@@ -100,7 +100,7 @@ class Subject:
 
     def images_of(self, x: Tensor) -> Tensor:
         """The images [N, C, H, W] that x, which the network makes, are: decoded, if it makes latents."""
-        return self.drawer().images_of(x)
+        return x if self.space is None else decoded(x, self.space.decode)
 
     def heldout(self, num: int) -> HeldoutSet:
         """Up to `num` held-out images in model space, evenly spread over the split, on the device."""
@@ -138,8 +138,3 @@ def _loaded(
     denoiser = drawer.denoiser
     assert isinstance(denoiser, NetworkDenoiser), "a run's own"
     return denoiser, origin.weights_sha256
-
-
-def latents_of(subject: Subject) -> str | None:
-    """The SHA-256 of the autoencoder whose latents a network makes, None if it makes images."""
-    return None if subject.space is None else subject.space.section.sha256

@@ -1,7 +1,7 @@
 """`debiasctl datasets`: what a data set holds, and what is wrong in it."""
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -16,7 +16,7 @@ from debiasctl.errors import DataError, UsageError
 from debiasctl.wording import counted
 
 if TYPE_CHECKING:
-    from debiasctl.api import DataLocation, Dataset, DatasetInfo, LoadedDataset
+    from debiasctl.api import DataLocation, Dataset, DatasetInfo, ImageProblem, LoadedDataset
 
 app = typer.Typer(no_args_is_help=True, help="List, show and check data sets.", rich_markup_mode="rich")
 
@@ -163,7 +163,7 @@ def check(
             examined = done
             progress("checking images", done, total)
 
-        def findings() -> Any:
+        def findings() -> "Iterator[ImageProblem]":
             for problem in problems_of(made, location, progress=report):
                 key = problem.severity, problem.kind
                 counts[key] += 1

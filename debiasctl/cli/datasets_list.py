@@ -4,7 +4,6 @@ import csv
 import io
 import json
 from collections.abc import Iterable
-from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -24,13 +23,12 @@ def write_problems(path: Path, problems: "Iterable[ImageProblem]") -> None:
         if path.suffix.lower() == ".json":
             stream.write("[")
             for number, problem in enumerate(problems):
-                stream.write(
-                    f"{',' if number else ''}\n{json.dumps({name: asdict(problem)[name] for name in _COLUMNS})}"
-                )
+                found = {name: getattr(problem, name) for name in _COLUMNS}
+                stream.write(f"{',' if number else ''}\n{json.dumps(found)}")
             stream.write("\n]\n")
         else:
             writer = csv.writer(stream, lineterminator="\n")
             writer.writerow(_COLUMNS)
             for problem in problems:
-                writer.writerow([asdict(problem)[name] for name in _COLUMNS])
+                writer.writerow([getattr(problem, name) for name in _COLUMNS])
         stream.detach()

@@ -23,7 +23,9 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from debiasctl.runs.records import MetricsRecord
+    from debiasctl.runs.status import RunStatus
     from debiasctl.runs.store import Run
+    from debiasctl.specs.sections import RunSpec
 
 app = typer.Typer(
     help="List, watch, show, label, prune, remove, export and import runs; add models from elsewhere.",
@@ -88,20 +90,22 @@ def _facts(run: "Run", latest: "Mapping[str, MetricsRecord]") -> dict[str, str]:
     from debiasctl.runs.parts import disk_use
 
     status, spec = run.status(), run.spec()
-    if spec.imported is not None:
-        return {
-            "run": run.name,
-            "state": status.state,
-            **facts_of(spec),
-            "created": status.created,
-            "evaluations": ", ".join(run.evaluation_keys()) or "none",
-            "analyses": _parts(_analyses(run)),
-            "disk": ", ".join(f"{name} {format_bytes(size)}" for name, size in disk_use(run.path).items()),
-            "path": str(run.path),
-        }
+    made_here = spec.imported is None
     return {
         "run": run.name,
         "state": status.state + (f": {with_options(status.message)}" if status.message else ""),
+        **(_training_facts(run, spec, status, latest) if made_here else {**facts_of(spec), "created": status.created}),
+        "evaluations": ", ".join(run.evaluation_keys()) or "none",
+        "analyses": _parts(_analyses(run)),
+        "disk": ", ".join(f"{name} {format_bytes(size)}" for name, size in disk_use(run.path).items()),
+        "path": str(run.path),
+    }
+
+
+def _training_facts(
+    run: "Run", spec: "RunSpec", status: "RunStatus", latest: "Mapping[str, MetricsRecord]"
+) -> dict[str, str]:
+    return {
         "step": f"{status.step} of {status.num_steps}",
         "data set": str(spec.data.dataset.ref),
         **({} if spec.data.autoencoder is None else {"autoencoder": str(spec.data.autoencoder.ref)}),
@@ -119,10 +123,6 @@ def _facts(run: "Run", latest: "Mapping[str, MetricsRecord]") -> dict[str, str]:
         "checkpoints": ", ".join(map(str, run.checkpoint_steps())) or "none",
         "metrics": _numbers(latest.get("train")),
         "monitor": _numbers(latest.get("evaluation")),
-        "evaluations": ", ".join(run.evaluation_keys()) or "none",
-        "analyses": _parts(_analyses(run)),
-        "disk": ", ".join(f"{name} {format_bytes(size)}" for name, size in disk_use(run.path).items()),
-        "path": str(run.path),
     }
 
 

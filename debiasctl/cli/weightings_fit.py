@@ -204,13 +204,13 @@ def _optimum(
     from debiasctl.models.latent_space import latent_space, trained_data
 
     spec = moved_spec(heldout.spec, data, data_dir=data_dir)
-    place = make_accelerator(device).device
-    space = latent_space(run, spec, device=place)
-    if space is not None and spec.data.horizontal_flip:
+    if spec.latents is not None and spec.data.horizontal_flip:
         raise UsageError(
             f"run '{run.name}' was trained on latents of mirrored images too, of which the least error is not "
             "estimated. Choose another `rule`"
         )
+    place = make_accelerator(device).device
+    space = latent_space(run, spec, device=place)
     loaded = load_data(spec, data_location(data_dir))
     if space is not None:
         loaded = trained_data(spec, loaded, space, cache_dir=paths.cache_dir())

@@ -87,22 +87,26 @@ def arms_of(runs: Sequence[Run], specs: Sequence[RunSpec]) -> Arms:
 def settings_of(spec: RunSpec) -> Settings:
     """A spec's settings, `section.field` -> value, a plugin as its reference; without the seed and provenance.
 
-    Of a model from elsewhere these are its name and what is known of it, which its training is not.
+    For a model from elsewhere, they are its name and those settings that are known: its training is not.
     """
     found = _flat(spec.model_dump(mode="json", exclude={"provenance", "schema_version", "imported"}), "")
     found.pop(SEED)
+    return known_settings(spec, found)
+
+
+def known_settings(spec: RunSpec, settings: Settings) -> Settings:
+    """The settings that the network is known to have been trained with, and the name of a model from elsewhere.
+
+    If it has no data set, nothing about its images is known.
+    """
     if spec.imported is None:
-        return found
-    return {
-        IMPORTED: spec.imported.name,
-        **{field: value for field, value in found.items() if is_compared(spec, field)},
-    }
-
-
-def is_compared(spec: RunSpec, field: str) -> bool:
-    """Whether a setting is known to be what the network was trained with; without images, nothing of them is."""
+        return settings
     without_images = spec.content is not None and not spec.content.num_train
-    return spec.is_known(field) and not (without_images and field.startswith(("data.dataset", "content.")))
+    about_images = ("data.dataset", "content.") if without_images else ()
+    known = {name: value for name, value in settings.items() if spec.is_known(name)}
+    return {IMPORTED: spec.imported.name} | {
+        name: value for name, value in known.items() if not name.startswith(about_images)
+    }
 
 
 def _flat(value: Any, name: str) -> Settings:

@@ -44,7 +44,7 @@ def evaluations_of(run: Run, *, on_damaged: OnDamaged | None = None) -> list[Eva
 def each_evaluation(run: Run, *, on_damaged: OnDamaged | None = None) -> Iterator[Evaluation]:
     """Read a run's stored evaluations, oldest first; later ones replace earlier ones of the same measurement.
 
-    Of a network that makes latents, whose estimates no sampler can clip, the sampler is given as for images.
+    No sampler can clip the estimates of a network that makes latents: its sampler is given as it would be for images.
 
     Where each is let go before the next one is read, thousands take much less time.
 

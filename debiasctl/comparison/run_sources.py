@@ -57,7 +57,7 @@ def read_sources(study: Study, runs: Sequence[Run], *, skip_damaged: bool = Fals
     heldout, errors_of = list[SeedLine](), unit
     seed, where, rows = None, "", list[GridRow]()
     nfe: dict[int, int] = {}
-    if len({None if spec.latents is None else spec.latents.sha256 for spec in specs.values()}) > 1:
+    if len({spec.latents_sha256 for spec in specs.values()}) > 1:
         notes.append(
             "held-out errors are not shown: the arms were trained on latents of different autoencoders, or some on "
             "images, so that these errors have different units"

@@ -1,12 +1,12 @@
 """Runs side by side: what differs in their specs, and those figures that were measured in the same way."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
 from pydantic import JsonValue
 
-from debiasctl.comparison.arms import IMPORTED, alike, is_compared
+from debiasctl.comparison.arms import alike, known_settings
 from debiasctl.comparison.differences import best, difference, missing_reason
 from debiasctl.comparison.evaluations import Evaluation, Reader, evaluations_of
 from debiasctl.comparison.remeasure import measuring_command
@@ -27,7 +27,7 @@ from debiasctl.specs.files import flatten
 from debiasctl.specs.sections import MonitorSection, RunSpec
 from debiasctl.wording import did_you_mean
 
-_DESCRIPTIVE = ("provenance", "schema_version")  # sections that do not affect training
+_DESCRIPTIVE = ("provenance", "schema_version", "imported")  # sections that do not affect training
 Measured = Conditions | HeldoutConditions
 
 
@@ -184,20 +184,13 @@ def spec_differences(specs: Sequence[RunSpec]) -> dict[str, list[Any]]:
     hidden: dict[str, bool | set[str]] = dict.fromkeys(_DESCRIPTIVE, True)
     if any(spec.monitor is None for spec in specs):  # beside a run without one, what a monitor does is no difference
         hidden["monitor"] = set(MonitorSection.model_fields) - {"every"}
-    flat = [_settings(spec, hidden) for spec in specs]
+    flat = [known_settings(spec, flatten(spec.model_dump(mode="json", exclude=hidden))) for spec in specs]
     fields = list(dict.fromkeys(field for one in flat for field in one))
     return {
         field: [one.get(field) for one in flat]
         for field in fields
         if not alike(field, flat) and any(one.get(field) not in (None, {}) for one in flat)
     }
-
-
-def _settings(spec: RunSpec, hidden: Mapping[str, bool | set[str]]) -> dict[str, Any]:
-    """A spec's settings, flat; of a model from elsewhere its name, and what is known of it."""
-    flat = flatten(spec.model_dump(mode="json", exclude={**hidden, "imported": True}))
-    name = {} if spec.imported is None else {IMPORTED: spec.imported.name}
-    return name | {field: value for field, value in flat.items() if is_compared(spec, field)}
 
 
 def _by_measurement(evaluations: Sequence[Evaluation], metric: str | None, *, seeds: bool) -> "_Table":

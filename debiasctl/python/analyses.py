@@ -65,7 +65,8 @@ def analyze(
     found = matching_runs([str(run.path) if isinstance(run, Run) else run for run in runs])
     specs = {run: run.spec() for run in found}
     arms = arms_in(found, list(specs.values()), reference=reference)
-    steps = default_steps(list(specs.values())) if steps is None else steps
+    usual = default_steps(list(specs.values()))
+    steps = usual if steps is None else steps
     choices = Choices(num, seed, None if trajectories is None else tuple(trajectories), weightings, metric)
     asked = None if checkpoint is None else str(checkpoint)
     with ExitStack() as pins, computing(device, kind=EvaluationError, doing="in the analysis") as place:
@@ -82,7 +83,7 @@ def analyze(
         analysis = measure(
             parts, jobs, arms, Subjects(requests, location(), place), choices, asked=only is not None,
             options=_words(
-                num=num, seed=seed or None, steps=None if steps == default_steps(list(specs.values())) else steps,
+                num=num, seed=seed or None, steps=None if steps == usual else steps,
                 trajectories=trajectories and ",".join(map(str, trajectories)),
                 counterfactual=",".join(weightings) or None, metric=metric, checkpoint=checkpoint,
                 sampler=None if sampler == "ddim" else sampler, weights=None if weights == "ema" else weights,

@@ -71,9 +71,7 @@ def draw_lines(panels: Sequence[LinePanel], *, width: Width, num_columns: int = 
     """Draw the panels with one legend; intervals are bars through the points."""
     named = {line.label: line for panel in panels for line in panel.lines if line.label}
     lines = [(label, one.colour, one.dashes, 0.8 if one.faint else 1.3) for label, one in named.items()]
-    return draw_panels(
-        panels, _draw, lambda: line_handles(lines), width=width, height=_HEIGHT, columns=num_columns
-    )  # fmt: skip
+    return draw_panels(panels, _draw, lambda: line_handles(lines), width=width, height=_HEIGHT, columns=num_columns)
 
 
 def _draw(axes: Any, panel: LinePanel) -> None:

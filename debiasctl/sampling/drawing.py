@@ -48,6 +48,15 @@ def group_size(height: int, width: int) -> int:
     return max(1, min(_GROUP, _GROUP_PIXELS // (height * width)))
 
 
+def decoded(latents: Tensor, decode: Decode) -> Tensor:
+    """The images [N, C, H, W] of latents [N, c, h, w], decoded group by group."""
+    size, groups = group_size(*latents.shape[2:]), []
+    for part in torch.split(latents, size):  # always as many at once, as other numbers would be rounded otherwise
+        rest = part[-1:].expand(size - len(part), *part.shape[1:])
+        groups.append(decode(torch.cat([part, rest]))[: len(part)])
+    return torch.cat(groups)
+
+
 def automatic_batch_size(shape: tuple[int, int, int], device: torch.device) -> int:
     """A power of two of images [C, H, W] that should fit into memory; `Drawer` halves it where it does not."""
     values = shape[0] * shape[1] * shape[2]
@@ -137,13 +146,7 @@ class Drawer:
 
     def images_of(self, x: Tensor) -> Tensor:
         """The images, float [N, C, H, W], that the network's x [N, c, h, w] are: decoded, if they are latents."""
-        if self._decode is None:
-            return x
-        groups = []
-        for part in torch.split(x, self.group):  # always as many at once, as other numbers would be rounded otherwise
-            rest = part[-1:].expand(self.group - len(part), *part.shape[1:])
-            groups.append(self._decode(torch.cat([part, rest]))[: len(part)])
-        return torch.cat(groups)
+        return x if self._decode is None else decoded(x, self._decode)
 
     def noise(self, positions: Tensor, *, step: int) -> Tensor:
         """Standard normal [N, C, H, W] at the `positions` int64 [N]; at step 0 it is what the images begin as."""

@@ -256,6 +256,11 @@ class RunSpec(Section):
         """The latents that the network was trained on, if it was; known once the images were encoded."""
         return None if self.content is None else self.content.latents
 
+    @property
+    def latents_sha256(self) -> str | None:
+        """The SHA-256 of the autoencoder whose latents the network makes; None if it makes images."""
+        return None if self.latents is None else self.latents.sha256
+
     @field_validator("ema", mode="before")
     @classmethod
     def _kind_by_default(cls, ema: Any) -> Any:

@@ -182,7 +182,7 @@ def _initial(spec: RunSpec, init_from: Run | None) -> tuple[RunSpec, Callable[[n
         return spec, None
     if init_from is not None:
         state, origin = initial_weights(init_from)
-        own, other = (one.latents and one.latents.sha256 for one in (spec, init_from.spec()))
+        own, other = (one.latents_sha256 for one in (spec, init_from.spec()))
         if own != other:
             _LOG.warning(
                 "run '%s', whose weights are the initial ones, was trained on %s: weights that fit may be of no use",

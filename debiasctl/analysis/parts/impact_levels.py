@@ -101,7 +101,7 @@ def real_means(subject: Subject) -> dict[str, Array]:
     indices = chosen_indices(data.train, subject.request.label, MAX_IMAGES)
     sums: dict[str, Array] = {}
     for part in torch.split(indices, _BLOCK):
-        x = subject.images_of(to_model_space(data.train.images(part)).to(subject.device)).cpu()
+        x = subject.images_of(to_model_space(data.train.images(part))).cpu()
         stored = to_uint8(x).to(torch.float64) / 127.5 - 1
         found = {
             "colours": colours(x), "bands": band_powers(x), "stored_colours": colours(stored),

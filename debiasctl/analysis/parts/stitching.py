@@ -18,7 +18,7 @@ from debiasctl.analysis.parts.stitching_images import Ways, measure_all, measure
 from debiasctl.analysis.parts.stitching_pictures import stitching_pictures
 from debiasctl.analysis.parts.stitching_words import stitching_findings
 from debiasctl.analysis.record import AnalysisRecord, Quantity, Series
-from debiasctl.analysis.subject import Subject, latents_of
+from debiasctl.analysis.subject import Subject
 from debiasctl.errors import UsageError
 from debiasctl.evaluation.metrics.catalogue import default_features
 from debiasctl.evaluation.uncertainty.intervals import MIN_IMAGES
@@ -123,7 +123,7 @@ def _check_alike(subject: Subject, other: Subject) -> None:
     """
     one, two = f"'{subject.run.name}'", f"'{other.run.name}'"
     way_on = "Choose runs of one data set and one schedule"
-    if latents_of(subject) != latents_of(other):
+    if subject.spec.latents_sha256 != other.spec.latents_sha256:
         raise UsageError(
             f"runs {one} and {two} cannot be stitched: they make latents of different autoencoders, or one makes "
             "images. Choose runs of one autoencoder"

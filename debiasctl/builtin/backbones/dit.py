@@ -73,7 +73,7 @@ class DiT(Backbone):
                 return data
             preset = data["preset"].removeprefix("DiT-")
             if preset not in get_args(Preset):
-                return data  # refused with the names that there are
+                return data  # refused by its type, which lists the known names
             options = preset_options(preset)
             if options.keys() <= data.keys():
                 raise ValueError(

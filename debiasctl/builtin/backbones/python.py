@@ -8,11 +8,11 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
 import torch
-from pydantic import BeforeValidator, Field, model_validator
+from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 from torch import Tensor, nn
 
 from debiasctl.api import Backbone, ImageShape, ModelError, PluginOptions, Prediction, Space, UsageError
-from debiasctl.api.files import quoted
+from debiasctl.api.files import expanded, quoted
 from debiasctl.builtin.backbones import user_code
 from debiasctl.builtin.backbones.layers import check_inputs
 from debiasctl.builtin.backbones.user_code import Code
@@ -42,7 +42,7 @@ class Contract(PluginOptions):
         description="module:function, or FILE.py:function: a function without arguments that returns the callable, or "
         "the callable itself"
     )
-    folder: str | None = Field(
+    folder: Annotated[str, AfterValidator(lambda folder: str(expanded(folder)))] | None = Field(
         None, description="folder that the module is imported from; unset: the working directory, or installed packages"
     )
     arguments: dict[str, Any] = Field(
@@ -66,11 +66,13 @@ class Contract(PluginOptions):
     @classmethod
     def _file_as_module(cls, data: Any) -> Any:
         """Name a file as the module that it is in its folder."""
-        named = data.get("factory") if isinstance(data, Mapping) else None
-        if not isinstance(named, str) or not named.rpartition(":")[0].endswith(".py"):
+        named, folder = (data.get("factory"), data.get("folder")) if isinstance(data, Mapping) else (None, None)
+        if not isinstance(named, str) or not isinstance(folder, str | None):
             return data
         file, _, function = named.rpartition(":")
-        path = Path(data.get("folder") or "").expanduser().joinpath(file).absolute()
+        if not file.endswith(".py"):
+            return data
+        path = (expanded(folder) if folder else Path()).joinpath(expanded(file)).absolute()
         return {**data, "factory": f"{path.stem}:{function}", "folder": str(path.parent)}
 
     @model_validator(mode="after")
@@ -82,12 +84,17 @@ class Contract(PluginOptions):
             )
         for name, value, allowed in (
             ("predicts", self.predicts, PREDICTS[self.input]),
-            ("level", self.level or LEVELS[self.input][0], LEVELS[self.input]),
+            ("level", self.told, LEVELS[self.input]),
         ):
             if value not in allowed:
                 why = ": at s = 1 no image follows from eps" if (self.input, value) == ("flow", "eps") else ""
                 raise ValueError(f"{name}={value} with input={self.input}{why}. Choose {' or '.join(allowed)}")
         return self
+
+    @property
+    def told(self) -> Level:
+        """The noise level that the callable takes."""
+        return self.level or LEVELS[self.input][0]
 
     @property
     def prediction(self) -> Prediction:
@@ -126,8 +133,7 @@ class Python(Backbone):
             return options
         code = find(options)
         folder = None if code.folder is None else str(code.folder)
-        level = options.level or LEVELS[options.input][0]
-        return options.model_copy(update={"folder": folder, "sha256": code.sha256, "level": level})
+        return options.model_copy(update={"folder": folder, "sha256": code.sha256, "level": options.told})
 
     def check_prediction(self, prediction: Prediction, *, sigma_data: float) -> None:
         """Check that a run's prediction type is what the callable predicts, on its input.
@@ -173,7 +179,7 @@ class Python(Backbone):
 
 def find(options: Python.Options) -> Code:
     """The code that options name."""
-    folder = None if options.folder is None else Path(options.folder).expanduser().absolute()
+    folder = None if options.folder is None else Path(options.folder).absolute()
     if options.sha256 is None:
         return user_code.find(options.factory, folder)
     return user_code.find_again(options.factory, folder, sha256=options.sha256)
@@ -211,7 +217,6 @@ class PythonNetwork(nn.Module):
     ) -> None:
         super().__init__()
         self.code, self.contract, self.shape, self.num_classes = code, contract, shape, num_classes
-        self.level = contract.level or LEVELS[contract.input][0]
         self.network = function  # a module among them is registered as one
         self.takes_labels = _binds(function, 1, 2, 3)
         if not self.takes_labels and (num_classes or not _binds(function, 1, 2)):
@@ -252,12 +257,12 @@ class PythonNetwork(nn.Module):
             return x, noise_level, noise, noise
         if self.contract.input == "flow":
             s = noise / FLOW_TIME
-            return x, noise_level if self.level == "1000s" else s.to(noise_level.dtype), 1 - s, s
+            return x, noise_level if self.contract.told == "1000s" else s.to(noise_level.dtype), 1 - s, s
         sigma = torch.exp(4 * noise)
         given = _wide(torch.sqrt(sigma**2 + self.contract.sigma_data**2), x) * x
         return (
             given,
-            noise_level if self.level == "c_noise" else sigma.to(noise_level.dtype),
+            noise_level if self.contract.told == "c_noise" else sigma.to(noise_level.dtype),
             torch.ones_like(sigma),
             sigma,
         )
@@ -283,7 +288,7 @@ class PythonNetwork(nn.Module):
             bad = int((~output.detach().isfinite()).flatten(1).any(dim=1).nonzero()[0])
             raise ModelError(
                 f"{self.code}: it returned NaN or infinity for finite images at noise level {float(level[bad]):.6g} "
-                f"({self.level})"
+                f"({self.contract.told})"
             )
 
 

@@ -85,7 +85,7 @@ class UNet(Backbone):
             name = data.get("preset") if isinstance(data, Mapping) else None
             published = PRESETS.get(name) if isinstance(name, str) else None  # type: ignore[call-overload]
             if published is None:
-                return data  # a name that there is not is refused with those that there are
+                return data  # an unknown name is refused by its type, which lists the known ones
             given = {name: value for name, value in data.items() if name != "preset"}
             heads = {} if {"num_heads", "num_head_channels"} & given.keys() else published.heads
             return {**published.options, **heads, **given}

@@ -12,16 +12,12 @@ _LARGE: Mapping[str, Any] = {"channels": 256, "num_res_blocks": 2, "attention_re
 
 @dataclass(frozen=True)
 class Published:
-    """A published network: its image size, the backbone's options, and the schedule that it was trained with."""
+    """A published network: its image size, the options that are not the backbone's defaults, and its schedule."""
 
     image_size: int
     options: Mapping[str, Any]
     schedule: Literal["linear", "cosine"] = "linear"
     heads: Mapping[str, int] = field(default_factory=lambda: {"num_head_channels": 64})
-
-    def backbone(self) -> dict[str, Any]:
-        """The options of the backbone."""
-        return {**self.options, **self.heads, "resblock_updown": True, "use_scale_shift_norm": True}
 
 
 # cifar10, faces256: train.sh of Debias (2310.08442) and of P2 (2204.00227); imagenet: the README of ADM (2105.05233)

@@ -7,8 +7,7 @@ from pathlib import Path
 from typing import Literal
 
 import torch
-from pydantic import Field, ValidationError, field_validator
-from safetensors.torch import save
+from pydantic import Field, ValidationError
 from torch import Tensor
 
 from debiasctl.api import (
@@ -19,12 +18,12 @@ from debiasctl.api import (
     NestedSchedule,
     PluginOptions,
     UsageError,
-    atomic_file,
     read_state_dict,
     state_dict_differences,
 )
 from debiasctl.api.files import one_line
 from debiasctl.builtin.backbones.dit import SIZES, DiT, DiTModel, position_embedding
+from debiasctl.builtin.models._support.state_files import AbsolutePath, check_weights, shape_of, write_state
 
 # the beginnings of published names and of ours, outside and inside of blocks
 _OUTSIDE = (
@@ -78,7 +77,7 @@ class DiTCheckpoint(ModelSource):
     class Options(PluginOptions):
         """What the file does not say, with what DiT's authors published as the defaults."""
 
-        path: Path = Field(description="the file, .pt or .safetensors")
+        path: AbsolutePath = Field(description="the file, .pt or .safetensors")
         weights: Literal["ema", "model"] | None = Field(
             None, description="which, in a file that has both: averaged ones or those without averaging; unset: ema"
         )
@@ -90,11 +89,6 @@ class DiTCheckpoint(ModelSource):
         )
         prediction: Literal["eps", "x0", "v"] = Field("eps", description="what the network predicts")
         schedule: NestedSchedule = Field("linear", validate_default=True, description="noise schedule")
-
-        @field_validator("path")
-        @classmethod
-        def _is_absolute(cls, path: Path) -> Path:
-            return path.expanduser().absolute()
 
     options: Options
 
@@ -144,20 +138,12 @@ class DiTCheckpoint(ModelSource):
         if model.backbone != "dit":
             raise UsageError(f"dit holds transformers (backbone dit), and this network is a '{model.backbone}'")
         options = DiT.Options.model_validate(dict(model.backbone_options))
-        shape = ImageShape(model.image_size, model.channels, (1 + model.learned_variance) * model.channels)
+        shape = shape_of(model)
         options = DiT.resolve_options(options, shape)
-        rows = model.num_classes + model.null_class
-        differences = state_dict_differences(model.weights, _tensors(options, shape, rows))
-        if differences:
-            raise ModelError(f"the weights are not those of the network that the run describes: {differences}")
+        check_weights(model, _tensors(options, shape, model.num_classes + model.null_class))
         patch_size = options.patch_size or 0  # never 0: it is resolved
         places = position_embedding(model.image_size // patch_size, options.hidden_size)
-        state = as_published({_PLACES: places[None], **model.weights}, patch_size=patch_size)
-        with atomic_file(path) as stream:
-            if path.suffix.lower() == ".safetensors":
-                stream.write(save(state))
-            else:
-                torch.save(state, stream)
+        write_state(as_published({_PLACES: places[None], **model.weights}, patch_size=patch_size), path)
         return _how_to_load(model, options)
 
     def _inferred(self, state: Mapping[str, Tensor]) -> tuple[DiT.Options, ImageShape]:

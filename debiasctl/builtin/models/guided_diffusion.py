@@ -6,8 +6,7 @@ from pathlib import Path
 from typing import Any, Literal, Self
 
 import torch
-from pydantic import Field, field_validator, model_validator
-from safetensors.torch import save
+from pydantic import Field, model_validator
 from torch import Tensor
 
 from debiasctl.api import (
@@ -17,7 +16,6 @@ from debiasctl.api import (
     ModelSource,
     PluginOptions,
     UsageError,
-    atomic_file,
     read_state_dict,
     state_dict_differences,
 )
@@ -25,6 +23,7 @@ from debiasctl.builtin.backbones.unet import UNet, UNetModel
 from debiasctl.builtin.backbones.unet_presets import PRESETS, Preset
 from debiasctl.builtin.models._support.adm_flags import how_to_load
 from debiasctl.builtin.models._support.adm_layout import Layout, NotTheFamilyError, read_layout
+from debiasctl.builtin.models._support.state_files import AbsolutePath, check_weights, shape_of, write_state
 
 ENDINGS = (".pt", ".pth", ".safetensors")
 NORM_GROUPS = 32  # fixed in the family's code
@@ -54,7 +53,7 @@ class GuidedDiffusion(ModelSource):
     class Options(PluginOptions):
         """What a file does not say."""
 
-        path: Path = Field(description="the file, .pt or .safetensors")
+        path: AbsolutePath = Field(description="the file, .pt or .safetensors")
         preset: Preset | None = Field(None, description="published network, which gives all other options")
         image_size: int | None = Field(None, ge=1, le=4096, description="height and width of its images, in pixels")
         num_heads: int | None = Field(None, ge=1, description="attention heads, or give num_head_channels")
@@ -65,11 +64,6 @@ class GuidedDiffusion(ModelSource):
         rescale_timesteps: bool | None = Field(None, description="as its training had it; asked for if T is not 1000")
         prediction: Literal["eps", "x0"] = Field("eps", description="x0 if it was trained with predict_xstart")
         dropout: float | None = Field(None, ge=0, lt=1, description="dropout in training, for runs that start from it")
-
-        @field_validator("path")
-        @classmethod
-        def _is_absolute(cls, path: Path) -> Path:
-            return path.expanduser().absolute()
 
         @model_validator(mode="after")
         def _heads_are_given_once(self) -> Self:
@@ -100,7 +94,7 @@ class GuidedDiffusion(ModelSource):
         if preset is None:
             backbone = {**layout.options, "attention_resolutions": tuple(size >> level for level in layout.attended)}
         else:
-            backbone = PRESETS[preset].backbone()
+            backbone = {"preset": preset}
         backbone |= {name: given[name] for name in _OF_THE_NETWORK if given[name] is not None}
         shape = ImageShape(size, layout.in_channels, layout.out_channels)
         options = UNet.resolve_options(UNet.Options.model_validate(backbone), shape)
@@ -132,14 +126,13 @@ class GuidedDiffusion(ModelSource):
         options, found = self.options, {name: getattr(self.options, name) for name in _ASKED}
         if options.preset is not None:
             published = PRESETS[options.preset]
-            known = published.backbone()
             heads = {} if options.num_heads or options.num_head_channels else published.heads
             filled: dict[str, Any] = {
                 "image_size": published.image_size,
                 "schedule": published.schedule,
                 "num_timesteps": NUM_TIMESTEPS,
-                "use_new_attention_order": known.get("use_new_attention_order", False),
-                "dropout": known.get("dropout", 0.0),
+                "use_new_attention_order": published.options.get("use_new_attention_order", False),
+                "dropout": published.options.get("dropout", 0.0),
                 **heads,
             }
             found = {name: filled.get(name) if value is None else value for name, value in found.items()}
@@ -177,19 +170,12 @@ class GuidedDiffusion(ModelSource):
                 f"guided-diffusion's group norms have {NORM_GROUPS} groups, and this network's {options.norm_groups} "
                 "(norm_groups)"
             )
-        classes = model.num_classes + model.null_class
-        shape = ImageShape(model.image_size, model.channels, (1 + model.learned_variance) * model.channels)
-        ours = expected(UNet.resolve_options(options, shape), shape, classes)
-        differences = state_dict_differences(model.weights, ours)
-        if differences:
-            raise ModelError(f"the weights are not those of the network that the run describes: {differences}")
-        ordered = {name: model.weights[name].contiguous() for name in ours}
-        with atomic_file(path) as stream:
-            if path.suffix.lower() == ".safetensors":
-                stream.write(save(ordered))
-            else:
-                torch.save(ordered, stream)
-        return how_to_load(model, UNet.resolve_options(options, shape), classes)
+        classes, shape = model.num_classes + model.null_class, shape_of(model)
+        options = UNet.resolve_options(options, shape)
+        ours = expected(options, shape, classes)
+        check_weights(model, ours)
+        write_state({name: model.weights[name].contiguous() for name in ours}, path)
+        return how_to_load(model, options, classes)
 
 
 def expected(options: UNet.Options, shape: ImageShape, num_classes: int) -> dict[str, Tensor]:
@@ -201,9 +187,8 @@ def expected(options: UNet.Options, shape: ImageShape, num_classes: int) -> dict
 def _instead(weights: Mapping[str, Tensor], preset: Preset | None) -> str:
     """What a file holds that is not of the family; with a preset, how it differs from that."""
     if preset is not None:
-        published, labels = PRESETS[preset], weights.get("label_emb.weight")
-        shape = ImageShape(published.image_size, 3, 6)
-        options = UNet.resolve_options(UNet.Options.model_validate(published.backbone()), shape)
+        shape, labels = ImageShape(PRESETS[preset].image_size, 3, 6), weights.get("label_emb.weight")
+        options = UNet.resolve_options(UNet.Options(preset=preset), shape)
         classes = 0 if labels is None or not labels.ndim else len(labels)
         return f"Compared with preset={preset}: {state_dict_differences(weights, expected(options, shape, classes))}"
     return f"It holds {len(weights):,} tensors, such as {', '.join(list(weights)[:4])}"

@@ -84,7 +84,7 @@ def measure(
     entries: dict[str, list[Entry]] = {}
     for number, job in enumerate(jobs):
         what = f"{number + 1}/{len(jobs)} {job.text}"
-        if job.part.of_latents and _latents(job.member) != _latents(jobs[0].member):
+        if job.part.of_latents and job.member.spec.latents_sha256 != jobs[0].member.spec.latents_sha256:
             left_out.append(
                 f"{job.text}: its errors are those of other latents than those of run '{jobs[0].member.run.name}', or "
                 "of images, so that they have another unit"
@@ -111,11 +111,6 @@ def measure(
         [PartResult(part, entries[part.name]) for part in parts if part.name in entries],
         arms.arms[0].dataset, left_out, arms.warnings, arms.notes,
     )  # fmt: skip
-
-
-def _latents(member: Member) -> str | None:
-    """The SHA-256 of the autoencoder that the member's network makes latents of, None if it makes images."""
-    return None if member.spec.latents is None else member.spec.latents.sha256
 
 
 def _check(jobs: Sequence[Job], subjects: Subjects, choices: Choices) -> None:

@@ -87,12 +87,13 @@ def make_requests(
             more than are held out.
         CheckpointError: if the run has no checkpoint.
     """
-    if run.content(spec).latents is not None:
+    content = run.content(spec)
+    if content.latents is not None:
         raise UsageError(
             f"run '{run.name}' makes latents: a likelihood of these is no likelihood of images, and its bits depend on "
-            "the autoencoder's scale. Measure its samples instead: debiasctl evaluate " + run.typed
+            f"the autoencoder's scale. Measure its samples instead: debiasctl evaluate {run.typed}"
         )
-    heldout = run.content(spec).num_heldout
+    heldout = content.num_heldout
     num = min(_IMAGES, heldout) if num is None else num
     if not heldout:
         raise UsageError(

@@ -128,7 +128,7 @@ def subjects_of(runs: list[Run]) -> list[Subject]:
     for run in runs:
         spec = run.spec()
         process = process_of(spec.diffusion.schedule.create("schedules"))
-        made.append(SimpleNamespace(run=run, spec=spec, content=spec.content, process=process, space=None))
+        made.append(SimpleNamespace(run=run, spec=spec, content=spec.content, process=process))
     return [cast(Subject, one) for one in made]
 
 

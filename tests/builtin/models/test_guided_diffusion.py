@@ -16,8 +16,9 @@ from tiny import LOCATION, error_of, make_spec, succeed, train
 from debiasctl import registry
 from debiasctl.api import ExternalModel, ImageShape
 from debiasctl.builtin.backbones.unet import UNet
+from debiasctl.builtin.backbones.unet_presets import PRESETS, Published
 from debiasctl.builtin.models.guided_diffusion import GuidedDiffusion
-from debiasctl.errors import ModelError, UsageError
+from debiasctl.errors import ModelError, PluginOptionsError, UsageError
 from debiasctl.models.build import build_network
 from debiasctl.models.external import add_model
 from debiasctl.models.weights import load_named_weights
@@ -113,6 +114,15 @@ def test_what_the_file_does_not_say_is_asked_for_in_one_message(tmp_path: Path) 
 def test_a_number_of_heads_may_be_given_instead(tmp_path: Path) -> None:
     save_small(tmp_path / "m.pt", num_heads=4)
     model = read(tmp_path / "m.pt", GIVEN.replace("num_head_channels=16", "num_heads=4"))
+    assert (model.backbone_options["num_heads"], model.backbone_options["num_head_channels"]) == (4, None)
+
+
+def test_heads_that_are_given_override_a_presets(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(
+        PRESETS, "cifar10", Published(SIZE, {name: SMALL[name] for name in SMALL if "head" not in name})
+    )
+    save_small(tmp_path / "m.pt", num_heads=4)
+    model = read(tmp_path / "m.pt", "preset=cifar10,num_heads=4")
     assert (model.backbone_options["num_heads"], model.backbone_options["num_head_channels"]) == (4, None)
 
 
@@ -227,6 +237,9 @@ def test_a_missing_file_or_folder_is_named(tmp_path: Path) -> None:
         read(tmp_path / "missing.pt")
     with pytest.raises(ModelError, match="cannot be read: it is a folder"):
         read(tmp_path)
+    for source in ("guided-diffusion", "dit"):
+        with pytest.raises(PluginOptionsError, match="there is no home folder for '~no-such-user'"):
+            registry.create("models", f"{source}:path=~no-such-user/m.pt")
 
 
 # ------------------------------------------------------------- a run of it, and back
@@ -302,9 +315,8 @@ def test_a_network_that_the_format_cannot_hold_is_refused(tmp_path: Path) -> Non
 def test_the_papers_networks_go_in_and_out(
     tmp_path: Path, preset: str, classes: int, size: int, tensors: int, parameters: int
 ) -> None:
-    from debiasctl.builtin.backbones.unet_presets import PRESETS
-
-    state = save_small(tmp_path / "m.pt", size=size, classes=classes, **PRESETS[preset].backbone())
+    options = {**PRESETS[preset].options, **PRESETS[preset].heads}
+    state = save_small(tmp_path / "m.pt", size=size, classes=classes, **options)
     assert (len(state), sum(tensor.numel() for tensor in state.values())) == (tensors, parameters)
     succeed("runs", "add-model", "adm", f"guided-diffusion:path={tmp_path / 'm.pt'},preset={preset}")
     succeed("runs", "export-checkpoint", "adm", tmp_path / "back.pt")

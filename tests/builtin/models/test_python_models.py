@@ -188,6 +188,9 @@ def test_prints_go_to_stderr_with_the_name(capsys: pytest.CaptureFixture[str]) -
         (f"factory=mine:make,{EPS},null_class=true", "give num_classes too"),
         (f"factory=mine:make,{EPS},schedule=coosine", "Did you mean 'cosine'"),
         ("factory=mine:make,predicts=eps,image_size=4", "option 'input' is required"),
+        (f"factory=~no-such-user/mine.py:make,{EPS}", "there is no home folder for '~no-such-user'"),
+        (f"factory=mine:make,folder=~no-such-user,{EPS}", "there is no home folder for '~no-such-user'"),
+        (f"factory=mine.py:make,folder=[3],{EPS}", "folder"),
     ],
 )
 def test_contracts_that_cannot_be_are_refused(options: str, message: str) -> None:
@@ -202,6 +205,13 @@ def test_a_module_that_is_not_there_is_said_to_be_missing(folder: Path) -> None:
         read(f"factory=other/mine.py:make,{EPS}")
     with pytest.raises(UsageError, match="eps-prediction cannot be used on a schedule with zero terminal SNR"):
         read(f'factory=mine:make,schedule="linear:zero_terminal_snr=true",{EPS}')
+
+
+def test_a_file_in_the_home_folder_is_found(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", str(folder / "home"))
+    write("def call(x, t):\n    return x", "home/mine.py")
+    for given in ("factory=~/mine.py:call", "factory=mine:call,folder=~"):
+        assert read(f"{given},{EPS}").backbone_options["folder"] == str(folder / "home")
 
 
 def test_code_is_found_from_other_folders_and_told_apart_there(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -157,7 +157,7 @@ def _shown(subject: Subject, levels: Sequence[Level], images: Images) -> Arrays:
             found[f"one_step_{name}"] = np.concatenate(parts)
     if subject.space is None:
         return found
-    latents = {name: torch.from_numpy(array).float().to(subject.device) for name, array in found.items()}
+    latents = {name: torch.from_numpy(array).float() for name, array in found.items()}
     return {name: subject.images_of(one).cpu().numpy() for name, one in latents.items()}
 
 

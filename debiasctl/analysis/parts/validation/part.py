@@ -26,7 +26,7 @@ from debiasctl.analysis.parts.validation.ranking import (
 )
 from debiasctl.analysis.parts.validation.scores import NAMED, bins_in, of_bins, resolved, scores
 from debiasctl.analysis.record import AnalysisRecord, Quantity, Series
-from debiasctl.analysis.subject import Subject, latents_of
+from debiasctl.analysis.subject import Subject
 from debiasctl.diffusion.process import DiffusionProcess
 from debiasctl.errors import UsageError
 from debiasctl.files import content_key
@@ -96,7 +96,7 @@ def _check_alike(subjects: Sequence[Subject]) -> None:
                 f"runs '{first.run.name}' and '{one.run.name}' are of different images, whose errors cannot be ranked "
                 "together. Choose runs of one data set"
             )
-        if latents_of(one) != latents_of(first):
+        if one.spec.latents_sha256 != first.spec.latents_sha256:
             raise UsageError(
                 f"runs '{first.run.name}' and '{one.run.name}' make latents of different autoencoders, or one makes "
                 "images, so that their errors have different units. Choose runs of one autoencoder"
