@@ -94,7 +94,15 @@ class FileSet(Dataset):
         """
         return self._images(self._there(location)).load(location)
 
+    _listed: tuple[Path, ListedImages] | None = None
+
     def _images(self, folder: Path) -> ListedImages:
+        """The images in a folder of the set, which is listed once."""
+        if self._listed is None or self._listed[0] != folder:
+            self._listed = folder, self._list(folder)
+        return self._listed[1]
+
+    def _list(self, folder: Path) -> ListedImages:
         source = self.source(folder)
         classes, places = self.places(folder, source)
         options = self.options.model_dump(include=set(FileSetOptions.model_fields))
