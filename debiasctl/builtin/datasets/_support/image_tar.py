@@ -19,7 +19,7 @@ from debiasctl.builtin.datasets._support.image_files import (
     LARGEST,
     MOST_LABEL_BYTES,
     OUTSIDE,
-    SPLIT_FOLDERS,
+    Tops,
     count_other,
     is_image_name,
     outside_name,
@@ -76,8 +76,7 @@ class TarSource:
         except (tarfile.TarError, *UNREADABLE) as error:
             reason = one_line(getattr(error, "strerror", None) or error)
             raise DataError(f"{path} cannot be read as a tar: {reason}. Pack or fetch it again") from error
-        self._root, self.unreadable = members.root(), members.outside
-        self.num_doubled = members.num_doubled
+        self._root, self.unreadable = members.tops.root(), members.outside
         names, self._places = members.table()
         self._names = without_prefix(names, len(encode_name(self._root)))
         self.files = ImageFiles(self._names, self._places[:, :2])
@@ -138,11 +137,10 @@ class _Members:
         self.labels: dict[str, tuple[int, int]] = {}  # offset and size of each dataset.json
         self.outside: list[tuple[str, str]] = []
         self.reasons: dict[str, str] = {}  # why an image cannot be read
-        self.num_doubled = 0
         self._table = Table()
         self._links: dict[str, str] = {}
         self._passed_over, self._changed = passed_over, changed
-        self._tops: set[str] = set()  # at most two of the top-level folders, "" for none
+        self.tops = Tops()
 
     def add(self, member: tarfile.TarInfo) -> None:
         """Add a member if it is an image."""
@@ -157,9 +155,7 @@ class _Members:
                 self.labels[name] = (member.offset_data, member.size)
             count_other(self._passed_over, name)
             return
-        if len(self._tops) < 2:
-            top, slash, _ = name.partition("/")
-            self._tops.add(top if slash else "")
+        self.tops.add(name)
         self.reasons.pop(name, None)
         self._links.pop(name, None)
         if member.issym() or member.islnk():
@@ -173,7 +169,6 @@ class _Members:
         """Names [N], sorted, and uint64 [N, 3] of size, change and offset, with links resolved."""
         names, numbers = self._table.by_name()
         is_last = np.append(names[1:] != names[:-1], True)[: len(names)]
-        self.num_doubled = int((~is_last).sum())
         names, numbers = names[is_last], numbers[is_last]
         for name in self._links:
             target = name
@@ -186,12 +181,6 @@ class _Members:
             else:
                 numbers[bisect_left(names, encode_name(name))] = numbers[row]
         return names, numbers
-
-    def root(self) -> str:
-        """The single folder that holds everything, with a '/', or an empty string."""
-        if len(self._tops) == 1 and not self._tops & {"", *SPLIT_FOLDERS}:
-            return f"{next(iter(self._tops))}/"
-        return ""
 
 
 def _plain(name: str) -> str:
