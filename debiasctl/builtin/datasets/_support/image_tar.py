@@ -7,6 +7,7 @@ import shlex
 import tarfile
 from bisect import bisect_left
 from collections import Counter
+from collections.abc import Iterator
 from pathlib import Path
 from typing import IO
 
@@ -37,7 +38,7 @@ PACKED = {
     ".txz": "xz -dk",
     ".zst": "zstd -dk",
 }
-_MAGIC = {b"\x1f\x8b": ".gz", b"BZh": ".bz2", b"\xfd7zXZ": ".xz", b"\x28\xb5\x2f\xfd": ".zst"}
+MAGIC = {b"\x1f\x8b": ".gz", b"BZh": ".bz2", b"\xfd7zXZ": ".xz", b"\x28\xb5\x2f\xfd": ".zst"}
 _BLOCK = 512  # bytes of a tar's header
 _LINKS = 16  # that are followed from one to the next
 
@@ -57,6 +58,22 @@ def refuse_packed(path: Path, kind: str) -> UsageError:
     )
 
 
+def tar_members(stream: IO[bytes], *, damaged: str) -> Iterator[tarfile.TarInfo]:
+    """The members of an uncompressed tar, one after the other; `damaged` begins the message for a damaged header.
+
+    Raises:
+        tarfile.TarError or one of UNREADABLE: if the tar is damaged.
+    """
+    with tarfile.open(fileobj=stream, mode="r:") as archive:
+        while (member := archive.next()) is not None:
+            archive.members = []  # type: ignore[attr-defined]  # tarfile would hold all of them
+            yield member
+        end = archive.offset
+    # tarfile takes a damaged header for the end of the tar
+    if os.pread(stream.fileno(), _BLOCK, end).strip(b"\0"):
+        raise tarfile.ReadError(f"{damaged} at byte {end:,}")
+
+
 class TarSource:
     """The images in a tar, read at the places where they lie in it. A single folder that holds all counts as the root.
 
@@ -68,7 +85,7 @@ class TarSource:
         self.passed_over = Counter[str]()
         try:
             self._file = open_regular(path)
-            kind = next((kind for magic, kind in _MAGIC.items() if self._file.peek(8).startswith(magic)), None)  # type: ignore[attr-defined]
+            kind = next((kind for magic, kind in MAGIC.items() if self._file.peek(8).startswith(magic)), None)  # type: ignore[attr-defined]
             if kind is not None:
                 raise refuse_packed(path, kind)
             self._changed = os.fstat(self._file.fileno()).st_mtime_ns
@@ -119,14 +136,8 @@ class TarSource:
 
     def _read(self) -> "_Members":
         members = _Members(self.passed_over, self._changed)
-        with tarfile.open(fileobj=self._file, mode="r:") as archive:
-            while (member := archive.next()) is not None:
-                members.add(member)
-                archive.members = []  # type: ignore[attr-defined]  # tarfile would hold all of them
-            end = archive.offset
-        # tarfile takes a damaged header for the end of the tar
-        if os.pread(self._file.fileno(), _BLOCK, end).strip(b"\0"):
-            raise ValueError(f"it is damaged at byte {end:,}")
+        for member in tar_members(self._file, damaged="it is damaged"):
+            members.add(member)
         return members
 
 
