@@ -15,7 +15,7 @@ import PIL
 import torch
 from torch import Tensor
 
-from debiasctl.api import DataError, DatasetInfo, ImageProblem, LoadedDataset, content_key
+from debiasctl.api import DataError, DatasetInfo, ImageProblem, LoadedDataset, content_key, spread_indices
 from debiasctl.builtin.datasets._support import image_decoding
 from debiasctl.builtin.datasets._support.folder_format import LOOKED_AT, size_and_channels, stated_format
 from debiasctl.builtin.datasets._support.image_check import check_files
@@ -266,4 +266,5 @@ def _check(source: ByteImages, unreadable: Sequence[Unreadable]) -> None:
 
 def _spread(rows: Rows) -> Rows:
     """Some images, evenly spread."""
-    return rows[np.unique(np.linspace(0, len(rows) - 1, min(LOOKED_AT, len(rows))).astype(np.int64))]
+    some: Rows = rows[spread_indices(len(rows), LOOKED_AT).numpy()]
+    return some
