@@ -1,6 +1,7 @@
 """Indexes of shards, which make the samples in tar files readable in any order."""
 
 import io
+import logging
 import os
 import re
 import tarfile
@@ -16,12 +17,12 @@ import numpy.typing as npt
 from debiasctl.api import DataError, Pace, UsageError, atomic_file, content_key
 from debiasctl.api.arrays import UNREADABLE, open_npz
 from debiasctl.api.files import one_line, open_regular, parse_json
-from debiasctl.builtin.datasets._support import decoded_images
 from debiasctl.builtin.datasets._support.image_files import EXTENSIONS
 from debiasctl.builtin.datasets._support.image_layout import place_of
 from debiasctl.builtin.datasets._support.image_table import encode_name
 from debiasctl.builtin.datasets._support.image_tar import MAGIC, tar_members
 
+_LOG = logging.getLogger(__name__)
 _VERSION = 1  # of the index
 _META = re.compile(r"__[^/]*__($|/)")  # names that webdataset passes over too
 _MOST_LABEL_BYTES = 2**20
@@ -296,5 +297,5 @@ def index_all(paths: Sequence[Path], fields: Fields, folder: Path, split_name: S
     for path in paths:
         shards.append(read_shard(path, fields, folder, split_name))
         if pace.due():
-            decoded_images.logger.info("%d of %d shards indexed", len(shards), len(paths))
+            _LOG.info("%d of %d shards indexed", len(shards), len(paths))
     return shards
