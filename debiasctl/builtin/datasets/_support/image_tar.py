@@ -29,7 +29,7 @@ from debiasctl.builtin.datasets._support.image_files import (
 from debiasctl.builtin.datasets._support.image_table import ImageFiles, Names, Numbers, Table, encode_name
 
 # the endings of tars that can be read from their start alone -> the command that makes a .tar of one
-PACKED = {
+_PACKED = {
     ".gz": "gzip -dk",
     ".tgz": "gzip -dk",
     ".bz2": "bzip2 -dk",
@@ -46,12 +46,12 @@ _LINKS = 16  # that are followed from one to the next
 def is_packed_tar(path: Path) -> bool:
     """Whether a file's name is that of a compressed tar: .tar.gz, .tgz, .tar.xz, ..."""
     kind = path.suffix.lower()
-    return kind in PACKED and (kind.startswith(".t") or path.stem.lower().endswith(".tar"))
+    return kind in _PACKED and (kind.startswith(".t") or path.stem.lower().endswith(".tar"))
 
 
 def refuse_packed(path: Path, kind: str) -> UsageError:
     """The error for a compressed tar, with the command that makes it one that is read in place."""
-    command = f"{PACKED[kind]} {shlex.quote(path.name)}"
+    command = f"{_PACKED[kind]} {shlex.quote(path.name)}"
     return UsageError(
         f"{path} is a compressed tar, which can be read from its start alone. Decompress it ({command}): the .tar is "
         "read in place. Or unpack it, and give the folder"
