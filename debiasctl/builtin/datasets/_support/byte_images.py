@@ -21,12 +21,18 @@ from debiasctl.builtin.datasets._support.folder_format import LOOKED_AT, size_an
 from debiasctl.builtin.datasets._support.image_check import check_files
 from debiasctl.builtin.datasets._support.image_decoding import read_header
 from debiasctl.builtin.datasets._support.image_layout import held_out
-from debiasctl.builtin.datasets._support.image_reading import Unreadable, attempted, formats_of, in_threads
+from debiasctl.builtin.datasets._support.image_reading import (
+    Unreadable,
+    attempted,
+    first_few,
+    formats_of,
+    gathered,
+    in_threads,
+)
 from debiasctl.builtin.datasets._support.image_table import ImageFile
 from debiasctl.builtin.datasets._support.late_decoding import Assumed, Identify, is_late
 from debiasctl.builtin.datasets._support.recorded_images import load_recorded
 
-_SHOWN = 3  # unreadable images named in a message
 Rows = npt.NDArray[np.int64]
 Mode = Literal["auto", "rgb", "grey"]
 
@@ -102,15 +108,9 @@ class ByteSplit:
         Raises:
             DataError: if one cannot be decoded, or is not as others are.
         """
-        pixels = torch.empty(len(indices), self.channels, self.image_size, self.image_size, dtype=torch.uint8)
         read = partial(self.assumed.decode, size=self.image_size, channels=self.channels)
-        found = _each(self.source, self.rows[indices.numpy()], read)
-        unreadable = []
-        for row, result in zip(pixels.numpy(), found, strict=True):
-            if isinstance(result, Unreadable):
-                unreadable.append(result)
-            else:
-                row[...] = result
+        shape = len(indices), self.channels, self.image_size, self.image_size
+        pixels, unreadable = gathered(_each(self.source, self.rows[indices.numpy()], read), shape)
         _check(self.source, unreadable)
         return pixels
 
@@ -259,9 +259,7 @@ def _each(source: ByteImages, rows: Rows, read: Callable[[IO[bytes]], Any]) -> A
 
 def _check(source: ByteImages, unreadable: Sequence[Unreadable]) -> None:
     if unreadable:
-        named = "; ".join(f"{one.name} ({one.reason})" for one in unreadable[:_SHOWN])
-        more = f"; and {len(unreadable) - _SHOWN} more" if len(unreadable) > _SHOWN else ""
-        raise DataError(f"images of {source.where} cannot be used: {named}{more}")
+        raise DataError(f"images of {source.where} cannot be used: {first_few(unreadable)}")
 
 
 def _spread(rows: Rows) -> Rows:
