@@ -8,10 +8,9 @@ import tarfile
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
-import numpy as np
 import pytest
 import torch
-from PIL import Image
+from small_images import decoded, everything, png
 
 from debiasctl.api import ArraySplit, DataError, DataLocation, LoadedDataset, UsageError
 from debiasctl.data.moved import bound_path, moved_to
@@ -21,22 +20,6 @@ from debiasctl.specs.sections import RunSpec
 from debiasctl.training.batches import BatchSource
 
 Files = Mapping[str, bytes]
-
-
-@pytest.fixture
-def location(tmp_path: Path) -> DataLocation:
-    return DataLocation(None, tmp_path / "cache")
-
-
-def png(number: int, *, size: int = 8, mode: str = "RGB") -> bytes:
-    stream = io.BytesIO()
-    pixels = np.random.default_rng(number).integers(0, 256, (size, size, 3), dtype=np.uint8)
-    Image.fromarray(pixels).convert(mode).save(stream, "PNG")
-    return stream.getvalue()
-
-
-def decoded(content: bytes) -> bytes:
-    return np.asarray(Image.open(io.BytesIO(content)).convert("RGB")).transpose(2, 0, 1).tobytes()
 
 
 def write(path: Path, files: Iterable[tuple[str, bytes]], *, form: int = tarfile.PAX_FORMAT, mode: str = "w") -> Path:
@@ -65,16 +48,6 @@ def sample(number: int) -> list[tuple[str, bytes]]:
 
 def load(urls: str, location: DataLocation, **options: object) -> LoadedDataset:
     return create("datasets", PluginRef("webdataset", {"urls": urls, **options})).load(location)
-
-
-def everything(data: LoadedDataset) -> dict[bytes, int | None]:
-    found = {}
-    for split in (data.train, data.heldout):
-        rows = torch.arange(len(split))
-        labels = split.labels(rows)
-        for row, image in enumerate(split.images(rows)):
-            found[image.numpy().tobytes()] = None if labels is None else int(labels[row])
-    return found
 
 
 @pytest.mark.parametrize("identify", ["auto", "files"])
