@@ -144,7 +144,6 @@ def by_another_method(archive: zipfile.ZipFile) -> None:
     archive.writestr("bad.png", data(picture()), compress_type=zipfile.ZIP_LZMA)
 
 
-@pytest.mark.filterwarnings("ignore:Duplicate name")
 def one_name_twice(archive: zipfile.ZipFile) -> None:
     archive.writestr("0.png", data(picture()))
 
