@@ -80,7 +80,7 @@ class HuggingFace(Dataset):
         return recommended_settings(self._info.image_size)
 
     def load(self, location: DataLocation) -> LoadedDataset:
-        """Load the images, of which those of large sets are decoded when they are first asked for.
+        """Load the images; those of large sets are decoded when they are first read.
 
         Raises:
             UsageError, DataError: if `info` raises it, or images are read now and one cannot be.

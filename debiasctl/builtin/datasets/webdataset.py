@@ -89,7 +89,7 @@ class WebDataset(Dataset):
         return recommended_settings(self.info(location).image_size)
 
     def load(self, location: DataLocation) -> LoadedDataset:
-        """Load the images, of which those of large sets are decoded when they are first asked for.
+        """Load the images; those of large sets are decoded when they are first read.
 
         Raises:
             UsageError, DataError: if `info` raises it, or images are read now and one cannot be.

@@ -130,7 +130,7 @@ class ArraySet(Dataset):
         return LoadedDataset(info, splits[0], splits[1], hash_splits(self._description(channels, size), splits))
 
     def _description(self, channels: int, size: int) -> dict[str, Any]:
-        """What the content hash is of beside images and labels."""
+        """What the content hash covers besides images and labels."""
         return {"name": self.name, "classes": self.classes, "shape": [channels, size, size]}
 
     @property

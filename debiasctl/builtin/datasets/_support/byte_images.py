@@ -38,7 +38,7 @@ Mode = Literal["auto", "rgb", "grey"]
 
 
 class ByteImages(Protocol):
-    """Image files by number; `where` they lie is a path or a name for messages."""
+    """Image files by number; `where` says in messages where they lie, as a path or a name."""
 
     where: str
 

@@ -105,7 +105,7 @@ def attempted(
 
 
 def in_threads(files: Sequence[Item], attempt: Callable[[Item], Result], *, where: object) -> Iterator[Result]:
-    """Yield `attempt(file)` for each file in order, computed by several threads; `where` they lie is logged."""
+    """Yield `attempt(file)` for each file in order, computed by several threads; the log names `where` they lie."""
 
     def attempt_all(batch: Sequence[Item]) -> list[Result]:
         return [attempt(file) for file in batch]
