@@ -186,9 +186,8 @@ def _absolute(url: str) -> str:
     Raises:
         ValueError: if it is the address of something that is no file.
     """
-    url = url.removeprefix("file:") if url.startswith("file:") else url
-    scheme = url.partition(":")[0]
-    if "://" in url or scheme == "pipe":
+    url = url.removeprefix("file:")
+    if "://" in url or url.startswith("pipe:"):
         raise ValueError(
             f"{url} is no file. Shards are read in any order, each image by itself, which needs files: mount the place "
             "where they lie, or download them"

@@ -24,6 +24,7 @@ from debiasctl.builtin.datasets._support.image_tar import MAGIC, tar_members
 
 _LOG = logging.getLogger(__name__)
 _VERSION = 1  # of the index
+_ARRAYS = ("keys", "offsets", "sizes", "places", "labels", "without")
 _META = re.compile(r"__[^/]*__($|/)")  # names that webdataset passes over too
 _MOST_LABEL_BYTES = 2**20
 _LONGEST_LABEL = 200  # characters
@@ -155,9 +156,6 @@ def _stored(path: Path) -> dict[str, Any] | None:
             return {name: archive.read(name) for name in _ARRAYS}
     except (*UNREADABLE, KeyError):
         return None  # it is made again
-
-
-_ARRAYS = ("keys", "offsets", "sizes", "places", "labels", "without")
 
 
 def _indexed(path: Path, fields: Fields, split_name: SplitName) -> dict[str, Any]:
