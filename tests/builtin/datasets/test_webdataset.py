@@ -13,6 +13,8 @@ import torch
 from small_images import decoded, everything, png
 
 from debiasctl.api import ArraySplit, DataError, DataLocation, LoadedDataset, UsageError
+from debiasctl.builtin.datasets._support import byte_images
+from debiasctl.builtin.datasets._support.image_decoding import read_header
 from debiasctl.data.moved import bound_path, moved_to
 from debiasctl.registry import create
 from debiasctl.registry.refs import PluginRef
@@ -201,6 +203,16 @@ def test_a_shard_is_indexed_once_as_it_is(tmp_path: Path, location: DataLocation
     for path in copy.iterdir():
         os.utime(path, ns=(5, 5))
     assert load(f"{copy}/*.tar", location).content_hash == load(f"{copy}/part-{{000..001}}.tar", location).content_hash
+
+
+def test_headers_are_read_once(tmp_path: Path, location: DataLocation, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[object] = []
+    monkeypatch.setattr(byte_images, "read_header", lambda stream: seen.append(stream) or read_header(stream))
+    dataset = create("datasets", PluginRef("webdataset", {"urls": shards(tmp_path), "identify": "files"}))
+    info = dataset.info(location)
+    dataset.recommended(location)
+    assert dataset.load(location).info == info
+    assert len(seen) == 30
 
 
 def test_two_processes_read_their_parts_alone_and_all_of_an_epoch_once(
