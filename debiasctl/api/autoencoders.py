@@ -50,7 +50,7 @@ class PreparedAutoencoder(ABC):
 
     @abstractmethod
     def decode(self, latents: "Tensor") -> "Tensor":
-        """Map latents [N, c, h, w] back to float32 images [N, C, H, W], of which values beyond [-1, 1] are clipped."""
+        """Map latents [N, c, h, w] back to float32 images [N, C, H, W]; values outside [-1, 1] will be clipped."""
 
 
 class Autoencoder(Plugin):
@@ -65,7 +65,7 @@ class Autoencoder(Plugin):
 
         Raises:
             UsageError: if it cannot encode images of this shape.
-            ModelError: if a file that says so cannot be read.
+            ModelError: if a file that states the shape cannot be read.
         """
 
     @abstractmethod
@@ -83,7 +83,7 @@ class Autoencoder(Plugin):
     def restore(
         self, state: "Mapping[str, Tensor]", settings: Mapping[str, Any], *, device: "torch.device"
     ) -> PreparedAutoencoder:
-        """Make again the one that returned this `state` and these `settings`, without the images and other files.
+        """Rebuild the one that returned this `state` and these `settings`, without the images or any other file.
 
         Raises:
             ModelError: if they do not fit together.

@@ -80,7 +80,7 @@ class ArraySplit:
 
 
 class FilesIdentity(Protocol):
-    """How a data set is known that is too large to be read before a training starts.
+    """The identity of a data set that is too large to be read before a training starts.
 
     `hash` is "files:" and a SHA-256 of its files' names, sizes and times, and of the options that determine the images.
     """
@@ -125,7 +125,7 @@ class LoadedDataset:
 
     @property
     def lasting_hash(self) -> str:
-        """The hash that what is made of the images is kept under, which stays when all of them have been read."""
+        """The hash to store results on the images under; it stays the same when all images have been read."""
         return self.content_hash if self.files is None else self.files.hash
 
 
@@ -149,7 +149,7 @@ class Dataset(Plugin):
     ) -> Iterator[ImageProblem] | None:
         """Yield what is wrong or unusual in the set's files; `progress` is called with the files done and all files.
 
-        None, the default, is of a set that has no files of its own for each image: its pixels are looked at alone.
+        None, the default, is for a set without a file for each image, of which only the pixels are checked.
 
         Raises:
             DataError: if the files cannot be listed.

@@ -39,6 +39,7 @@ class CelebA(FileSet):
     options: Options
 
     title, name, base = "CelebA", "celeba", "celeba"
+    torchvision_name = "CelebA"
     markers = (_PARTITION, _IMAGES, f"{_IMAGES}.zip")
     needed = (f"{_IMAGES}.zip (or its folder)", _PARTITION, f"{_ATTRIBUTES} (for attribute=...)")
 
@@ -71,12 +72,6 @@ class CelebA(FileSet):
         return self._classes, {
             name: (chosen[part], int(rows[name][column] == "1")) for name, part in parts.items() if part in chosen
         }
-
-    def download(self, folder: Path) -> None:
-        """Download the files from Google Drive."""
-        from torchvision.datasets import CelebA as Source
-
-        Source(str(folder), download=True)
 
     def addresses(self) -> Sequence[str]:
         """Where the files are published."""

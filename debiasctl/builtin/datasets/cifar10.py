@@ -1,6 +1,6 @@
 """CIFAR-10."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -41,6 +41,7 @@ class CIFAR10(ArraySet):
     options: Options
 
     title, name, base, archive, size = "CIFAR-10", "cifar10", "cifar-10-batches-py", "cifar-10-python.tar.gz", 32
+    torchvision_name = "CIFAR10"
     classes = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
     published = 50_000, 10_000
 
@@ -56,10 +57,9 @@ class CIFAR10(ArraySet):
 
     def files(self) -> list[tuple[str, str]]:
         """List the batches and the file of the classes' names."""
-        from torchvision.datasets import CIFAR10 as Source
-
-        batches = [(name, md5) for name, md5 in [*Source.train_list, *Source.test_list]]
-        return [*batches, (Source.meta["filename"], Source.meta["md5"])]
+        source = self.torchvision
+        batches = [(name, md5) for name, md5 in [*source.train_list, *source.test_list]]
+        return [*batches, (source.meta["filename"], source.meta["md5"])]
 
     def count(self, folder: Path, part: str) -> int:
         """The published number, since no other files are read."""
@@ -67,29 +67,10 @@ class CIFAR10(ArraySet):
 
     def read(self, folder: Path, part: str) -> tuple[npt.NDArray[np.uint8], npt.NDArray[Any] | None]:
         """Read the pickles of a part."""
-        from torchvision.datasets import CIFAR10 as Source
-
-        names = [name for name, _ in (Source.train_list if part == TRAIN else Source.test_list)]
+        source = self.torchvision
+        names = [name for name, _ in (source.train_list if part == TRAIN else source.test_list)]
         images, labels = zip(*(read_arrays(folder / name, labels="labels") for name in names), strict=True)
         return np.concatenate(images), np.concatenate(labels)
-
-    def download(self, folder: Path) -> None:
-        """Download the files."""
-        from torchvision.datasets import CIFAR10 as Source
-
-        Source(str(folder), download=True)
-
-    def addresses(self) -> Sequence[str]:
-        """Where the archive is published."""
-        from torchvision.datasets import CIFAR10 as Source
-
-        return [str(Source.url)]
-
-    def archive_md5(self) -> str:
-        """The MD5 of the archive."""
-        from torchvision.datasets import CIFAR10 as Source
-
-        return str(Source.tgz_md5)
 
     def _description(self, channels: int, size: int) -> dict[str, Any]:
         if (channels, size) == (3, 32):  # as before there were other sizes

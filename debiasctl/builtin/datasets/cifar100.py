@@ -1,6 +1,6 @@
 """CIFAR-100."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
 
@@ -49,6 +49,7 @@ class CIFAR100(ArraySet):
     options: Options
 
     title, name, base, archive, size = "CIFAR-100", "cifar100", "cifar-100-python", "cifar-100-python.tar.gz", 32
+    torchvision_name = "CIFAR100"
 
     @property
     def classes(self) -> tuple[str, ...]:
@@ -66,9 +67,7 @@ class CIFAR100(ArraySet):
 
     def files(self) -> list[tuple[str, str]]:
         """List the files of the images."""
-        from torchvision.datasets import CIFAR100 as Source
-
-        return [(name, md5) for name, md5 in [*Source.train_list, *Source.test_list]]
+        return [(name, md5) for name, md5 in [*self.torchvision.train_list, *self.torchvision.test_list]]
 
     def count(self, folder: Path, part: str) -> int:
         """Count the images; a file of the published size is not read."""
@@ -80,24 +79,6 @@ class CIFAR100(ArraySet):
     def read(self, folder: Path, part: str) -> tuple[npt.NDArray[np.uint8], npt.NDArray[Any] | None]:
         """Read a pickle of the arrays."""
         return read_arrays(folder / _file(part), labels=f"{self.options.labels}_labels")
-
-    def download(self, folder: Path) -> None:
-        """Download the files."""
-        from torchvision.datasets import CIFAR100 as Source
-
-        Source(str(folder), download=True)
-
-    def addresses(self) -> Sequence[str]:
-        """Where the archive is published."""
-        from torchvision.datasets import CIFAR100 as Source
-
-        return [str(Source.url)]
-
-    def archive_md5(self) -> str:
-        """The MD5 of the archive."""
-        from torchvision.datasets import CIFAR100 as Source
-
-        return str(Source.tgz_md5)
 
 
 def _file(part: str) -> str:

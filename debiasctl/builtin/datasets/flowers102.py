@@ -45,6 +45,7 @@ class Flowers102(FileSet):
     options: Options
 
     title, name, base, archive = "Flowers102", "flowers102", "flowers-102", "102flowers.tgz"
+    torchvision_name = "Flowers102"
     markers = ("jpg", _SPLITS)
     needed = ("jpg/ (from 102flowers.tgz)", _LABELS, _SPLITS)
 
@@ -78,12 +79,6 @@ class Flowers102(FileSet):
                     raise DataError(f"{folder / _LABELS} has the class {label + 1}, which is not 1 to {len(classes)}")
                 places[f"image_{number:05d}.jpg"] = (part != _TEST, label)
         return classes, places
-
-    def download(self, folder: Path) -> None:
-        """Download the files."""
-        from torchvision.datasets import Flowers102 as Source
-
-        Source(str(folder), download=True)
 
     def addresses(self) -> Sequence[str]:
         """Where the files are published."""

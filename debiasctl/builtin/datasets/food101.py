@@ -38,6 +38,7 @@ class Food101(FileSet):
     options: Options
 
     title, name, base, archive = "Food-101", "food101", "food-101", "food-101.tar.gz"
+    torchvision_name = "Food101"
     markers = ("meta/train.json",)
     needed = ("images/", "meta/train.json", "meta/test.json")
 
@@ -67,12 +68,6 @@ class Food101(FileSet):
             for label, names in stated.items()
             for name in names
         }
-
-    def download(self, folder: Path) -> None:
-        """Download the files."""
-        from torchvision.datasets import Food101 as Source
-
-        Source(str(folder), download=True)
 
     def addresses(self) -> Sequence[str]:
         """Where the archive is published."""

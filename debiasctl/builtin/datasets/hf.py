@@ -1,19 +1,16 @@
 """Data sets of the library `datasets` by Hugging Face."""
 
-import hashlib
-import json
 from collections.abc import Callable, Iterator, Mapping
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import PIL
 from pydantic import Field, field_validator
 
-from debiasctl.api import DataLocation, Dataset, DatasetInfo, ImageProblem, LoadedDataset, PluginOptions, content_key
+from debiasctl.api import DataLocation, Dataset, DatasetInfo, ImageProblem, LoadedDataset, PluginOptions
 from debiasctl.api.files import expanded
-from debiasctl.builtin.datasets._support import byte_images, hf_tables, image_decoding
+from debiasctl.builtin.datasets._support import byte_images, hf_tables
 from debiasctl.builtin.datasets._support.byte_images import Mode, Parts, check_parts, divided
 from debiasctl.builtin.datasets._support.folder_settings import recommended_settings
 from debiasctl.builtin.datasets._support.hf_tables import TableImages
@@ -76,40 +73,30 @@ class HuggingFace(Dataset):
             UsageError: if the library is missing, or there is no such set, split or column, or `image_size` is needed.
             DataError: if the set or an image cannot be read.
         """
-        source, parts = self._images
-        return byte_images.info_of(source, parts, image_size=self.options.image_size, mode=self.options.mode)
+        return self._info
 
     def recommended(self, location: DataLocation) -> Mapping[str, Any]:
         """Settings that depend on the image size."""
-        return recommended_settings(self.info(location).image_size)
+        return recommended_settings(self._info.image_size)
 
     def load(self, location: DataLocation) -> LoadedDataset:
-        """Load the images, of which those of large sets are decoded when they are first asked for.
+        """Load the images; those of large sets are decoded when they are first read.
 
         Raises:
             UsageError, DataError: if `info` raises it, or images are read now and one cannot be.
         """
-        source, parts = self._images
-        options = self.options
-        stated = options.model_dump(exclude={"path", "identify"}, exclude_defaults=True)
-        listing = [stated, self._identity]
-        digest = hashlib.sha256(json.dumps(listing).encode()).hexdigest()
-        folder = location.cache_dir / "datasets" / "hf" / content_key(options.model_dump(exclude={"identify"}))
-        return byte_images.load(
-            source,
-            parts,
-            self.info(location),
-            folder / content_key([image_decoding.VERSION, PIL.__version__, digest]),
-            image_size=options.image_size,
-            mode=options.mode,
-            identify=options.identify,
-            files_hash=f"files:{digest}",
-        )
+        stated = self.options.model_dump(exclude={"path", "identify"}, exclude_defaults=True)
+        folder = location.cache_dir / "datasets" / "hf"
+        return byte_images.load(*self._images, self._info, self.options, folder, listing=[stated, self._identity])
 
     def problems(self, location: DataLocation, *, progress: Callable[[int, int], None]) -> Iterator[ImageProblem]:
         """Decode every image of the splits."""
         source, parts = self._images
         return byte_images.problems_of(source, len(parts.train) + len(parts.heldout), progress)
+
+    @cached_property
+    def _info(self) -> DatasetInfo:
+        return byte_images.info_of(*self._images, self.options)
 
     @cached_property
     def _tables(self) -> tuple[Any, Any | None]:

@@ -60,10 +60,6 @@ class ImageNet(FileSet):
             raise DataError(f"{folder} has images of {unknown[0]} in val/, but none in train/. Add them")
         return classes, {name: (is_train, numbers[wnid]) for name, (is_train, wnid) in found.items()}
 
-    def download(self, folder: Path) -> None:
-        """Torchvision does not download them."""
-        raise NotImplementedError
-
     def addresses(self) -> Sequence[str]:
         """Where the archives are published."""
         return ["https://image-net.org/download.php (ILSVRC2012_img_train.tar, _img_val.tar and _devkit_t12.tar.gz)"]

@@ -1,6 +1,5 @@
 """STL-10."""
 
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -34,6 +33,7 @@ class STL10(ArraySet):
     options: Options
 
     title, name, base, archive, size = "STL-10", "stl10", "stl10_binary", "stl10_binary.tar.gz", _SIZE
+    torchvision_name = "STL10"
 
     @property
     def classes(self) -> tuple[str, ...]:
@@ -48,9 +48,7 @@ class STL10(ArraySet):
 
     def files(self) -> list[tuple[str, str]]:
         """List the files that are read."""
-        from torchvision.datasets import STL10 as Source
-
-        sums = dict([*Source.train_list, *Source.test_list])
+        sums = dict([*self.torchvision.train_list, *self.torchvision.test_list])
         return [(name, sums[name]) for part in (TRAIN, "") for name in self._images(part) + self._labels(part)]
 
     def count(self, folder: Path, part: str) -> int:
@@ -62,24 +60,6 @@ class STL10(ArraySet):
         images = [_mapped(folder / name) for name in self._images(part)]
         labels = [np.fromfile(folder / name, dtype=np.uint8).astype(np.int64) - 1 for name in self._labels(part)]
         return images[0] if len(images) == 1 else np.concatenate(images), labels[0] if labels else None
-
-    def download(self, folder: Path) -> None:
-        """Download the files."""
-        from torchvision.datasets import STL10 as Source
-
-        Source(str(folder), download=True)
-
-    def addresses(self) -> Sequence[str]:
-        """Where the archive is published."""
-        from torchvision.datasets import STL10 as Source
-
-        return [str(Source.url)]
-
-    def archive_md5(self) -> str:
-        """The MD5 of the archive."""
-        from torchvision.datasets import STL10 as Source
-
-        return str(Source.tgz_md5)
 
     def _images(self, part: str) -> list[str]:
         if part != TRAIN:

@@ -27,6 +27,7 @@ class SVHN(ArraySet):
     options: Options
 
     title, name, base, size, mirrored = "SVHN", "svhn", "", 32, False
+    torchvision_name = "SVHN"
     classes = tuple("0123456789")
 
     @property
@@ -36,9 +37,8 @@ class SVHN(ArraySet):
 
     def files(self) -> list[tuple[str, str]]:
         """List the files that are read."""
-        from torchvision.datasets import SVHN as Source
-
-        return [(Source.split_list[split][1], Source.split_list[split][2]) for split in self._splits]
+        listed = self.torchvision.split_list
+        return [(listed[split][1], listed[split][2]) for split in self._splits]
 
     def count(self, folder: Path, part: str) -> int:
         """Count the images by the headers."""
@@ -61,16 +61,12 @@ class SVHN(ArraySet):
 
     def download(self, folder: Path) -> None:
         """Download the files."""
-        from torchvision.datasets import SVHN as Source
-
         for split in self._splits:
-            Source(str(folder), split=split, download=True)
+            self.torchvision(str(folder), split=split, download=True)
 
     def addresses(self) -> Sequence[str]:
         """Where the files are published."""
-        from torchvision.datasets import SVHN as Source
-
-        return [" and ".join(str(Source.split_list[split][0]) for split in self._splits)]
+        return [" and ".join(str(self.torchvision.split_list[split][0]) for split in self._splits)]
 
     @property
     def _splits(self) -> tuple[str, ...]:

@@ -1,8 +1,6 @@
 """Shards of images: tar files of the webdataset layout."""
 
 import glob
-import hashlib
-import json
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import cached_property
@@ -10,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import PIL
 from pydantic import Field, field_validator
 
 from debiasctl.api import (
@@ -22,17 +19,14 @@ from debiasctl.api import (
     LoadedDataset,
     PluginOptions,
     UsageError,
-    content_key,
 )
-from debiasctl.builtin.datasets._support import byte_images, image_decoding
+from debiasctl.builtin.datasets._support import byte_images
 from debiasctl.builtin.datasets._support.byte_images import Mode, Parts, Rows, check_parts, divided, numbered
 from debiasctl.builtin.datasets._support.extras import extra
 from debiasctl.builtin.datasets._support.folder_settings import recommended_settings
 from debiasctl.builtin.datasets._support.image_files import absolute_path
 from debiasctl.builtin.datasets._support.late_decoding import IDENTIFY, Identify
 from debiasctl.builtin.datasets._support.shards import Fields, Shard, ShardImages, index_all
-
-_FOLDER = "webdataset"
 
 
 class WebDataset(Dataset):
@@ -87,55 +81,48 @@ class WebDataset(Dataset):
             UsageError: if the package webdataset is missing, or a shard, or `image_size` is needed.
             DataError: if a shard is damaged, or its samples have no images.
         """
-        source, parts = self._indexed(location)
-        return byte_images.info_of(source, parts, image_size=self.options.image_size, mode=self.options.mode)
+        self._index(location)
+        return self._info
 
     def recommended(self, location: DataLocation) -> Mapping[str, Any]:
         """Settings that depend on the image size."""
         return recommended_settings(self.info(location).image_size)
 
     def load(self, location: DataLocation) -> LoadedDataset:
-        """Load the images, of which those of large sets are decoded when they are first asked for.
+        """Load the images; those of large sets are decoded when they are first read.
 
         Raises:
             UsageError, DataError: if `info` raises it, or images are read now and one cannot be.
         """
-        source, parts = self._indexed(location)
-        options = self.options
-        stated = options.model_dump(exclude={"urls", "heldout_urls", "identify"}, exclude_defaults=True)
+        self._index(location)
+        stated = self.options.model_dump(exclude={"urls", "heldout_urls", "identify"}, exclude_defaults=True)
         files = [[shard.path.name, shard.size, shard.time] for shard in (*self._train, *self._heldout)]
-        listing = hashlib.sha256(json.dumps([stated, len(self._train), files]).encode()).hexdigest()
-        code = [image_decoding.VERSION, PIL.__version__, listing]
-        folder = location.cache_dir / "datasets" / _FOLDER
-        folder /= f"{content_key(options.model_dump(exclude={'identify'}))}/{content_key(code)}"
+        folder = location.cache_dir / "datasets" / "webdataset"
         return byte_images.load(
-            source,
-            parts,
-            self.info(location),
-            folder,
-            image_size=options.image_size,
-            mode=options.mode,
-            identify=options.identify,
-            files_hash=f"files:{listing}",
+            *self._images, self._info, self.options, folder, listing=[stated, len(self._train), files]
         )
 
     def problems(self, location: DataLocation, *, progress: Callable[[int, int], None]) -> Iterator[ImageProblem]:
         """Decode every image of the shards."""
-        source, _ = self._indexed(location)
+        self._index(location)
+        source, _ = self._images
         return byte_images.problems_of(source, len(source), progress)
 
     _train: Sequence[Shard] = ()
     _heldout: Sequence[Shard] = ()
 
-    def _indexed(self, location: DataLocation) -> tuple[ShardImages, Parts]:
-        """The images, and the two splits of them; the shards are looked at once."""
+    def _index(self, location: DataLocation) -> None:
+        """Look at the shards, once."""
         if not self._train:
             fields, folder = Fields(self.options.image, self.options.label), location.cache_dir / "datasets" / "shards"
             train, heldout = self._paths
             split_name = self._library("webdataset.tariterators").base_plus_ext
             self._heldout = index_all(heldout, fields, folder, split_name)
             self._train = index_all(train, fields, folder, split_name)
-        return self._images
+
+    @cached_property
+    def _info(self) -> DatasetInfo:
+        return byte_images.info_of(*self._images, self.options)
 
     @cached_property
     def _images(self) -> tuple[ShardImages, Parts]:
@@ -199,9 +186,8 @@ def _absolute(url: str) -> str:
     Raises:
         ValueError: if it is the address of something that is no file.
     """
-    url = url.removeprefix("file:") if url.startswith("file:") else url
-    scheme = url.partition(":")[0]
-    if "://" in url or scheme == "pipe":
+    url = url.removeprefix("file:")
+    if "://" in url or url.startswith("pipe:"):
         raise ValueError(
             f"{url} is no file. Shards are read in any order, each image by itself, which needs files: mount the place "
             "where they lie, or download them"

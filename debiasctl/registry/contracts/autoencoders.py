@@ -1,12 +1,11 @@
 """What autoencoders return."""
 
-import math
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from debiasctl.api import LatentScale, LatentShape, PreparedAutoencoder
 from debiasctl.boundary import ContractError
-from debiasctl.registry.contracts.expected import Call, a_tensor, as_json, expect, short
+from debiasctl.registry.contracts.expected import Call, a_tensor, as_json, expect, is_number, short
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -16,7 +15,7 @@ def autoencoder_class(plugin: Any) -> None:
     """Check the attributes of the class."""
     if not isinstance(plugin.bounded, bool):
         raise ContractError(f"has bounded={plugin.bounded!r:.40}, which must be True or False")
-    if not _is_number(plugin.sigma_data) or plugin.sigma_data <= 0:
+    if not is_number(plugin.sigma_data) or plugin.sigma_data <= 0:
         raise ContractError(f"has sigma_data={plugin.sigma_data!r:.40}, which must be a number above 0")
 
 
@@ -62,7 +61,7 @@ def scale(call: Call, plugin: Any) -> LatentScale | None:
         return None
     own: LatentScale = expect(found, LatentScale, "a LatentScale or None")
     shifts, scales = tuple(own.shift), tuple(own.scale)
-    if not all(map(_is_number, (*shifts, *scales))) or len(shifts) != len(scales) or min(scales, default=0) <= 0:
+    if not all(map(is_number, (*shifts, *scales))) or len(shifts) != len(scales) or min(scales, default=0) <= 0:
         raise ContractError(f"returned {own!r:.80}, which must hold a number and a number above 0 for each channel")
     return LatentScale(tuple(map(float, shifts)), tuple(map(float, scales)))
 
@@ -73,7 +72,3 @@ def values(call: Call, plugin: Any, given: "Tensor") -> "Tensor":
     if found.ndim != 4 or len(found) != len(given):
         raise ContractError(f"returned {short(found)} in place of float [{len(given)}, C, H, W]")
     return found
-
-
-def _is_number(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)

@@ -4,7 +4,6 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import nullcontext
 from dataclasses import fields, replace
-from operator import index
 from typing import Any
 
 from debiasctl.api import (
@@ -14,7 +13,7 @@ from debiasctl.api import (
 )
 from debiasctl.boundary import ContractError, Origin, origin_of, plugin_call
 from debiasctl.registry.contracts.densities import check_density
-from debiasctl.registry.contracts.expected import Call, as_json, expect, short
+from debiasctl.registry.contracts.expected import Call, as_json, expect, short, whole_number
 from debiasctl.registry.contracts.splits import checked_split
 
 
@@ -25,15 +24,8 @@ def checked_info(value: Any) -> DatasetInfo:
         ContractError: if a fact is not possible.
     """
     info: DatasetInfo = expect(value, DatasetInfo, "a DatasetInfo")
-    numbers: dict[str, Any] = {}
-    for name, lowest in (("image_size", 1), ("channels", 1), ("num_train", 0), ("num_heldout", 0)):
-        given = getattr(info, name)
-        try:
-            numbers[name] = index(given)
-        except TypeError:
-            numbers[name] = lowest - 1
-        if numbers[name] < lowest or isinstance(given, bool):
-            raise ContractError(f"states {name}={given!r}, which must be a whole number from {lowest} on")
+    asked = (("image_size", 1), ("channels", 1), ("num_train", 0), ("num_heldout", 0))
+    numbers: dict[str, Any] = {name: whole_number(name, getattr(info, name), lowest) for name, lowest in asked}
     if numbers["channels"] not in (1, 3):
         raise ContractError(f"states channels={numbers['channels']}; images have 1 channel (grey) or 3 (RGB)")
     classes = info.classes

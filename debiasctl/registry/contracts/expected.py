@@ -1,7 +1,9 @@
 """Values as a contract expects them; torch is imported only inside calls."""
 
 import json
+import math
 from collections.abc import Callable, Mapping, Sequence
+from operator import index
 from typing import TYPE_CHECKING, Any
 
 from debiasctl.boundary import ContractError
@@ -48,6 +50,26 @@ def a_tensor(value: Any, asked: str, *, shape: Sequence[int] | None = None, dtyp
     if not fits or (shape is not None and tuple(value.shape) != tuple(shape)):
         raise ContractError(f"returned {short(value)} in place of {asked}")
     return value
+
+
+def whole_number(name: str, value: Any, lowest: int) -> int:
+    """The value of that name, if it is a whole number from `lowest` on, of any type.
+
+    Raises:
+        ContractError: if it is not.
+    """
+    try:
+        number = index(value)
+    except TypeError:
+        number = lowest - 1
+    if number < lowest or isinstance(value, bool):
+        raise ContractError(f"states {name}={value!r:.80}, which must be a whole number from {lowest} on")
+    return number
+
+
+def is_number(value: Any) -> bool:
+    """Whether a value is a finite int or float."""
+    return isinstance(value, int | float) and not isinstance(value, bool) and -math.inf < value < math.inf
 
 
 def as_json(value: Any, what: str) -> Any:

@@ -1,14 +1,12 @@
 """What model sources return."""
 
-import math
 from collections.abc import Mapping
 from dataclasses import replace
-from operator import index
 from typing import Any, get_args
 
 from debiasctl.api import ExternalModel, Prediction
 from debiasctl.boundary import ContractError
-from debiasctl.registry.contracts.expected import Call, as_json, expect, short
+from debiasctl.registry.contracts.expected import Call, as_json, expect, is_number, short, whole_number
 
 _WHOLE = (("image_size", 1), ("channels", 1), ("num_classes", 0))
 
@@ -16,9 +14,9 @@ _WHOLE = (("image_size", 1), ("channels", 1), ("num_classes", 0))
 def read(call: Call, plugin: Any) -> ExternalModel:
     """An ExternalModel whose facts are possible and whose weights are tensors."""
     model: ExternalModel = expect(call(), ExternalModel, "an ExternalModel")
-    numbers: dict[str, Any] = {name: _whole(name, getattr(model, name), lowest) for name, lowest in _WHOLE}
+    numbers: dict[str, Any] = {name: whole_number(name, getattr(model, name), lowest) for name, lowest in _WHOLE}
     if model.steps is not None:
-        numbers["steps"] = _whole("steps", model.steps, 0)
+        numbers["steps"] = whole_number("steps", model.steps, 0)
     for name in ("backbone", "schedule"):
         if not isinstance(getattr(model, name), str):
             raise ContractError(f"states {name}={getattr(model, name)!r:.80}, which must be a plugin's name")
@@ -36,7 +34,7 @@ def read(call: Call, plugin: Any) -> ExternalModel:
     if model.null_class and not model.num_classes:
         raise ContractError("states null_class=True without classes")
     sigma_data = model.sigma_data
-    if isinstance(sigma_data, bool) or not isinstance(sigma_data, int | float) or not 0 < sigma_data < math.inf:
+    if not is_number(sigma_data) or sigma_data <= 0:
         raise ContractError(f"states sigma_data={sigma_data!r:.80}, which must be above 0")
     _check_weights(model.weights)
     if not isinstance(model.notes, list | tuple) or not all(isinstance(one, str) for one in model.notes):
@@ -50,16 +48,6 @@ def write(call: Call, plugin: Any, *args: Any, **kwargs: Any) -> tuple[str, ...]
     if not all(isinstance(note, str) for note in notes):
         raise ContractError(f"returned notes={notes!r:.80}, which must be texts")
     return tuple(notes)
-
-
-def _whole(name: str, value: Any, lowest: int) -> int:
-    try:
-        number = index(value)
-    except TypeError:
-        number = lowest - 1
-    if number < lowest or isinstance(value, bool):
-        raise ContractError(f"states {name}={value!r:.80}, which must be a whole number from {lowest} on")
-    return number
 
 
 def _check_weights(weights: Any) -> None:

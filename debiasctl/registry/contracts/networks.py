@@ -1,6 +1,5 @@
 """The networks that backbones and learned weightings build, and what samplers draw with them."""
 
-import math
 from collections.abc import Sequence
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any
@@ -10,7 +9,7 @@ from debiasctl.api import (
     Level,
 )
 from debiasctl.boundary import ContractError, Origin, mark, origin_of
-from debiasctl.registry.contracts.expected import Call, a_tensor, expect, short
+from debiasctl.registry.contracts.expected import Call, a_tensor, expect, is_number, short
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -55,7 +54,7 @@ def learned(call: Call, plugin: Any) -> Learned:
     learned: Learned = expect(call(), Learned, "a Learned (a weighting that is not learned leaves this method out)")
     _module(learned.module, origin_of(plugin), "a torch.nn.Module in Learned")
     rate = learned.learning_rate
-    if not isinstance(rate, int | float) or isinstance(rate, bool) or not 0 < rate < math.inf:
+    if not is_number(rate) or rate <= 0:
         raise ContractError(f"returned learning_rate={rate!r:.40}, which must be a number above 0")
     return learned
 

@@ -8,18 +8,13 @@ import pytest
 import torch
 from PIL import Image
 
-from debiasctl.api import DataLocation, Dataset
+from debiasctl.api import Dataset
 from debiasctl.builtin.datasets._support import decoded_images
 from debiasctl.builtin.datasets._support.image_files import ImageFile
 from debiasctl.builtin.datasets._support.image_layout import read_layout
 from debiasctl.errors import DataError, PluginOptionsError, UsageError
 from debiasctl.registry.entry_points import create
 from debiasctl.registry.refs import PluginRef
-
-
-@pytest.fixture
-def location(tmp_path):
-    return DataLocation(None, tmp_path / "cache")
 
 
 def folder(path, **options):

@@ -25,11 +25,6 @@ from debiasctl.registry.refs import PluginRef
 COLOURS = itertools.count(1)
 
 
-@pytest.fixture
-def location(tmp_path: Path) -> DataLocation:
-    return DataLocation(None, tmp_path / "cache")
-
-
 def folder(path: Path, **options: Any) -> Dataset:
     made: Dataset = create("datasets", PluginRef("folder", {"path": str(path), **options}))
     return made

@@ -1,15 +1,12 @@
 """Data sets of Hugging Face's library, from folders; the hub is not reached."""
 
-import io
 import sys
 from pathlib import Path
 from typing import Any
 
 import datasets
-import numpy as np
 import pytest
-import torch
-from PIL import Image
+from small_images import decoded, everything, png
 from tiny import succeed
 
 from debiasctl.api import ArraySplit, DataError, DataLocation, LoadedDataset, UsageError
@@ -23,18 +20,6 @@ NUM, NAMES = 20, ["cat", "dog", "owl"]
 def _caches(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path / "hf")
     datasets.disable_progress_bars()
-
-
-@pytest.fixture
-def location(tmp_path: Path) -> DataLocation:
-    return DataLocation(None, tmp_path / "cache")
-
-
-def png(number: int, *, size: int = 8, mode: str = "RGB") -> bytes:
-    stream = io.BytesIO()
-    pixels = np.random.default_rng(number).integers(0, 256, (size, size, 3), dtype=np.uint8)
-    Image.fromarray(pixels).convert(mode).save(stream, "PNG")
-    return stream.getvalue()
 
 
 def table(num: int = NUM, *, first: int = 0, **columns: tuple[Any, list[Any]]) -> datasets.Dataset:
@@ -56,20 +41,6 @@ def load(path: Path | str, location: DataLocation, **options: object) -> LoadedD
     return create("datasets", PluginRef("hf", {"path": str(path), **options})).load(location)
 
 
-def everything(data: LoadedDataset) -> dict[bytes, int | None]:
-    found = {}
-    for split in (data.train, data.heldout):
-        rows = torch.arange(len(split))
-        labels = split.labels(rows)
-        for row, image in enumerate(split.images(rows)):
-            found[image.numpy().tobytes()] = None if labels is None else int(labels[row])
-    return found
-
-
-def decoded(number: int) -> bytes:
-    return np.asarray(Image.open(io.BytesIO(png(number)))).transpose(2, 0, 1).tobytes()
-
-
 @pytest.mark.parametrize("form", ["saved", "dict", "parquet", "parquet file", "images"])
 def test_every_form_holds_the_same_images_with_their_classes(form: str, tmp_path: Path, location: DataLocation) -> None:
     path = tmp_path / "data"
@@ -87,7 +58,7 @@ def test_every_form_holds_the_same_images_with_their_classes(form: str, tmp_path
         table().to_parquet(path / "train-00000.parquet")
         path /= "train-00000.parquet" if form == "parquet file" else ""
     data = load(path, location)
-    assert everything(data) == {decoded(number): number % 3 for number in range(NUM)}
+    assert everything(data) == {decoded(png(number)): number % 3 for number in range(NUM)}
     assert (data.info.image_size, data.info.channels, data.info.classes) == (8, 3, tuple(NAMES))
     assert len(data.heldout) == 5 or form not in ("dict", "images")
     assert sum(data.info.class_counts) == len(data.train)
@@ -128,7 +99,7 @@ def test_columns_and_splits_are_chosen(tmp_path: Path, location: DataLocation) -
     assert load(path, location, image="raw", label="none").info.classes == ()
     assert load(path, location, image="raw", label="number").info.classes == ("0", "10", "20")
     assert load(path, location, image="raw", label="text").info.classes == ("x", "y")
-    assert decoded(203) in everything(load(path, location, image="raw", label="text"))
+    assert decoded(png(203)) in everything(load(path, location, image="raw", label="text"))
     assert len(load(path, location, image="image", label="none", heldout_split="extra").heldout) == NUM
     for wrong, message in (
         ({"image": "number"}, "number of data holds no images"),

@@ -19,11 +19,6 @@ LATE = {"identify": "files"}
 
 
 @pytest.fixture
-def location(tmp_path: Path) -> DataLocation:
-    return DataLocation(None, tmp_path / "cache")
-
-
-@pytest.fixture
 def root(tmp_path: Path) -> Path:
     return make(tmp_path / "data", [f"{name}/{number:02}.png" for name in ("cat", "dog") for number in range(12)])
 

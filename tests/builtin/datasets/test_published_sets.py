@@ -19,8 +19,10 @@ from scipy.io import savemat
 from tiny import OPTIONS, error_of, succeed
 
 from debiasctl.api import DataLocation, Dataset, LoadedDataset
+from debiasctl.builtin.datasets import imagenet
 from debiasctl.builtin.datasets._support import decoded_images, resizing
 from debiasctl.builtin.datasets._support.image_decoding import decode
+from debiasctl.builtin.datasets._support.image_files import FolderSource
 from debiasctl.errors import DataError, UsageError
 from debiasctl.registry.entry_points import create
 from debiasctl.registry.refs import PluginRef
@@ -341,6 +343,15 @@ def test_imagenet_says_how_to_arrange_its_images(tmp_path: Path) -> None:
     jpeg(tmp_path / "val/ILSVRC2012_val_00000009.JPEG")
     with pytest.raises(DataError, match=r"ILSVRC2012_val_00000009\.JPEG lies in no folder of a class.*ImageNet\('DIR'"):
         load("imagenet", tmp_path, tmp_path)
+
+
+def test_the_images_are_listed_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    make_imagenet(tmp_path)
+    listed: list[Path] = []
+    monkeypatch.setattr(imagenet, "FolderSource", lambda path: listed.append(path) or FolderSource(path))
+    made, location = dataset("imagenet"), DataLocation(tmp_path, tmp_path / "cache")
+    assert made.info(location) == made.load(location).info
+    assert sorted(path.name for path in listed) == ["train", "val"]
 
 
 def test_a_folder_of_the_sets_name_comes_before_what_else_lies_there(tmp_path: Path) -> None:

@@ -8,12 +8,13 @@ import tarfile
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
-import numpy as np
 import pytest
 import torch
-from PIL import Image
+from small_images import decoded, everything, png
 
 from debiasctl.api import ArraySplit, DataError, DataLocation, LoadedDataset, UsageError
+from debiasctl.builtin.datasets._support import byte_images
+from debiasctl.builtin.datasets._support.image_decoding import read_header
 from debiasctl.data.moved import bound_path, moved_to
 from debiasctl.registry import create
 from debiasctl.registry.refs import PluginRef
@@ -21,22 +22,6 @@ from debiasctl.specs.sections import RunSpec
 from debiasctl.training.batches import BatchSource
 
 Files = Mapping[str, bytes]
-
-
-@pytest.fixture
-def location(tmp_path: Path) -> DataLocation:
-    return DataLocation(None, tmp_path / "cache")
-
-
-def png(number: int, *, size: int = 8, mode: str = "RGB") -> bytes:
-    stream = io.BytesIO()
-    pixels = np.random.default_rng(number).integers(0, 256, (size, size, 3), dtype=np.uint8)
-    Image.fromarray(pixels).convert(mode).save(stream, "PNG")
-    return stream.getvalue()
-
-
-def decoded(content: bytes) -> bytes:
-    return np.asarray(Image.open(io.BytesIO(content)).convert("RGB")).transpose(2, 0, 1).tobytes()
 
 
 def write(path: Path, files: Iterable[tuple[str, bytes]], *, form: int = tarfile.PAX_FORMAT, mode: str = "w") -> Path:
@@ -65,16 +50,6 @@ def sample(number: int) -> list[tuple[str, bytes]]:
 
 def load(urls: str, location: DataLocation, **options: object) -> LoadedDataset:
     return create("datasets", PluginRef("webdataset", {"urls": urls, **options})).load(location)
-
-
-def everything(data: LoadedDataset) -> dict[bytes, int | None]:
-    found = {}
-    for split in (data.train, data.heldout):
-        rows = torch.arange(len(split))
-        labels = split.labels(rows)
-        for row, image in enumerate(split.images(rows)):
-            found[image.numpy().tobytes()] = None if labels is None else int(labels[row])
-    return found
 
 
 @pytest.mark.parametrize("identify", ["auto", "files"])
@@ -228,6 +203,16 @@ def test_a_shard_is_indexed_once_as_it_is(tmp_path: Path, location: DataLocation
     for path in copy.iterdir():
         os.utime(path, ns=(5, 5))
     assert load(f"{copy}/*.tar", location).content_hash == load(f"{copy}/part-{{000..001}}.tar", location).content_hash
+
+
+def test_headers_are_read_once(tmp_path: Path, location: DataLocation, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[object] = []
+    monkeypatch.setattr(byte_images, "read_header", lambda stream: seen.append(stream) or read_header(stream))
+    dataset = create("datasets", PluginRef("webdataset", {"urls": shards(tmp_path), "identify": "files"}))
+    info = dataset.info(location)
+    dataset.recommended(location)
+    assert dataset.load(location).info == info
+    assert len(seen) == 30
 
 
 def test_two_processes_read_their_parts_alone_and_all_of_an_epoch_once(

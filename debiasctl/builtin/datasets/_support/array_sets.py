@@ -16,7 +16,7 @@ from debiasctl.api import DataError, DataLocation, Dataset, DatasetInfo, LoadedD
 from debiasctl.api.files import one_line
 from debiasctl.builtin.datasets._support.downloads import cached_folder, fetch
 from debiasctl.builtin.datasets._support.folder_settings import recommended_settings
-from debiasctl.builtin.datasets._support.published import archive_in, check_files, folders, help_text
+from debiasctl.builtin.datasets._support.published import archive_in, check_files, folders, help_text, torchvision_set
 from debiasctl.builtin.datasets._support.resizing import brought_to
 
 PARTS = TRAIN, HELDOUT = "train", "heldout"
@@ -44,6 +44,7 @@ class ArraySet(Dataset):
 
     title: ClassVar[str]
     name: ClassVar[str]  # in commands and in the cache
+    torchvision_name: ClassVar[str]  # torchvision's class
     base: ClassVar[str]  # torchvision's folder of the files, if it has one
     archive: ClassVar[str | None] = None  # the file that the published set is packed in
     size: ClassVar[int]
@@ -73,17 +74,18 @@ class ArraySet(Dataset):
     def read(self, folder: Path, part: str) -> tuple[npt.NDArray[np.uint8], npt.NDArray[Any] | None]:
         """Read images, uint8 [N, 3, size, size], and labels [N] from 0; errors of any type mean a damaged file."""
 
-    @abstractmethod
     def download(self, folder: Path) -> None:
         """Let torchvision download the files into `folder`."""
+        self.torchvision(str(folder), download=True)
 
-    @abstractmethod
     def addresses(self) -> Sequence[str]:
-        """Where the files are published, from torchvision."""
+        """Where the files are published: by default, the address of the archive, from torchvision."""
+        return [str(self.torchvision.url)]
 
-    def archive_md5(self) -> str:
-        """The MD5 of the archive, from torchvision."""
-        raise NotImplementedError
+    @property
+    def torchvision(self) -> Any:
+        """Torchvision's class."""
+        return torchvision_set(self.torchvision_name)
 
     def info(self, location: DataLocation) -> DatasetInfo:
         """Count the images in the files if there are files; otherwise return the published facts."""
@@ -128,7 +130,7 @@ class ArraySet(Dataset):
         return LoadedDataset(info, splits[0], splits[1], hash_splits(self._description(channels, size), splits))
 
     def _description(self, channels: int, size: int) -> dict[str, Any]:
-        """What the content hash is of beside images and labels."""
+        """What the content hash covers besides images and labels."""
         return {"name": self.name, "classes": self.classes, "shape": [channels, size, size]}
 
     @property
@@ -190,7 +192,7 @@ class ArraySet(Dataset):
         def fill(folder: Path) -> None:
             from torchvision.datasets.utils import check_integrity, extract_archive
 
-            if self._verifies and not check_integrity(str(archive), self.archive_md5()):
+            if self._verifies and not check_integrity(str(archive), self.torchvision.tgz_md5):
                 raise DataError(
                     f"{archive} is not {self.title}'s archive as published (MD5 differs). Replace or remove it"
                 )

@@ -1,5 +1,7 @@
 """Images whose files lie in shards or tables, and are reached by their number."""
 
+import hashlib
+import json
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -9,26 +11,34 @@ from typing import IO, Any, Literal, Protocol, overload
 
 import numpy as np
 import numpy.typing as npt
+import PIL
 import torch
 from torch import Tensor
 
-from debiasctl.api import DataError, DatasetInfo, ImageProblem, LoadedDataset
-from debiasctl.builtin.datasets._support.folder_format import LOOKED_AT, size_and_channels
+from debiasctl.api import DataError, DatasetInfo, ImageProblem, LoadedDataset, content_key, spread_indices
+from debiasctl.builtin.datasets._support import image_decoding
+from debiasctl.builtin.datasets._support.folder_format import LOOKED_AT, size_and_channels, stated_format
 from debiasctl.builtin.datasets._support.image_check import check_files
 from debiasctl.builtin.datasets._support.image_decoding import read_header
 from debiasctl.builtin.datasets._support.image_layout import held_out
-from debiasctl.builtin.datasets._support.image_reading import Unreadable, attempted, formats_of, in_threads
+from debiasctl.builtin.datasets._support.image_reading import (
+    Unreadable,
+    attempted,
+    first_few,
+    formats_of,
+    gathered,
+    in_threads,
+)
 from debiasctl.builtin.datasets._support.image_table import ImageFile
 from debiasctl.builtin.datasets._support.late_decoding import Assumed, Identify, is_late
 from debiasctl.builtin.datasets._support.recorded_images import load_recorded
 
-_SHOWN = 3  # unreadable images named in a message
 Rows = npt.NDArray[np.int64]
 Mode = Literal["auto", "rgb", "grey"]
 
 
 class ByteImages(Protocol):
-    """Image files by number; `where` they lie is a path or a name for messages."""
+    """Image files by number; `where` says in messages where they lie, as a path or a name."""
 
     where: str
 
@@ -38,6 +48,29 @@ class ByteImages(Protocol):
 
     def name(self, row: int) -> str:
         """What to call an image in a message."""
+        ...
+
+
+class Reading(Protocol):
+    """The options that say how images are read, as `hf` and `webdataset` have them."""
+
+    @property
+    def image_size(self) -> int | None:
+        """Height and width to resize images to, if they are stated."""
+        ...
+
+    @property
+    def mode(self) -> Mode:
+        """Whether images are read in colour."""
+        ...
+
+    @property
+    def identify(self) -> Identify:
+        """Whether all images are read before a training."""
+        ...
+
+    def model_dump(self, *, exclude: set[str]) -> dict[str, Any]:
+        """All options of the data set."""
         ...
 
 
@@ -75,15 +108,9 @@ class ByteSplit:
         Raises:
             DataError: if one cannot be decoded, or is not as others are.
         """
-        pixels = torch.empty(len(indices), self.channels, self.image_size, self.image_size, dtype=torch.uint8)
         read = partial(self.assumed.decode, size=self.image_size, channels=self.channels)
-        found = _each(self.source, self.rows[indices.numpy()], read)
-        unreadable = []
-        for row, result in zip(pixels.numpy(), found, strict=True):
-            if isinstance(result, Unreadable):
-                unreadable.append(result)
-            else:
-                row[...] = result
+        shape = len(indices), self.channels, self.image_size, self.image_size
+        pixels, unreadable = gathered(_each(self.source, self.rows[indices.numpy()], read), shape)
         _check(self.source, unreadable)
         return pixels
 
@@ -138,21 +165,22 @@ def numbered(texts: npt.NDArray[np.str_]) -> tuple[tuple[str, ...], Rows]:
     return tuple(map(str, places)), merged[numbers]
 
 
-def info_of(source: ByteImages, parts: Parts, *, image_size: int | None, mode: Mode) -> DatasetInfo:
+def info_of(source: ByteImages, parts: Parts, options: Reading) -> DatasetInfo:
     """The facts about images, some of whose headers are read if the size or the mode is not stated.
 
     Raises:
         UsageError: if they have no size in common, and none is stated.
         DataError: if one cannot be read.
     """
-    if image_size is not None and mode != "auto":
-        size, channels = image_size, 1 if mode == "grey" else 3
+    stated = stated_format(options.image_size, options.mode)
+    if stated is not None:
+        size, channels = stated.image_size, stated.channels
     else:
         rows = np.concatenate([_spread(parts.train), _spread(parts.heldout)])
         headers = list(_each(source, rows, read_header))
         found = formats_of((source.name(row), header) for row, header in zip(rows.tolist(), headers, strict=True))
         _check(source, found.unreadable)
-        size, channels = size_and_channels(found, source.where, image_size=image_size, mode=mode)
+        size, channels = size_and_channels(found, source.where, image_size=options.image_size, mode=options.mode)
     counts: tuple[int, ...] = ()
     if parts.labels is not None:
         counts = tuple(np.bincount(parts.labels[parts.train], minlength=len(parts.classes)).tolist())
@@ -160,29 +188,28 @@ def info_of(source: ByteImages, parts: Parts, *, image_size: int | None, mode: M
 
 
 def load(
-    source: ByteImages,
-    parts: Parts,
-    info: DatasetInfo,
-    folder: Path,
-    *,
-    image_size: int | None,
-    mode: Mode,
-    identify: Identify,
-    files_hash: str,
+    source: ByteImages, parts: Parts, info: DatasetInfo, options: Reading, folder: Path, *, listing: Sequence[Any]
 ) -> LoadedDataset:
-    """The data set of these images, which are kept in `folder` when they have been decoded.
+    """The data set of these images, which are kept below `folder` when they have been decoded.
+
+    `listing` is what changes with the files, or with the options that determine the images; JSON can hold it.
 
     Raises:
         DataError: if images are read now, and one cannot be.
     """
-    assumed = Assumed(info.image_size if image_size is None else None, grey=mode == "auto" and info.channels == 1)
+    assumed = Assumed(
+        info.image_size if options.image_size is None else None, grey=options.mode == "auto" and info.channels == 1
+    )
     train, heldout = (
         ByteSplit(source, rows, parts.targets(rows), info.image_size, info.channels, assumed)
         for rows in (parts.train, parts.heldout)
     )
     late = is_late(info.num_train + info.num_heldout, channels=info.channels, image_size=info.image_size)
-    at_once = identify == "content" or (identify == "auto" and not late)
-    return load_recorded(folder, info, train, heldout, files_hash=files_hash, at_once=at_once)
+    at_once = options.identify == "content" or (options.identify == "auto" and not late)
+    digest = hashlib.sha256(json.dumps(listing).encode()).hexdigest()
+    folder /= content_key(options.model_dump(exclude={"identify"}))  # which changes no image
+    folder /= content_key([image_decoding.VERSION, PIL.__version__, digest])
+    return load_recorded(folder, info, train, heldout, files_hash=f"files:{digest}", at_once=at_once)
 
 
 class AsFiles(Sequence[ImageFile]):
@@ -232,11 +259,10 @@ def _each(source: ByteImages, rows: Rows, read: Callable[[IO[bytes]], Any]) -> A
 
 def _check(source: ByteImages, unreadable: Sequence[Unreadable]) -> None:
     if unreadable:
-        named = "; ".join(f"{one.name} ({one.reason})" for one in unreadable[:_SHOWN])
-        more = f"; and {len(unreadable) - _SHOWN} more" if len(unreadable) > _SHOWN else ""
-        raise DataError(f"images of {source.where} cannot be used: {named}{more}")
+        raise DataError(f"images of {source.where} cannot be used: {first_few(unreadable)}")
 
 
 def _spread(rows: Rows) -> Rows:
     """Some images, evenly spread."""
-    return rows[np.unique(np.linspace(0, len(rows) - 1, min(LOOKED_AT, len(rows))).astype(np.int64))]
+    some: Rows = rows[spread_indices(len(rows), LOOKED_AT).numpy()]
+    return some

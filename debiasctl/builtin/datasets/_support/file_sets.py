@@ -17,7 +17,7 @@ from debiasctl.builtin.datasets._support.folder_settings import recommended_sett
 from debiasctl.builtin.datasets._support.image_files import ImageSource
 from debiasctl.builtin.datasets._support.image_layout import Layout
 from debiasctl.builtin.datasets._support.listed_images import ListedImages
-from debiasctl.builtin.datasets._support.published import archive_in, folders, help_text
+from debiasctl.builtin.datasets._support.published import archive_in, folders, help_text, torchvision_set
 
 Place = tuple[bool, int]  # whether an image is trained on, and the number of its class (0 without classes)
 
@@ -35,6 +35,7 @@ class FileSet(Dataset):
 
     title: ClassVar[str]
     name: ClassVar[str]  # in commands and in the cache
+    torchvision_name: ClassVar[str]  # torchvision's class, which downloads the files
     base: ClassVar[str]  # torchvision's folder of the files, if it has one
     archive: ClassVar[str | None] = None  # the file that the published set is packed in
     markers: ClassVar[tuple[str, ...]]  # names in that folder, one of which shows that the set is there
@@ -58,9 +59,9 @@ class FileSet(Dataset):
             DataError: if a list is missing or of another form.
         """
 
-    @abstractmethod
     def download(self, folder: Path) -> None:
         """Let torchvision download the files into `folder`."""
+        torchvision_set(self.torchvision_name)(str(folder), download=True)
 
     @abstractmethod
     def addresses(self) -> Sequence[str]:
@@ -93,7 +94,15 @@ class FileSet(Dataset):
         """
         return self._images(self._there(location)).load(location)
 
+    _listed: tuple[Path, ListedImages] | None = None
+
     def _images(self, folder: Path) -> ListedImages:
+        """The images in a folder of the set, which is listed once."""
+        if self._listed is None or self._listed[0] != folder:
+            self._listed = folder, self._list(folder)
+        return self._listed[1]
+
+    def _list(self, folder: Path) -> ListedImages:
         source = self.source(folder)
         classes, places = self.places(folder, source)
         options = self.options.model_dump(include=set(FileSetOptions.model_fields))

@@ -4,12 +4,10 @@ from dataclasses import dataclass
 from statistics import median
 from typing import Literal
 
-import numpy as np
-
+from debiasctl.api import spread_indices
 from debiasctl.builtin.datasets._support.folder_hints import FixableUsageError
 from debiasctl.builtin.datasets._support.image_files import ImageSource
-from debiasctl.builtin.datasets._support.image_reading import Formats as Formats
-from debiasctl.builtin.datasets._support.image_reading import check_readable, read_formats
+from debiasctl.builtin.datasets._support.image_reading import Formats, check_readable, read_formats
 from debiasctl.builtin.datasets._support.image_table import ImageFiles
 
 LOOKED_AT = 1_000  # images whose headers are read where there are too many to read all
@@ -83,7 +81,7 @@ def stated_format(image_size: int | None, mode: Literal["auto", "rgb", "grey"]) 
 
 def _spread(files: ImageFiles, num: int) -> ImageFiles:
     """At most `num` files, evenly spread."""
-    return files.choose(np.unique(np.linspace(0, len(files) - 1, min(num, len(files))).astype(np.int64)))
+    return files.choose(spread_indices(len(files), num).numpy())
 
 
 def _power_of_two(bound: int) -> int:

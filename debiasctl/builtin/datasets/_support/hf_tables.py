@@ -99,7 +99,7 @@ def _explained(path: str, error: Exception) -> Exception:
         )
     return UsageError(
         f"{path} is no folder here, and no set that the Hugging Face hub has for you ({type(error).__name__}: "
-        f"{reason:.300}). Check the name; a set that needs leave needs HF_TOKEN"
+        f"{reason:.300}). Check the name; a gated or private set needs HF_TOKEN"
     )
 
 

@@ -27,9 +27,8 @@ from debiasctl.builtin.datasets._support.image_files import EXTENSIONS, ImageSou
 from debiasctl.builtin.datasets._support.image_reading import Unreadable, each_file
 from debiasctl.builtin.datasets._support.image_table import ImageFile
 
-TINY = 8  # pixels of a shorter side
+_TINY = 8  # pixels of a shorter side
 _NARROW = 4  # the ratio of sides from which a middle square leaves most of an image out
-_PLAIN = ("L", "RGB")
 _MODES = {
     "1": "1 bit a pixel, converted to grey",
     "P": "a palette, converted to RGB",
@@ -159,7 +158,7 @@ def _kind(file: ImageFile, why: str) -> str:
 
 def _oddities(file: ImageFile, image: _Examined, has_endings: bool) -> Iterator[tuple[str, str]]:
     shorter, longer = sorted((image.width, image.height))
-    if shorter < TINY:
+    if shorter < _TINY:
         yield "tiny", f"{image.width}x{image.height} pixels"
     if longer > _NARROW * shorter:
         yield "narrow", f"{image.width}x{image.height}: its middle square is {shorter / longer:.0%} of it"

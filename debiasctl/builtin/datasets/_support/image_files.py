@@ -222,7 +222,7 @@ class ZipSource:
                 f"{path}: {members.num_encrypted} images are encrypted, first "
                 f"{quoted(members.first_encrypted, mark='')}. Unpack the zip first"
             )
-        self._root, self._stored_names = members.root(), members.stored_names
+        self._root, self._stored_names = members.tops.root(), members.stored_names
         self.passed_over, self.unreadable = members.passed_over, members.outside
         self._labels = next((members.labels[at] for at in ("", self._root) if at in members.labels), None)
         self.labels_stamp = None if self._labels is None else (self._labels.file_size, self._labels.CRC)
@@ -259,6 +259,25 @@ class ZipSource:
         return io.BytesIO(read_member(self._zip, member, limit=LARGEST))
 
 
+class Tops:
+    """The top-level folders of an archive's images."""
+
+    def __init__(self) -> None:
+        self._tops: set[str] = set()  # at most two of them, "" for none
+
+    def add(self, name: str) -> None:
+        """Add the folder that an image lies in."""
+        if len(self._tops) < 2:
+            top, slash, _ = name.partition("/")
+            self._tops.add(top if slash else "")
+
+    def root(self) -> str:
+        """The single folder that holds everything, with a '/', or an empty string."""
+        if len(self._tops) == 1 and not self._tops & {"", *SPLIT_FOLDERS}:
+            return f"{next(iter(self._tops))}/"
+        return ""
+
+
 class _Members:
     """The images among a zip's members, with the information for reading them."""
 
@@ -269,7 +288,7 @@ class _Members:
         self.passed_over = Counter[str]()
         self.outside: list[tuple[str, str]] = []
         self.num_encrypted, self.first_encrypted = 0, ""
-        self._tops: set[str] = set()  # at most two of the top-level folders, "" for none
+        self.tops = Tops()
 
     def add(self, member: zipfile.ZipInfo) -> None:
         """Add a member if it is an image."""
@@ -292,9 +311,7 @@ class _Members:
             self.num_encrypted += 1
         if name != member.orig_filename:
             self.stored_names[name] = member.orig_filename
-        if len(self._tops) < 2:
-            top, slash, _ = name.partition("/")
-            self._tops.add(top if slash else "")
+        self.tops.add(name)
         self.table.add(
             name,
             member.file_size,
@@ -304,12 +321,6 @@ class _Members:
             member.compress_type,
             member.flag_bits,
         )
-
-    def root(self) -> str:
-        """The single folder that holds everything, with a '/', or an empty string."""
-        if len(self._tops) == 1 and not self._tops & {"", *SPLIT_FOLDERS}:
-            return f"{next(iter(self._tops))}/"
-        return ""
 
 
 class _WithoutDirectory(io.FileIO):

@@ -67,14 +67,9 @@ class DecodingSplit:
             DataError: if a file cannot be decoded.
         """
         files = [self.files[index] for index in indices.tolist()]
-        pixels = torch.empty(len(files), self.channels, self.image_size, self.image_size, dtype=torch.uint8)
-        unreadable = []
         read = partial(self.decode, size=self.image_size, channels=self.channels)
-        for row, result in zip(pixels.numpy(), each_file(self.source, files, read), strict=True):
-            if isinstance(result, Unreadable):
-                unreadable.append(result)
-            else:
-                row[...] = result
+        shape = len(files), self.channels, self.image_size, self.image_size
+        pixels, unreadable = gathered(each_file(self.source, files, read), shape)
         # a part of images that are measured says nothing of their number; a batch of a training is known by its size
         num_files = len(files) if self.skippable else None
         check_readable(self.source, unreadable, num_files, skippable=self.skippable)
@@ -110,7 +105,7 @@ def attempted(
 
 
 def in_threads(files: Sequence[Item], attempt: Callable[[Item], Result], *, where: object) -> Iterator[Result]:
-    """Yield `attempt(file)` for each file in order, computed by several threads; `where` they lie is logged."""
+    """Yield `attempt(file)` for each file in order, computed by several threads; the log names `where` they lie."""
 
     def attempt_all(batch: Sequence[Item]) -> list[Result]:
         return [attempt(file) for file in batch]
@@ -127,6 +122,25 @@ def in_threads(files: Sequence[Item], attempt: Callable[[Item], Result], *, wher
                 _LOG.info("%s: %d of %d images read", where, min(start + _CHUNK, len(files)), len(files))
 
 
+def gathered(
+    found: Iterable[npt.NDArray[np.uint8] | Unreadable], shape: tuple[int, int, int, int]
+) -> tuple[Tensor, list[Unreadable]]:
+    """Decoded images as a tensor of that shape, and those among them that could not be decoded."""
+    pixels, unreadable = torch.empty(shape, dtype=torch.uint8), []
+    for row, result in zip(pixels.numpy(), found, strict=True):
+        if isinstance(result, Unreadable):
+            unreadable.append(result)
+        else:
+            row[...] = result
+    return pixels, unreadable
+
+
+def first_few(unreadable: Sequence[Unreadable]) -> str:
+    """Unreadable images for a message, with the reasons; only the first few are named."""
+    named = "; ".join(f"{file.name} ({file.reason})" for file in unreadable[:_SHOWN])
+    return named + (f"; and {len(unreadable) - _SHOWN} more" if len(unreadable) > _SHOWN else "")
+
+
 def check_readable(
     source: ImageSource, unreadable: Sequence[Unreadable], num_files: int | None, *, skippable: bool
 ) -> None:
@@ -135,10 +149,8 @@ def check_readable(
     `num_files` is the number of all files, or None where only some of them were read.
     """
     if unreadable:
-        named = "; ".join(f"{file.name} ({file.reason})" for file in unreadable[:_SHOWN])
-        more = f"; and {len(unreadable) - _SHOWN} more" if len(unreadable) > _SHOWN else ""
         count = "" if num_files is None else f"{len(unreadable)} of {num_files} "
-        problem = f"{count}images in {source.path} cannot be read: {named}{more}. Repair or remove them"
+        problem = f"{count}images in {source.path} cannot be read: {first_few(unreadable)}. Repair or remove them"
         if not skippable:
             raise DataError(problem)
         raise FixableDataError(f"{problem}, or leave them out (skip_unreadable=true)", {"skip_unreadable": True})

@@ -7,6 +7,7 @@ import shlex
 import tarfile
 from bisect import bisect_left
 from collections import Counter
+from collections.abc import Iterator
 from pathlib import Path
 from typing import IO
 
@@ -19,7 +20,7 @@ from debiasctl.builtin.datasets._support.image_files import (
     LARGEST,
     MOST_LABEL_BYTES,
     OUTSIDE,
-    SPLIT_FOLDERS,
+    Tops,
     count_other,
     is_image_name,
     outside_name,
@@ -28,7 +29,7 @@ from debiasctl.builtin.datasets._support.image_files import (
 from debiasctl.builtin.datasets._support.image_table import ImageFiles, Names, Numbers, Table, encode_name
 
 # the endings of tars that can be read from their start alone -> the command that makes a .tar of one
-PACKED = {
+_PACKED = {
     ".gz": "gzip -dk",
     ".tgz": "gzip -dk",
     ".bz2": "bzip2 -dk",
@@ -37,7 +38,7 @@ PACKED = {
     ".txz": "xz -dk",
     ".zst": "zstd -dk",
 }
-_MAGIC = {b"\x1f\x8b": ".gz", b"BZh": ".bz2", b"\xfd7zXZ": ".xz", b"\x28\xb5\x2f\xfd": ".zst"}
+MAGIC = {b"\x1f\x8b": ".gz", b"BZh": ".bz2", b"\xfd7zXZ": ".xz", b"\x28\xb5\x2f\xfd": ".zst"}
 _BLOCK = 512  # bytes of a tar's header
 _LINKS = 16  # that are followed from one to the next
 
@@ -45,16 +46,32 @@ _LINKS = 16  # that are followed from one to the next
 def is_packed_tar(path: Path) -> bool:
     """Whether a file's name is that of a compressed tar: .tar.gz, .tgz, .tar.xz, ..."""
     kind = path.suffix.lower()
-    return kind in PACKED and (kind.startswith(".t") or path.stem.lower().endswith(".tar"))
+    return kind in _PACKED and (kind.startswith(".t") or path.stem.lower().endswith(".tar"))
 
 
 def refuse_packed(path: Path, kind: str) -> UsageError:
     """The error for a compressed tar, with the command that makes it one that is read in place."""
-    command = f"{PACKED[kind]} {shlex.quote(path.name)}"
+    command = f"{_PACKED[kind]} {shlex.quote(path.name)}"
     return UsageError(
         f"{path} is a compressed tar, which can be read from its start alone. Decompress it ({command}): the .tar is "
         "read in place. Or unpack it, and give the folder"
     )
+
+
+def tar_members(stream: IO[bytes], *, damaged: str) -> Iterator[tarfile.TarInfo]:
+    """The members of an uncompressed tar, one after the other; `damaged` begins the message for a damaged header.
+
+    Raises:
+        tarfile.TarError or one of UNREADABLE: if the tar is damaged.
+    """
+    with tarfile.open(fileobj=stream, mode="r:") as archive:
+        while (member := archive.next()) is not None:
+            archive.members = []  # type: ignore[attr-defined]  # tarfile would hold all of them
+            yield member
+        end = archive.offset
+    # tarfile takes a damaged header for the end of the tar
+    if os.pread(stream.fileno(), _BLOCK, end).strip(b"\0"):
+        raise tarfile.ReadError(f"{damaged} at byte {end:,}")
 
 
 class TarSource:
@@ -68,7 +85,7 @@ class TarSource:
         self.passed_over = Counter[str]()
         try:
             self._file = open_regular(path)
-            kind = next((kind for magic, kind in _MAGIC.items() if self._file.peek(8).startswith(magic)), None)  # type: ignore[attr-defined]
+            kind = next((kind for magic, kind in MAGIC.items() if self._file.peek(8).startswith(magic)), None)  # type: ignore[attr-defined]
             if kind is not None:
                 raise refuse_packed(path, kind)
             self._changed = os.fstat(self._file.fileno()).st_mtime_ns
@@ -76,8 +93,7 @@ class TarSource:
         except (tarfile.TarError, *UNREADABLE) as error:
             reason = one_line(getattr(error, "strerror", None) or error)
             raise DataError(f"{path} cannot be read as a tar: {reason}. Pack or fetch it again") from error
-        self._root, self.unreadable = members.root(), members.outside
-        self.num_doubled = members.num_doubled
+        self._root, self.unreadable = members.tops.root(), members.outside
         names, self._places = members.table()
         self._names = without_prefix(names, len(encode_name(self._root)))
         self.files = ImageFiles(self._names, self._places[:, :2])
@@ -120,14 +136,8 @@ class TarSource:
 
     def _read(self) -> "_Members":
         members = _Members(self.passed_over, self._changed)
-        with tarfile.open(fileobj=self._file, mode="r:") as archive:
-            while (member := archive.next()) is not None:
-                members.add(member)
-                archive.members = []  # type: ignore[attr-defined]  # tarfile would hold all of them
-            end = archive.offset
-        # tarfile takes a damaged header for the end of the tar
-        if os.pread(self._file.fileno(), _BLOCK, end).strip(b"\0"):
-            raise ValueError(f"it is damaged at byte {end:,}")
+        for member in tar_members(self._file, damaged="it is damaged"):
+            members.add(member)
         return members
 
 
@@ -138,11 +148,10 @@ class _Members:
         self.labels: dict[str, tuple[int, int]] = {}  # offset and size of each dataset.json
         self.outside: list[tuple[str, str]] = []
         self.reasons: dict[str, str] = {}  # why an image cannot be read
-        self.num_doubled = 0
         self._table = Table()
         self._links: dict[str, str] = {}
         self._passed_over, self._changed = passed_over, changed
-        self._tops: set[str] = set()  # at most two of the top-level folders, "" for none
+        self.tops = Tops()
 
     def add(self, member: tarfile.TarInfo) -> None:
         """Add a member if it is an image."""
@@ -157,9 +166,7 @@ class _Members:
                 self.labels[name] = (member.offset_data, member.size)
             count_other(self._passed_over, name)
             return
-        if len(self._tops) < 2:
-            top, slash, _ = name.partition("/")
-            self._tops.add(top if slash else "")
+        self.tops.add(name)
         self.reasons.pop(name, None)
         self._links.pop(name, None)
         if member.issym() or member.islnk():
@@ -173,7 +180,6 @@ class _Members:
         """Names [N], sorted, and uint64 [N, 3] of size, change and offset, with links resolved."""
         names, numbers = self._table.by_name()
         is_last = np.append(names[1:] != names[:-1], True)[: len(names)]
-        self.num_doubled = int((~is_last).sum())
         names, numbers = names[is_last], numbers[is_last]
         for name in self._links:
             target = name
@@ -186,12 +192,6 @@ class _Members:
             else:
                 numbers[bisect_left(names, encode_name(name))] = numbers[row]
         return names, numbers
-
-    def root(self) -> str:
-        """The single folder that holds everything, with a '/', or an empty string."""
-        if len(self._tops) == 1 and not self._tops & {"", *SPLIT_FOLDERS}:
-            return f"{next(iter(self._tops))}/"
-        return ""
 
 
 def _plain(name: str) -> str:

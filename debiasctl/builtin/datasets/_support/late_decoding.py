@@ -61,7 +61,7 @@ def is_late(num: int, *, channels: int, image_size: int) -> bool:
 
 @dataclass(frozen=True)
 class Assumed:
-    """What was taken from some images to hold for all: that they have this size, or that they are grey."""
+    """What some images showed, and all others must have: this size, or that they are grey."""
 
     image_size: int | None
     grey: bool

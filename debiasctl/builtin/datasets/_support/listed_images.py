@@ -8,7 +8,7 @@ from functools import cached_property
 import numpy as np
 
 from debiasctl.api import DataLocation, DebiasctlError, Hint, ImageProblem
-from debiasctl.builtin.datasets._support.folder_format import Format
+from debiasctl.builtin.datasets._support.folder_format import Format, stated_format
 from debiasctl.builtin.datasets._support.folder_hints import FixableDataError, FixableUsageError
 from debiasctl.builtin.datasets._support.image_check import check_files, stored_sizes
 from debiasctl.builtin.datasets._support.image_files import ImageSource
@@ -50,8 +50,9 @@ class ListedImages(Folder):
         return f"{super()._listing}-{self._variant[:12]}"
 
     def _read_format(self) -> Format:
-        assert self.options.image_size is not None, "lists come with a size"
-        return Format(self.options.image_size, 1 if self.options.mode == "grey" else 3, None, None)
+        stated = stated_format(self.options.image_size, self.options.mode)
+        assert stated is not None, "lists come with a size and a mode"
+        return stated
 
     def _advised(self, error: FixableDataError | FixableUsageError) -> DebiasctlError:
         advised = type(error)(str(error), *error.fixes)

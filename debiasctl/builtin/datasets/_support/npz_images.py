@@ -40,15 +40,26 @@ def read_npz(path: Path) -> tuple[Tensor, Tensor | None]:
             f"{path} holds {found}, but no images, named {' or '.join(IMAGES)}. Statistics are mu and sigma "
             "together, and a reference only"
         )
-    problems = [text for text in (dtype_problem(array), shape_problem(array.shape)) if text]
-    if problems:
-        what = f"'{name}' is {array.dtype} {list(array.shape)}"
-        raise DataError(f"{path}: {what}: {'; '.join(problems)}. Images must be {_FORM}")
-    if not len(array):
-        raise DataError(f"{path}: '{name}' holds no images")
-    array = array[..., None] if array.ndim == 3 else array
+    array = checked_images(array, name, path, form=_FORM)
     images = torch.from_numpy(array).permute(0, 3, 1, 2).contiguous()
     return images, None if labels is None else _checked_labels(labels, len(array), f"{path}: '{label_name}'")
+
+
+def checked_images(
+    array: npt.NDArray[Any], name: str, path: Path, *, form: str, square: bool = True
+) -> npt.NDArray[np.uint8]:
+    """An array as images [N, H, W, C]; `form` says in the message what they must be.
+
+    Raises:
+        DataError: if it holds something else, or none.
+    """
+    problems = [text for text in (_dtype_problem(array), _shape_problem(array.shape, square=square)) if text]
+    if problems:
+        what = f"'{name}' is {array.dtype} {list(array.shape)}"
+        raise DataError(f"{path}: {what}: {'; '.join(problems)}. Images must be {form}")
+    if not len(array):
+        raise DataError(f"{path}: '{name}' holds no images")
+    return array[..., None] if array.ndim == 3 else array
 
 
 def first_of(names: tuple[str, ...], archive: Npz, path: Path) -> tuple[str, npt.NDArray[Any] | None]:
@@ -64,7 +75,7 @@ def first_of(names: tuple[str, ...], archive: Npz, path: Path) -> tuple[str, npt
         ) from error
 
 
-def dtype_problem(array: npt.NDArray[Any]) -> str | None:
+def _dtype_problem(array: npt.NDArray[Any]) -> str | None:
     """The reason why values of this type are not 8-bit images, with what to do about it."""
     if array.dtype == np.uint8:
         return None
@@ -85,7 +96,7 @@ def dtype_problem(array: npt.NDArray[Any]) -> str | None:
     return f"the values lie from {low:.5g} to {high:.5g}: bring them to 0 … 255 and save as uint8"
 
 
-def shape_problem(shape: tuple[int, ...], *, square: bool = True) -> str | None:
+def _shape_problem(shape: tuple[int, ...], *, square: bool) -> str | None:
     """The reason why arrays of this shape are not grey or RGB images, square if asked, with what to do about it."""
     if len(shape) not in (3, 4):
         return f"images have 3 or 4 dimensions, not {len(shape)}"

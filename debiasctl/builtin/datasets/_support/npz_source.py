@@ -17,7 +17,7 @@ from debiasctl.api.arrays import UNREADABLE, open_npz, read_header
 from debiasctl.api.files import one_line, open_regular, quoted
 from debiasctl.builtin.datasets._support.image_files import is_image_name
 from debiasctl.builtin.datasets._support.image_table import ImageFiles, Table, encode_name
-from debiasctl.builtin.datasets._support.npz_images import IMAGES, LABELS, dtype_problem, first_of, shape_problem
+from debiasctl.builtin.datasets._support.npz_images import IMAGES, LABELS, checked_images, first_of
 
 _NAMES = "names"
 _FORM = "uint8 [N, H, W], or [N, H, W, 1 or 3]"
@@ -85,20 +85,15 @@ def _read(path: Path) -> tuple[npt.NDArray[np.uint8], list[str] | None, list[Any
         array = _mapped(path, name)
         array = first_of((name,), archive, path)[1] if array is None else array
         assert array is not None, "the name was found"
-        problems = [text for text in (dtype_problem(array), shape_problem(array.shape, square=False)) if text]
-        if problems:
-            what = f"'{name}' is {array.dtype} {list(array.shape)}"
-            raise DataError(f"{path}: {what}: {'; '.join(problems)}. Images must be {_FORM}")
-        if not len(array):
-            raise DataError(f"{path}: '{name}' holds no images")
-        names = _column(archive.read(_NAMES), len(array), f"{path}: '{_NAMES}'") if _NAMES in archive else None
+        images = checked_images(array, name, path, form=_FORM, square=False)
+        names = _column(archive.read(_NAMES), len(images), f"{path}: '{_NAMES}'") if _NAMES in archive else None
         label_name, labels = first_of(LABELS, archive, path)
-        stated = None if labels is None else _column(labels, len(array), f"{path}: '{label_name}'")
+        stated = None if labels is None else _column(labels, len(images), f"{path}: '{label_name}'")
     if names is not None:
         wrong = next((one for one in names if not isinstance(one, str) or not is_image_name(one)), None)
         if wrong is not None:
             raise DataError(f"{path}: 'names' holds {wrong!r:.60}, which is no image file's name, such as cat/001.png")
-    return array[..., None] if array.ndim == 3 else array, names, stated
+    return images, names, stated
 
 
 def _column(array: npt.NDArray[Any], count: int, what: str) -> list[Any]:

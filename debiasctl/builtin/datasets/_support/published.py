@@ -3,10 +3,18 @@
 import shlex
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 from debiasctl.api import DataError, DataLocation
 from debiasctl.builtin.datasets._support.downloads import cached_folder, not_found
 from debiasctl.builtin.datasets._support.image_files import holds_images
+
+
+def torchvision_set(name: str) -> Any:
+    """A data set's class in torchvision, which is slow to import."""
+    from torchvision import datasets
+
+    return getattr(datasets, name)
 
 
 def folders(location: DataLocation, *, name: str, title: str, base: str) -> list[Path]:

@@ -239,7 +239,7 @@ class RecordedFiles:
         return contents
 
     def _tail(self) -> Iterator[bytes]:
-        """What the hash of the content covers beside the pixels, as `decoded_images` writes it."""
+        """What the hash of the content covers besides the pixels, as `decoded_images` writes it."""
         info = self._info
         yield f"[{json.dumps(info.classes)}, {'[' if info.classes else 'null'}".encode()
         before = ""

@@ -1,6 +1,7 @@
 """Indexes of shards, which make the samples in tar files readable in any order."""
 
 import io
+import logging
 import os
 import re
 import tarfile
@@ -16,17 +17,17 @@ import numpy.typing as npt
 from debiasctl.api import DataError, Pace, UsageError, atomic_file, content_key
 from debiasctl.api.arrays import UNREADABLE, open_npz
 from debiasctl.api.files import one_line, open_regular, parse_json
-from debiasctl.builtin.datasets._support import decoded_images
 from debiasctl.builtin.datasets._support.image_files import EXTENSIONS
 from debiasctl.builtin.datasets._support.image_layout import place_of
 from debiasctl.builtin.datasets._support.image_table import encode_name
+from debiasctl.builtin.datasets._support.image_tar import MAGIC, tar_members
 
+_LOG = logging.getLogger(__name__)
 _VERSION = 1  # of the index
+_ARRAYS = ("keys", "offsets", "sizes", "places", "labels", "without")
 _META = re.compile(r"__[^/]*__($|/)")  # names that webdataset passes over too
 _MOST_LABEL_BYTES = 2**20
 _LONGEST_LABEL = 200  # characters
-_BLOCK = 512  # bytes of a tar's header
-_COMPRESSED = (b"\x1f\x8b", b"BZh", b"\xfd7zXZ", b"\x28\xb5\x2f\xfd")
 
 SplitName = Callable[[str], tuple[str | None, str | None]]  # a member's name -> the sample's key, and the ending
 
@@ -157,9 +158,6 @@ def _stored(path: Path) -> dict[str, Any] | None:
         return None  # it is made again
 
 
-_ARRAYS = ("keys", "offsets", "sizes", "places", "labels", "without")
-
-
 def _indexed(path: Path, fields: Fields, split_name: SplitName) -> dict[str, Any]:
     keys: list[bytes] = []
     found: list[tuple[int, int, float]] = []
@@ -217,20 +215,15 @@ def _samples(stream: IO[bytes], path: Path, split_name: SplitName) -> Iterator[S
 def _members(stream: IO[bytes], path: Path) -> Iterator[tuple[str, Member]]:
     head = stream.read(6)
     stream.seek(0)
-    if head.startswith(_COMPRESSED):
+    if head.startswith(tuple(MAGIC)):
         raise UsageError(
             f"the shard {path} is compressed, so that its images cannot be read in any order. Unpack it (gunzip): "
             "images are compressed already"
         )
     try:
-        with tarfile.open(fileobj=stream, mode="r:") as archive:
-            while (entry := archive.next()) is not None:
-                archive.members = []  # type: ignore[attr-defined]  # which would all be kept
-                if entry.isreg() and not entry.issparse() and not _META.match(entry.name):
-                    yield entry.name, Member(entry.offset_data, entry.size)
-            stream.seek(archive.offset)
-            if any(stream.read(_BLOCK)):  # the library takes a damaged header for the end
-                raise tarfile.ReadError(f"no header of a file at byte {archive.offset:,}")
+        for entry in tar_members(stream, damaged="no header of a file"):
+            if entry.isreg() and not entry.issparse() and not _META.match(entry.name):
+                yield entry.name, Member(entry.offset_data, entry.size)
     except (tarfile.TarError, OSError, ValueError, EOFError) as error:
         raise DataError(f"the shard {path} is damaged: {one_line(error)}. Pack it again") from error
 
@@ -302,5 +295,5 @@ def index_all(paths: Sequence[Path], fields: Fields, folder: Path, split_name: S
     for path in paths:
         shards.append(read_shard(path, fields, folder, split_name))
         if pace.due():
-            decoded_images.logger.info("%d of %d shards indexed", len(shards), len(paths))
+            _LOG.info("%d of %d shards indexed", len(shards), len(paths))
     return shards
