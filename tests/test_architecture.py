@@ -15,7 +15,7 @@ ROOT = Path(debiasctl.__file__).parent
 # rooms of the package, lowest layer first: a room imports from itself or from a lower layer
 LAYERS = (
     {"claims", "errors", "frames"},
-    {"temporaries", "wording"},
+    {"engine_jobs", "temporaries", "wording"},
     {"boundary", "reading"},
     {"files", "paths"},
     {"api"},
@@ -31,6 +31,7 @@ LAYERS = (
     {"comparison"},
     {"sweeps"},
     {"python"},
+    {"testing"},  # what plugins' authors check their plugins with
     {"cli"},
     {"__main__", ""},  # `import debiasctl` offers the Python API, lazily
 )
@@ -40,7 +41,7 @@ LONGEST = 400  # lines of a module
 
 # rooms that may be imported by these others alone
 IMPORTERS = {
-    "training": {"cli", "sweeps"},
+    "training": {"cli", "sweeps", "testing"},
     "builtin": set(),  # reached through the registry
     "cli": {"__main__"},
 }
@@ -266,6 +267,7 @@ RAW_READERS = {
     ("debiasctl.builtin.datasets._support.decoded_images", "np.load"),  # after the header is checked
     ("debiasctl.models.tensor_files", "torch.load"),  # of weights alone, after the zip is checked
     ("debiasctl.builtin.features._support.dinov2_network", "torch.load"),  # of weights alone, of a checked file
+    ("debiasctl.testing.laws", "torch.load"),  # of weights alone, which were stored just before
     ("debiasctl.registry.source", "origin.read_bytes"),  # a module's source
 }
 RAW = {"json.load", "json.loads", "yaml.load", "yaml.safe_load", "np.load", "torch.load", "pickle.load"}

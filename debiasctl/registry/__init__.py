@@ -10,7 +10,7 @@ from debiasctl.registry.entry_points import (
     resolve,
 )
 from debiasctl.registry.kinds import KINDS, Kind, base_of, kind_named
-from debiasctl.registry.metadata import PluginRecord, metadata_notes, records
+from debiasctl.registry.metadata import PluginRecord, lent, metadata_notes, records
 
 __all__ = [
     "KINDS",
@@ -22,6 +22,7 @@ __all__ = [
     "create",
     "find",
     "kind_named",
+    "lent",
     "load",
     "load_object",
     "metadata_notes",

@@ -16,7 +16,7 @@ from debiasctl.errors import (
 from debiasctl.registry.guard import guarded
 from debiasctl.registry.kinds import KINDS, base_of
 from debiasctl.registry.messages import describe_errors
-from debiasctl.registry.metadata import PluginRecord, records
+from debiasctl.registry.metadata import PluginRecord, lent_object, records
 from debiasctl.registry.refs import PluginRef, parse_ref
 from debiasctl.wording import did_you_mean, quoted
 
@@ -97,6 +97,9 @@ def load_object(record: PluginRecord) -> Any:
     """
     from importlib.metadata import EntryPoint
 
+    given = lent_object(record)
+    if given is not None:
+        return given
     try:
         with plugin_call(record.origin, "import"):
             return EntryPoint(record.name, record.target, f"debiasctl.{record.kind}").load()

@@ -3,10 +3,11 @@
 import re
 import sys
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import lru_cache, wraps
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from debiasctl.boundary import Origin, summary
 from debiasctl.registry.kinds import KINDS
@@ -36,9 +37,33 @@ class PluginRecord:
         return Origin(KINDS[self.kind].singular, self.name, self.distribution, self.version)
 
 
+_LENT: dict[PluginRecord, Any] = {}  # what is a plugin without an entry point, while a block lasts
+
+
 def records(kind: str) -> list[PluginRecord]:
     """Every installed plugin of a kind, sorted by name, read from metadata alone."""
-    return [record for record in _scan(tuple(sys.path))[0] if record.kind == kind]
+    found = [*_scan(tuple(sys.path))[0], *_LENT]
+    return sorted((record for record in found if record.kind == kind), key=lambda record: record.name)
+
+
+@contextmanager
+def lent(kind: str, plugin: Any) -> Iterator[PluginRecord]:
+    """Let a class, or a command's app, be a plugin of this process while the block lasts, without an entry point."""
+    about = plugin if isinstance(plugin, type) else type(plugin)
+    name = about.__name__.strip("_") or "plugin"
+    while any(record.name == name for record in records(kind)):
+        name += "+"
+    record = PluginRecord(kind, name, f"{about.__module__}:{about.__qualname__}", about.__module__, "(not installed)")
+    _LENT[record] = plugin
+    try:
+        yield record
+    finally:
+        del _LENT[record]
+
+
+def lent_object(record: PluginRecord) -> Any:
+    """What `lent` lends under this record, or None."""
+    return _LENT.get(record)
 
 
 def metadata_notes() -> list[str]:

@@ -19,7 +19,9 @@ class CheckedSplit:
         self.split, self._info, self._name, self._origin = split, info, name, origin
 
     def __getattr__(self, name: str) -> Any:
-        return getattr(self.__dict__["split"], name)  # what else the plugin's split has
+        if "split" not in self.__dict__:  # while a copy of it is made
+            raise AttributeError(name)
+        return getattr(self.split, name)  # what else the plugin's split has
 
     def __len__(self) -> int:
         with plugin_call(self._origin, f"{self._name}.__len__"):

@@ -1,0 +1,45 @@
+"""What comes with debiasctl keeps the laws of its kinds, as far as they can be checked without files or a network."""
+
+import pytest
+
+from debiasctl import registry
+from debiasctl.testing.kinds import examined
+
+TRAINS = {"local", "local-ssl"}  # extractors, which take half a minute each
+ELSEWHERE = {"ray", "slurm"}  # engines, which start a cluster or need one
+
+
+def names(kind: str) -> list[str]:
+    return [record.name for record in registry.records(kind) if record.distribution == "debiasctl"]
+
+
+@pytest.mark.parametrize(
+    ("kind", "name"),
+    [(kind, name) for kind in registry.KINDS for name in names(kind) if name not in TRAINS | ELSEWHERE],
+)
+def test_it_keeps_the_laws(kind: str, name: str) -> None:
+    results = list(examined(registry.find(kind, name), {}))
+    assert [result for result in results if result.state == "failed"] == []
+    assert all(result.detail for result in results if result.state == "not checked")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("kind", "name"), [("features", "local"), ("features", "local-ssl"), ("engines", "ray")])
+def test_it_keeps_the_laws_in_time(kind: str, name: str) -> None:
+    test_it_keeps_the_laws(kind, name)
+
+
+@pytest.mark.parametrize(
+    ("kind", "name", "options"),
+    [
+        ("weightings", "product", {"factors": ["p2", "min-snr"]}),
+        ("weightings", "interpolate", {"p": 1, "p_end": 0, "until": 0.5}),
+        ("timesteps", "loss-second-moment", {}),
+        ("samplers", "ddim", {"eta": 0.5, "spacing": "karras"}),
+        ("schedules", "flow", {"shift": 3}),
+    ],
+)
+def test_with_options(kind: str, name: str, options: dict[str, object]) -> None:
+    """Learned ones and states that adapt are among these laws."""
+    results = list(examined(registry.find(kind, name), options))
+    assert [result for result in results if result.state != "passed"] == []
