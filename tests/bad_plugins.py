@@ -597,6 +597,10 @@ class BadExtension(Extension):
         pass
 
     @breaks
+    def learning_rate(self, rate, context):
+        return {"rate-negative": -rate, "rate-nan": float("nan"), "rate-text": "0.1"}.get(self.options.how, rate)
+
+    @breaks
     def after_backward(self, context):
         pass
 

@@ -13,11 +13,15 @@ if TYPE_CHECKING:
 
 @dataclass
 class StepContext:
-    """The arguments of an extension's methods: the step in progress (from 0), the network and the optimizer."""
+    """The arguments of an extension's methods: the step in progress (from 0), the network and the optimizer.
+
+    `batch_size` is the number of images per step over all processes.
+    """
 
     step: int
     model: "nn.Module"
     optimizer: "torch.optim.Optimizer"
+    batch_size: int = 1
 
 
 class Extension(Plugin):
@@ -25,6 +29,14 @@ class Extension(Plugin):
 
     def on_start(self, context: StepContext) -> None:
         """Called before this process's first step, after a resumed checkpoint has been loaded."""
+
+    def learning_rate(self, rate: float, context: StepContext) -> float:
+        """Return the network's learning rate for the step in progress, finite and at least 0; by default `rate`.
+
+        `rate` is what `optimizer` states for this step, or what the extension before made of it. A function of the
+        step, rather than of what was done before, needs no state to resume exactly.
+        """
+        return rate
 
     def after_backward(self, context: StepContext) -> None:
         """Called after the backward pass and gradient clipping, before the optimizer's step."""

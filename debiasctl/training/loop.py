@@ -211,7 +211,9 @@ class _Loop:
         if restored is None:
             self.checkpoint()
             self.writer.wait()  # from here on the run can be resumed
-        context = StepContext(self.step, self.training.network, self.training.optimizer)
+        context = StepContext(
+            self.step, self.training.network, self.training.optimizer, batch_size=self.spec.batch_size
+        )
         for extension in self.training.extensions:
             extension.on_start(context)
         self.flops = _flops(self.training)

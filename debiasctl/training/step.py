@@ -32,7 +32,9 @@ def train_step(training: Training, step: int) -> StepResult:
     spec, objective, optimizers = training.spec, training.objective, training.optimizers
     torch.manual_seed(derived_seed(spec.training.seed, step, training.accelerator.process_index))  # for dropout
     lr = learning_rate(spec.optimizer, step, spec.training.steps)
-    context = StepContext(step, training.network, training.optimizer)
+    context = StepContext(step, training.network, training.optimizer, batch_size=spec.training.batch_size)
+    for extension in training.extensions:
+        lr = extension.learning_rate(lr, context)
 
     batch = draw_batch(training, step)
     levels = draw_levels(training, step)

@@ -118,6 +118,7 @@ def extensions(how: str, name: str = "bad") -> None:
     plugin = registry.create("extensions", {"name": name, "options": {"how": how}})
     for method in (plugin.on_start, plugin.after_backward, plugin.after_step):
         method(None)
+    assert plugin.learning_rate(0.1, None) == 0.1
     plain_state(plugin.state_dict(), origin_of(plugin))
 
 
@@ -157,7 +158,7 @@ PLACES = {
     "samplers": ["call", "grid"],
     "features": ["prepare", "extract", "notes", "offers"],
     "autoencoders": ["latent_shape", "prepare", "encode", "decode"],
-    "extensions": ["on_start", "after_backward", "after_step", "state_dict"],
+    "extensions": ["on_start", "learning_rate", "after_backward", "after_step", "state_dict"],
     "models": ["read"],
     "engines": ["run", "close"],
 }
@@ -209,7 +210,7 @@ RETURNS = {
     ],
     "extensions": [
         "state_dict-none", "state-numpy", "state-class", "state-set", "state-key", "state-deep", "state-sparse",
-        "state-loop", "state-function", "state-list",
+        "learning_rate-none", "rate-negative", "rate-nan", "rate-text", "state-loop", "state-function", "state-list",
     ],
     "models": [
         "read-none", "size", "size-text", "channels", "classes", "steps", "backbone", "schedule", "options-list",

@@ -5,7 +5,7 @@ import os
 import signal
 
 import pytest
-from tiny import make_spec, resume, same_state, stored_state, train, write_distribution
+from tiny import make_spec, metrics, resume, same_state, stored_state, train, write_distribution
 
 from debiasctl.errors import CheckpointError, Interrupted
 from debiasctl.runs.store import find_run
@@ -26,6 +26,7 @@ class Shrink(Extension):
         """Options."""
 
         rate: float = Field(0.5, gt=0, description="share taken away after a step")
+        halves: bool = Field(False, description="halve the learning rate at each step")
 
     def __init__(self, options):
         super().__init__(options)
@@ -37,12 +38,15 @@ class Shrink(Extension):
     def on_start(self, context):
         CALLS.append(("on_start", context.step, self.count, self._one(context)))
 
+    def learning_rate(self, rate, context):
+        return rate * context.batch_size / 2**context.step if self.options.halves else rate
+
     def after_backward(self, context):
         norm = torch.cat([one.grad.flatten() for one in context.model.parameters() if one.grad is not None]).norm()
         CALLS.append(("after_backward", context.step, norm.item(), self._one(context)))
 
     def after_step(self, context):
-        CALLS.append(("after_step", context.step, len(context.optimizer.param_groups), self._one(context)))
+        CALLS.append(("after_step", context.step, context.optimizer.param_groups[0]["lr"], self._one(context)))
         self.count += 1
         self.trace[self.count % 3] = self.count
         with torch.no_grad():
@@ -78,8 +82,17 @@ def test_it_is_called_at_its_points_and_recorded_in_the_spec(calls: list) -> Non
         assert before[2] == pytest.approx(1e-3, rel=1e-3)  # the gradient after clipping
         assert before[3] != after[3]  # the optimizer steps in between
     assert [choice.model_dump() for choice in run.spec().extensions] == [
-        {"name": "shrink", "options": {"rate": 0.25}, "distribution": "shrink", "version": "0.3"}
+        {"name": "shrink", "options": {"rate": 0.25, "halves": False}, "distribution": "shrink", "version": "0.3"}
     ]
+
+
+def test_the_learning_rate_that_it_sets_is_used_and_logged(calls: list) -> None:
+    halving = ["shrink:halves=true", "shrink:halves=true"]  # each is given what the one before made of it
+    spec = make_spec(extensions=halving, optimizer__decay="none", optimizer__warmup_steps=0, optimizer__lr=1e-3)
+    run = train("run", spec)
+    expected = [1e-3 * (8 / 2**step) ** 2 for step in range(6)]
+    assert [call[2] for call in calls if call[0] == "after_step"][::2] == pytest.approx(expected, rel=1e-12)
+    assert [one["lr"] for one in metrics(run) if one["kind"] == "train"] == pytest.approx(expected, rel=1e-12)
 
 
 def test_its_state_survives_a_resume(calls: list) -> None:

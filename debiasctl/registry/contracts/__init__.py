@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from debiasctl.registry.contracts import autoencoders, datasets, engines, features, models, networks, weights
-from debiasctl.registry.contracts.expected import Call, a_flag, a_mapping
+from debiasctl.registry.contracts.expected import Call, a_flag, a_mapping, a_rate
 
 CLASSES: Mapping[str, Callable[[Any], None]] = {
     "Autoencoder": autoencoders.autoencoder_class,
@@ -41,6 +41,7 @@ CONTRACTS: Mapping[tuple[str, str], Call] = {
     ("TimestepDistribution", "base"): weights.probabilities,
     ("TimestepDistribution", "spread"): weights.spread,
     ("TimestepDistribution", "state_dict"): a_mapping,
+    ("Extension", "learning_rate"): a_rate,
     ("Extension", "state_dict"): a_mapping,
     ("ModelSource", "read"): models.read,
     ("ModelSource", "write"): models.write,

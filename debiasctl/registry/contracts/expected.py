@@ -90,6 +90,15 @@ def a_flag(call: Call, plugin: Any) -> bool:
     return bool(expect(call(), bool, "True or False"))
 
 
+def a_rate(call: Call, plugin: Any, *args: Any, **kwargs: Any) -> Any:
+    """A finite number from 0 on."""
+    found = call(*args, **kwargs)
+    if not is_number(found) or found < 0:
+        what = repr(found) if isinstance(found, int | float) else short(found)
+        raise ContractError(f"returned {what} in place of a finite number from 0 on")
+    return found
+
+
 def a_mapping(call: Call, plugin: Any, *args: Any, **kwargs: Any) -> Any:
     """A mapping."""
     return expect(call(*args, **kwargs), Mapping, "a mapping")
