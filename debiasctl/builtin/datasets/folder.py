@@ -137,7 +137,8 @@ class Folder(Dataset):
             raise self._advised(error) from error
         if not self._noted:
             self._noted = True
-            for text in folder_notes.notes(self._source, self._layout, info, cropped, transparent=transparent):
+            facts = self._source, self._layout, info, cropped
+            for text in folder_notes.notes(*facts, transparent=transparent, labels=self._labels):
                 decoded_images.logger.warning("%s: %s", self._source.path, text)
         return info
 

@@ -200,7 +200,7 @@ MAKERS: dict[str, Callable[[Path], Path | None]] = {
     "name that leads out of a zip or tar": lambda root: zipped(
         root, change=lambda archive: archive.writestr("../bad.png", data(picture()))
     ),
-    "link in a tar to what is not in it": lambda root: tarred(root, link="/etc/passwd"),
+    "link in a zip, or in a tar to what is not in it": lambda root: tarred(root, link="/etc/passwd"),
     "encrypted zip": encrypted,
     "zip with one name twice": lambda root: zipped(root, change=one_name_twice),
     "tar or zip that is cut off": cut_off,
