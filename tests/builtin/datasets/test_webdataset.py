@@ -243,7 +243,7 @@ def test_two_processes_read_their_parts_alone_and_all_of_an_epoch_once(
 
 
 def test_a_check_names_samples(tmp_path: Path, location: DataLocation) -> None:
-    files = [("0.png", png(0)), ("1.png", png(0)), ("2.png", b"no image"), ("3.png", png(3, mode="L"))]
+    files = [("0.png", png(0)), ("1.png", png(0)), ("2.png", b"no image"), ("3.png", png(3, mode="L")), ("4.png", b"")]
     dataset = create("datasets", PluginRef("webdataset", {"urls": str(write(tmp_path / "a.tar", files))}))
     done = []
     found = dataset.problems(location, progress=lambda *numbers: done.append(numbers))
@@ -251,8 +251,9 @@ def test_a_check_names_samples(tmp_path: Path, location: DataLocation) -> None:
         ("a.tar: 1", "duplicate", "warning"),
         ("a.tar: 2", "unreadable", "error"),
         ("a.tar: 3", "colour", "warning"),
+        ("a.tar: 4", "empty", "error"),
     }
-    assert done[-1] == (4, 4)
+    assert done[-1] == (5, 5)
 
 
 def test_images_of_one_name_are_all_checked(tmp_path: Path, location: DataLocation) -> None:

@@ -4,7 +4,7 @@ import hashlib
 import json
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from threading import Lock
@@ -262,7 +262,7 @@ def _each(source: ByteImages, rows: Rows, read: Callable[[IO[bytes]], Any]) -> A
     def attempt(item: tuple[int, Callable[[], IO[bytes]]]) -> Any:
         row, opener = item
         found = attempted(opener, read, name="")
-        return Unreadable(source.name(row), found.reason) if isinstance(found, Unreadable) else found
+        return replace(found, name=source.name(row)) if isinstance(found, Unreadable) else found
 
     numbers = rows.tolist()
     return in_threads(list(zip(numbers, source.openers(numbers), strict=True)), attempt, where=source.where)
