@@ -3,6 +3,7 @@
 import glob
 import logging
 import os
+import re
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import cached_property
@@ -31,6 +32,7 @@ from debiasctl.builtin.datasets._support.late_decoding import IDENTIFY, Identify
 from debiasctl.builtin.datasets._support.shards import Fields, Shard, ShardImages, index_all
 
 _LOG = logging.getLogger(__name__)
+_PATTERN = re.compile(r"[*?\[{]")
 
 
 class WebDataset(Dataset):
@@ -118,6 +120,20 @@ class WebDataset(Dataset):
         source, _ = self._images
         return byte_images.sizes_of(source, len(source))
 
+    def bound_place(self) -> Path:
+        """The folder that all shards lie in, as far as their paths have no braces or wildcards."""
+        urls = f"{self.options.urls}::{self.options.heldout_urls or self.options.urls}"
+        return Path(os.path.commonpath([_folder(url) for url in urls.split("::")]))
+
+    def options_at(self, place: Path) -> Mapping[str, Any]:
+        """The same shards below another folder."""
+        before, given = self.bound_place(), {"urls": self.options.urls, "heldout_urls": self.options.heldout_urls}
+        return {
+            name: "::".join(str(place / os.path.relpath(url, before)) for url in urls.split("::"))
+            for name, urls in given.items()
+            if urls is not None
+        }
+
     _train: Sequence[Shard] = ()
     _heldout: Sequence[Shard] = ()
 
@@ -195,6 +211,12 @@ class WebDataset(Dataset):
 
     def _library(self, module: str) -> Any:
         return extra(module, name="webdataset", what="data set 'webdataset'")
+
+
+def _folder(url: str) -> str:
+    parent = os.path.dirname(url)
+    found = _PATTERN.search(parent)
+    return parent if found is None else os.path.dirname(parent[: found.start()])
 
 
 def _place(path: Path) -> object:

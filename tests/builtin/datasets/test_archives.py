@@ -358,6 +358,26 @@ def test_names_in_a_table_that_are_no_images_are_counted(
     assert "2 of the names that are given a class are no images here" in caplog.text
 
 
+@pytest.mark.parametrize("at", ["old/set/t.csv", "old/t.csv", "t.csv"])
+@pytest.mark.parametrize("kind", ["", ".zip"])
+def test_a_table_is_found_where_it_has_moved_with_its_images(
+    kind: str, at: str, tmp_path: Path, location: DataLocation
+) -> None:
+    root = as_folder(tmp_path / "old/set", FLAT)
+    if kind:
+        as_zip(root, FLAT)
+    (tmp_path / at).write_text(TABLES["plain.csv"])
+    before = folder(root.with_suffix(kind), labels=str(tmp_path / at))
+    expected = before.load(location).content_hash
+    assert before.bound_place() == root.with_suffix(kind)
+    (tmp_path / "old").rename(tmp_path / "new")
+    changed = before.options_at(tmp_path / f"new/set{kind}")
+    assert changed.get("labels") == (None if at == "t.csv" else str(tmp_path / at.replace("old", "new")))
+    options = before.options.model_dump() | changed
+    after = folder(options.pop("path"), **options)
+    assert after.load(location).content_hash == expected
+
+
 @pytest.mark.parametrize("options", [{"labels": "t.csv", "classes": "none"}, {"labels": "t.txt"}, {"labels": ""}])
 def test_options_that_contradict_one_another(options: dict[str, Any], tmp_path: Path) -> None:
     with pytest.raises(PluginOptionsError):

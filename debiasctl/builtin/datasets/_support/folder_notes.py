@@ -21,7 +21,6 @@ def notes(
     layout: Layout,
     info: DatasetInfo,
     cropped: tuple[int, float] | None,
-    *,
     transparent: int | None,
     labels: Labels | None,
 ) -> Iterator[str]:

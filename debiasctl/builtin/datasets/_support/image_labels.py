@@ -2,6 +2,7 @@
 
 import csv
 import io
+import os
 import posixpath
 import re
 from array import array
@@ -100,6 +101,17 @@ def labels_by_table(source: ImageSource, path: Path) -> Labels | None:
         stated = _stated(content, str(path), bare=True)
         return None if stated is None else _labelled(source, stated, "", str(path))
     return _labelled(source, _csv_labels(source, content, str(path)), "", str(path))
+
+
+def moved_labels(labels: str | None, before: Path, after: Path) -> dict[str, str]:
+    """The option `labels` once the images have moved: the file that lies to them as it did, if it is not in its place.
+
+    Empty where it stays as it is.
+    """
+    if labels is None or Path(labels).is_file():
+        return {}
+    moved = os.path.normpath(after / os.path.relpath(labels, before))
+    return {"labels": moved} if os.path.isfile(moved) else {}
 
 
 def _stated(content: bytes, where: str, *, bare: bool = False) -> dict[str, Any] | None:
