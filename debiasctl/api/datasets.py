@@ -160,6 +160,18 @@ class Dataset(Plugin):
         """Count the files' images by (width, height) before they are resized; None if there are no such files."""
         return None
 
+    def bound_place(self) -> Path | None:
+        """The folder or file that the options name the images by; None if the set is found by its own name.
+
+        The default is the option `path`, if there is one and it is an absolute path.
+        """
+        path = getattr(self.options, "path", None)
+        return Path(path) if isinstance(path, str) and Path(path).is_absolute() else None
+
+    def options_at(self, place: Path) -> Mapping[str, Any]:
+        """The options that change once the images of `bound_place` have moved to `place`: by default `path`."""
+        return {"path": str(place)}
+
     def recommended(self, location: DataLocation) -> Mapping[str, Any]:
         """Spec settings (`{"training": {"steps": ...}, ...}`) that make `debiasctl train NAME` a sensible run."""
         return {}

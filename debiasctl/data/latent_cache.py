@@ -8,7 +8,7 @@ import shutil
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 
@@ -74,13 +74,11 @@ def _read(folder: Path, shape: tuple[int, ...]) -> Array:
     return array if array.nbytes > IN_MEMORY else np.array(array)
 
 
-def _mapped(
-    path: Path, shape: tuple[int, ...], mode: Literal["r", "r+"] = "r"
-) -> "np.memmap[Any, np.dtype[np.float32]]":
+def _mapped(path: Path, shape: tuple[int, ...]) -> "np.memmap[Any, np.dtype[np.float32]]":
     """The file's numbers, which are read when they are used; raises ValueError if they are not as many."""
     if path.stat().st_size != 4 * math.prod(shape):
         raise ValueError(f"{path.name} does not hold {' x '.join(map(str, shape))} numbers")
-    return np.memmap(path, dtype=np.float32, mode=mode, shape=shape)
+    return np.memmap(path, dtype=np.float32, mode="r", shape=shape)
 
 
 def _encode(partial: Path, shape: tuple[int, ...], encode: Encode, maker: str) -> None:
@@ -90,27 +88,29 @@ def _encode(partial: Path, shape: tuple[int, ...], encode: Encode, maker: str) -
     if not sums:
         shutil.rmtree(partial, ignore_errors=True)
         partial.mkdir(parents=True)
-        np.memmap(path, dtype=np.float32, mode="w+", shape=shape).flush()
     else:
         (partial / _PROGRESS).write_text("".join(f"{one}\n" for one in sums), encoding="ascii")
         _LOG.info("%d of %d images are encoded already", min(num, len(sums) * _BLOCK), num)
-    array, pace = _mapped(path, shape, "r+"), Pace()
-    for start in range(len(sums) * _BLOCK, num, _BLOCK):
-        rows = range(start, min(start + _BLOCK, num))
-        block = np.ascontiguousarray(encode(rows), dtype=np.float32)
-        if not np.isfinite(block).all():
-            bad = start + int(np.flatnonzero(~np.isfinite(block).reshape(len(block), -1).all(axis=1))[0])
-            raise DataError(
-                f"{maker} makes NaN or infinity of image {bad}, so that nothing can be trained on its latents. Choose "
-                "another autoencoder: `data.autoencoder`"
-            )
-        array[rows.start : rows.stop] = block
-        array.flush()
-        with open(partial / _PROGRESS, "a", encoding="ascii") as noted:  # after the block itself is on disk
-            noted.write(f"{_sum(block)}\n")
-        if pace.due():
-            _LOG.info("encoded %d of %d images", rows.stop, num)
-    del array
+    pace = Pace()
+    # written, not mapped: on a full disk the system refuses a write, and kills a process that fills a mapped page
+    with open(path, "r+b" if sums else "wb") as stored:
+        stored.truncate(4 * math.prod(shape))
+        stored.seek(4 * math.prod(shape[1:]) * _BLOCK * len(sums))
+        for start in range(len(sums) * _BLOCK, num, _BLOCK):
+            rows = range(start, min(start + _BLOCK, num))
+            block = np.ascontiguousarray(encode(rows), dtype=np.float32)
+            if not np.isfinite(block).all():
+                bad = start + int(np.flatnonzero(~np.isfinite(block).reshape(len(block), -1).all(axis=1))[0])
+                raise DataError(
+                    f"{maker} makes NaN or infinity of image {bad}, so that nothing can be trained on its latents. "
+                    "Choose another autoencoder: `data.autoencoder`"
+                )
+            stored.write(block.tobytes())
+            stored.flush()
+            with open(partial / _PROGRESS, "a", encoding="ascii") as noted:  # after the block itself is in its file
+                noted.write(f"{_sum(block)}\n")
+            if pace.due():
+                _LOG.info("encoded %d of %d images", rows.stop, num)
 
 
 def _whole_blocks(partial: Path, shape: tuple[int, ...]) -> list[str]:

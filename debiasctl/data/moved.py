@@ -1,27 +1,20 @@
 """The images of a run whose folder or file has moved since it was trained."""
 
-import os
-import re
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
-from debiasctl.errors import DataError, UsageError
+from debiasctl.api import Dataset
+from debiasctl.errors import DataError, UnknownPluginError, UsageError
 from debiasctl.reading.user_text import user_path
 from debiasctl.specs.sections import RunSpec
 
-_PATH, _SHARDS = "path", ("urls", "heldout_urls")  # options of the data sets that lie where their user has put them
-_PATTERN = re.compile(r"[*?\[{]")
-
 
 def bound_path(spec: RunSpec) -> Path | None:
-    """The path that the spec's data set is bound to, for shards their common folder; None if it has a name."""
-    options = spec.data.dataset.options
-    path = options.get(_PATH)
-    if isinstance(path, str):
-        return Path(path) if Path(path).is_absolute() else None  # a name on a hub is no path
-    folders = [_folder(part) for part in _shards(options)]
-    return Path(os.path.commonpath(folders)) if folders and all(map(os.path.isabs, folders)) else None
+    """The path that the spec's data set is bound to; None if it has a name, or its plugin is not installed."""
+    try:
+        dataset: Dataset = spec.data.dataset.create("datasets")
+    except UnknownPluginError:  # which loading the images reports
+        return None
+    return dataset.bound_place()
 
 
 def moved_to(spec: RunSpec, path: Path | None) -> RunSpec:
@@ -32,8 +25,8 @@ def moved_to(spec: RunSpec, path: Path | None) -> RunSpec:
     """
     if path is None:
         return spec
-    dataset, bound = spec.data.dataset, bound_path(spec)
-    if bound is None:
+    dataset = spec.data.dataset
+    if bound_path(spec) is None:
         raise UsageError(
             f"`data_path={path}`: data set '{dataset.name}' is found by its name. If its files have moved, name the "
             "folder that holds them: `data_dir=DIR`"
@@ -41,27 +34,9 @@ def moved_to(spec: RunSpec, path: Path | None) -> RunSpec:
     path = user_path(path, argument="`data_path`").absolute()
     if not path.exists():
         raise UsageError(f"`data_path={path}`: there is no such folder or file. Give the place where the images are")
-    changed = {_PATH: str(path)}
-    if _PATH not in dataset.options:
-        shards = {name: dataset.options.get(name) for name in _SHARDS}
-        changed = {
-            name: "::".join(str(path / os.path.relpath(part, bound)) for part in urls.split("::"))
-            for name, urls in shards.items()
-            if isinstance(urls, str)
-        }
-    moved = dataset.model_copy(update={"options": {**dataset.options, **changed}})
+    made: Dataset = dataset.create("datasets")
+    moved = dataset.model_copy(update={"options": {**dataset.options, **made.options_at(path)}})
     return spec.model_copy(update={"data": spec.data.model_copy(update={"dataset": moved})})
-
-
-def _shards(options: Mapping[str, Any]) -> list[str]:
-    return [part for name in _SHARDS if isinstance(urls := options.get(name), str) for part in urls.split("::")]
-
-
-def _folder(url: str) -> str:
-    """The folder of shards, as far as their path has no braces or wildcards."""
-    parent = os.path.dirname(url)
-    found = _PATTERN.search(parent)
-    return parent if found is None else os.path.dirname(parent[: found.start()])
 
 
 def check_there(spec: RunSpec) -> None:

@@ -1,5 +1,6 @@
 """Encoding a data set once, and the files that keep its latents."""
 
+import errno
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -13,7 +14,7 @@ from torch import Tensor
 from debiasctl.api import ArraySplit, DatasetInfo, LoadedDataset
 from debiasctl.data import latent_cache, latents
 from debiasctl.data.latents import EncodedImages, LatentSplit, encode_images, mirrored_of, with_mirrored
-from debiasctl.errors import DataError
+from debiasctl.errors import DataError, DebiasctlError
 from debiasctl.training.batches import BatchSource
 
 
@@ -81,6 +82,32 @@ def test_a_damaged_rest_of_an_encoding_is_not_used(encoded: Callable[..., Encode
     again = Encoder()
     assert np.array_equal(encoded(again).train, encoded(Encoder(), cache_dir=tmp_path / "other").train)
     assert again.seen == 6 + 3
+
+
+def test_a_full_disk_is_reported_and_what_fitted_is_kept(
+    encoded: Callable[..., EncodedImages], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A mapped file would end the process instead, when a page of it finds no room."""
+    mapped = np.memmap
+
+    def only_to_read(*arguments: Any, mode: str, **options: Any) -> Any:
+        assert mode == "r"
+        return mapped(*arguments, mode=mode, **options)
+
+    monkeypatch.setattr(np, "memmap", only_to_read)
+    full = Encoder()
+
+    def until_it_is_full(images: Tensor) -> Tensor:
+        found = full(images)
+        if full.seen > 8:
+            raise OSError(errno.ENOSPC, "full")
+        return found
+
+    with pytest.raises(DebiasctlError, match=r"cannot write .*/train: the disk is full. Free some space"):
+        encoded(until_it_is_full)
+    again = Encoder()
+    assert encoded(again).train.shape == (10, 4, 2, 2)
+    assert again.seen == 2 + 3
 
 
 @pytest.mark.parametrize("file", ["latents.f32", "manifest.json"])

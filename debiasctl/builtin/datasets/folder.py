@@ -34,7 +34,7 @@ from debiasctl.builtin.datasets._support.folder_hints import FixableDataError, F
 from debiasctl.builtin.datasets._support.folder_settings import recommended_settings
 from debiasctl.builtin.datasets._support.image_check import check_files, stored_sizes
 from debiasctl.builtin.datasets._support.image_files import ImageSource, absolute_path, named
-from debiasctl.builtin.datasets._support.image_labels import Labels, labels_by_file, labels_by_table
+from debiasctl.builtin.datasets._support.image_labels import Labels, labels_by_file, labels_by_table, moved_labels
 from debiasctl.builtin.datasets._support.image_layout import Classes, Layout, SplitRule, read_layout
 from debiasctl.builtin.datasets._support.image_reading import DecodingSplit
 from debiasctl.builtin.datasets._support.image_table import ImageFiles, without
@@ -137,7 +137,8 @@ class Folder(Dataset):
             raise self._advised(error) from error
         if not self._noted:
             self._noted = True
-            for text in folder_notes.notes(self._source, self._layout, info, cropped, transparent=transparent):
+            facts = self._source, self._layout, info, cropped, transparent, self._labels
+            for text in folder_notes.notes(*facts):
                 decoded_images.logger.warning("%s: %s", self._source.path, text)
         return info
 
@@ -191,6 +192,10 @@ class Folder(Dataset):
     def stored_sizes(self, location: DataLocation) -> Counter[tuple[int, int]]:
         """Read the headers of all image files."""
         return stored_sizes(self._source, self._source.files)
+
+    def options_at(self, place: Path) -> Mapping[str, Any]:
+        """The same folder elsewhere, with the file of its classes if that has moved along."""
+        return {"path": str(place)} | moved_labels(self.options.labels, Path(self.options.path), place)
 
     @cached_property
     def _too_many(self) -> bool:

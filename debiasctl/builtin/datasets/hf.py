@@ -1,5 +1,6 @@
 """Data sets of the library `datasets` by Hugging Face."""
 
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from functools import cached_property
 from pathlib import Path
@@ -94,12 +95,17 @@ class HuggingFace(Dataset):
         source, parts = self._images
         return byte_images.problems_of(source, len(parts.train) + len(parts.heldout), progress)
 
+    def stored_sizes(self, location: DataLocation) -> Counter[tuple[int, int]]:
+        """Read the headers of all images."""
+        source, parts = self._images
+        return byte_images.sizes_of(source, len(parts.train) + len(parts.heldout))
+
     @cached_property
     def _info(self) -> DatasetInfo:
         return byte_images.info_of(*self._images, self.options)
 
     @cached_property
-    def _tables(self) -> tuple[Any, Any | None]:
+    def _tables(self) -> dict[str, Any]:
         options = self.options
         return hf_tables.tables(
             options.path,
@@ -112,21 +118,21 @@ class HuggingFace(Dataset):
     @property
     def _identity(self) -> list[Any]:
         saved = hf_tables.is_saved(Path(self.options.path))
-        return [hf_tables.identity(table, saved=saved) for table in self._tables if table is not None]
+        return [hf_tables.identity(table, saved=saved) for table in self._tables.values()]
 
     @cached_property
     def _images(self) -> tuple[TableImages, Parts]:
-        train, heldout = self._tables
-        splits = [train] if heldout is None else [train, heldout]
+        splits = self._tables
+        train, *heldout = splits.values()
         where = Path(self.options.path).name if Path(self.options.path).is_absolute() else self.options.path
         source = TableImages(splits, hf_tables.image_column(train, self.options.image, where=where), where=where)
         classes, labels = hf_tables.classes_of(splits, self.options.label, where=where)
         num = len(train)
-        if heldout is None:
+        if not heldout:
             places = np.fromiter((place_of(str(row)) for row in range(num)), dtype=np.float64, count=num)
             rows = divided(source, places, labels, fraction=self.options.heldout)
         else:
-            rows = np.arange(num), np.arange(num, num + len(heldout))
+            rows = np.arange(num), np.arange(num, num + len(heldout[0]))
         parts = Parts(*rows, classes, labels)
         check_parts(parts, train=f"split {self.options.split} of {where}", heldout="its held-out split")
         return source, parts

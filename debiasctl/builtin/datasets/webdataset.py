@@ -1,7 +1,10 @@
 """Shards of images: tar files of the webdataset layout."""
 
 import glob
+import logging
 import os
+import re
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
@@ -27,6 +30,9 @@ from debiasctl.builtin.datasets._support.folder_settings import recommended_sett
 from debiasctl.builtin.datasets._support.image_files import absolute_path
 from debiasctl.builtin.datasets._support.late_decoding import IDENTIFY, Identify
 from debiasctl.builtin.datasets._support.shards import Fields, Shard, ShardImages, index_all
+
+_LOG = logging.getLogger(__name__)
+_PATTERN = re.compile(r"[*?\[{]")
 
 
 class WebDataset(Dataset):
@@ -108,6 +114,26 @@ class WebDataset(Dataset):
         source, _ = self._images
         return byte_images.problems_of(source, len(source), progress)
 
+    def stored_sizes(self, location: DataLocation) -> Counter[tuple[int, int]]:
+        """Read the headers of all images."""
+        self._index(location)
+        source, _ = self._images
+        return byte_images.sizes_of(source, len(source))
+
+    def bound_place(self) -> Path:
+        """The folder that all shards lie in, as far as their paths have no braces or wildcards."""
+        urls = f"{self.options.urls}::{self.options.heldout_urls or self.options.urls}"
+        return Path(os.path.commonpath([_folder(url) for url in urls.split("::")]))
+
+    def options_at(self, place: Path) -> Mapping[str, Any]:
+        """The same shards below another folder."""
+        before, given = self.bound_place(), {"urls": self.options.urls, "heldout_urls": self.options.heldout_urls}
+        return {
+            name: "::".join(str(place / os.path.relpath(url, before)) for url in urls.split("::"))
+            for name, urls in given.items()
+            if urls is not None
+        }
+
     _train: Sequence[Shard] = ()
     _heldout: Sequence[Shard] = ()
 
@@ -119,6 +145,9 @@ class WebDataset(Dataset):
             split_name = self._library("webdataset.tariterators").base_plus_ext
             self._heldout = index_all(heldout, fields, folder, split_name)
             self._train = index_all(train, fields, folder, split_name)
+            without = sum(shard.without for shard in (*self._train, *self._heldout))
+            if without:
+                _LOG.warning("%s: %d samples without an image are left out", self.options.urls, without)
 
     @cached_property
     def _info(self) -> DatasetInfo:
@@ -147,7 +176,8 @@ class WebDataset(Dataset):
     def _paths(self) -> tuple[list[Path], list[Path]]:
         train = self._expanded(self.options.urls)
         heldout = [] if self.options.heldout_urls is None else self._expanded(self.options.heldout_urls)
-        doubled = [path for path in heldout if path in set(train)]
+        trained = set(map(_place, train))
+        doubled = [path for path in heldout if _place(path) in trained]
         if doubled:
             raise UsageError(
                 f"the shard {doubled[0]} is in urls and in heldout_urls. Held-out images are not trained on"
@@ -155,7 +185,7 @@ class WebDataset(Dataset):
         return train, heldout
 
     def _expanded(self, urls: str) -> list[Path]:
-        """The shards that a text names, without doubled ones.
+        """The shards that a text names; a file with two names, such as that of a link, is one shard.
 
         Raises:
             UsageError: if a pattern matches nothing, or its braces are not closed.
@@ -174,10 +204,28 @@ class WebDataset(Dataset):
                     f"urls: nothing matches {url}. Give the paths of shards, such as data/train-{{00..42}}.tar"
                 )
             paths += found
-        return [Path(path) for path in dict.fromkeys(paths)]
+        files: dict[object, Path] = {}
+        for path in map(Path, paths):
+            files.setdefault(_place(path), path)
+        return list(files.values())
 
     def _library(self, module: str) -> Any:
         return extra(module, name="webdataset", what="data set 'webdataset'")
+
+
+def _folder(url: str) -> str:
+    parent = os.path.dirname(url)
+    found = _PATTERN.search(parent)
+    return parent if found is None else os.path.dirname(parent[: found.start()])
+
+
+def _place(path: Path) -> object:
+    """What tells one file from another, whatever its name; the path of one that is not there."""
+    try:
+        status = path.stat()
+    except OSError:
+        return path
+    return status.st_dev, status.st_ino
 
 
 def _absolute(url: str) -> str:

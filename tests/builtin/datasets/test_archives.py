@@ -214,7 +214,10 @@ def test_an_npz_without_names_is_numbered_as_sample_does(tmp_path: Path, locatio
         ({"images": np.zeros((2, 8, 8), np.uint8), "names": np.array(["a.png", "a.png"])}, "holds a.png twice"),
         ({"images": np.zeros((2, 8, 8), np.uint8), "names": np.array(["a", "b.png"])}, "'a', which is no image file's"),
         ({"images": np.zeros((2, 8, 8), np.uint8), "labels": np.zeros((2, 5))}, "one whole number or text for each"),
-        ({"images": np.array([{}])}, "Python objects"),
+        ({"images": np.array([{}])}, "'images' is an array of Python objects"),
+        ({"images": np.zeros((2, 8, 8), np.uint8), "names": np.array(["/a.png", "b.png"])}, "'/a.png', which is no"),
+        ({"images": np.zeros((2, 8, 8), np.uint8), "names": np.array(["../a.png", "b.png"])}, "'../a.png', which is"),
+        ({"images": np.zeros((2, 8, 8), np.uint8), "names": np.array(["./a.png", "a.png"])}, "holds a.png twice"),
     ],
 )
 def test_an_npz_of_something_else(arrays: dict[str, Any], message: str, tmp_path: Path, location: DataLocation) -> None:
@@ -226,6 +229,33 @@ def test_an_npz_of_something_else(arrays: dict[str, Any], message: str, tmp_path
 def test_images_of_an_npz_need_not_be_square(tmp_path: Path, location: DataLocation) -> None:
     np.savez(tmp_path / "set.npz", images=np.arange(4 * 6 * 8, dtype=np.uint8).reshape(4, 6, 8))
     assert folder(tmp_path / "set.npz", image_size=6).load(location).info.channels == 1
+
+
+@pytest.mark.parametrize("form", ["./{}", "./top/{}", "top/./{}", ".//top//{}"])
+@pytest.mark.parametrize("kind", ["zip", "tar"])
+def test_names_that_are_written_otherwise(kind: str, form: str, tmp_path: Path, location: DataLocation) -> None:
+    expected = folder(as_folder(tmp_path / "set"))
+    path = tmp_path / f"set.{kind}"
+    with zipfile.ZipFile(path, "w") if kind == "zip" else tarfile.open(path, "w") as archive:
+        for name in NAMES:
+            if isinstance(archive, tarfile.TarFile):
+                member(archive, form.format(name), png(name))
+            else:
+                archive.writestr(zipfile.ZipInfo(form.format(name)), png(name))
+    found = folder(path)
+    assert found.load(location).content_hash == expected.load(location).content_hash
+    assert found.info(location).classes == expected.info(location).classes
+
+
+def test_a_link_in_a_zip_is_named(tmp_path: Path, location: DataLocation) -> None:
+    with zipfile.ZipFile(tmp_path / "set.zip", "w") as archive:
+        for name in NAMES:
+            archive.writestr(name, png(name))
+        info = zipfile.ZipInfo("link.png")
+        info.create_system, info.external_attr = 3, 0o120777 << 16
+        archive.writestr(info, NAMES[0])
+    with pytest.raises(DataError, match=r"link.png cannot be read \(it is a link, which is not followed in a zip\)"):
+        folder(tmp_path / "set.zip").info(location)
 
 
 def test_a_zip_of_dos_may_have_backslashes(tmp_path: Path, location: DataLocation) -> None:
@@ -249,7 +279,11 @@ TABLES = {
     "swapped.csv": "class,image_id\n" + "".join(f"{label},{name[:-4]}\n" for name, label in PAIRS),
     "wide.csv": "id,age,category\n" + "".join(f'{name},3,"{label}"\n' for name, label in PAIRS),
     "bom.csv": "\ufeffa,b\r\n" + "".join(f"{name} , {label}\r\n" for name, label in PAIRS),
+    "semicolons.csv": "file;label\n" + "".join(f"{name};{label}\n" for name, label in PAIRS),
+    "tabs.csv": "".join(f"{name}\t{label}\n" for name, label in PAIRS),
+    "found.csv": "".join(f"./{name},{label}\n" for name, label in PAIRS),
     "list.json": json.dumps(PAIRS),
+    "found.json": json.dumps([[f".//{name}", label] for name, label in PAIRS]),
     "object.json": json.dumps(dict(PAIRS)),
     "edm.json": json.dumps({"labels": PAIRS}),
 }
@@ -292,6 +326,9 @@ def test_a_changed_table_is_other_data(tmp_path: Path, location: DataLocation) -
     [
         ("t.csv", "00.png,cat\n", "has no label for 11 of 12 images, such as 01.png"),
         ("t.csv", "00.png,cat\n00.png,dog\n", "gives '00.png' two classes"),
+        ("t.csv", "01.png,cat\nset/00.png,cat\n", "It has one for 'set/00.png', which is no image below the folder"),
+        ("t.json", '[["00.png", "cat"], ["./00.png", "dog"]]', "gives './00.png' two classes, 'cat' and 'dog'"),
+        ("t.json", json.dumps(dict.fromkeys(FLAT, " ")), "has the label ' ', which is no class"),
         ("t.csv", "00.png\n", "row 1 has no class"),
         ("t.csv", "00.png,\n", "row 1 has no class"),
         ("t.csv", "a,b,c\n00.png,cat,1\n", "none of which is called file"),
@@ -310,6 +347,35 @@ def test_tables_that_are_refused(
         (tmp_path / name).write_bytes(text if isinstance(text, bytes) else text.encode())
     with pytest.raises(DataError, match=message):
         folder(root, labels=str(tmp_path / name)).info(location)
+
+
+def test_names_in_a_table_that_are_no_images_are_counted(
+    tmp_path: Path, location: DataLocation, caplog: pytest.LogCaptureFixture
+) -> None:
+    root = as_folder(tmp_path / "set", FLAT)
+    (tmp_path / "t.csv").write_text(TABLES["plain.csv"] + "gone.png,cat\naway.png,owl\n")
+    assert folder(root, labels=str(tmp_path / "t.csv")).info(location).classes == ("cat", "dog")
+    assert "2 of the names that are given a class are no images here" in caplog.text
+
+
+@pytest.mark.parametrize("at", ["old/set/t.csv", "old/t.csv", "t.csv"])
+@pytest.mark.parametrize("kind", ["", ".zip"])
+def test_a_table_is_found_where_it_has_moved_with_its_images(
+    kind: str, at: str, tmp_path: Path, location: DataLocation
+) -> None:
+    root = as_folder(tmp_path / "old/set", FLAT)
+    if kind:
+        as_zip(root, FLAT)
+    (tmp_path / at).write_text(TABLES["plain.csv"])
+    before = folder(root.with_suffix(kind), labels=str(tmp_path / at))
+    expected = before.load(location).content_hash
+    assert before.bound_place() == root.with_suffix(kind)
+    (tmp_path / "old").rename(tmp_path / "new")
+    changed = before.options_at(tmp_path / f"new/set{kind}")
+    assert changed.get("labels") == (None if at == "t.csv" else str(tmp_path / at.replace("old", "new")))
+    options = before.options.model_dump() | changed
+    after = folder(options.pop("path"), **options)
+    assert after.load(location).content_hash == expected
 
 
 @pytest.mark.parametrize("options", [{"labels": "t.csv", "classes": "none"}, {"labels": "t.txt"}, {"labels": ""}])

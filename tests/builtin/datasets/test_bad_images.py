@@ -60,7 +60,11 @@ def deep_grey() -> bytes:
 
 def bomb() -> bytes:
     """A PNG that states more pixels than are decoded, and holds none."""
-    head = struct.pack(">2I5B", 9000, 9000, 1, 0, 0, 0, 0)
+    return stated_png(9000)
+
+
+def stated_png(side: int) -> bytes:
+    head = struct.pack(">2I5B", side, side, 1, 0, 0, 0, 0)
     parts = [b"\x89PNG\r\n\x1a\n"]
     for name, content in ((b"IHDR", head), (b"IDAT", zlib.compress(b"")), (b"IEND", b"")):
         parts += [struct.pack(">I", len(content)), name, content, struct.pack(">I", zlib.crc32(name + content))]
@@ -200,7 +204,7 @@ MAKERS: dict[str, Callable[[Path], Path | None]] = {
     "name that leads out of a zip or tar": lambda root: zipped(
         root, change=lambda archive: archive.writestr("../bad.png", data(picture()))
     ),
-    "link in a tar to what is not in it": lambda root: tarred(root, link="/etc/passwd"),
+    "link in a zip, or in a tar to what is not in it": lambda root: tarred(root, link="/etc/passwd"),
     "encrypted zip": encrypted,
     "zip with one name twice": lambda root: zipped(root, change=one_name_twice),
     "tar or zip that is cut off": cut_off,
@@ -276,6 +280,52 @@ def test_every_kind_is_handled_as_documented(kind: str, tmp_path: Path, monkeypa
             num_read("image-files", path, location)
     else:
         assert num_read("image-files", path, location) == GOOD + (added if evaluate == "read" else 0)
+
+
+def garbled_exif() -> bytes:
+    return data(picture(), "JPEG", exif=b"Exif\0\0MM\0*\0\0\0\x08\0\x05\x01\x12")
+
+
+def oriented(value: int) -> bytes:
+    exif = Image.Exif()
+    exif[0x0112] = value
+    return data(picture(), "JPEG", exif=exif)
+
+
+def deep_with_transparency() -> bytes:
+    content, chunk = deep_grey(), b"tRNS" + struct.pack(">H", 7)
+    at = content.index(b"IDAT") - 4
+    return content[:at] + struct.pack(">I", 2) + chunk + struct.pack(">I", zlib.crc32(chunk)) + content[at:]
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize(
+    "name, content, kinds",
+    [
+        ("bad.png", stated_png(20_000), {"too large"}),  # which Pillow itself refuses
+        ("bad.jpg", garbled_exif(), set()),
+        ("bad.jpg", oriented(99), set()),
+        ("bad.jpg", oriented(3), {"rotated"}),
+        ("bad.png", data(picture(), "PPM"), {"wrong ending"}),
+        ("bad.png", deep_with_transparency(), {"mode", "colour"}),
+        ("bad.gif", data(picture("P"), "GIF")[:-60], {"truncated"}),
+        ("bad.png", data(picture())[:20], {"truncated"}),
+    ],
+)
+def test_rarer_images_are_listed_as_what_they_are(
+    name: str, content: bytes, kinds: set[str], tmp_path: Path, location: DataLocation
+) -> None:
+    for number in range(GOOD):
+        (tmp_path / f"{number}.png").write_bytes(data(picture()))
+    (tmp_path / name).write_bytes(content)
+    made = dataset("folder", tmp_path)
+    found = list(made.problems(location, progress=lambda done, total: None))
+    assert {one.kind for one in found} == kinds
+    if all(one.severity == "warning" for one in found):
+        assert num_read("folder", tmp_path, location) == GOOD + 1
+    else:
+        with pytest.raises(DebiasctlError, match=r"bad\."):
+            made.load(location)
 
 
 def deny(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,3 +1,4 @@
+import errno
 import os
 import shutil
 import zipfile
@@ -12,7 +13,7 @@ from debiasctl.api import Dataset
 from debiasctl.builtin.datasets._support import decoded_images
 from debiasctl.builtin.datasets._support.image_files import ImageFile
 from debiasctl.builtin.datasets._support.image_layout import read_layout
-from debiasctl.errors import DataError, PluginOptionsError, UsageError
+from debiasctl.errors import DataError, DebiasctlError, PluginOptionsError, UsageError
 from debiasctl.registry.entry_points import create
 from debiasctl.registry.refs import PluginRef
 
@@ -349,6 +350,39 @@ def test_the_second_load_decodes_nothing(tmp_path, location, monkeypatch):
     assert second.content_hash == first.content_hash
     assert values(second.train) == values(first.train)
     assert torch.equal(labels(second.heldout), labels(first.heldout))
+
+
+def test_a_full_disk_is_reported(tmp_path, location, monkeypatch):
+    """A mapped file would end the process instead, when a page of it finds no room."""
+    root = make(tmp_path / "set", numbered("{}.png", 4))
+    opened, mapped = open, np.memmap
+
+    def only_to_read(*arguments, mode, **options):
+        assert mode in ("r", "c")
+        return mapped(*arguments, mode=mode, **options)
+
+    class Full:
+        def __init__(self, path, mode):
+            self.stream = opened(path, mode)
+
+        def __enter__(self):
+            return self
+
+        def __exit__(self, *_):
+            self.stream.close()
+
+        def write(self, data):
+            if self.stream.tell() > 500:
+                raise OSError(errno.ENOSPC, "full")
+            self.stream.write(data)
+
+    monkeypatch.setattr(np, "memmap", only_to_read)
+    monkeypatch.setattr(decoded_images, "open", Full, raising=False)
+    with pytest.raises(DebiasctlError, match="the disk is full"):
+        folder(root).load(location)
+    monkeypatch.undo()
+    assert not list(location.cache_dir.rglob("images.npy"))
+    assert len(folder(root).load(location).train) == 3
 
 
 def test_a_changed_file_is_decoded_again_and_the_old_pixels_removed(tmp_path, location):

@@ -118,6 +118,13 @@ def test_columns_and_splits_are_chosen(tmp_path: Path, location: DataLocation) -
 BAD: dict[str, tuple[dict[str, tuple[Any, list[Any]]], type[Exception], str]] = {
     "no class": ({"label": (datasets.ClassLabel(names=NAMES), [0, 1, 2, -1])}, DataError, "row 3 has the class -1"),
     "null": ({"label": (datasets.Value("string"), ["a", None, "b", "b"])}, DataError, "1 rows have no class"),
+    "empty": ({"label": (datasets.Value("string"), ["a", "b", " ", "b"])}, DataError, "row 2 has an empty class"),
+    "lists": (
+        {"label": (datasets.Sequence(datasets.Value("int64")), [[1], [2, 3], [1], [1]])},
+        DataError,
+        "which are no classes. Say label=none",
+    ),
+    "mappings": ({"label": ({"a": datasets.Value("int64")}, [{"a": 1}] * 4)}, DataError, "which are no classes"),
     "no image": (
         {"image": (datasets.Image(), [{"bytes": png(1), "path": None}] * 3 + [None])},
         DataError,
@@ -165,6 +172,43 @@ def test_what_is_nowhere_is_said_to_be(tmp_path: Path, location: DataLocation, m
     answer = datasets.exceptions.DatasetNotFoundError("Dataset 'owner/name' doesn't exist on the Hub")
     with pytest.raises(UsageError, match=r"no set that the Hugging Face hub has for you .* Check the name"):
         load("owner/name", location)
+
+
+DIFFERENT = {
+    "class": (table(4).remove_columns("label"), UsageError, "split test of data has no column 'label'"),
+    "image": (table(4).remove_columns("image"), UsageError, "split test of data has no column 'image'"),
+    "names": (
+        table(4, label=(datasets.ClassLabel(names=["x", "y"]), [0, 1] * 2)),
+        DataError,
+        "classes of column label are not the same in the splits train and test",
+    ),
+    "type": (table(4, label=(datasets.Value("int64"), [0, 1] * 2)), DataError, "not the same in the splits"),
+}
+
+
+@pytest.mark.parametrize("kind", DIFFERENT)
+def test_splits_that_do_not_go_together_are_refused(kind: str, tmp_path: Path, location: DataLocation) -> None:
+    other, error, message = DIFFERENT[kind]
+    with pytest.raises(error, match=message):
+        load(saved(tmp_path / "data", ("train", table(6)), ("test", other)), location)
+
+
+def test_all_images_of_splits_are_checked(tmp_path: Path, location: DataLocation) -> None:
+    rows = [{"bytes": png(row) if row else b"no image", "path": None} for row in range(4)]
+    path = saved(tmp_path / "data", ("train", table(4, image=(datasets.Image(), rows))), ("test", table(4, first=9)))
+    dataset = create("datasets", PluginRef("hf", {"path": str(path)}))
+    found = [(one.file, one.kind) for one in dataset.problems(location, progress=lambda *_: None)]
+    assert found == [("train 0", "unreadable")]
+    assert dataset.stored_sizes(location) == {(8, 8): 7}
+
+
+def test_code_that_a_set_brings_is_not_run(tmp_path: Path, location: DataLocation) -> None:
+    """As versions of the library before 4 would, which its extra excludes."""
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data" / "data.py").write_text(f"open({str(tmp_path / 'ran')!r}, 'w')")
+    with pytest.raises((DataError, UsageError)):
+        load(tmp_path / "data", location)
+    assert not (tmp_path / "ran").exists()
 
 
 def test_a_check_names_rows(tmp_path: Path, location: DataLocation) -> None:

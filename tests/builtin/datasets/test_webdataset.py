@@ -243,7 +243,7 @@ def test_two_processes_read_their_parts_alone_and_all_of_an_epoch_once(
 
 
 def test_a_check_names_samples(tmp_path: Path, location: DataLocation) -> None:
-    files = [("0.png", png(0)), ("1.png", png(0)), ("2.png", b"no image"), ("3.png", png(3, mode="L"))]
+    files = [("0.png", png(0)), ("1.png", png(0)), ("2.png", b"no image"), ("3.png", png(3, mode="L")), ("4.png", b"")]
     dataset = create("datasets", PluginRef("webdataset", {"urls": str(write(tmp_path / "a.tar", files))}))
     done = []
     found = dataset.problems(location, progress=lambda *numbers: done.append(numbers))
@@ -251,8 +251,49 @@ def test_a_check_names_samples(tmp_path: Path, location: DataLocation) -> None:
         ("a.tar: 1", "duplicate", "warning"),
         ("a.tar: 2", "unreadable", "error"),
         ("a.tar: 3", "colour", "warning"),
+        ("a.tar: 4", "empty", "error"),
     }
-    assert done[-1] == (4, 4)
+    assert done[-1] == (5, 5)
+
+
+def test_images_of_one_name_are_all_checked(tmp_path: Path, location: DataLocation) -> None:
+    """Shards of one name in two folders, and a key that comes again."""
+    write(tmp_path / "a/x.tar", [("0.png", b"no image"), ("1.png", png(1)), ("0.png", png(2))])
+    write(tmp_path / "b/x.tar", [("0.png", png(3)), ("1.png", png(4))])
+    dataset = create("datasets", PluginRef("webdataset", {"urls": f"{tmp_path}/*/x.tar"}))
+    assert [(one.file, one.kind) for one in dataset.problems(location, progress=lambda *_: None)] == [
+        ("a/x.tar: 0", "unreadable")
+    ]
+    assert dataset.stored_sizes(location) == {(8, 8): 4}
+
+
+def test_a_shard_with_two_names_is_one(tmp_path: Path, location: DataLocation) -> None:
+    shards(tmp_path, 2)
+    (tmp_path / "part-00x.tar").symlink_to("part-000.tar")
+    os.link(tmp_path / "part-001.tar", tmp_path / "hard.tar")
+    for urls in ("*.tar", f"part-000.tar::{tmp_path}/part-001.tar::{tmp_path}/../{tmp_path.name}/part-000.tar"):
+        data = load(f"{tmp_path}/{urls}", location)
+        assert len(data.train) + len(data.heldout) == 20
+    with pytest.raises(UsageError, match=r"part-00x.tar is in urls and in heldout_urls"):
+        load(f"{tmp_path}/part-000.tar", location, heldout_urls=f"{tmp_path}/part-00x.tar")
+
+
+@pytest.mark.parametrize("kind", [tarfile.LNKTYPE, tarfile.SYMTYPE])
+def test_a_link_in_a_shard_is_refused(kind: bytes, tmp_path: Path, location: DataLocation) -> None:
+    with tarfile.open(write(tmp_path / "a.tar", [*sample(0), *sample(1)]), "a") as archive:
+        info = tarfile.TarInfo("2.png")
+        info.type, info.linkname = kind, "00000.png"
+        archive.addfile(info)
+    with pytest.raises(DataError, match=r"a.tar holds '2.png' as a link, which is not followed. Pack it again"):
+        load(f"{tmp_path}/a.tar", location)
+
+
+def test_samples_without_an_image_are_noted(
+    tmp_path: Path, location: DataLocation, caplog: pytest.LogCaptureFixture
+) -> None:
+    path = write(tmp_path / "a.tar", [*sample(0), *sample(3), ("x.cls", b"1"), ("y.txt", b"y")])
+    assert len(load(str(path), location).train) == 1
+    assert "a.tar: 2 samples without an image are left out" in caplog.text
 
 
 MOVED = {

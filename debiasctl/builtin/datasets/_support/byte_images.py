@@ -2,8 +2,9 @@
 
 import hashlib
 import json
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from threading import Lock
@@ -18,7 +19,7 @@ from torch import Tensor
 from debiasctl.api import DataError, DatasetInfo, ImageProblem, LoadedDataset, content_key, spread_indices
 from debiasctl.builtin.datasets._support import image_decoding
 from debiasctl.builtin.datasets._support.folder_format import LOOKED_AT, size_and_channels, stated_format
-from debiasctl.builtin.datasets._support.image_check import check_files
+from debiasctl.builtin.datasets._support.image_check import check_files, stored_sizes
 from debiasctl.builtin.datasets._support.image_decoding import read_header
 from debiasctl.builtin.datasets._support.image_layout import held_out
 from debiasctl.builtin.datasets._support.image_reading import (
@@ -217,8 +218,12 @@ class AsFiles(Sequence[ImageFile]):
 
     def __init__(self, images: ByteImages, num: int) -> None:
         self.path, self.unreadable = Path(images.where), list[tuple[str, str]]()
-        self._images, self._num, self._lock = images, num, Lock()
-        self._rows = {images.name(row): row for row in range(num)}
+        self._images, self._lock = images, Lock()
+        self._rows: dict[str, int] = {}  # by name
+        for row in range(num):
+            name = images.name(row)
+            self._rows[f"{name} (image {row:,})" if name in self._rows else name] = row
+        self._names = list(self._rows)
 
     def open(self, name: str) -> IO[bytes]:
         """Open an image, in any thread."""
@@ -227,7 +232,7 @@ class AsFiles(Sequence[ImageFile]):
         return opener()
 
     def __len__(self) -> int:
-        return self._num
+        return len(self._names)
 
     @overload
     def __getitem__(self, index: int) -> ImageFile: ...
@@ -237,8 +242,8 @@ class AsFiles(Sequence[ImageFile]):
 
     def __getitem__(self, index: int | slice) -> ImageFile | Sequence[ImageFile]:
         if isinstance(index, slice):
-            return [self[row] for row in range(*index.indices(self._num))]
-        return ImageFile(self._images.name(range(self._num)[index]), (1, 0))
+            return [ImageFile(name, (1, 0)) for name in self._names[index]]
+        return ImageFile(self._names[index], (1, 0))
 
 
 def problems_of(images: ByteImages, num: int, progress: Callable[[int, int], None]) -> Iterator[ImageProblem]:
@@ -247,11 +252,17 @@ def problems_of(images: ByteImages, num: int, progress: Callable[[int, int], Non
     return check_files(files, files, progress)
 
 
+def sizes_of(images: ByteImages, num: int) -> Counter[tuple[int, int]]:
+    """Count the (width, height) of the images that can be read, by their headers."""
+    files: Any = AsFiles(images, num)
+    return stored_sizes(files, files)
+
+
 def _each(source: ByteImages, rows: Rows, read: Callable[[IO[bytes]], Any]) -> Any:
     def attempt(item: tuple[int, Callable[[], IO[bytes]]]) -> Any:
         row, opener = item
         found = attempted(opener, read, name="")
-        return Unreadable(source.name(row), found.reason) if isinstance(found, Unreadable) else found
+        return replace(found, name=source.name(row)) if isinstance(found, Unreadable) else found
 
     numbers = rows.tolist()
     return in_threads(list(zip(numbers, source.openers(numbers), strict=True)), attempt, where=source.where)

@@ -1,17 +1,18 @@
 """Decoding all images of a folder once, and caching them as a memory-mapped array if it is small enough."""
 
 import hashlib
+import io
 import json
 import logging
 import shutil
 from collections.abc import Callable, Iterator
+from contextlib import nullcontext
 from dataclasses import asdict, dataclass, replace
 from functools import cache, partial
 from pathlib import Path
 from typing import Annotated, Any
 
 import numpy as np
-import numpy.typing as npt
 import torch
 from pydantic import PlainValidator, TypeAdapter
 from torch import Tensor
@@ -169,23 +170,28 @@ def _write(
 ) -> Contents:
     num_files = len(layout.train) + len(layout.heldout)
     shape = (num_files, channels, image_size, image_size)
-    array: npt.NDArray[np.uint8] | None = None
-    if int(np.prod(shape, dtype=np.int64)) <= MAX_DECODED_BYTES:
-        array = np.lib.format.open_memmap(folder / "images.npy", mode="w+", dtype=np.uint8, shape=shape)
+    header, size = npy_header(shape), int(np.prod(shape, dtype=np.int64))
     digest = hashlib.sha256()
     unreadable: list[Unreadable] = []
     num_readable = []
     num_kept = 0
-    for files in (layout.train, layout.heldout):
-        for result in each_file(source, files, partial(decode, size=image_size, channels=channels)):
-            if isinstance(result, Unreadable):
-                unreadable.append(result)
-                continue
-            digest.update(result.tobytes())
-            if array is not None:
-                array[num_kept] = result
-            num_kept += 1
-        num_readable.append(num_kept)
+    # written, not mapped: on a full disk the system refuses a write, and kills a process that fills a mapped page
+    with open(folder / "images.npy", "wb") if size <= MAX_DECODED_BYTES else nullcontext() as stored:
+        if stored is not None:
+            stored.write(header)
+        for files in (layout.train, layout.heldout):
+            for result in each_file(source, files, partial(decode, size=image_size, channels=channels)):
+                if isinstance(result, Unreadable):
+                    unreadable.append(result)
+                    continue
+                pixels = result.tobytes()
+                digest.update(pixels)
+                if stored is not None:
+                    stored.write(pixels)
+                num_kept += 1
+            num_readable.append(num_kept)
+        if stored is not None:
+            stored.truncate(len(header) + size)  # where images were left out
     if not skip_unreadable:
         check_readable(source, unreadable, num_files, skippable=True)
     skipped = already_skipped or tuple(file.name for file in unreadable)
@@ -215,6 +221,13 @@ def _labels_json(layout: Layout, *splits: ImageFiles) -> Iterator[str]:
             yield before + json.dumps(part)[1:-1]
             before = ", "
     yield "]"
+
+
+def npy_header(shape: tuple[int, ...]) -> bytes:
+    """What stands before the bytes of an array of this shape in an .npy file."""
+    header = io.BytesIO()
+    np.lib.format.write_array_header_1_0(header, {"shape": shape, "fortran_order": False, "descr": "|u1"})
+    return header.getvalue()
 
 
 def _damaged(folder: Path, error: Exception) -> DataError:

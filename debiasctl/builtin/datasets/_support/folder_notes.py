@@ -7,6 +7,7 @@ from collections.abc import Iterator
 
 from debiasctl.api import DatasetInfo
 from debiasctl.builtin.datasets._support.image_files import ImageSource, count_endings, named
+from debiasctl.builtin.datasets._support.image_labels import Labels
 from debiasctl.builtin.datasets._support.image_layout import Layout
 from debiasctl.builtin.datasets._support.image_table import ImageFiles
 
@@ -20,12 +21,14 @@ def notes(
     layout: Layout,
     info: DatasetInfo,
     cropped: tuple[int, float] | None,
-    *,
     transparent: int | None,
+    labels: Labels | None,
 ) -> Iterator[str]:
-    """Yield what was passed over, cropped, laid over white, held out or left unused, and labels in file names."""
+    """Yield what was passed over, cropped, laid over white, held out or left unused, and labels that are not used."""
     if source.passed_over:
         yield f"passed over {count_endings(source.passed_over)}: only images are read"
+    if labels is not None and labels.strays:
+        yield f"{labels.strays:,} of the names that are given a class are no images here"
     for name, reason in source.unreadable:
         yield f"{named(name)} cannot be read and is left out: {reason}"
     num_images = info.num_train + info.num_heldout
@@ -43,11 +46,11 @@ def notes(
         unused = f"; {layout.unused}/ is not used" if layout.unused else ""
         yield f"{layout.heldout_folder}/ is held out{unused}"
     if not layout.classes:
-        labels = labels_in_names(layout.train)
-        if labels:
-            more = ", ..." if len(labels) > _SHOWN else ""
+        words = labels_in_names(layout.train)
+        if words:
+            more = ", ..." if len(words) > _SHOWN else ""
             yield (
-                f"the file names hold {len(labels)} words that may be classes ({', '.join(labels[:_SHOWN])}{more}), "
+                f"the file names hold {len(words)} words that may be classes ({', '.join(words[:_SHOWN])}{more}), "
                 "which are not read. To train on classes, move the images of each into a sub-folder of its name"
             )
 

@@ -24,10 +24,8 @@ _LABELS = ("label", "labels")  # columns that are classes, whatever their type
 Table = Any  # a datasets.Dataset; the library is untyped, and is imported late
 
 
-def tables(
-    path: str, *, name: str | None, revision: str | None, split: str, heldout: str | None
-) -> tuple[Table, Table | None]:
-    """The training split, and the held-out one if there is one.
+def tables(path: str, *, name: str | None, revision: str | None, split: str, heldout: str | None) -> dict[str, Table]:
+    """The training split by its name, and the held-out one if there is one; a single one is called `row`.
 
     Raises:
         UsageError: if the library is missing, or there is no such set or split.
@@ -37,7 +35,7 @@ def tables(
     if not isinstance(found, Mapping):
         if split != "train" or heldout is not None:
             raise UsageError(f"{path} is one split without a name. Leave out split and heldout_split")
-        return found, None
+        return {"row": found}
     for wanted in (split, heldout):
         if wanted is not None and wanted not in found:
             raise UsageError(f"{path} has no split {quoted(wanted)}. It has: {', '.join(map(str, found))}")
@@ -45,7 +43,7 @@ def tables(
         heldout = next((one for one in _HELDOUT if one in found and one != split), None)
     elif heldout == split:
         raise UsageError(f"split and heldout_split are both {quoted(split)}. Held-out images are not trained on")
-    return found[split], None if heldout is None else found[heldout]
+    return {name: found[name] for name in (split, heldout) if name is not None}
 
 
 def _loaded(path: str, *, name: str | None, revision: str | None) -> Any:
@@ -54,7 +52,7 @@ def _loaded(path: str, *, name: str | None, revision: str | None) -> Any:
     try:
         if is_saved(place):
             _refuse(path, name=name, revision=revision)
-            return library.load_from_disk(path)
+            return library.load_from_disk(path, keep_in_memory=False)
         if place.is_file():
             _refuse(path, name=name, revision=revision)
             return library.load_dataset(_builder(place), data_files=path)
@@ -106,16 +104,18 @@ def _explained(path: str, error: Exception) -> Exception:
 class TableImages:
     """The images in a column of one or two tables, numbered through them; `ByteImages` for reading."""
 
-    def __init__(self, splits: Sequence[Table], column: str, *, where: str) -> None:
+    def __init__(self, splits: Mapping[str, Table], column: str, *, where: str) -> None:
         library = extra("datasets", name="hf", what="data set 'hf'")
         self.where = where
-        is_image = isinstance(splits[0].features[column], library.Image)
         as_bytes = library.Image(decode=False)
-        self._tables = [
-            (table.cast_column(column, as_bytes) if is_image else table).select_columns([column]) for table in splits
-        ]
+        self._tables = []
+        for name, table in splits.items():
+            _check_column(table, column, f"split {name} of {where}")
+            is_image = isinstance(table.features[column], library.Image)
+            self._tables.append((table.cast_column(column, as_bytes) if is_image else table).select_columns([column]))
+        self._names = list(splits)
         self._column = column
-        self._starts = np.cumsum([0, *(len(table) for table in splits)])
+        self._starts = np.cumsum([0, *(len(table) for table in splits.values())])
         self._open_path = library.utils.file_utils.xopen
 
     def openers(self, rows: Sequence[int]) -> Sequence[Callable[[], IO[bytes]]]:
@@ -131,10 +131,9 @@ class TableImages:
         return found
 
     def name(self, row: int) -> str:
-        """The split, by its number, and the row in it."""
+        """The split and the row in it."""
         number = int(np.searchsorted(self._starts, row, side="right")) - 1
-        split = self._tables[number].split
-        return f"{split or 'row'} {row - int(self._starts[number]):,}"
+        return f"{self._names[number]} {row - int(self._starts[number]):,}"
 
     def _open(self, value: Any) -> IO[bytes]:
         """Open an image, stored with the row or beside it.
@@ -173,19 +172,27 @@ def image_column(table: Table, stated: str | None, *, where: str) -> str:
     return stated
 
 
-def classes_of(splits: Sequence[Table], stated: str, *, where: str) -> tuple[tuple[str, ...], Rows | None]:
+def classes_of(splits: Mapping[str, Table], stated: str, *, where: str) -> tuple[tuple[str, ...], Rows | None]:
     """The names of the classes, and the class of each row of the splits; ((), None) if there are none.
 
     Raises:
         UsageError: if the column has to be stated, or does not exist.
-        DataError: if a row has no class.
+        DataError: if a row has no class, or the splits have different ones.
     """
     library = extra("datasets", name="hf", what="data set 'hf'")
-    column = _label_column(splits[0].features, stated, library, where=where)
+    (first, table), *others = splits.items()
+    column = _label_column(table.features, stated, library, where=where)
     if column is None:
         return (), None
-    feature = splits[0].features[column]
-    values = np.concatenate([_column(table, column, where=where) for table in splits])
+    feature = table.features[column]
+    for name, other in others:
+        _check_column(other, column, f"split {name} of {where}")
+        if _names_of(feature) != _names_of(other.features[column]):
+            raise DataError(
+                f"{where}: the classes of column {column} are not the same in the splits {first} and {name}. Choose "
+                "others (split, heldout_split), or label=none to train without"
+            )
+    values = np.concatenate([_column(one, column, where=where) for one in splits.values()])
     if isinstance(feature, library.ClassLabel):
         if (values < 0).any() or (values >= len(feature.names)).any():
             row = int(np.flatnonzero((values < 0) | (values >= len(feature.names)))[0])
@@ -194,9 +201,19 @@ def classes_of(splits: Sequence[Table], stated: str, *, where: str) -> tuple[tup
                 "Choose splits with classes (split, heldout_split), or label=none to train without"
             )
         return tuple(feature.names), values.astype(np.int64)
-    if values.dtype.kind not in "iubUO":
+    is_text = values.dtype.kind == "O" and all(isinstance(value, str) for value in values)
+    if values.dtype.kind not in "iubU" and not is_text:
         raise DataError(f"{where}: the column {column} holds {_kind(feature)}, which are no classes. Say label=none")
-    return numbered(values.astype(np.str_))
+    texts = values.astype(np.str_)
+    blank = np.flatnonzero(np.char.strip(texts) == "")
+    if len(blank):
+        raise DataError(f"{where}: row {int(blank[0]):,} has an empty class in column {column}. Say label=none")
+    return numbered(texts)
+
+
+def _names_of(feature: Any) -> list[str] | None:
+    """The names of a ClassLabel; None for another column."""
+    return getattr(feature, "names", None)
 
 
 def _label_column(features: Mapping[str, Any], stated: str, library: Any, *, where: str) -> str | None:
@@ -212,6 +229,11 @@ def _label_column(features: Mapping[str, Any], stated: str, library: Any, *, whe
             f"{where} has several columns of classes: {', '.join(found)}. Say which: label={found[0]}; or label=none"
         )
     return next(iter([*found, *(name for name in _LABELS if name in features)]), None)
+
+
+def _check_column(table: Table, column: str, what: str) -> None:
+    if column not in table.features:
+        raise UsageError(f"{what} has no column {quoted(column)}. Its columns: {', '.join(table.features)}")
 
 
 def _column(table: Table, column: str, *, where: str) -> Any:

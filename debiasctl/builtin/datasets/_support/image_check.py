@@ -15,13 +15,13 @@ from PIL import Image, ImageOps
 
 from debiasctl.api import ImageProblem
 from debiasctl.builtin.datasets._support.image_decoding import (
-    UnreadableImageError,
     check_range,
     flattened,
     is_grey,
+    is_transparent,
     opened,
     read_header,
-    reason,
+    unreadable,
 )
 from debiasctl.builtin.datasets._support.image_files import EXTENSIONS, ImageSource, named
 from debiasctl.builtin.datasets._support.image_reading import Unreadable, each_file
@@ -35,7 +35,6 @@ _MODES = {
     "CMYK": "CMYK, converted to RGB",
     "YCbCr": "YCbCr, converted to RGB",
     "LAB": "LAB, converted to RGB",
-    "HSV": "HSV, converted to RGB",
     "I": "16 bits a pixel, scaled to 8",
     "I;16": "16 bits a pixel, scaled to 8",
     "I;16B": "16 bits a pixel, scaled to 8",
@@ -49,9 +48,9 @@ _ENDINGS = {
     "WEBP": (".webp",),
     "GIF": (".gif",),
     "TIFF": (".tif", ".tiff"),
+    "PPM": (),
 }
-_EXIF_ORIENTATION = 0x0112
-_TRUNCATED = ("truncated", "ends too early", "unexpected end", "premature")
+_EXIF_ORIENTATION, _TURNED = 0x0112, range(2, 9)  # the values that turn or mirror an image
 
 
 @dataclass(frozen=True)
@@ -85,7 +84,7 @@ def check_files(
         if isinstance(result, Unreadable):
             sides.extend((0, 0))
             grey.append(-1)
-            yield ImageProblem(file.name, _kind(file, result.reason), "error", result.reason)
+            yield ImageProblem(file.name, result.kind, "error", result.reason)
             continue
         sides.extend((result.width, result.height))
         grey.append(result.is_grey)
@@ -110,9 +109,9 @@ def _examine(stream: IO[bytes]) -> _Examined:
         with opened(stream) as image:
             check_range(image)
             kind, mode, size = image.format or "", image.mode, image.size
-            is_rotated = image.getexif().get(_EXIF_ORIENTATION, 1) not in (0, 1)
+            is_rotated = image.getexif().get(_EXIF_ORIENTATION) in _TURNED
             profile = image.info.get("icc_profile") or b""
-            is_transparent, has_no_colour = image.has_transparency_data, is_grey(image)
+            has_transparency, has_no_colour = is_transparent(image), is_grey(image)
             image.load()
             flat = flattened(ImageOps.exif_transpose(image))
             pixels = np.asarray(flat.convert("RGB"))
@@ -121,7 +120,7 @@ def _examine(stream: IO[bytes]) -> _Examined:
     except MemoryError:
         raise
     except Exception as error:  # Pillow's readers raise errors of any type for damaged files
-        raise UnreadableImageError(reason(error)) from error
+        raise unreadable(error) from error
     digest = hashlib.blake2b(repr(pixels.shape).encode(), digest_size=8)
     digest.update(pixels.tobytes())
     return _Examined(
@@ -130,7 +129,7 @@ def _examine(stream: IO[bytes]) -> _Examined:
         *size,
         num_frames,
         is_rotated,
-        is_transparent,
+        has_transparency,
         bool(profile) and b"sRGB" not in profile,
         has_no_colour,
         is_blank,
@@ -144,16 +143,6 @@ def _num_frames(image: Image.Image) -> int:
         return getattr(image, "n_frames", 1)
     except (OSError, EOFError, ValueError, SyntaxError, TypeError, struct.error):
         return 0
-
-
-def _kind(file: ImageFile, why: str) -> str:
-    if file.stamp[0] == 0 and why.startswith("not an image"):
-        return "empty"
-    if any(word in why.lower() for word in _TRUNCATED):
-        return "truncated"
-    if "pixels, and at most" in why:
-        return "too large"
-    return "unknown range" if "no known range" in why else "unreadable"
 
 
 def _oddities(file: ImageFile, image: _Examined, has_endings: bool) -> Iterator[tuple[str, str]]:

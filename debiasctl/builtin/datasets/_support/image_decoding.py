@@ -1,12 +1,14 @@
 """Decoding image files of any mode to square 8-bit pixels."""
 
+import io
+import re
 import warnings
 from dataclasses import dataclass
 from typing import IO
 
 import numpy as np
 import numpy.typing as npt
-from PIL import Image, ImageOps
+from PIL import Image, ImageOps, UnidentifiedImageError
 
 VERSION = 1  # of the pixels that this module makes; part of the key of cached pixels
 
@@ -15,10 +17,16 @@ _DEEP_MODES = frozenset({"I", "I;16", "I;16B", "I;16L"})
 _FORMATS = ("PNG", "JPEG", "BMP", "WEBP", "GIF", "TIFF", "PPM")
 MAX_PIXELS = 2**26  # of an image: 8,192 x 8,192
 _WHITE = (255, 255, 255, 255)
+_TRUNCATED = ("truncated", "unexpected end", "premature")  # in Pillow's messages, which have no type for it
+_OF_PILLOW = ("ignore", None, Warning, re.compile(r"PIL\."), 0)  # a filter of warnings
 
 
 class UnreadableImageError(Exception):
-    """An image file that cannot be decoded; the message says why."""
+    """An image file that cannot be decoded; the message says why, and `kind` in a word or two."""
+
+    def __init__(self, reason: str, *, kind: str = "unreadable") -> None:
+        super().__init__(reason)
+        self.kind = kind
 
 
 @dataclass(frozen=True)
@@ -39,11 +47,11 @@ def read_header(stream: IO[bytes]) -> ImageHeader:
     """
     try:
         with opened(stream) as image:
-            return ImageHeader(image.width, image.height, is_grey(image), image.has_transparency_data)
+            return ImageHeader(image.width, image.height, is_grey(image), is_transparent(image))
     except MemoryError:
         raise
     except Exception as error:  # Pillow's readers raise errors of any type for damaged files
-        raise UnreadableImageError(reason(error)) from error
+        raise unreadable(error) from error
 
 
 def decode(stream: IO[bytes], *, size: int, channels: int) -> npt.NDArray[np.uint8]:
@@ -65,7 +73,7 @@ def decode(stream: IO[bytes], *, size: int, channels: int) -> npt.NDArray[np.uin
     except MemoryError:
         raise
     except Exception as error:  # see read_header
-        raise UnreadableImageError(reason(error)) from error
+        raise unreadable(error) from error
     return pixels[None] if channels == 1 else pixels.transpose(2, 0, 1)
 
 
@@ -77,19 +85,38 @@ def resized(pixels: npt.NDArray[np.uint8], *, size: int, channels: int) -> npt.N
 
 
 def opened(stream: IO[bytes]) -> Image.Image:
-    """Open an image of a known format; Pillow's others include programs (EPS), which it would have Ghostscript run."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # it is refused here
+    """Open an image of a known format; Pillow's others include programs (EPS), which it would have Ghostscript run.
+
+    Raises:
+        UnreadableImageError: if it is empty or has too many pixels; and Pillow's errors.
+    """
+    if _OF_PILLOW not in warnings.filters:  # of sizes, which are judged here, and of metadata, a line for each file
+        warnings.filterwarnings("ignore", module=_OF_PILLOW[3].pattern)
+    try:
         image = Image.open(stream, formats=_FORMATS)
+    except Image.DecompressionBombError as error:
+        raise UnreadableImageError(
+            f"it has more than {MAX_PIXELS:,} pixels, and at most these are decoded", kind="too large"
+        ) from error
+    except UnidentifiedImageError as error:
+        if stream.seek(0, io.SEEK_END):
+            raise UnreadableImageError("not an image that can be read") from error
+        raise UnreadableImageError("it is empty", kind="empty") from error
     if image.width * image.height > MAX_PIXELS:
-        raise ValueError(f"it has {image.width:,} x {image.height:,} pixels, and at most {MAX_PIXELS:,} are decoded")
+        raise UnreadableImageError(
+            f"it has {image.width:,} x {image.height:,} pixels, and at most {MAX_PIXELS:,} are decoded",
+            kind="too large",
+        )
     return image
 
 
 def check_range(image: Image.Image) -> None:
+    """Raise UnreadableImageError if an image's values have no known range."""
     # Pillow before 11 opens a 16-bit PNG as "I"; in other formats "I" may hold any 32 bits.
     if image.mode == "F" or (image.mode == "I" and image.format != "PNG"):
-        raise ValueError("32-bit values have no known range; convert the image to 8 or 16 bits")
+        raise UnreadableImageError(
+            "32-bit values have no known range; convert the image to 8 or 16 bits", kind="unknown range"
+        )
 
 
 def flattened(image: Image.Image) -> Image.Image:
@@ -97,7 +124,7 @@ def flattened(image: Image.Image) -> Image.Image:
     if image.mode in _DEEP_MODES:
         deep = np.asarray(image).astype(np.int64).clip(0, 65535)
         return Image.fromarray(((deep + 128) // 257).astype(np.uint8))
-    if image.has_transparency_data:
+    if is_transparent(image):
         layered = image.convert("RGBA")
         return Image.alpha_composite(Image.new("RGBA", layered.size, _WHITE), layered).convert("RGB")
     return _as_mode(image, "L" if image.mode in ("1", "L") else "RGB")
@@ -122,6 +149,15 @@ def is_grey(image: Image.Image) -> bool:
     return image.mode in _GREY_MODES
 
 
-def reason(error: Exception) -> str:
-    text = " ".join(str(error).split())
-    return "not an image that can be read" if text.startswith("cannot identify") else text or type(error).__name__
+def is_transparent(image: Image.Image) -> bool:
+    """Whether it may have transparent parts; 16 bits are scaled to 8 whatever they say of transparency."""
+    return image.has_transparency_data and image.mode not in _DEEP_MODES
+
+
+def unreadable(error: Exception) -> UnreadableImageError:
+    """The error for one of Pillow's readers, which raise errors of any type; one of this type stays."""
+    if isinstance(error, UnreadableImageError):
+        return error
+    text = " ".join(str(error).split()) or type(error).__name__
+    is_cut = any(word in text.lower() for word in _TRUNCATED)
+    return UnreadableImageError(text, kind="truncated" if is_cut else "unreadable")

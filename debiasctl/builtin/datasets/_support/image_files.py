@@ -98,6 +98,14 @@ def _is_hidden(name: str) -> bool:
     return any((part.startswith(".") and part != ".") or part == "__MACOSX" for part in name.split("/"))
 
 
+def plain_name(name: str) -> str:
+    """A name in an archive or a table as the same file has in a folder: without `./` and doubled slashes."""
+    if "./" not in name and "//" not in name:
+        return name
+    parts = [part for part in name.split("/") if part not in ("", ".")]
+    return "/" * name.startswith("/") + "/".join(parts)
+
+
 def outside_name(name: str) -> bool:
     """Whether an archive's member has an image's ending and a name that leads out of the folder it is unpacked in."""
     ending = posixpath.splitext(name)[1].lower() in EXTENSIONS
@@ -225,6 +233,7 @@ class ZipSource:
         self._root, self._stored_names = members.tops.root(), members.stored_names
         self.passed_over, self.unreadable = members.passed_over, members.outside
         self._labels = next((members.labels[at] for at in ("", self._root) if at in members.labels), None)
+        self._labels_above = "" in members.labels
         self.labels_stamp = None if self._labels is None else (self._labels.file_size, self._labels.CRC)
         names, self._places = members.table.by_name()
         self._names = without_prefix(names, len(encode_name(self._root)))
@@ -240,11 +249,12 @@ class ZipSource:
             DataError: if it cannot be read.
         """
         assert self._labels is not None, "labels_stamp says whether there is one"
-        name = self._labels.filename
         try:
-            return read_member(self._zip, self._labels, limit=MOST_LABEL_BYTES), "" if "/" in name else self._root
+            content = read_member(self._zip, self._labels, limit=MOST_LABEL_BYTES)
         except UNREADABLE as error:
+            name = self._labels.filename
             raise DataError(f"{self.path}: {name} cannot be read ({one_line(error)}). Pack the zip again") from error
+        return content, self._root if self._labels_above else ""
 
     def open(self, name: str) -> IO[bytes]:
         """Open a member, which is unpacked and verified as a whole because decoders seek in images.
@@ -295,10 +305,14 @@ class _Members:
         name = member.filename
         if member.create_system == _DOS:  # some of its programs write backslashes, which its file names cannot hold
             name = name.replace("\\", "/")
+        name = plain_name(name)
         if member.is_dir():
             return
         if outside_name(name):
             self.outside.append((name, OUTSIDE))
+            return
+        if stat.S_ISLNK(member.external_attr >> 16) and is_image_name(name):
+            self.outside.append((name, "it is a link, which is not followed in a zip"))
             return
         if not is_image_name(name):
             folder, slash, base = name.rpartition("/")

@@ -2,11 +2,12 @@
 
 import csv
 import io
+import os
 import posixpath
 import re
 from array import array
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +15,8 @@ import numpy as np
 import numpy.typing as npt
 
 from debiasctl.api import DataError
-from debiasctl.api.files import one_line, parse_json, read_bytes
-from debiasctl.builtin.datasets._support.image_files import MOST_LABEL_BYTES, ImageSource
+from debiasctl.api.files import one_line, parse_json, quoted, read_bytes
+from debiasctl.builtin.datasets._support.image_files import MOST_LABEL_BYTES, ImageSource, plain_name
 from debiasctl.builtin.datasets._support.image_table import ImageFiles
 
 _FORM = 'dataset.json should be {"labels": [["00000/img00000000.png", 3], ...]}, or {"labels": null} without classes'
@@ -32,10 +33,14 @@ _PADDED = 5  # digits: 00000, as StyleGAN's and EDM's tools name their folders
 
 @dataclass(frozen=True)
 class Labels:
-    """The classes of all files of a table: their names, and the number of each file's class, int64 [N]."""
+    """The classes of all files of a table: their names, and the number of each file's class, int64 [N].
+
+    `strays` counts the names that are given a class and are no image.
+    """
 
     classes: tuple[str, ...]
     numbers: npt.NDArray[np.int64]
+    strays: int = 0
 
 
 def labels_by_folder(files: ImageFiles, root: Path, *, depth: int) -> Labels | None:
@@ -98,6 +103,17 @@ def labels_by_table(source: ImageSource, path: Path) -> Labels | None:
     return _labelled(source, _csv_labels(source, content, str(path)), "", str(path))
 
 
+def moved_labels(labels: str | None, before: Path, after: Path) -> dict[str, str]:
+    """The option `labels` once the images have moved: the file that lies to them as it did, if it is not in its place.
+
+    Empty where it stays as it is.
+    """
+    if labels is None or Path(labels).is_file():
+        return {}
+    moved = os.path.normpath(after / os.path.relpath(labels, before))
+    return {"labels": moved} if os.path.isfile(moved) else {}
+
+
 def _stated(content: bytes, where: str, *, bare: bool = False) -> dict[str, Any] | None:
     """The labels that a JSON text states, by name; None if it says that there are none."""
     try:
@@ -112,31 +128,44 @@ def _stated(content: bytes, where: str, *, bare: bool = False) -> dict[str, Any]
         raise DataError(f"{where} has no 'labels'. {_FORM}; to read classes from sub-folders: classes=folders")
     if stated is None:
         return None
-    by_name = {}
+    by_name: dict[str, Any] = {}
     for item in stated.items() if isinstance(stated, dict) else stated if isinstance(stated, list) else [None]:
         if not (isinstance(item, Sequence) and len(item) == 2 and isinstance(item[0], str)):
             raise DataError(f"{where}: {item!r:.60} is not a file's name with its label. {_FORM}")
-        by_name[item[0].replace("\\", "/")] = item[1]
+        _state(by_name, item[0], item[1], where)
     return by_name
+
+
+def _state(by_name: dict[str, Any], name: str, label: Any, where: str) -> None:
+    """Add the class of an image.
+
+    Raises:
+        DataError: if it has another already.
+    """
+    if by_name.setdefault(plain_name(name.replace("\\", "/")), label) != label:
+        first = by_name[plain_name(name.replace("\\", "/"))]
+        raise DataError(f"{where} gives {name!r:.60} two classes, {first!r:.30} and {label!r:.30}. Keep one")
 
 
 def _csv_labels(source: ImageSource, content: bytes, where: str) -> dict[str, Any]:
     """The labels in the lines of a CSV, by name; whole numbers if all of them are."""
     try:
-        rows = [row for row in csv.reader(io.StringIO(content.decode("utf-8-sig"), newline="")) if row]
+        text = content.decode("utf-8-sig")
+        first_line = next((line for line in text.splitlines() if line.strip()), "")
+        delimiter = next((mark for mark in ",;\t" if mark in first_line), ",")  # spreadsheets write all of them
+        rows = [row for row in csv.reader(io.StringIO(text, newline=""), delimiter=delimiter) if any(row)]
     except (UnicodeDecodeError, csv.Error) as error:
-        raise DataError(f"{where} is not CSV text ({one_line(error)}). {_CSV_FORM}") from error
+        raise DataError(f"{where} is not CSV text in UTF-8 ({one_line(error)}). {_CSV_FORM}") from error
     names = {name for file in source.files for name in (file.name, posixpath.splitext(file.name)[0])}
     columns, first = (0, 1), 1
-    if rows and not names & {cell.strip().replace("\\", "/") for cell in rows[0]}:
+    if rows and not names & {plain_name(cell.strip().replace("\\", "/")) for cell in rows[0]}:
         columns, first = _columns(rows.pop(0), where), 2
     stated: dict[str, Any] = {}
     for number, row in enumerate(rows, start=first):
         if len(row) <= max(columns) or not row[columns[1]].strip():
             raise DataError(f"{where}: row {number} has no class: {','.join(row)!r:.60}. {_CSV_FORM}")
         name, label = (row[column].strip() for column in columns)
-        if stated.setdefault(name.replace("\\", "/"), label) != label:
-            raise DataError(f"{where} gives {name!r:.60} two classes, {stated[name]!r:.30} and {label!r:.30}. Keep one")
+        _state(stated, name, label, where)
     if all(map(_INTEGER.fullmatch, stated.values())):
         stated = {name: int(label) for name, label in stated.items()}
     return stated
@@ -172,13 +201,18 @@ def _labelled(source: ImageSource, by_name: Mapping[str, Any], prefix: str, wher
             continue
         of_files.append(classes.setdefault(_class_of(label, f"{where}: {file.name}"), len(classes)))
     if num_missing:
+        images = {prefix + file.name for file in source.files}
+        images |= {posixpath.splitext(name)[0] for name in images}
+        stray = next((name for name in by_name if name not in images), None)
+        others = "" if stray is None else f" It has one for {quoted(stray)}, which is no image below the folder."
         raise DataError(
-            f"{where} has no label for {num_missing:,} of {len(source.files):,} images, such as {missing}. "
+            f"{where} has no label for {num_missing:,} of {len(source.files):,} images, such as {missing}.{others} "
             "Give all of them labels, or train without classes (classes=none)"
         )
     if len({type(one) for one in classes}) > 1:
         raise DataError(f"{where} mixes numbers and texts as labels. Use one of them")
-    return _sorted(classes, np.frombuffer(of_files, dtype=f"i{of_files.itemsize}"), source.path)
+    labels = _sorted(classes, np.frombuffer(of_files, dtype=f"i{of_files.itemsize}"), source.path)
+    return replace(labels, strays=max(0, len(by_name) - len(source.files)))
 
 
 def _class_of(label: Any, where: str) -> int | str:
@@ -188,7 +222,9 @@ def _class_of(label: Any, where: str) -> int | str:
         raise DataError(f"{where} has the label {label!r:.60}, which is no class: only one-hot vectors are read")
     if isinstance(label, float) and label.is_integer():
         return int(label)
-    if isinstance(label, int | str) and not isinstance(label, bool):
+    if isinstance(label, int) and not isinstance(label, bool):
+        return label
+    if isinstance(label, str) and label.strip():
         return label
     raise DataError(f"{where} has the label {label!r:.60}, which is no class. Use whole numbers or texts")
 

@@ -35,10 +35,11 @@ _UNREADABLE = (struct.error, *(kind for kind in UNREADABLE if kind is not Memory
 
 @dataclass(frozen=True)
 class Unreadable:
-    """A file that could not be read, with the reason."""
+    """A file that could not be read, with the reason; `kind` is it in a word or two."""
 
     name: str
     reason: str
+    kind: str = "unreadable"
 
 
 @dataclass(frozen=True)
@@ -99,9 +100,10 @@ def attempted(
         with open_stream() as stream:
             return read(stream)
     except UnreadableImageError as error:
-        return Unreadable(name, str(error))
+        return Unreadable(name, str(error), error.kind)
     except _UNREADABLE as error:
-        return Unreadable(name, one_line(getattr(error, "strerror", None) or error))
+        kind = "truncated" if isinstance(error, EOFError) else "unreadable"
+        return Unreadable(name, one_line(getattr(error, "strerror", None) or error), kind)
 
 
 def in_threads(files: Sequence[Item], attempt: Callable[[Item], Result], *, where: object) -> Iterator[Result]:

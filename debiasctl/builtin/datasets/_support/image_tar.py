@@ -24,6 +24,7 @@ from debiasctl.builtin.datasets._support.image_files import (
     count_other,
     is_image_name,
     outside_name,
+    plain_name,
     without_prefix,
 )
 from debiasctl.builtin.datasets._support.image_table import ImageFiles, Names, Numbers, Table, encode_name
@@ -157,7 +158,7 @@ class _Members:
         """Add a member if it is an image."""
         if member.isdir():
             return
-        name = _plain(member.name)
+        name = plain_name(member.name)
         if outside_name(name):
             self.outside.append((name, OUTSIDE))
             return
@@ -171,7 +172,7 @@ class _Members:
         self._links.pop(name, None)
         if member.issym() or member.islnk():
             beside = posixpath.dirname(name) if member.issym() else ""
-            self._links[name] = posixpath.normpath(posixpath.join(beside, _plain(member.linkname)))
+            self._links[name] = posixpath.normpath(posixpath.join(beside, plain_name(member.linkname)))
         elif not member.isreg() or member.issparse():
             self.reasons[name] = "it is stored with holes" if member.issparse() else "it is no regular file"
         self._table.add(name, member.size, self._changed, member.offset_data)
@@ -192,10 +193,3 @@ class _Members:
             else:
                 numbers[bisect_left(names, encode_name(name))] = numbers[row]
         return names, numbers
-
-
-def _plain(name: str) -> str:
-    """A member's name without the `./` that tar puts before it."""
-    while name.startswith("./"):
-        name = name[2:].lstrip("/")
-    return name

@@ -13,9 +13,9 @@ import numpy as np
 import numpy.typing as npt
 
 from debiasctl.api import DataError
-from debiasctl.api.arrays import UNREADABLE, open_npz, read_header
+from debiasctl.api.arrays import UNREADABLE, ObjectArrayError, open_npz, read_header
 from debiasctl.api.files import one_line, open_regular, quoted
-from debiasctl.builtin.datasets._support.image_files import is_image_name
+from debiasctl.builtin.datasets._support.image_files import is_image_name, outside_name, plain_name
 from debiasctl.builtin.datasets._support.image_table import ImageFiles, Table, encode_name
 from debiasctl.builtin.datasets._support.npz_images import IMAGES, LABELS, checked_images, first_of
 
@@ -90,10 +90,15 @@ def _read(path: Path) -> tuple[npt.NDArray[np.uint8], list[str] | None, list[Any
         label_name, labels = first_of(LABELS, archive, path)
         stated = None if labels is None else _column(labels, len(images), f"{path}: '{label_name}'")
     if names is not None:
-        wrong = next((one for one in names if not isinstance(one, str) or not is_image_name(one)), None)
+        wrong = next((one for one in names if not _is_name(one)), None)
         if wrong is not None:
             raise DataError(f"{path}: 'names' holds {wrong!r:.60}, which is no image file's name, such as cat/001.png")
+        names = [plain_name(name) for name in names]
     return images, names, stated
+
+
+def _is_name(name: Any) -> bool:
+    return isinstance(name, str) and is_image_name(name) and not outside_name(name)
 
 
 def _column(array: npt.NDArray[Any], count: int, what: str) -> list[Any]:
@@ -118,7 +123,10 @@ def _mapped(path: Path, name: str) -> npt.NDArray[Any] | None:
         head = stream.read(_LOCAL_HEADER)
         start = len(head) + int.from_bytes(head[26:28], "little") + int.from_bytes(head[28:30], "little")
         stream.seek(member.header_offset + start)
-        shape, fortran, dtype, length = read_header(stream)
+        try:
+            shape, fortran, dtype, length = read_header(stream)
+        except ObjectArrayError:
+            return None
         size = os.fstat(stream.fileno()).st_size
     first = member.header_offset + start + length
     if fortran or dtype != np.uint8 or not all(shape) or first + int(np.prod(shape, dtype=np.int64)) > size:

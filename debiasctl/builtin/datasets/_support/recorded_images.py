@@ -1,7 +1,6 @@
 """Images that are decoded when they are first asked for, and known by their content once all of them have been."""
 
 import hashlib
-import io
 import json
 import logging
 import os
@@ -28,7 +27,7 @@ from debiasctl.api import (
     writing,
 )
 from debiasctl.builtin.datasets._support import decoded_images
-from debiasctl.builtin.datasets._support.decoded_images import Contents, read_array, read_contents
+from debiasctl.builtin.datasets._support.decoded_images import Contents, npy_header, read_array, read_contents
 
 _LOG = logging.getLogger(__name__)
 _HASH = 32  # bytes of a SHA-256
@@ -61,7 +60,7 @@ class Records:
             os.ftruncate(self._hashes, self._num * _HASH)  # sparse, and what it holds stays
             if not self.stored:
                 return
-            header = _npy_header((self._num, *self._shape))
+            header = npy_header((self._num, *self._shape))
             self._start = len(header)
             self._images = os.open(self._folder / _IMAGES, os.O_RDWR | os.O_CREAT, 0o666)
             os.pwrite(self._images, header, 0)
@@ -333,9 +332,3 @@ class _ReadFiles:
     def read_all(self) -> tuple[str]:
         """The same."""
         return (self.known,)
-
-
-def _npy_header(shape: tuple[int, ...]) -> bytes:
-    header = io.BytesIO()
-    np.lib.format.write_array_header_1_0(header, {"shape": shape, "fortran_order": False, "descr": "|u1"})
-    return header.getvalue()

@@ -16,7 +16,7 @@ import numpy.typing as npt
 
 from debiasctl.api import DataError, Pace, UsageError, atomic_file, content_key
 from debiasctl.api.arrays import UNREADABLE, open_npz
-from debiasctl.api.files import one_line, open_regular, parse_json
+from debiasctl.api.files import one_line, open_regular, parse_json, quoted
 from debiasctl.builtin.datasets._support.image_files import EXTENSIONS
 from debiasctl.builtin.datasets._support.image_layout import place_of
 from debiasctl.builtin.datasets._support.image_table import encode_name
@@ -222,7 +222,14 @@ def _members(stream: IO[bytes], path: Path) -> Iterator[tuple[str, Member]]:
         )
     try:
         for entry in tar_members(stream, damaged="no header of a file"):
-            if entry.isreg() and not entry.issparse() and not _META.match(entry.name):
+            if _META.match(entry.name):
+                continue
+            if (entry.islnk() or entry.issym()) and "." in entry.name:
+                raise DataError(
+                    f"the shard {path} holds {quoted(entry.name)} as a link, which is not followed. Pack it again with "
+                    "what links lead to (tar --dereference --hard-dereference)"
+                )
+            if entry.isreg() and not entry.issparse():
                 yield entry.name, Member(entry.offset_data, entry.size)
     except (tarfile.TarError, OSError, ValueError, EOFError) as error:
         raise DataError(f"the shard {path} is damaged: {one_line(error)}. Pack it again") from error
@@ -248,6 +255,7 @@ class ShardImages:
 
     def __init__(self, shards: Sequence[Shard]) -> None:
         self._shards = shards
+        self._folder = os.path.commonpath([shard.path.parent for shard in shards])
         self.where = str(shards[0].path) if len(shards) == 1 else f"{shards[0].path} … {shards[-1].path.name}"
         self._starts = np.cumsum([0, *(len(shard.offsets) for shard in shards)])
         self._offsets = np.concatenate([shard.offsets for shard in shards])
@@ -266,7 +274,8 @@ class ShardImages:
         """The shard, and the key of the sample in it."""
         number = int(np.searchsorted(self._starts, row, side="right")) - 1
         shard = self._shards[number]
-        return f"{shard.path.name}: {shard.keys[row - self._starts[number]].decode('utf-8', 'replace')}"
+        key = shard.keys[row - self._starts[number]].decode("utf-8", "replace")
+        return f"{shard.path.relative_to(self._folder)}: {key}"
 
 
 def _open(shard: Shard, offset: int, size: int) -> IO[bytes]:
