@@ -9,6 +9,7 @@ from debiasctl.boundary import plugin_call
 from debiasctl.cli import options
 from debiasctl.cli.messages import with_options
 from debiasctl.cli.output import print_json, print_pairs, print_table, print_text, say
+from debiasctl.runs.parts import folder_size
 from debiasctl.wording import format_bytes
 
 EXAMPLES = """[bold]Examples[/bold]
@@ -96,23 +97,10 @@ def _folders() -> list[dict[str, Any]]:
             "exists": path.is_dir(),
             "writable": problem is None,
             "problem": problem,
-            "bytes": _size(path),
+            "bytes": folder_size(path),
         }
         for what, path, problem in ((what, path, obstacle(path)) for what, path in found.items())
     ]
-
-
-def _size(path: Path) -> int:
-    import os
-
-    total = 0
-    for folder, _, names in os.walk(path):
-        for name in names:
-            try:
-                total += os.lstat(os.path.join(folder, name)).st_size
-            except FileNotFoundError:  # another process has just replaced it
-                continue
-    return total
 
 
 def _plugins() -> tuple[list[dict[str, Any]], list[str]]:
@@ -151,7 +139,9 @@ def _unfinished() -> list[dict[str, Any]]:
             left = temporaries.stale(Path(folder))
             inner[:] = [name for name in inner if Path(folder, name) not in left]
             found += left
-    return [{"path": str(path), "bytes": _size(path) if path.is_dir() else path.lstat().st_size} for path in found]
+    return [
+        {"path": str(path), "bytes": folder_size(path) if path.is_dir() else path.lstat().st_size} for path in found
+    ]
 
 
 def _weights() -> tuple[list[dict[str, Any]], list[str]]:

@@ -84,6 +84,7 @@ def resolve_trial(
     if launched()[1] > 1:
         raise UsageError("--trial measures this machine with one process. Leave --trial out, and give its settings")
     from debiasctl import paths
+    from debiasctl.models.outside_code import trust_named
     from debiasctl.specs.files import merge
     from debiasctl.specs.latents import trained_info
     from debiasctl.specs.resolve import resolve_spec
@@ -98,6 +99,7 @@ def resolve_trial(
     trained = trained_info(recommended, info)
     advice: dict[str, Any] = {} if is_trial(recommended, info) else trial_settings(trained, kind=kind)
     spec, info = resolve_spec(layers, location, file=file, advised=advice)
+    trust_named(spec, layers, file)
     steps, seconds = trial_steps(spec, info, device=device, kind=kind, cache_dir=paths.cache_dir())
     if advice:
         chosen = "steps" not in (asked.get("training") or {})

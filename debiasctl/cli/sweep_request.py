@@ -48,7 +48,7 @@ def asked(
             reference = dataset_named(study.dataset)
         return study.model_copy(update={**changes, "dataset": _reference(reference)}), origin, Common()
     file = None if spec is None else read_spec_file(spec)
-    return _from_options(given, what, file, settings, max_seeds), Origin(), Common(file=file)
+    return _from_options(given, what, file, settings, max_seeds), Origin(), Common(file=file, typed=True)
 
 
 def _from_options(

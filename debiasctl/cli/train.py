@@ -255,6 +255,7 @@ def _resolve(
     trial: str | None,
 ) -> "tuple[RunSpec, DatasetInfo]":
     """The spec and the facts about its data; `trial` is the device of a trial, None for an ordinary training."""
+    from debiasctl.models.outside_code import trust_named
     from debiasctl.specs.files import merge, parse_setting, read_spec_file
     from debiasctl.specs.names import check_names
     from debiasctl.specs.resolve import resolve_spec, validate_spec
@@ -268,6 +269,7 @@ def _resolve(
         check_image_size(reduce(merge, layers, file or {}))
     if trial is None:
         resolved, info = resolve_spec(layers, location, file=file)
+        trust_named(resolved, layers, file)
     else:
         resolved, info = resolve_trial(layers, location, file=file, device=trial)
     if images is not None:

@@ -118,9 +118,16 @@ def _flat(value: Any, name: str) -> Settings:
 
 
 def _reference(value: Any) -> JsonValue:
-    """A plugin as it is typed; which version of its package offered it is provenance."""
+    """A plugin as it is typed; which version of its package offered it is provenance.
+
+    An option that is unset is left out: an older version may not have had it.
+    """
     is_plugin = isinstance(value, dict) and set(value) == _PLUGIN
-    return str(PluginRef(value["name"], value["options"] or {})) if is_plugin else value
+    return str(PluginRef(value["name"], _set_ones(value["options"] or {}))) if is_plugin else value
+
+
+def _set_ones(options: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in options.items() if value is not None}
 
 
 def _is_record(field: str) -> bool:

@@ -1,5 +1,6 @@
 """Checkpoint files: folders written atomically, with the checksum of every file in them."""
 
+import os
 import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -53,7 +54,9 @@ class CheckpointState:
 
 
 def write_checkpoint(run: Run, state: CheckpointState) -> Path:
-    """Write a state as a checkpoint. An existing checkpoint of that step is kept if it is whole, and else replaced.
+    """Write a state as a checkpoint; weights that are one object take the space of one.
+
+    An existing checkpoint of that step is kept if it is whole, and else replaced.
 
     Raises:
         DebiasctlError: if it cannot be written; no partial files remain.
@@ -63,8 +66,13 @@ def write_checkpoint(run: Run, state: CheckpointState) -> Path:
     if _is_whole(path, run):
         return path
     sums: dict[str, str] = {}
+    written: dict[int, str] = {}  # the file of a mapping of tensors, by its id
     with atomic_folder(path, replace=True) as folder:
         for name, tensors in state.weights.items():
+            same = written.setdefault(id(tensors), f"{name}{WEIGHTS_SUFFIX}")
+            if same in sums and _linked(folder / same, folder / f"{name}{WEIGHTS_SUFFIX}"):
+                sums[f"{name}{WEIGHTS_SUFFIX}"] = sums[same]
+                continue
             # serialised in memory first: safetensors' own writer hides the system's error, such as a full disk
             with hashing_file(folder / f"{name}{WEIGHTS_SUFFIX}") as file:
                 file.write(safetensors_bytes({key: tensor.contiguous() for key, tensor in tensors.items()}))
@@ -137,6 +145,15 @@ def remove_leftovers(run: Run) -> None:
         for path in folder.glob(f".*{_LEFTOVER}"):
             with writing(path):
                 shutil.rmtree(path) if path.is_dir() else path.unlink()
+
+
+def _linked(file: Path, name: Path) -> bool:
+    """Give a file a second name, which takes no space; False if the file system knows no such names."""
+    try:
+        os.link(file, name)
+    except OSError:
+        return False
+    return True
 
 
 def _is_whole(path: Path, run: Run) -> bool:

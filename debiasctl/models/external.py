@@ -45,6 +45,7 @@ from debiasctl.specs.sections import NO_IMAGES, RunSpec, embedded_classes, image
 UNKNOWN = "unknown"  # what a listing shows of a weighting that nobody has stated
 _UNSTATED = "constant"  # what the spec holds in its place
 _MOST_TIMES = 64  # that an image's side is longer than that of its latent
+_FLOATS = (torch.float32, torch.float16, torch.bfloat16, torch.float64)  # of weights; the network converts them
 _DROPOUT = 0.1  # of a network with a null class, as published; what it was is unknown
 
 
@@ -205,16 +206,28 @@ def _check_weights(spec: RunSpec, model: ExternalModel) -> None:
     """Check the tensors against the network that the spec describes.
 
     Raises:
-        ModelError: if one is missing, unexpected or of another shape, or is not finite.
+        ModelError: if one is missing, unexpected, of another shape or of numbers of another kind, or is not finite.
     """
-    differences = state_dict_differences(model.weights, _expected(spec, model))
+    expected = _expected(spec, model)
+    differences = state_dict_differences(model.weights, expected)
     if differences:
         raise ModelError(
             f"the weights do not fit the network '{model.backbone}' that they are said to be of: {differences}"
         )
     for name, tensor in model.weights.items():
-        if tensor.is_floating_point() and not bool(tensor.isfinite().all()):
-            raise ModelError(f"'{name}' holds NaN or infinity: the training that made the model had failed")
+        own = expected[name].dtype
+        if not own.is_floating_point and tensor.dtype == own:
+            continue
+        if not own.is_floating_point or tensor.dtype not in _FLOATS:
+            raise ModelError(
+                f"'{name}' is {_dtype(tensor.dtype)}, and the network computes with {_dtype(own)}. Save it as "
+                f"{', '.join(map(_dtype, _FLOATS)) if own.is_floating_point else _dtype(own)}"
+            )
+        if not bool(tensor.to(own).isfinite().all()):
+            raise ModelError(
+                f"'{name}' holds NaN, infinity or a number beyond {_dtype(own)}: the training that made the model had "
+                "failed"
+            )
 
 
 def _expected(spec: RunSpec, model: ExternalModel) -> dict[str, Tensor]:
@@ -228,6 +241,10 @@ def _expected(spec: RunSpec, model: ExternalModel) -> dict[str, Tensor]:
             return dict(network.state_dict())
     assert spec.content is not None, "made with the spec"
     return dict(network_for(spec, spec.content).state_dict())
+
+
+def _dtype(dtype: torch.dtype) -> str:
+    return str(dtype).removeprefix("torch.")
 
 
 def _sha256(weights: Mapping[str, Tensor]) -> str:

@@ -1,9 +1,14 @@
-"""Code outside plugins that networks run: what was named in a command here, not what a run from elsewhere names."""
+"""Code outside plugins that networks run: what a command here named, not what a run or a file from elsewhere names."""
+
+from collections.abc import Mapping, Sequence
+from functools import reduce
+from typing import Any
 
 from debiasctl import paths
 from debiasctl.api import Backbone
 from debiasctl.errors import ModelError
 from debiasctl.files import content_key, write_json
+from debiasctl.specs.files import merge
 from debiasctl.specs.sections import RunSpec
 
 _FOLDER = "trusted-code"  # in the user's data folder, with a file for each call of code that was named here
@@ -18,6 +23,14 @@ def trust(spec: RunSpec) -> None:
             write_json(path, {"code": str(spec.model.backbone.ref)})
 
 
+def trust_named(spec: RunSpec, layers: Sequence[Mapping[str, Any]], file: Mapping[str, Any] | None) -> None:
+    """Do so if the command's own settings, the `layers`, name the whole backbone of a spec; a `file` may name any."""
+    asked = _backbone(reduce(merge, layers, {}))
+    named = isinstance(asked, str) or (isinstance(asked, Mapping) and "name" in asked)
+    if named and _backbone(reduce(merge, layers, dict(file or {}))) == asked:
+        trust(spec)
+
+
 def trusted_backbone(spec: RunSpec) -> Backbone:
     """The backbone of a spec.
 
@@ -27,12 +40,18 @@ def trusted_backbone(spec: RunSpec) -> Backbone:
     backbone: Backbone = spec.model.backbone.create("backbones")
     keys = _keys(spec, backbone)
     if keys and not any((paths.home() / _FOLDER / f"{key}.json").is_file() for key in keys):
+        where = "run comes from elsewhere" if spec.content is not None else "settings come from a file"
         raise ModelError(
-            f"the run's network is code, {spec.model.backbone.ref}, which would run in this process. The run comes "
-            "from elsewhere, and the code may do anything. If you trust it, name it yourself by adding the model "
-            "again, after which this run can be used too: debiasctl runs add-model --help"
+            f"the network is code, {spec.model.backbone.ref}, which would run in this process. The {where}, and the "
+            "code may do anything. If you trust it, name it yourself by adding the model again, after which it can be "
+            "used here too: debiasctl runs add-model --help"
         )
     return backbone
+
+
+def _backbone(settings: Mapping[str, Any]) -> Any:
+    model = settings.get("model")
+    return model.get("backbone") if isinstance(model, Mapping) else None
 
 
 def _keys(spec: RunSpec, backbone: Backbone) -> list[str]:

@@ -30,13 +30,13 @@ def parse_weights(text: str, *, argument: str = "weights") -> tuple[Literal["ema
     return "ema", parse_length(length, argument=f"{argument}=ema:LENGTH") if colon else None
 
 
-def weights_name(text: str) -> str:
+def weights_name(text: str, *, argument: str = "weights") -> str:
     """The one spelling of the weights that `text` names, which keys of results contain.
 
     Raises:
         UsageError: if `parse_weights` raises it.
     """
-    kind, length = parse_weights(text)
+    kind, length = parse_weights(text, argument=argument)
     return kind if length is None else f"{kind}:{length_name(length)}"
 
 

@@ -37,10 +37,13 @@ def read_tensors(path: Path) -> "dict[str, Tensor]":
         raise ValueError(one_line(error)) from error
 
 
-def read_state_dict(path: Path, *, part: str | None = None, parts: Sequence[str] = ()) -> "dict[str, Tensor]":
+def read_state_dict(
+    path: Path, *, part: str | None = None, parts: Sequence[str] = (), holds: str | None = None
+) -> "dict[str, Tensor]":
     """Read a flat mapping of names to tensors from a file of `torch.save` or a safetensors file, onto the CPU.
 
     A file that holds it beside other things has it by the name `part`, or else by the first of `parts` that is there.
+    `holds` is a name of those that are read; where it has a prefix in the file, the error says how to take that off.
     Nothing that the file holds is run (`weights_only=True`). Dtypes stay as they are.
 
     Raises:
@@ -51,7 +54,7 @@ def read_state_dict(path: Path, *, part: str | None = None, parts: Sequence[str]
     if not path.exists():
         raise UsageError(f"there is no file {path}. Give the path of a file of weights, .pt or {_SAFETENSORS}")
     try:
-        found = _safetensors(path) if path.suffix.lower() == _SAFETENSORS else _pickled(path)
+        found = _safetensors(path) if _is_safetensors(path) else _pickled(path)
     except OSError as error:
         raise ModelError(f"{path} cannot be read: {error.strerror or one_line(error)}") from error
     held = found if isinstance(found, Mapping) else {}
@@ -64,6 +67,8 @@ def read_state_dict(path: Path, *, part: str | None = None, parts: Sequence[str]
         what = "an empty mapping" if isinstance(found, Mapping) else f"a {type(found).__name__}"
         raise ModelError(f"{path} holds {what}, not tensors by name, as a file of weights does")
     _check_flat(path, found)
+    if holds is not None:
+        _check_prefix(path, found, holds)
     return {name: _checked(path, name, tensor) for name, tensor in found.items()}
 
 
@@ -85,6 +90,12 @@ def state_dict_differences(found: "Mapping[str, Tensor]", expected: "Mapping[str
         if names
     ]
     return "; ".join(parts) or None
+
+
+def _is_safetensors(path: Path) -> bool:
+    """Whether a file is to be read as safetensors: a length of 8 bytes, and then JSON; or by its ending."""
+    with open_regular(path) as stream:
+        return stream.read(9)[8:] == b"{" or path.suffix.lower() == _SAFETENSORS
 
 
 def _safetensors(path: Path) -> Any:
@@ -130,6 +141,17 @@ def _check_packing(path: Path, stream: IO[bytes]) -> None:
         raise ModelError(f"{path} is not a file of weights that torch.save wrote: {problem}")
 
 
+def _check_prefix(path: Path, names: Mapping[str, Any], holds: str) -> None:
+    prefix = next((name.removesuffix(holds) for name in names if name.endswith(f".{holds}")), None)
+    if prefix is not None and holds not in names:
+        raise ModelError(
+            f"{path}: its names have the prefix {quoted(prefix)} ('{prefix}{holds}'), as wrappers of networks leave "
+            "it. Save its tensors without: "
+            f"torch.save({{name.removeprefix({prefix!r}): tensor for name, tensor in torch.load({path.name!r}).items() "
+            f"if name.startswith({prefix!r})}}, 'plain.pt')"
+        )
+
+
 def _check_flat(path: Path, found: Mapping[Any, Any]) -> None:
     import torch
 
@@ -143,7 +165,10 @@ def _check_flat(path: Path, found: Mapping[Any, Any]) -> None:
     ]
     names = ", ".join(quoted(str(name)) for name in list(found)[:_SHOWN])
     inside = (
-        f" Tensors lie in {', '.join(map(quoted, tensors[:_SHOWN]))}: save one of them by itself." if tensors else ""
+        f" Tensors lie in {', '.join(map(quoted, tensors[:_SHOWN]))}: save one of them by itself: "
+        f"torch.save(torch.load({path.name!r})[{tensors[0]!r}], 'plain.pt')"
+        if tensors
+        else ""
     )
     raise ModelError(
         f"{path} is not a flat mapping of names to tensors: it holds {names}{', …' if len(found) > _SHOWN else ''}."

@@ -99,7 +99,8 @@ def disk_use(folder: Path) -> dict[str, int]:
 
 def folder_size(folder: str | Path) -> int:
     """The bytes of all files in a folder; links are not followed, and what cannot be read counts nothing."""
-    size, waiting = 0, [os.fspath(folder)]
+    sizes: dict[tuple[int, int], int] = {}  # by file, which may have several names
+    waiting = [os.fspath(folder)]
     while waiting:
         try:
             with os.scandir(waiting.pop()) as entries:
@@ -108,18 +109,22 @@ def folder_size(folder: str | Path) -> int:
                         waiting.append(entry.path)
                     else:
                         with suppress(OSError):  # another process has just replaced it
-                            size += entry.stat(follow_symlinks=False).st_size
+                            stat = entry.stat(follow_symlinks=False)
+                            sizes[stat.st_dev, stat.st_ino] = stat.st_size
         except OSError:
             continue
-    return size
+    return sum(sizes.values())
 
 
 def _files(folder: Path) -> Iterator[tuple[str, int]]:
-    """The path in `folder` and the bytes of every file; links are not followed."""
+    """The path in `folder` and the bytes of every file, 0 for its further names; links are not followed."""
+    seen: set[tuple[int, int]] = set()
     for found in sorted(folder.rglob("*")):
         try:
             stat = found.lstat()
         except OSError:  # another process has just replaced it
             continue
         if not found.is_dir() or found.is_symlink():
-            yield found.relative_to(folder).as_posix(), stat.st_size
+            size = 0 if (stat.st_dev, stat.st_ino) in seen else stat.st_size
+            seen.add((stat.st_dev, stat.st_ino))
+            yield found.relative_to(folder).as_posix(), size

@@ -33,10 +33,14 @@ def check_guide(
     _check_content(guide, guide_spec, run, spec)
     if guide.is_self and (guide.step, guide.weights, guide.unconditional) == (step, weights, False):
         earlier = [one for one in run.checkpoint_steps() if 0 < one < step]
-        way_on = f"an earlier checkpoint (it has {', '.join(map(str, earlier))})" if earlier else "another run"
+        way_on = (
+            f"an earlier checkpoint (it has {', '.join(map(str, earlier))}): `guide={SELF}:checkpoint=N`"
+            if earlier
+            else "another run: `guide=RUN`"
+        )
         raise UsageError(
             f"`guide`: checkpoint {step} of run '{run.name}' with {weights} weights is the network that is to be "
-            f"guided, so that guidance changes nothing. Name {way_on}: `guide={SELF}:checkpoint=N`"
+            f"guided, so that guidance changes nothing. Name {way_on}"
         )
     process, other = build_parameterization(spec).process, build_parameterization(guide_spec).process
     try:

@@ -13,6 +13,7 @@ from debiasctl.compute.counter_random import Stream
 from debiasctl.diffusion.process import DiffusionProcess
 from debiasctl.errors import UsageError
 from debiasctl.models.build import build_parameterization
+from debiasctl.models.outside_code import trusted_backbone
 from debiasctl.models.weights import weights_name
 from debiasctl.reading.user_text import whole_number
 from debiasctl.registry.choices import PluginChoice
@@ -77,6 +78,7 @@ def make_request(
     Raises:
         UsageError: if the sampler, precision, class or checkpoint is unknown, the sampler cannot make these steps
         on the run's schedule, or the guide does not fit; CheckpointError: if the run has no checkpoint at all.
+        ModelError: if a network is code that nobody has named here.
     """
     weights = weights_name(weights)
     given = parse_ref(sampler)
@@ -95,10 +97,12 @@ def make_request(
         check_steps(choice, build_parameterization(spec).process, num_steps)
     except UsageError as error:
         raise UsageError(f"run '{run.name}': {error}") from error
+    trusted_backbone(spec)
     step = choose_step(run, checkpoint)
     seed = spec.training.seed if seed is None else seed
     if guide is not None:
-        guide = replace(guide, weights=weights_name(guide.weights))
+        guide = replace(guide, weights=weights_name(guide.weights, argument="guide=RUN:weights"))
+        trusted_backbone(guide.run.spec())
         check_guide(
             guide,
             run,

@@ -8,6 +8,7 @@ from typing import Any
 
 from debiasctl.api import DataLocation, DatasetInfo, content_key
 from debiasctl.errors import DebiasctlError, UsageError
+from debiasctl.models.outside_code import trust_named
 from debiasctl.reading.user_text import whole_number
 from debiasctl.registry.refs import split_list
 from debiasctl.specs.files import flatten, merge, parse_setting
@@ -60,11 +61,15 @@ class Arm:
 
 @dataclass(frozen=True)
 class Common:
-    """What all arms share: layers of settings (later ones win), those of a spec file, and those advised by a trial."""
+    """What all arms share: layers of settings (later ones win), those of a spec file, and those advised by a trial.
+
+    `typed` says that the arms' own settings were given in the command, and not in a study file.
+    """
 
     layers: Sequence[Mapping[str, Any]] = ()
     file: Mapping[str, Any] | None = None
     advised: Mapping[str, Any] | None = None
+    typed: bool = False
 
 
 def full_name(name: str, short: Mapping[str, str]) -> str:
@@ -244,6 +249,8 @@ def _resolved(
     """The spec of these settings, and the facts about its data."""
     layers = _layers(dataset, common, choices, short)
     spec, info = resolve_spec(layers, location, file=common.file, advised=common.advised)
+    if common.typed:
+        trust_named(spec, layers, common.file)
     for choice in choices:
         if choice.setting == IMAGES:
             steps = -(-_count(choice.value) // spec.training.batch_size)

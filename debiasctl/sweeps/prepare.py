@@ -8,6 +8,7 @@ from debiasctl.api import DatasetInfo, Engine, num_cores
 from debiasctl.errors import UsageError
 from debiasctl.evaluation.choices import Choices, check_choices
 from debiasctl.evaluation.primary import DEFAULTS
+from debiasctl.models.outside_code import trusted_backbone
 from debiasctl.runs.status import now
 from debiasctl.runs.store import validate_run_name
 from debiasctl.specs.resolve import validate_spec
@@ -154,15 +155,18 @@ def check_seeds(sweep: Sweep, before: StoredSweep, stored: StoredSweep) -> None:
 
 
 def check_runs(sweep: Sweep, stored: StoredSweep) -> None:
-    """Check the names of a sweep's runs, and that those that are in the store are its own.
+    """Check the names of a sweep's runs, that those that are in the store are its own, and that their code may run.
 
     Raises:
         UsageError: if a name is too long, or a run has other settings.
+        ModelError: if a network is code that nobody has named here.
     """
     seeds = [*stored.seeds, *(stored.looks or [])]  # those that may be added have no longer names
     longest = run_name(sweep.name, max((arm.name for arm in stored.arms), key=len), max(seeds))
     validate_run_name(longest)
     specs = {arm.name: arm.run_spec() for arm in stored.arms}
+    for spec in specs.values():
+        trusted_backbone(spec)
     for arm, _, run in sweep.runs(stored):
         if existing([run]):
             check_same(run, specs[arm.name])

@@ -67,6 +67,7 @@ def train_and_measure(arguments: Mapping[str, Any], report: "Report") -> None:
 
 
 def _train(run: Run, spec: "RunSpec", location: DataLocation, *, device: str, report: "Report") -> None:
+    from debiasctl.models.outside_code import trust
     from debiasctl.training.conduct import Conduct
     from debiasctl.training.monitor import Monitor
     from debiasctl.training.session import resume, start
@@ -83,6 +84,7 @@ def _train(run: Run, spec: "RunSpec", location: DataLocation, *, device: str, re
         )
 
     conduct = Conduct(device=device, on_progress=show, observer=Monitor)
+    trust(spec)  # it was checked where the sweep was started; this may be another machine
     begun = time.monotonic()
     while True:
         try:

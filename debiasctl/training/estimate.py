@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from debiasctl.api import DatasetInfo
 from debiasctl.diffusion.modules import run_network
+from debiasctl.models.outside_code import trusted_backbone
 from debiasctl.specs.latents import trained_info
 from debiasctl.specs.sections import RunSpec, embedded_classes, image_shape
 
@@ -39,7 +40,7 @@ def estimate(spec: RunSpec, info: DatasetInfo) -> Estimate:
     shape = image_shape(spec.model, image_size=info.image_size, channels=info.channels)
     num_classes = embedded_classes(spec.model, len(info.classes))
     with torch.device("meta"):
-        network: nn.Module = spec.model.backbone.create("backbones").build(shape, num_classes)
+        network: nn.Module = trusted_backbone(spec).build(shape, num_classes)
         x = torch.empty(spec.training.batch_size, info.channels, info.image_size, info.image_size)
         t = torch.empty(spec.training.batch_size)
         labels = torch.empty(spec.training.batch_size, dtype=torch.int64) if num_classes else None

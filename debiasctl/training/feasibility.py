@@ -8,7 +8,7 @@ from debiasctl.boundary import summary
 from debiasctl.compute.memory import total_memory
 from debiasctl.errors import ModelError, PluginError, UsageError
 from debiasctl.models.network_size import STATE_BYTES, size_of, sketched
-from debiasctl.models.outside_code import trust, trusted_backbone
+from debiasctl.models.outside_code import trusted_backbone
 from debiasctl.specs.latents import trained_info
 from debiasctl.specs.sections import RunSpec, embedded_classes, image_shape
 from debiasctl.training.estimate import saved_bytes
@@ -27,9 +27,8 @@ def check_feasible(
 
     Raises:
         UsageError: if they take more, or the network has an absurd number of layers; the message gives the figures.
+        ModelError: if the network runs code that nobody has named here.
     """
-    if resumed is None:
-        trust(spec)
     memory = total_memory(device)
     larger = None if resumed is None else f"Resume run '{resumed}' on a machine with more memory"
     info = trained_info(spec, info)

@@ -111,3 +111,28 @@ def test_a_run_from_elsewhere_runs_no_code_that_was_not_named_here(
     contract = 'arguments={"kind":"vp","predicts":"eps"},input=vp,predicts=eps'
     succeed("runs", "add-model", "mine", f"python:factory=gauss:make,{contract},image_size=8,channels=1")
     succeed(*sample)
+
+
+def test_a_file_of_settings_runs_no_code_that_was_not_named_here() -> None:
+    """Neither planning nor a sweep runs what a file alone names; the command's own settings name it for both."""
+    Path("net.py").write_text(
+        "import torch\nopen('ran', 'w').close()\n"
+        "class Net(torch.nn.Conv2d):\n"
+        "    def __init__(self):\n        super().__init__(1, 1, 3, padding=1)\n"
+        "    def forward(self, x, t, labels=None):\n        return super().forward(x)\n"
+    )
+    code = "python:factory=net:Net,input=vp,predicts=eps"
+    Path("spec.json").write_text(json.dumps({"model": {"backbone": code, "prediction": "eps"}}))
+    Path("study.yaml").write_text(
+        f"dataset: {DATA}\nsettings:\n  backbone: {code}\n  prediction: eps\n  steps: 1\n"
+        "grid:\n  weighting: [constant, debiased]\n"
+    )
+    plan, study = ("train", DATA, "--spec", "spec.json", "--dry-run"), ("sweep", "study.yaml", "--dry-run")
+    for command in (plan, study, (*plan, "--set", "model.backbone.options.arguments={}")):
+        message = error_of(*command, code=1)
+        assert "The settings come from a file, and the code may do anything" in message
+    assert not Path("ran").exists()
+    succeed("sweep", DATA, "--backbone", code, "--prediction", "eps", "--steps", "1", "--weighting",
+            "constant,debiased", "--dry-run")  # fmt: skip
+    for command in (plan, study):
+        succeed(*command)

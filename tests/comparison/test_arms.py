@@ -34,6 +34,19 @@ def test_provenance_and_versions_of_packages_are_no_difference() -> None:
     assert len(group(first, second).arms) == 1
 
 
+def test_an_option_that_is_unset_is_one_that_there_was_not() -> None:
+    first = plain_spec()
+    backbone = first.model.backbone
+    backbone = backbone.model_copy(update={"options": {**backbone.options, "preset": None}})
+    second = first.model_copy(
+        update={
+            "model": first.model.model_copy(update={"backbone": backbone}),
+            "training": first.training.model_copy(update={"seed": 1}),
+        }
+    )
+    assert len(group(first, second).arms) == 1
+
+
 def test_what_is_recorded_makes_no_arm_and_is_noted() -> None:
     found = group(plain_spec(seed=0), plain_spec(seed=1, training={"seed": 1, "steps": 6, "log_every": 7}))
     (arm,) = found.arms

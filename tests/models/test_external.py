@@ -15,6 +15,7 @@ from debiasctl.errors import DataError, ModelError, RunNameError, UsageError
 from debiasctl.models.external import add_model
 from debiasctl.paths import runs_dir
 from debiasctl.registry.refs import PluginRef, parse_ref
+from debiasctl.runs.parts import disk_use, folder_size
 from debiasctl.runs.store import Run
 from debiasctl.training import session
 from debiasctl.training.conduct import Conduct
@@ -74,6 +75,34 @@ def test_what_is_refused_leaves_nothing(tmp_path: Path) -> None:
     assert list(runs_dir().iterdir()) == []
 
 
+def test_both_names_of_its_weights_take_the_space_of_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    run = added(tmp_path)
+    first, second = (run.checkpoint_path(0) / f"{name}.safetensors" for name in ("model", "ema"))
+    assert first.samefile(second)
+    assert disk_use(run.path)["checkpoints"] < 1.1 * first.stat().st_size
+    assert folder_size(run.path) < 1.2 * first.stat().st_size
+    succeed("runs", "export", "adm", "--out", tmp_path / "adm.tar")  # holds both, as on any file system
+    succeed("runs", "import", tmp_path / "adm.tar", "--name", "copy")
+    monkeypatch.setattr("os.link", lambda *_: (_ for _ in ()).throw(OSError("this disk knows no links")))
+    plain = added(tmp_path, "plain").checkpoint_path(0)
+    first, second = (plain / f"{name}.safetensors" for name in ("model", "ema"))
+    assert not first.samefile(second)
+    assert first.read_bytes() == second.read_bytes()
+
+
+def test_numbers_that_the_network_cannot_compute_with_are_refused(tmp_path: Path) -> None:
+    state = save_small(tmp_path / "m.pt")
+    for tensor, message in (
+        (state["out.2.bias"].to(torch.int8), "'out.2.bias' is int8, and the network computes with float32"),
+        (state["out.2.bias"] > 0, "'out.2.bias' is bool"),
+        (state["out.2.bias"].to(torch.float8_e4m3fn), "'out.2.bias' is float8_e4m3fn.*Save it as float32, float16"),
+        (torch.full((6,), 1e39, dtype=torch.float64), "'out.2.bias' holds NaN, infinity or a number beyond float32"),
+    ):
+        torch.save({**state, "out.2.bias": tensor}, tmp_path / "m.pt")
+        with pytest.raises(ModelError, match=message):
+            add_model("adm", source(tmp_path / "m.pt"), LOCATION)
+
+
 def test_a_name_that_is_taken_is_refused_before_the_file_is_read(tmp_path: Path) -> None:
     added(tmp_path)
     with pytest.raises(RunNameError, match=r"'adm' already exists\. Choose another NAME"):
@@ -127,6 +156,8 @@ def test_it_is_sampled_at_once_with_classes_in_equal_parts(tmp_path: Path) -> No
     assert described["ema_initial_share"] is None
     assert "has had no training" not in outcome.err
     succeed("sample", "adm", "--num", "2", "--steps", "2", "--class", "7")
+    alone = error_of("sample", "adm", "--guide", "self", "--sampler", "ddim:guidance=2", code=2)
+    assert alone.endswith("Name another run: --guide RUN\n")
     labels = np.load(Path(described["folder"]) / "images.npz")["labels"]
     assert all(1 <= count <= 3 for count in np.bincount(labels, minlength=10))
 

@@ -124,7 +124,12 @@ def test_a_guide_has_no_classes_where_the_run_has_none(main: Run, monkeypatch: p
     "run, guide, sampler, problem",
     [
         ("main", "flow", "ddim", "`guide` has no effect without a scale.*`sampler=ddim:guidance=2`"),
-        ("main", "self", "ddim:guidance=2", r"checkpoint 8 of run 'main'.* Name an earlier checkpoint \(it has 4\)"),
+        (
+            "main",
+            "self",
+            "ddim:guidance=2",
+            r"checkpoint 8 of run 'main'.* Name an earlier checkpoint \(it has 4\): `guide=self",
+        ),
         ("main", "large", "ddim:guidance=2", "its images are 1x16x16, and this run's 1x8x8"),
         ("plain", "main", "ddim:guidance=2", "of a run without classes: .*without label dropout"),
         ("main", "main:unconditional=true", "ddim:guidance=2", "without a class: .*without label dropout"),
@@ -132,7 +137,7 @@ def test_a_guide_has_no_classes_where_the_run_has_none(main: Run, monkeypatch: p
         ("main", "main:unconditional=perhaps", "ddim:guidance=2", "unconditional is true or false"),
         ("main", "main:checkpint=4", "ddim:guidance=2", "unknown option 'checkpint'. Did you mean 'checkpoint'"),
         ("main", "main:checkpoint=5", "ddim:guidance=2", "has no checkpoint '5'. It has: 4, 8"),
-        ("main", "main:weights=mean", "ddim:guidance=2", "choose ema"),
+        ("main", "main:weights=mean", "ddim:guidance=2", "`guide=RUN:weights=mean`: choose ema"),
         ("main", ":checkpoint=5", "ddim:guidance=2", "names no run"),
         ("flow", "main", "ddim:guidance=2", "run 'main' cannot guide run 'flow': .*no noise level with sigma/alpha"),
     ],

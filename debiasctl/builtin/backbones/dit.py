@@ -44,6 +44,7 @@ class DiT(Backbone):
 
         preset: Preset | None = Field(
             None,
+            exclude=True,
             description="published network; it sets patch_size, hidden_size, depth, num_heads and pos_embed=stored, "
             "which are what a run stores",
         )

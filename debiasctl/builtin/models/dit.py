@@ -23,7 +23,13 @@ from debiasctl.api import (
 )
 from debiasctl.api.files import one_line
 from debiasctl.builtin.backbones.dit import SIZES, DiT, DiTModel, position_embedding
-from debiasctl.builtin.models._support.state_files import AbsolutePath, check_weights, shape_of, write_state
+from debiasctl.builtin.models._support.state_files import (
+    AbsolutePath,
+    check_ending,
+    check_weights,
+    shape_of,
+    write_state,
+)
 
 # the beginnings of published names and of ours, outside and inside of blocks
 _OUTSIDE = (
@@ -99,7 +105,7 @@ class DiTCheckpoint(ModelSource):
             UsageError: if there is no such file, or the attention heads do not follow from it and are not given.
             ModelError: if it is not a checkpoint of DiT.
         """
-        state = read_state_dict(self.options.path, part=self.options.weights, parts=("ema", "model"))
+        state = read_state_dict(self.options.path, part=self.options.weights, parts=("ema", "model"), holds=_PATCHES)
         backbone, shape = self._inferred(state)
         rows = len(self._tensor(state, _CLASSES, 2)) if _CLASSES in state else 0
         own = _tensors(backbone, shape, rows)
@@ -133,8 +139,9 @@ class DiTCheckpoint(ModelSource):
         """Write the tensors by their published names; returns how DiT's code loads them.
 
         Raises:
-            UsageError: if it is another backbone's network.
+            UsageError: if it is another backbone's network, or the file's name has another ending.
         """
+        check_ending(path)
         if model.backbone != "dit":
             raise UsageError(f"dit holds transformers (backbone dit), and this network is a '{model.backbone}'")
         options = DiT.Options.model_validate(dict(model.backbone_options))

@@ -22,10 +22,15 @@ from debiasctl.api import (
 from debiasctl.builtin.backbones.unet import UNet, UNetModel
 from debiasctl.builtin.backbones.unet_presets import PRESETS, Preset
 from debiasctl.builtin.models._support.adm_flags import how_to_load
-from debiasctl.builtin.models._support.adm_layout import Layout, NotTheFamilyError, read_layout
-from debiasctl.builtin.models._support.state_files import AbsolutePath, check_weights, shape_of, write_state
+from debiasctl.builtin.models._support.adm_layout import NEEDED, Layout, NotTheFamilyError, read_layout
+from debiasctl.builtin.models._support.state_files import (
+    AbsolutePath,
+    check_ending,
+    check_weights,
+    shape_of,
+    write_state,
+)
 
-ENDINGS = (".pt", ".pth", ".safetensors")
 NORM_GROUPS = 32  # fixed in the family's code
 NUM_TIMESTEPS = 1000
 _OF_THE_NETWORK = ("num_heads", "num_head_channels", "use_new_attention_order", "dropout")
@@ -81,7 +86,7 @@ class GuidedDiffusion(ModelSource):
             ModelError: if the file is not one of the family, or not of the preset's network.
         """
         path, preset = self.options.path, self.options.preset
-        weights = read_state_dict(path)
+        weights = read_state_dict(path, holds=NEEDED[0])
         try:
             layout = read_layout({name: tensor.shape for name, tensor in weights.items()})
         except NotTheFamilyError as error:
@@ -91,6 +96,7 @@ class GuidedDiffusion(ModelSource):
         variance = _learned_variance(path, layout)
         given = self._given()
         size = given["image_size"]
+        _check_size(size, num_levels=len(layout.widths))
         if preset is None:
             backbone = {**layout.options, "attention_resolutions": tuple(size >> level for level in layout.attended)}
         else:
@@ -155,8 +161,7 @@ class GuidedDiffusion(ModelSource):
         Raises:
             UsageError: if it is another backbone, or one that the family's code cannot build or sample.
         """
-        if path.suffix.lower() not in ENDINGS:
-            raise UsageError(f"guided-diffusion: '{path.name}' does not end in {' or '.join(ENDINGS)}. Name it so")
+        check_ending(path)
         if model.backbone != "unet":
             raise UsageError(f"guided-diffusion holds U-Nets (backbone unet), and this network is a '{model.backbone}'")
         if model.prediction not in ("eps", "x0"):
@@ -207,6 +212,20 @@ def _learned_variance(path: Path, layout: Layout) -> bool:
             "more, and has no place here"
         )
     return layout.out_channels != layout.in_channels
+
+
+def _check_size(image_size: int, *, num_levels: int) -> None:
+    """Check that images can be halved from each level of the network to the next.
+
+    Raises:
+        UsageError: if they cannot.
+    """
+    smallest = 2 ** (num_levels - 1)
+    if image_size % smallest:
+        raise UsageError(
+            f"guided-diffusion: image_size={image_size}, and the network halves its images {num_levels - 1} times, so "
+            f"that their size is a multiple of {smallest}"
+        )
 
 
 def _check_timesteps(num_timesteps: int, rescaled: bool | None) -> None:

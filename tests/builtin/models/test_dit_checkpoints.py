@@ -169,6 +169,9 @@ def test_a_training_checkpoint_has_averaged_weights_and_others_beside_its_argume
         read(saved(tmp_path, state, "flat.pt"), f"num_heads={HEADS},weights=model")
     with pytest.raises(ModelError, match="holds an empty mapping, not tensors by name"):
         read(saved(tmp_path, {"ema": {}}, "empty.pt"))
+    parallel = {f"module.{name}": tensor for name, tensor in state.items()}
+    with pytest.raises(ModelError, match=r"its names have the prefix 'module\.'"):
+        read(saved(tmp_path, parallel, "parallel.pt"))
 
 
 class Harmful:
@@ -197,6 +200,8 @@ def test_the_published_sizes_need_no_options(tmp_path: Path) -> None:
     options = backbone.options.model_dump()
     model = ExternalModel("dit", options, weights, image_size=32, channels=4, prediction="eps", schedule="linear")
     registry.load("models", "dit").write(model, tmp_path / "small.pt")
+    with pytest.raises(UsageError, match=r"'small.zip' does not end in .pt, .pth or .safetensors"):
+        registry.load("models", "dit").write(model, tmp_path / "small.zip")
     assert dict(read(tmp_path / "small.pt", "").backbone_options) == options
     assert "(DiT-S/8)" in read(tmp_path / "small.pt", "").notes[0]
 

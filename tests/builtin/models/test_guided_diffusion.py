@@ -232,6 +232,41 @@ def test_files_that_are_none_are_refused_and_nothing_in_them_is_run(tmp_path: Pa
     assert list(runs_dir().iterdir()) == []
 
 
+def test_a_file_is_read_by_its_content(tmp_path: Path) -> None:
+    state = save_small(tmp_path / "m.pt")
+    save_file(state, tmp_path / "named-otherwise.pt")
+    found = read(tmp_path / "named-otherwise.pt").weights
+    assert all(torch.equal(tensor, state[name]) for name, tensor in found.items())
+
+
+@pytest.mark.parametrize(
+    "wrapped",
+    [
+        lambda state: {f"module.{name}": tensor for name, tensor in state.items()},
+        lambda state: {"logvar": torch.zeros(3)} | {f"model.net.{name}": tensor for name, tensor in state.items()},
+        lambda state: {"epoch": 3, "ema": state, "model": state},
+    ],
+)
+def test_tensors_that_a_program_wrapped_are_unwrapped_by_the_line_that_is_advised(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, wrapped: Any
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    state = save_small(tmp_path / "m.pt")
+    torch.save(wrapped(state), tmp_path / "m.pt")
+    with pytest.raises(ModelError) as caught:
+        read(tmp_path / "m.pt")
+    advised = str(caught.value).partition("torch.save(")[2]
+    exec(f"torch.save({advised}")
+    assert read(tmp_path / "plain.pt").weights.keys() == state.keys()
+
+
+@pytest.mark.parametrize("size", [1, 7, 9])
+def test_a_size_that_the_network_cannot_halve_is_refused(tmp_path: Path, size: int) -> None:
+    save_small(tmp_path / "m.pt")
+    with pytest.raises(UsageError, match=f"image_size={size}, and the network halves its images 1 times.* of 2"):
+        read(tmp_path / "m.pt", GIVEN.replace(f"image_size={SIZE}", f"image_size={size}"))
+
+
 def test_a_missing_file_or_folder_is_named(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="there is no file"):
         read(tmp_path / "missing.pt")

@@ -9,9 +9,10 @@ from pydantic import AfterValidator
 from safetensors.torch import save
 from torch import Tensor
 
-from debiasctl.api import ExternalModel, ImageShape, ModelError, atomic_file, state_dict_differences
+from debiasctl.api import ExternalModel, ImageShape, ModelError, UsageError, atomic_file, state_dict_differences
 from debiasctl.api.files import expanded
 
+ENDINGS = (".pt", ".pth", ".safetensors")
 # made absolute, so that a run names the same file wherever it is read
 AbsolutePath = Annotated[Path, AfterValidator(lambda path: expanded(path).absolute())]
 
@@ -19,6 +20,16 @@ AbsolutePath = Annotated[Path, AfterValidator(lambda path: expanded(path).absolu
 def shape_of(model: ExternalModel) -> ImageShape:
     """The shape of what the network takes and gives."""
     return ImageShape(model.image_size, model.channels, (1 + model.learned_variance) * model.channels)
+
+
+def check_ending(path: Path) -> None:
+    """Check that the name of a file says how it is written.
+
+    Raises:
+        UsageError: if it does not.
+    """
+    if path.suffix.lower() not in ENDINGS:
+        raise UsageError(f"'{path.name}' does not end in {', '.join(ENDINGS[:-1])} or {ENDINGS[-1]}. Name it so")
 
 
 def check_weights(model: ExternalModel, expected: Mapping[str, Tensor]) -> None:
