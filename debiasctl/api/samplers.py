@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
+from debiasctl.api.options import Prediction
 from debiasctl.api.plugin import Plugin
 
 if TYPE_CHECKING:
@@ -14,12 +15,16 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Estimate:
-    """A network's estimate in its equivalent forms, each [N, C, H, W]."""
+    """A network's estimate in its equivalent forms, each [N, C, H, W].
+
+    `prediction` is the form that the network itself gave, if the estimate is that: the others were computed from it.
+    """
 
     x0: "Tensor"
     eps: "Tensor"
     v: "Tensor"
     variance_fraction: "Tensor | None" = None  # [N, C, H, W], from 0 (beta_tilde) to 1 (beta), if learned
+    prediction: Prediction | None = None
 
     @property
     def flow(self) -> "Tensor":

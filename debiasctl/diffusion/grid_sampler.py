@@ -133,6 +133,7 @@ class Model:
             torch.lerp(weaker.eps, given.eps, scale),
             torch.lerp(weaker.v, given.v, scale),
             given.variance_fraction,
+            given.prediction if given.prediction == weaker.prediction else None,
         )
 
     def _weaker(self, x: Tensor, level: Level) -> Estimate:

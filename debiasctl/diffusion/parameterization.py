@@ -164,7 +164,7 @@ class Parameterization:
             )
             x0, eps = skip_x0 * x_t + out_x0 * value, skip_eps * x_t - out_eps * value
             found = Estimate(x0=x0, eps=eps, v=target("v", x0=x0, eps=eps, alpha=alpha, sigma=sigma))
-        return Estimate(found.x0, found.eps, found.v, output.variance_fraction)
+        return Estimate(found.x0, found.eps, found.v, output.variance_fraction, self.prediction)
 
     def _edm_norm(self, levels: NoiseLevels) -> Tensor:
         """√D, the standard deviation of x_t for data with standard deviation sigma_data, float64 [N]."""

@@ -1,7 +1,6 @@
 """Writing a run's weights in the format of other software."""
 
 import os
-from collections.abc import Mapping
 from pathlib import Path
 
 from torch import Tensor
@@ -39,16 +38,21 @@ def export_checkpoint(
     assert issubclass(written, ModelSource), "checked by the registry"
     path = Path(os.path.abspath(path))
     check_export_place(run, path, force=force)
-    return path, tuple(written.write(_model(run, spec, _weights(run, spec, step=step, weights=weights)), path))
+    return path, tuple(written.write(model_of(run, spec, step=step, weights=weights), path))
 
 
-def _model(run: Run, spec: RunSpec, weights: Mapping[str, Tensor]) -> ExternalModel:
+def model_of(run: Run, spec: RunSpec, *, step: int, weights: str) -> ExternalModel:
+    """A run's network as formats of other software take it, with the tensors of a checkpoint.
+
+    Raises:
+        UsageError: if `weights` names none; CheckpointError: if the checkpoint is damaged.
+    """
     content, model = run.content(spec), spec.model
     channels, size, _ = content.trained_shape
     return ExternalModel(
         backbone=model.backbone.name,
         backbone_options=dict(model.backbone.options),
-        weights=weights,
+        weights=_weights(run, spec, step=step, weights=weights),
         image_size=size,
         channels=channels,
         prediction=model.prediction,

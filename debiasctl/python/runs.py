@@ -7,10 +7,12 @@ from pathlib import Path
 
 from torch import Tensor
 
-from debiasctl.api import DatasetInfo, Denoiser
+from debiasctl.api import DatasetInfo, Denoiser, ExternalModel, PreparedAutoencoder
 from debiasctl.errors import EvaluationError, RunError, UsageError
 from debiasctl.evaluation.choices import Choices, check_choices
 from debiasctl.evaluation.evaluate import evaluate as evaluate_run
+from debiasctl.models.export import model_of
+from debiasctl.models.latent_space import latent_space
 from debiasctl.python.machine import computing, location
 from debiasctl.python.records import Evaluations, Metrics
 from debiasctl.python.values import check_choice_types, check_kind, check_path
@@ -84,6 +86,36 @@ class Run:
         with ExitStack() as pins, computing(device, kind=RunError, doing="while loading a network") as place:
             request = self._request(pins, checkpoint, num=1, steps=None, sampler="ddim", seed=None, weights=weights)
             return prepare(self._stored, self.spec, request, device=place)[0].denoiser
+
+    def model(self, *, weights: str = "ema", checkpoint: int | None = None) -> ExternalModel:
+        """Return the trained network as other software may take it: its tensors, its backbone and its process.
+
+        `weights` are `ema`, `ema:LENGTH` or `raw`, of the last checkpoint or of the one at that step; tensors are on
+        the CPU. The schedule's options are those of the run's spec.
+
+        Raises:
+            UsageError: if there is no such checkpoint, or no such weights; CheckpointError: if it is damaged.
+        """
+        check_whole(checkpoint=checkpoint)
+        check_kind(weights, str, name="weights", wanted="a name")
+        spec = self.spec
+        with ExitStack() as pins:
+            step = pin_trained(self._stored, None if checkpoint is None else str(checkpoint), pins)
+            for text in standing_of(self._stored, spec, step):
+                warnings.warn(text, stacklevel=2)
+            return model_of(self._stored, spec, step=step, weights=weights)
+
+    def autoencoder(self, *, device: str = "auto") -> PreparedAutoencoder | None:
+        """Return the autoencoder whose latents the network makes, which the run keeps; None if it makes images.
+
+        The network sees (latent - shift) * scale, by `run.spec.content.latents`.
+
+        Raises:
+            RunError: if its file is missing or damaged; UsageError: if a package is missing.
+        """
+        with computing(device, kind=RunError, doing="while loading an autoencoder") as place:
+            space = latent_space(self._stored, self.spec, device=place)
+            return None if space is None else space.autoencoder
 
     def sample(
         self,

@@ -1,0 +1,1 @@
+"""diffusers' networks, schedulers and pipeline folders as plugins of debiasctl."""
