@@ -49,6 +49,10 @@ class PluginLoadError(DebiasctlError):
     """A plugin is installed but cannot be imported, or is not what its kind asks for."""
 
 
+class PluginVersionError(PluginLoadError):
+    """A plugin's distribution needs another version of debiasctl."""
+
+
 class PluginError(DebiasctlError):
     """A plugin's code raised something, or returned what its kind does not allow; the message names the plugin."""
 

@@ -15,7 +15,7 @@ ROOT = Path(debiasctl.__file__).parent
 # rooms of the package, lowest layer first: a room imports from itself or from a lower layer
 LAYERS = (
     {"claims", "errors", "frames"},
-    {"engine_jobs", "temporaries", "wording"},
+    {"temporaries", "wording"},
     {"boundary", "reading"},
     {"files", "paths"},
     {"api"},

@@ -59,6 +59,7 @@ CALLS = [
     ("runs add-model", ["runs", "add-model", "m", f"guided-diffusion:path=m.pt,{GIVEN}"]),
     ("plugins list", ["plugins", "list"]),
     ("plugins describe", ["plugins", "describe", "weightings", "min-snr"]),
+    ("plugins check", ["plugins", "check", "min-snr"]),
     ("datasets list", ["datasets", "list"]),
     ("datasets show", ["datasets", "show", "images"]),
     ("datasets check", ["datasets", "check", "images"]),

@@ -7,7 +7,7 @@ import subprocess
 import sys
 import time
 import traceback
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -188,12 +188,19 @@ def error_of(*arguments: str | Path, code: int) -> str:
 
 
 def write_distribution(
-    site: Path, *, name: str, version: str, entry_points: Mapping[str, Mapping[str, str]], modules: Mapping[str, str]
+    site: Path,
+    *,
+    name: str,
+    version: str,
+    entry_points: Mapping[str, Mapping[str, str]],
+    modules: Mapping[str, str],
+    requires: Sequence[str] = (),
 ) -> None:
     """An installed package, as pip would leave it in the folder `site`."""
     metadata = site / f"{name.replace('-', '_')}-{version}.dist-info"
     metadata.mkdir(parents=True)
-    (metadata / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n")
+    required = "".join(f"Requires-Dist: {one}\n" for one in requires)
+    (metadata / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n{required}")
     lines = []
     for group, points in entry_points.items():
         lines += [f"[{group}]", *(f"{point} = {target}" for point, target in points.items())]

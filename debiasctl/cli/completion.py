@@ -80,6 +80,14 @@ def complete_described(ctx: typer.Context, incomplete: str) -> list[str]:
     return sorted({name for one in kinds for name in complete_plugin(str(one))(incomplete)})
 
 
+def complete_checked(incomplete: str) -> list[str]:
+    """Plugin kinds; or, where none begins so, plugins of any kind."""
+    from debiasctl import registry
+
+    names = {name for kind in registry.KINDS for name in complete_plugin(kind)(incomplete)} if incomplete else set()
+    return complete_kind(incomplete) or sorted(names)
+
+
 def complete_values(*values: str) -> Callable[[str], list[str]]:
     """A completion of some fixed values."""
     return lambda incomplete: _beginning(values, incomplete)

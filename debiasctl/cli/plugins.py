@@ -9,10 +9,12 @@ from debiasctl.boundary import plugin_call
 from debiasctl.cli import options
 from debiasctl.cli.completion import complete_described, complete_kind
 from debiasctl.cli.output import LINES, note, print_json, print_pairs, print_table, print_text
+from debiasctl.cli.plugins_check import EXAMPLES, check
 from debiasctl.errors import UsageError
 from debiasctl.wording import printable
 
-app = typer.Typer(no_args_is_help=True, help="List and describe the installed plugins.", rich_markup_mode="rich")
+app = typer.Typer(no_args_is_help=True, help="List, describe and check the installed plugins.", rich_markup_mode="rich")
+app.command(epilog=EXAMPLES)(check)
 
 
 @app.command("list", epilog="[bold]Examples[/bold]  debiasctl plugins list · debiasctl plugins list weightings --json")
@@ -24,10 +26,12 @@ def list_(
 ) -> None:
     """List the installed plugins of every kind, or of one. Nothing is imported."""
     from debiasctl import registry
+    from debiasctl.registry.versions import applying, misfit
 
     kinds = list(registry.KINDS) if kind is None else [registry.kind_named(kind)]
     found = [record for name in kinds for record in registry.records(name)]
     claims = [(record.kind, record.name) for record in found]
+    needed = {record: None if record.distribution == "debiasctl" else misfit(record.requires) for record in found}
     rows: list[dict[str, Any]] = [
         {
             "kind": record.kind,
@@ -36,6 +40,8 @@ def list_(
             "version": record.version,
             "target": record.target,
             "conflict": claims.count((record.kind, record.name)) > 1,
+            "requires": [] if record.distribution == "debiasctl" else list(applying(record.requires)),
+            "usable": needed[record] is None and claims.count((record.kind, record.name)) == 1,
         }
         for record in found
     ]
@@ -47,8 +53,11 @@ def list_(
     print_table(
         ["kind", "name", "distribution", "version", ""],
         [
-            [row["kind"], row["name"], row["distribution"], row["version"], "claimed twice" if row["conflict"] else ""]
-            for row in rows
+            [
+                *(row[key] for key in ("kind", "name", "distribution", "version")),
+                "claimed twice" if row["conflict"] else f"needs {needed[record]}" if needed[record] else "",
+            ]
+            for record, row in zip(found, rows, strict=True)
         ],
         keys=2,
         spare=("version", "distribution"),

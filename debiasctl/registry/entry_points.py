@@ -11,6 +11,7 @@ from debiasctl.errors import (
     PluginError,
     PluginLoadError,
     PluginOptionsError,
+    PluginVersionError,
     UnknownPluginError,
 )
 from debiasctl.registry.guard import guarded
@@ -18,6 +19,7 @@ from debiasctl.registry.kinds import KINDS, base_of
 from debiasctl.registry.messages import describe_errors
 from debiasctl.registry.metadata import PluginRecord, lent_object, records
 from debiasctl.registry.refs import PluginRef, parse_ref
+from debiasctl.registry.versions import advice, misfit
 from debiasctl.wording import did_you_mean, quoted
 
 if TYPE_CHECKING:
@@ -93,6 +95,7 @@ def load_object(record: PluginRecord) -> Any:
     """Import what an entry point names.
 
     Raises:
+        PluginVersionError: if its distribution needs another version of debiasctl; nothing is imported then.
         PluginLoadError: if the import fails; the message names plugin, distribution and cause.
     """
     from importlib.metadata import EntryPoint
@@ -100,6 +103,11 @@ def load_object(record: PluginRecord) -> Any:
     given = lent_object(record)
     if given is not None:
         return given
+    needed = misfit(record.requires) if record.distribution != "debiasctl" else None
+    if needed is not None:
+        raise PluginVersionError(
+            f"{record.origin} cannot be used: {advice(record.distribution, record.version, needed)}"
+        )
     try:
         with plugin_call(record.origin, "import"):
             return EntryPoint(record.name, record.target, f"debiasctl.{record.kind}").load()
@@ -117,6 +125,7 @@ def load(kind: str, name: str) -> "type[Plugin]":
     Raises:
         UnknownPluginError, PluginConflictError: if `find` raises it.
         PluginError: if it breaks while it is looked at.
+        PluginVersionError: if its distribution needs another version of debiasctl.
         PluginLoadError: if it cannot be imported, does not derive from its kind's base, lacks a docstring or a method,
             or its `Options` do not derive from the base's.
     """

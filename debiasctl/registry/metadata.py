@@ -2,9 +2,9 @@
 
 import re
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import lru_cache, wraps
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from debiasctl.boundary import Origin, summary
 from debiasctl.registry.kinds import KINDS
 from debiasctl.registry.refs import NAME
+from debiasctl.registry.versions import advice, misfit, requirements_in
 from debiasctl.wording import did_you_mean, printable
 
 if TYPE_CHECKING:
@@ -30,6 +31,7 @@ class PluginRecord:
     target: str
     distribution: str
     version: str
+    requires: tuple[str, ...] = field(default=(), compare=False)  # of debiasctl, as the metadata state it
 
     @property
     def origin(self) -> Origin:
@@ -68,7 +70,8 @@ def lent_object(record: PluginRecord) -> Any:
 
 def metadata_notes() -> list[str]:
     """What is wrong with the metadata of installed distributions, as far as it concerns plugins, a sentence each."""
-    return list(_scan(tuple(sys.path))[1])
+    found, notes = _scan(tuple(sys.path))
+    return [*notes, *_version_notes(found)]
 
 
 def tolerate_broken_metadata() -> None:
@@ -114,16 +117,23 @@ def _scan(_search_path: tuple[str, ...]) -> tuple[tuple[PluginRecord, ...], tupl
         if not any(_OURS.match(point.group) for point in points):
             continue
         name, version = _identity(distribution)
+        requires = requirements_in(distribution)
         for point in points:
             note = _note(point, f"{name} {version}")
             if note is not None:
                 notes.append(note)
             elif point.group.startswith(_PREFIX):
-                found.add(
-                    PluginRecord(point.group.removeprefix(_PREFIX), point.name, printable(point.value), name, version)
-                )
+                kind, target = point.group.removeprefix(_PREFIX), printable(point.value)
+                found.add(PluginRecord(kind, point.name, target, name, version, requires))
     order = sorted(found, key=lambda record: (record.kind, record.name, record.distribution))
     return tuple(order), tuple(dict.fromkeys(notes))
+
+
+def _version_notes(found: Sequence[PluginRecord]) -> list[str]:
+    """A sentence for each distribution that needs another version of debiasctl."""
+    stated = {(one.distribution, one.version): one.requires for one in found if one.requires}
+    misfits = {of: misfit(requires) for of, requires in stated.items() if of[0] != "debiasctl"}
+    return [f"{advice(*of, needed)}. Its plugins cannot be used until then" for of, needed in misfits.items() if needed]
 
 
 def _each_once() -> "Iterator[Distribution]":

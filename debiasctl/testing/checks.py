@@ -23,7 +23,7 @@ from debiasctl.api import (
 )
 from debiasctl.testing.every_kind import MADE
 from debiasctl.testing.kinds import examined
-from debiasctl.testing.laws import Result
+from debiasctl.testing.results import Result
 
 Options = Mapping[str, Any] | None
 

@@ -9,7 +9,8 @@ import typer
 
 from debiasctl.registry import PluginRecord
 from debiasctl.registry.entry_points import load_object
-from debiasctl.testing.laws import Broken, Result, attempt
+from debiasctl.testing.laws import Broken, attempt
+from debiasctl.testing.results import Result
 
 MADE = "It is a Typer app"
 _MISUSE = 2  # the exit code

@@ -11,7 +11,7 @@ from debiasctl.reading.regular import read_text
 from debiasctl.testing.laws import Broken, Laws, Subject, Unchecked
 
 laws = Laws(may_lack=True)
-_TARGET = "debiasctl.engine_jobs:work"
+_TARGET = "debiasctl.testing.jobs:work"
 _VALUE = 'ä 1.5 "quoted"'
 _ENDS = ("finished", "failed", "stopped")
 

@@ -14,7 +14,8 @@ from debiasctl.errors import DebiasctlError
 from debiasctl.reading.documents import parse_json
 from debiasctl.registry import PluginRecord
 from debiasctl.registry.refs import PluginRef, parse_ref
-from debiasctl.testing.laws import Broken, Laws, Result, Subject, Unchecked, check_law, resolved, same
+from debiasctl.testing.laws import Broken, Laws, Subject, Unchecked, check_law, resolved, same
+from debiasctl.testing.results import Result
 
 _LONGEST = 120  # characters of a docstring's first line, which listings show
 MADE = "It is a class of its kind, and is made from its options"

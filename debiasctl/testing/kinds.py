@@ -6,7 +6,8 @@ from typing import Any
 
 from debiasctl.registry import PluginRecord
 from debiasctl.testing.every_kind import examine
-from debiasctl.testing.laws import Laws, Result
+from debiasctl.testing.laws import Laws
+from debiasctl.testing.results import Result
 
 
 def examined(record: PluginRecord, options: Mapping[str, Any], **more: Any) -> Iterator[Result]:

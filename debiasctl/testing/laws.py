@@ -4,7 +4,7 @@ import io
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -23,8 +23,8 @@ from debiasctl.errors import (
 from debiasctl.registry import PluginRecord, ResolvedPlugin
 from debiasctl.registry.refs import PluginRef
 from debiasctl.testing.offline import Offline, offline
+from debiasctl.testing.results import Result
 
-State = Literal["passed", "failed", "not checked"]
 _LACKING = (DataError, EvaluationError, ModelError, UsageError)  # what plugins raise that lack files or a package
 
 
@@ -66,15 +66,6 @@ class Laws(list[Law]):
             return check
 
         return add
-
-
-@dataclass(frozen=True)
-class Result:
-    """What came of checking one law."""
-
-    law: str
-    state: State
-    detail: str = ""
 
 
 @dataclass

@@ -78,7 +78,7 @@ def test_a_third_partys_weighting_is_listed_with_its_origin_and_nothing_is_impor
     rows = {row["name"]: row for row in listed}
     assert rows["power"] == {
         "kind": "weightings", "name": "power", "distribution": "good-weighting", "version": "1.2.3",
-        "target": "good_weighting:Power", "conflict": False,
+        "target": "good_weighting:Power", "conflict": False, "requires": [], "usable": True,
     }  # fmt: skip
     assert rows["debiased"]["distribution"] == "debiasctl"
     assert "broken" in rows

@@ -62,6 +62,7 @@ SURFACE = {
     "runs import": "ARCHIVE --help --name",
     "plugins": "--help",
     "plugins list": "KIND --help --json",
+    "plugins check": "KIND NAME --help --json --timeout",
     "plugins describe": "KIND NAME --help --json",
     "spec": "--help",
     "spec describe": "SECTION[.SETTING] --help --json",

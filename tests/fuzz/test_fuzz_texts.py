@@ -148,6 +148,7 @@ SOUND: dict[str, tuple[str, ...]] = {
     "runs import": ("a.tar",),
     "plugins list": (),
     "plugins describe": ("weightings", "min-snr"),
+    "plugins check": ("weightings", "min-snr"),
     "datasets list": (),
     "datasets show": ("digits", "--num", "4"),
     "datasets check": ("digits",),
