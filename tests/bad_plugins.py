@@ -593,12 +593,39 @@ class BadExtension(Extension):
     Options = Options
 
     @breaks
+    def on_init(self, context):
+        pass
+
+    @breaks
     def on_start(self, context):
         pass
 
     @breaks
     def learning_rate(self, rate, context):
         return {"rate-negative": -rate, "rate-nan": float("nan"), "rate-text": "0.1"}.get(self.options.how, rate)
+
+    @breaks
+    def before_clipping(self, context):
+        pass
+
+    @breaks
+    def reconstructed(self, name, average, newest):
+        return {
+            "average-none": None,
+            "average-flat": average.flatten(),
+            "average-double": average.double(),
+        }.get(self.options.how, average)
+
+    @breaks
+    def summary(self):
+        return {
+            "summary-none": None,
+            "summary-key": {1: 2},
+            "summary-nan": {"share": float("nan")},
+            "summary-flag": {"share": True},
+            "summary-list": {"share": [1]},
+            "summary-long": {"share": "x" * 201},
+        }.get(self.options.how, {"share": np.float64(0.5), "what": "text"})
 
     @breaks
     def after_backward(self, context):

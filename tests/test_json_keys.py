@@ -17,6 +17,8 @@ from toy_parts import toys
 from debiasctl.analysis.parts import catalogue
 from debiasctl.cli.app import app
 from debiasctl.cli.output import JSON_VERSION
+from debiasctl.runs.records import ExtensionFigures, ExtensionsRecord
+from debiasctl.runs.store import append_metrics, find_run
 
 DOCUMENTED: dict[str, dict[str, Any]] = yaml.safe_load(
     (Path(__file__).parents[1] / "docs" / "reference" / "json-keys.yaml").read_text(encoding="utf-8")
@@ -131,6 +133,9 @@ def printed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, set[
             outcome = debiasctl(*arguments, "--json")
             assert outcome.code == 0, outcome.err
             found.setdefault(name, set()).update(paths(versioned(outcome.out)))
+        figures = ExtensionFigures(name="sparse", figures={"sparsity": 0.5})
+        append_metrics(find_run("a"), [ExtensionsRecord(step=4, extensions=[figures])])
+        found["runs show"].update(paths(versioned(debiasctl("runs", "show", "a", "--json").out)))
         # a run or sweep that cannot be read is listed too
         (folder / "home" / "sweeps" / "bad").mkdir()
         found["sweep list"].update(paths(versioned(debiasctl("sweep", "list", "--json").out)))

@@ -139,4 +139,6 @@ def _print_differences(compared: "Comparison") -> None:
 def _cell(value: Any) -> str:
     import json
 
-    return "-" if value is None else value if isinstance(value, str) else json.dumps(value)
+    if isinstance(value, list) and value and all(isinstance(one, str) for one in value):
+        return ", ".join(value)
+    return "-" if value in (None, []) else value if isinstance(value, str) else json.dumps(value)

@@ -12,7 +12,8 @@ _METRICS = (
     "std_shift_b", "mean_shift_squared", "colour_fd",
 )  # fmt: skip
 _IN_FEATURES = ("fd_", "kd_")
-_KINDS_OF = {"loss.timesteps": "timesteps", "monitor.features": "features"}  # settings not named after one of a kind
+# settings not named after one of a kind
+_KINDS_OF = {"loss.timesteps": "timesteps", "monitor.features": "features", "extensions": "extensions"}
 
 
 def complete_run(incomplete: str) -> list[str]:

@@ -154,6 +154,10 @@ PREDICTION = option(
 SCHEDULE = option(
     "--schedule", setting="diffusion.schedule", help="Noise schedule.", autocompletion=complete_plugin("schedules")
 )
+EXTENSION = option(
+    "--extension", setting="extensions", show_default=False, autocompletion=complete_plugin("extensions"),
+    help="An extension of training, or none; may be given again.",
+)  # fmt: skip
 STEPS = option(
     "--steps", setting="training.steps", group=RESUME, min=1, help="Training budget in steps.", show_default=False
 )
@@ -228,9 +232,12 @@ def given(context: typer.Context) -> Iterator[tuple[str, Any]]:
 
 def given_settings(context: typer.Context) -> list[dict[str, Any]]:
     """Layers of a run spec, one for each option given to `train` that stands for a setting."""
+    from debiasctl.specs.files import extension_list
+
     layers = []
     for name, value in given(context):
         if name in SETTINGS:
+            value = extension_list(value) if SETTINGS[name] == "extensions" else value
             for part in reversed(SETTINGS[name].split(".")):
                 value = {part: value}
             layers.append(value)

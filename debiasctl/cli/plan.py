@@ -70,6 +70,7 @@ def show_plan(spec: "RunSpec", info: "DatasetInfo", *, device: str, as_json: boo
             "noise": f"{spec.diffusion.schedule.name} schedule, {objective.process.num_timesteps:,} timesteps",
             "loss": f"{short_reference(str(spec.loss.weighting.ref))} weighting, {_NORMALIZED[spec.loss.normalize]}"
             f"{'' if spec.loss.metric == 'mse' else f', of {metric_text(spec.loss)}'}",
+            **({"extensions": ", ".join(str(one.ref) for one in spec.extensions)} if spec.extensions else {}),
             "budget": f"{plan.steps:,} steps, {plan.images:,} images, {plan.epochs:,.1f} epochs, "
             f"{spec.training.batch_size:,} images a step, learning rate {spec.optimizer.lr:g}",
             "memory": f"about {format_bytes(plan.total)} ({parts})",

@@ -115,6 +115,7 @@ def _training_facts(
         "schedule": str(spec.diffusion.schedule.ref),
         "prediction": spec.model.prediction,
         "backbone": str(spec.model.backbone.ref),
+        **({"extensions": ", ".join(str(one.ref) for one in spec.extensions)} if spec.extensions else {}),
         "seed": str(spec.training.seed),
         "batch size": str(spec.training.batch_size),
         "lr": f"{spec.optimizer.lr:g}",
@@ -123,6 +124,7 @@ def _training_facts(
         "checkpoints": ", ".join(map(str, run.checkpoint_steps())) or "none",
         "metrics": _numbers(latest.get("train")),
         "monitor": _numbers(latest.get("evaluation")),
+        **_reported(latest.get("extensions")),
     }
 
 
@@ -147,6 +149,12 @@ def _parts(analyses: "Mapping[str, str | None]") -> str:
     parts = [part or "damaged" for part in analyses.values()]
     counts = {part: parts.count(part) for part in sorted(set(parts))}
     return ", ".join(part if count == 1 else f"{part} ({count})" for part, count in counts.items()) or "none"
+
+
+def _reported(record: "MetricsRecord | None") -> dict[str, str]:
+    """What each extension reports, under its name."""
+    found = record.extensions if record is not None and record.kind == "extensions" else []
+    return {one.name: one.shown() for one in found}
 
 
 def _numbers(record: "MetricsRecord | None") -> str:

@@ -99,6 +99,7 @@ def sweep(
     prediction: Annotated[str | None, listed(options.PREDICTION)] = None,
     schedule: Annotated[str | None, listed(options.SCHEDULE)] = None,
     timesteps: Annotated[str | None, listed(options.TIMESTEPS)] = None,
+    extension: Annotated[list[str] | None, listed(options.EXTENSION)] = None,
     steps: Annotated[str | None, listed(options.STEPS)] = None,
     images: Annotated[str | None, listed(options.IMAGES)] = None,
     image_size: Annotated[str | None, listed(options.IMAGE_SIZE)] = None,

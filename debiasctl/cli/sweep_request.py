@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Mapping
+from itertools import product
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -76,7 +77,10 @@ def _from_options(
         values[setting.strip()] = split_values(setting.strip(), value)
     for flag, value in given.items():
         setting = IMAGES if flag == "--images" else SETTINGS.get(flag, "")
-        if setting:
+        if setting == "extensions":  # each time it is given, it says which of several the arms have
+            several = [split_values(setting, text) for text in value]
+            values[setting] = [[one for one in chosen if one != "none"] for chosen in product(*several)]
+        elif setting:
             values[setting] = split_values(setting, value) if isinstance(value, str) else [value]
     measures = {
         "steps": parse_steps(given["--evaluate-steps"], option="--evaluate-steps")

@@ -61,6 +61,7 @@ def train(
     prediction: Annotated[str | None, options.PREDICTION] = None,
     schedule: Annotated[str | None, options.SCHEDULE] = None,
     timesteps: Annotated[str | None, options.TIMESTEPS] = None,
+    extension: Annotated[list[str] | None, options.EXTENSION] = None,
     steps: Annotated[int | None, options.STEPS] = None,
     images: Annotated[int | None, options.IMAGES] = None,
     image_size: Annotated[int | None, options.IMAGE_SIZE] = None,
@@ -321,10 +322,11 @@ def _resume(
 
 def _announce(run: "Run", spec: "RunSpec", parameters: int, step: int) -> None:
     start = f"from step {step}" if step else "from the start"
+    extended = "".join(f"extension {short_reference(str(one.ref))}, " for one in spec.extensions)
     note(
         f"run '{run.name}': {spec.data.dataset.name}, {short_reference(str(spec.loss.weighting.ref))} weighting, "
         f"{spec.model.backbone.name} of {parameters:,} parameters, {spec.model.prediction}-prediction, "
-        f"{start} to step {spec.training.steps}"
+        f"{extended}{start} to step {spec.training.steps}"
     )
     if spec.content is not None:
         announce_images(spec.content, conditional=bool(spec.model.conditional))

@@ -14,7 +14,9 @@ from debiasctl.specs.sections import RunSpec
 
 SEED = "training.seed"
 IMPORTED = "imported.name"  # of a model from elsewhere, which is an arm of its own
-_FIRST = (IMPORTED, "loss.weighting", "data.dataset")  # these stand in an arm's name without that of the setting
+EXTENSIONS = "extensions"  # a list of references
+# these stand in an arm's name without that of the setting
+_FIRST = (IMPORTED, "loss.weighting", "data.dataset", EXTENSIONS)
 _RECORDS = (  # what is recorded of a training, which changes no weight
     "training.log_every", "training.heldout_every", "training.heldout_images", "training.checkpoint_every",
     "training.keep_last", "training.keep_steps", "monitor",
@@ -182,7 +184,12 @@ def _name(one: Settings, fields: Sequence[str], settings: Sequence[Settings], mi
     parts = []
     for field in fields:
         values = [other[field] for other in settings]
-        text = missing if one[field] is None else _short(one[field], values)
+        value = one[field]
+        if field == EXTENSIONS and isinstance(value, list):
+            every = [item for other in values if isinstance(other, list) for item in other]
+            text = " + ".join(_short(item, every) for item in value) or missing
+        else:
+            text = missing if value is None else _short(value, values)
         if text:
             last = field.rpartition(".")[2]
             alike = [other for other in settings[0] if other.rpartition(".")[2] == last]

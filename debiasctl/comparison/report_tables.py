@@ -166,6 +166,8 @@ def metrics_table(study: Study) -> ReportTable:
 def _setting(value: Any) -> str:
     if value is None:
         return "none"
+    if isinstance(value, list):
+        return ", ".join(map(str, value)) or "none"
     return figure_text(value, digits=6) if isinstance(value, float) else str(value)
 
 

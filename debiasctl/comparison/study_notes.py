@@ -4,6 +4,7 @@ from collections.abc import Iterator, Sequence
 
 from debiasctl.comparison.matching import CellData
 from debiasctl.comparison.observations import ArmData
+from debiasctl.comparison.reported import reported
 from debiasctl.evaluation.plausibility import Warned, together
 from debiasctl.runs.store import Run
 from debiasctl.specs.sections import RunSpec
@@ -70,7 +71,7 @@ def notes_of(
     apart: str | None,
 ) -> list[str]:
     """How the arms were measured, and what has happened to their runs since."""
-    found = list(_pairing(arms, primary, apart))
+    found = [*_pairing(arms, primary, apart), *reported(runs, arms)]
     measured = {arm.arm.members[place].run: one.checkpoint for arm in primary.arms for place, one in arm.chosen.items()}
     for run, _ in runs:
         at, steps = measured.get(run.name), run.checkpoint_steps()

@@ -184,13 +184,20 @@ def spec_differences(specs: Sequence[RunSpec]) -> dict[str, list[Any]]:
     hidden: dict[str, bool | set[str]] = dict.fromkeys(_DESCRIPTIVE, True)
     if any(spec.monitor is None for spec in specs):  # beside a run without one, what a monitor does is no difference
         hidden["monitor"] = set(MonitorSection.model_fields) - {"every"}
-    flat = [known_settings(spec, flatten(spec.model_dump(mode="json", exclude=hidden))) for spec in specs]
+    flat = [known_settings(spec, flatten(_extended(spec.model_dump(mode="json", exclude=hidden)))) for spec in specs]
     fields = list(dict.fromkeys(field for one in flat for field in one))
     return {
         field: [one.get(field) for one in flat]
         for field in fields
         if not alike(field, flat) and any(one.get(field) not in (None, {}) for one in flat)
     }
+
+
+def _extended(dumped: dict[str, Any]) -> dict[str, Any]:
+    """The settings with extensions by their names, so that only the options in which they differ are listed."""
+    choices = dumped["extensions"]
+    named = {choice["name"]: choice["options"] or "without options" for choice in choices}
+    return {**dumped, "extensions": named if len(named) == len(choices) else choices}
 
 
 def _by_measurement(evaluations: Sequence[Evaluation], metric: str | None, *, seeds: bool) -> "_Table":

@@ -41,6 +41,13 @@ class EMA:
         return [min(spec.decay, (1 + step) / (10 + step)) if spec.warmup else spec.decay]
 
     @torch.no_grad()
+    def restart(self, network: nn.Module) -> None:
+        """Set all averages to the network as it is."""
+        weights: list[Tensor] = [*network.parameters(), *network.buffers()]
+        for average in (self.network, *self.averages.values()):
+            torch._foreach_copy_([*average.parameters(), *average.buffers()], weights)
+
+    @torch.no_grad()
     def update(self, network: nn.Module, step: int) -> None:
         """Update the averages after the optimizer's `step`-th step, counted from 1; buffers are copied."""
         weights: list[Tensor] = list(network.parameters())

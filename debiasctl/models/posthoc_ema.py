@@ -8,7 +8,8 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from debiasctl.errors import CheckpointError, DebiasctlError, UsageError
+from debiasctl.api import Extension
+from debiasctl.errors import CheckpointError, DebiasctlError, RunError, UnknownPluginError, UsageError
 from debiasctl.files import content_key
 from debiasctl.models.ema_snapshots import (
     AverageDescription,
@@ -62,7 +63,7 @@ def store_average(run: Run, length: float, *, step: int | None = None) -> Stored
 
     Raises:
         UsageError: if that average does not follow from the snapshots.
-        CheckpointError: if there are no snapshots, or one is damaged.
+        CheckpointError: if there are no snapshots, or one is damaged; RunError: if an extension is not installed.
     """
     step = choose_average_step(run, step)
     sources = usable_snapshots(run, step)
@@ -83,7 +84,7 @@ def store_average(run: Run, length: float, *, step: int | None = None) -> Stored
         residual=plan.residual,
         key=key,
     )
-    checksum = write_tensors(path, _add_up(run, plan, step), about, run=run)
+    checksum = write_tensors(path, _add_up(run, plan, step, _extensions(run)), about, run=run)
     return StoredAverage(path, length, step, len(sources), plan.residual, checksum, False)
 
 
@@ -127,11 +128,12 @@ def _plan(run: Run, sources: Sequence[Snapshot], length: float, step: int) -> _P
     return _Plan(sources, weights, fit.residual)
 
 
-def _add_up(run: Run, plan: _Plan, step: int) -> dict[str, Tensor]:
+def _add_up(run: Run, plan: _Plan, step: int, extensions: Sequence[Extension]) -> dict[str, Tensor]:
     total: dict[str, Tensor] = {}
     dtypes: dict[str, torch.dtype] = {}
     buffers: dict[str, Tensor] = {}
-    holder = [plan.snapshots[0], *(source for source in plan.snapshots if source.step <= step)][-1]  # of buffers
+    # the one whose buffers are taken, and that is the newest to the extensions
+    holder = [plan.snapshots[0], *(source for source in plan.snapshots if source.step <= step)][-1]
     for source, weights in zip(plan.snapshots, plan.weights, strict=True):
         if not weights and source is not holder:
             continue
@@ -145,7 +147,32 @@ def _add_up(run: Run, plan: _Plan, step: int) -> dict[str, Tensor]:
                 buffers = dict(reader.buffers())
     for name, dtype in dtypes.items():
         total[name] = total[name].to(dtype)  # one by one, so that never all of them are copied at once
+    if extensions:
+        with open_snapshot(holder, run) as reader:
+            for name, newest in reader.average(holder.lengths[0]):
+                for extension in extensions:
+                    total[name] = extension.reconstructed(name, total[name], newest)
     return total | buffers
+
+
+def _extensions(run: Run) -> list[Extension]:
+    """The extensions that the run was trained with, which may change what follows from its snapshots.
+
+    Raises:
+        RunError: if one is not installed.
+    """
+    found = []
+    for choice in run.spec().extensions:
+        try:
+            found.append(choice.create("extensions"))
+        except UnknownPluginError as error:
+            origin = "" if choice.distribution is None else f" of {choice.distribution} {choice.version}"
+            way = "it" if choice.distribution is None else f"it, for example: pip install {choice.distribution}"
+            raise RunError(
+                f"run '{run.name}' was trained with extension '{choice.name}'{origin}, which is not installed here, "
+                f"and averages are reconstructed with it. Install {way}; or use `weights=ema`, which needs none"
+            ) from error
+    return found
 
 
 def _unreachable(

@@ -119,7 +119,12 @@ class Metrics(list[dict[str, Any]]):
                     found.append({**shared, "log_snr_low": low, "log_snr_high": high, **errors})
                 continue
             row = {key: value for key, value in record.items() if not isinstance(value, list | dict)}
-            found.append({**row, **record.get("metrics", {})})
+            reported = {
+                f"{one['name']}/{name}": value
+                for one in record.get("extensions", ())
+                for name, value in one["figures"].items()
+            }
+            found.append({**row, **record.get("metrics", {}), **reported})
         return found
 
     def to_frame(self) -> "DataFrame":

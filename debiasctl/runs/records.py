@@ -7,6 +7,7 @@ from pydantic import BaseModel, ConfigDict, Field, JsonValue, TypeAdapter
 Count = Annotated[int, Field(ge=0, le=2**63 - 1)]
 Size = Annotated[float, Field(ge=0)]
 Edge = float | None  # None is an open end
+Figure = int | float | str
 LogSNR = Annotated[tuple[Edge, Edge], Field(strict=False)]  # a list in JSON
 
 
@@ -103,7 +104,39 @@ class MonitorRecord(_Line):
         return dict(self.metrics)
 
 
-MetricsRecord = TrainRecord | HeldoutRecord | MonitorRecord
+class ExtensionFigures(_Record):
+    """What an extension reports of the training, by name (`Extension.summary`)."""
+
+    name: str
+    figures: dict[str, Figure]
+
+    def shown(self) -> str:
+        """The figures in a line, such as `sparsity 0.5, active weights 10,304`."""
+        return ", ".join(f"{name.replace('_', ' ')} {shown(value)}" for name, value in self.figures.items())
+
+
+def shown(value: Figure) -> str:
+    """A figure as text."""
+    return value if isinstance(value, str) else f"{value:,}" if isinstance(value, int) else f"{value:.4g}"
+
+
+class ExtensionsRecord(_Line):
+    """What the extensions report, from this step on; those that report nothing are left out."""
+
+    kind: Literal["extensions"] = "extensions"
+    extensions: list[ExtensionFigures]
+
+    def scalars(self) -> dict[str, int | float | None]:
+        """The numbers, under their extension's name."""
+        return {
+            f"{one.name}/{name}": value
+            for one in self.extensions
+            for name, value in one.figures.items()
+            if not isinstance(value, str)
+        }
+
+
+MetricsRecord = TrainRecord | HeldoutRecord | MonitorRecord | ExtensionsRecord
 _ANY: TypeAdapter[MetricsRecord] = TypeAdapter(Annotated[MetricsRecord, Field(discriminator="kind")])
 
 

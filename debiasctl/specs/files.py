@@ -62,6 +62,20 @@ def _named(reference: str) -> dict[str, Any]:
     return {"name": ref.name, "options": dict(ref.options)}
 
 
+def extension_list(value: Any) -> Any:
+    """The extensions that a value names: one reference, a list of them, or `none` for no extension.
+
+    Raises:
+        SpecError: if `none` stands beside others.
+    """
+    named = [value] if isinstance(value, str) else value
+    if not isinstance(named, list | tuple) or "none" not in named:
+        return named
+    if len(named) > 1:
+        raise SpecError("`extensions`: none stands for no extension, and others are given beside it. Leave one out")
+    return []
+
+
 def flatten(settings: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     """Flatten nested settings to `section.field` -> value; an empty mapping counts as a value."""
     flat: dict[str, Any] = {}

@@ -33,3 +33,7 @@ def check_names(settings: Mapping[str, Any]) -> None:
             choice = registry.as_ref(choice).name
         if isinstance(choice, str):
             registry.find(kind, choice)
+    extensions = settings.get("extensions")
+    for choice in extensions if isinstance(extensions, list | tuple) else ():
+        if isinstance(choice, str):
+            registry.find("extensions", registry.as_ref(choice).name)

@@ -11,14 +11,14 @@ from debiasctl.errors import DebiasctlError, UsageError
 from debiasctl.models.outside_code import trust_named
 from debiasctl.reading.user_text import whole_number
 from debiasctl.registry.refs import split_list
-from debiasctl.specs.files import flatten, merge, parse_setting
+from debiasctl.specs.files import extension_list, flatten, merge, parse_setting
 from debiasctl.specs.resolve import resolve_spec, validate_spec
 from debiasctl.specs.sections import RunSpec, plugin_settings
 from debiasctl.sweeps.study import Origin, Place, Study
 from debiasctl.wording import did_you_mean, one_line, quoted
 
 IMAGES = "images"  # in place of training.steps: a budget in images, from which the steps follow
-_SEED, _DATASET = "training.seed", "data.dataset"
+_SEED, _DATASET, _EXTENSIONS = "training.seed", "data.dataset", "extensions"
 _OPTION = re.compile(r"\s*[A-Za-z_][A-Za-z0-9_]*\s*=")  # another option of the plugin before the comma
 ARM_NAME = re.compile("[A-Za-z0-9][A-Za-z0-9._-]*")
 _SHOWN = 6  # differences
@@ -85,13 +85,18 @@ def split_values(setting: str, text: str) -> list[str]:
     """
     values: list[str] = []
     for item in split_list(text, text):
-        if values and setting in plugin_settings() and ":" in values[-1] and _OPTION.match(item.partition(":")[0]):
+        goes_on = ":" in values[-1] and _OPTION.match(item.partition(":")[0]) if values else None
+        if goes_on and _names_plugin(setting):
             values[-1] = f"{values[-1]},{item}"
         else:
             values.append(item.strip())
     if not all(values):
         raise UsageError(f"{quoted(text)}: a value is empty. Write values separated by commas, for example a,b,c")
     return values
+
+
+def _names_plugin(setting: str) -> bool:
+    return setting == _EXTENSIONS or setting in plugin_settings()
 
 
 def choices_of(study: Study, short: Mapping[str, str]) -> list[tuple[str | None, tuple[Choice, ...]]]:
@@ -208,7 +213,7 @@ def _plain(spec: RunSpec) -> dict[str, Any]:
             return {
                 key: one for key, one in kept.items() if not ({"name", "options"} <= kept.keys() and key == "version")
             }
-        return value
+        return [without(inner) for inner in value] if isinstance(value, list) else value
 
     plain: dict[str, Any] = without(spec.model_dump(mode="json", exclude={"content", "imported", "provenance"}))
     return plain
@@ -275,6 +280,8 @@ def _layers(
 def _layer(choice: Choice, short: Mapping[str, str]) -> Mapping[str, Any]:
     if "." in choice.setting:
         return choice.layer
+    if choice.setting == _EXTENSIONS and isinstance(choice.value, str | list):
+        return {_EXTENSIONS: extension_list(choice.value)}
     if isinstance(choice.value, Mapping) and choice.setting in RunSpec.model_fields:
         return {choice.setting: choice.value}
     options = [name for name, setting in short.items() if setting != _SEED]
@@ -335,10 +342,12 @@ def _label(choices: Sequence[Choice], short: Mapping[str, str]) -> str:
     parts = []
     for choice in choices:
         text = str(choice.value).lower() if isinstance(choice.value, bool) else str(choice.value)
+        if choice.setting == _EXTENSIONS and isinstance(choice.value, list):
+            text = "-".join(map(str, choice.value)) or "none"
         brief = next(
             (name for name, full in short.items() if full == choice.setting), choice.setting.rpartition(".")[2]
         )
-        is_name = choice.setting in plugin_settings() or (text[:1].isalpha() and text not in ("true", "false"))
+        is_name = _names_plugin(choice.setting) or (text[:1].isalpha() and text not in ("true", "false"))
         parts.append(_slug(text if is_name else f"{brief}{_number(text)}"))
     return "-".join(parts)
 

@@ -12,7 +12,7 @@ from typing import Protocol
 
 import torch
 
-from debiasctl.api import LoadedDataset, StepContext
+from debiasctl.api import LoadedDataset
 from debiasctl.compute.memory import is_out_of_memory, out_of_memory
 from debiasctl.compute.signals import StopSignals, number_of
 from debiasctl.data.heldout_set import HeldoutSet
@@ -27,6 +27,7 @@ from debiasctl.training.checkpoints import CheckpointWriter
 from debiasctl.training.memory import out_of_memory as out_of_memory_message
 from debiasctl.training.meters import Meter, Speed, flops_per_image, peak_memory
 from debiasctl.training.step import train_step
+from debiasctl.training.summaries import Summaries
 from debiasctl.training.tracking import scalars
 from debiasctl.training.training import Training
 
@@ -191,6 +192,7 @@ class _Loop:
         # a sharded network runs in all processes or in none
         self.looks = self.is_main or training.spec.compute.sharding == "fsdp"
         self.writer = CheckpointWriter(run, self.spec)
+        self.summaries = Summaries(run, training)
         self.heldout = HeldoutSet.of(
             data.heldout,
             num_images=self.spec.heldout_images,
@@ -207,15 +209,15 @@ class _Loop:
         if self.is_main:
             truncate_metrics(self.run, self.step)
             discard_snapshots_after(self.run, self.step)
+            self.summaries.resume()
         self.set_state("training")
         if restored is None:
             self.checkpoint()
             self.writer.wait()  # from here on the run can be resumed
-        context = StepContext(
-            self.step, self.training.network, self.training.optimizer, batch_size=self.spec.batch_size
-        )
+        context = self.training.context(self.step)
         for extension in self.training.extensions:
             extension.on_start(context)
+        self._summarize()
         self.flops = _flops(self.training)
         self.speed.start(self.step)
 
@@ -300,6 +302,11 @@ class _Loop:
         )
         self._record(record)
         self.meter.clear()
+        self._summarize()
+
+    def _summarize(self) -> None:
+        if (record := self.summaries.changed(self.step)) is not None:
+            self._record(record)
 
     def _measure(self) -> None:
         self.meter.count(self.training.guard.settle())

@@ -48,7 +48,8 @@ def set_up(
     the training can be split among the processes (`check_sharing`).
 
     Raises:
-        UsageError: if `build_objective` or `build_network` raises it, or the network has nothing to train.
+        UsageError: if `build_objective`, `build_network` or an extension raises it, or the network has nothing to
+            train.
     """
     prepare_process()
     objective = build_objective(spec, warn=warn)
@@ -92,12 +93,19 @@ def set_up(
     )
     extensions = [choice.create("extensions") for choice in spec.extensions]
     learned = _learned_weight(objective, accelerator, next(network.parameters()).dtype)
-    if spec.compute.compile:
-        network.compile()
     guard = Guard(network, accelerator)
     null_label = len(info.classes) if spec.model.label_dropout else None
     optimizers = Optimizers(model, prepared, accelerator=accelerator, guard=guard, learned=learned)
-    return Training(spec, objective, model, ema, optimizers, batches, extensions, accelerator, guard, null_label)
+    training = Training(
+        spec, info, objective, model, ema, optimizers, batches, extensions, accelerator, guard, null_label
+    )
+    for extension in extensions:
+        extension.on_init(training.context(0))
+    if extensions:
+        ema.restart(network)
+    if spec.compute.compile:
+        network.compile()
+    return training
 
 
 def shard(network: nn.Module, accelerator: Accelerator) -> None:

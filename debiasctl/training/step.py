@@ -5,7 +5,6 @@ import contextlib
 import torch
 from torch import Tensor
 
-from debiasctl.api import StepContext
 from debiasctl.boundary import origin_of, plugin_call
 from debiasctl.compute.counter_random import derived_seed
 from debiasctl.diffusion.loss import uncertain_losses, weighted_losses
@@ -32,7 +31,7 @@ def train_step(training: Training, step: int) -> StepResult:
     spec, objective, optimizers = training.spec, training.objective, training.optimizers
     torch.manual_seed(derived_seed(spec.training.seed, step, training.accelerator.process_index))  # for dropout
     lr = learning_rate(spec.optimizer, step, spec.training.steps)
-    context = StepContext(step, training.network, training.optimizer, batch_size=spec.training.batch_size)
+    context = training.context(step)
     for extension in training.extensions:
         lr = extension.learning_rate(lr, context)
 
@@ -42,6 +41,8 @@ def train_step(training: Training, step: int) -> StepResult:
 
     optimizers.begin(lr)
     losses, loss = _accumulate(training, batch, eps, levels)
+    for extension in training.extensions:
+        extension.before_clipping(context)
     with plugin_call(origin_of(training.network), "gradients"):
         grad_norm = optimizers.clip(spec.optimizer.clip_grad_norm)
     for extension in training.extensions:

@@ -6,10 +6,10 @@ import torch
 from accelerate import Accelerator
 from torch import nn
 
-from debiasctl.api import Extension
+from debiasctl.api import DatasetInfo, Extension, StepContext
 from debiasctl.diffusion.objective import Objective
 from debiasctl.models.ema import EMA
-from debiasctl.specs.sections import RunSpec
+from debiasctl.specs.sections import RunSpec, embedded_classes, image_shape
 from debiasctl.training.batches import BatchSource
 from debiasctl.training.guard import Guard
 from debiasctl.training.optimizers import LearnedWeight, Optimizers
@@ -20,6 +20,7 @@ class Training:
     """All objects that a training step uses."""
 
     spec: RunSpec
+    info: DatasetInfo
     objective: Objective
     model: nn.Module
     ema: EMA
@@ -29,6 +30,21 @@ class Training:
     accelerator: Accelerator
     guard: Guard
     null_label: int | None = None  # the class that stands for no class, if the training uses label dropout
+
+    def context(self, step: int) -> StepContext:
+        """The arguments of the extensions' methods at a step."""
+        spec, info = self.spec, self.info
+        return StepContext(
+            step,
+            self.network,
+            self.optimizer,
+            batch_size=spec.training.batch_size,
+            num_steps=spec.training.steps,
+            seed=spec.training.seed,
+            averages=(self.ema.network, *self.ema.averages.values()),
+            shape=image_shape(spec.model, image_size=info.image_size, channels=info.channels),
+            num_classes=embedded_classes(spec.model, len(info.classes)),
+        )
 
     @property
     def dtype(self) -> torch.dtype:

@@ -19,9 +19,9 @@ from debiasctl.cli.app import app
 SURFACE = {
     "": "--debug --help --install-completion --show-completion --version",
     "train": "DATASET|PATH --accumulation --autoencoder --backbone --batch-size --checkpoint-every --data "
-    "--data-dir --deterministic --device --dry-run --evaluate-every --help --image-size --images --init-from "
-    "--json --lr --max-hours --name --normalize --precision --prediction --processes --resume --schedule --seed "
-    "--set --spec --steps --timesteps --track --trial --weighting",
+    "--data-dir --deterministic --device --dry-run --evaluate-every --extension --help --image-size --images "
+    "--init-from --json --lr --max-hours --name --normalize --precision --prediction --processes --resume --schedule "
+    "--seed --set --spec --steps --timesteps --track --trial --weighting",
     "ema": "RUN --help --json --length --step",
     "sample": "RUN... --batch-size --checkpoint --class --columns --compile --device --guide --help --json --labels "
     "--num --out --precision --processes --same-noise --sampler --scale --seed --steps --trajectory --weights -n -o",
@@ -38,10 +38,10 @@ SURFACE = {
     "--figures --help --html --json --latex --level --margin --md --metric --open --paired --picture --plot --primary "
     "--reference --skip-damaged --sort --top --unpaired --where --width",
     "sweep": "DATASET|PATH|STUDY.yaml --accumulation --autoencoder --backbone --batch-size --checkpoint-every "
-    "--data-dir --deterministic --device --dry-run --engine --evaluate-every --evaluate-steps --features --help "
-    "--image-size --images --jobs --json --lr --margin --max-seeds --metrics --name --normalize --num --precision "
-    "--prediction --primary --reference --resume --retries --sampler --schedule --seeds --set --spec --steps "
-    "--threads --timesteps --trial --until-decided --weighting -j -n",
+    "--data-dir --deterministic --device --dry-run --engine --evaluate-every --evaluate-steps --extension --features "
+    "--help --image-size --images --jobs --json --lr --margin --max-seeds --metrics --name --normalize --num "
+    "--precision --prediction --primary --reference --resume --retries --sampler --schedule --seeds --set --spec "
+    "--steps --threads --timesteps --trial --until-decided --weighting -j -n",
     "sweep list": "--help --json",
     "sweep show": "SWEEP --help --json",
     "sweep watch": "SWEEP --help",

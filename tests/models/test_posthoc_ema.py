@@ -8,9 +8,11 @@ from unittest.mock import patch
 import pytest
 import torch
 from safetensors.torch import load_file
+from tiny import make_spec
 from torch import nn
 
 from debiasctl.errors import CheckpointError, DebiasctlError, UsageError
+from debiasctl.files import write_json
 from debiasctl.models.ema import EMA
 from debiasctl.models.ema_snapshots import capture_snapshot, discard_snapshots_after, snapshots, write_snapshot
 from debiasctl.models.posthoc_ema import store_average
@@ -47,6 +49,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> tuple[Run, dict[int, di
     images, labels = load_digits(return_X_y=True)
     x, y = torch.tensor(images) / 16, torch.tensor(labels)
     run, network = Run(tmp_path_factory.mktemp("runs") / "power"), make_classifier()
+    write_json(run.path / "spec.json", make_spec().model_dump(mode="json"))
     ema = EMA(network, PowerEMA(lengths=(0.05, 0.1)))
     tracked = EMA(network, PowerEMA(lengths=TARGETS))
     optimizer = torch.optim.Adam(network.parameters(), lr=3e-3)

@@ -116,9 +116,12 @@ def autoencoders(how: str, name: str = "bad") -> None:
 
 def extensions(how: str, name: str = "bad") -> None:
     plugin = registry.create("extensions", {"name": name, "options": {"how": how}})
-    for method in (plugin.on_start, plugin.after_backward, plugin.after_step):
+    for method in (plugin.on_init, plugin.on_start, plugin.before_clipping, plugin.after_backward, plugin.after_step):
         method(None)
     assert plugin.learning_rate(0.1, None) == 0.1
+    average = torch.ones(2, 3)
+    assert plugin.reconstructed("weight", average, average) is average
+    assert [type(value) for value in plugin.summary().values()] == [float, str]
     plain_state(plugin.state_dict(), origin_of(plugin))
 
 
@@ -158,7 +161,17 @@ PLACES = {
     "samplers": ["call", "grid"],
     "features": ["prepare", "extract", "notes", "offers"],
     "autoencoders": ["latent_shape", "prepare", "encode", "decode"],
-    "extensions": ["on_start", "learning_rate", "after_backward", "after_step", "state_dict"],
+    "extensions": [
+        "on_init",
+        "on_start",
+        "learning_rate",
+        "before_clipping",
+        "after_backward",
+        "after_step",
+        "reconstructed",
+        "summary",
+        "state_dict",
+    ],
     "models": ["read"],
     "engines": ["run", "close"],
 }
@@ -209,6 +222,8 @@ RETURNS = {
         "encode-nan", "decode-none", "decode-small", "decode-tuple", "decode-nan",
     ],
     "extensions": [
+        "average-none", "average-flat", "average-double", "summary-none", "summary-key", "summary-nan", "summary-flag",
+        "summary-list", "summary-long",
         "state_dict-none", "state-numpy", "state-class", "state-set", "state-key", "state-deep", "state-sparse",
         "learning_rate-none", "rate-negative", "rate-nan", "rate-text", "state-loop", "state-function", "state-list",
     ],

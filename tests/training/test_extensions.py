@@ -2,13 +2,29 @@
 
 import json
 import os
+import re
 import signal
 
 import pytest
-from tiny import make_spec, metrics, resume, same_state, stored_state, train, write_distribution
+from safetensors.torch import load_file
+from tiny import (
+    OPTIONS,
+    error_of,
+    make_spec,
+    metrics,
+    resume,
+    same_state,
+    stored_state,
+    succeed,
+    train,
+    write_distribution,
+)
 
-from debiasctl.errors import CheckpointError, Interrupted
-from debiasctl.runs.store import find_run
+from debiasctl import registry
+from debiasctl.errors import CheckpointError, Interrupted, RunError, UnknownPluginError, UsageError
+from debiasctl.models.posthoc_ema import store_average
+from debiasctl.paths import runs_dir
+from debiasctl.runs.store import find_run, read_metrics
 
 CODE = '''
 """Writes down when it is called, and pulls the weights towards 0."""
@@ -118,3 +134,171 @@ def test_a_checkpoint_of_other_extensions_does_not_fit(calls: list) -> None:
     (run.path / "spec.json").write_text(json.dumps(spec))
     with pytest.raises(CheckpointError, match="checkpoint 6 of run 'run' does not fit its spec"):
         resume(run, steps=9)
+
+
+FURTHER = '''
+"""Sets a parameter before step 0, reports figures, and changes what is reconstructed from snapshots."""
+import torch
+from debiasctl.api import Extension, UsageError, PluginOptions
+
+CALLS = []
+
+
+class Fill(Extension):
+    """A filled parameter."""
+
+    class Options(PluginOptions):
+        """Options."""
+
+        refuse: bool = False
+
+    def __init__(self, options):
+        super().__init__(options)
+        self.steps = 0
+
+    def _norm(self, context):
+        return torch.cat([one.grad.flatten() for one in context.model.parameters()]).norm().item()
+
+    def on_init(self, context):
+        if self.options.refuse:
+            raise UsageError("not with me")
+        CALLS.append(("on_init", context))
+        with torch.no_grad():
+            list(context.model.parameters())[-1].fill_(0.25)
+
+    def before_clipping(self, context):
+        CALLS.append(("before_clipping", self._norm(context)))
+        for parameter in context.model.parameters():
+            parameter.grad.mul_(0.5)
+
+    def after_backward(self, context):
+        CALLS.append(("after_backward", self._norm(context)))
+
+    def after_step(self, context):
+        self.steps += 1
+
+    def state_dict(self):
+        return {"steps": self.steps}
+
+    def load_state_dict(self, state):
+        self.steps = state["steps"]
+
+    def summary(self):
+        return {"half of the steps": self.steps // 2, "what": "a test"}
+
+    def reconstructed(self, name, average, newest):
+        return torch.full_like(average, 2.0) if newest.numel() > 100 else average
+'''
+
+
+@pytest.fixture
+def fill(tmp_path, monkeypatch) -> list:
+    points = {"debiasctl.extensions": {"fill": "fill_extension:Fill"}}
+    write_distribution(tmp_path, name="fill", version="0.1", entry_points=points, modules={"fill_extension": FURTHER})
+    monkeypatch.syspath_prepend(tmp_path)
+    import fill_extension  # type: ignore[import-not-found]
+
+    fill_extension.CALLS.clear()
+    return fill_extension.CALLS
+
+
+POWER = {"ema__kind": "power", "ema__lengths": [0.05, 0.1]}
+
+
+def test_step_0_and_its_averages_are_as_the_extension_leaves_the_network(fill: list) -> None:
+    run = train("run", make_spec(extensions=["fill"], training__keep_last=9, training__seed=3, **POWER))
+    for weights in ("model", "ema", "ema-0.1"):
+        start = load_file(run.checkpoint_path(0) / f"{weights}.safetensors")
+        assert sum(bool((value == 0.25).all()) for value in start.values()) == 1
+    (what, context), *_ = fill
+    assert (what, context.step, context.num_steps, context.seed) == ("on_init", 0, 6, 3)
+    assert (context.shape.in_channels, context.shape.image_size, context.num_classes) == (1, 8, 10)
+    assert len(context.averages) == 2
+
+
+def test_what_it_changes_before_clipping_is_what_is_clipped_and_logged(fill: list) -> None:
+    run = train("run", make_spec(extensions=["fill"], optimizer__clip_grad_norm=1e-3))
+    before = [norm for what, norm in fill if what == "before_clipping"]
+    after = [norm for what, norm in fill if what == "after_backward"]
+    assert after == pytest.approx([1e-3] * 6, rel=1e-3)
+    logged = [record.grad_norm for record in read_metrics(run) if record.kind == "train"]
+    assert logged == pytest.approx([norm / 2 for norm in before], rel=1e-5)
+
+
+def test_what_it_reports_is_recorded_where_it_changes_and_shown(fill: list) -> None:
+    train("run", make_spec(extensions=["fill"]))
+    run = find_run("run")
+    records = [record for record in read_metrics(run) if record.kind == "extensions"]
+    assert [(one.step, one.extensions[0].figures["half of the steps"]) for one in records] == [
+        (0, 0), (2, 1), (4, 2), (6, 3),
+    ]  # fmt: skip
+    assert records[-1].scalars() == {"fill/half of the steps": 3}
+    shown = succeed("runs", "show", "run").out
+    assert "half of the steps 3, what a test" in shown
+    last = json.loads(succeed("runs", "show", "run", "--json").out)["metrics"]["extensions"]
+    assert last["extensions"] == [{"name": "fill", "figures": {"half of the steps": 3, "what": "a test"}}]
+    assert resume(run, steps=7) == [7]
+    assert len([record for record in read_metrics(run) if record.kind == "extensions"]) == 4  # nothing has changed
+
+
+def test_an_average_from_snapshots_is_as_it_returns_it(fill: list, monkeypatch) -> None:
+    run = train("run", make_spec(extensions=["fill"], ema__snapshot_every=1, **POWER))
+    stored = load_file(store_average(run, 0.08).path)
+    assert {bool((value == 2).all()) for value in stored.values() if value.numel() > 100} == {True}
+    assert not any(bool((value == 2).all()) for value in stored.values() if value.numel() <= 100)
+    monkeypatch.setattr(registry, "create", missing)
+    with pytest.raises(RunError, match=r"extension 'fill' of fill 0\.1, which is not installed here.*pip install fill"):
+        store_average(run, 0.09)
+
+
+def missing(*_: object) -> object:
+    raise UnknownPluginError("unknown")
+
+
+def test_a_refusal_leaves_no_run(fill: list) -> None:
+    with pytest.raises(UsageError, match="not with me"):
+        train("run", make_spec(extensions=["fill:refuse=true"]))
+    assert not (runs_dir() / "run").exists()
+
+
+def test_the_option_names_extensions_and_none(fill: list) -> None:
+    plan = ("train", "digits", *OPTIONS, "--dry-run", "--json", "--steps", "3")
+    assert json.loads(succeed(*plan, "--extension", "fill").out)["spec"]["extensions"][0]["name"] == "fill"
+    assert json.loads(succeed(*plan, "--extension", "none").out)["spec"]["extensions"] == []
+    assert "none stands for no extension" in error_of(*plan, "--extension", "fill", "--extension", "none", code=2)
+    assert "unknown extension 'fil'. Did you mean 'fill'?" in error_of(*plan, "--extension", "fil", code=2)
+
+
+@pytest.mark.parametrize(
+    ("given", "arms"),
+    [
+        (["none,fill,fill:refuse=true"], {"none": [], "fill": ["fill"], "fill-refusetrue": ["fill:refuse=true"]}),
+        (
+            ["none,fill", "none,fill:refuse=true"],
+            {
+                "none": [],
+                "fill-refusetrue": ["fill:refuse=true"],
+                "fill": ["fill"],
+                "fill-fill-refusetrue": ["fill", "fill:refuse=true"],
+            },
+        ),
+    ],
+)
+def test_the_arms_of_a_sweep_may_differ_in_extensions(fill: list, given: list, arms: dict) -> None:
+    words = [word for text in given for word in ("--extension", text)]
+    found = json.loads(succeed("sweep", "digits", *OPTIONS, "--steps", "3", *words, "--dry-run", "--json").out)
+    found = found["sweep"]["arms"]
+    assert [(one["name"], one["settings"].get("extensions")) for one in found] == list(arms.items())
+
+
+def test_compare_names_arms_by_their_extensions_and_says_what_these_report(fill: list) -> None:
+    for name, extensions in (("plain", []), ("filled", ["fill"])):
+        for seed in (0, 1):
+            run = train(f"{name}-{seed}", make_spec(extensions=extensions, training__seed=seed))
+            succeed("evaluate", run.name, "--num", "8", "--steps", "2", "--features", "pixels")
+    compared = succeed("compare", "plain-0", "plain-1", "filled-0", "filled-1")
+    assert "'fill' was trained with extension fill, which reports half of the steps 3, what a test" in compared.err
+    study = json.loads(succeed("compare", "plain-0", "plain-1", "filled-0", "filled-1", "--json").out)
+    assert [arm["name"] for arm in study["arms"]] == ["none", "fill"]
+    differs = succeed("compare", "plain-0", "filled-0").out
+    assert re.search(r"^extensions\.fill\.refuse +- +false$", differs, re.MULTILINE)

@@ -6,7 +6,16 @@ A contract makes the call itself, `contract(call, plugin, *args)`, so that it ca
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from debiasctl.registry.contracts import autoencoders, datasets, engines, features, models, networks, weights
+from debiasctl.registry.contracts import (
+    autoencoders,
+    datasets,
+    engines,
+    extensions,
+    features,
+    models,
+    networks,
+    weights,
+)
 from debiasctl.registry.contracts.expected import Call, a_flag, a_mapping, a_rate
 
 CLASSES: Mapping[str, Callable[[Any], None]] = {
@@ -43,6 +52,8 @@ CONTRACTS: Mapping[tuple[str, str], Call] = {
     ("TimestepDistribution", "state_dict"): a_mapping,
     ("Extension", "learning_rate"): a_rate,
     ("Extension", "state_dict"): a_mapping,
+    ("Extension", "summary"): extensions.summary,
+    ("Extension", "reconstructed"): extensions.reconstructed,
     ("ModelSource", "read"): models.read,
     ("ModelSource", "write"): models.write,
     ("Engine", "run"): engines.run,
