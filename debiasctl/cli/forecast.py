@@ -2,6 +2,7 @@
 
 import shlex
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -11,7 +12,7 @@ from debiasctl.cli.launch import rank
 from debiasctl.cli.options import FLAGS
 from debiasctl.cli.output import note
 from debiasctl.cli.repeat import given_words
-from debiasctl.errors import UsageError
+from debiasctl.errors import ModelError, PluginError, UsageError
 from debiasctl.reading.launched import launched
 
 if TYPE_CHECKING:
@@ -40,8 +41,11 @@ def forecast(spec: "RunSpec", info: "DatasetInfo", *, device: str, context: type
         return False
     from debiasctl.training.speed import seconds_per_step, total_flops
 
-    if spec.compute.sharding != "none" or total_flops(spec, info) < _LONG[_kind(device)]:
+    if spec.compute.sharding != "none":
         return False
+    with suppress(PluginError, ModelError):  # a network that needs real numbers is measured; training reports the rest
+        if total_flops(spec, info) < _LONG[_kind(device)]:
+            return False
     note("measuring how long a step takes here")
     each = seconds_per_step(spec, info, device=device)
     note(_told(each, spec.training.steps))

@@ -61,7 +61,7 @@ def show_plan(spec: "RunSpec", info: "DatasetInfo", *, device: str, as_json: boo
             }
         )
         return []
-    parts = ", ".join(f"{part} {format_bytes(size)}" for part, size in plan.memory.items())
+    parts = ", ".join(f"{part} {_amount(part, size)}" for part, size in plan.memory.items())
     print_pairs(
         {
             "data": describe_images(info),
@@ -78,6 +78,11 @@ def show_plan(spec: "RunSpec", info: "DatasetInfo", *, device: str, as_json: boo
     )
     _show_objective(spec, objective.snr.tolist(), tables, moves=objective.varies or objective.learned is not None)
     return notes
+
+
+def _amount(part: str, size: int) -> str:
+    """A part of the memory; nothing is known of a network that cannot be traced."""
+    return "unknown" if part == "activations" and not size else format_bytes(size)
 
 
 def _latents(spec: "RunSpec", info: "DatasetInfo") -> dict[str, str]:

@@ -78,6 +78,9 @@ def _meant(name: str, known: Sequence[str]) -> str:
             "A budget is given in steps (--steps) or in images shown (--images): N epochs are N times the number of "
             "training images, which --dry-run prints"
         )
+    if "--guide" in (plain, _OPTIONS.get(plain)) and "--guide" not in known:
+        own = "; here a network is guided by itself without a class: --sampler ddim:guidance=2"
+        return f"Another run guides samples alone, in the commands sample and evaluate{own * ('--sampler' in known)}"
     meant = _OPTIONS.get(plain, ())
     for text in (meant,) if isinstance(meant, str) else meant:
         if text.split(" ")[0] in known:

@@ -122,7 +122,7 @@ def compare(runs: Sequence[Run], *, metric: str | None = None, reader: Reader | 
         differences=spec_differences(specs),
         checkpoints=checkpoints,
         figures=figures,
-        notes=[*_notes(runs, checkpoints), *_left_out(tables, shared), *_by_chance(figures)],
+        notes=[*_notes(runs, specs, checkpoints), *_left_out(tables, shared), *_by_chance(figures)],
         warnings=together([(run.name, _warnings(of_run)) for run, of_run in zip(runs, chosen, strict=True)]),
     )
 
@@ -159,7 +159,7 @@ def _warnings(evaluations: Sequence[Evaluation]) -> list[Warned]:
     return [one for record in records if isinstance(record, EvaluationRecord) for one in warnings(record)]
 
 
-def _notes(runs: Sequence[Run], checkpoints: Sequence[Sequence[int]]) -> list[str]:
+def _notes(runs: Sequence[Run], specs: Sequence[RunSpec], checkpoints: Sequence[Sequence[int]]) -> list[str]:
     notes = [
         f"'{run.name}' was measured at step {', '.join(map(str, steps))} and has since been "
         f"trained to step {run.checkpoint_steps()[-1]}: debiasctl evaluate {run.typed}"
@@ -171,7 +171,8 @@ def _notes(runs: Sequence[Run], checkpoints: Sequence[Sequence[int]]) -> list[st
         for run in runs
         if run.status().state == "failed"
     ]
-    if any(steps != checkpoints[0] for steps in checkpoints[1:]):
+    trained = [steps for spec, steps in zip(specs, checkpoints, strict=True) if spec.imported is None]
+    if any(steps != trained[0] for steps in trained[1:]):
         notes.append("the runs were measured after different numbers of training steps; see 'checkpoint'")
     return notes
 

@@ -1,5 +1,6 @@
 """What to draw: a validated request, and the classes of its images."""
 
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Literal, get_args
@@ -10,6 +11,7 @@ from torch import Tensor
 from debiasctl.api import Sampler
 from debiasctl.compute import counter_random
 from debiasctl.compute.counter_random import Stream
+from debiasctl.diffusion.grid_sampler import SamplerOptions
 from debiasctl.diffusion.process import DiffusionProcess
 from debiasctl.errors import UsageError
 from debiasctl.models.build import build_parameterization
@@ -27,6 +29,7 @@ from debiasctl.specs.recorded import ContentSection
 from debiasctl.specs.sections import RunSpec
 from debiasctl.wording import did_you_mean, quoted
 
+_LOG = logging.getLogger(__name__)
 _STEPS = 50  # the usual number of sampling steps
 _MOST_IMAGES, _MOST_STEPS = 10**8, 10**6
 _GOLDEN_RATIO = 0.6180339887498949
@@ -130,7 +133,11 @@ def check_steps(sampler: PluginChoice, process: DiffusionProcess, num_steps: int
     if num_steps < 1:
         raise UsageError(f"{num_steps} sampling steps: choose 1 or more")
     made: Sampler = sampler.create("samplers")
-    made.grid(process, num_steps)
+    levels, options = made.grid(process, num_steps), made.options
+    if not levels or not isinstance(options, SamplerOptions) or options.guidance_interval is None:
+        return
+    if options.guidance != 1 and not any(level.sigma > 0 and options.guides_at(level) for level in levels):
+        _LOG.warning("no noise level of %d steps lies within guidance_interval: nothing is guided", num_steps)
 
 
 def labels_of(indices: Tensor, content: ContentSection, *, seed: int, label: int | None) -> Tensor:

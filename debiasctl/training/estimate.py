@@ -1,5 +1,6 @@
 """Estimates of a training's needs, made without training: the network's size and the memory of one step."""
 
+from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Any
 
@@ -7,7 +8,9 @@ import torch
 from torch import Tensor, nn
 
 from debiasctl.api import DatasetInfo
+from debiasctl.boundary import summary
 from debiasctl.diffusion.modules import run_network
+from debiasctl.errors import ModelError, PluginError
 from debiasctl.models.outside_code import trusted_backbone
 from debiasctl.specs.latents import trained_info
 from debiasctl.specs.sections import RunSpec, embedded_classes, image_shape
@@ -34,13 +37,16 @@ class Estimate:
 def estimate(spec: RunSpec, info: DatasetInfo) -> Estimate:
     """Build the network without memory (on torch's meta device), and trace one batch through it.
 
-    Activations are the tensors that autograd saves for the backward pass, with each storage counted once.
+    Activations are the tensors that autograd saves for the backward pass, with each storage counted once; 0 if the
+    network needs real numbers.
     """
     info = trained_info(spec, info)
     shape = image_shape(spec.model, image_size=info.image_size, channels=info.channels)
     num_classes = embedded_classes(spec.model, len(info.classes))
+    backbone = trusted_backbone(spec)
+    with torch.device("meta") if backbone.code_sha256() is None else nullcontext():
+        network: nn.Module = backbone.build(shape, num_classes).to("meta")
     with torch.device("meta"):
-        network: nn.Module = trusted_backbone(spec).build(shape, num_classes)
         x = torch.empty(spec.training.batch_size, info.channels, info.image_size, info.image_size)
         t = torch.empty(spec.training.batch_size)
         labels = torch.empty(spec.training.batch_size, dtype=torch.int64) if num_classes else None
@@ -55,7 +61,7 @@ def estimate(spec: RunSpec, info: DatasetInfo) -> Estimate:
         "optimizer": 2 * weights,
         "ema": averages * weights,
         "checkpoint": (3 + averages) * weights,  # weights, averages and optimizer state, copied for writing
-        "activations": saved_bytes(network, x, t, labels, out_channels=shape.out_channels),
+        "activations": traced_bytes(network, x, t, labels, out_channels=shape.out_channels),
         "data": (info.num_train + info.num_heldout) * image_bytes,
         "process": _process_bytes(),
     }
@@ -68,6 +74,16 @@ def _process_bytes() -> int:
 
     torch.optim.AdamW([nn.Parameter(torch.zeros(1))])
     return int(psutil.Process().memory_info().rss)
+
+
+def traced_bytes(network: nn.Module, x: Tensor, t: Tensor, labels: Tensor | None, *, out_channels: int) -> int:
+    """The bytes that a forward pass saves; 0, an underestimate, for a network that needs real numbers."""
+    try:
+        return saved_bytes(network, x, t, labels, out_channels=out_channels)
+    except (PluginError, ModelError) as error:
+        if "meta" not in summary(error.__cause__ or error):
+            raise
+        return 0
 
 
 def saved_bytes(network: nn.Module, x: Tensor, t: Tensor, labels: Tensor | None, *, out_channels: int) -> int:

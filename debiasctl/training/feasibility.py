@@ -1,17 +1,16 @@
 """Refusing a plan that is far too large for the machine, within a second, before anything of its size is made."""
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from debiasctl.api import DatasetInfo
-from debiasctl.boundary import summary
 from debiasctl.compute.memory import total_memory
-from debiasctl.errors import ModelError, PluginError, UsageError
-from debiasctl.models.network_size import STATE_BYTES, size_of, sketched
+from debiasctl.errors import UsageError
+from debiasctl.models.network_size import STATE_BYTES, counted, size_of, sketched
 from debiasctl.models.outside_code import trusted_backbone
 from debiasctl.specs.latents import trained_info
 from debiasctl.specs.sections import RunSpec, embedded_classes, image_shape
-from debiasctl.training.estimate import saved_bytes
+from debiasctl.training.estimate import traced_bytes
 from debiasctl.wording import format_bytes
 
 TRAINED = {"cpu": 2, "cuda": 4}  # times the memory of the machine that a plan may take: estimates are rough on a GPU
@@ -34,11 +33,14 @@ def check_feasible(
     info = trained_info(spec, info)
     shape = image_shape(spec.model, image_size=info.image_size, channels=info.channels)
     num_classes = embedded_classes(spec.model, len(info.classes))
+    backbone = trusted_backbone(spec)
+    limited = sketched if backbone.code_sha256() is None else counted
+    with limited(times * memory, memory=memory, larger=larger):
+        network: nn.Module = backbone.build(shape, num_classes).to("meta")
     with sketched(times * memory, memory=memory, larger=larger):
-        network: nn.Module = trusted_backbone(spec).build(shape, num_classes)
         x, t = torch.empty(1, info.channels, info.image_size, info.image_size), torch.empty(1)
         labels = torch.empty(1, dtype=torch.int64) if num_classes else None
-        per_image = 4 * x.numel() + _traced_bytes(network, x, t, labels, out_channels=shape.out_channels)
+        per_image = 4 * x.numel() + traced_bytes(network, x, t, labels, out_channels=shape.out_channels)
     at_a_time = max(1, spec.training.batch_size // spec.compute.accumulation)
     needed = at_a_time * per_image + STATE_BYTES * sum(parameter.numel() for parameter in network.parameters())
     if needed > times * memory:
@@ -53,13 +55,3 @@ def check_feasible(
             f"{size_of(needed)} ({format_bytes(per_image)} each), and this machine has {format_bytes(memory)}. "
             f"{larger or f'To train here, {way_on}'}"
         )
-
-
-def _traced_bytes(network: nn.Module, x: Tensor, t: Tensor, labels: Tensor | None, *, out_channels: int) -> int:
-    """The bytes that a forward pass saves; 0, an underestimate, for a plugin's network that needs real numbers."""
-    try:
-        return saved_bytes(network, x, t, labels, out_channels=out_channels)
-    except (PluginError, ModelError) as error:
-        if "meta" not in summary(error.__cause__ or error):
-            raise
-        return 0

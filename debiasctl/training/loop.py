@@ -16,13 +16,12 @@ from debiasctl.api import LoadedDataset
 from debiasctl.compute.memory import is_out_of_memory, out_of_memory
 from debiasctl.compute.signals import StopSignals, number_of
 from debiasctl.data.heldout_set import HeldoutSet
-from debiasctl.errors import DebiasctlError, Interrupted, PluginError, TrainingError
-from debiasctl.models.build import network_for
+from debiasctl.errors import DebiasctlError, Interrupted, ModelError, PluginError, TrainingError
+from debiasctl.models.build import network_without_memory
 from debiasctl.models.ema_snapshots import capture_snapshot, discard_snapshots_after, write_snapshot
 from debiasctl.models.heldout import heldout_errors
 from debiasctl.runs.records import HeldoutRecord, MetricsRecord, TrainRecord
 from debiasctl.runs.store import Run, append_metrics, truncate_metrics
-from debiasctl.specs.sections import RunSpec
 from debiasctl.training.checkpoints import CheckpointWriter
 from debiasctl.training.memory import out_of_memory as out_of_memory_message
 from debiasctl.training.meters import Meter, Speed, flops_per_image, peak_memory
@@ -358,19 +357,13 @@ class _Loop:
 
 
 def _flops(training: Training) -> int:
-    """The operations per image, counted without memory, or on the network itself if a plugin's needs real numbers."""
-    try:
-        return flops_per_image(_without_memory(training.spec), training.spec)
-    except PluginError:
+    """The operations per image, counted without memory, or on the network itself if it needs real numbers."""
+    assert training.spec.content is not None, "a training's spec states its data's content"
+    try:  # on the meta device every convolution is counted as a direct one
+        return flops_per_image(network_without_memory(training.spec, training.spec.content), training.spec)
+    except (PluginError, ModelError):
         training.network.eval()  # so that no running statistics change
         try:
             return flops_per_image(training.network, training.spec)
         finally:
             training.network.train()
-
-
-def _without_memory(spec: RunSpec) -> torch.nn.Module:
-    """The run's network on the meta device, where every convolution is counted as a direct one."""
-    assert spec.content is not None, "a training's spec states its data's content"
-    with torch.device("meta"):
-        return network_for(spec, spec.content)

@@ -8,7 +8,7 @@ import torch
 
 from debiasctl.api import ArraySplit, DatasetInfo, LoadedDataset
 from debiasctl.compute.device import choose_device, make_accelerator
-from debiasctl.models.build import network_for
+from debiasctl.models.build import network_without_memory
 from debiasctl.specs.latents import trained_info
 from debiasctl.specs.recorded import ContentSection
 from debiasctl.specs.sections import RunSpec
@@ -79,8 +79,7 @@ def total_flops(spec: RunSpec, info: DatasetInfo) -> float:
         num_heldout=info.num_heldout,
         content_hash="",
     )
-    with torch.device("meta"):
-        network = network_for(spec, content)
+    network = network_without_memory(spec, content)
     counted = spec.model_copy(update={"content": content})
     return float(flops_per_image(network, counted)) * spec.training.batch_size * spec.training.steps
 

@@ -136,3 +136,24 @@ def test_a_file_of_settings_runs_no_code_that_was_not_named_here() -> None:
             "constant,debiased", "--dry-run")  # fmt: skip
     for command in (plan, study):
         succeed(*command)
+
+
+@pytest.mark.parametrize("named", ["Net", "net", "make"])
+def test_a_network_that_cannot_be_traced_without_numbers_is_planned_and_trained(named: str) -> None:
+    """Neither a factory that sets torch's default device, nor a forward that needs its numbers, is run without them."""
+    Path("net.py").write_text(
+        "import torch\n"
+        "class Net(torch.nn.Conv2d):\n"
+        "    def __init__(self):\n        super().__init__(1, 1, 3, padding=1)\n"
+        "    def forward(self, x, t, labels=None):\n        return super().forward(x) * float(t.max())\n"
+        "net = Net()\n"
+        "def make():\n    torch.set_default_device('cpu')\n    return Net()\n"
+    )
+    command = ("train", DATA, "--backbone", f"python:factory=net:{named},input=vp,predicts=eps", "--prediction", "eps",
+               "--schedule", "linear", "--steps", "1", "--batch-size", "2", "--device", "cpu")  # fmt: skip
+    try:
+        assert "activations unknown" in " ".join(succeed(*command, "--dry-run").out.split())
+        succeed(*command, "--name", "trained")
+    finally:
+        torch.set_default_device(None)
+    assert find_run("trained").spec().model.backbone.name == "python"

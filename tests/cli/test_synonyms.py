@@ -91,3 +91,11 @@ def test_a_numbered_gpu_becomes_the_current_one(monkeypatch: pytest.MonkeyPatch)
         choose_device("cuda:2")
     with pytest.raises(UsageError, match="is one GPU"):
         check_devices(2, device="cuda:1")
+
+
+def test_a_guide_is_said_to_be_of_samples() -> None:
+    for option in ("--guide", "--autoguidance"):
+        message = error_of("analyze", "run", option, "other", code=2)
+        assert "in the commands sample and evaluate; here a network is guided by itself" in message
+        assert "--sampler" not in error_of("likelihood", "run", option, "other", code=2)
+    assert "Here it is --guide" in error_of("sample", "run", "--autoguidance", "other", code=2)

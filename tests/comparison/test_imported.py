@@ -8,7 +8,7 @@ from records import add_evaluation, make_run, plain_spec
 from debiasctl.comparison.arms import arms_of, settings_of
 from debiasctl.comparison.run_sources import read_sources
 from debiasctl.comparison.study import study_of
-from debiasctl.comparison.tables import spec_differences
+from debiasctl.comparison.tables import compare, spec_differences
 from debiasctl.runs.store import Run
 from debiasctl.specs.recorded import ImportedSection
 from debiasctl.specs.sections import RunSpec
@@ -73,6 +73,14 @@ def test_an_own_run_is_taken_at_its_last_checkpoint(checkpoints: list[int]) -> N
     assert [one.figures[0].value for one in cell.arms] == [1.0, 94.0]
     assert [arm.members[0].checkpoint for arm in study.arms] == [None, 6]
     assert not any("different numbers of training steps" in text for text in study.warnings)
+
+
+def test_a_table_says_nothing_of_the_length_of_its_training() -> None:
+    runs = measured([6])
+    assert not any("different numbers of training steps" in text for text in compare(runs).notes)
+    other = make_run("other", plain_spec("constant"))
+    add_evaluation(other, {"fd_local": 3.0}, checkpoint=3)
+    assert any("different numbers of training steps" in text for text in compare([*runs, other]).notes)
 
 
 def test_a_weight_that_is_unknown_is_not_drawn() -> None:

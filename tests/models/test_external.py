@@ -140,6 +140,8 @@ def test_without_images_of_its_own_it_says_how_to_name_some(tmp_path: Path) -> N
     run = added(tmp_path)
     with pytest.raises(DataError, match="holds no images: it stands for those of a model"):
         session.load_data(run.spec(), LOCATION)
+    for command in ("likelihood", "analyze"):
+        assert error_of(command, "adm", code=2).startswith("run 'adm' was added without a data set")
 
 
 def test_the_settings_of_one_may_be_those_of_a_training(tmp_path: Path) -> None:

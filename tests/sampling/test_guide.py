@@ -159,6 +159,12 @@ def test_a_schedule_that_lacks_levels_guides_within_those_it_has(main: Run) -> N
     assert within.description.nfe == 4
 
 
+def test_an_interval_without_any_step_is_noted(main: Run, caplog: pytest.LogCaptureFixture) -> None:
+    none = draw(Run(runs_dir() / "dropout"), None, "ddim:guidance=2,guidance_interval=[1000,null]")
+    assert none.description.nfe == 3
+    assert "no noise level of 3 steps lies within guidance_interval: nothing is guided" in caplog.text
+
+
 def test_a_guide_in_use_is_not_pruned(main: Run) -> None:
     with ExitStack() as pins:
         guide = pin_guide("flow:checkpoint=4", main, pins)

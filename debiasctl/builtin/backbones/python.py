@@ -164,17 +164,7 @@ class Python(Backbone):
         """
         code = find(self.options)
         _say(code, self.options.sha256)
-
-        def network() -> PythonNetwork:
-            return PythonNetwork(made(code, self.options), code, self.options, shape, num_classes=num_classes)
-
-        if torch.get_default_device().type != "meta":
-            return network()
-        try:  # a training counts its parameters so, before it makes them
-            return network()
-        except ModelError:
-            with torch.device("cpu"):  # a factory may load weights, which needs memory
-                return network().to("meta")
+        return PythonNetwork(made(code, self.options), code, self.options, shape, num_classes=num_classes)
 
 
 def find(options: Python.Options) -> Code:
@@ -222,6 +212,15 @@ class PythonNetwork(nn.Module):
         if not self.takes_labels and (num_classes or not _binds(function, 1, 2)):
             asked = "(x_t, noise level, labels)" if num_classes else "(x_t, noise level, labels), or of two of them"
             raise ModelError(f"{code}: {_kind(function)}{_signature(function)} is no function of {asked}")
+
+    def train(self, mode: bool = True) -> Self:
+        """Set training or evaluation mode.
+
+        Raises:
+            ModelError: if the callable is a module that fails at it.
+        """
+        user_code.call(self.code, "its train" if mode else "its eval", super().train, mode)
+        return self
 
     def forward(self, x: Tensor, noise_level: Tensor, labels: Tensor | None = None) -> Tensor:
         """Map x [N, in_channels, H, W], noise_level [N] and labels (int64 [N] or None) to [N, out_channels, H, W].

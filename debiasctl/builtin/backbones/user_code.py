@@ -3,6 +3,7 @@
 import contextlib
 import importlib
 import importlib.util
+import os
 import re
 import sys
 import threading
@@ -12,6 +13,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
 from typing import Any, TextIO
+
+import torch
 
 from debiasctl.api import ModelError, UsageError, sha256_file
 from debiasctl.api.files import one_line, quoted
@@ -91,11 +94,14 @@ def find_again(name: str, folder: Path | None, *, sha256: str) -> Code:
 def call(code: Code, what: str, function: Callable[..., Any], *args: Any) -> Any:
     """Call a function of the user's, with the modules beside it importable, and whatever it prints on stderr.
 
+    What it changes for the whole process is changed back: the working directory, torch's default dtype and whether it
+    computes gradients.
+
     Raises:
         ModelError: if it raises anything but a signal; the message names it and the line.
     """
     try:
-        with _importable(code.folder), _named_prints(code.name):
+        with _importable(code.folder), _named_prints(code.name), _left_alone():
             return function(*args)
     except (KeyboardInterrupt, GeneratorExit):
         raise
@@ -247,6 +253,21 @@ def _importable(folder: Path | None) -> Iterator[None]:
         if folder is not None:
             with contextlib.suppress(ValueError):  # the code may have changed the path
                 sys.path.remove(str(folder))
+
+
+@contextlib.contextmanager
+def _left_alone() -> Iterator[None]:
+    dtype, gradients, folder = torch.get_default_dtype(), torch.is_grad_enabled(), None
+    with contextlib.suppress(OSError):  # it may have been removed
+        folder = os.getcwd()
+    try:
+        yield
+    finally:
+        torch.set_default_dtype(dtype)
+        torch.set_grad_enabled(gradients)
+        if folder is not None:
+            with contextlib.suppress(OSError):
+                os.chdir(folder)
 
 
 @contextlib.contextmanager

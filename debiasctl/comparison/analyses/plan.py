@@ -7,7 +7,7 @@ from debiasctl.analysis.parts.part import Part
 from debiasctl.comparison.arms import Arms, arms_of
 from debiasctl.errors import UsageError
 from debiasctl.runs.store import Run
-from debiasctl.specs.sections import RunSpec
+from debiasctl.specs.sections import NO_IMAGES, RunSpec
 from debiasctl.wording import did_you_mean, quoted
 
 
@@ -74,8 +74,14 @@ def arms_in(runs: Sequence[Run], specs: Sequence[RunSpec], *, reference: str | N
     """The runs' arms, with the one first that the others are compared with.
 
     Raises:
-        UsageError: if no arm, or several, have a name that begins with `reference`.
+        UsageError: if no arm, or several, have a name that begins with `reference`, or a run has no images.
     """
+    for run, spec in zip(runs, specs, strict=True):
+        if spec.data.dataset.name == NO_IMAGES:
+            raise UsageError(
+                f"run '{run.name}' was added without a data set, and an analysis is one of images that the network was "
+                "trained on. Add the model again, by another name, with these: `dataset=digits`"
+            )
     found = arms_of(runs, specs)
     if reference is None:
         return found

@@ -169,6 +169,29 @@ def test_a_derivative_that_the_callable_hides_is_not_taken_for_zero() -> None:
         network(x, torch.zeros(1))
 
 
+def test_what_the_code_changes_for_the_whole_process_is_changed_back(folder: Path) -> None:
+    write(
+        "import os, torch\ntorch.set_default_dtype(torch.float64)\n"
+        "def make():\n"
+        "    os.chdir('/')\n    torch.set_grad_enabled(False)\n"
+        "    return lambda x, t, labels: torch.set_default_dtype(torch.float64) or 0.1 * x\n"
+    )
+    read("factory=mine:make,input=vp,predicts=eps,image_size=4")
+    assert torch.get_default_dtype() == torch.float32
+    assert torch.is_grad_enabled()
+    assert Path.cwd() == folder
+
+
+def test_a_module_that_fails_at_its_mode_is_named() -> None:
+    write(
+        "import torch\nclass Net(torch.nn.Conv2d):\n    def __init__(self):\n        super().__init__(3, 3, 1)\n"
+        "    def train(self, mode=True):\n        raise ValueError('no mode')\n"
+        "    def forward(self, x, t, labels=None):\n        return super().forward(x)\n"
+    )
+    with pytest.raises(ModelError, match=r"mine:Net of .*: its eval failed \(ValueError: no mode; .*line 7"):
+        read("factory=mine:Net,input=vp,predicts=eps,image_size=4")
+
+
 def test_prints_go_to_stderr_with_the_name(capsys: pytest.CaptureFixture[str]) -> None:
     write("print('importing')\ndef make():\n    print('making\\nit')\n    return lambda x, t: print('calling') or x")
     read(f"factory=mine:make,{EPS}")
