@@ -89,8 +89,8 @@ def _layer(place: "re.Match[str]", tensor: Tensor, model: ExternalModel, per_lev
     stage, layer, rest = int(place[2]), int(place[3]), place[4]
     is_attention = rest.startswith(("norm.", "qkv.", "proj_out."))
     if place[1] == "input_blocks":
-        level, index = divmod(stage - 1, per_level + 1)
-        level, part = f"down_blocks.{level}", "resnets"
+        number, index = divmod(stage - 1, per_level + 1)
+        level, part = f"down_blocks.{number}", "resnets"
         if index == per_level:
             index, part = 0, "downsamplers"
     else:
@@ -153,4 +153,4 @@ def _head_dim(options: Mapping[str, Any], widths: set[int]) -> int:
             f"{_REFUSED}: num_heads={options['num_heads']} at levels of {', '.join(map(str, sorted(widths)))} channels "
             "gives heads of several widths, and a UNet2DModel's are all of one"
         )
-    return dims.pop()
+    return int(dims.pop())

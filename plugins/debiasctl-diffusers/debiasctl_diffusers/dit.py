@@ -50,7 +50,9 @@ class DiffusersDiT(Backbone):
         def _filled_in(cls, data: Any) -> Any:
             """Put a preset's options below those that are given."""
             preset = data.get("preset") if isinstance(data, Mapping) else None
-            return {**preset_options(preset), **data} if preset in get_args(Preset) else data
+            if not isinstance(preset, str) or preset not in get_args(Preset):
+                return data  # an unknown name is refused by its type, which lists the known ones
+            return {**preset_options(preset), **data}
 
         @model_validator(mode="after")
         def _fits(self) -> Self:

@@ -138,8 +138,9 @@ def _scheduler(model: ExternalModel, denoiser: Denoiser, sampler: str | None, *,
             "export-diffusers: the run was trained between timesteps (schedule.continuous), where diffusers' tables "
             "have no levels"
         )
-    chosen = sampler or ("ddpm" if model.learned_variance else "ddim")
-    if chosen == "ddim" and model.learned_variance:
+    learned = model.learned_variance and model.backbone != "diffusers-dit"  # DiTPipeline itself drops the variance
+    chosen = sampler or ("ddpm" if learned else "ddim")
+    if chosen == "ddim" and learned:
         raise UsageError(
             "export-diffusers: the run has a learned variance, and DDIMScheduler takes none. Export it with ddpm"
         )
@@ -147,11 +148,13 @@ def _scheduler(model: ExternalModel, denoiser: Denoiser, sampler: str | None, *,
         **_betas(model, process),
         "num_train_timesteps": process.num_timesteps,
         "prediction_type": NATIVE[model.prediction],
-        "timestep_spacing": "trailing",
+        # after its last step, unless that is of t = 0, DDPMScheduler adds noise by a learned variance
+        "timestep_spacing": "leading" if learned else "trailing",
     }
-    same = f"{chosen}:spacing=trailing" if clip else f"{chosen}:spacing=trailing,clip_x0=false"
+    same = f"{chosen}:spacing={settings['timestep_spacing']}" + ("" if clip else ",clip_x0=false")
     if chosen == "ddpm":
-        variance = "learned_range" if model.learned_variance else "fixed_small"
+        variance = "learned_range" if learned else "fixed_small"
+        same += ",variance=fixed-small" if model.learned_variance and not learned else ""
         return diffusers.DDPMScheduler(**settings, clip_sample=clip, variance_type=variance), same
     if not clip or process.snr[-1] == 0:
         # DDIMScheduler clips x0 and leaves eps as it was, so that with clipping it makes other steps

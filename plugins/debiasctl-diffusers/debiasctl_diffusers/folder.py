@@ -1,5 +1,6 @@
 """A folder that diffusers saved: its configurations and its tensors, of which nothing is run."""
 
+import json
 import re
 from collections.abc import Mapping
 from pathlib import Path
@@ -8,7 +9,7 @@ from typing import Any
 from torch import Tensor
 
 from debiasctl.api import ModelError, UsageError, read_state_dict
-from debiasctl.api.files import one_line, quoted, read_json
+from debiasctl.api.files import one_line, quoted, read_text
 
 CONFIG, SCHEDULER, INDEX = "config.json", "scheduler_config.json", "model_index.json"
 _WEIGHTS = "diffusion_pytorch_model"
@@ -45,10 +46,10 @@ def read_config(path: Path) -> dict[str, Any]:
         ModelError: if it is missing or damaged.
     """
     try:
-        found = read_json(path)
+        found = json.loads(read_text(path))  # diffusers writes -Infinity, which JSON itself does not have
     except OSError as error:
         raise ModelError(f"{path} cannot be read: {error.strerror or one_line(error)}") from error
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise ModelError(f"{path} is damaged: {one_line(error)}") from error
     if not isinstance(found, dict):
         raise ModelError(f"{path} is damaged: it holds no mapping of names to settings")

@@ -71,7 +71,7 @@ def described(path: Path, config: Mapping[str, Any]) -> Described:
             "have"
         )
     backbone = _CLASSES[name]
-    plugin = DiffusersUNet if backbone == "diffusers-unet" else DiffusersDiT
+    plugin: Any = DiffusersUNet if backbone == "diffusers-unet" else DiffusersDiT
     defaults = _defaults(name)
     settings = {key: value for key, value in config.items() if not key.startswith("_") and key not in _OF_EMA}
     options: dict[str, Any] = {}

@@ -130,7 +130,7 @@ def _flow(
     shift = given.get("flow_shift" if sigmas else "shift", 1.0)
     if isinstance(shift, bool) or not isinstance(shift, int | float) or not shift > 0:
         raise ModelError(f"{path}: shift={shift!r} is not above 0")
-    notes = ()
+    notes: tuple[str, ...] = ()
     if given.get("use_dynamic_shifting"):
         notes = (
             "use_dynamic_shifting=true has pipelines shift the levels by the size of their images; the run's are "

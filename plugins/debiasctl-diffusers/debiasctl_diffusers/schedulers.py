@@ -19,11 +19,8 @@ _ON_RATIOS = (
 )  # fmt: skip
 _ON_SHARES = ("FlowMatchEulerDiscrete", "FlowMatchHeunDiscrete", "FlowMatchLCM", "LTXEulerAncestralRF")
 _ON_EDM = ("EDMDPMSolverMultistep", "EDMEuler")
-KINDS: Mapping[str, Kind] = {
-    f"{name}Scheduler": kind
-    for kind, names in (("table", _ON_X_T + _ON_RATIOS), ("flow", _ON_SHARES), ("edm", _ON_EDM))
-    for name in names
-}  # type: ignore[assignment]
+_OF_KIND: Mapping[Kind, tuple[str, ...]] = {"table": _ON_X_T + _ON_RATIOS, "flow": _ON_SHARES, "edm": _ON_EDM}
+KINDS: Mapping[str, Kind] = {f"{name}Scheduler": kind for kind, names in _OF_KIND.items() for name in names}
 
 _WORDS = "it draws tokens of text or of codes, not images of real numbers"
 _TO_NOISE = "it leads from images to noise"

@@ -56,7 +56,7 @@ class Setup:
     @property
     def learned_variance(self) -> bool:
         """Whether its steps take a learned variance beside the prediction."""
-        return self.scheduler.config.get("variance_type") == "learned_range"
+        return bool(self.scheduler.config.get("variance_type") == "learned_range")
 
     def place(self, index: int) -> Place:
         """The place of the call of that number, from 0."""

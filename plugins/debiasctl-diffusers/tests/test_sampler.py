@@ -5,6 +5,7 @@ from typing import Any
 import diffusers
 import pytest
 import torch
+from debiasctl_diffusers.schedulers import KINDS, REFUSED, installed
 from diffusers import DDIMScheduler, FlowMatchEulerDiscreteScheduler
 from torch import Tensor, nn
 from worlds import diffusers_sampler, distance, loop_images, normal, sampler
@@ -16,7 +17,6 @@ from debiasctl.diffusion import (
     alphas_cumprod_from_betas,
     process_of,
 )
-from debiasctl_diffusers.schedulers import KINDS, REFUSED, installed
 
 LINEAR = DiffusionProcess(alphas_cumprod_from_betas(torch.linspace(1e-4, 0.02, 1000, dtype=torch.float64)))
 _TYPES = {"eps": "epsilon", "x0": "sample", "v": "v_prediction"}
@@ -51,9 +51,7 @@ class NetworkDenoiser:
     def __call__(self, x_t: Tensor, t: float, labels: Tensor | None = None) -> Estimate:
         self.nfe += 1
         levels = self.process.levels(torch.full((len(x_t),), t, dtype=torch.float64))
-        return self.parameterization.estimate(
-            self.parameterization.run(self.network, x_t, levels, labels), x_t, levels
-        )
+        return self.parameterization.estimate(self.parameterization.run(self.network, x_t, levels, labels), x_t, levels)
 
 
 def schedule(name: str, **options: Any) -> DiffusionProcess:
@@ -210,10 +208,15 @@ def test_it_is_the_sampler_that_debiasctl_has() -> None:
 
 def test_steps_are_reported_once_each() -> None:
     for name, calls in (("heun", 19), ("ddim", 10), ("pndm", 19)):
-        denoiser, seen = NetworkDenoiser("v"), []
+        denoiser = NetworkDenoiser("v")
+        seen: list[tuple[int, Tensor]] = []
         with torch.no_grad():
             images = diffusers_sampler(scheduler=name)(
-                denoiser, normal(0), num_steps=10, noise=normal, on_step=lambda done, x, x0: seen.append((done, x))
+                denoiser,
+                normal(0),
+                num_steps=10,
+                noise=normal,
+                on_step=lambda done, x, _, seen=seen: seen.append((done, x)),
             )
         assert [done for done, _ in seen] == list(range(1, 11))
         assert denoiser.nfe == calls

@@ -11,11 +11,11 @@ from typing import Any
 from unittest.mock import patch
 
 import torch
+from debiasctl_diffusers.sampler import DiffusersSampler
 from diffusers import DDPMPipeline, DDPMScheduler, UNet2DModel
 from torch import Tensor, nn
 
 import debiasctl
-from debiasctl_diffusers.sampler import DiffusersSampler
 
 SHAPE = (4, 3, 8, 8)
 TINY: dict[str, Any] = {
