@@ -62,6 +62,7 @@ CALLS = [
     ("plugins list", ["plugins", "list"]),
     ("plugins describe", ["plugins", "describe", "weightings", "min-snr"]),
     ("plugins check", ["plugins", "check", "min-snr"]),
+    ("plugins new", ["plugins", "new", "weightings", "my-scheme"]),
     ("datasets list", ["datasets", "list"]),
     ("datasets show", ["datasets", "show", "images"]),
     ("datasets check", ["datasets", "check", "images"]),

@@ -20,7 +20,7 @@ COMMANDS = {
     ),
     "sweep": "Train one model in several arms and with several seeds, sample, measure and compare them.",
     "runs": "List, watch, show, label, prune, remove, export and import runs; add models from elsewhere.",
-    "plugins": "List, describe and check the installed plugins.",
+    "plugins": "List, describe, check and write plugins.",
     "datasets": "List, show and check data sets.",
     "weightings": "Tabulate and plot loss weightings.",
     "spec": "Describe the settings of a run spec.",

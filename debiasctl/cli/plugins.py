@@ -10,11 +10,13 @@ from debiasctl.cli import options
 from debiasctl.cli.completion import complete_described, complete_kind
 from debiasctl.cli.output import LINES, note, print_json, print_pairs, print_table, print_text
 from debiasctl.cli.plugins_check import EXAMPLES, check
+from debiasctl.cli.plugins_new import new
 from debiasctl.errors import UsageError
 from debiasctl.wording import printable
 
-app = typer.Typer(no_args_is_help=True, help="List, describe and check the installed plugins.", rich_markup_mode="rich")
+app = typer.Typer(no_args_is_help=True, help="List, describe, check and write plugins.", rich_markup_mode="rich")
 app.command(epilog=EXAMPLES)(check)
+app.command()(new)
 
 
 @app.command("list", epilog="[bold]Examples[/bold]  debiasctl plugins list · debiasctl plugins list weightings --json")

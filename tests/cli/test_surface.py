@@ -64,6 +64,7 @@ SURFACE = {
     "plugins list": "KIND --help --json",
     "plugins check": "KIND NAME --help --json --timeout",
     "plugins describe": "KIND NAME --help --json",
+    "plugins new": "KIND NAME --dir --help --json --package",
     "spec": "--help",
     "spec describe": "SECTION[.SETTING] --help --json",
     "datasets": "--help",

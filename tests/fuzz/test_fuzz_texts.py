@@ -149,6 +149,7 @@ SOUND: dict[str, tuple[str, ...]] = {
     "plugins list": (),
     "plugins describe": ("weightings", "min-snr"),
     "plugins check": ("weightings", "min-snr"),
+    "plugins new": ("weightings", "my-scheme"),
     "datasets list": (),
     "datasets show": ("digits", "--num", "4"),
     "datasets check": ("digits",),

@@ -1,0 +1,1 @@
+"""A feature extractor for debiasctl."""

@@ -1,0 +1,1 @@
+"""A format of trained models for debiasctl."""

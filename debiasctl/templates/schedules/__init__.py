@@ -1,0 +1,1 @@
+"""A noise schedule for debiasctl."""
