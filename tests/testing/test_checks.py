@@ -1,6 +1,8 @@
 """The checks as a package's tests call them."""
 
+import importlib
 import warnings
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -59,6 +61,18 @@ def test_what_keeps_the_laws_passes(check: Any, plugin: type) -> None:
     """Were one of the plugins that the broken ones derive from broken itself, those would prove nothing."""
     check(plugin)
     assert plugin.__name__ not in {record.name for kind in registry.KINDS for record in registry.records(kind)}
+
+
+@pytest.mark.filterwarnings("error")
+def test_the_example_plugins_pass(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whether or not their package is installed."""
+    monkeypatch.syspath_prepend(Path(__file__).parents[2] / "plugins" / "debiasctl-examples")
+    for check, module, name in (
+        (check_weighting, "weighting", "Sech"),
+        (check_sampler, "sampler", "PLMS"),
+        (check_dataset, "dataset", "Rings"),
+    ):
+        check(getattr(importlib.import_module(f"debiasctl_examples.{module}"), name))
 
 
 def test_an_engine_in_this_process_passes_as_far_as_it_can_be_checked() -> None:
