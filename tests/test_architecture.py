@@ -1,7 +1,11 @@
 """The direction of imports, read from the source: the design's, held."""
 
 import ast
+import contextlib
 import graphlib
+import importlib
+import re
+import textwrap
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -273,6 +277,87 @@ def test_specs_and_runs_are_read_without_torch(module: str) -> None:
         for found in IMPORTS
         if found.module == module and not (found.lazy or found.typing)
     } & heavy  # fmt: skip
+
+
+# ---------------------------------------------------------------- the packages in plugins/
+
+PACKAGES = sorted((ROOT.parent / "plugins").glob("*/"))
+# what a third party may import, and of it the names in __all__ alone
+OFFERED = (
+    "debiasctl", "debiasctl.api", "debiasctl.api.arrays", "debiasctl.api.errors", "debiasctl.api.files",
+    "debiasctl.api.state_dicts", "debiasctl.diffusion", "debiasctl.testing",
+)  # fmt: skip
+TAKES_A_NAME = ("import_module", "__import__", "find_spec", "importorskip", "setattr", "delattr", "patch", "setitem")
+
+
+def not_offered(source: str) -> set[str]:
+    """What of debiasctl a module uses that is not public: imported, as an attribute, or by its name in a string."""
+    used, names = set[tuple[str, str]](), dict[str, str]()  # (module, name of it), and what modules are called here
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.Import):
+            for alias in node.names:
+                used.add((alias.name, ""))
+                first = alias.name.partition(".")[0]
+                names[alias.asname or first] = alias.name if alias.asname else first
+        elif isinstance(node, ast.ImportFrom) and node.level == 0:
+            used |= {(str(node.module), alias.name) for alias in node.names}
+        elif isinstance(node, ast.Call) and ast.unparse(node.func).rpartition(".")[2] in TAKES_A_NAME:
+            texts = [one.value for one in node.args if isinstance(one, ast.Constant) and isinstance(one.value, str)]
+            used |= {(text, "") for text in texts if text in MODULES or text.rpartition(".")[0] in MODULES}
+        elif isinstance(node, ast.Constant) and isinstance(node.value, str) and "import" in node.value:
+            with contextlib.suppress(SyntaxError):  # code for another process, most likely
+                used |= {(found, "") for found in not_offered(textwrap.dedent(node.value))}
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.Attribute):
+            first, _, rest = ast.unparse(node).partition(".")
+            if names.get(first, "").split(".")[0] == "debiasctl" and re.fullmatch(r"[\w.]+", rest):
+                module, _, name = f"{names[first]}.{rest}".rpartition(".")
+                used |= {(module, name)} if module in MODULES else set()
+    return {
+        f"{module}.{name}".rstrip(".")
+        for module, name in used
+        if module.split(".")[0] == "debiasctl" and not _is_offered(module, name)
+    }
+
+
+def _is_offered(module: str, name: str) -> bool:
+    if f"{module}.{name}" in OFFERED or (module in OFFERED and not name):
+        return True
+    return module in OFFERED and name in importlib.import_module(module).__all__
+
+
+@pytest.mark.parametrize(
+    ("source", "found"),
+    [
+        (
+            "from debiasctl.api import Weighting\nfrom debiasctl.api.files import quoted\nimport debiasctl.testing",
+            set(),
+        ),
+        ("from debiasctl import run, api\nimport debiasctl\ndebiasctl.run('a').sample()\ndebiasctl.api.Space", set()),
+        ("from debiasctl_x import y\nfrom .debiasctl import z\nimport torch", set()),
+        ("from debiasctl.api import SECRET", {"debiasctl.api.SECRET"}),
+        ("from debiasctl import registry", {"debiasctl.registry"}),
+        ("def f():\n    from debiasctl.runs.store import Run", {"debiasctl.runs.store.Run"}),
+        ("import debiasctl.cli as c", {"debiasctl.cli"}),
+        ("import debiasctl as d\nd.training.session", {"debiasctl.training", "debiasctl.training.session"}),
+        ("import debiasctl\ndebiasctl.boundary.summary(1)", {"debiasctl.boundary", "debiasctl.boundary.summary"}),
+        ("from debiasctl.api.samplers import Level", {"debiasctl.api.samplers.Level"}),
+        ("from importlib import import_module\nimport_module('debiasctl.specs')", {"debiasctl.specs"}),
+        ("m.setattr('debiasctl.paths.home', 1)", {"debiasctl.paths.home"}),
+        ("run(['-c', 'from debiasctl.cli.app import main\\nmain()'])", {"debiasctl.cli.app.main"}),
+    ],
+)
+def test_what_is_not_public_is_seen(source: str, found: set[str]) -> None:
+    assert not_offered(source) == found
+
+
+@pytest.mark.parametrize("package", PACKAGES, ids=lambda package: package.name)
+def test_a_package_imports_what_is_public_alone(package: Path) -> None:
+    """Its tests too: they show others how to test theirs."""
+    files = sorted(package.rglob("*.py"))
+    assert files
+    wrong = {path.name: not_offered(path.read_text(encoding="utf-8")) for path in files}
+    assert {name: found for name, found in wrong.items() if found} == {}
 
 
 # how files and texts of others are opened and parsed outside of the room `reading`, each with what makes it safe there

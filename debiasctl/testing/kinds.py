@@ -11,13 +11,15 @@ from debiasctl.testing.results import Result
 
 
 def examined(record: PluginRecord, options: Mapping[str, Any], **more: Any) -> Iterator[Result]:
-    """Check the laws of a plugin's kind one after another; `more` is what the laws of its kind are told.
-
-    The module of a kind's laws is imported when it is needed.
-    """
+    """Check the laws of a plugin's kind one after another; `more` is what the laws of its kind are told."""
     if record.kind == "commands":
         from debiasctl.testing.commands import examine_command
 
         return examine_command(record)
-    laws: Laws = importlib.import_module(f"debiasctl.testing.{record.kind}").laws
-    return examine(record, options, laws, **more)
+    return examine(record, options, laws_of(record.kind), **more)
+
+
+def laws_of(kind: str) -> Laws:
+    """The laws of a kind, beyond those of every plugin; their module is imported when they are needed."""
+    found: Laws = importlib.import_module(f"debiasctl.testing.{kind}").laws
+    return found

@@ -2,6 +2,8 @@
 
 import dataclasses
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -46,11 +48,12 @@ def _twice(subject: Subject) -> None:
 @laws.law("Its weights are those of the network that it names, and finite")
 def _builds(subject: Subject) -> None:
     model = _model(subject)
-    backbone = registry.create("backbones", PluginRef(model.backbone, dict(model.backbone_options)))
     shape = ImageShape(model.image_size, model.channels, model.channels * (1 + model.learned_variance))
     classes = model.num_classes + model.null_class
-    backbone.check_prediction(model.prediction, sigma_data=model.sigma_data)
-    network: torch.nn.Module = backbone.build(shape, classes)
+    with _its_own_fault():
+        backbone = registry.create("backbones", PluginRef(model.backbone, dict(model.backbone_options)))
+        backbone.check_prediction(model.prediction, sigma_data=model.sigma_data)
+        network: torch.nn.Module = backbone.build(shape, classes)
     differences = state_dict_differences(model.weights, network.state_dict())
     if differences:
         raise Broken(f"the network '{model.backbone}' has other tensors: {differences}")
@@ -64,7 +67,8 @@ def _schedule(subject: Subject) -> None:
     from debiasctl.diffusion import process_of
 
     model = _model(subject)
-    process_of(registry.create("schedules", PluginRef(model.schedule, dict(model.schedule_options))))
+    with _its_own_fault():
+        process_of(registry.create("schedules", PluginRef(model.schedule, dict(model.schedule_options))))
 
 
 @laws.law("What it writes, it reads again: the same model")
@@ -84,6 +88,15 @@ def _written(subject: Subject) -> None:
         given = {**subject.options.model_dump(mode="json", exclude_unset=True), option: str(path)}
         again = registry.create("models", PluginRef(subject.record.name, given)).read()
     _expect_same_model(model, again, "the model and what was written and read", but=("notes", "steps"))
+
+
+@contextmanager
+def _its_own_fault() -> Iterator[None]:
+    """Take it for a broken law that what a model states is refused."""
+    try:
+        yield
+    except DebiasctlError as error:
+        raise Broken(str(error)) from error
 
 
 def _plain(plugin: Any) -> Any:

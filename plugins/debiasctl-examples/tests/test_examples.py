@@ -18,6 +18,7 @@ from debiasctl_examples.sampler import PLMS
 from debiasctl_examples.weighting import Sech
 
 from debiasctl.api import DataLocation, Estimate, UsageError
+from debiasctl.testing import check_dataset, check_sampler, check_weighting
 
 BACKBONE = ("--backbone", "dit:hidden_size=16,depth=1,num_heads=2", "--batch-size", "8")
 LOCATION = DataLocation(data_dir=None, cache_dir=Path("none"))
@@ -55,6 +56,11 @@ def test_it_imports_what_is_public_alone(module) -> None:
             found.add(node.module)
     assert "debiasctl.api" in found
     assert found <= {"debiasctl.api", "torch", "itertools", "math"}
+
+
+@pytest.mark.parametrize(("check", "plugin"), [(check_weighting, Sech), (check_sampler, PLMS), (check_dataset, Rings)])
+def test_it_keeps_the_laws_of_its_kind(check, plugin: type) -> None:
+    check(plugin)
 
 
 def test_they_are_listed_and_described(home: Path) -> None:
