@@ -69,6 +69,16 @@ def test_a_denoiser_in_python_works_on_latents() -> None:
     assert denoiser(torch.zeros(2, 3, 4, 4), 500, torch.zeros(2).long()).x0.shape == (2, 3, 4, 4)
 
 
+def test_the_autoencoder_that_a_run_keeps_is_given_in_python() -> None:
+    run = debiasctl.run("vae")
+    prepared = run.autoencoder(device="cpu")
+    assert prepared is not None
+    section = run.spec.latents
+    assert section is not None
+    assert prepared.encode(torch.zeros(1, 1, 8, 8)).shape == (1, section.channels, section.size, section.size)
+    assert run.model().channels == section.channels
+
+
 def test_an_evaluation_says_what_the_autoencoder_costs() -> None:
     (record,) = json.loads(succeed("evaluate", "pca", *FEW, "--json").out)["evaluations"]
     (note,) = [text for text in record["notes"] if text.startswith("the autoencoder by itself")]

@@ -307,3 +307,13 @@ def test_a_denoiser_asks_the_network_once_and_converts() -> None:
     denoiser(x_t, 0)
     assert network.seen[2] is None
     assert denoiser.nfe == 2
+
+
+def test_an_estimate_says_what_the_network_gave(parameterization: Parameterization) -> None:
+    levels = parameterization.process.levels(torch.full((2,), 7))
+    x_t, value = torch.randn(2, 2, 1, 2, 2, dtype=torch.float64).unbind()
+    found = parameterization.estimate(Output(value), x_t, levels)
+    assert found.prediction == parameterization.prediction
+    if found.prediction != "edm":
+        torch.testing.assert_close(getattr(found, found.prediction), value)
+    assert convert(value, "v", x_t=x_t, alpha=torch.tensor(0.6), sigma=torch.tensor(0.8)).prediction is None

@@ -61,6 +61,25 @@ def test_a_run_is_read_and_sampled_as_by_the_commands() -> None:
     assert repr(run) == "debiasctl.run('debiased')"
 
 
+def test_its_network_is_what_other_software_takes() -> None:
+    run = python_api.run("debiased")
+    model, spec = run.model(weights="raw"), run.spec
+    network = run.denoiser(weights="raw", device="cpu").network  # type: ignore[attr-defined]
+    assert model.weights.keys() == network.state_dict().keys()
+    assert all(torch.equal(model.weights[name], one) for name, one in network.state_dict().items())
+    assert (model.backbone, dict(model.backbone_options)) == (spec.model.backbone.name, spec.model.backbone.options)
+    assert (model.schedule, dict(model.schedule_options)) == (
+        spec.diffusion.schedule.name, spec.diffusion.schedule.options
+    )  # fmt: skip
+    assert (model.image_size, model.channels, model.prediction) == (8, 1, spec.model.prediction)
+    assert any(not torch.equal(one, model.weights[name]) for name, one in run.model().weights.items())  # the average
+    assert run.autoencoder(device="cpu") is None
+    with pytest.raises(UsageError, match="choose ema"):
+        run.model(weights="best")
+    with pytest.warns(UserWarning, match="had no training"):
+        run.model(checkpoint=0)
+
+
 def test_the_callers_process_is_left_as_it_was() -> None:
     """Its random numbers, and Accelerate's state, of which there is one a process."""
     forget_computation()

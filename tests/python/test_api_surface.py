@@ -77,10 +77,12 @@ MEMBERS: dict[type[Any], dict[str, str]] = {
     Comparison: {"rows": "(self)", "to_frame": "(self)"},
     Metrics: {"rows": "(self)", "to_frame": "(self)"},
     Run: {
+        "autoencoder": "(self, *, device='auto')",
         "denoiser": "(self, *, weights='ema', checkpoint=None, device='auto')",
         "evaluate": "(self, *, num=1000, steps=None, features=None, metrics=None, reference=None, sampler='ddim', "
         "guide=None, seed=None, checkpoint=None, weights='ema', precision='fp32', batch_size=None, device='auto')",
         "metrics": "(self)",
+        "model": "(self, *, weights='ema', checkpoint=None)",
         "name": "property",
         "path": "property",
         "sample": "(self, num=64, *, steps=None, sampler='ddim', guide=None, seed=None, class_name=None, "

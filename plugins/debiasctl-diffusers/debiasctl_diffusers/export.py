@@ -227,6 +227,10 @@ def _pipeline(run: Any, model: ExternalModel, network: Any, scheduler: Any) -> t
             f"the network is conditional on {model.num_classes} classes, and {_PIXELS} give it none: call "
             "pipeline.unet with class_labels and pipeline.scheduler.step yourself, as the README shows"
         )
+    if model.null_class:
+        notes.append(
+            "the last row of its classes stands for no class: class_labels has it, and null_class=true reads it"
+        )
     is_ddim = isinstance(scheduler, diffusers.DDIMScheduler)
     return (diffusers.DDIMPipeline if is_ddim else diffusers.DDPMPipeline)(unet=network, scheduler=scheduler), notes
 

@@ -57,6 +57,7 @@ REFUSED: Mapping[str, str] = {
     "UnCLIPScheduler": "its noise levels are its own, and no table of betas can be given to it",
     "VQDiffusionScheduler": _WORDS,
 }
+_DROPPED = ((), ("discrete",), ("multistep",))  # words that a short name may leave out
 _SHORT = {"eulera": "EulerAncestralDiscrete", "dpmpp2m": "DPMSolverMultistep", "kdpm2a": "KDPM2AncestralDiscrete"}
 
 
@@ -89,7 +90,7 @@ def scheduler_class(given: str) -> Any:
         raise UsageError(
             f"sampler 'diffusers': {name} is a scheduler of diffusers that is not known here. Known: {_listed(KINDS)}"
         )
-    short = {_bare(one): one for one in KINDS}
+    short = {_shortened(one, drop): one for drop in reversed(_DROPPED) for one in KINDS}
     near = difflib.get_close_matches(_bare(given), list(short), n=1, cutoff=0.5)
     hint = f" Did you mean {short[near[0]]}?" if near else ""
     raise UsageError(f"sampler 'diffusers': diffusers has no scheduler '{given}'.{hint} Known: {_listed(KINDS)}")
@@ -106,14 +107,15 @@ def _full(given: str) -> str:
     """The class's name for any spelling of it; what is not known stays as it is."""
     bare = _bare(given)
     bare = _bare(_SHORT.get(bare, bare))
-    for drop in ((), ("discrete",), ("multistep",), ("discrete", "multistep"), ("match",)):
-        for name in (*KINDS, *REFUSED):
-            shortened = _bare(name)
-            for word in drop:
-                shortened = shortened.replace(word, "")
-            if bare == shortened:
-                return name
-    return given
+    found = (name for drop in _DROPPED for name in (*KINDS, *REFUSED) if _shortened(name, drop) == bare)
+    return next(found, given)
+
+
+def _shortened(name: str, drop: tuple[str, ...]) -> str:
+    bare = _bare(name)
+    for word in drop:
+        bare = bare.replace(word, "")
+    return bare
 
 
 def _bare(name: str) -> str:

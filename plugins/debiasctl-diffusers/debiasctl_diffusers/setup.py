@@ -131,6 +131,10 @@ def _made(cls: Any, config: Mapping[str, Any], num_steps: int) -> Any:
     try:
         scheduler = cls(**config)
         scheduler.set_timesteps(num_steps)
+        if hasattr(scheduler, "set_begin_index"):
+            scheduler.set_begin_index(
+                0
+            )  # else it looks for the first timestep, which rounding may have made the second
     except _REFUSALS as error:
         shown = one_line(error)[:300] or type(error).__name__
         raise UsageError(

@@ -156,7 +156,9 @@ def _notes(
     found = [f"its scheduler, with its own settings: --sampler '{trained.sampler}'", *trained.notes]
     if network.num_rows:
         last = (
-            "the last of which stands for no class" if null_class else "none of which stands for no class (null_class)"
+            "the last of which stands for no class"
+            if null_class
+            else "none of which stands for no class (null_class=true if the last does)"
         )
         found.append(f"{network.num_rows} rows of classes, {last}")
     if (folder / "vae" / CONFIG).is_file():

@@ -134,6 +134,14 @@ def test_its_configuration_is_honoured(scheduler: str, config: dict[str, Any]) -
     assert relative(drawn(denoiser, 10, scheduler=scheduler), wanted) > 1e-3
 
 
+def test_timesteps_that_rounding_makes_equal() -> None:
+    """diffusers' own loop would then begin with the second, and end beyond the last."""
+    denoiser = NetworkDenoiser("v", schedule("cosine"))
+    found = drawn(denoiser, 8, scheduler="dpm-solver", config={"use_karras_sigmas": True})
+    assert found.isfinite().all()
+    assert denoiser.nfe == 8
+
+
 def test_numbers_of_a_step_are_honoured() -> None:
     denoiser = NetworkDenoiser("v")
     own = DDIMScheduler(prediction_type="v_prediction", clip_sample=False)
@@ -234,6 +242,8 @@ def test_others_are_refused_with_the_reason(name: str) -> None:
     ("options", "message"),
     [
         ({"scheduler": "DPMSolverMultistpScheduler"}, "Did you mean DPMSolverMultistepScheduler"),
+        ({"scheduler": "dpm-solvr"}, "Did you mean DPMSolver"),
+        ({"scheduler": "eulr"}, "Did you mean EulerDiscreteScheduler"),
         ({"config": {"beta_start": 0.1}}, "beta_start follows from the run"),
         ({"config": {"solver_ordr": 2}}, "Did you mean solver_order"),
         ({"scheduler": "ddim", "config": {"clip_sample": False}}, "clip_x0=false"),

@@ -1,6 +1,7 @@
 """Guidance by a weaker network, and within an interval of noise levels, against what it is in closed form."""
 
 import math
+from dataclasses import replace
 
 import pytest
 import torch
@@ -17,7 +18,7 @@ from sampler_cases import (
 )
 
 from debiasctl.diffusion.grid import CLEAN, Level
-from debiasctl.diffusion.grid_sampler import SamplerOptions
+from debiasctl.diffusion.grid_sampler import Model, SamplerOptions
 from debiasctl.diffusion.guided import Guided, timestep_alike
 from debiasctl.errors import UsageError
 
@@ -144,3 +145,20 @@ def test_an_unconditional_guide_is_given_no_class() -> None:
         drawn("ddim", guided, labels, guidance=2.0)
         assert [None if one is None else one.tolist() for one in weak.labels] == [expected] * 9
         assert all(one is labels for one in guided.main.labels)
+
+
+def test_what_the_network_gave_is_lost_where_x0_is_changed_alone() -> None:
+    """Guidance mixes estimates of one form, and clipping changes x0."""
+
+    class Saying(KnownDenoiser):
+        def __call__(self, x_t, t, labels=None):
+            return replace(super().__call__(x_t, t, labels), prediction="v")
+
+    known = gaussian(process(), mean=0.3, std=0.5)
+    main, weak = (Saying(known.process, known.image) for _ in range(2))
+    x, level = random_x(2, 1, 2, 2), Level(500, 0.6, 0.8)
+    for options, expected in (({"clip_x0": False}, "v"), ({"clip_x0": True}, None), ({}, None)):
+        model = Model(Guided(main, weak), SamplerOptions(guidance=2.0, **options))
+        assert model(x, level).prediction == expected
+    other = Model(Guided(main, known), SamplerOptions(guidance=2.0, clip_x0=False))
+    assert other(x, level).prediction is None
