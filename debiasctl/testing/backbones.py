@@ -18,30 +18,38 @@ _ROUNDING = 1e-4  # by which sums in another order differ
 
 
 def _shapes(subject: Subject) -> Iterator[ImageShape]:
-    """The shapes to build for: the smallest square images that it takes, grey and coloured, and with a variance."""
+    """The shapes to build for: the smallest square images that it takes, grey and coloured, and with a variance.
+
+    A network may refuse to predict the variance.
+    """
     given: ImageShape | None = subject.more.get("shape")
     if given is not None:
         yield given
         return
     size = subject.once("size", lambda: _smallest(subject))
     yield ImageShape(size, 1, 1)
-    yield ImageShape(size, 3, 6)
+    yield ImageShape(size, 3, subject.once("outputs", lambda: 3 if _refusal(subject, ImageShape(size, 3, 6)) else 6))
 
 
 def _smallest(subject: Subject) -> int:
-    refusal = ""
+    refusal = None
     for size in _SIZES:
-        shape = ImageShape(size, 1, 1)
-        try:
-            with torch.device("meta"):
-                _resolved(subject, shape).build(shape, 0)
-        except UsageError as error:
-            refusal = str(error)
-            continue
-        except Exception:  # noqa: BLE001 - not every network can be built without numbers
+        refusal = _refusal(subject, ImageShape(size, 1, 1))
+        if refusal is None:
             return size
-        return size
     raise Broken(f"it refuses grey images of {', '.join(map(str, _SIZES))} pixels: {refusal}. Give check a `shape`")
+
+
+def _refusal(subject: Subject, shape: ImageShape) -> str | None:
+    """What a backbone says against networks for a shape, or None."""
+    try:
+        with torch.device("meta"):
+            _resolved(subject, shape).build(shape, 0)
+    except UsageError as error:
+        return str(error)
+    except Exception:  # noqa: BLE001 - not every network can be built without numbers
+        return None
+    return None
 
 
 def _resolved(subject: Subject, shape: ImageShape) -> Any:

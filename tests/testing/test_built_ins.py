@@ -3,6 +3,9 @@
 import pytest
 
 from debiasctl import registry
+from debiasctl.api import UsageError
+from debiasctl.builtin.backbones.dit import DiT
+from debiasctl.testing import check_backbone
 from debiasctl.testing.kinds import examined
 
 TRAINS = {"local", "local-ssl"}  # extractors, which take half a minute each
@@ -43,3 +46,20 @@ def test_with_options(kind: str, name: str, options: dict[str, object]) -> None:
     """Learned ones and states that adapt are among these laws."""
     results = list(examined(registry.find(kind, name), options))
     assert [result for result in results if result.state != "passed"] == []
+
+
+def test_a_backbone_may_refuse_to_predict_the_variance() -> None:
+    """It is checked with coloured images all the same."""
+    built = set()
+
+    class Plain(DiT):
+        """A DiT for images alone."""
+
+        def build(self, shape, num_classes):
+            if shape.out_channels != shape.in_channels:
+                raise UsageError("plain: leave out the variance")
+            built.add((shape.in_channels, shape.out_channels))
+            return super().build(shape, num_classes)
+
+    check_backbone(Plain, {"hidden_size": 8, "depth": 1, "num_heads": 1})
+    assert built == {(1, 1), (3, 3)}

@@ -16,8 +16,8 @@ class ForcedWeightNormalization(Extension):
     again when they are used.
     """
 
-    def on_start(self, context: StepContext) -> None:
-        """Scale weights that come from elsewhere; those of a later step are scaled already.
+    def on_init(self, context: StepContext) -> None:
+        """Scale the weights that training starts from, which may come from another run.
 
         Raises:
             UsageError: if the network has no layers that scale their weights themselves.
@@ -28,8 +28,7 @@ class ForcedWeightNormalization(Extension):
                 "so that forcing the weights would change what it computes. Use `model.backbone=edm2`, or leave "
                 "forced-weight-normalization out of `extensions`"
             )
-        if context.step == 0:
-            self.after_step(context)
+        self.after_step(context)
 
     def after_step(self, context: StepContext) -> None:
         """Scale all weight vectors to unit magnitude, before they enter the averages."""

@@ -20,13 +20,13 @@ import debiasctl
 from debiasctl.api import StepContext, UsageError
 
 LR, REFERENCE, WARMUP, BATCH = 0.03, 100, 640, 16
-EXTENSIONS = ["forced-weight-normalization", f"edm2-learning-rate:reference_steps={REFERENCE},warmup_images={WARMUP}"]
 OPTIONS = (
     "--backbone", "edm2:preset=nano", "--prediction", "edm", "--schedule", "edm", "--weighting", "uncertainty",
     "--timesteps", "lognormal:mean=-0.4,std=1.0", "--batch-size", str(BATCH), "--lr", str(LR), "--set",
     "optimizer.betas=[0.9,0.99]", "--set", "optimizer.decay=none", "--set", "optimizer.warmup_steps=0", "--set",
     "optimizer.clip_grad_norm=null", "--set", "ema.kind=power", "--set", "ema.lengths=[0.05,0.10]", "--set",
-    "training.log_every=1", "--set", "training.heldout_images=8",
+    "training.log_every=1", "--set", "training.heldout_images=8", "--extension", "forced-weight-normalization",
+    "--extension", f"edm2-learning-rate:reference_steps={REFERENCE},warmup_images={WARMUP}",
 )  # fmt: skip
 GAMMA = 16.97  # of the length 0.05 (Sec. 3.1)
 
@@ -39,9 +39,7 @@ def command(home: Path, *arguments: str) -> None:
 
 
 def train(home: Path, name: str, *, steps: int, more: tuple[str, ...] = ()) -> Path:
-    spec = home / "extensions.json"
-    spec.write_text(json.dumps({"extensions": EXTENSIONS}))
-    command(home, "train", "digits", "--spec", str(spec), *OPTIONS, "--steps", str(steps), "--name", name, *more)
+    command(home, "train", "digits", *OPTIONS, "--steps", str(steps), "--name", name, *more)
     return home / "runs" / name
 
 
@@ -188,10 +186,21 @@ def test_averages_are_made_of_the_scaled_weights(trained: Path) -> None:
     assert lengths.max() < 0.9999  # an average of different vectors is shorter; the layers scale it when they use it
 
 
+def test_weights_from_elsewhere_are_scaled_at_step_0() -> None:
+    network = measuring.build()
+    with torch.no_grad():
+        for parameter in network.parameters():
+            parameter.mul_(3)
+    extension = ForcedWeightNormalization(ForcedWeightNormalization.Options())
+    extension.on_init(StepContext(0, network, torch.optim.SGD(network.parameters())))
+    for least, most in measuring.weights(network).values():
+        assert (least, most) == pytest.approx((1, 1), abs=3e-4)
+
+
 def test_a_network_without_such_layers_is_refused() -> None:
     extension, network = ForcedWeightNormalization(ForcedWeightNormalization.Options()), nn.Linear(2, 2)
     with pytest.raises(UsageError, match=r"Use `model\.backbone=edm2`"):
-        extension.on_start(StepContext(0, network, torch.optim.SGD(network.parameters())))
+        extension.on_init(StepContext(0, network, torch.optim.SGD(network.parameters())))
 
 
 # ---------------------------------------------------------------- the learning rate
