@@ -1,0 +1,5 @@
+"""One thread: the tests' tensors are small."""
+
+import torch
+
+torch.set_num_threads(1)
