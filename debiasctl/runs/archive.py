@@ -4,7 +4,7 @@ import os
 import re
 import shutil
 import tarfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, suppress
 from dataclasses import replace
 from pathlib import Path, PurePosixPath
@@ -147,7 +147,7 @@ def import_run(archive: Path, *, name: str | None = None) -> Run:
 
 
 def _check_checkpoints(run: Run, archive: Path) -> None:
-    """Raise ArchiveError unless every checkpoint's files are those of its manifest."""
+    """Raise ArchiveError unless every checkpoint's files are those of its manifest; those of one content become one."""
     for manifest in sorted(run.path.glob(f"{CHECKPOINTS}/*/{MANIFEST}")):
         stated, found, owner = None, {}, run.identity()
         with suppress(ValueError, OSError):
@@ -164,6 +164,18 @@ def _check_checkpoints(run: Run, archive: Path) -> None:
                 f"{archive} is not imported: its checkpoint {int(manifest.parent.name)} is damaged: its files "
                 "differ from the checksums in its manifest. Export the run again"
             )
+        _keep_once(manifest.parent, found)
+
+
+def _keep_once(folder: Path, sums: Mapping[str, str]) -> None:
+    """Make files of equal content one file with several names, as they are where a model from elsewhere is added."""
+    first: dict[str, str] = {}
+    for name, checksum in sorted(sums.items()):
+        same = first.setdefault(checksum, name)
+        if same != name:
+            with suppress(OSError):  # the file system knows no such names
+                os.link(folder / same, folder / f"{name}.link")
+                os.replace(folder / f"{name}.link", folder / name)
 
 
 def _checked_members(stream: IO[bytes], archive: Path) -> tuple[str, dict[str, tarfile.TarInfo]]:

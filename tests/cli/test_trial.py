@@ -14,13 +14,12 @@ from tiny import LOCATION, OPTIONS, debiasctl, digits, error_of, make_spec, succ
 from debiasctl.api import DatasetInfo
 from debiasctl.cli.forecast import _flags, rough
 from debiasctl.data.content import content_section
-from debiasctl.models.build import build_network
+from debiasctl.models.build import build_network, network_without_memory
 from debiasctl.runs.lock import trainer_lock
 from debiasctl.runs.store import find_run
 from debiasctl.specs.files import merge
 from debiasctl.specs.resolve import resolve_spec, validate_spec
 from debiasctl.training import speed, trial
-from debiasctl.training.loop import _without_memory
 from debiasctl.training.meters import flops_per_image
 from debiasctl.training.speed import seconds_per_step, total_flops
 from debiasctl.training.trial import budget_settings, coarse_steps, is_trial, trial_settings, trial_steps
@@ -130,7 +129,7 @@ def test_a_measured_step_leaves_nothing_behind() -> None:
 def test_operations_are_those_that_training_counts() -> None:
     spec = make_spec()
     spec = spec.model_copy(update={"content": content_section(digits())})
-    counted = flops_per_image(_without_memory(spec), spec)
+    counted = flops_per_image(network_without_memory(spec, spec.content), spec)
     assert total_flops(spec, digits().info) == counted * spec.training.batch_size * spec.training.steps
 
 

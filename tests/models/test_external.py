@@ -83,6 +83,9 @@ def test_both_names_of_its_weights_take_the_space_of_one(tmp_path: Path, monkeyp
     assert folder_size(run.path) < 1.2 * first.stat().st_size
     succeed("runs", "export", "adm", "--out", tmp_path / "adm.tar")  # holds both, as on any file system
     succeed("runs", "import", tmp_path / "adm.tar", "--name", "copy")
+    copied = Run(runs_dir() / "copy").checkpoint_path(0)
+    assert (copied / "model.safetensors").samefile(copied / "ema.safetensors")
+    assert {file.name for file in copied.iterdir()} == {file.name for file in run.checkpoint_path(0).iterdir()}
     monkeypatch.setattr("os.link", lambda *_: (_ for _ in ()).throw(OSError("this disk knows no links")))
     plain = added(tmp_path, "plain").checkpoint_path(0)
     first, second = (plain / f"{name}.safetensors" for name in ("model", "ema"))

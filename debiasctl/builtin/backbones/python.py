@@ -80,7 +80,7 @@ class Contract(PluginOptions):
         if not user_code.NAME.fullmatch(self.factory):
             raise ValueError(
                 f"factory {quoted(self.factory)}: write module:function, such as toy:make for the function make in "
-                "toy.py, or FILE.py:function"
+                "toy.py, or FILE.py:function. The file's name is of letters, digits, _ and -"
             )
         for name, value, allowed in (
             ("predicts", self.predicts, PREDICTS[self.input]),

@@ -21,7 +21,7 @@ from debiasctl.api import (
     read_state_dict,
     state_dict_differences,
 )
-from debiasctl.api.files import one_line
+from debiasctl.api.files import one_line, quoted
 from debiasctl.builtin.backbones.dit import SIZES, DiT, DiTModel, position_embedding
 from debiasctl.builtin.models._support.state_files import (
     AbsolutePath,
@@ -192,7 +192,7 @@ class DiTCheckpoint(ModelSource):
         )
         raise ModelError(
             f"{self.options.path} is not a checkpoint of DiT: it {wrong} '{name}'. It has {len(state):,} tensors, such "
-            f"as {', '.join(list(state)[:4])}{instead}"
+            f"as {', '.join(map(quoted, list(state)[:4]))}{instead}"
         )
 
     def _num_classes(self, rows: int) -> int:

@@ -19,6 +19,7 @@ from debiasctl.api import (
     read_state_dict,
     state_dict_differences,
 )
+from debiasctl.api.files import quoted
 from debiasctl.builtin.backbones.unet import UNet, UNetModel
 from debiasctl.builtin.backbones.unet_presets import PRESETS, Preset
 from debiasctl.builtin.models._support.adm_flags import how_to_load
@@ -196,7 +197,7 @@ def _instead(weights: Mapping[str, Tensor], preset: Preset | None) -> str:
         options = UNet.resolve_options(UNet.Options(preset=preset), shape)
         classes = 0 if labels is None or not labels.ndim else len(labels)
         return f"Compared with preset={preset}: {state_dict_differences(weights, expected(options, shape, classes))}"
-    return f"It holds {len(weights):,} tensors, such as {', '.join(list(weights)[:4])}"
+    return f"It holds {len(weights):,} tensors, such as {', '.join(map(quoted, list(weights)[:4]))}"
 
 
 def _learned_variance(path: Path, layout: Layout) -> bool:

@@ -232,6 +232,15 @@ def test_files_that_are_none_are_refused_and_nothing_in_them_is_run(tmp_path: Pa
     assert list(runs_dir().iterdir()) == []
 
 
+@pytest.mark.parametrize("given", [f"guided-diffusion:{GIVEN},path=", "dit:path="])
+def test_strange_names_are_quoted_on_one_line(tmp_path: Path, given: str) -> None:
+    torch.save({"red\x1b[31m\nnew": torch.zeros(2), "x" * 5000: torch.zeros(1)}, tmp_path / "m.pt")
+    with pytest.raises(ModelError) as caught:
+        registry.create("models", f"{given}{tmp_path / 'm.pt'}").read()
+    assert str(caught.value).isprintable()
+    assert len(str(caught.value)) < 600
+
+
 def test_a_file_is_read_by_its_content(tmp_path: Path) -> None:
     state = save_small(tmp_path / "m.pt")
     save_file(state, tmp_path / "named-otherwise.pt")
