@@ -81,6 +81,7 @@ def show(
     location = data_location(data_dir)
     picture = out or Path(f"{_stem(dataset)}-grid.png")
     check_file(picture, argument="out", endings=PICTURES)
+    _check_outside(picture, dataset)
     made, data, size_note = _loaded(dataset, image_size, location)
     info = data.info
     if labels and not info.classes:
@@ -235,6 +236,17 @@ def _loaded(dataset: str, image_size: int | None, location: "DataLocation") -> "
         made.load(location),
         f"note: the images are not square and of one size: they are shown at --image-size {sizes[0]}",
     )
+
+
+def _check_outside(picture: Path, dataset: str) -> None:
+    """Raise UsageError if a picture would lie among the images of a folder, and be one of them from then on."""
+    reference = _reference(dataset, None)
+    path = reference.options.get("path")
+    if reference.name == "folder" and isinstance(path, str) and picture.resolve().is_relative_to(Path(path).resolve()):
+        raise UsageError(
+            f"{picture} would lie in the data set's folder, and be one of its images. Give a file elsewhere, such as "
+            f"--out ../{picture.name}"
+        )
 
 
 def _stem(dataset: str) -> str:

@@ -106,9 +106,12 @@ class DiffusersVAE(Autoencoder):
                 f"{folder / _CONFIG} does not state in_channels, out_channels, latent_channels and block_out_channels"
             )
         if (taken, given) != (channels, channels):
+            modes: dict[Any, str] = {1: "grey", 3: "rgb"}
+            mode = modes.get(taken) if taken == given else None
+            other = "" if mode is None else f", or read the images so if the data set can (mode={mode})"
             raise UsageError(
                 f"autoencoder 'diffusers-vae': {folder} takes images of {taken} channels and gives {given}, and the "
-                f"data have {channels}. Choose another autoencoder, such as pca"
+                f"data have {channels}. Choose another autoencoder, such as pca{other}"
             )
         factor = 2 ** (len(blocks) - 1)
         if image_size % factor:

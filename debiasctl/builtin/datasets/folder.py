@@ -41,7 +41,6 @@ from debiasctl.builtin.datasets._support.image_table import ImageFiles, without
 from debiasctl.builtin.datasets._support.late_decoding import IDENTIFY, MANY, Identify, is_late, listed, load_late
 
 _FORMATS: dict[str, Format] = {}  # by Folder._key
-_LISTED = 5  # unreadable files named in a note
 _TRIED = 5_000  # images that are decoded to try a hint; a larger set is tried by its headers alone
 
 
@@ -159,13 +158,7 @@ class Folder(Dataset):
         except (FixableDataError, FixableUsageError) as error:
             raise self._advised(error) from error
         if contents.skipped:
-            decoded_images.logger.warning(
-                "%s: %d unreadable images are left out: %s%s",
-                self._source.path,
-                len(contents.skipped),
-                ", ".join(contents.skipped[:_LISTED]),
-                ", ..." if len(contents.skipped) > _LISTED else "",
-            )
+            decoded_images.logger.warning("%s: %s", self._source.path, folder_notes.left_out(contents.skipped))
         array = decoded_images.read_array(self._cache(location), contents)
         layout = self._layout_without(contents.skipped)
         splits: list[Split] = []

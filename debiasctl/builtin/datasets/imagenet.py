@@ -3,7 +3,6 @@
 import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from itertools import chain
 from pathlib import Path
 from typing import IO
 
@@ -80,7 +79,7 @@ class _TwoFolders:
         named = ((f"{part}/{one.name}", one.stamp) for part, found in parts.items() for one in found.files)
         self.files = ImageFiles.of(ImageFile(name, stamp) for name, stamp in named)
         self.passed_over: Counter[str] = sum((found.passed_over for found in parts.values()), Counter[str]())
-        self.unreadable = list(chain.from_iterable(found.unreadable for found in parts.values()))
+        self.unreadable = [(f"{part}/{name}", why) for part, found in parts.items() for name, why in found.unreadable]
         self.labels_stamp: tuple[int, int] | None = None
 
     def labels_file(self) -> tuple[bytes, str]:

@@ -147,7 +147,7 @@ class WebDataset(Dataset):
             self._train = index_all(train, fields, folder, split_name)
             without = sum(shard.without for shard in (*self._train, *self._heldout))
             if without:
-                _LOG.warning("%s: %d samples without an image are left out", self.options.urls, without)
+                _LOG.warning("%s: samples without an image, which are left out: %d", self.options.urls, without)
 
     @cached_property
     def _info(self) -> DatasetInfo:

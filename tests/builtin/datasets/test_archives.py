@@ -355,7 +355,7 @@ def test_names_in_a_table_that_are_no_images_are_counted(
     root = as_folder(tmp_path / "set", FLAT)
     (tmp_path / "t.csv").write_text(TABLES["plain.csv"] + "gone.png,cat\naway.png,owl\n")
     assert folder(root, labels=str(tmp_path / "t.csv")).info(location).classes == ("cat", "dog")
-    assert "2 of the names that are given a class are no images here" in caplog.text
+    assert "names that are given a class and are no images here: 2" in caplog.text
 
 
 @pytest.mark.parametrize("at", ["old/set/t.csv", "old/t.csv", "t.csv"])

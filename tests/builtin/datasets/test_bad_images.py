@@ -445,6 +445,18 @@ def test_show_says_what_a_folder_holds(mixed: Path, tmp_path: Path) -> None:
     assert Image.open(tmp_path / "grid.png").width > SIZE
 
 
+@pytest.mark.parametrize("given", [(".",), ("../set", "--out", "a/x.png"), ("folder:path=../link", "--out", "x.png")])
+def test_a_picture_is_not_put_among_the_images(
+    given: tuple[str, ...], mixed: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "link").symlink_to("set")
+    monkeypatch.chdir(mixed)
+    outcome = debiasctl("datasets", "show", *given)
+    assert outcome.code == 2
+    assert "would lie in the data set's folder, and be one of its images. Give a file elsewhere" in outcome.err
+    assert len(list(mixed.rglob("*.png"))) == 9
+
+
 def test_show_brings_images_of_different_sizes_to_one(mixed: Path, tmp_path: Path) -> None:
     (mixed / "a" / "wide.png").write_bytes(data(picture(size=(30, 20))))
     outcome = debiasctl("datasets", "show", str(mixed), "--out", str(tmp_path / "grid.png"))

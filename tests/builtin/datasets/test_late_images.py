@@ -143,6 +143,22 @@ def test_an_image_that_was_damaged_in_the_store_is_decoded_again(root: Path, loc
     assert data.files.content_hash() is not None
 
 
+def test_the_records_of_another_process_are_not_taken_for_ones_own(root: Path, location: DataLocation) -> None:
+    """It has removed those of this one, and begun its own."""
+    first = load(root, location, **LATE)
+    (place,) = location.cache_dir.rglob("*.read")
+    shutil.rmtree(place)
+    second = load(root, location, **LATE)
+    expected = images(first)
+    assert first.files.content_hash() is None
+    assert load(root, location, **LATE).content_hash.startswith("files:")
+    assert images(second) == expected
+    content = second.files.content_hash()
+    assert content == load(root, location, identify="content").content_hash
+    assert first.files.content_hash() == content
+    assert images(load(root, location, **LATE)) == expected
+
+
 UNLIKE = {
     "size": ({"size": 9}, "it is 9x9, unlike others, which are 8x8.*image_size=8"),
     "mode": ({"mode": "RGB"}, "it is in colour"),

@@ -4,6 +4,7 @@ import io
 import json
 import os
 import pickle
+import tarfile
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
@@ -367,6 +368,41 @@ def test_an_unreadable_image_is_left_out_when_asked(tmp_path: Path) -> None:
         load("food101", tmp_path, tmp_path)
     data = dataset("food101", skip_unreadable=True).load(DataLocation(tmp_path, tmp_path / "cache"))
     assert (len(data.train), data.info.class_counts) == (5, (3, 2))
+
+
+def test_a_folder_of_images_that_cannot_be_listed_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    make_imagenet(tmp_path)
+    listed = os.scandir
+
+    def denied(path: str) -> Any:
+        if str(path).rstrip("/").endswith("train/n01443537"):
+            raise PermissionError(13, "Permission denied")
+        return listed(path)
+
+    monkeypatch.setattr(os, "scandir", denied)
+    with pytest.raises(
+        DataError, match=r"the folder train/n01443537/ cannot be read \(Permission denied\).*skip_unreadable"
+    ):
+        load("imagenet", tmp_path, tmp_path)
+
+
+def test_an_archive_writes_nothing_but_the_files_of_its_set(tmp_path: Path) -> None:
+    made, archive = make_cifar100(tmp_path / "made"), tmp_path / "data" / "cifar-100-python.tar.gz"
+    archive.parent.mkdir()
+    with tarfile.open(archive, "w:gz") as packed:
+        for name in ("train", "test"):
+            packed.add(tmp_path / "made/cifar-100-python" / name, f"./cifar-100-python/{name}")
+        for name in ("../../evil", "cifar-100-python/../../../evil", f"{tmp_path}/evil", "cifar-100-python/other"):
+            packed.addfile(tarfile.TarInfo(name))
+    data = load("cifar100", archive.parent, tmp_path)
+    assert len(data.train) == len(made["train"][1])
+    assert not list(tmp_path.rglob("evil"))
+    assert not list(tmp_path.rglob("other"))
+    content = archive.read_bytes()
+    for damaged in (content[:-200], b"no tar", content[:200] + b"x" * 200 + content[400:]):
+        archive.write_bytes(damaged)
+        with pytest.raises(DataError, match=r"cifar-100-python.tar.gz cannot be unpacked|lacks|cannot be read"):
+            load("cifar100", archive.parent, tmp_path / "other")
 
 
 # ---------------------------------------------------------------- found nowhere

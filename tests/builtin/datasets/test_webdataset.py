@@ -293,7 +293,7 @@ def test_samples_without_an_image_are_noted(
 ) -> None:
     path = write(tmp_path / "a.tar", [*sample(0), *sample(3), ("x.cls", b"1"), ("y.txt", b"y")])
     assert len(load(str(path), location).train) == 1
-    assert "a.tar: 2 samples without an image are left out" in caplog.text
+    assert "a.tar: samples without an image, which are left out: 2" in caplog.text
 
 
 MOVED = {

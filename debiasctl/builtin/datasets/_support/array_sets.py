@@ -14,7 +14,7 @@ from torch import Tensor
 
 from debiasctl.api import DataError, DataLocation, Dataset, DatasetInfo, LoadedDataset, PluginOptions, hash_splits
 from debiasctl.api.files import one_line
-from debiasctl.builtin.datasets._support.downloads import cached_folder, fetch
+from debiasctl.builtin.datasets._support.downloads import cached_folder, fetch, unpack
 from debiasctl.builtin.datasets._support.folder_settings import recommended_settings
 from debiasctl.builtin.datasets._support.published import archive_in, check_files, folders, help_text, torchvision_set
 from debiasctl.builtin.datasets._support.resizing import brought_to
@@ -190,13 +190,13 @@ class ArraySet(Dataset):
 
     def _unpack(self, archive: Path) -> Callable[[Path], None]:
         def fill(folder: Path) -> None:
-            from torchvision.datasets.utils import check_integrity, extract_archive
+            from torchvision.datasets.utils import check_integrity
 
             if self._verifies and not check_integrity(str(archive), self.torchvision.tgz_md5):
                 raise DataError(
                     f"{archive} is not {self.title}'s archive as published (MD5 differs). Replace or remove it"
                 )
-            extract_archive(str(archive), str(folder))
+            unpack(archive, folder, [f"{self.base}/{name}" for name, _ in self.files()])
 
         return fill
 

@@ -29,6 +29,7 @@ from debiasctl.builtin.datasets._support.image_table import ImageFiles, without
 logger = logging.getLogger(__name__)
 
 MAX_DECODED_BYTES = 4 * 2**30  # larger sets are decoded at every read
+CONTENTS = "contents.json"
 _LABELS = 10_000  # labels written at once
 
 LayoutWithout = Callable[[tuple[str, ...]], Layout]
@@ -65,7 +66,7 @@ def read_contents(folder: Path) -> Contents | None:
     Raises:
         DataError: if they are damaged.
     """
-    path = folder / "contents.json"
+    path = folder / CONTENTS
     try:
         raw = read_json(path, limit=2**30)  # it names every file that was skipped
         contents = TypeAdapter(Contents).validate_python(raw)
@@ -141,7 +142,7 @@ def decode_all(
                     f"remain to train on and {contents.num_heldout} to hold out. Repair some of them"
                 )
             contents = replace(contents, cropped=cropped, transparent=transparent)
-            (temporary / "contents.json").write_text(json.dumps(asdict(contents)))
+            (temporary / CONTENTS).write_text(json.dumps(asdict(contents)))
         return contents
 
     # the lock is the images', not that of one state of them, because earlier states are removed

@@ -1,13 +1,18 @@
 """Downloading data sets through torchvision into the cache, atomically and by one process at a time."""
 
 import errno
+import lzma
+import shutil
 import socket
+import tarfile
+import zlib
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from http.client import HTTPException
 from pathlib import Path
 
 from debiasctl.api import DataError, DataLocation, atomic_folder, made_once
+from debiasctl.builtin.datasets._support.image_files import plain_name
 
 _TIMEOUT = 30.0  # seconds without a byte; torchvision itself would wait forever
 _LOCAL_ERRORS = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EACCES, errno.EPERM, errno.EROFS}
@@ -37,6 +42,28 @@ def fetch(folder: Path, fill: Callable[[Path], None], *, help_text: str) -> None
         return folder
 
     made_once(folder, find=lambda: folder if folder.exists() else None, make=download)
+
+
+def unpack(archive: Path, folder: Path, names: Sequence[str]) -> None:
+    """Unpack the files of these names from a tar, compressed or not, into `folder`; nothing else in it is written.
+
+    Raises:
+        DataError: if the archive is damaged.
+    """
+    wanted = set(names)
+    try:
+        with tarfile.open(archive) as packed:
+            for member in packed:
+                name = plain_name(member.name)
+                stored = packed.extractfile(member) if name in wanted and member.isreg() else None
+                if stored is not None:
+                    (folder / name).parent.mkdir(parents=True, exist_ok=True)
+                    with open(folder / name, "wb") as file:
+                        shutil.copyfileobj(stored, file)
+    except (tarfile.TarError, EOFError, zlib.error, lzma.LZMAError) as error:
+        raise DataError(
+            f"{archive} cannot be unpacked ({_one_line(error)}). Replace it, or remove it so that it is downloaded"
+        ) from error
 
 
 def not_found(

@@ -14,7 +14,7 @@ from pydantic import Field
 from debiasctl.api import DataError, DataLocation, Dataset, DatasetInfo, ImageProblem, LoadedDataset, PluginOptions
 from debiasctl.builtin.datasets._support.downloads import cached_folder, fetch
 from debiasctl.builtin.datasets._support.folder_settings import recommended_settings
-from debiasctl.builtin.datasets._support.image_files import ImageSource
+from debiasctl.builtin.datasets._support.image_files import ImageSource, named
 from debiasctl.builtin.datasets._support.image_layout import Layout
 from debiasctl.builtin.datasets._support.listed_images import ListedImages
 from debiasctl.builtin.datasets._support.published import archive_in, folders, help_text, torchvision_set
@@ -104,6 +104,12 @@ class FileSet(Dataset):
 
     def _list(self, folder: Path) -> ListedImages:
         source = self.source(folder)
+        if source.unreadable and not self.options.skip_unreadable:
+            name, why = source.unreadable[0]
+            raise DataError(
+                f"{source.path}: {named(name)} cannot be read ({why}). Repair that, or leave it out "
+                "(skip_unreadable=true)"
+            )
         classes, places = self.places(folder, source)
         options = self.options.model_dump(include=set(FileSetOptions.model_fields))
         variant = hashlib.sha256(

@@ -3,7 +3,7 @@
 import posixpath
 import re
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from debiasctl.api import DatasetInfo
 from debiasctl.builtin.datasets._support.image_files import ImageSource, count_endings, named
@@ -14,6 +14,7 @@ from debiasctl.builtin.datasets._support.image_table import ImageFiles
 _LABELLED = re.compile(r"(?P<label>.+?)[-_ .]+\d+|\d+[-_ .]+(?P<last>.*[^\W\d].*)")  # cat_00001, 00001_cat
 _MOST_LABELS = 1000
 _SHOWN = 4
+_LISTED = 5  # unreadable files
 
 
 def notes(
@@ -28,7 +29,7 @@ def notes(
     if source.passed_over:
         yield f"passed over {count_endings(source.passed_over)}: only images are read"
     if labels is not None and labels.strays:
-        yield f"{labels.strays:,} of the names that are given a class are no images here"
+        yield f"names that are given a class and are no images here: {labels.strays:,}"
     for name, reason in source.unreadable:
         yield f"{named(name)} cannot be read and is left out: {reason}"
     num_images = info.num_train + info.num_heldout
@@ -53,6 +54,13 @@ def notes(
                 f"the file names hold {len(words)} words that may be classes ({', '.join(words[:_SHOWN])}{more}), "
                 "which are not read. To train on classes, move the images of each into a sub-folder of its name"
             )
+
+
+def left_out(skipped: Sequence[str]) -> str:
+    """The note on images that cannot be read and are left out."""
+    images = "images are" if len(skipped) > 1 else "image is"
+    more = ", ..." if len(skipped) > _LISTED else ""
+    return f"{len(skipped)} unreadable {images} left out: {', '.join(skipped[:_LISTED])}{more}"
 
 
 def labels_in_names(files: ImageFiles) -> list[str]:

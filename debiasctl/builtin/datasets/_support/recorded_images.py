@@ -27,7 +27,7 @@ from debiasctl.api import (
     writing,
 )
 from debiasctl.builtin.datasets._support import decoded_images
-from debiasctl.builtin.datasets._support.decoded_images import Contents, npy_header, read_array, read_contents
+from debiasctl.builtin.datasets._support.decoded_images import CONTENTS, Contents, npy_header, read_array, read_contents
 
 _LOG = logging.getLogger(__name__)
 _HASH = 32  # bytes of a SHA-256
@@ -119,6 +119,15 @@ class Records:
             for part in range(0, len(found), _PART):
                 yield torch.from_numpy(found[part : part + _PART] + start)
 
+    def are_in(self, folder: Path) -> bool:
+        """Whether the files that are written to lie in a folder, which another process may have made again."""
+        try:
+            there = os.stat(folder / _HASHES)
+        except FileNotFoundError:
+            return False
+        own = os.fstat(self._hashes)
+        return (there.st_dev, there.st_ino) == (own.st_dev, own.st_ino)
+
     def digest(self) -> "hashlib._Hash | None":
         """The SHA-256 of all pixels if they are stored, else of the images' hashes; to be continued with the labels.
 
@@ -202,11 +211,10 @@ class RecordedFiles:
                 done += len(indices)
                 if pace.due():
                     _LOG.info("%d of %d images read", done, num)
-        found = self.content_hash()
-        assert found is not None, "all images were read just now"
+        found = self.content_hash()  # None if another process has removed what was stored
         for text in self._tail():
             digest.update(text)
-        return tuple(dict.fromkeys([found, digest.hexdigest()]))
+        return tuple(dict.fromkeys([one for one in (found, digest.hexdigest()) if one is not None]))
 
     def _all_read(self) -> bool:
         """Whether all images have been read, for which the held-out ones are once the others have been."""
@@ -222,7 +230,8 @@ class RecordedFiles:
         return True
 
     def _settle(self) -> Contents | None:
-        digest = self._records.digest()
+        working = working_folder(self._folder)
+        digest = self._records.digest() if self._records.are_in(working) else None
         if digest is None:
             return None
         for text in self._tail():
@@ -231,8 +240,7 @@ class RecordedFiles:
         contents = Contents(
             info.image_size, info.channels, info.num_train, info.num_heldout, (), digest.hexdigest(), None, None
         )
-        working = working_folder(self._folder)
-        write_json(working / "contents.json", asdict(contents))
+        write_json(working / CONTENTS, asdict(contents))
         with writing(self._folder):
             os.rename(working, self._folder)
         return contents
@@ -279,11 +287,9 @@ def load_recorded(
     found = _from_array(folder, contents, info, (train, heldout), None if at_once else files_hash)
     if found is not None:
         return found
-    place = working_folder(folder) if contents is None else folder
-    if not place.exists():
-        with writing(folder):
-            for earlier in folder.parent.glob("*"):
-                shutil.rmtree(earlier, ignore_errors=True)
+    place = folder if contents is not None else _begun(folder)
+    if contents is None and place == folder:  # another process has read all of them since
+        contents = read_contents(folder)
     num = info.num_train + info.num_heldout
     stored = contents is None and num * info.channels * info.image_size**2 <= decoded_images.MAX_DECODED_BYTES
     records = Records(place, num=num, channels=info.channels, image_size=info.image_size, stored=stored)
@@ -301,6 +307,25 @@ def load_recorded(
     found = _from_array(folder, read_contents(folder), info, (train, heldout), None if at_once else files_hash)
     train, heldout = files.splits
     return found or LoadedDataset(info, train, heldout, content_hash or files_hash, files=files)
+
+
+def _begun(folder: Path) -> Path:
+    """Where images are recorded: the working folder, which one process makes, or `folder` if it is there by now."""
+    place = working_folder(folder)
+
+    def find() -> Path | None:
+        if (folder / CONTENTS).exists():
+            return folder
+        return place if place.exists() else None
+
+    def begin() -> Path:
+        with writing(folder):
+            for earlier in folder.parent.glob("*"):
+                shutil.rmtree(earlier, ignore_errors=True)
+            place.mkdir(parents=True)
+        return place
+
+    return made_once(folder.parent, find=find, make=begin)
 
 
 def _from_array(
