@@ -89,6 +89,14 @@ def complete_checked(incomplete: str) -> list[str]:
     return complete_kind(incomplete) or sorted(names)
 
 
+def complete_distribution(incomplete: str) -> list[str]:
+    """The packages that offer plugins."""
+    from debiasctl import registry
+
+    found = {record.distribution for kind in registry.KINDS for record in registry.records(kind)}
+    return _beginning(found, incomplete)
+
+
 def complete_values(*values: str) -> Callable[[str], list[str]]:
     """A completion of some fixed values."""
     return lambda incomplete: _beginning(values, incomplete)

@@ -108,17 +108,22 @@ def _plugins() -> tuple[list[dict[str, Any]], list[str]]:
     from debiasctl import registry
     from debiasctl.cli.plugin_command import plugin_command
     from debiasctl.errors import DebiasctlError
+    from debiasctl.registry.choices import complete
     from debiasctl.registry.describe import describe_fields
+    from debiasctl.registry.refs import PluginRef
 
     found, problems = [], registry.metadata_notes()
     for record in (record for kind in registry.KINDS for record in registry.records(kind)):
         problem = None
         try:
             if record.kind == "commands":
-                plugin_command(record)
+                plugin_command(registry.find(record.kind, record.name))
             else:
+                plugin = registry.load(record.kind, record.name)
                 with plugin_call(record.origin, "Options"):
-                    describe_fields(registry.load(record.kind, record.name).Options)
+                    required = any(option.required for option in describe_fields(plugin.Options))
+                if not required:
+                    complete(record.kind, PluginRef(record.name))
         except DebiasctlError as error:
             problem = str(error)
             problems.append(problem)

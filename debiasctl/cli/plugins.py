@@ -1,5 +1,6 @@
 """`debiasctl plugins`: what is installed, and what its options are."""
 
+from collections import Counter
 from dataclasses import asdict
 from typing import Annotated, Any
 
@@ -28,11 +29,13 @@ def list_(
 ) -> None:
     """List the installed plugins of every kind, or of one. Nothing is imported."""
     from debiasctl import registry
+    from debiasctl.registry.kinds import OWN_COMMANDS
     from debiasctl.registry.versions import applying, misfit
 
     kinds = list(registry.KINDS) if kind is None else [registry.kind_named(kind)]
     found = [record for name in kinds for record in registry.records(name)]
-    claims = [(record.kind, record.name) for record in found]
+    claims = Counter((record.kind, record.name) for record in found)
+    claims.update(("commands", name) for name in OWN_COMMANDS)
     needed = {record: None if record.distribution == "debiasctl" else misfit(record.requires) for record in found}
     rows: list[dict[str, Any]] = [
         {
@@ -41,9 +44,9 @@ def list_(
             "distribution": record.distribution,
             "version": record.version,
             "target": record.target,
-            "conflict": claims.count((record.kind, record.name)) > 1,
+            "conflict": claims[record.kind, record.name] > 1,
             "requires": [] if record.distribution == "debiasctl" else list(applying(record.requires)),
-            "usable": needed[record] is None and claims.count((record.kind, record.name)) == 1,
+            "usable": needed[record] is None and claims[record.kind, record.name] == 1,
         }
         for record in found
     ]

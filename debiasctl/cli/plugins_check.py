@@ -6,10 +6,11 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from debiasctl.cli import options
-from debiasctl.cli.completion import complete_checked, complete_described
+from debiasctl.cli.completion import complete_checked, complete_described, complete_distribution
 from debiasctl.cli.options import option
 from debiasctl.cli.output import note, print_json, print_table, print_text
 from debiasctl.errors import UsageError
+from debiasctl.wording import did_you_mean, quoted
 
 if TYPE_CHECKING:
     from debiasctl.registry import PluginRecord
@@ -19,7 +20,7 @@ EXAMPLES = """[bold]Examples[/bold]
 
 debiasctl plugins check
 
-debiasctl plugins check weightings
+debiasctl plugins check --distribution debiasctl-examples
 
 debiasctl plugins check weightings min-snr:gamma=3"""
 _STATES = ("passed", "failed", "not checked")
@@ -40,6 +41,15 @@ def check(
             show_default=False,
         ),
     ] = None,
+    distribution: Annotated[
+        str | None,
+        option(
+            "--distribution",
+            metavar="PACKAGE",
+            help="Only plugins of this package.",
+            autocompletion=complete_distribution,
+        ),
+    ] = None,
     timeout: Annotated[
         float,
         option("--timeout", min=1, max=86_400, metavar="SECONDS", help="Time after which an import or a law hangs."),
@@ -56,8 +66,8 @@ def check(
     from debiasctl.cli.progress import counting_progress
     from debiasctl.testing.installed import check_installed
 
-    records, given = _chosen(kind, name)
-    notes = registry.metadata_notes() if kind is None else []
+    records, given = _chosen(kind, name, distribution)
+    notes = registry.metadata_notes() if kind is distribution is None else []
     more = {"elsewhere": name is not None, "location": DataLocation(paths.data_dir(), paths.cache_dir())}
     found = []
     with counting_progress("checking plugins") as show:
@@ -74,15 +84,23 @@ def check(
         raise typer.Exit(1)
 
 
-def _chosen(kind: str | None, name: str | None) -> "tuple[Sequence[PluginRecord], Mapping[str, Any]]":
+def _chosen(
+    kind: str | None, name: str | None, distribution: str | None
+) -> "tuple[Sequence[PluginRecord], Mapping[str, Any]]":
     """The plugins that are asked for, and the options that are given with the name.
 
     Raises:
-        UsageError: if there is no such kind or plugin, or options are given to a command.
+        UsageError: if there is no such kind, plugin or package, or options are given to a command.
     """
     from debiasctl import registry
 
     every = [record for one in registry.KINDS for record in registry.records(one)]
+    if distribution is not None:
+        known = sorted({record.distribution for record in every})
+        every = [record for record in every if record.distribution == distribution]
+        if not every:
+            nearest = did_you_mean(distribution, known)
+            raise UsageError(f"no package {quoted(distribution)} offers plugins.{nearest} Known: {', '.join(known)}")
     if kind is None:
         return every, {}
     kinds: Sequence[str] = list(registry.KINDS)
@@ -99,6 +117,7 @@ def _chosen(kind: str | None, name: str | None) -> "tuple[Sequence[PluginRecord]
     found = [record for record in of_kind if record.name == reference.name]
     if not found:
         registry.find(kinds[0], reference.name)  # raises, and names the nearest
+        raise UsageError(f"'{reference.name}' is a plugin, and none of {distribution}. Leave one of the two out")
     if reference.options and any(record.kind == "commands" for record in found):
         raise UsageError(f"'{reference}': a command has no options here. Give its name: {reference.name}")
     return found, reference.options

@@ -19,7 +19,7 @@ class PluginChoice(StoredPlugin):
     @property
     def ref(self) -> PluginRef:
         """The reference that names it with all its options."""
-        return PluginRef(self.name, self.options)
+        return PluginRef(self.name, self.options, (self.distribution, self.version))
 
     def create(self, kind: str) -> Any:
         """The plugin itself."""

@@ -15,7 +15,7 @@ from debiasctl.errors import (
     UnknownPluginError,
 )
 from debiasctl.registry.guard import guarded
-from debiasctl.registry.kinds import KINDS, base_of
+from debiasctl.registry.kinds import KINDS, OWN_COMMANDS, base_of
 from debiasctl.registry.messages import describe_errors
 from debiasctl.registry.metadata import PluginRecord, lent_object, records
 from debiasctl.registry.refs import PluginRef, parse_ref
@@ -71,7 +71,7 @@ def find(kind: str, name: str) -> PluginRecord:
 
     Raises:
         UnknownPluginError: if none is installed; the message names the nearest one.
-        PluginConflictError: if two distributions claim the name.
+        PluginConflictError: if two distributions claim the name, or debiasctl has a command of that name.
     """
     known = records(kind)
     matches = [record for record in known if record.name == name]
@@ -87,6 +87,11 @@ def find(kind: str, name: str) -> PluginRecord:
         raise PluginConflictError(
             f"{singular} '{name}' is claimed by two distributions: {claims}. Uninstall one of them, "
             f"for example: pip uninstall {[m.distribution for m in matches if m.distribution != 'debiasctl'][-1]}"
+        )
+    if kind == "commands" and name in OWN_COMMANDS:
+        raise PluginConflictError(
+            f"command '{name}' is claimed by debiasctl itself, and by {matches[0].distribution} {matches[0].version}, "
+            f"whose command cannot be used under this name. Uninstall it: pip uninstall {matches[0].distribution}"
         )
     return matches[0]
 
@@ -181,19 +186,32 @@ def as_ref(value: "str | PluginRef | dict[str, Any]") -> PluginRef:
     """A reference from its text, or from `{"name": ..., "options": {...}}`."""
     if isinstance(value, PluginRef):
         return value
-    return parse_ref(value) if isinstance(value, str) else PluginRef(value["name"], value.get("options") or {})
+    if isinstance(value, str):
+        return parse_ref(value)
+    origin = (value.get("distribution"), value.get("version"))
+    return PluginRef(value["name"], value.get("options") or {}, origin)
 
 
 def resolve(kind: str, value: "str | PluginRef | dict[str, Any]") -> ResolvedPlugin:
     """Load the plugin that a reference names and validate its options.
 
     Raises:
+        UnknownPluginError: if there is none; of a stored reference the message names the distribution to install.
         PluginOptionsError: if an option is unknown, missing or out of range.
     """
     from pydantic import ValidationError
 
     ref = as_ref(value)
-    plugin, record = load(kind, ref.name), find(kind, ref.name)
+    try:
+        plugin, record = load(kind, ref.name), find(kind, ref.name)
+    except UnknownPluginError as error:
+        distribution, version = ref.origin or (None, None)
+        if distribution in (None, "debiasctl"):
+            raise
+        raise UnknownPluginError(
+            f"{KINDS[kind].singular} '{ref.name}' of {distribution} {version} is not installed here. Install it, for "
+            f"example: pip install {distribution}=={version}"
+        ) from error
     model = plugin.Options
     with plugin_call(record.origin, "Options"):
         try:

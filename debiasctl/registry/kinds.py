@@ -38,6 +38,26 @@ KINDS = {
     )
 }
 
+# the commands that debiasctl has itself, whose names no plugin's can have
+OWN_COMMANDS = frozenset(
+    {
+        "analyze",
+        "compare",
+        "datasets",
+        "doctor",
+        "ema",
+        "evaluate",
+        "likelihood",
+        "plugins",
+        "runs",
+        "sample",
+        "spec",
+        "sweep",
+        "train",
+        "weightings",
+    }
+)
+
 
 def kind_named(text: str) -> str:
     """The name of the kind that `text` names, singular or plural.

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from importlib.metadata import Distribution, EntryPoint, EntryPoints
 
 _PREFIX = "debiasctl."
+_TARGET = re.compile(r"[\w.]+\s*:\s*[\w.]+\s*(\[.*\]\s*)?")  # MODULE:NAME, of which importlib allows this
 _OURS = re.compile(r"debiasctl([._-]|$)", re.IGNORECASE)
 
 
@@ -165,13 +166,20 @@ def _folder(distribution: "Distribution") -> str:
     return printable(Path(str(path)).name) if path is not None else "a distribution"
 
 
+def _no_target(point: "EntryPoint", distribution: str, singular: str) -> str:
+    return (
+        f"{distribution}: the {singular} '{printable(point.name)}' cannot be used, because its entry point is "
+        f"'{printable(point.value)}', and should be MODULE:NAME"
+    )
+
+
 def _note(point: "EntryPoint", distribution: str) -> str | None:
     """What is wrong with an entry point, if it is debiasctl's."""
     kind = point.group.removeprefix(_PREFIX)
     name = printable(point.name)
     if kind in KINDS and point.group.startswith(_PREFIX):
         if NAME.fullmatch(point.name):
-            return None
+            return None if _TARGET.fullmatch(point.value) else _no_target(point, distribution, KINDS[kind].singular)
         return (
             f"{distribution}: the {KINDS[kind].singular} '{name}' cannot be used, because its name is not one. Names "
             "are letters, digits, '.', '_', '+' and '-'"

@@ -18,10 +18,14 @@ _CLOSING = {"[": "]", "{": "}", "(": ")"}
 
 @dataclass(frozen=True)
 class PluginRef:
-    """A plugin's name and the options given with it, as text or JSON values; pydantic coerces them later."""
+    """A plugin's name and the options given with it, as text or JSON values; pydantic coerces them later.
+
+    `origin` is the distribution and version that a stored reference came from.
+    """
 
     name: str
     options: Mapping[str, Any] = field(default_factory=dict)
+    origin: tuple[str | None, str | None] | None = field(default=None, compare=False, repr=False)
 
     def __str__(self) -> str:
         if not self.options:

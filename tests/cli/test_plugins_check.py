@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from tiny import debiasctl, error_of, succeed, write_distribution
 
-from debiasctl.cli.completion import complete_checked, complete_described
+from debiasctl.cli.completion import complete_checked, complete_distribution
 
 GOOD = '''
 from debiasctl.api import PluginOptions, Weighting
@@ -194,8 +194,19 @@ class Far(Engine):
     }
 
 
-def test_completion() -> None:
+def test_the_plugins_of_one_package(site: Path, tmp_path: Path) -> None:
+    points = {"debiasctl.weightings": {"two": "check_good:One", "three": "check_good:One"}}
+    write_distribution(tmp_path, name="other", version="2", entry_points=points, modules={}, requires=["debiasctl"])
+    done = succeed("plugins", "check", "--distribution", "other", "--json")
+    assert [one["name"] for one in json.loads(done.out)["plugins"]] == ["three", "two"]
+    error = error_of("plugins", "check", "--distribution", "othr", code=2)
+    assert "no package 'othr' offers plugins. Did you mean 'other'? Known: check-pack, " in error
+    wrong = error_of("plugins", "check", "weightings", "one", "--distribution", "other", code=2)
+    assert "'one' is a plugin, and none of other. Leave one of the two out" in wrong
+
+
+def test_completion(site: Path) -> None:
+    assert complete_distribution("chec") == ["check-pack"]
     assert complete_checked("sam") == ["samplers"]
     assert complete_checked("min-s") == ["min-snr"]
     assert "weightings" in complete_checked("")
-    assert complete_described.__name__ == "complete_described"

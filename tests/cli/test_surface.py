@@ -62,7 +62,7 @@ SURFACE = {
     "runs import": "ARCHIVE --help --name",
     "plugins": "--help",
     "plugins list": "KIND --help --json",
-    "plugins check": "KIND NAME --help --json --timeout",
+    "plugins check": "KIND NAME --distribution --help --json --timeout",
     "plugins describe": "KIND NAME --help --json",
     "plugins new": "KIND NAME --dir --help --json --package",
     "spec": "--help",
