@@ -9,7 +9,7 @@ from types import ModuleType
 import pytest
 import typer
 
-from debiasctl import api, diffusion, registry
+from debiasctl import api, diffusion, registry, testing
 from debiasctl.cli.app import app
 from debiasctl.specs.describe import describe_spec
 
@@ -93,7 +93,7 @@ def test_every_metric_is_there_with_what_it_needs(reference: ModuleType, pages: 
 
 
 def test_every_public_name_is_there(pages: dict[str, str]) -> None:
-    for page, package in (("api", api), ("diffusion", diffusion)):
+    for page, package in (("api", api), ("diffusion", diffusion), ("testing", testing)):
         named = re.findall(rf"^\.\. auto\w+:: {re.escape(package.__name__)}\.(\w+)$", pages[page], re.MULTILINE)
         assert sorted(named) == sorted(package.__all__)
 

@@ -15,6 +15,7 @@ PAGES: dict[str, Callable[[], str]] = {
     "plugins": plugins.page,
     "python": api.python_page,
     "settings": settings.page,
+    "testing": api.testing_page,
 }
 _MARK = re.compile(r"^<!-- generated: (?P<name>[\w-]+) -->$", re.MULTILINE)
 

@@ -1,4 +1,4 @@
-"""The Python API, `debiasctl.api` and `debiasctl.diffusion`, name by name, for autodoc."""
+"""The Python API, `debiasctl.api`, `debiasctl.diffusion` and `debiasctl.testing`, name by name, for autodoc."""
 
 import re
 from dataclasses import is_dataclass
@@ -6,7 +6,7 @@ from types import FunctionType, ModuleType
 from typing import Any
 
 import debiasctl
-from debiasctl import api, diffusion
+from debiasctl import api, diffusion, testing
 from debiasctl.analysis.identify import Identification, Reading
 from debiasctl.python.analyses import Analyses
 from debiasctl.python.records import Comparison, Evaluations, Metrics
@@ -37,6 +37,11 @@ def diffusion_page() -> str:
     return _page(diffusion)
 
 
+def testing_page() -> str:
+    """The body of the page of `debiasctl.testing`."""
+    return _page(testing)
+
+
 def python_page() -> str:
     """The body of the page of `import debiasctl`: the functions, each with the objects that it returns."""
     parts = []
@@ -44,7 +49,7 @@ def python_page() -> str:
         function = getattr(debiasctl, name)
         if isinstance(function, FunctionType):
             lines = [f".. autofunction:: debiasctl.{name}", ""]
-            for kind in _RETURNED[name]:
+            for kind in _RETURNED.get(name, ()):
                 lines += [f".. autoclass:: {kind.__module__}.{kind.__name__}()", "   :members:"]
                 lines += [
                     "   :inherited-members: dict, list",
