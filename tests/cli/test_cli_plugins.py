@@ -129,6 +129,22 @@ def test_a_run_whose_weighting_was_removed_can_be_sampled_and_says_what_training
     assert "weighting 'power' of good-weighting 1.2.3, which is not installed here" in message
 
 
+def test_a_run_whose_backbone_was_removed_is_readable_and_says_what_sampling_lacks(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    module = "from debiasctl.builtin.backbones.dit import DiT\nclass Own(DiT):\n    'One of its own.'\n"
+    write_distribution(tmp_path / "own", name="own-backbone", version="2.0", entry_points={"debiasctl.backbones": {
+        "own": "own_backbone:Own"}}, modules={"own_backbone": module})  # fmt: skip
+    monkeypatch.syspath_prepend(tmp_path / "own")
+    backbone = ("--backbone", "own:hidden_size=8,depth=1,num_heads=1")
+    succeed("train", "digits", *OPTIONS, "--steps", "1", "--name", "run", *backbone)
+    monkeypatch.setattr(sys, "path", [entry for entry in sys.path if entry != str(tmp_path / "own")])
+    assert "own" in succeed("runs", "show", "run").out
+    succeed("runs", "list")
+    message = error_of("sample", "run", "--num", "2", "--steps", "2", code=2)
+    assert "backbone 'own' of own-backbone 2.0 is not installed here. Install it: pip install own-backbone" in message
+
+
 def test_one_inside_another_is_recorded_and_missed_as_any_other(site: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     succeed("train", "digits", *OPTIONS, "--steps", "2", "--name", "run", "--weighting", "product:factors=[p2,power]")
     own = find_run("run").spec().loss.weighting.options["factors"][1]
