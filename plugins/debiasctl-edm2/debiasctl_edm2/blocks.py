@@ -1,4 +1,4 @@
-"""The blocks of EDM2's U-Net (arXiv 2312.02696, Fig. 21, configuration G)."""
+"""The blocks of EDM2's U-Net (arXiv 2312.02696, configuration G)."""
 
 from dataclasses import dataclass
 

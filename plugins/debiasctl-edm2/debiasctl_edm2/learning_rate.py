@@ -8,7 +8,7 @@ from debiasctl.api import Extension, PluginOptions, StepContext
 
 
 class EDM2LearningRate(Extension):
-    """The learning rate α_ref / √max(t / t_ref, 1) after a linear warm-up (EDM2, arXiv 2312.02696, Eq. 67).
+    """The rate α_ref / √max(t / t_ref, 1) after a linear warm-up (EDM2: Karras et al., 2024, arXiv 2312.02696).
 
     t counts steps, and α_ref is `optimizer.lr`: 0.012 for size XS, 0.010 S, 0.009 M, 0.008 L, 0.007 XL, 0.0065 XXL.
     Weights of forced magnitude do not grow, so that their relative updates have to be made smaller explicitly. A

@@ -7,6 +7,7 @@ import math
 
 import torch
 from torch import Tensor, nn
+from torch.distributed.tensor import DTensor
 from torch.nn import functional
 
 EPS = 1e-4  # added to a magnitude that is divided by (Alg. 1)
@@ -69,9 +70,10 @@ class UnitWeight(nn.Module):
     @torch.no_grad()
     def normalize_(self) -> None:
         """Scale the stored vectors to unit magnitude: Alg. 1's forced weight normalization."""
-        weight = self.weight.detach()
-        local: Tensor = weight.to_local() if hasattr(weight, "to_local") else weight  # whole vectors, where sharded
-        local.copy_(unit_rows(local) if len(local) else local)
+        weight: Tensor = self.weight.detach()
+        if isinstance(weight, DTensor):  # whole vectors, some of which lie in this process, or none
+            weight = weight.to_local()
+        weight.copy_(unit_rows(weight) if len(weight) else weight)
 
 
 class Conv(UnitWeight):

@@ -1,4 +1,4 @@
-"""EDM2's U-Net (arXiv 2312.02696, Fig. 21, configuration G)."""
+"""EDM2's U-Net (arXiv 2312.02696, configuration G)."""
 
 from collections.abc import Iterator
 from itertools import pairwise

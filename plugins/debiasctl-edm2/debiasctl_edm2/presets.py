@@ -1,4 +1,4 @@
-"""EDM2's published sizes (arXiv 2312.02696, Table 6), and small ones for a CPU."""
+"""EDM2's published sizes (arXiv 2312.02696), and small ones for a CPU."""
 
 from collections.abc import Mapping
 from typing import Any, Literal

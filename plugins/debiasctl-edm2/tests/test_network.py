@@ -83,7 +83,7 @@ def test_the_defaults_are_the_papers_balances(wrong: dict) -> None:
     [("XS", 124.7), ("S", 280.2), ("M", 497.8), ("L", 777.5), ("XL", 1119.3), ("XXL", 1523.2)],
 )
 def test_the_published_numbers_of_parameters(preset: str, millions: float) -> None:
-    """Table 6, for latents of 64 px and 1000 classes; all but 128 of them, which are those of the loss's u."""
+    """For latents of 64 px and 1000 classes; all but 128 of them, which are those of the loss's u."""
     options = EDM2.Options(preset=preset)
     with torch.device("meta"):
         network = EDM2(options).build(ImageShape(64, 4, 4), 1000)
