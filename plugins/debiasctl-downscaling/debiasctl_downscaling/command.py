@@ -9,6 +9,7 @@ import typer
 
 app = typer.Typer(
     no_args_is_help=True,
+    add_completion=False,
     help="Turn biased low-resolution images into true high-resolution ones: debias, then sample (arXiv 2305.15618).",
 )
 
