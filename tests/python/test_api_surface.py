@@ -18,12 +18,16 @@ from debiasctl.python.timesteps import Timesteps, TimestepSample, TimestepSample
 from debiasctl.python.weights import LossWeighting, TimestepWeights
 
 # Renaming or removing one of these breaks its users' programs: CHANGELOG.md says so when it must be.
-NAMES = ["__version__", "analyze", "compare", "evaluate", "identify", "run", "timesteps", "weighting"]
+NAMES = [
+    "__version__", "analyze", "compare", "dataset", "evaluate", "identify", "run", "sampler", "timesteps", "weighting"
+]  # fmt: skip
 SIGNATURES = {
     "analyze": "(*runs, only=None, validation=False, metric=None, counterfactual=(), reference=None, num=None, seed=0, "
     "steps=None, trajectories=None, sampler='ddim', checkpoint=None, weights='ema', device='auto')",
     "weighting": "(reference)",
     "timesteps": "(reference)",
+    "dataset": "(reference, *, data_dir=None)",
+    "sampler": "(reference)",
     "run": "(name)",
     "identify": "(function, prediction=None, *, argument=None, schedule=None, given=None)",
     "evaluate": "(images, *, reference, features=None, metrics=None, feature_weights=None, device='auto')",
@@ -144,3 +148,12 @@ def test_a_name_that_is_not_there_is_said_with_those_that_are() -> None:
     with pytest.raises(AttributeError, match=re.escape("no attribute 'wieghting'")) as error:
         debiasctl.wieghting  # noqa: B018
     assert "weighting" in str(error.value)
+
+
+def test_data_sets_and_samplers_are_given_by_their_references(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DEBIASCTL_HOME", str(tmp_path))
+    data = debiasctl.dataset("gaussian-mixture:image_size=8,num=8")
+    assert (len(data.train), len(data.heldout), data.info.image_size) == (8, 2, 8)
+    assert debiasctl.sampler("ddpm:variance=fixed-large").options.variance == "fixed-large"
+    monkeypatch.setattr("debiasctl.python.plugins.load_dataset", lambda reference, location: location)
+    assert debiasctl.dataset("cifar10", data_dir=str(tmp_path)).data_dir == tmp_path

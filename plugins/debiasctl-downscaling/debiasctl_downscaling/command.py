@@ -9,6 +9,7 @@ import typer
 
 app = typer.Typer(
     no_args_is_help=True,
+    add_completion=False,
     help="Turn biased low-resolution images into true high-resolution ones: debias, then sample (arXiv 2305.15618).",
 )
 
@@ -124,10 +125,10 @@ def sample(
 
     check_npz(out)
     place, downsample = device_of(device), operator_of(operator)
+    network = network_of(run, device=place, weights=weights, checkpoint=checkpoint)
     debias = None if map_file is None else TransportMap.read(map_file).to(place)
     given = images_of(low, split=split.value, num=num)
     wanted = given if debias is None else debias(given.to(place)).cpu()
-    network = network_of(run, device=place, weights=weights, checkpoint=checkpoint)
     drawn = _drawn(
         network, downsample, wanted, sampler=sampler, steps=steps, seed=seed, alpha=alpha, exact=exact,
         batch_size=batch_size,

@@ -198,7 +198,7 @@ def solve(
         while True:
             left = iterations - done
             if left <= 0:
-                return g, done, error
+                return g, done, marginal_error(x, y, g, epsilon)  # at this epsilon, however far it has come
             g, made, error = _iterate(x, y, eps, g, tolerance=wanted, iterations=left)
             done += made
             if error <= wanted:

@@ -6,7 +6,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from debiasctl.testing import check_command
 from debiasctl_downscaling.command import app
 from debiasctl_downscaling.conditioning import Conditioned
 from debiasctl_downscaling.network import network_of, sampler_of
@@ -16,6 +15,7 @@ from typer.testing import CliRunner
 import debiasctl
 from debiasctl.__main__ import main
 from debiasctl.api import DataError, DebiasctlError, UsageError
+from debiasctl.testing import check_command
 
 FINE = "kuramoto-sivashinsky:image_size=16,num=200,spin_up=10"
 COARSE = f"{FINE},fidelity=coarse"
@@ -31,7 +31,7 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
         patch.setattr(
             "sys.argv",
             ["debiasctl", "train", FINE, "--name", "ks", "--steps", "2", "--batch-size", "8", "--backbone",
-             "unet:channels=8,channel_mult=[1],attention_resolutions=[]"],
+             "unet:channels=8,channel_mult=[1],norm_groups=8,attention_resolutions=[]"],
         )  # fmt: skip
         with pytest.raises(SystemExit) as end:
             main()
@@ -125,7 +125,7 @@ def test_clipping_is_done_before_the_projection() -> None:
         (("fit-map", COARSE, FINE, "--out", "m.npz", "--num", "5000"), DataError, "has 200 images, and 5,000"),
         (("fit-map", "nowhere.npz", FINE, "--out", "m.npz"), UsageError, "there is no file nowhere.npz"),
         (("sample", "ks", COARSE, "--out", "s.npz", "--map", "none.npz"), UsageError, "there is no file none.npz"),
-        (("sample", "none", COARSE, "--out", "s.npz"), DebiasctlError, "none"),
+        (("sample", "none", COARSE, "--out", "s.npz", "--num", "4"), DebiasctlError, "none"),
         (("sample", "ks", FINE, "--out", "s.npz", "--num", "3"), UsageError, "images are 1x16x16, and operator mean:4"),
         (("sample", "ks", COARSE, "--out", "s.npz", "--device", "abacus"), UsageError, "no such device"),
         (("evaluate", COARSE, FINE), UsageError, "the images are 1x4x4, and the true ones 1x16x16"),

@@ -5,11 +5,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from debiasctl.testing import check_dataset
 from debiasctl_downscaling.kuramoto_sivashinsky import KuramotoSivashinsky
 
 import debiasctl
 from debiasctl.api import DataLocation, LoadedDataset, UsageError
+from debiasctl.testing import check_dataset
 
 SMALL = {"image_size": 16, "num": 48, "spin_up": 20.0}
 

@@ -81,8 +81,9 @@ def test_the_reported_error_is_that_of_the_plan() -> None:
 
 def test_it_refuses_what_did_not_converge() -> None:
     x, y = torch.randn(50, 1, 2, 2), torch.randn(50, 1, 2, 2) + 3
-    with pytest.raises(EvaluationError, match=r"did not converge: after 3 .* Raise `epsilon`"):
-        fit_map(x, y, epsilon=1e-4, iterations=3)
+    for iterations in (3, 12, 50):  # which end at several stages of epsilon
+        with pytest.raises(EvaluationError, match=rf"did not converge: after {iterations} .* Raise `epsilon`"):
+            fit_map(x, y, epsilon=1e-4, iterations=iterations)
 
 
 @pytest.mark.parametrize(
