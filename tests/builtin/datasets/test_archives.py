@@ -129,6 +129,19 @@ def test_a_changed_tar_is_read_again(tmp_path: Path, location: DataLocation) -> 
     assert after.info.num_train + after.info.num_heldout == len(NAMES)
 
 
+def test_a_tar_that_changes_while_it_is_used_is_noticed(tmp_path: Path, location: DataLocation) -> None:
+    path = tmp_path / "set.tar"
+    with tarfile.open(path, "w") as archive:
+        for name in NAMES:
+            member(archive, name)
+    data = folder(path, identify="files").load(location)
+    with open(path, "r+b") as stream:
+        stream.write(stream.read().replace(b"cat/01.png", b"cat/71.png"))
+    os.utime(path, ns=(5, 5))
+    with pytest.raises(DataError, match=r"set.tar has changed while it was in use"):
+        data.train.images(torch.arange(4))
+
+
 def test_links_in_a_tar_are_what_they_lead_to(tmp_path: Path, location: DataLocation) -> None:
     with tarfile.open(tmp_path / "set.tar", "w") as archive:
         for name in ("a/1.png", "a/2.png", "b/1.png"):
