@@ -4,6 +4,7 @@ import io
 import json
 import os
 import tarfile
+import unicodedata
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
@@ -360,6 +361,12 @@ def test_tables_that_are_refused(
         (tmp_path / name).write_bytes(text if isinstance(text, bytes) else text.encode())
     with pytest.raises(DataError, match=message):
         folder(root, labels=str(tmp_path / name)).info(location)
+
+
+def test_a_table_may_have_another_unicode_form_than_the_files(tmp_path: Path, location: DataLocation) -> None:
+    root = as_folder(tmp_path / "set", [unicodedata.normalize("NFD", f"caf\u00e9 {i}.png") for i in range(4)])
+    (tmp_path / "t.csv").write_text("".join(f"caf\u00e9 {i},{'ab'[i % 2]}\n" for i in range(4)))
+    assert folder(root, labels=str(tmp_path / "t.csv")).info(location).classes == ("a", "b")
 
 
 def test_names_in_a_table_that_are_no_images_are_counted(
