@@ -4,6 +4,7 @@ import io
 import json
 import os
 import tarfile
+import unicodedata
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
@@ -127,6 +128,19 @@ def test_a_changed_tar_is_read_again(tmp_path: Path, location: DataLocation) -> 
     after = folder(tmp_path / "set.tar").load(location)
     assert after.content_hash != before
     assert after.info.num_train + after.info.num_heldout == len(NAMES)
+
+
+def test_a_tar_that_changes_while_it_is_used_is_noticed(tmp_path: Path, location: DataLocation) -> None:
+    path = tmp_path / "set.tar"
+    with tarfile.open(path, "w") as archive:
+        for name in NAMES:
+            member(archive, name)
+    data = folder(path, identify="files").load(location)
+    with open(path, "r+b") as stream:
+        stream.write(stream.read().replace(b"cat/01.png", b"cat/71.png"))
+    os.utime(path, ns=(5, 5))
+    with pytest.raises(DataError, match=r"set.tar has changed while it was in use"):
+        data.train.images(torch.arange(4))
 
 
 def test_links_in_a_tar_are_what_they_lead_to(tmp_path: Path, location: DataLocation) -> None:
@@ -347,6 +361,12 @@ def test_tables_that_are_refused(
         (tmp_path / name).write_bytes(text if isinstance(text, bytes) else text.encode())
     with pytest.raises(DataError, match=message):
         folder(root, labels=str(tmp_path / name)).info(location)
+
+
+def test_a_table_may_have_another_unicode_form_than_the_files(tmp_path: Path, location: DataLocation) -> None:
+    root = as_folder(tmp_path / "set", [unicodedata.normalize("NFD", f"caf\u00e9 {i}.png") for i in range(4)])
+    (tmp_path / "t.csv").write_text("".join(f"caf\u00e9 {i},{'ab'[i % 2]}\n" for i in range(4)))
+    assert folder(root, labels=str(tmp_path / "t.csv")).info(location).classes == ("a", "b")
 
 
 def test_names_in_a_table_that_are_no_images_are_counted(

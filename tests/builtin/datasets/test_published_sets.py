@@ -302,6 +302,17 @@ def test_what_does_not_fit_into_memory_is_decoded_when_it_is_read(
     assert not list((tmp_path / "read").rglob("*.npy"))
 
 
+def test_a_file_of_a_large_set_that_changes_while_it_is_used_is_noticed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(decoded_images, "MAX_DECODED_BYTES", 0)
+    make_imagenet(tmp_path)
+    data = load("imagenet", tmp_path, tmp_path)
+    jpeg(tmp_path / "train/n01440764/n01440764_1.JPEG", (32, 32))
+    with pytest.raises(DataError, match=r"train/n01440764/n01440764_1.JPEG has changed while it was in use"):
+        everything(data.train)
+
+
 @pytest.mark.parametrize(
     "name, gone, message",
     [

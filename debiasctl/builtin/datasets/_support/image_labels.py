@@ -5,6 +5,7 @@ import io
 import os
 import posixpath
 import re
+import unicodedata
 from array import array
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -142,9 +143,14 @@ def _state(by_name: dict[str, Any], name: str, label: Any, where: str) -> None:
     Raises:
         DataError: if it has another already.
     """
-    if by_name.setdefault(plain_name(name.replace("\\", "/")), label) != label:
-        first = by_name[plain_name(name.replace("\\", "/"))]
+    first = by_name.setdefault(_key(name), label)
+    if first != label:
         raise DataError(f"{where} gives {name!r:.60} two classes, {first!r:.30} and {label!r:.30}. Keep one")
+
+
+def _key(name: str) -> str:
+    """What tells a file from others, however a table writes its name: macOS has letters and accents apart."""
+    return unicodedata.normalize("NFC", plain_name(name.replace("\\", "/")))
 
 
 def _csv_labels(source: ImageSource, content: bytes, where: str) -> dict[str, Any]:
@@ -156,9 +162,9 @@ def _csv_labels(source: ImageSource, content: bytes, where: str) -> dict[str, An
         rows = [row for row in csv.reader(io.StringIO(text, newline=""), delimiter=delimiter) if any(row)]
     except (UnicodeDecodeError, csv.Error) as error:
         raise DataError(f"{where} is not CSV text in UTF-8 ({one_line(error)}). {_CSV_FORM}") from error
-    names = {name for file in source.files for name in (file.name, posixpath.splitext(file.name)[0])}
+    names = {_key(name) for file in source.files for name in (file.name, posixpath.splitext(file.name)[0])}
     columns, first = (0, 1), 1
-    if rows and not names & {plain_name(cell.strip().replace("\\", "/")) for cell in rows[0]}:
+    if rows and not names & {_key(cell.strip()) for cell in rows[0]}:
         columns, first = _columns(rows.pop(0), where), 2
     stated: dict[str, Any] = {}
     for number, row in enumerate(rows, start=first):
@@ -193,15 +199,16 @@ def _labelled(source: ImageSource, by_name: Mapping[str, Any], prefix: str, wher
     of_files = array("l")
     num_missing, missing = 0, ""
     for file in source.files:
-        label = by_name.get(prefix + file.name)
+        name = _key(prefix + file.name)
+        label = by_name.get(name)
         if label is None and not prefix:
-            label = by_name.get(posixpath.splitext(file.name)[0])  # tables often leave out the ending
+            label = by_name.get(posixpath.splitext(name)[0])  # tables often leave out the ending
         if label is None:
             num_missing, missing = num_missing + 1, missing or file.name
             continue
         of_files.append(classes.setdefault(_class_of(label, f"{where}: {file.name}"), len(classes)))
     if num_missing:
-        images = {prefix + file.name for file in source.files}
+        images = {_key(prefix + file.name) for file in source.files}
         images |= {posixpath.splitext(name)[0] for name in images}
         stray = next((name for name in by_name if name not in images), None)
         others = "" if stray is None else f" It has one for {quoted(stray)}, which is no image below the folder."

@@ -120,6 +120,7 @@ class TarSource:
         """A file's bytes, from its start.
 
         Raises:
+            DataError: if the tar has changed since it was listed.
             one of UNREADABLE: if it is not a file that can be read, or is larger than an image file can be.
         """
         if name in self.reasons:
@@ -130,6 +131,11 @@ class TarSource:
     def _bytes(self, offset: int, size: int, *, limit: int) -> bytes:
         if size > limit:
             raise ValueError(f"it has {size:,} bytes, and at most {limit:,} are read")
+        if os.fstat(self._file.fileno()).st_mtime_ns != self._changed:
+            raise DataError(
+                f"{self.path} has changed while it was in use. Restore it; or, if it was meant to change, train a new "
+                "run on the images"
+            )
         data = os.pread(self._file.fileno(), size, offset)
         if len(data) != size:
             raise EOFError("it ends too early")

@@ -96,7 +96,7 @@ class LateSplit(DecodingSplit):
             DataError: if a file cannot be decoded, or has changed since it was listed.
         """
         pixels = super().images(indices)
-        if isinstance(self.source, FolderSource):
+        if self.source.path.is_dir():  # an archive's source sees to its members
             for index in indices.tolist():
                 file = self.files[index]
                 if stamp_of(self.name(index)) != file.stamp:
