@@ -89,7 +89,7 @@ def _other_sizes(subject: Subject) -> None:
     for size in _TIMESTEPS:
         try:
             process = process_of(_schedule(subject, num_timesteps=size))
-        except UsageError as error:
+        except (UsageError, Unchecked) as error:
             refusals.append(f"{size}: {error}")
             continue
         made += 1
