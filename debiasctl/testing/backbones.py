@@ -1,6 +1,7 @@
 """What holds of backbones."""
 
 import copy
+import pickle
 from collections.abc import Iterator
 from typing import Any
 
@@ -9,7 +10,17 @@ from torch import Tensor, nn
 
 from debiasctl.api import ImageShape
 from debiasctl.errors import UsageError
-from debiasctl.testing.laws import Broken, Inapplicable, Laws, Subject, as_stored, described, expect_close, expect_same
+from debiasctl.testing.laws import (
+    Broken,
+    Inapplicable,
+    Laws,
+    Subject,
+    Unchecked,
+    as_stored,
+    described,
+    expect_close,
+    expect_same,
+)
 
 laws = Laws()
 _SIZES = (8, 16, 32, 64, 256)
@@ -185,6 +196,15 @@ def _copied(subject: Subject) -> None:
         for parameter in twin.parameters():
             parameter.zero_()
         expect_same(network(*arguments), before, "the network, after the weights of its deepcopy were changed")
+
+
+@laws.law("Pickled, as processes send it, it computes the same")
+def _pickled(subject: Subject) -> None:
+    network, arguments = _one(subject)
+    if any("<locals>" in type(module).__qualname__ for module in network.modules()):
+        raise Unchecked("a module's class is defined inside a function, where pickle does not find it")
+    with torch.no_grad():
+        expect_same(pickle.loads(pickle.dumps(network))(*arguments), network(*arguments), "a pickled copy")
 
 
 @laws.law("It runs in float64 and in bfloat16 under autocast")

@@ -8,7 +8,7 @@ import sys
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from multiprocessing.connection import Connection
+from multiprocessing.connection import Connection, wait
 from pathlib import Path
 from typing import Any
 
@@ -88,9 +88,10 @@ def _elsewhere(
         process.start()
         theirs.close()
         try:
-            ended = _listen(ours, results, seconds)
+            ended = _listen(ours, process.sentinel, results, seconds)
         finally:
             _kill(process)
+            ours.close()
         if ended is not None:
             after = f', after the law "{results[-1].law}"' if results else ", while it was imported"
             said = _said(printed)
@@ -99,9 +100,14 @@ def _elsewhere(
     return results
 
 
-def _listen(ours: Connection, results: list[Result], seconds: float) -> str | None:
-    """Collect results until the last; None if there is one, else how it came that there is none."""
-    while ours.poll(seconds):
+def _listen(ours: Connection, end: int, results: list[Result], seconds: float) -> str | None:
+    """Collect results until the last; None if there is one, else how it came that there is none.
+
+    `end` becomes ready with the process's end, which what it has started may outlive with its end of the pipe.
+    """
+    while ready := wait([ours, end], seconds):
+        if ours not in ready:
+            return "died"
         try:
             result = ours.recv()
         except (EOFError, OSError):

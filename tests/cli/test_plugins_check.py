@@ -64,6 +64,7 @@ MODULES = {
     "check_raises": "raise RuntimeError('no licence')",
     "check_exits": "import sys\nsys.exit(0)",
     "check_dies": "import os\nos._exit(7)",
+    "check_leaves": "import os, time\nif os.fork() == 0:\n    time.sleep(600)\nos._exit(5)",
     "check_hangs": "import time\nprint('one moment')\ntime.sleep(600)",
     "check_prints": "import os\nprint('hello')\nos.write(1, b'there')\n" + GOOD,
 }
@@ -76,6 +77,7 @@ POINTS = {
     "raises": "check_raises:One",
     "exits": "check_exits:One",
     "dies": "check_dies:One",
+    "leaves": "check_leaves:One",
     "hangs-at-import": "check_hangs:One",
     "prints": "check_prints:One",
 }
@@ -112,6 +114,7 @@ def failures(*arguments: str) -> dict[str, str]:
         ("raises", MADE, "cannot be imported (RuntimeError: no licence)"),
         ("exits", MADE, "cannot be imported (SystemExit: 0)"),
         ("dies", LIVES, "it ended its process, with exit code 7, while it was imported"),
+        ("leaves", LIVES, "it ended its process, with exit code 5, while it was imported"),
         ("hangs-at-import", LIVES, "within 5 seconds it did not end, while it was imported. It printed: one moment"),
         ("prints", "It prints nothing when it is imported", "it printed: hello there"),
         ("ends", LIVES, 'it ended its process, with exit code 3, after the law "'),

@@ -104,6 +104,12 @@ class Twin(Net):
         return self
 
 
+class HoldsFunction(Net):
+    def __init__(self, shape, num_classes):
+        super().__init__(shape, num_classes)
+        self.scale = lambda: 1
+
+
 class SingleOnly(Net):
     def forward(self, x, noise_level, labels=None):
         return super().forward(x.float(), noise_level, labels)
@@ -124,6 +130,7 @@ backbone("It leaves its arguments", Overwrites)
 backbone("With the same seed", OwnSeed)
 backbone("Its weights can be stored", HiddenWeight)
 backbone("A copy computes the same", Twin)
+backbone("Pickled, as processes send it", HoldsFunction)
 backbone("It runs in float64", SingleOnly)
 
 
