@@ -24,6 +24,7 @@ from debiasctl.cli.app import app
 ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", *sorted(path for path in (ROOT / "docs").rglob("*.md") if "_build" not in path.parts)]
 SHELL = ("sh", "console")
+PLUGINS_COMMAND = "my-command"  # of the package that the guide to commands has written, and that is not installed
 RUNNABLE = (*SHELL, "python")
 
 _COMMENT = re.compile(r"^\s*<!-- test: (?P<what>[\w-]+) ?(?P<rest>.*?) -->$")
@@ -126,6 +127,8 @@ def debiasctl_lines(code: str) -> Iterator[list[str]]:
 
 def parse(arguments: list[str]) -> None:
     """Parse a command line down to its last command, without running it; what the parser refuses is raised."""
+    if arguments[:1] == [PLUGINS_COMMAND]:
+        return
     command = typer.main.get_command(app)
     context = command.make_context("debiasctl", list(arguments))
     while hasattr(command, "resolve_command") and (words := [*context._protected_args, *context.args]):
@@ -137,6 +140,8 @@ def check_names(text: str) -> None:
     """Check that a command line within a sentence, whose arguments may be placeholders, names what there is."""
     commands: list[Any] = [typer.main.get_command(app)]
     words = text.split()[1:]
+    if words[:1] == [PLUGINS_COMMAND]:
+        return
     while words and hasattr(commands[0], "commands") and not words[0].startswith("-"):
         inner, word = commands[0].commands, words.pop(0)
         if commands[0].invoke_without_command and word not in inner:

@@ -47,6 +47,7 @@ TEMPLATES = {
             _TRAIN,
             "debiasctl runs export-checkpoint RUN model.safetensors --format NAME",
             "debiasctl runs add-model RUN-read NAME:path=model.safetensors",
+            "debiasctl plugins check models NAME:path=model.safetensors",
         ),
     ),
     "engines": Template(

@@ -114,7 +114,10 @@ def _apart(subject: Subject) -> None:
 def _restored(subject: Subject) -> None:
     prepared = _prepared(subject)
     state = {name: tensor.clone() for name, tensor in prepared.state().items()}
-    again = subject.make().restore(state, dict(prepared.settings()), device=_CPU)
+    try:
+        again = subject.make().restore(state, dict(prepared.settings()), device=_CPU)
+    except DebiasctlError as error:  # it lacks nothing: all of this is its own
+        raise Broken(f"restore refused the state and settings of the one prepared ({error})") from error
     for name, mapping, values in _parts(subject):
         with torch.no_grad():
             expect_same(getattr(again, name)(values), mapping(values), f"{name} of the one restored")

@@ -194,6 +194,7 @@ def test_each_installs_with_pip_and_passes_its_tests(written: Written, tmp_path:
         folder = Path(one["folder"])
         run(python, "-m", "pip", "install", "--quiet", "--no-deps", "-e", folder)
         assert "passed" in run(python, "-m", "pytest", "-q", "-p", "no:cacheprovider", cwd=folder)
+        run(python, "-m", "debiasctl", "plugins", "check", kind, one["name"], cwd=tmp_path)
         listed = json.loads(run(python, "-m", "debiasctl", "plugins", "list", kind, "--json"))["plugins"]
         assert one["name"] in [plugin["name"] for plugin in listed]
     last = written["engines"]["next"][-1]
