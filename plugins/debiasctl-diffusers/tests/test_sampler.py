@@ -264,6 +264,15 @@ def test_what_cannot_be_is_refused_before_anything_is_drawn(options: dict[str, A
         diffusers_sampler(**options).grid(LINEAR, num_steps)
 
 
+def test_levels_that_rounding_makes_equal_are_refused() -> None:
+    process = schedule("cosine", num_timesteps=200)
+    with pytest.raises(UsageError, match="one noise level twice in 200 steps"):
+        diffusers_sampler(scheduler="dpm-solver").grid(process, 200)
+    diffusers_sampler(scheduler="dpm-solver", config={"timestep_spacing": "trailing"}).grid(process, 200)
+    with pytest.raises(UsageError, match="no finite levels for 2 steps"):
+        diffusers_sampler(scheduler="KDPM2AncestralDiscrete").grid(process, 2)
+
+
 def test_spacing_is_the_schedulers() -> None:
     with pytest.raises(ValueError, match="timestep_spacing"):
         diffusers_sampler(spacing="karras")
