@@ -150,9 +150,10 @@ def _places(scheduler: Any, kind: Kind, process: DiffusionProcess, num_steps: in
     levels = torch.as_tensor(timesteps if sigmas is None else [*sigmas.tolist(), *timesteps])
     if not timesteps or not bool(levels.isfinite().all()):
         raise UsageError(f"{named} has no finite levels for {num_steps} steps on this run's schedule. Choose another")
-    if sigmas is not None and scheduler.order == 1 and bool((sigmas.diff() == 0).any()):
+    if sigmas is not None and scheduler.order == 1 and bool((sigmas[:-1].diff() == 0).any()):
         raise UsageError(
-            f"{named} visits one noise level twice in {num_steps} steps, and divides by the difference. Choose fewer steps"
+            f"{named} visits one noise level twice in {num_steps} steps, and divides by the difference. Choose "
+            "fewer steps"
         )
     if kind == "table":
         beyond = [t for t in timesteps if not 0 <= t <= last]
