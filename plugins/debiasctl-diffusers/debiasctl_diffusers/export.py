@@ -60,6 +60,8 @@ def export(
     if folder.exists() or folder.is_symlink():
         raise UsageError(f"{folder} exists, and is left as it is. Name a folder that does not exist")
     found = debiasctl.run(run)
+    if folder.absolute().resolve().is_relative_to(found.path.resolve()):
+        raise UsageError(f"{folder} is inside of run '{found.name}'. Name a folder elsewhere")
     denoiser = found.denoiser(weights=weights, checkpoint=checkpoint, device="cpu")
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # they were given above
@@ -206,9 +208,15 @@ def _pipeline(run: Any, model: ExternalModel, network: Any, scheduler: Any) -> t
     import diffusers
 
     notes = []
+    if isinstance(scheduler, diffusers.DDIMScheduler | diffusers.DDPMScheduler):
+        size = scheduler.config.num_train_timesteps
+        notes.append(
+            f"{type(scheduler).__name__} makes steps of {size} // N timesteps, wherever the next one is: N steps are "
+            f"the same for an N that divides {size}"
+        )
     if model.backbone == "diffusers-dit":
         vae = _vae(run)
-        if model.prediction != "eps" and model.prediction not in NATIVE:
+        if model.prediction not in NATIVE:
             raise UsageError("export-diffusers: DiTPipeline takes what its network predicts by a table of betas alone")
         if (model.num_classes, model.null_class) != (1000, True):
             notes.append(

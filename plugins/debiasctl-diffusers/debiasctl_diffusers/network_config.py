@@ -7,7 +7,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from debiasctl.api import ImageShape, ModelError
+from debiasctl.api import ImageShape, ModelError, UsageError
 from debiasctl.api.files import one_line, quoted
 from debiasctl_diffusers.dit import DiffusersDiT
 from debiasctl_diffusers.schedulers import arguments
@@ -94,6 +94,8 @@ def described(path: Path, config: Mapping[str, Any]) -> Described:
         first = error.errors()[0]
         where = ".".join(map(str, first["loc"]))
         raise ModelError(f"{path}: {where}: {one_line(first['msg'])[:200]} (it is {first['input']!r:.60})") from error
+    except UsageError as error:
+        raise ModelError(f"{path}: {error}") from error
     steps = config.get("optimization_step")
     return Described(backbone, resolved, shape, rows, steps if type(steps) is int and steps > 0 else None)
 

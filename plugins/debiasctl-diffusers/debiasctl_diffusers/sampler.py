@@ -74,7 +74,7 @@ class DiffusersSampler(Sampler):
         model = Model(denoiser, self.options, labels=labels)
         setup = self._set_up(model.process, num_steps)
         scheduler, dtype = setup.scheduler, x.dtype
-        timesteps = setup.timesteps.to(x.device)
+        timesteps = setup.timesteps  # on the CPU, as the scheduler's tables are
         given, reported = GivenNoise(noise), 0
         x = x * float(scheduler.init_noise_sigma) if setup.kind != "flow" else x
         for index, t in enumerate(timesteps):

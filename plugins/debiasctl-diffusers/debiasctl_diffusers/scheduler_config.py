@@ -11,7 +11,7 @@ import torch
 from debiasctl.api import ModelError, Prediction
 from debiasctl.api.files import one_line, quoted
 from debiasctl_diffusers.folder import INDEX, SCHEDULER, read_config
-from debiasctl_diffusers.schedulers import KINDS, REFUSED, arguments, installed
+from debiasctl_diffusers.schedulers import KINDS, REFUSED, arguments, class_named
 
 _PREDICTIONS: Mapping[str, Prediction] = {"epsilon": "eps", "sample": "x0", "v_prediction": "v"}
 _FLOW_TIME = 1000  # what a flow network's time is a multiple of
@@ -67,12 +67,11 @@ def trained_on(path: Path) -> Trained:
     """
     config = read_config(path)
     name = config.get("_class_name")
-    classes = installed()
-    if not isinstance(name, str) or name not in KINDS or name not in classes:
+    cls = class_named(name) if isinstance(name, str) and name in KINDS else None
+    if cls is None:
         why = f": {REFUSED[name]}" if isinstance(name, str) and name in REFUSED else ""
         shown = "no scheduler" if name is None else quoted(str(name))
         raise ModelError(f"{path} names {shown}, which states no process that a run can have{why}")
-    cls = classes[name]
     known = arguments(cls.__init__)
     settings = {key: value for key, value in config.items() if key in known}
     ignored = [key for key in config if key not in known and not key.startswith("_")]

@@ -64,10 +64,18 @@ _SHORT = {"eulera": "EulerAncestralDiscrete", "dpmpp2m": "DPMSolverMultistep", "
 def installed() -> dict[str, Any]:
     """The scheduler classes of the installed diffusers by name; those that need another package are left out."""
     import diffusers
+
+    names = (name for name in dir(diffusers) if name.endswith("Scheduler") and not name.startswith("Flax"))
+    return {name: found for name in names if (found := class_named(name)) is not None}
+
+
+def class_named(name: str) -> Any:
+    """The scheduler class of that name; None if the installed diffusers has none that can be used."""
+    import diffusers
     from diffusers import SchedulerMixin
 
-    found = {name: getattr(diffusers, name, None) for name in dir(diffusers) if name.endswith("Scheduler")}
-    return {name: one for name, one in found.items() if isinstance(one, type) and issubclass(one, SchedulerMixin)}
+    found = getattr(diffusers, name, None)
+    return found if isinstance(found, type) and issubclass(found, SchedulerMixin) else None
 
 
 def scheduler_class(given: str) -> Any:
@@ -79,14 +87,14 @@ def scheduler_class(given: str) -> Any:
     import diffusers
 
     name = _full(given)
-    classes = installed()
     if name in REFUSED:
         raise UsageError(f"sampler 'diffusers': {name} cannot draw a run's images: {REFUSED[name]}")
-    if name in KINDS and name in classes:
-        return classes[name]
     if name in KINDS:
+        found = class_named(name)
+        if found is not None:
+            return found
         raise UsageError(f"sampler 'diffusers': diffusers {diffusers.__version__} has no {name}. Install a newer one")
-    if name in classes:
+    if name.endswith("Scheduler") and class_named(name) is not None:
         raise UsageError(
             f"sampler 'diffusers': {name} is a scheduler of diffusers that is not known here. Known: {_listed(KINDS)}"
         )

@@ -147,8 +147,14 @@ def _places(scheduler: Any, kind: Kind, process: DiffusionProcess, num_steps: in
     timesteps = [float(t) for t in scheduler.timesteps]
     named, last = f"sampler 'diffusers': {type(scheduler).__name__}", process.num_timesteps - 1
     sigmas = getattr(scheduler, "sigmas", None)
-    if not timesteps or (sigmas is not None and not bool(torch.as_tensor(sigmas).isfinite().all())):
+    levels = torch.as_tensor(timesteps if sigmas is None else [*sigmas.tolist(), *timesteps])
+    if not timesteps or not bool(levels.isfinite().all()):
         raise UsageError(f"{named} has no finite levels for {num_steps} steps on this run's schedule. Choose another")
+    if sigmas is not None and scheduler.order == 1 and bool((sigmas[:-1].diff() == 0).any()):
+        raise UsageError(
+            f"{named} visits one noise level twice in {num_steps} steps, and divides by the difference. Choose "
+            "fewer steps"
+        )
     if kind == "table":
         beyond = [t for t in timesteps if not 0 <= t <= last]
         if beyond:

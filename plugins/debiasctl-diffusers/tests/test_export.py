@@ -218,12 +218,18 @@ def test_the_command(tmp_path: Path) -> None:
     assert done.exit_code == 0, done.output
     assert str(tmp_path / "ours") in done.output
     assert "--sampler 'ddim:spacing=trailing'" in done.output
+    assert "// N" not in done.output
     done = run(app, ["model", str(tmp_path / "more"), "--json", "--no-clip", "--weights", "raw", "--checkpoint", "0"])
-    assert json.loads(done.stdout)["pipeline"] == "DDIMPipeline"
+    printed = json.loads(done.stdout)
+    assert printed["pipeline"] == "DDIMPipeline"
+    assert any("divides 1000" in note for note in printed["notes"])
     before = sorted(path.name for path in tmp_path.iterdir())
     code, _, err = cli("export-diffusers", "model", tmp_path / "ours")
     assert code == 2
     assert "exists, and is left as it is" in err
+    code, _, err = cli("export-diffusers", "model", debiasctl.run("model").path / "out")
+    assert code == 2
+    assert "inside of run" in err
     code, _, err = cli("export-diffusers", "none", tmp_path / "other")
     assert code != 0
     assert "none" in err

@@ -321,6 +321,8 @@ _TENSORS = "unet/diffusion_pytorch_model.safetensors"
         (_UNET, {"time_embedding_type": "fourier"}, "time_embedding_type='fourier'"),
         (_UNET, {"class_embed_type": "timestep"}, "class_embed_type='timestep'"),
         (_UNET, {"down_block_types": ["SkipDownBlock2D", "DownBlock2D"]}, "down_block_types"),
+        (_UNET, {"norm_num_groups": 3}, "does not divide the width 8"),
+        (_UNET, {"attention_head_dim": [4, 4]}, "attention_head_dim"),
         (_UNET, {"new_setting": 1}, "new_setting is no setting"),
         (_UNET, {"sample_size": [8, 16]}, "no square images"),
         (_UNET, {"sample_size": None}, "no square images"),
