@@ -45,7 +45,9 @@ class EMA:
         """Set all averages to the network as it is."""
         weights: list[Tensor] = [*network.parameters(), *network.buffers()]
         for average in (self.network, *self.averages.values()):
-            torch._foreach_copy_([*average.parameters(), *average.buffers()], weights)
+            averaged: list[Tensor] = [*average.parameters(), *average.buffers()]
+            for own, current in zip(averaged, weights, strict=True):  # no foreach, which sharded tensors do not have
+                own.copy_(current)
 
     @torch.no_grad()
     def update(self, network: nn.Module, step: int) -> None:

@@ -1,10 +1,12 @@
+from pathlib import Path
+
 import pytest
 import torch
 from tiny import make_spec, set_up_tiny
 from torch import nn
 
 from debiasctl.errors import SpecError
-from debiasctl.models.ema import EMA
+from debiasctl.models.ema import EMA, whole_state
 from debiasctl.models.power_profiles import gamma_of
 from debiasctl.specs.resolve import validate_spec
 from debiasctl.specs.sections import DecayEMA, EMASection, HalfLifeEMA, PowerEMA
@@ -145,3 +147,23 @@ def test_what_a_spec_may_not_say(settings: dict, message: str) -> None:
 def test_a_spec_from_before_there_were_kinds() -> None:
     spec = validate_spec({"data": {"dataset": "digits"}, "ema": {"decay": 0.99, "warmup": False}}).ema
     assert (spec.kind, spec.decay, spec.warmup) == ("decay", 0.99, False)
+
+
+def test_averages_of_a_sharded_network_with_buffers_restart(tmp_path: Path) -> None:
+    from torch.distributed.fsdp import fully_shard
+
+    torch.distributed.init_process_group("gloo", init_method=f"file://{tmp_path}/meet", rank=0, world_size=1)
+    try:
+        mesh = torch.distributed.init_device_mesh("cpu", (1,))
+        network = nn.BatchNorm1d(3)
+        ema = EMA(network, PowerEMA())
+        for module in (network, ema.network, *ema.averages.values()):
+            fully_shard(module, mesh=mesh)
+        with torch.no_grad():
+            for value in (*network.parameters(), *network.buffers()):
+                value.fill_(7)
+        ema.restart(network)
+        for average in (ema.network, *ema.averages.values()):
+            assert all(bool((tensor == 7).all()) for tensor in whole_state(average).values())
+    finally:
+        torch.distributed.destroy_process_group()
