@@ -190,7 +190,7 @@ def spec_differences(specs: Sequence[RunSpec]) -> dict[str, list[Any]]:
     return {
         field: [one.get(field) for one in flat]
         for field in fields
-        if not alike(field, flat) and any(one.get(field) not in (None, {}) for one in flat)
+        if not alike(field, flat) and any(one.get(field) not in (None, {}, []) for one in flat)
     }
 
 

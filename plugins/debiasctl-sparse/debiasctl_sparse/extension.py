@@ -187,12 +187,12 @@ class Sparse(Extension):
         if every is None:
             return
         if self.options.method == "static":
-            raise UsageError("sparse: `update_every` has no effect with `method=static`, whose mask never changes")
+            raise UsageError("sparse: `update_every` has no effect with the static method, whose mask never changes")
         if every >= end:
             raise UsageError(
                 f"sparse: with `update_every={every}` the mask would never change: the training has {num_steps:,} "
                 f"steps, and masks change in the first {end:g} of them (`end_fraction`). Give a smaller one, or "
-                "`method=static`"
+                "choose the static method"
             )
 
     def _count(self, context: StepContext, flops: Flops, active: Mapping[str, int]) -> dict[str, int | float | str]:

@@ -295,7 +295,7 @@ def test_what_is_reported_is_what_the_masks_say() -> None:
         ({"exclude": ("nothing",)}, r"`exclude`: no layer is called 'nothing'\. Layers: level\.weight, first\.weight"),
         ({"exclude": ("*",)}, "leave no layer to be sparse"),
         ({"update_every": 30}, "the mask would never change: the training has 40 steps"),
-        ({"method": "static", "update_every": 2}, "no effect with `method=static`"),
+        ({"method": "static", "update_every": 2}, "no effect with the static method"),
         ({"sparsity": 0.9999}, "fewer than one for each of 3 layers"),
     ],
 )
