@@ -1,6 +1,9 @@
 """The commands, from images to the table."""
 
 import json
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +16,6 @@ from debiasctl_downscaling.operators import Mean
 from typer.testing import CliRunner
 
 import debiasctl
-from debiasctl.__main__ import main
 from debiasctl.api import DataError, DebiasctlError, UsageError
 from debiasctl.testing import check_command
 
@@ -26,16 +28,10 @@ QUICK = ("--steps", "3", "--device", "cpu")
 def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A store with a tiny run, trained for two steps."""
     folder = tmp_path_factory.mktemp("home")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("DEBIASCTL_HOME", str(folder))
-        patch.setattr(
-            "sys.argv",
-            ["debiasctl", "train", FINE, "--name", "ks", "--steps", "2", "--batch-size", "8", "--backbone",
-             "unet:channels=8,channel_mult=[1],norm_groups=8,attention_resolutions=[]"],
-        )  # fmt: skip
-        with pytest.raises(SystemExit) as end:
-            main()
-        assert not end.value.code
+    backbone = "unet:channels=8,channel_mult=[1],norm_groups=8,attention_resolutions=[]"
+    options = ["--name", "ks", "--steps", "2", "--batch-size", "8", "--backbone", backbone]
+    command = [sys.executable, "-m", "debiasctl", "train", FINE, *options]
+    subprocess.run(command, check=True, env=os.environ | {"DEBIASCTL_HOME": str(folder)})
     return folder
 
 
