@@ -5,6 +5,7 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -101,6 +102,29 @@ def test_a_trained_networks_estimate_is_differentiated() -> None:
         slope = (error(x + 1e-2 * direction) - error(x - 1e-2 * direction)) / 2e-2
     found = -((guided - plain) * direction).flatten(1).sum(dim=1).double() / alpha
     assert torch.allclose(found, slope, rtol=0.02, atol=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("changes", "text"),
+    [
+        ({"autoencoder": "pca"}, "makes latents"),
+        ({"content": None}, "has not begun training"),
+        ({"conditional": True}, "needs a class for each image"),
+    ],
+)
+def test_networks_that_cannot_be_conditioned_so_are_refused(
+    changes: dict, text: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    facts = {"autoencoder": None, "conditional": False, "content": SimpleNamespace(image_size=16, channels=1)} | changes
+    spec = SimpleNamespace(
+        data=SimpleNamespace(autoencoder=facts["autoencoder"]),
+        model=SimpleNamespace(conditional=facts["conditional"]),
+        content=facts["content"],
+    )
+    run = SimpleNamespace(name="a", spec=spec, denoiser=lambda **_: SimpleNamespace(null_label=None))
+    monkeypatch.setattr(debiasctl, "run", lambda name: run)
+    with pytest.raises(UsageError, match=text):
+        network_of("a", device=torch.device("cpu"))
 
 
 def test_clipping_is_done_before_the_projection() -> None:
