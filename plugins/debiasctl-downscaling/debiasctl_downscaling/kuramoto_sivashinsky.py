@@ -37,7 +37,7 @@ RECOMMENDED: dict[str, Any] = {  # a small U-Net that trains in minutes on two C
     "diffusion": {"schedule": "cosine"},
     "optimizer": {"lr": 2e-3, "warmup_steps": 50, "decay": "cosine", "weight_decay": 0.0, "clip_grad_norm": 1.0},
     "ema": {"decay": 0.99},
-    "training": {"steps": 2000, "batch_size": 32, "checkpoint_every": 500, "heldout_every": 1000},
+    "training": {"steps": 2000, "batch_size": 32, "checkpoint_every": 500, "heldout_every": 2000},
 }
 _HELDOUT_SHARE = 4  # one held-out image for so many training images
 _FINE_STEP, _COARSE_STEP = 0.25, 0.1  # at most: Kassam & Trefethen take 1/4
