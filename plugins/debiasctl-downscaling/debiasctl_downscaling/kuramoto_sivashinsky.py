@@ -30,14 +30,14 @@ VERSION = 1  # of the images: increased when the same options would give others
 RECOMMENDED: dict[str, Any] = {  # a small U-Net that trains in minutes on two CPU cores
     "data": {"horizontal_flip": False},
     "model": {
-        "backbone": "unet:channels=32,channel_mult=[1,2],num_res_blocks=1,attention_resolutions=[]",
+        "backbone": "unet:channels=16,channel_mult=[1,2,2],norm_groups=8,attention_resolutions=[]",
         "prediction": "v",
         "conditional": False,
     },
     "diffusion": {"schedule": "cosine"},
-    "optimizer": {"lr": 1e-3, "warmup_steps": 100, "decay": "cosine", "weight_decay": 0.0, "clip_grad_norm": 1.0},
-    "ema": {"decay": 0.998},
-    "training": {"steps": 3000, "batch_size": 32, "checkpoint_every": 500, "heldout_every": 1000},
+    "optimizer": {"lr": 2e-3, "warmup_steps": 50, "decay": "cosine", "weight_decay": 0.0, "clip_grad_norm": 1.0},
+    "ema": {"decay": 0.99},
+    "training": {"steps": 2000, "batch_size": 32, "checkpoint_every": 500, "heldout_every": 2000},
 }
 _HELDOUT_SHARE = 4  # one held-out image for so many training images
 _FINE_STEP, _COARSE_STEP = 0.25, 0.1  # at most: Kassam & Trefethen take 1/4

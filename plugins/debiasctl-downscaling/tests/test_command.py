@@ -1,7 +1,11 @@
 """The commands, from images to the table."""
 
 import json
+import os
+import subprocess
+import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -13,7 +17,6 @@ from debiasctl_downscaling.operators import Mean
 from typer.testing import CliRunner
 
 import debiasctl
-from debiasctl.__main__ import main
 from debiasctl.api import DataError, DebiasctlError, UsageError
 from debiasctl.testing import check_command
 
@@ -26,16 +29,10 @@ QUICK = ("--steps", "3", "--device", "cpu")
 def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A store with a tiny run, trained for two steps."""
     folder = tmp_path_factory.mktemp("home")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("DEBIASCTL_HOME", str(folder))
-        patch.setattr(
-            "sys.argv",
-            ["debiasctl", "train", FINE, "--name", "ks", "--steps", "2", "--batch-size", "8", "--backbone",
-             "unet:channels=8,channel_mult=[1],norm_groups=8,attention_resolutions=[]"],
-        )  # fmt: skip
-        with pytest.raises(SystemExit) as end:
-            main()
-        assert not end.value.code
+    backbone = "unet:channels=8,channel_mult=[1],norm_groups=8,attention_resolutions=[]"
+    options = ["--name", "ks", "--steps", "2", "--batch-size", "8", "--backbone", backbone]
+    command = [sys.executable, "-m", "debiasctl", "train", FINE, *options]
+    subprocess.run(command, check=True, env=os.environ | {"DEBIASCTL_HOME": str(folder)})
     return folder
 
 
@@ -105,6 +102,29 @@ def test_a_trained_networks_estimate_is_differentiated() -> None:
         slope = (error(x + 1e-2 * direction) - error(x - 1e-2 * direction)) / 2e-2
     found = -((guided - plain) * direction).flatten(1).sum(dim=1).double() / alpha
     assert torch.allclose(found, slope, rtol=0.02, atol=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("changes", "text"),
+    [
+        ({"autoencoder": "pca"}, "makes latents"),
+        ({"content": None}, "has not begun training"),
+        ({"conditional": True}, "needs a class for each image"),
+    ],
+)
+def test_networks_that_cannot_be_conditioned_so_are_refused(
+    changes: dict, text: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    facts = {"autoencoder": None, "conditional": False, "content": SimpleNamespace(image_size=16, channels=1)} | changes
+    spec = SimpleNamespace(
+        data=SimpleNamespace(autoencoder=facts["autoencoder"]),
+        model=SimpleNamespace(conditional=facts["conditional"]),
+        content=facts["content"],
+    )
+    run = SimpleNamespace(name="a", spec=spec, denoiser=lambda **_: SimpleNamespace(null_label=None))
+    monkeypatch.setattr(debiasctl, "run", lambda name: run)
+    with pytest.raises(UsageError, match=text):
+        network_of("a", device=torch.device("cpu"))
 
 
 def test_clipping_is_done_before_the_projection() -> None:
