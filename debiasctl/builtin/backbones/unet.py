@@ -37,7 +37,11 @@ _MOST_CHANNELS = 4096  # looked through for advice
 
 
 class UNet(Backbone):
-    """The ADM U-Net, by default as the paper trains it (Dhariwal & Nichol, 2021, arXiv 2105.05233)."""
+    """The ADM U-Net, by default as the paper trains it (Dhariwal & Nichol, 2021, arXiv 2105.05233).
+
+    With classes (`model.conditional=true`) it has a table of them, `label_emb.weight` in the family's checkpoints. With
+    `model.label_dropout`, the last row stands for no class.
+    """
 
     class Options(PluginOptions):
         """The U-Net's options; those left unset depend on the image size, and those of a preset are a published one's.
