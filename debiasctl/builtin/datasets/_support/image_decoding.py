@@ -1,7 +1,6 @@
 """Decoding image files of any mode to square 8-bit pixels."""
 
 import io
-import re
 import warnings
 from dataclasses import dataclass
 from typing import IO
@@ -18,7 +17,7 @@ _FORMATS = ("PNG", "JPEG", "BMP", "WEBP", "GIF", "TIFF", "PPM")
 MAX_PIXELS = 2**26  # of an image: 8,192 x 8,192
 _WHITE = (255, 255, 255, 255)
 _TRUNCATED = ("truncated", "unexpected end", "premature")  # in Pillow's messages, which have no type for it
-_OF_PILLOW = ("ignore", None, Warning, re.compile(r"PIL\."), 0)  # a filter of warnings
+_OF_SIZES = ("ignore", None, Image.DecompressionBombWarning, None, 0)  # a filter of warnings
 
 
 class UnreadableImageError(Exception):
@@ -90,8 +89,8 @@ def opened(stream: IO[bytes]) -> Image.Image:
     Raises:
         UnreadableImageError: if it is empty or has too many pixels; and Pillow's errors.
     """
-    if _OF_PILLOW not in warnings.filters:  # of sizes, which are judged here, and of metadata, a line for each file
-        warnings.filterwarnings("ignore", module=_OF_PILLOW[3].pattern)
+    if _OF_SIZES not in warnings.filters:  # which are judged here; catch_warnings() is not safe in threads
+        warnings.simplefilter("ignore", Image.DecompressionBombWarning)
     try:
         image = Image.open(stream, formats=_FORMATS)
     except Image.DecompressionBombError as error:
