@@ -343,3 +343,20 @@ def test_a_sharded_network_is_refused() -> None:
             Sparse(Sparse.Options()).on_init(context)
     finally:
         distributed.destroy_process_group()
+
+
+def test_a_transposed_convolution_is_counted_by_its_input() -> None:
+    from torch.utils.flop_counter import FlopCounterMode
+
+    class Up(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.down, self.up = nn.Conv2d(1, 6, 2, stride=2), nn.ConvTranspose2d(6, 1, 2, stride=2)
+
+        def forward(self, x: Tensor, noise_level: Tensor, labels: Tensor | None = None) -> Tensor:
+            return self.up(self.down(x))
+
+    found = find_layers(Up(), SHAPE, 0, exclude=(), dense_ends=False)
+    with torch.no_grad(), FlopCounterMode(display=False) as counter:
+        Up()(torch.zeros(1, 1, 8, 8), torch.zeros(1))
+    assert 2 * sum(layer.multiplications for layer in found.sparse) == counter.get_total_flops()
