@@ -8,6 +8,7 @@ Count = Annotated[int, Field(ge=0, le=2**63 - 1)]
 Size = Annotated[float, Field(ge=0)]
 Edge = float | None  # None is an open end
 Figure = int | float | str
+_LARGE = 10**9  # from which a whole number is shown by its first digits
 LogSNR = Annotated[tuple[Edge, Edge], Field(strict=False)]  # a list in JSON
 
 
@@ -117,7 +118,9 @@ class ExtensionFigures(_Record):
 
 def shown(value: Figure) -> str:
     """A figure as text."""
-    return value if isinstance(value, str) else f"{value:,}" if isinstance(value, int) else f"{value:.4g}"
+    if isinstance(value, str):
+        return value
+    return f"{value:,}" if isinstance(value, int) and abs(value) < _LARGE else f"{value:.4g}"
 
 
 class ExtensionsRecord(_Line):

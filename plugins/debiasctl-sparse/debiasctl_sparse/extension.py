@@ -2,10 +2,11 @@
 
 from collections.abc import Mapping
 from typing import Any, Literal
+from weakref import WeakSet
 
 import torch
 from pydantic import Field
-from torch import Tensor
+from torch import Tensor, nn
 from torch.distributed.tensor import DTensor
 
 from debiasctl.api import Extension, PluginOptions, StepContext, UsageError
@@ -15,6 +16,7 @@ from debiasctl_sparse.layers import Layer, find_layers
 from debiasctl_sparse.masks import changed, generator, random_mask, update_fraction
 
 _UPDATE_EVERY = 100  # steps, in trainings that are long enough
+_MASKED: WeakSet[nn.Module] = WeakSet()  # networks with masks
 
 
 class Sparse(Extension):
@@ -59,6 +61,11 @@ class Sparse(Extension):
                 "sparse: the masks need whole weights, and `compute.sharding=fsdp` divides them. Use "
                 "`compute.sharding=none`: each process then holds the whole network"
             )
+        if context.model in _MASKED:
+            raise UsageError(
+                "sparse: the extension is given twice. Give it once: a second mask would change the sparsity"
+            )
+        _MASKED.add(context.model)
         options = self.options
         self._check_updates(context.num_steps)
         if context.shape is None:

@@ -9,7 +9,6 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
-from torch.nn.modules.conv import _ConvNd, _ConvTransposeNd
 from torch.overrides import TorchFunctionMode
 
 from debiasctl.api import ImageShape, UsageError
@@ -188,10 +187,8 @@ def _positions(module: nn.Module, args: tuple[Any, ...], output: Any) -> tuple[i
     tensor: Tensor = output[0] if isinstance(output, tuple) else output
     if isinstance(module, nn.MultiheadAttention):
         return tensor.numel() // module.embed_dim, True
-    if isinstance(module, _ConvTransposeNd):
+    if isinstance(module, nn.ConvTranspose1d | nn.ConvTranspose2d | nn.ConvTranspose3d):
         return args[0].numel() // module.in_channels, True
-    if isinstance(module, _ConvNd):
-        return tensor.numel() // module.out_channels, True
     weight = next(one for name, one in module.named_parameters(recurse=False) if one.ndim >= 2)
     return tensor.numel() // weight.shape[0], tensor.ndim > 2
 

@@ -304,6 +304,12 @@ def test_options_that_make_no_sense_are_refused(options: dict, message: str) -> 
         Trained(**options)
 
 
+def test_it_is_refused_a_second_time() -> None:
+    trained = Trained()
+    with pytest.raises(UsageError, match="given twice"):
+        Sparse(Sparse.Options()).on_init(trained.context(0))
+
+
 def test_a_network_without_layers_is_refused() -> None:
     class Scale(nn.Module):
         def __init__(self) -> None:
@@ -322,3 +328,35 @@ def test_an_average_of_several_masks_gets_the_newest_one() -> None:
     average, newest = torch.ones(2, 3), torch.tensor([[1.0, 0.0, 2.0], [0.0, 0.0, 3.0]])
     assert torch.equal(extension.reconstructed("a.weight", average, newest), (newest != 0).float())
     assert torch.equal(extension.reconstructed("a.bias", torch.ones(3), torch.zeros(3)), torch.ones(3))
+
+
+def test_a_sharded_network_is_refused() -> None:
+    from torch import distributed
+    from torch.distributed.device_mesh import init_device_mesh
+    from torch.distributed.fsdp import fully_shard
+
+    distributed.init_process_group("gloo", store=distributed.HashStore(), rank=0, world_size=1)
+    try:
+        network = fully_shard(Small(), mesh=init_device_mesh("cpu", (1,)))
+        context = StepContext(0, network, torch.optim.AdamW(network.parameters()), num_steps=40, shape=SHAPE)
+        with pytest.raises(UsageError, match=r"`compute\.sharding=fsdp` divides them"):
+            Sparse(Sparse.Options()).on_init(context)
+    finally:
+        distributed.destroy_process_group()
+
+
+def test_a_transposed_convolution_is_counted_by_its_input() -> None:
+    from torch.utils.flop_counter import FlopCounterMode
+
+    class Up(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.down, self.up = nn.Conv2d(1, 6, 2, stride=2), nn.ConvTranspose2d(6, 1, 2, stride=2)
+
+        def forward(self, x: Tensor, noise_level: Tensor, labels: Tensor | None = None) -> Tensor:
+            return self.up(self.down(x))
+
+    found = find_layers(Up(), SHAPE, 0, exclude=(), dense_ends=False)
+    with torch.no_grad(), FlopCounterMode(display=False) as counter:
+        Up()(torch.zeros(1, 1, 8, 8), torch.zeros(1))
+    assert 2 * sum(layer.multiplications for layer in found.sparse) == counter.get_total_flops()
