@@ -15,7 +15,6 @@ if TYPE_CHECKING:
     from importlib.metadata import Distribution
 
 _OURS = re.compile(r"\s*debiasctl\s*(?=[\[(<>=!~;@,]|$)", re.IGNORECASE)  # and not debiasctl-other
-ADVICE = 'dependencies = ["debiasctl>=0.1,<0.2"]'
 
 
 def requirements_in(distribution: "Distribution") -> tuple[str, ...]:
@@ -36,7 +35,8 @@ def applying(requirements: Sequence[str]) -> tuple[str, ...]:
         try:
             requirement = Requirement(text)
             if requirement.marker is None or requirement.marker.evaluate({"extra": ""}):
-                found.append(f"debiasctl{requirement.specifier}")
+                bounds = sorted(map(str, requirement.specifier), key=lambda one: (one.startswith("<"), one))
+                found.append(f"debiasctl{','.join(bounds)}")
         except (InvalidRequirement, ValueError):  # pip would not install it; nothing follows from it
             continue
     return tuple(dict.fromkeys(found))
@@ -59,6 +59,14 @@ def misfit(requirements: Sequence[str]) -> str | None:
         if not any(allowed.contains(one, prereleases=True) for one in (installed, installed.base_version)):
             return printable(text)
     return None
+
+
+def compatible() -> str:
+    """The requirement of a package that works with this version: its minor one and, from 1.0 on, its major one."""
+    from packaging.version import Version
+
+    major, minor = (*Version(debiasctl.__version__).release, 0)[:2]
+    return f"debiasctl>={major}.{minor},<{f'0.{minor + 1}' if major == 0 else major + 1}"
 
 
 def advice(distribution: str, version: str, needed: str) -> str:

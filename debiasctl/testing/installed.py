@@ -8,16 +8,18 @@ import sys
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from multiprocessing import forkserver
 from multiprocessing.connection import Connection, wait
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 from debiasctl import registry
 from debiasctl.boundary import summary
 from debiasctl.errors import DebiasctlError, PluginConflictError
 from debiasctl.registry import PluginRecord
 from debiasctl.registry.entry_points import load_object
-from debiasctl.registry.versions import ADVICE, advice, applying, misfit
+from debiasctl.registry.versions import advice, applying, compatible, misfit
 from debiasctl.testing.results import Result
 from debiasctl.wording import one_line
 
@@ -25,6 +27,7 @@ FITS = "Its distribution works with this version of debiasctl"
 ONE_NAME = "No other distribution claims its name"
 SILENT = "It prints nothing when it is imported"
 LIVES = "Its code ends in time, and leaves its process running"
+_SAME_MODULES = {"PYTHONSAFEPATH": "1"}  # the server finds what this process does, and not what lies in its folder
 _SHOWN = 300  # characters that are shown of what a plugin prints
 
 
@@ -58,7 +61,8 @@ def _of_the_distribution(record: PluginRecord) -> Iterator[Result]:
     if needed is not None:
         yield Result(FITS, "failed", advice(record.distribution, record.version, needed))
     elif not applying(record.requires):
-        text = f"{record.distribution} states no requirement on debiasctl. In its pyproject.toml: {ADVICE}"
+        wanted = f'dependencies = ["{compatible()}"]'
+        text = f"{record.distribution} states no requirement on debiasctl. In its pyproject.toml: {wanted}"
         yield Result(FITS, "not checked", text)
     else:
         yield Result(FITS, "passed")
@@ -79,6 +83,8 @@ def _elsewhere(
     """The results of the laws, checked in another process."""
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(["debiasctl.testing.kinds", "debiasctl.testing.tiny"])
+    with patch.dict(os.environ, _SAME_MODULES | {"PYTHONPATH": os.pathsep.join(map(os.path.abspath, sys.path))}):
+        forkserver.ensure_running()
     ours, theirs = context.Pipe()
     results: list[Result] = []
     with tempfile.TemporaryDirectory() as folder:

@@ -1,12 +1,14 @@
 """`debiasctl plugins check`: each plugin in a process of its own, whatever it does there."""
 
 import json
+import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 from tiny import debiasctl, error_of, succeed, write_distribution
 
+import debiasctl as debiasctl_package
 from debiasctl.cli.completion import complete_checked, complete_distribution
 
 GOOD = '''
@@ -195,6 +197,24 @@ class Far(Engine):
     assert {one.detail for one in found.results if one.state == "not checked"} == {
         "it sends jobs to other machines; name the engine to have it checked"
     }
+
+
+def test_what_lies_in_the_folder_is_not_taken_for_debiasctl_or_torch(tmp_path: Path) -> None:
+    """A process that runs a command given by -c finds modules in its folder first."""
+    for module in ("debiasctl", "torch", "pydantic"):
+        (tmp_path / f"{module}.py").write_text("raise RuntimeError('not this one')")
+    program = "import sys; sys.path.pop(0); from debiasctl.__main__ import main; main()"
+    words = ["plugins", "check", "weightings", "constant"]
+    path = str(Path(debiasctl_package.__file__).parents[1])
+    done = subprocess.run(
+        [sys.executable, "-c", f"import sys; sys.path.insert(1, {path!r}); {program}", *words],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "not this one" not in done.stderr
 
 
 def test_the_plugins_of_one_package(site: Path, tmp_path: Path) -> None:

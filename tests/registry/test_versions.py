@@ -2,6 +2,7 @@
 
 import json
 import sys
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -10,7 +11,7 @@ from tiny import debiasctl, error_of, succeed, write_distribution
 import debiasctl as package
 from debiasctl import registry
 from debiasctl.errors import PluginVersionError
-from debiasctl.registry.versions import applying, misfit
+from debiasctl.registry.versions import applying, compatible, misfit
 
 CODE = '''
 from debiasctl.api import Weighting
@@ -79,7 +80,7 @@ def test_whether_a_version_fits(
 
 def test_requirements_of_extras_do_not_apply() -> None:
     assert applying(["debiasctl>=0.1; extra == 'a'", "debiasctl[hf] >=0.1 , <0.3", "debiasctl>="]) == (
-        "debiasctl<0.3,>=0.1",
+        "debiasctl>=0.1,<0.3",
     )
 
 
@@ -88,14 +89,14 @@ def test_every_command_says_what_is_needed_and_the_rest_goes_on(
 ) -> None:
     install(tmp_path, monkeypatch, "debiasctl>=7,<8")
     cause = (
-        "dated-pack 3 needs debiasctl<8,>=7, and this is debiasctl 0.1.0. Install a version of dated-pack that works"
+        "dated-pack 3 needs debiasctl>=7,<8, and this is debiasctl 0.1.0. Install a version of dated-pack that works"
     )
     listed = succeed("plugins", "list", "--json")
     rows = {row["name"]: row for row in json.loads(listed.out)["plugins"] if row["kind"] == "weightings"}
-    assert (rows["dated"]["requires"], rows["dated"]["usable"]) == (["debiasctl<8,>=7"], False)
+    assert (rows["dated"]["requires"], rows["dated"]["usable"]) == (["debiasctl>=7,<8"], False)
     assert (rows["constant"]["requires"], rows["constant"]["usable"]) == ([], True)
     assert cause in listed.err
-    assert "needs debiasctl<8,>=7" in succeed("plugins", "list", "weightings").out
+    assert "needs debiasctl>=7,<8" in succeed("plugins", "list", "weightings").out
     of = "weighting 'dated' of dated-pack 3 cannot be used: "
     for words in (
         ("plugins", "describe", "weightings", "dated"),
@@ -122,3 +123,22 @@ def test_a_distribution_that_states_nothing_is_used_and_told_of_by_the_check(
     assert registry.create("weightings", "dated").options is not None
     checked = succeed("plugins", "check", "weightings", "dated")
     assert "dated-pack states no requirement on debiasctl. In its pyproject.toml: dependencies =" in checked.out
+
+
+@pytest.mark.parametrize(
+    ("installed", "wanted"),
+    [("0.1.0", ">=0.1,<0.2"), ("0.3.2.dev4", ">=0.3,<0.4"), ("1.0.0", ">=1.0,<2"), ("2", ">=2.0,<3")],
+)
+def test_what_a_package_should_state(monkeypatch: pytest.MonkeyPatch, installed: str, wanted: str) -> None:
+    monkeypatch.setattr(package, "__version__", installed)
+    assert compatible() == f"debiasctl{wanted}"
+    assert misfit([compatible()]) is None
+
+
+def test_the_packages_in_the_repository_state_it() -> None:
+    found = {
+        path.parent.name: tomllib.loads(path.read_text())["project"]["dependencies"]
+        for path in (Path(package.__file__).parents[1] / "plugins").glob("*/pyproject.toml")
+    }
+    assert found
+    assert [name for name, dependencies in found.items() if compatible() not in dependencies] == []
