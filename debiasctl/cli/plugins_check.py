@@ -7,6 +7,7 @@ import typer
 
 from debiasctl.cli import options
 from debiasctl.cli.completion import complete_checked, complete_described, complete_distribution
+from debiasctl.cli.messages import with_options
 from debiasctl.cli.options import option
 from debiasctl.cli.output import note, print_json, print_table, print_text
 from debiasctl.errors import UsageError
@@ -140,7 +141,7 @@ def _print(found: "Sequence[Checked]") -> None:
     for one in found:
         lines = [*_broken(one), *_unchecked(one)]
         if lines:
-            print_text(f"\n{one.record.origin}\n" + "\n".join(lines))
+            print_text(f"\n{one.record.origin}\n" + with_options("\n".join(lines)))
 
 
 def _broken(one: "Checked") -> list[str]:

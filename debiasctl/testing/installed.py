@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from multiprocessing import forkserver
 from multiprocessing.connection import Connection, wait
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 from unittest.mock import patch
 
@@ -83,7 +84,7 @@ def _elsewhere(
     """The results of the laws, checked in another process."""
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(["debiasctl.testing.kinds", "debiasctl.testing.tiny"])
-    with patch.dict(os.environ, _SAME_MODULES | {"PYTHONPATH": os.pathsep.join(map(os.path.abspath, sys.path))}):
+    with _no_program(), patch.dict(os.environ, _SAME_MODULES | {"PYTHONPATH": _absolute(sys.path)}):
         forkserver.ensure_running()
     ours, theirs = context.Pipe()
     results: list[Result] = []
@@ -91,7 +92,8 @@ def _elsewhere(
         printed = Path(folder) / "printed"
         arguments = (record, dict(options), dict(more), theirs, printed, dict(os.environ))
         process = context.Process(target=_work, args=arguments, daemon=False)
-        process.start()
+        with _no_program():
+            process.start()
         theirs.close()
         try:
             ended = _listen(ours, process.sentinel, results, seconds)
@@ -102,8 +104,18 @@ def _elsewhere(
             after = f', after the law "{results[-1].law}"' if results else ", while it was imported"
             said = _said(printed)
             how = f"within {seconds:g} seconds it did not end" if ended == "hangs" else _death(process.exitcode)
-            results.append(Result(LIVES, "failed", f"{how}{after}{f'. It printed: {said}' if said else ''}"))
+            slow = ". If it is only slow, give it longer (`timeout=1000`)" if ended == "hangs" else ""
+            results.append(Result(LIVES, "failed", f"{how}{after}{f'. It printed: {said}' if said else ''}{slow}"))
     return results
+
+
+def _no_program() -> Any:
+    """Let no process run the program again that this one was started with, which may have no guard against that."""
+    return patch.dict(sys.modules, {"__main__": ModuleType("__main__")})
+
+
+def _absolute(folders: Sequence[str]) -> str:
+    return os.pathsep.join(map(os.path.abspath, folders))
 
 
 def _listen(ours: Connection, end: int, results: list[Result], seconds: float) -> str | None:

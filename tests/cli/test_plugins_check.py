@@ -117,7 +117,11 @@ def failures(*arguments: str) -> dict[str, str]:
         ("exits", MADE, "cannot be imported (SystemExit: 0)"),
         ("dies", LIVES, "it ended its process, with exit code 7, while it was imported"),
         ("leaves", LIVES, "it ended its process, with exit code 5, while it was imported"),
-        ("hangs-at-import", LIVES, "within 5 seconds it did not end, while it was imported. It printed: one moment"),
+        (
+            "hangs-at-import",
+            LIVES,
+            "within 5 seconds it did not end, while it was imported. It printed: one moment. If",
+        ),
         ("prints", "It prints nothing when it is imported", "it printed: hello there"),
         ("ends", LIVES, 'it ended its process, with exit code 3, after the law "'),
         ("hangs", LIVES, 'within 5 seconds it did not end, after the law "'),
