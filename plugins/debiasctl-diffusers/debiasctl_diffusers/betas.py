@@ -1,6 +1,7 @@
 """A noise schedule given as a table of betas."""
 
-from typing import Annotated, Self
+from collections.abc import Mapping
+from typing import Annotated, Any, Self
 
 import torch
 from pydantic import Field, model_validator
@@ -23,6 +24,12 @@ class Betas(Schedule):
             min_length=2,
             description="beta of each timestep, the first for the least noise; by default those of linear",
         )
+
+        @model_validator(mode="before")
+        @classmethod
+        def _as_many_as_given(cls, data: Any) -> Any:
+            given = data.get("betas") if isinstance(data, Mapping) else None
+            return {"num_timesteps": len(given), **data} if isinstance(given, list | tuple) else data
 
         @model_validator(mode="after")
         def _counted(self) -> Self:

@@ -15,7 +15,9 @@ CONFIG, SCHEDULER, INDEX = "config.json", "scheduler_config.json", "model_index.
 _WEIGHTS = "diffusion_pytorch_model"
 _ENDINGS = (".safetensors", ".bin")
 _HUB_NAME = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+")
-_VARIANT = re.compile(rf"{_WEIGHTS}\.([A-Za-z0-9_]+)\.(?:safetensors|bin)(?:\.index\.json)?")
+_VARIANT = re.compile(
+    rf"{_WEIGHTS}\.(?:(\w+)\.(?:safetensors|bin)(?:\.index\.json)?|(?:safetensors|bin)\.index\.(\w+)\.json)"
+)
 # attention before diffusers 0.18
 _OLD_NAMES = {"query": "to_q", "key": "to_k", "value": "to_v", "proj_attn": "to_out.0"}
 _OLD = re.compile(r"(.*attentions\.\d+\.)(query|key|value|proj_attn)(\.(?:weight|bias))")
@@ -103,8 +105,8 @@ def read_weights(folder: Path, variant: str | None) -> tuple[dict[str, Tensor], 
         ModelError: if there are none, or one is damaged; UsageError: if the variant is not there, or has to be chosen.
     """
     names = sorted(entry.name for entry in folder.iterdir()) if folder.is_dir() else []
-    variants = sorted({found[1] for name in names if (found := _VARIANT.fullmatch(name))})
-    plain = any(name.startswith((f"{_WEIGHTS}{ending}",)) for name in names for ending in _ENDINGS)
+    variants = sorted({found[1] or found[2] for name in names if (found := _VARIANT.fullmatch(name))})
+    plain = any(f"{_WEIGHTS}{ending}{index}" in names for ending in _ENDINGS for index in ("", ".index.json"))
     if variant is None and not plain and len(variants) == 1:
         variant = variants[0]
     if variant is None and not plain and variants:

@@ -61,7 +61,7 @@ class DiffusersModel(ModelSource):
         check_folder(folder, _as_given(folder))
         index = check_components(folder)
         place, how = self._network_folder(folder)
-        trained = trained_on(scheduler_path(folder if place != folder else place, self.options.scheduler))
+        trained = trained_on(scheduler_path(folder, self.options.scheduler))
         network = described(place / CONFIG, read_config(place / CONFIG))
         learned = network.shape.out_channels > network.shape.in_channels
         _check_variance(place, trained, learned)

@@ -215,6 +215,38 @@ def test_it_is_the_sampler_that_debiasctl_has() -> None:
         assert own == "euler" or distance(found, wanted) < 2e-5
 
 
+@pytest.mark.parametrize("prediction", list(_TYPES))
+def test_what_differs_from_diffusers_ddim_is_its_table_in_float32(prediction: str) -> None:
+    denoiser = NetworkDenoiser(prediction)
+    denoiser.network.double()
+    x = normal(0).double()
+    with torch.no_grad():
+        found = sampler("ddim", spacing="leading", clip_x0=False)(denoiser, x, num_steps=50, noise=normal)
+        own = DDIMScheduler(prediction_type=_TYPES[prediction], clip_sample=False)
+        distances = []
+        for table in (own.alphas_cumprod, LINEAR.alphas_cumprod):
+            own.alphas_cumprod, own.final_alpha_cumprod = table, torch.ones((), dtype=table.dtype)
+            own.set_timesteps(50)
+            y = x
+            for t in own.timesteps:
+                y = own.step(denoiser.network(y, t.expand(len(y)).double()), t, y).prev_sample
+            distances.append(relative(found, y))
+    assert 1e-9 < distances[0] < 1e-5
+    assert distances[1] < 1e-13
+
+
+def test_a_table_of_betas() -> None:
+    betas = [0.01, 0.05, 0.1]
+    process = schedule("diffusers-betas", betas=betas)
+    torch.testing.assert_close(process.betas, torch.tensor(betas, dtype=torch.float64))
+    for wrong, message in (
+        ({"betas": betas, "num_timesteps": 4}, "betas has 3 values"),
+        ({"betas": [0.1, 1.0]}, "less"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            schedule("diffusers-betas", **wrong)
+
+
 def test_steps_are_reported_once_each() -> None:
     for name, calls in (("heun", 19), ("ddim", 10), ("pndm", 19)):
         denoiser = NetworkDenoiser("v")

@@ -223,6 +223,10 @@ def test_shards(tmp_path: Path) -> None:
     found = read(folder)
     assert found.weights.keys() == whole.weights.keys()
     assert all(torch.equal(found.weights[name], one) for name, one in whole.weights.items())
+    index.rename(unet / "diffusion_pytorch_model.safetensors.index.fp16.json")  # as a variant's is called
+    assert read(folder).notes[0].endswith("index.fp16.json")
+    assert read(folder, variant="fp16").weights.keys() == whole.weights.keys()
+    (unet / "diffusion_pytorch_model.safetensors.index.fp16.json").rename(index)
     (unet / "diffusion_pytorch_model-00002-of-00002.safetensors").unlink()
     with pytest.raises(ModelError, match="is missing, which"):
         read(folder)
