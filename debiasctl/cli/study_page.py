@@ -61,7 +61,9 @@ def _checkpoints(study: "Study", index: int) -> str:
 
 
 def _cell(value: object) -> str:
-    return "-" if value is None else str(value)
+    from debiasctl.comparison.words import setting_text
+
+    return "-" if value is None else setting_text(value) if isinstance(value, list) else str(value)
 
 
 def _print_verdicts(study: "Study", choice: Choice) -> None:

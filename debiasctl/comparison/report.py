@@ -21,7 +21,7 @@ from debiasctl.comparison.report_tables import (
 from debiasctl.comparison.run_sources import RunSources, read_sources
 from debiasctl.comparison.study_parts import software
 from debiasctl.comparison.study_record import Study
-from debiasctl.comparison.words import cell_name, figure_text
+from debiasctl.comparison.words import cell_name, setting_text
 from debiasctl.reporting.report.document import Report, ReportPicture, Section
 from debiasctl.reporting.study_pictures import svg_of
 from debiasctl.runs.parts import ANALYSES
@@ -141,7 +141,7 @@ def _environment(study: Study, sources: RunSources) -> Mapping[str, Mapping[str,
     measured, stated = study.cell(study.primary).measured, study.environment
     differing: dict[str, str] = {}
     for name in study.differing:
-        differing[name] = "; ".join(f"{arm.name}: {_text(arm.settings.get(name))}" for arm in study.arms)
+        differing[name] = "; ".join(f"{arm.name}: {setting_text(arm.settings.get(name))}" for arm in study.arms)
     return {
         "Report": {name: text for name, text in stated.items() if not name.startswith(_OF_RUNS)} | software(),
         "Runs were trained with": dict(sources.versions)
@@ -149,7 +149,7 @@ def _environment(study: Study, sources: RunSources) -> Mapping[str, Mapping[str,
         "Settings in common": _common(study, sources),
         "Settings that differ": differing,
         "Measured": {
-            name: _text(measured[name]) for name in _MEASURED if measured.get(name) is not None
+            name: setting_text(measured[name]) for name in _MEASURED if measured.get(name) is not None
         },
     }  # fmt: skip
 
@@ -158,12 +158,8 @@ def _common(study: Study, sources: RunSources) -> dict[str, str]:
     """Settings that all arms share."""
     flat = [flatten(spec.model_dump(mode="json")) for spec in sources.specs.values()]
     return {
-        name: _text(flat[0][name])
+        name: setting_text(flat[0][name])
         for name in _SHOWN
         if flat and name in flat[0] and all(one.get(name) == flat[0][name] for one in flat)
         and name not in study.differing
     }  # fmt: skip
-
-
-def _text(value: object) -> str:
-    return figure_text(value, digits=6) if isinstance(value, float) else str(value)

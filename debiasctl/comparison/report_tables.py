@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from debiasctl.comparison.study_record import ArmFigures, Efficiency, Study, VerdictRecord
-from debiasctl.comparison.words import AIM, cell_name, figure_text, interval_text, listed
+from debiasctl.comparison.words import AIM, cell_name, figure_text, interval_text, listed, setting_text
 from debiasctl.reporting.report.document import Cell, Column, ReportTable, Tone
 
 _TONES: Mapping[str, Tone] = {
@@ -164,11 +164,7 @@ def metrics_table(study: Study) -> ReportTable:
 
 
 def _setting(value: Any) -> str:
-    if value is None:
-        return "none"
-    if isinstance(value, list):
-        return ", ".join(map(str, value)) or "none"
-    return figure_text(value, digits=6) if isinstance(value, float) else str(value)
+    return "none" if value is None else setting_text(value)
 
 
 def figures_table(study: Study) -> ReportTable:

@@ -19,6 +19,13 @@ def figure_text(value: float | None, *, digits: int = 4, signed: bool = False) -
     return text.replace("-", "−")
 
 
+def setting_text(value: object) -> str:
+    """A setting's value as text; a list of references, such as of extensions, as they are typed."""
+    if isinstance(value, list) and all(isinstance(one, str) for one in value):
+        return ", ".join(value) or "none"
+    return figure_text(value, digits=6) if isinstance(value, float) else str(value)
+
+
 def interval_text(low: float | None, high: float | None, *, signed: bool = False) -> str:
     """An interval in words, which may have one end alone, or nothing where there is none."""
     first, last = figure_text(low, digits=3, signed=signed), figure_text(high, digits=3, signed=signed)

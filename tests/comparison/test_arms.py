@@ -4,6 +4,7 @@ import pytest
 from records import plain_spec
 
 from debiasctl.comparison.arms import Arms, arms_of, confounded, seeds_apart, settings_of
+from debiasctl.comparison.words import setting_text
 from debiasctl.runs.store import Run
 from debiasctl.specs.sections import RunSpec
 
@@ -120,3 +121,10 @@ def test_settings_have_a_plugin_as_it_is_typed() -> None:
     assert found["loss.weighting"] == "min-snr:gamma=3"
     assert "training.seed" not in found
     assert not any(field.startswith(("provenance", "schema_version")) for field in found)
+
+
+@pytest.mark.parametrize(
+    ("value", "text"), [([], "none"), (["a:b=1", "c"], "a:b=1, c"), ([0.9, 0.99], "[0.9, 0.99]"), (0.001, "0.001")]
+)
+def test_a_setting_is_shown_as_it_is_typed(value: object, text: str) -> None:
+    assert setting_text(value) == text
