@@ -3,6 +3,7 @@
 from typing import Any
 
 import broken_images  # noqa: F401 - they add to BROKEN
+import broken_maps  # noqa: F401
 import broken_networks  # noqa: F401
 import broken_noise  # noqa: F401
 import pytest

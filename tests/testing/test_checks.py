@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 import torch
 import typer
-from broken_images import Means, Plain, Refuses, Shades, Steps
+from broken_images import Refuses, Shades, Steps
+from broken_maps import Means, Plain
 from broken_networks import Counts, Here, Makes, Small
 from broken_noise import Curve, Even, Flat, Learns, Observing, Uniform
 from pydantic import ConfigDict, Field, field_serializer
