@@ -91,8 +91,8 @@ def test_the_library_names_no_option_of_the_command_line() -> None:
     found = messages()
     assert len(found) > 1000
     ours = re.compile("(?<!pip install )(?<!ray start )--[a-z]")  # those programs have options of their own
-    # what these write are the options of a command, which it or a test has tried, and of guided-diffusion's programs; the
-    # checks of commands call them
+    # what these write are the options of a command, which it or a test has tried, and of guided-diffusion's programs;
+    # the checks of commands call them
     written = ("analysis/identify/flags.py", "builtin/models/_support/adm_flags.py", "scaffold/kinds.py")
     written += ("testing/commands.py",)
     found = [(place, text) for place, text in found if not place.startswith(written)]
