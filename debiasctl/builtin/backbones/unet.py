@@ -123,6 +123,7 @@ class UNet(Backbone):
                 f"Allowed at {shape.image_size} px with channel_mult {_listed(mult)}: {_listed(resolutions)}"
             )
         widths = _widths(options, mult)
+        _check_groups(options, widths, resolutions)
         attended = [width for width, size in zip(widths, resolutions, strict=True) if size in attention]
         return options.model_copy(
             update={
@@ -193,6 +194,25 @@ def _widths(options: UNet.Options, mult: Sequence[float]) -> list[int]:
             f"{_ways_on(options, mult)}"
         )
     return widths
+
+
+def _check_groups(options: UNet.Options, widths: Sequence[int], resolutions: Sequence[int]) -> None:
+    """Check that every group of a group norm has more than one value, from which alone its norm would make 0.
+
+    Raises:
+        UsageError: if one has a single value: at a level of one pixel with as many groups as channels.
+    """
+    single = [
+        width for width, size in zip(widths, resolutions, strict=True) if size == 1 and width == options.norm_groups
+    ]
+    if single:
+        smaller = [number for number in range(1, options.norm_groups) if all(width % number == 0 for width in widths)]
+        ways = [f"norm_groups={smaller[-1]}"] if smaller else []
+        ways += ["fewer levels in channel_mult"] if len(resolutions) > 1 else []
+        raise UsageError(
+            f"unet: at the level of 1x1 pixels, {single[0]} channels in norm_groups {options.norm_groups} are groups "
+            f"of a single value, which a norm makes 0. Use {' or '.join(ways) or 'more channels'}"
+        )
 
 
 def _ways_on(options: UNet.Options, mult: Sequence[float]) -> str:

@@ -367,6 +367,7 @@ def test_number_of_heads() -> None:
     [
         (28, {"channel_mult": (1, 2, 2, 2)}, "28 px can only be halved 2 times. Allowed: at most 3 levels"),
         (8, {"channels": 48}, "multiple of norm_groups 32"),
+        (8, {"channels": 32, "channel_mult": (1, 1, 1, 1)}, "single value, .* Use norm_groups=16 or fewer levels"),
         (8, {"channels": 32, "channel_mult": (0.01, 1)}, "gives levels of 0, 32 channels"),
         (32, {"attention_resolutions": (16, 7)}, "attention_resolutions 7: .* Allowed .*: 32, 16, 8, 4"),
         (32, {"num_head_channels": 48}, "num_head_channels 48 does not divide .* Allowed: the divisors of 256"),
