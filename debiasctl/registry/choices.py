@@ -7,7 +7,7 @@ from pydantic import BeforeValidator, ConfigDict
 
 from debiasctl import registry
 from debiasctl.api.nested import StoredPlugin, with_loose_options
-from debiasctl.errors import PluginError, UnknownPluginError, UsageError
+from debiasctl.errors import PluginError, UsageError
 from debiasctl.registry.refs import PluginRef, parse_ref
 
 
@@ -27,15 +27,7 @@ class PluginChoice(StoredPlugin):
         Raises:
             UnknownPluginError: if it is not installed; the message names the distribution that it came from.
         """
-        try:
-            return registry.create(kind, self.ref)
-        except UnknownPluginError as error:
-            if self.distribution in (None, "debiasctl"):
-                raise
-            raise UnknownPluginError(
-                f"{registry.KINDS[kind].singular} '{self.name}' of {self.distribution} {self.version} is not installed "
-                f"here. Install it: pip install {self.distribution}"
-            ) from error
+        return registry.create(kind, self.ref)
 
 
 def complete(kind: str, ref: PluginRef) -> PluginChoice:
