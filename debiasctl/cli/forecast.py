@@ -1,5 +1,6 @@
 """What `debiasctl train` says before its first step: how long it will take here, and the trial that it could be."""
 
+import math
 import shlex
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
@@ -9,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import typer
 
 from debiasctl.cli.launch import rank
+from debiasctl.cli.messages import with_options
 from debiasctl.cli.options import FLAGS
 from debiasctl.cli.output import note
 from debiasctl.cli.repeat import given_words
@@ -39,7 +41,7 @@ def forecast(spec: "RunSpec", info: "DatasetInfo", *, device: str, context: type
     """
     if launched()[1] > 1 or spec.training.steps * spec.training.batch_size < _FEW_IMAGES:
         return False
-    from debiasctl.training.speed import seconds_per_step, total_flops
+    from debiasctl.training.speed import UnmeasuredError, seconds_per_step, total_flops
 
     if spec.compute.sharding != "none":
         return False
@@ -47,7 +49,12 @@ def forecast(spec: "RunSpec", info: "DatasetInfo", *, device: str, context: type
         if total_flops(spec, info) < _LONG[_kind(device)]:
             return False
     note("measuring how long a step takes here")
-    each = seconds_per_step(spec, info, device=device)
+    try:
+        each = seconds_per_step(spec, info, device=device)
+    except UnmeasuredError as error:
+        note(with_options(str(error)))
+        name_trial(context, "train", seconds=math.inf)
+        return False
     note(_told(each, spec.training.steps))
     is_busy = note_busy(_kind(device))
     name_trial(context, "train", seconds=each * spec.training.steps)

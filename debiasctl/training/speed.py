@@ -3,23 +3,33 @@
 import os
 import statistics
 import time
+from contextlib import suppress
 
 import torch
 
-from debiasctl.api import ArraySplit, DatasetInfo, LoadedDataset
+from debiasctl.api import ArraySplit, DatasetInfo, LoadedDataset, num_cores
 from debiasctl.compute.device import choose_device, make_accelerator
+from debiasctl.compute.memory import available_memory
+from debiasctl.errors import ModelError, PluginError, UsageError
 from debiasctl.models.build import network_without_memory
+from debiasctl.models.network_size import STATE_BYTES, WEIGHT_BYTES, size_of
 from debiasctl.specs.latents import trained_info
 from debiasctl.specs.recorded import ContentSection
 from debiasctl.specs.sections import RunSpec
 from debiasctl.training.meters import flops_per_image
 from debiasctl.training.setup import resolve_compute, set_up
 from debiasctl.training.step import train_step
+from debiasctl.wording import format_bytes
 
 _STEPS, _SECONDS = 20, 4.0  # the most that is measured, after a first step that warms up
 _LEAST = 2  # steps that are measured however long they take, unless the first one took longer than this many seconds:
 _LONG_STEP = 20.0
+_MOST_PER_CORE = 5e12  # operations of a step for each core of a CPU: one of more would take minutes
 _BUSY = 1.25  # processes that want to run for each core, from which a machine is busy; this one is among them
+
+
+class UnmeasuredError(UsageError):
+    """Measuring a step would take more memory than this machine has free, or minutes."""
 
 
 def seconds_per_step(spec: RunSpec, info: DatasetInfo, *, device: str) -> float:
@@ -28,8 +38,11 @@ def seconds_per_step(spec: RunSpec, info: DatasetInfo, *, device: str) -> float:
     Nothing of it stays, and a training that follows is the same as without it.
 
     Raises:
+        UnmeasuredError: if the network and its optimizer do not fit into free memory, or a step takes minutes.
         UsageError: if the spec cannot be trained (see `set_up`).
     """
+    with suppress(PluginError, ModelError):  # a network that needs real numbers is measured
+        _check_measurable(spec, info, choose_device(device))
     info = trained_info(spec, info)
     spec = resolve_compute(spec, choose_device(device))
     compute = spec.compute.model_copy(update={"compile": False})
@@ -69,6 +82,31 @@ def busy_note(kind: str) -> str | None:
 
 def total_flops(spec: RunSpec, info: DatasetInfo) -> float:
     """The floating-point operations of a whole training, counted on a network without memory."""
+    return _counted(spec, info)[1] * spec.training.steps
+
+
+def _check_measurable(spec: RunSpec, info: DatasetInfo, device: torch.device) -> None:
+    """Raise UnmeasuredError where measuring a step would take the machine's memory, or minutes."""
+    parameters, operations = _counted(spec, info)
+    averages = len(spec.ema.lengths) if spec.ema.kind == "power" else 1
+    needed, memory = (STATE_BYTES + WEIGHT_BYTES * averages) * parameters, available_memory(device)
+    if needed > memory:
+        raise UnmeasuredError(
+            f"a step is not measured: the network's weights, their averages and the optimizer's state take "
+            f"{size_of(needed)}, and {format_bytes(memory)} of memory are free here. Measure it on a machine with "
+            "more, or choose a smaller `model.backbone`"
+        )
+    cores = num_cores()
+    if device.type == "cpu" and operations > _MOST_PER_CORE * cores:
+        raise UnmeasuredError(
+            f"a step is not measured: it takes {operations:.1e} operations, which are minutes or hours on "
+            f"{cores} core{'s' if cores > 1 else ''}. Measure it on a GPU, or choose a smaller `model.backbone` or "
+            "`training.batch_size`"
+        )
+
+
+def _counted(spec: RunSpec, info: DatasetInfo) -> tuple[int, float]:
+    """The parameters of the network, and the operations of a training step."""
     info = trained_info(spec, info)
     content = ContentSection(
         image_size=info.image_size,
@@ -81,7 +119,8 @@ def total_flops(spec: RunSpec, info: DatasetInfo) -> float:
     )
     network = network_without_memory(spec, content)
     counted = spec.model_copy(update={"content": content})
-    return float(flops_per_image(network, counted)) * spec.training.batch_size * spec.training.steps
+    parameters = sum(parameter.numel() for parameter in network.parameters())
+    return parameters, float(flops_per_image(network, counted)) * spec.training.batch_size
 
 
 def _noise(spec: RunSpec, info: DatasetInfo) -> LoadedDataset:

@@ -21,7 +21,7 @@ from debiasctl.specs.files import merge
 from debiasctl.specs.resolve import resolve_spec, validate_spec
 from debiasctl.training import speed, trial
 from debiasctl.training.meters import flops_per_image
-from debiasctl.training.speed import seconds_per_step, total_flops
+from debiasctl.training.speed import UnmeasuredError, seconds_per_step, total_flops
 from debiasctl.training.trial import budget_settings, coarse_steps, is_trial, trial_settings, trial_steps
 
 INFO = DatasetInfo(image_size=16, channels=3, classes=(), num_train=90, num_heldout=10)
@@ -124,6 +124,31 @@ def test_a_measured_step_leaves_nothing_behind() -> None:
     state = torch.random.get_rng_state()
     assert 0 < seconds_per_step(make_spec(), digits().info, device="cpu") < 60
     assert torch.equal(torch.random.get_rng_state(), state)
+
+
+@pytest.mark.parametrize(
+    "name, value, why",
+    [
+        ("available_memory", lambda device: 10**5, r"take [\d.]+ .B, and 0.1 MB of memory are free here"),
+        ("_MOST_PER_CORE", 1e3, r"takes \d\.\de\+\d+ operations, which are minutes or hours on \d+ core"),
+    ],
+)
+def test_a_step_that_this_machine_cannot_make_is_not_measured(
+    name: str, value: Any, why: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def no_step(*_: object) -> None:
+        raise AssertionError("a step was made")
+
+    monkeypatch.setattr(speed, "set_up", no_step)
+    monkeypatch.setattr(speed, name, value)
+    with pytest.raises(UnmeasuredError, match=why):
+        seconds_per_step(make_spec(), digits().info, device="cpu")
+    monkeypatch.setattr("debiasctl.cli.forecast._FEW_IMAGES", 0)
+    monkeypatch.setattr("debiasctl.cli.forecast._LONG", {"cpu": 0})
+    said = succeed("train", "digits", *OPTIONS, "--dry-run", "--device", "cpu").err
+    assert "a step is not measured" in said
+    assert "--backbone" in said
+    assert "--trial" in said
 
 
 def test_operations_are_those_that_training_counts() -> None:
