@@ -107,9 +107,13 @@ def _chosen(
     kinds: Sequence[str] = list(registry.KINDS)
     try:
         kinds = [registry.kind_named(kind)]
-    except UsageError:
-        if name is not None or not any(record.name == registry.as_ref(kind).name for record in every):
+    except UsageError as error:
+        if name is not None:
             raise
+        names, named = {record.name for record in every}, registry.as_ref(kind).name
+        if named not in names:
+            nearest = did_you_mean(named, sorted(names))
+            raise UsageError(f"{error}. No plugin is called {quoted(named)} either.{nearest}") from error
         name = kind
     reference = None if name is None else registry.as_ref(name)
     of_kind = [record for record in every if record.kind in kinds]

@@ -166,6 +166,9 @@ def test_what_is_not_there() -> None:
     assert "unknown weighting 'min-snt'. Did you mean 'min-snr'?" in error_of(
         "plugins", "check", "weightings", "min-snt", code=2
     )
+    assert "No plugin is called 'min-snt' either. Did you mean 'min-snr'?" in error_of(
+        "plugins", "check", "min-snt", code=2
+    )
     assert "unknown plugin kind 'x'" in error_of("plugins", "check", "x", "min-snr", code=2)
 
 
