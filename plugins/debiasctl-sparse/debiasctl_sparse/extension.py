@@ -1,11 +1,11 @@
 """Training with sparse weights from the first step to the last."""
 
 from collections.abc import Mapping
-from typing import Any, Literal
+from typing import Any, Literal, Self
 from weakref import WeakSet
 
 import torch
-from pydantic import Field
+from pydantic import Field, model_validator
 from torch import Tensor, nn
 from torch.distributed.tensor import DTensor
 
@@ -16,6 +16,7 @@ from debiasctl_sparse.layers import Layer, find_layers
 from debiasctl_sparse.masks import changed, generator, random_mask, update_fraction
 
 _UPDATE_EVERY = 100  # steps, in trainings that are long enough
+_OF_CHANGES = ("update_every", "update_fraction", "end_fraction")  # options of changing masks alone
 _MASKED: WeakSet[nn.Module] = WeakSet()  # networks with masks
 
 
@@ -43,6 +44,17 @@ class Sparse(Extension):
         end_fraction: float = Field(0.75, gt=0, le=1, description="share of the training after which masks are fixed")
         exclude: tuple[str, ...] = Field((), description="patterns of layers that stay dense, such as [time_embed.*]")
         dense_ends: bool = Field(True, description="keep the first and the last layer on the image dense")
+
+        @model_validator(mode="after")
+        def _has_effect(self) -> Self:
+            fields = type(self).model_fields
+            given = [name for name in _OF_CHANGES if getattr(self, name) != fields[name].default]
+            if self.method == "static" and given:
+                raise ValueError(
+                    f"{given[0]} has no effect with method=static, whose mask never changes. Leave it out, or choose "
+                    "method=rigl or method=magran"
+                )
+            return self
 
     options: Options
 
@@ -193,8 +205,6 @@ class Sparse(Extension):
         every, end = self.options.update_every, self.options.end_fraction * num_steps
         if every is None:
             return
-        if self.options.method == "static":
-            raise UsageError("sparse: `update_every` has no effect with the static method, whose mask never changes")
         if every >= end:
             raise UsageError(
                 f"sparse: with `update_every={every}` the mask would never change: the training has {num_steps:,} "

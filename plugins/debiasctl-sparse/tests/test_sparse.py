@@ -9,6 +9,7 @@ import torch
 from debiasctl_sparse.distribution import active_counts
 from debiasctl_sparse.extension import Sparse
 from debiasctl_sparse.layers import find_layers
+from pydantic import ValidationError
 from torch import Tensor, nn
 
 from debiasctl.api import ImageShape, StepContext, UsageError
@@ -295,13 +296,19 @@ def test_what_is_reported_is_what_the_masks_say() -> None:
         ({"exclude": ("nothing",)}, r"`exclude`: no layer is called 'nothing'\. Layers: level\.weight, first\.weight"),
         ({"exclude": ("*",)}, "leave no layer to be sparse"),
         ({"update_every": 30}, "the mask would never change: the training has 40 steps"),
-        ({"method": "static", "update_every": 2}, "no effect with the static method"),
         ({"sparsity": 0.9999}, "fewer than one for each of 3 layers"),
     ],
 )
 def test_options_that_make_no_sense_are_refused(options: dict, message: str) -> None:
     with pytest.raises(UsageError, match=message):
         Trained(**options)
+
+
+@pytest.mark.parametrize("option", [{"update_every": 2}, {"update_fraction": 0.2}, {"end_fraction": 1.0}])
+def test_a_mask_that_never_changes_has_no_course(option: dict) -> None:
+    with pytest.raises(ValidationError, match=rf"{next(iter(option))} has no effect with method=static"):
+        Sparse.Options(method="static", **option)
+    assert Sparse.Options(method="magran", **option)
 
 
 def test_it_is_refused_a_second_time() -> None:
