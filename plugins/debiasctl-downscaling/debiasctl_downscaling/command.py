@@ -40,7 +40,9 @@ ToleranceOption = Annotated[float, typer.Option("--tolerance", help="the largest
 IterationsOption = Annotated[int, typer.Option("--iterations", min=1, help="the most Sinkhorn iterations")]
 StepsOption = Annotated[int, typer.Option("--steps", min=1, help="sampling steps")]
 SamplerOption = Annotated[str, typer.Option("--sampler", help="the sampler, with options")]
-AlphaOption = Annotated[float, typer.Option("--alpha", min=0, help="the strength of the guidance")]
+AlphaOption = Annotated[
+    float | None, typer.Option("--alpha", min=0, help="the strength of the guidance", show_default="0.5")
+]
 ExactOption = Annotated[
     int, typer.Option("--exact", min=0, help="in place of alpha: conjugate gradient iterations for Gaussian guidance")
 ]
@@ -49,7 +51,7 @@ BatchOption = Annotated[int, typer.Option("--batch-size", min=1, help="images dr
 SpectrumOption = Annotated[
     Spectra, typer.Option("--spectrum", help="of MELR: along rows' axis, along columns', or in rings of both")
 ]
-SAMPLER, STEPS, ALPHA = "ddpm:spacing=karras", 64, 0.5
+SAMPLER, STEPS = "ddpm:spacing=karras", 64
 
 
 @app.command("fit-map")
@@ -109,7 +111,7 @@ def sample(
     num: Annotated[int, typer.Option("--num", min=1, help="images, of as many low-resolution ones")] = 64,
     steps: StepsOption = STEPS,
     sampler: SamplerOption = SAMPLER,
-    alpha: AlphaOption = ALPHA,
+    alpha: AlphaOption = None,
     exact: ExactOption = 0,
     seed: SeedOption = 0,
     batch_size: BatchOption = 64,
@@ -124,6 +126,7 @@ def sample(
     from debiasctl_downscaling.transport import TransportMap
 
     check_npz(out)
+    _check_guidance(alpha, exact)
     place, downsample = device_of(device), operator_of(operator)
     network = network_of(run, device=place, weights=weights, checkpoint=checkpoint)
     debias = None if map_file is None else TransportMap.read(map_file).to(place)
@@ -180,7 +183,7 @@ def table(
     iterations: IterationsOption = 20_000,
     steps: StepsOption = STEPS,
     sampler: SamplerOption = SAMPLER,
-    alpha: AlphaOption = ALPHA,
+    alpha: AlphaOption = None,
     exact: ExactOption = 0,
     seed: SeedOption = 0,
     batch_size: BatchOption = 64,
@@ -199,6 +202,7 @@ def table(
     from debiasctl_downscaling.network import bicubic, device_of, network_of
     from debiasctl_downscaling.operators import operator as operator_of
 
+    _check_guidance(alpha, exact)
     place, downsample = device_of(device), operator_of(operator)
     network = network_of(run, device=place)
     reference = images_of(true, split="heldout", num=num, divided=True)
@@ -233,16 +237,37 @@ def table(
     _print(rows, as_json=as_json, text=tables.markdown(rows), facts=facts)
 
 
-def _drawn(network: Any, downsample: Any, low: Any, *, sampler: str, steps: int, exact: int, **options: Any) -> Any:
-    from debiasctl_downscaling.conditioning import draw
+def _drawn(
+    network: Any,
+    downsample: Any,
+    low: Any,
+    *,
+    sampler: str,
+    steps: int,
+    alpha: float | None,
+    exact: int,
+    **options: Any,
+) -> Any:
+    from debiasctl_downscaling.conditioning import ALPHA, draw
     from debiasctl_downscaling.network import sampler_of
 
     made, clip = sampler_of(sampler)
     return draw(
-        network.denoiser, downsample, low, shape=network.shape, sampler=made, num_steps=steps, iterations=exact,
-        clip=clip, device=network.device, on_progress=lambda done: typer.echo(f"drew {done}/{len(low)}", err=True),
-        **options,
+        network.denoiser, downsample, low, shape=network.shape, sampler=made, num_steps=steps,
+        alpha=ALPHA if alpha is None else alpha, iterations=exact, clip=clip, device=network.device,
+        on_progress=lambda done: typer.echo(f"drew {done}/{len(low)}", err=True), **options,
     )  # fmt: skip
+
+
+def _check_guidance(alpha: float | None, exact: int) -> None:
+    """Raise UsageError where one way of guidance would leave the other without effect."""
+    from debiasctl.api import UsageError
+
+    if exact and alpha is not None:
+        raise UsageError(
+            f"`alpha={alpha:g}` has no effect with `exact={exact}`, which computes the guidance in its place. Leave "
+            "one of the two out"
+        )
 
 
 def _print(rows: Any, *, as_json: bool, text: str, facts: dict[str, Any]) -> None:

@@ -23,6 +23,8 @@ _SPLITS = 4  # into halves, from which the Sinkhorn divergence's bias is estimat
 _SINKHORN_MOST = 512  # images
 SINKHORN_EPSILON = 1.0  # of the mean squared distance between true images
 _OWN_MOST, _OWN_TOLERANCE = 1000, 1e-6  # iterations, and the last change over epsilon
+_MOST, _TOLERANCE = 5000, 1e-4  # of the iterations between two sets
+_NOT_CONVERGED = "the Sinkhorn divergence did not converge. Are some images far outside of [-1, 1]?"
 _CONFIDENCE = 0.975
 Metric = Callable[[Sums, Sums], float]
 Kind = Literal["square", "root", "absolute"]
@@ -92,7 +94,7 @@ def constraint_rmse(sample: Tensor, operator: Operator, low: Tensor) -> Figure:
     if made.shape != wanted.shape:
         raise UsageError(
             f"{len(sample)} images have {made.shape[1]} low-resolution values each, and the given low-resolution ones "
-            f"are {len(wanted)} of {wanted.shape[1]}"
+            f"are {len(wanted)} of {wanted.shape[1]}. Give the `operator` that the images were drawn with"
         )
     errors, sizes = (made - wanted).square().sum(dim=1), wanted.square().sum(dim=1)
     n = len(errors)
@@ -200,7 +202,9 @@ def _divergence(x: Tensor, y: Tensor, eps: float, scale: float) -> tuple[float, 
 
 
 def _potentials(x: Tensor, y: Tensor, eps: float, scale: float) -> tuple[Tensor, Tensor]:
-    g, _, _ = solve(x, y, eps, scale=scale, tolerance=1e-4, iterations=5000)
+    g, _, error = solve(x, y, eps, scale=scale, tolerance=_TOLERANCE, iterations=_MOST)
+    if not error <= _TOLERANCE:
+        raise EvaluationError(_NOT_CONVERGED)
     return soft_transform(x, y, g, eps), g
 
 
@@ -213,7 +217,7 @@ def _own_potential(x: Tensor, eps: float) -> Tensor:
         if float((after - f).abs().max()) <= _OWN_TOLERANCE * eps:
             return after
         f = after
-    raise EvaluationError("the Sinkhorn divergence did not converge. Are some images far outside of [-1, 1]?")
+    raise EvaluationError(_NOT_CONVERGED)
 
 
 def _check(sample: Tensor, true: Tensor) -> None:

@@ -148,6 +148,8 @@ def test_clipping_is_done_before_the_projection() -> None:
         (("sample", "none", COARSE, "--out", "s.npz", "--num", "4"), DebiasctlError, "none"),
         (("sample", "ks", FINE, "--out", "s.npz", "--num", "3"), UsageError, "images are 1x16x16, and operator mean:4"),
         (("sample", "ks", COARSE, "--out", "s.npz", "--device", "abacus"), UsageError, "no such device"),
+        (("sample", "ks", COARSE, "--out", "s.npz", "--alpha", "1", "--exact", "2"), UsageError, "has no effect"),
+        (("table", "ks", COARSE, FINE, "--alpha", "0", "--exact", "1"), UsageError, "alpha=0` has no effect"),
         (("evaluate", COARSE, FINE), UsageError, "the images are 1x4x4, and the true ones 1x16x16"),
     ],
 )  # fmt: skip

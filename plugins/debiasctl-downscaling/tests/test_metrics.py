@@ -10,7 +10,7 @@ from debiasctl_downscaling.operators import Mean
 from debiasctl_downscaling.statistics import Frame, Sums, energies
 from scipy.stats import wasserstein_distance
 
-from debiasctl.api import UsageError
+from debiasctl.api import EvaluationError, UsageError
 
 SIZE, DEVIATION = 6, 0.3
 
@@ -136,7 +136,7 @@ def test_the_constraint_is_measured_with_an_interval() -> None:
     found = constraint_rmse(x, operator, low + noise)
     wanted = 0.01 / float((low + noise).square().mean().sqrt())
     assert found.low < wanted < found.high < 1.2 * wanted
-    with pytest.raises(UsageError, match="the given low-resolution ones are 500 of 36"):
+    with pytest.raises(UsageError, match=r"low-resolution ones are 500 of 36\. Give the `operator`"):
         constraint_rmse(x, operator, x)
 
 
@@ -145,6 +145,14 @@ def test_the_divergence_is_zero_of_a_set_with_itself() -> None:
 
     x = fields(60, seed=0)
     assert abs(sinkhorn_divergence(x, x, rng=np.random.default_rng(0)).plain) < 1e-6
+
+
+def test_a_divergence_that_did_not_converge_is_no_figure(monkeypatch: pytest.MonkeyPatch) -> None:
+    import numpy as np
+
+    monkeypatch.setattr("debiasctl_downscaling.metrics._MOST", 1)
+    with pytest.raises(EvaluationError, match="did not converge"):
+        sinkhorn_divergence(fields(60, seed=0), 3 * fields(60, seed=1), rng=np.random.default_rng(0), epsilon=1e-3)
 
 
 @pytest.mark.parametrize(
