@@ -1,4 +1,4 @@
-"""The README's commands, as they stand there."""
+"""The README's commands, and that of the page on packages, as they stand there."""
 
 import os
 import re
@@ -10,6 +10,15 @@ from pathlib import Path
 import pytest
 
 README = Path(__file__).parents[1] / "README.md"
+PAGE = Path(__file__).parents[3] / "docs" / "how-to" / "plugin-packages.md"
+
+
+def test_the_page_on_packages_trains_what_can_be_trained(tmp_path: Path) -> None:
+    (command,) = re.findall(r"^debiasctl (train .*--backbone edm2.*)$", PAGE.read_text(encoding="utf-8"), re.MULTILINE)
+    words = [sys.executable, "-m", "debiasctl", *command.split(), "--dry-run"]
+    environment = os.environ | {"DEBIASCTL_HOME": str(tmp_path)}
+    done = subprocess.run(words, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
 
 
 @pytest.mark.slow
