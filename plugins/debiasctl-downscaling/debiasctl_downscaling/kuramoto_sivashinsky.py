@@ -39,6 +39,7 @@ RECOMMENDED: dict[str, Any] = {  # a small U-Net that trains in minutes on two C
     "ema": {"decay": 0.99},
     "training": {"steps": 2000, "batch_size": 32, "checkpoint_every": 500, "heldout_every": 2000},
 }
+_OF_COARSE = ("factor", "cells")  # options of the coarse solver alone
 _HELDOUT_SHARE = 4  # one held-out image for so many training images
 _FINE_STEP, _COARSE_STEP = 0.25, 0.1  # at most: Kassam & Trefethen take 1/4
 _SPACING = 0.5  # at most, between the fine solver's points
@@ -75,6 +76,10 @@ class KuramotoSivashinsky(Dataset):
 
         @model_validator(mode="after")
         def _sizes_fit(self) -> Self:
+            fields = type(self).model_fields
+            idle = [name for name in _OF_COARSE if getattr(self, name) != fields[name].default]
+            if self.fidelity == "fine" and idle:
+                raise ValueError(f"{idle[0]} has no effect with fidelity=fine. Leave it out, or give fidelity=coarse")
             if self.image_size % self.factor:
                 raise ValueError(f"factor={self.factor} must divide image_size={self.image_size}")
             if self.image_size // self.factor * self.cells < 8:
@@ -110,7 +115,7 @@ class KuramotoSivashinsky(Dataset):
     def _key(self) -> str:
         stored = self.options.model_dump(mode="json")
         if self.options.fidelity == "fine":  # these options make no difference
-            stored = {name: value for name, value in stored.items() if name not in ("factor", "cells")}
+            stored = {name: value for name, value in stored.items() if name not in _OF_COARSE}
         return content_key({"version": VERSION, **stored})
 
     def _make(self, path: Path, info: DatasetInfo) -> tuple[NDArray[np.float32], NDArray[np.float32]]:

@@ -86,7 +86,13 @@ def test_values_beyond_the_scale_are_refused(options: dict, text: str, location:
         loaded(location, **options)
 
 
-@pytest.mark.parametrize("options", ["factor=3", "image_size=16,factor=8,cells=1", "fidelity=medium", "length=0"])
+@pytest.mark.parametrize(
+    "options",
+    [
+        "fidelity=coarse,factor=3", "fidelity=coarse,image_size=16,factor=8,cells=1", "fidelity=medium", "length=0",
+        "factor=8", "cells=4"
+    ],
+)  # fmt: skip
 def test_options_that_do_not_fit_are_refused(options: str) -> None:
     with pytest.raises(UsageError):
         debiasctl.dataset(f"kuramoto-sivashinsky:{options}")
