@@ -46,7 +46,7 @@ AlphaOption = Annotated[
 ExactOption = Annotated[
     int, typer.Option("--exact", min=0, help="in place of alpha: conjugate gradient iterations for Gaussian guidance")
 ]
-SeedOption = Annotated[int, typer.Option("--seed", min=0, help="the seed of the noise")]
+SeedOption = Annotated[int, typer.Option("--seed", min=0, max=2**63 - 1, help="the seed of the noise")]
 BatchOption = Annotated[int, typer.Option("--batch-size", min=1, help="images drawn at a time")]
 SpectrumOption = Annotated[
     Spectra, typer.Option("--spectrum", help="of MELR: along rows' axis, along columns', or in rings of both")

@@ -162,6 +162,12 @@ def test_misuse_is_explained(
     assert not list(tmp_path.iterdir())
 
 
+def test_a_seed_beyond_those_of_the_noise_is_refused() -> None:
+    found = CliRunner().invoke(app, ["sample", "ks", COARSE, "--out", "s.npz", "--seed", str(2**63)])
+    assert found.exit_code == 2
+    assert "--seed" in found.output
+
+
 def test_images_of_files_are_read_in_their_forms(tmp_path: Path) -> None:
     from debiasctl_downscaling.images import images_of
 
