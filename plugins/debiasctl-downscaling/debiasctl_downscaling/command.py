@@ -136,7 +136,7 @@ def sample(
         network, downsample, wanted, sampler=sampler, steps=steps, seed=seed, alpha=alpha, exact=exact,
         batch_size=batch_size,
     )  # fmt: skip
-    write_images(out, drawn, low=wanted, given=given)
+    write_images(out, drawn, operator=downsample.identity, low=wanted, given=given)
     off = (downsample(drawn).flatten(1) - wanted.flatten(1)).square().mean().sqrt()
     typer.echo(f"{out}: {len(drawn):,} images of {'x'.join(map(str, drawn.shape[1:]))}, float32")
     typer.echo(f"they agree with the low-resolution ones to {float(off):.2g} (root mean square)")
@@ -147,24 +147,27 @@ def evaluate(
     samples: Annotated[str, typer.Argument(help=f"images to measure: {SOURCE}")],
     true: Annotated[str, typer.Argument(help=f"true high-resolution images: {SOURCE}")],
     split: Annotated[Split, typer.Option("--split", help="of data sets")] = Split.heldout,
-    operator: OperatorOption = "mean:4",
+    operator: Annotated[
+        str | None, typer.Option("--operator", help="the downsampling by a matrix, an .npy; others the samples state")
+    ] = None,
     num: Annotated[int | None, typer.Option("--num", min=2, help="images of each; all")] = None,
     spectrum: SpectrumOption = Spectra.rings,
     as_json: JsonOption = False,
 ) -> None:
     """Measure images against true ones, with 95 % intervals; and against what they were drawn for, if it is known."""
     from debiasctl_downscaling import table as tables
-    from debiasctl_downscaling.images import images_of, low_of
+    from debiasctl_downscaling.images import drawn_for, images_of
     from debiasctl_downscaling.metrics import measure
-    from debiasctl_downscaling.operators import operator as operator_of
+    from debiasctl_downscaling.operators import stated_operator
 
     one, other = (images_of(source, split=split.value, num=num) for source in (samples, true))
-    low = low_of(Path(samples).expanduser())
+    low, stated = drawn_for(Path(samples).expanduser()) or (None, None)
+    downsample = stated_operator(operator, stated)
     figures = measure(
         one,
         other,
         spectrum=spectrum.value,
-        operator=operator_of(operator),
+        operator=downsample,
         low=None if low is None else low[: len(one)],
     )
     _print({samples: figures}, as_json=as_json, text=tables.listed(figures), facts={"images": [len(one), len(other)]})

@@ -81,8 +81,10 @@ def _scaled(images: Tensor) -> Tensor:
     return images.float() / 127.5 - 1 if images.dtype == torch.uint8 else images.float()
 
 
-def write_images(path: Path, images: Tensor, **others: Tensor) -> None:
+def write_images(path: Path, images: Tensor, *, operator: str, **others: Tensor) -> None:
     """Write images, and what else belongs to them, to an .npz.
+
+    `operator` is the identity of the downsampling by which they agree with `low`, one of the others.
 
     Raises:
         UsageError: if the name does not end in .npz; DebiasctlError: if it cannot be written.
@@ -90,7 +92,7 @@ def write_images(path: Path, images: Tensor, **others: Tensor) -> None:
     check_npz(path)
     with atomic_file(path) as stream:
         arrays: dict[str, Any] = {name: one.numpy() for name, one in others.items()}
-        np.savez(stream, images=images.numpy(), **arrays)
+        np.savez(stream, images=images.numpy(), operator=np.array(operator), **arrays)
 
 
 def check_npz(path: Path) -> None:
@@ -99,9 +101,14 @@ def check_npz(path: Path) -> None:
         raise UsageError(f"{path}: give a name that ends in .npz")
 
 
-def low_of(path: Path) -> Tensor | None:
-    """The low-resolution images that a file of samples was drawn for, if it holds them."""
+def drawn_for(path: Path) -> tuple[Tensor, str] | None:
+    """The low-resolution images that a file of samples was drawn for, and the identity of their downsampling.
+
+    None if the file holds none.
+    """
     if path.suffix != ".npz":
         return None
     with np.load(path, allow_pickle=False) as stored:
-        return torch.from_numpy(stored["low"]).float() if "low" in stored.files else None
+        if not {"low", "operator"} <= set(stored.files):
+            return None
+        return torch.from_numpy(stored["low"]).float(), str(stored["operator"])

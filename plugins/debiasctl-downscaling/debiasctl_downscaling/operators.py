@@ -1,5 +1,6 @@
 """Linear downsampling y = C x of images, with what conditioning needs of its singular value decomposition."""
 
+import hashlib
 import math
 import re
 from abc import ABC, abstractmethod
@@ -22,6 +23,11 @@ class Operator(ABC):
     """
 
     name: str
+
+    @property
+    def identity(self) -> str:
+        """What tells it from other operators: `operator` takes it, unless it begins with `matrix:`."""
+        return self.name
 
     @abstractmethod
     def __call__(self, x: Tensor) -> Tensor:
@@ -146,6 +152,12 @@ class Matrix(Operator):
             raise UsageError(f"operator {name}: the matrix is 0, and says nothing of an image")
         self._u, self._s, self._vt = u[:, :rank], s[:rank], vt[:rank]
 
+    @property
+    def identity(self) -> str:
+        """The hash of the matrix."""
+        digest = hashlib.sha256(self.matrix.contiguous().numpy().tobytes()).hexdigest()[:16]
+        return f"matrix:{'x'.join(map(str, self.matrix.shape))}:{digest}"
+
     def low_shape(self, shape: tuple[int, ...]) -> tuple[int, ...]:
         """See `Operator.low_shape`."""
         rows, columns = self.matrix.shape
@@ -197,3 +209,30 @@ def operator(text: str) -> Operator:
         return Matrix(torch.from_numpy(np.asarray(matrix, dtype=np.float64)), name=path.name)
     except (OSError, ValueError, TypeError, EOFError) as error:
         raise DataError(f"operator: {path} holds no matrix of numbers ({error})") from error
+
+
+def stated_operator(text: str | None, stated: str | None) -> Operator | None:
+    """The operator by which samples agree with low-resolution images: the one that they state, which `text` may name.
+
+    Raises:
+        UsageError: if `text` names another, or no samples state one, or theirs is a matrix and none is named.
+    """
+    if stated is None:
+        if text is None:
+            return None
+        raise UsageError(
+            f"`operator={text}` has no effect: these images do not state which low-resolution ones they are of, as those "
+            "that debiasctl downscale sample writes do. Leave it out"
+        )
+    is_matrix = stated.startswith("matrix:")
+    way_on = "Give the .npy that it was read from" if is_matrix else "Leave `operator` out"
+    if text is None:
+        if is_matrix:
+            raise UsageError(f"the samples were drawn with the operator {stated}. {way_on}")
+        return operator(stated)
+    found = operator(text)
+    if found.identity != stated:
+        raise UsageError(
+            f"the samples were drawn with the operator {stated}, and `operator={text}` is {found.identity}. {way_on}"
+        )
+    return found

@@ -70,7 +70,9 @@ def test_from_a_map_to_figures(tmp_path: Path) -> None:
     figures = json.loads(run("evaluate", out, FINE, "--json"))["figures"][str(out)]
     assert figures["constraint_rmse"]["value"] < 1e-5
     assert figures["melr"]["low"] <= figures["melr"]["value"] <= figures["melr"]["high"]
-    assert "Wasserstein-1" in run("evaluate", out, FINE)
+    assert "Wasserstein-1" in run("evaluate", out, FINE, "--operator", "mean:4")
+    with pytest.raises(UsageError, match="drawn with the operator mean:4, and `operator=subsample:4` is subsample:4"):
+        run("evaluate", out, FINE, "--operator", "subsample:4")
 
 
 def test_the_table_has_all_ways() -> None:
@@ -150,6 +152,7 @@ def test_clipping_is_done_before_the_projection() -> None:
         (("sample", "ks", COARSE, "--out", "s.npz", "--device", "abacus"), UsageError, "no such device"),
         (("sample", "ks", COARSE, "--out", "s.npz", "--alpha", "1", "--exact", "2"), UsageError, "has no effect"),
         (("table", "ks", COARSE, FINE, "--alpha", "0", "--exact", "1"), UsageError, "alpha=0` has no effect"),
+        (("evaluate", FINE, FINE, "--operator", "mean:4"), UsageError, "has no effect"),
         (("evaluate", COARSE, FINE), UsageError, "the images are 1x4x4, and the true ones 1x16x16"),
     ],
 )  # fmt: skip

@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from debiasctl_downscaling.operators import Matrix, Operator, operator
+from debiasctl_downscaling.operators import Matrix, Operator, operator, stated_operator
 
 from debiasctl.api import DataError, UsageError
 
@@ -69,3 +69,19 @@ def test_files_without_a_matrix_are_refused(tmp_path: Path) -> None:
     path.write_bytes(b"nothing")
     with pytest.raises(DataError, match="no matrix"):
         operator(str(path))
+
+
+def test_samples_state_their_operator(tmp_path: Path) -> None:
+    """A matrix is known by its numbers, wherever it lies."""
+    matrix = np.random.default_rng(0).normal(size=(3, 16))
+    for name, values in (("a.npy", matrix), ("b.npy", matrix), ("c.npy", matrix + 1e-9)):
+        np.save(tmp_path / name, values)
+    stated = operator(str(tmp_path / "a.npy")).identity
+    assert stated_operator(str(tmp_path / "b.npy"), stated).identity == stated
+    for text in (str(tmp_path / "c.npy"), "mean:4"):
+        with pytest.raises(UsageError, match=r"Give the \.npy"):
+            stated_operator(text, stated)
+    with pytest.raises(UsageError, match=r"Give the \.npy"):
+        stated_operator(None, stated)
+    assert stated_operator(None, "mean:8x2").identity == "mean:8x2"
+    assert stated_operator(None, None) is None
