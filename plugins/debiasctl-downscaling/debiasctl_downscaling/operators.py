@@ -221,8 +221,8 @@ def stated_operator(text: str | None, stated: str | None) -> Operator | None:
         if text is None:
             return None
         raise UsageError(
-            f"`operator={text}` has no effect: these images do not state which low-resolution ones they are of, as those "
-            "that debiasctl downscale sample writes do. Leave it out"
+            f"`operator={text}` has no effect: these images do not state which low-resolution ones they are of, as "
+            "those that debiasctl downscale sample writes do. Leave it out"
         )
     is_matrix = stated.startswith("matrix:")
     way_on = "Give the .npy that it was read from" if is_matrix else "Leave `operator` out"
