@@ -62,11 +62,16 @@ def misfit(requirements: Sequence[str]) -> str | None:
 
 
 def compatible() -> str:
-    """The requirement of a package that works with this version: its minor one and, from 1.0 on, its major one."""
+    """The requirement of a package that works with this version, whose successors change nothing that it uses.
+
+    Before 1.0, a new minor version may change what plugins use; after, a new major version alone.
+    """
     from packaging.version import Version
 
-    major, minor = (*Version(debiasctl.__version__).release, 0)[:2]
-    return f"debiasctl>={major}.{minor},<{f'0.{minor + 1}' if major == 0 else major + 1}"
+    version = Version(debiasctl.__version__)
+    major, minor = (*version.release, 0)[:2]
+    least = min(Version(f"{major}.{minor}"), version)  # 0.2.0.dev1 is less than 0.2
+    return f"debiasctl>={least},<{f'0.{minor + 1}' if major == 0 else major + 1}"
 
 
 def advice(distribution: str, version: str, needed: str) -> str:

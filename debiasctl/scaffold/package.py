@@ -9,26 +9,17 @@ from collections.abc import Mapping
 from pathlib import Path
 from string import Template as Text
 
-from debiasctl import __version__, templates
+from debiasctl import templates
 from debiasctl.errors import UsageError
 from debiasctl.files import atomic_folder, check_place
 from debiasctl.reading.regular import read_text
 from debiasctl.registry import KINDS
+from debiasctl.registry.versions import compatible
 from debiasctl.scaffold.kinds import TEMPLATES
 from debiasctl.scaffold.names import Package, class_name
 
 _ROOT = Path(templates.__file__).parent
 _MODULE = "my_package"  # the templates' own
-
-
-def requirement(version: str) -> str:
-    """The versions of debiasctl that a package written now depends on: those that change nothing that it uses.
-
-    Before 1.0, a new minor version may change what plugins use; after, a new major version alone.
-    """
-    major, minor = re.findall(r"\d+", version)[:2]
-    least = f"{major}.{minor}" if re.fullmatch(r"[\d.]+", version) else version  # 0.2.dev1 is less than 0.2
-    return f"debiasctl>={least},<{f'0.{int(minor) + 1}' if major == '0' else int(major) + 1}"
 
 
 def uses_of(package: Package) -> list[str]:
@@ -62,7 +53,7 @@ def files_of(package: Package) -> dict[str, str]:
         "article": article.capitalize(),
         "article_kind": f"{article} {singular}",
         "description": read_text(folder / "__init__.py").strip().strip('"').rstrip("."),
-        "requirement": requirement(__version__),
+        "requirement": compatible(),
         "uses": "\n".join(uses_of(package)),
     }
     common = _ROOT / "package"

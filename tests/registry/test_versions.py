@@ -127,8 +127,11 @@ def test_a_distribution_that_states_nothing_is_used_and_told_of_by_the_check(
 
 @pytest.mark.parametrize(
     ("installed", "wanted"),
-    [("0.1.0", ">=0.1,<0.2"), ("0.3.2.dev4", ">=0.3,<0.4"), ("1.0.0", ">=1.0,<2"), ("2", ">=2.0,<3")],
-)
+    [
+        ("0.1.0", ">=0.1,<0.2"), ("0.9.3", ">=0.9,<0.10"), ("0.3.2.dev4", ">=0.3,<0.4"), ("1.0.0", ">=1.0,<2"),
+        ("2", ">=2.0,<3"), ("0.2.0.dev3", ">=0.2.0.dev3,<0.3"), ("1.0rc1", ">=1.0rc1,<2"),
+    ],
+)  # fmt: skip
 def test_what_a_package_should_state(monkeypatch: pytest.MonkeyPatch, installed: str, wanted: str) -> None:
     monkeypatch.setattr(package, "__version__", installed)
     assert compatible() == f"debiasctl{wanted}"

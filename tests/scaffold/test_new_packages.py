@@ -20,7 +20,6 @@ from debiasctl import __version__, registry
 from debiasctl.scaffold import Package, files_of, uses_of
 from debiasctl.scaffold.kinds import TEMPLATES
 from debiasctl.scaffold.names import class_name
-from debiasctl.scaffold.package import requirement
 
 Written = dict[str, dict[str, Any]]
 GUIDES = ROOT / "docs" / "how-to" / "plugins"
@@ -300,17 +299,6 @@ def test_odd_names_still_make_code_that_compiles(kind: str, name: str) -> None:
         if path.endswith(".py"):
             compile(text, path, "exec")
             assert max(map(len, text.splitlines())) <= 120
-
-
-@pytest.mark.parametrize(
-    "version, expected",
-    [
-        ("0.1.0", "debiasctl>=0.1,<0.2"), ("0.9.3", "debiasctl>=0.9,<0.10"), ("1.4.2", "debiasctl>=1.4,<2"),
-        ("0.2.0.dev3", "debiasctl>=0.2.0.dev3,<0.3"),
-    ],
-)  # fmt: skip
-def test_a_package_depends_on_the_versions_that_change_nothing(version: str, expected: str) -> None:
-    assert requirement(version) == expected
 
 
 def test_a_name_that_is_no_bare_key_of_toml_is_quoted() -> None:
