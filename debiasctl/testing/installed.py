@@ -17,9 +17,10 @@ from unittest.mock import patch
 
 from debiasctl import registry
 from debiasctl.boundary import summary
-from debiasctl.errors import DebiasctlError, PluginConflictError
+from debiasctl.errors import DebiasctlError, PluginConflictError, PluginOptionsError
 from debiasctl.registry import PluginRecord
 from debiasctl.registry.entry_points import load_object
+from debiasctl.registry.refs import PluginRef
 from debiasctl.registry.versions import advice, applying, compatible, misfit
 from debiasctl.testing.results import Result
 from debiasctl.wording import one_line
@@ -48,6 +49,9 @@ def check_installed(record: PluginRecord, options: Mapping[str, Any], *, seconds
     """Check one installed plugin; an import or a law that takes longer than `seconds` is taken to hang.
 
     `more` is what the laws of its kind are told.
+
+    Raises:
+        PluginOptionsError: if the plugin refuses `options`.
     """
     before = [*_of_the_distribution(record), *_of_the_name(record)]
     if any(result.state == "failed" for result in before):
@@ -132,6 +136,8 @@ def _listen(ours: Connection, end: int, results: list[Result], seconds: float) -
             return "died"
         if result is None:
             return None
+        if isinstance(result, PluginOptionsError):
+            raise result
         results.append(result)
     return "hangs"
 
@@ -176,6 +182,8 @@ def _work(
     state, detail = ("failed", f"it printed: {said}") if said else ("passed", "")
     results.send(Result(SILENT, state, detail))  # type: ignore[arg-type]
     try:
+        if (refused := _refused(record, options)) is not None:
+            results.send(refused)
         for result in examined(record, options, **more):
             results.send(result)
     except BaseException as error:  # noqa: BLE001 - it is a plugin's code, and this process ends
@@ -183,6 +191,18 @@ def _work(
     results.send(None)
     results.close()
     os._exit(0)  # whatever the plugin has left running
+
+
+def _refused(record: PluginRecord, options: Mapping[str, Any]) -> PluginOptionsError | None:
+    """Why a plugin refuses options of the user's, if it does so; every other fault is left to the laws."""
+    try:
+        if options:
+            registry.resolve(record.kind, PluginRef(record.name, options))
+    except PluginOptionsError as error:
+        return error
+    except DebiasctlError:
+        pass
+    return None
 
 
 def _print_into(path: Path) -> None:
