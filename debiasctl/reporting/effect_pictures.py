@@ -136,7 +136,7 @@ def _draw_effect(axes: Any, one: Effect, arm: ArmStyle, *, y: float, limit: floa
     if abs(one.value) <= limit:
         face = arm.colour if one.word in CONCLUSIVE else "#ffffff"
         axes.plot(
-            [one.value], [y], marker="o", markersize=4.4 if one.primary else 3.6, color=arm.colour,
+            [one.value], [y], marker=arm.marker, markersize=4.4 if one.primary else 3.6, color=arm.colour,
             markerfacecolor=face, markeredgewidth=0.9, zorder=4,
         )  # fmt: skip
 
@@ -193,7 +193,7 @@ def _draw_dots(axes: Any, one: Dots, arm: ArmStyle, *, x: float, step: float) ->
     if not values:
         return []
     axes.plot(
-        [x - 0.12 * step] * len(values), values, color=arm.colour, marker="o", markersize=2.8, linestyle="none",
+        [x - 0.12 * step] * len(values), values, color=arm.colour, marker=arm.marker, markersize=2.8, linestyle="none",
         alpha=0.75, markeredgewidth=0, zorder=3,
     )  # fmt: skip
     mean = mean_of(values)

@@ -2,10 +2,11 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from debiasctl.reporting.panels import number_axis, panels_in
-from debiasctl.reporting.study_pictures import draw_legend, legend_rows, study_style
+from debiasctl.reporting.study_data import ArmStyle
+from debiasctl.reporting.study_pictures import arm_handles, draw_legend, legend_rows, study_style
 from debiasctl.reporting.style import WIDTHS, Width, finish_panel
 
 if TYPE_CHECKING:
@@ -58,34 +59,32 @@ def draw_marks(marks: Sequence[Mark], *, x_label: str, width: Width) -> "Figure"
 
 @dataclass(frozen=True)
 class Cloud:
-    """A scatter plot: points with the labels and colours of their arms."""
+    """A scatter plot: points, and the arm of each."""
 
     title: str
     x_label: str
     x: Sequence[float]
     y: Sequence[float]
-    labels: Sequence[str]
-    colours: Sequence[str]
+    arms: Sequence[ArmStyle]
 
 
 def draw_clouds(clouds: Sequence[Cloud], *, y_label: str, width: Width) -> "Figure":
     """Draw scatter plots side by side, or below one another in a column, with one legend."""
     from matplotlib.figure import Figure
-    from matplotlib.lines import Line2D
 
     columns = len(clouds) if width == "page" else 1
     rows = -(-len(clouds) // columns)
-    arms = {label: colour for one in clouds for label, colour in zip(one.labels, one.colours, strict=True)}
-    handles: list[tuple[Any, str]] = [
-        (Line2D([], [], color=colour, marker="o", markersize=3.4, linestyle="none"), label)
-        for label, colour in arms.items()
-    ]
+    arms = list(dict.fromkeys(arm for one in clouds for arm in one.arms))
+    handles = arm_handles(arms, dots=True)
     with study_style():
         figure = Figure(
             figsize=(WIDTHS[width], 2.2 * rows + 0.17 * legend_rows(handles, width)), layout="constrained"
         )  # fmt: skip
         for axes, one in zip(panels_in(figure, len(clouds), columns=columns), clouds, strict=True):
-            axes.scatter(one.x, one.y, c=list(one.colours), s=9, alpha=0.8, linewidths=0)
+            for arm in dict.fromkeys(one.arms):
+                own = [number for number, other in enumerate(one.arms) if other == arm]
+                axes.scatter([one.x[k] for k in own], [one.y[k] for k in own],
+                             color=arm.colour, marker=arm.marker, s=9, alpha=0.8, linewidths=0)  # fmt: skip
             axes.set_title(one.title, loc="left")
             axes.set_xlabel(one.x_label)
             axes.set_ylabel(y_label)

@@ -10,23 +10,32 @@ from debiasctl.reporting.style import styles
 
 LEVEL = 0.95
 _LONGEST = 30  # letters of an arm's name in a picture
+_MARKERS = ("o", "s", "D", "^", "v", "P", "X")
 
 
 @dataclass(frozen=True)
 class ArmStyle:
-    """An arm as it is drawn: its short name, its colour and its line style."""
+    """An arm as it is drawn: its short name, its colour, and what tells it from others of that colour.
+
+    That is a line style in curves, and a marker where there are points alone.
+    """
 
     name: str
     label: str
     colour: str
     dashes: Any
+    marker: str = "o"
 
 
 def arm_styles(names: Sequence[str], weightings: Sequence[str] | None = None) -> list[ArmStyle]:
     """The styles of all arms; an arm has its weighting's colour, by its reference, where one is given."""
     labels = short_names(names, longest=_LONGEST)
     drawn = styles(_distinct(names if weightings is None else weightings))
-    return [ArmStyle(*one, *style) for one, style in zip(zip(names, labels, strict=True), drawn, strict=True)]
+    found: list[ArmStyle] = []
+    for name, label, (colour, dashes) in zip(names, labels, drawn, strict=True):
+        number = sum(one.colour == colour for one in found)
+        found.append(ArmStyle(name, label, colour, dashes, _MARKERS[number % len(_MARKERS)]))
+    return found
 
 
 def _distinct(references: Sequence[str]) -> list[str]:

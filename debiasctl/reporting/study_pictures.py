@@ -161,7 +161,7 @@ def arm_handles(arms: Sequence[ArmStyle], panels: Sequence[Panel] = (), *, dots:
     for arm in arms:
         counts = {len([line for line in panel.lines if line.arm == arm.name]) for panel in panels} - {0}
         seeds = f" (n = {max(counts)})" if max(counts, default=0) > 1 else ""
-        drawn = {"marker": "o", "markersize": 3.6, "linestyle": "none"} if dots else {"linestyle": arm.dashes}
+        drawn = {"marker": arm.marker, "markersize": 3.6, "linestyle": "none"} if dots else {"linestyle": arm.dashes}
         handle = Line2D([], [], color=arm.colour, linewidth=1.3, **drawn)
         found.append((handle, f"{arm.label}{seeds}"))
     level = next((panel.level_label for panel in panels if panel.level is not None), "")

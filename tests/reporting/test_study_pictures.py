@@ -153,8 +153,26 @@ def test_arms_of_one_weighting_differ_and_keep_its_colour() -> None:
     first, second, third = arm_styles(["a", "b", "c"], ["constant", "debiased", "constant"])
     assert first.colour == third.colour
     assert (first.colour, first.dashes) != (third.colour, third.dashes)
+    assert (first.marker, second.marker) == ("o", "o")
+    assert third.marker != "o"  # where there are no lines
     assert first.colour != second.colour
     assert arm_styles(["x"], ["constant"])[0].colour == first.colour
+
+
+@pytest.mark.parametrize("draw", ["forest", "dots"])
+def test_arms_of_one_colour_have_other_points_which_the_legend_shows(draw: str) -> None:
+    arms = arm_styles(["a", "b"], ["constant", "constant"])
+    figure = (
+        draw_forest(
+            [Effect("fd", arm.name, 1.0, 0.5, 2.0, 5.0, "better") for arm in arms], arms, reference="r", width="page"
+        )
+        if draw == "forest"
+        else draw_dots([Dots("shift", "red", arm.name, [0.1, 0.2]) for arm in arms], arms, width="page")
+    )
+    (axes,) = figure.axes
+    drawn = [line.get_marker() for line in axes.lines if line.get_marker() in ("o", "s")]
+    legend = [line.get_marker() for line in figure.legends[0].get_lines()]
+    assert drawn == legend == ["o", "s"]
 
 
 def test_a_grid_has_an_image_for_every_arm_and_no_colour_between_them() -> None:

@@ -74,12 +74,13 @@ def _points(record: AnalysisRecord) -> Picture | None:
         if one is not None:
             own = [styles[arms[int(number or 0)]] for number in runs.value]
             clouds.append(Cloud(f"{name} (tau {taus[name].value:.2f})", f"held-out error, {name}", one.x,
-                                [float(value or 0.0) for value in one.value], [style.label for style in own],
-                                [style.colour for style in own]))  # fmt: skip
+                                [float(value or 0.0) for value in one.value], own))  # fmt: skip
     caption = (
         "Every checkpoint, by its held-out error and the figure of its samples: the sums that rank best and worst."
     )
-    data = [{"sum": one.title, "x": list(one.x), "y": list(one.y), "arm": list(one.labels)} for one in clouds]
+    data = [
+        {"sum": one.title, "x": list(one.x), "y": list(one.y), "arm": [arm.label for arm in one.arms]} for one in clouds
+    ]
     draw = partial(draw_clouds, clouds, y_label=str(record.settings["metric"]))
     return Picture("validation-points", "Held-out error and samples", caption, "A scatter plot of checkpoints.", data,
                    lambda width: draw(width=width))  # fmt: skip
