@@ -36,7 +36,7 @@ def list_(
     found = [record for name in kinds for record in registry.records(name)]
     claims = Counter((record.kind, record.name) for record in found)
     claims.update(("commands", name) for name in OWN_COMMANDS)
-    needed = {record: None if record.distribution == "debiasctl" else misfit(record.requires) for record in found}
+    needed = {record: misfit(record.requires) for record in found}
     rows: list[dict[str, Any]] = [
         {
             "kind": record.kind,
@@ -45,7 +45,7 @@ def list_(
             "version": record.version,
             "target": record.target,
             "conflict": claims[record.kind, record.name] > 1,
-            "requires": [] if record.distribution == "debiasctl" else list(applying(record.requires)),
+            "requires": list(applying(record.requires)),
             "usable": needed[record] is None and claims[record.kind, record.name] == 1,
         }
         for record in found

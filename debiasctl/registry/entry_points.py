@@ -108,7 +108,7 @@ def load_object(record: PluginRecord) -> Any:
     given = lent_object(record)
     if given is not None:
         return given
-    needed = misfit(record.requires) if record.distribution != "debiasctl" else None
+    needed = misfit(record.requires)
     if needed is not None:
         raise PluginVersionError(
             f"{record.origin} cannot be used: {advice(record.distribution, record.version, needed)}"

@@ -32,7 +32,7 @@ class PluginRecord:
     target: str
     distribution: str
     version: str
-    requires: tuple[str, ...] = field(default=(), compare=False)  # of debiasctl, as the metadata state it
+    requires: tuple[str, ...] = field(default=(), compare=False)  # of debiasctl, as a package's metadata state it
 
     @property
     def origin(self) -> Origin:
@@ -118,7 +118,7 @@ def _scan(_search_path: tuple[str, ...]) -> tuple[tuple[PluginRecord, ...], tupl
         if not any(_OURS.match(point.group) for point in points):
             continue
         name, version = _identity(distribution)
-        requires = requirements_in(distribution)
+        requires = () if name == "debiasctl" else requirements_in(distribution)
         for point in points:
             note = _note(point, f"{name} {version}")
             if note is not None:
@@ -133,7 +133,7 @@ def _scan(_search_path: tuple[str, ...]) -> tuple[tuple[PluginRecord, ...], tupl
 def _version_notes(found: Sequence[PluginRecord]) -> list[str]:
     """A sentence for each distribution that needs another version of debiasctl."""
     stated = {(one.distribution, one.version): one.requires for one in found if one.requires}
-    misfits = {of: misfit(requires) for of, requires in stated.items() if of[0] != "debiasctl"}
+    misfits = {of: misfit(requires) for of, requires in stated.items()}
     return [f"{advice(*of, needed)}. Its plugins cannot be used until then" for of, needed in misfits.items() if needed]
 
 

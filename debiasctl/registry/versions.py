@@ -28,7 +28,9 @@ def requirements_in(distribution: "Distribution") -> tuple[str, ...]:
 
 def applying(requirements: Sequence[str]) -> tuple[str, ...]:
     """The requirements that hold here, without those of extras and of other systems; as `debiasctl>=0.1`."""
-    from packaging.requirements import InvalidRequirement, Requirement
+    if not requirements:
+        return ()
+    from packaging.requirements import InvalidRequirement, Requirement  # it takes long to import
 
     found = []
     for text in requirements:
@@ -47,6 +49,9 @@ def misfit(requirements: Sequence[str]) -> str | None:
 
     A development or pre-release version counts as the release that it precedes, too.
     """
+    stated = applying(requirements)
+    if not stated:
+        return None
     from packaging.requirements import Requirement
     from packaging.version import InvalidVersion, Version
 
@@ -54,7 +59,7 @@ def misfit(requirements: Sequence[str]) -> str | None:
         installed = Version(debiasctl.__version__)
     except InvalidVersion:
         return None
-    for text in applying(requirements):
+    for text in stated:
         allowed = Requirement(text).specifier
         if not any(allowed.contains(one, prereleases=True) for one in (installed, installed.base_version)):
             return printable(text)
