@@ -99,7 +99,7 @@ def disk_use(folder: Path) -> dict[str, int]:
 
 def folder_size(folder: str | Path) -> int:
     """The bytes of all files in a folder; links are not followed, and what cannot be read counts nothing."""
-    sizes: dict[tuple[int, int], int] = {}  # by file, which may have several names
+    size, seen = 0, set[tuple[int, int]]()
     waiting = [os.fspath(folder)]
     while waiting:
         try:
@@ -109,11 +109,10 @@ def folder_size(folder: str | Path) -> int:
                         waiting.append(entry.path)
                     else:
                         with suppress(OSError):  # another process has just replaced it
-                            stat = entry.stat(follow_symlinks=False)
-                            sizes[stat.st_dev, stat.st_ino] = stat.st_size
+                            size += _size_once(entry.stat(follow_symlinks=False), seen)
         except OSError:
             continue
-    return sum(sizes.values())
+    return size
 
 
 def _files(folder: Path) -> Iterator[tuple[str, int]]:
@@ -125,6 +124,14 @@ def _files(folder: Path) -> Iterator[tuple[str, int]]:
         except OSError:  # another process has just replaced it
             continue
         if not found.is_dir() or found.is_symlink():
-            size = 0 if (stat.st_dev, stat.st_ino) in seen else stat.st_size
-            seen.add((stat.st_dev, stat.st_ino))
-            yield found.relative_to(folder).as_posix(), size
+            yield found.relative_to(folder).as_posix(), _size_once(stat, seen)
+
+
+def _size_once(stat: os.stat_result, seen: set[tuple[int, int]]) -> int:
+    """The bytes of a file; 0 for a further name of one of the files with several names that were `seen`."""
+    file = stat.st_dev, stat.st_ino
+    if file in seen:
+        return 0
+    if stat.st_nlink > 1:  # a folder may hold millions that have one name
+        seen.add(file)
+    return stat.st_size
