@@ -22,11 +22,13 @@ def moved_to(spec: RunSpec, path: Path | None) -> RunSpec:
 
     Raises:
         UsageError: if the data set is not bound to a path, or nothing is at `path`.
+        UnknownPluginError: if its plugin is not installed.
     """
     if path is None:
         return spec
     dataset = spec.data.dataset
-    if bound_path(spec) is None:
+    made: Dataset = dataset.create("datasets")
+    if made.bound_place() is None:
         raise UsageError(
             f"`data_path={path}`: data set '{dataset.name}' is found by its name. If its files have moved, name the "
             "folder that holds them: `data_dir=DIR`"
@@ -34,7 +36,6 @@ def moved_to(spec: RunSpec, path: Path | None) -> RunSpec:
     path = user_path(path, argument="`data_path`").absolute()
     if not path.exists():
         raise UsageError(f"`data_path={path}`: there is no such folder or file. Give the place where the images are")
-    made: Dataset = dataset.create("datasets")
     moved = dataset.model_copy(update={"options": {**dataset.options, **made.options_at(path)}})
     return spec.model_copy(update={"data": spec.data.model_copy(update={"dataset": moved})})
 
