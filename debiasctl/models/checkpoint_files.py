@@ -68,15 +68,16 @@ def write_checkpoint(run: Run, state: CheckpointState) -> Path:
     sums: dict[str, str] = {}
     written: dict[int, str] = {}  # the file of a mapping of tensors, by its id
     with atomic_folder(path, replace=True) as folder:
-        for name, tensors in state.weights.items():
-            same = written.setdefault(id(tensors), f"{name}{WEIGHTS_SUFFIX}")
-            if same in sums and _linked(folder / same, folder / f"{name}{WEIGHTS_SUFFIX}"):
-                sums[f"{name}{WEIGHTS_SUFFIX}"] = sums[same]
+        for kind, tensors in state.weights.items():
+            name = f"{kind}{WEIGHTS_SUFFIX}"
+            same = written.setdefault(id(tensors), name)
+            if same in sums and _linked(folder / same, folder / name):
+                sums[name] = sums[same]
                 continue
             # serialised in memory first: safetensors' own writer hides the system's error, such as a full disk
-            with hashing_file(folder / f"{name}{WEIGHTS_SUFFIX}") as file:
+            with hashing_file(folder / name) as file:
                 file.write(safetensors_bytes({key: tensor.contiguous() for key, tensor in tensors.items()}))
-            sums[f"{name}{WEIGHTS_SUFFIX}"] = file.sha256()
+            sums[name] = file.sha256()
         with hashing_file(folder / STATE_FILE) as file:
             torch.save(dict(state.rest), file)  # type: ignore[arg-type]  # it needs `write` and `flush` only
         sums[STATE_FILE] = file.sha256()
