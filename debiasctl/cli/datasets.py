@@ -241,8 +241,8 @@ def _loaded(dataset: str, image_size: int | None, location: "DataLocation") -> "
 def _check_outside(picture: Path, dataset: str) -> None:
     """Raise UsageError if a picture would lie among the images of a folder, and be one of them from then on."""
     reference = _reference(dataset, None)
-    path = reference.options.get("path")
-    if reference.name == "folder" and isinstance(path, str) and picture.resolve().is_relative_to(Path(path).resolve()):
+    place = _made(reference).bound_place() if reference.name == "folder" else None
+    if place is not None and picture.resolve().is_relative_to(place.resolve()):
         raise UsageError(
             f"{picture} would lie in the data set's folder, and be one of its images. Give a file elsewhere, such as "
             f"--out ../{picture.name}"

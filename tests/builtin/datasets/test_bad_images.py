@@ -441,11 +441,20 @@ def test_show_says_what_a_folder_holds(mixed: Path, tmp_path: Path) -> None:
     assert Image.open(tmp_path / "grid.png").width > SIZE
 
 
-@pytest.mark.parametrize("given", [(".",), ("../set", "--out", "a/x.png"), ("folder:path=../link", "--out", "x.png")])
+@pytest.mark.parametrize(
+    "given",
+    [
+        (".",),
+        ("../set", "--out", "a/x.png"),
+        ("folder:path=../link", "--out", "x.png"),
+        ("folder:path=~", "--out", "x.png"),
+    ],
+)
 def test_a_picture_is_not_put_among_the_images(
     given: tuple[str, ...], mixed: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "link").symlink_to("set")
+    monkeypatch.setenv("HOME", str(mixed))
     monkeypatch.chdir(mixed)
     outcome = debiasctl("datasets", "show", *given)
     assert outcome.code == 2
