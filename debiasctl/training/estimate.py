@@ -11,6 +11,7 @@ from debiasctl.api import DatasetInfo
 from debiasctl.boundary import summary
 from debiasctl.diffusion.modules import run_network
 from debiasctl.errors import ModelError, PluginError
+from debiasctl.models.network_size import WEIGHT_BYTES
 from debiasctl.models.outside_code import trusted_backbone
 from debiasctl.specs.latents import trained_info
 from debiasctl.specs.sections import RunSpec, embedded_classes, image_shape
@@ -51,21 +52,24 @@ def estimate(spec: RunSpec, info: DatasetInfo) -> Estimate:
         t = torch.empty(spec.training.batch_size)
         labels = torch.empty(spec.training.batch_size, dtype=torch.int64) if num_classes else None
     parameters = sum(parameter.numel() for parameter in network.parameters())
-    weights = 4 * parameters
+    state = state_bytes(spec, parameters)
     image_bytes = _VALUE_BYTES[info.value_type] * info.channels * info.image_size**2
     images = spec.training.steps * spec.training.batch_size
-    averages = len(spec.ema.lengths) if spec.ema.kind == "power" else 1
     memory = {
-        "weights": weights,
-        "gradients": weights,
-        "optimizer": 2 * weights,
-        "ema": averages * weights,
-        "checkpoint": (3 + averages) * weights,  # weights, averages and optimizer state, copied for writing
+        **state,
+        "checkpoint": sum(state.values()) - state["gradients"],  # all of it but them, copied for writing
         "activations": traced_bytes(network, x, t, labels, out_channels=shape.out_channels),
         "data": (info.num_train + info.num_heldout) * image_bytes,
         "process": _process_bytes(),
     }
     return Estimate(parameters, spec.training.steps, images, images / max(1, info.num_train), memory)
+
+
+def state_bytes(spec: RunSpec, parameters: int) -> dict[str, int]:
+    """The memory that stays from step to step, by its use, of a network of so many parameters."""
+    weights = WEIGHT_BYTES * parameters
+    averages = len(spec.ema.lengths) if spec.ema.kind == "power" else 1
+    return {"weights": weights, "gradients": weights, "optimizer": 2 * weights, "ema": averages * weights}
 
 
 def _process_bytes() -> int:

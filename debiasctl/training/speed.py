@@ -12,10 +12,11 @@ from debiasctl.compute.device import choose_device, make_accelerator
 from debiasctl.compute.memory import available_memory
 from debiasctl.errors import ModelError, PluginError, UsageError
 from debiasctl.models.build import network_without_memory
-from debiasctl.models.network_size import STATE_BYTES, WEIGHT_BYTES, size_of
+from debiasctl.models.network_size import size_of
 from debiasctl.specs.latents import trained_info
 from debiasctl.specs.recorded import ContentSection
 from debiasctl.specs.sections import RunSpec
+from debiasctl.training.estimate import state_bytes
 from debiasctl.training.meters import flops_per_image
 from debiasctl.training.setup import resolve_compute, set_up
 from debiasctl.training.step import train_step
@@ -88,8 +89,7 @@ def total_flops(spec: RunSpec, info: DatasetInfo) -> float:
 def _check_measurable(spec: RunSpec, info: DatasetInfo, device: torch.device) -> None:
     """Raise UnmeasuredError where measuring a step would take the machine's memory, or minutes."""
     parameters, operations = _counted(spec, info)
-    averages = len(spec.ema.lengths) if spec.ema.kind == "power" else 1
-    needed, memory = (STATE_BYTES + WEIGHT_BYTES * averages) * parameters, available_memory(device)
+    needed, memory = sum(state_bytes(spec, parameters).values()), available_memory(device)
     if needed > memory:
         raise UnmeasuredError(
             f"a step is not measured: the network's weights, their averages and the optimizer's state take "
