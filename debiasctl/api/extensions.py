@@ -59,7 +59,7 @@ class Extension(Plugin):
         return rate
 
     def before_clipping(self, context: StepContext) -> None:
-        """Called when the gradient of the whole batch is there, before its norm is taken and clipped.
+        """Called once the gradient of the whole batch has been computed, before its norm is taken and it is clipped.
 
         It is averaged over all processes; under fp16 it is still multiplied by the loss scale, and may not be finite.
         """

@@ -46,7 +46,7 @@ def network_without_memory(spec: RunSpec, content: ContentSection) -> nn.Module:
     Raises:
         UsageError: if `build_network` raises it.
     """
-    if trusted_backbone(spec).code_sha256() is not None:  # it is not run within another default device than the usual
+    if trusted_backbone(spec).code_sha256() is not None:  # a user's code runs with the usual default device
         return network_for(spec, content).to("meta")
     with torch.device("meta"):
         return network_for(spec, content)

@@ -24,7 +24,7 @@ def trust(spec: RunSpec) -> None:
 
 
 def trust_named(spec: RunSpec, layers: Sequence[Mapping[str, Any]], file: Mapping[str, Any] | None) -> None:
-    """Do so if the command's own settings, the `layers`, name the whole backbone of a spec; a `file` may name any."""
+    """Trust a spec's code if the command's own settings, the `layers`, name its whole backbone, not a `file` alone."""
     asked = _backbone(reduce(merge, layers, {}))
     named = isinstance(asked, str) or (isinstance(asked, Mapping) and "name" in asked)
     if named and _backbone(reduce(merge, layers, dict(file or {}))) == asked:

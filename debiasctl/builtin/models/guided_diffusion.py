@@ -225,7 +225,7 @@ def _check_size(image_size: int, *, num_levels: int) -> None:
     if image_size % smallest:
         raise UsageError(
             f"guided-diffusion: image_size={image_size}, and the network halves its images {num_levels - 1} times, so "
-            f"that their size is a multiple of {smallest}"
+            f"that their size must be a multiple of {smallest}"
         )
 
 
