@@ -125,7 +125,7 @@ def default_steps(specs: Sequence[RunSpec]) -> int:
 
 
 def check_steps(sampler: PluginChoice, process: DiffusionProcess, num_steps: int) -> None:
-    """Refuse steps that the sampler says it cannot make.
+    """Refuse steps that the sampler says it cannot make, and warn where its guidance_interval has none of them.
 
     Raises:
         UsageError: if there is less than one step, or the schedule has fewer timesteps.
