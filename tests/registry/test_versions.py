@@ -16,8 +16,6 @@ from debiasctl.registry.versions import applying, compatible, misfit
 CODE = '''
 from debiasctl.api import Weighting
 
-LOADED = []
-
 
 class One(Weighting):
     """One."""
