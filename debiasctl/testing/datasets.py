@@ -12,7 +12,7 @@ from debiasctl.api import DataLocation, ImageProblem, LoadedDataset, Split
 from debiasctl.errors import DebiasctlError
 from debiasctl.specs.resolve import resolve_spec
 from debiasctl.testing.laws import Broken, Inapplicable, Laws, Subject, Unchecked, described, expect_same, same
-from debiasctl.testing.tiny import NO_FILES
+from debiasctl.testing.tiny import no_files
 
 laws = Laws(may_lack=True)
 _HASH = re.compile(r"(files:)?[0-9a-f]{64}")
@@ -21,7 +21,7 @@ _PROBLEMS = 1000  # files that are looked at for problems
 
 
 def _location(subject: Subject) -> DataLocation:
-    found: DataLocation = subject.more.get("location") or NO_FILES
+    found: DataLocation = subject.more.get("location") or no_files()
     return found
 
 

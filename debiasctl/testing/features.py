@@ -12,7 +12,7 @@ from debiasctl.api import DataError, LoadedDataset, PreparedFeatures
 from debiasctl.errors import DebiasctlError
 from debiasctl.paths import cache_dir
 from debiasctl.testing.laws import Broken, Laws, Subject, described, expect_close, expect_same
-from debiasctl.testing.tiny import NO_FILES, tiny_dataset
+from debiasctl.testing.tiny import no_files, tiny_dataset
 
 laws = Laws(may_lack=True)
 _CPU = torch.device("cpu")
@@ -32,7 +32,7 @@ def _data(subject: Subject) -> LoadedDataset:
 
 def _digits() -> LoadedDataset:
     try:
-        loaded: LoadedDataset = registry.create("datasets", "digits").load(NO_FILES)
+        loaded: LoadedDataset = registry.create("datasets", "digits").load(no_files())
     except DataError:
         return tiny_dataset(16, 3, num=64)
     return loaded

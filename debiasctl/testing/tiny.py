@@ -4,6 +4,7 @@ import shutil
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +28,6 @@ from debiasctl.training.checkpoints import load_last
 from debiasctl.training.loop import Progress, fit
 from debiasctl.training.setup import resolve_compute, set_up
 
-NO_FILES = DataLocation(data_dir=None, cache_dir=Path("no-cache"))
 _DATASET = "gaussian-mixture:image_size=8,channels=1,components=3,num=48"
 _SETTINGS: dict[str, Any] = {
     "data": {"dataset": _DATASET, "horizontal_flip": False},
@@ -57,10 +57,20 @@ class TinyTraining:
     state: Mapping[str, Any]
 
 
+@lru_cache(maxsize=1)
+def _cache() -> "tempfile.TemporaryDirectory[str]":
+    return tempfile.TemporaryDirectory(prefix="debiasctl-testing-")
+
+
+def no_files() -> DataLocation:
+    """Where no files of a data set are: a cache that is empty at first and removed when the process ends."""
+    return DataLocation(data_dir=None, cache_dir=Path(_cache().name))
+
+
 def tiny_dataset(image_size: int = 8, channels: int = 1, classes: int = 3, num: int = 48) -> LoadedDataset:
     """Smooth grey or colour images, uint8, in a few classes; a quarter as many as `num` more are held out."""
     reference = f"gaussian-mixture:image_size={image_size},channels={channels},components={classes},num={num}"
-    loaded: LoadedDataset = registry.create("datasets", reference).load(NO_FILES)
+    loaded: LoadedDataset = registry.create("datasets", reference).load(no_files())
     return loaded
 
 
@@ -112,13 +122,13 @@ class _Tiny:
     def __init__(self, folder: Path, settings: Mapping[str, Any], steps: int, *, middle: int | None = None) -> None:
         middle = min(_KILLED, steps) if middle is None else middle
         kept = {"training": {"steps": steps, "checkpoint_every": steps, "keep_steps": sorted({0, middle})}}
-        spec, _ = resolve_spec([_SETTINGS, settings, kept], NO_FILES)
+        spec, _ = resolve_spec([_SETTINGS, settings, kept], no_files())
         self._spec = resolve_compute(spec, torch.device("cpu"))
         self._run, self._steps, self._middle = Run(folder), steps, middle
 
     def train(self, on_step: OnStep | None = None) -> TinyTraining:
         """Train from the last checkpoint, or from the start."""
-        data: LoadedDataset = self._spec.data.dataset.create("datasets").load(NO_FILES)
+        data: LoadedDataset = self._spec.data.dataset.create("datasets").load(no_files())
         if not self._run.path.exists():
             self._begin(data)
         training = set_up(self._run.spec(), data, accelerator=make_accelerator("cpu", self._spec.compute))

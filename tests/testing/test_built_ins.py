@@ -1,5 +1,7 @@
 """What comes with debiasctl keeps the laws of its kinds, as far as they can be checked without files or a network."""
 
+from pathlib import Path
+
 import pytest
 
 from debiasctl import registry
@@ -20,16 +22,19 @@ def names(kind: str) -> list[str]:
     ("kind", "name"),
     [(kind, name) for kind in registry.KINDS for name in names(kind) if name not in TRAINS | ELSEWHERE],
 )
-def test_it_keeps_the_laws(kind: str, name: str) -> None:
+def test_it_keeps_the_laws(kind: str, name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """And a check leaves nothing where it is run, such as the lock of a download."""
+    monkeypatch.chdir(tmp_path)
     results = list(examined(registry.find(kind, name), {}))
     assert [result for result in results if result.state == "failed"] == []
     assert all(result.detail for result in results if result.state == "not checked")
+    assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize(("kind", "name"), [("features", "local"), ("features", "local-ssl"), ("engines", "ray")])
-def test_it_keeps_the_laws_in_time(kind: str, name: str) -> None:
-    test_it_keeps_the_laws(kind, name)
+def test_it_keeps_the_laws_in_time(kind: str, name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    test_it_keeps_the_laws(kind, name, tmp_path, monkeypatch)
 
 
 @pytest.mark.parametrize(

@@ -8,17 +8,15 @@ from debiasctl.testing import check_dataset
 
 from my_package.dataset import MyDataset
 
-LOCATION = DataLocation(data_dir=None, cache_dir=Path("no-cache"))
-
 
 def test_it_keeps_its_contract() -> None:
     check_dataset(MyDataset)
     check_dataset(MyDataset, {"wavelength": 4})
 
 
-def test_its_images_are_waves_in_the_direction_of_their_class() -> None:
+def test_its_images_are_waves_in_the_direction_of_their_class(tmp_path: Path) -> None:
     dataset = MyDataset(MyDataset.Options(wavelength=4))
-    split = dataset.load(LOCATION).train
+    split = dataset.load(DataLocation(data_dir=None, cache_dir=tmp_path)).train
     labels = split.labels(torch.arange(8))
     assert labels is not None
     assert labels.tolist() == [0, 1, 2, 3, 0, 1, 2, 3]
