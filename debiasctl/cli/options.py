@@ -232,12 +232,9 @@ def given(context: typer.Context) -> Iterator[tuple[str, Any]]:
 
 def given_settings(context: typer.Context) -> list[dict[str, Any]]:
     """Layers of a run spec, one for each option given to `train` that stands for a setting."""
-    from debiasctl.specs.files import extension_list
-
     layers = []
     for name, value in given(context):
         if name in SETTINGS:
-            value = extension_list(value) if SETTINGS[name] == "extensions" else value
             for part in reversed(SETTINGS[name].split(".")):
                 value = {part: value}
             layers.append(value)

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from debiasctl import registry
+from debiasctl.specs.files import extension_list
 
 # section and name of a setting that chooses a plugin -> the plugin's kind
 _CHOICES = {
@@ -33,7 +34,7 @@ def check_names(settings: Mapping[str, Any]) -> None:
             choice = registry.as_ref(choice).name
         if isinstance(choice, str):
             registry.find(kind, choice)
-    extensions = settings.get("extensions")
+    extensions = extension_list(settings.get("extensions"))
     for choice in extensions if isinstance(extensions, list | tuple) else ():
         if isinstance(choice, str):
             registry.find("extensions", registry.as_ref(choice).name)

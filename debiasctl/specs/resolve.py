@@ -14,7 +14,7 @@ from debiasctl.reading.documents import parse_json
 from debiasctl.registry.choices import complete
 from debiasctl.registry.messages import describe_errors
 from debiasctl.specs.effects import NO_MONITOR, Ineffective, drop_absent, reset_ineffective
-from debiasctl.specs.files import merge
+from debiasctl.specs.files import extension_list, merge
 from debiasctl.specs.latents import latent_settings
 from debiasctl.specs.migrate import migrate, migrate_file
 from debiasctl.specs.plugins import complete_plugins
@@ -50,6 +50,8 @@ def resolve_spec(
     if "imported" in asked:
         raise SpecError("imported is written by debiasctl, for models from elsewhere: debiasctl runs add-model --help")
     given = merge(file or {}, asked)
+    if "extensions" in given:
+        given["extensions"] = extension_list(given["extensions"])
     dataset = given.get("data", {}).get("dataset") if isinstance(given.get("data"), Mapping) else None
     if not dataset or (isinstance(dataset, Mapping) and not dataset.get("name")):
         raise SpecError(

@@ -11,7 +11,7 @@ from debiasctl.errors import DebiasctlError, UsageError
 from debiasctl.models.outside_code import trust_named
 from debiasctl.reading.user_text import whole_number
 from debiasctl.registry.refs import split_list
-from debiasctl.specs.files import extension_list, flatten, merge, parse_setting
+from debiasctl.specs.files import flatten, merge, parse_setting
 from debiasctl.specs.resolve import resolve_spec, validate_spec
 from debiasctl.specs.sections import RunSpec, plugin_settings
 from debiasctl.sweeps.study import Origin, Place, Study
@@ -281,7 +281,7 @@ def _layer(choice: Choice, short: Mapping[str, str]) -> Mapping[str, Any]:
     if "." in choice.setting:
         return choice.layer
     if choice.setting == _EXTENSIONS and isinstance(choice.value, str | list):
-        return {_EXTENSIONS: extension_list(choice.value)}
+        return {_EXTENSIONS: choice.value}
     if isinstance(choice.value, Mapping) and choice.setting in RunSpec.model_fields:
         return {choice.setting: choice.value}
     options = [name for name, setting in short.items() if setting != _SEED]

@@ -4,6 +4,7 @@ import json
 import os
 import re
 import signal
+from pathlib import Path
 
 import pytest
 from safetensors.torch import load_file
@@ -267,6 +268,26 @@ def test_the_option_names_extensions_and_none(fill: list) -> None:
     assert json.loads(succeed(*plan, "--extension", "none").out)["spec"]["extensions"] == []
     assert "none stands for no extension" in error_of(*plan, "--extension", "fill", "--extension", "none", code=2)
     assert "unknown extension 'fil'. Did you mean 'fill'?" in error_of(*plan, "--extension", "fil", code=2)
+
+
+@pytest.mark.parametrize(
+    ("written", "named"), [("none", []), ("[none]", []), ("[]", []), ("fill", ["fill"]), ("[fill]", ["fill"])]
+)
+def test_a_spec_file_names_extensions_as_the_option_does(
+    fill: list, written: str, named: list[str], tmp_path: Path
+) -> None:
+    file = tmp_path / "spec.yaml"
+    file.write_text(f"data: {{dataset: digits}}\nextensions: {written}\n")
+    plan = ("train", "--spec", str(file), *OPTIONS, "--dry-run", "--json", "--steps", "3")
+    found = json.loads(succeed(*plan).out)["spec"]["extensions"]
+    assert [one["name"] for one in found] == named
+    assert json.loads(succeed(*plan, "--extension", "none").out)["spec"]["extensions"] == []
+
+
+def test_none_stands_alone_in_a_spec_file(fill: list, tmp_path: Path) -> None:
+    file = tmp_path / "spec.yaml"
+    file.write_text("data: {dataset: digits}\nextensions: [none, fill]\n")
+    assert "none stands for no extension" in error_of("train", "--spec", str(file), "--dry-run", code=2)
 
 
 @pytest.mark.parametrize(
