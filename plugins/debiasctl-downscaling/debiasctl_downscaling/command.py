@@ -59,7 +59,10 @@ def fit_map(
     biased: Annotated[str, typer.Argument(help=f"biased low-resolution images: {SOURCE}")],
     true: Annotated[str, typer.Argument(help=f"true images, high- or low-resolution: {SOURCE}")],
     out: Annotated[Path, typer.Option("--out", help="the .npz to write the map to")],
-    operator: OperatorOption = "mean:4",
+    operator: Annotated[
+        str | None,
+        typer.Option("--operator", help="the downsampling of high-resolution ones, as in sample (default: mean:4)"),
+    ] = None,
     num: Annotated[int | None, typer.Option("--num", min=2, help="images of each; all training images")] = None,
     epsilon: EpsilonOption = 0.01,
     tolerance: ToleranceOption = 1e-3,
@@ -68,17 +71,20 @@ def fit_map(
     as_json: JsonOption = False,
 ) -> None:
     """Fit the entropic optimal-transport map from biased to true low-resolution images."""
+    from debiasctl.api import UsageError
     from debiasctl_downscaling import transport
     from debiasctl_downscaling.images import check_npz, images_of
     from debiasctl_downscaling.network import device_of
     from debiasctl_downscaling.operators import operator as operator_of
 
     check_npz(out)
-    place, downsample = device_of(device), operator_of(operator)
+    place, downsample = device_of(device), operator_of(operator or "mean:4")
     low = images_of(biased, split="train", num=num)
     high = images_of(true, split="train", num=num)
     if high.shape[1:] != low.shape[1:]:
         high = downsample(high)
+    elif operator is not None:
+        raise UsageError(f"{true} has the size of the biased images, and is not downsampled: leave --operator out")
     found = transport.fit_map(low, high, epsilon=epsilon, tolerance=tolerance, iterations=iterations, device=place)
     found.save(out)
     facts = {

@@ -144,6 +144,7 @@ def test_clipping_is_done_before_the_projection() -> None:
     [
         (("fit-map", COARSE, FINE, "--out", "map.pt"), UsageError, r"ends in \.npz"),
         (("fit-map", COARSE, FINE, "--out", "m.npz", "--operator", "mean:8"), UsageError, "the true ones 1x2x2"),
+        (("fit-map", COARSE, COARSE, "--out", "m.npz", "--operator", "mean:4"), UsageError, "leave --operator out"),
         (("fit-map", COARSE, FINE, "--out", "m.npz", "--num", "5000"), DataError, "has 200 images, and 5,000"),
         (("fit-map", "nowhere.npz", FINE, "--out", "m.npz"), UsageError, "there is no file nowhere.npz"),
         (("sample", "ks", COARSE, "--out", "s.npz", "--map", "none.npz"), UsageError, "there is no file none.npz"),

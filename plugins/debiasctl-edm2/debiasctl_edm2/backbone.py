@@ -17,6 +17,7 @@ CHANNEL_MULT = (1.0, 2.0, 3.0, 4.0)
 SMALLEST_LEVEL = 4  # px; by default no level is smaller than this
 ATTENTION_RESOLUTIONS = (16, 8)
 HEAD_CHANNELS = 64
+CLASS_BALANCE = 0.5
 
 Balance = Annotated[float, Field(ge=0, le=1)]
 
@@ -62,7 +63,7 @@ class EDM2(Backbone):
         dropout: float = Field(0.0, ge=0, lt=1, description="dropout in the residual branches; 0.1 in sizes M to XXL")
         residual_balance: Balance = Field(0.3, description="share t of the residual branch in its magnitude-kept sum")
         attention_balance: Balance = Field(0.3, description="share t of attention in its sum")
-        class_balance: Balance = Field(0.5, description="share t of the class in the embedding")
+        class_balance: Balance = Field(CLASS_BALANCE, description="share t of the class in the embedding")
         concat_balance: Balance = Field(0.5, description="share t of the encoder's output in a concatenation")
         activation_clip: float | None = Field(256.0, gt=0, description="bound on activations; null: none")
         noise_level: Literal["log-sigma", "timestep"] = Field(
@@ -124,7 +125,7 @@ class EDM2(Backbone):
         """Build a module with `forward(x, noise_level, labels=None)`, whose output is zero before training.
 
         Raises:
-            UsageError: if `resolve_options` raises it, or the variance is to be learned.
+            UsageError: if `resolve_options` raises it, the variance is to be learned, or there is no class to balance.
         """
         if shape.out_channels != shape.in_channels:
             raise UsageError(
@@ -133,6 +134,11 @@ class EDM2(Backbone):
                 "unit magnitude. Leave out `model.learned_variance`, or use another `model.backbone`"
             )
         options = self.resolve_options(self.options, shape)
+        if not num_classes and options.class_balance != CLASS_BALANCE:
+            raise UsageError(
+                "edm2: class_balance has no effect on a network without classes. Leave it out, or train on data with "
+                "classes and `model.conditional=true`"
+            )
         mult, attention, head_channels = options.channel_mult, options.attention_resolutions, options.head_channels
         assert mult is not None
         assert attention is not None

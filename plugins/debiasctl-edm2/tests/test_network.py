@@ -140,6 +140,13 @@ def test_a_learned_variance_is_refused() -> None:
         EDM2(EDM2.Options()).build(ImageShape(8, 1, 2), 0)
 
 
+def test_a_balance_of_no_class_is_refused() -> None:
+    backbone = EDM2(EDM2.Options(class_balance=0.3))
+    assert backbone.build(measuring.SHAPE, 2).class_balance == 0.3
+    with pytest.raises(UsageError, match="class_balance has no effect"):
+        backbone.build(measuring.SHAPE, 0)
+
+
 @pytest.mark.parametrize(("prediction", "level"), list(itertools.product(("edm", "v", "eps", "x0", "flow"), (0, 1))))
 def test_the_noise_level_belongs_to_the_prediction(prediction: str, level: int) -> None:
     backbone = EDM2(EDM2.Options(noise_level=("log-sigma", "timestep")[level]))
