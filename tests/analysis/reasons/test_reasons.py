@@ -16,6 +16,7 @@ from debiasctl.analysis.parts.part import Choices
 from debiasctl.analysis.parts.reasons import part as reasons_part
 from debiasctl.analysis.parts.reasons.copying import Linear, amplification, copying, copying_sums
 from debiasctl.analysis.parts.reasons.figures import short_cases
+from debiasctl.analysis.parts.reasons.findings import copying_sentence
 from debiasctl.analysis.parts.reasons.learning import Reached, reached
 from debiasctl.analysis.parts.reasons.levels import bins_of
 from debiasctl.analysis.record import AnalysisRecord, Network, Quantity, Series
@@ -234,6 +235,25 @@ def test_a_stored_record_that_lacks_figures_is_named(part: str, tmp_path: Path) 
     result = PartResult(PARTS[part], [entry])
     with pytest.raises(EvaluationError, match=rf"{record.key}\.json is damaged .*'{part}'.* Remove that file"):
         result.findings(entry)
+
+
+@pytest.mark.parametrize(
+    ("gain", "low", "high", "said"),
+    [
+        (0.4, 0.3, 0.5, "the network's error is 40 % (95 % interval 30 % to 50 %) lower than the linear predictor's."),
+        (-33.8, -41.2, -26.5, "the network does worse, with 34.8 (95 % interval 27.5 to 42.2) times the linear one's"),
+        (-0.1, -0.2, 0.1, "the network cannot be told from the linear predictor there."),
+    ],
+)
+def test_a_network_is_compared_with_the_linear_predictor(gain: float, low: float, high: float, said: str) -> None:
+    network = Network(run="a", run_identity=None, arm="a", checkpoint=1, weights="ema", weights_sha256="0")
+    figures = [Quantity(name=f"copy_{name}[noisiest]", value=1.0) for name in ("slope", "r2")]
+    errors = [Series(name=f"eps_error{of}", axis="log_snr", x=[-9.0], value=[0.1]) for of in ("", "[copy]", "[linear]")]
+    record = AnalysisRecord(
+        debiasctl="0", part="reasons", network=network, content_hash="c", settings={}, series=errors,
+        quantities=[*figures, Quantity(name="gain_over_linear[noisiest]", value=gain, low=low, high=high)],
+    )  # fmt: skip
+    assert said in copying_sentence(record)
 
 
 def test_a_weighting_is_named_by_what_is_not_its_default() -> None:

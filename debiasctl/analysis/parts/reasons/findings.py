@@ -15,7 +15,7 @@ _LINEAR = 0.05  # a gain over the linear predictor below it is called small
 def sentences(record: AnalysisRecord) -> list[str]:
     """The findings of a record, in the order: shares, signal, conflicts, copying, learning, other weightings."""
     found = [
-        _shares(record), _signal(record), *_conflicts(record), _copying(record), _amplification(record),
+        _shares(record), _signal(record), *_conflicts(record), copying_sentence(record), _amplification(record),
         _learning(record), *(_counterfactual(record, case) for case in cases_of(record)),
     ]  # fmt: skip
     return [_MINUS.sub("−", sentence) for sentence in found if sentence]
@@ -108,7 +108,8 @@ def conflict_rows(record: AnalysisRecord, case: str) -> list[tuple[str, Series]]
     return found
 
 
-def _copying(record: AnalysisRecord) -> str:
+def copying_sentence(record: AnalysisRecord) -> str:
+    """What the network does at the most noise: how far it copies its input, and what simple predictors score."""
     slope, r2, gain = (
         record.quantity(f"{name}[noisiest]") for name in ("copy_slope", "copy_r2", "gain_over_linear")
     )  # fmt: skip
@@ -126,7 +127,7 @@ def _copying(record: AnalysisRecord) -> str:
     if gain.low is not None and gain.high is not None and gain.low <= 0 <= gain.high:
         return text + "the network cannot be told from the linear predictor there."
     if gain.value < 0:
-        return text + f"the network is worse than the linear predictor, by {_with(_negated(gain), _percent)}."
+        return text + f"the network does worse, with {_with(_left_of(gain), _number)} times the linear one's error."
     small = " only" if gain.value < _LINEAR else ""
     return text + f"the network's error is{small} {_with(gain, _percent)} lower than the linear predictor's."
 
@@ -199,9 +200,10 @@ def _counterfactual(record: AnalysisRecord, case: str) -> str:
     return text
 
 
-def _negated(one: Quantity) -> Quantity:
-    low, high = (None if end is None else -end for end in (one.high, one.low))
-    return one.model_copy(update={"value": -one.value, "low": low, "high": high})
+def _left_of(gain: Quantity) -> Quantity:
+    """The ratio of two errors, from the share that the first is lower by."""
+    low, high = (None if end is None else 1 - end for end in (gain.high, gain.low))
+    return gain.model_copy(update={"value": 1 - gain.value, "low": low, "high": high})
 
 
 def _with(one: Quantity, words: _Format) -> str:
