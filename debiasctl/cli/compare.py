@@ -117,7 +117,7 @@ def compare(
         list[str] | None,
         option(
             "--level",
-            metavar="METRIC=VALUE",
+            metavar="METRIC[@STEPS]=VALUE",
             help="A level declared beforehand: how many images or steps each arm needs to reach it. Give several.",
         ),
     ] = None,

@@ -87,7 +87,7 @@ def _curve(
 
 
 def parse_levels(texts: Sequence[str]) -> dict[str, float]:
-    """Levels, `metric=value`, declared beforehand.
+    """Levels, `metric=value` or `metric@steps=value`, declared beforehand.
 
     Raises:
         UsageError: if one is not of that form, or names a metric again.
@@ -100,20 +100,36 @@ def parse_levels(texts: Sequence[str]) -> dict[str, float]:
         except ValueError:
             level = math.nan
         if not metric or not equals or not math.isfinite(level):
-            raise UsageError(f"`level`: {quoted(text)} is not metric=value. Write for example `level=fd_local=0.5`")
+            raise UsageError(
+                f"`level`: {quoted(text)} is not metric=value. Write for example `level=fd_local=0.5`, or "
+                "`level=fd_local@10=0.5` for samples of 10 steps"
+            )
         if levels.setdefault(metric, level) != level:
             raise UsageError(f"`level`: {metric} is given twice, as {levels[metric]:g} and {level:g}. Give one level")
     return levels
 
 
 def check_levels(levels: Mapping[str, float], curves: Sequence[StudyCurve]) -> None:
-    """Raise ComparisonError if there is no curve of a metric for which a level is declared."""
-    for metric in levels:
-        if all(curve.metric != metric for curve in curves):
+    """Raise ComparisonError if there is no curve of what a level is declared for."""
+    for name in levels:
+        if any(name in _names(curve) for curve in curves):
+            continue
+        metric, at, steps = name.partition("@")
+        if at:
             raise ComparisonError(
-                f"a level of {metric} is declared, and not every arm has a curve of it. Measure every run by several "
-                "numbers of steps or at several checkpoints: debiasctl evaluate RUN --checkpoints all"
+                f"a level of {name} is declared, and not every arm has a curve of {metric} over checkpoints, sampled "
+                f"in {steps} steps. Measure every run so: debiasctl evaluate RUN --checkpoints all --steps {steps}"
             )
+        raise ComparisonError(
+            f"a level of {metric} is declared, and not every arm has a curve of it. Measure every run by several "
+            "numbers of steps or at several checkpoints: debiasctl evaluate RUN --checkpoints all"
+        )
+
+
+def _names(curve: StudyCurve) -> tuple[str, ...]:
+    """What a curve's level may be declared by, the closest first: a curve over checkpoints has its steps too."""
+    steps = curve.measured.get("steps") if curve.axis == "images_seen" else None
+    return (curve.metric,) if steps is None else (f"{curve.metric}@{steps}", curve.metric)
 
 
 Points = dict[str, dict[int, list[tuple[float, float]]]]
@@ -130,16 +146,20 @@ def points_of(curve: StudyCurve) -> Points:
 def efficiency_of(
     curves: Sequence[StudyCurve], levels: Mapping[str, float], *, arms: Sequence[str], reference: str
 ) -> list[Efficiency]:
-    """The speed-up of every arm over the reference, by each curve of a metric for which a level is declared.
+    """The speed-up of every arm over the reference, by each curve for which a level is declared.
+
+    A level of `metric` is one of all its curves; a level of `metric@steps` is one of its curve over checkpoints whose
+    samples were drawn in so many steps, and goes before.
 
     Raises:
-        ComparisonError: if there is no curve of such a metric, or closer to 0 is better in it.
+        ComparisonError: if there is no such curve, or closer to 0 is better in it.
     """
     check_levels(levels, curves)
+    declared = [(curve, next((name for name in _names(curve) if name in levels), None)) for curve in curves]
     return [
-        _efficiency(curve, levels[curve.metric], arm, reference)
-        for curve in curves
-        if curve.metric in levels
+        _efficiency(curve, levels[name], arm, reference)
+        for curve, name in declared
+        if name is not None
         for arm in arms
         if arm != reference
     ]

@@ -343,10 +343,17 @@ def test_efficiency_from_checkpoints_and_steps() -> None:
     assert (steps.kind, steps.at_least) == ("sampling", False)
     assert steps.reached["constant"] == pytest.approx([34, 34.008, 34.016], abs=1e-3)
     assert steps.reached["debiased"] == [20, 20, 20]
+    at = study_of(runs, levels={"fd_local@50": 16.0}).efficiency
+    assert [one.curve for one in at] == ["fd_local@50 against images"]
+    assert at[0].ratio == training.ratio
+    both = {one.curve: one.level for one in study_of(runs, levels={"fd_local": 16.0, "fd_local@50": 14.0}).efficiency}
+    assert both == {"fd_local@50 against images": 14.0, "fd_local against steps": 16.0}
     late = study_of(runs, levels={"fd_local": 11.9}).efficiency[0]
     assert (late.at_least, late.reached["constant"]) == (True, [None, None, None])
     with pytest.raises(ComparisonError, match="a level of kd_local is declared, and not every arm has a curve of it"):
         study_of(runs, levels={"kd_local": 1.0})
+    with pytest.raises(ComparisonError, match=r"fd_local over checkpoints, sampled in 7 steps.* --steps 7"):
+        study_of(runs, levels={"fd_local@7": 1.0})
 
 
 def test_a_run_that_is_named_twice() -> None:
