@@ -233,7 +233,7 @@ def efficiency_table(study: Study) -> ReportTable:
     rows: list[list[Cell | str]] = [
         [
             f"{one.kind}: fewer {_AXIS[one.kind]}",
-            f"{one.metric} of {figure_text(one.level)}",
+            f"{one.curve.partition(' against ')[0]} of {figure_text(one.level)}",
             one.arm,
             Cell(_speed_up(one), _sort(one.ratio), help=interval_text(one.low, one.high)),
             Cell(_reached(one), help=one.note or ""),

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 from records import add_evaluation, figure_json, make_arm, make_run, plain_spec
 
+from debiasctl.comparison.report_tables import efficiency_table
 from debiasctl.comparison.study import study_of
 from debiasctl.comparison.study_parts import environment
 from debiasctl.comparison.study_record import Study, read_study
@@ -334,6 +335,7 @@ def test_efficiency_from_checkpoints_and_steps() -> None:
                 add_evaluation(run, {"fd_local": 20 - rate * steps / 10}, steps=steps, checkpoint=8)
             runs.append(run)
     study = study_of(runs, levels={"fd_local": 16.0})
+    assert {row[1] for row in efficiency_table(study).rows} == {"fd_local@50 of 16", "fd_local of 16"}
     found = {one.curve: one for one in study.efficiency}
     training = found["fd_local@50 against images"]
     assert (training.kind, training.arm, training.at_least) == ("training", "debiased", False)
