@@ -21,7 +21,7 @@ def _sentence(found: Difference) -> str:
             f"{pair}: there is one training seed of both, so that it cannot be told whether another seed would show "
             "these differences."
         )
-    figures = [one for one in found.figures if len(one.seeds) > 1]
+    figures = [one for one in found.figures if p_value(one) is not None]
     clear = told_apart(figures)
     over = f"over {num} training seeds (paired, corrected for {len(figures)} figures)"
     if not clear:

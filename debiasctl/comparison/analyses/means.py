@@ -175,19 +175,25 @@ def _apart(pairs: Sequence[tuple[Entry, Entry]]) -> Iterable[Figure]:
         if told is None:
             continue
         mean = mean_of(list(values.values()))
-        over: Over | None = None if mean.low is None else "seeds"
-        yield Figure(name, told.unit, told.text, mean.value, mean.low, mean.high, over, values)
+        low, high = (None, None) if _spread_is_unknown(values) else (mean.low, mean.high)
+        yield Figure(name, told.unit, told.text, mean.value, low, high, None if low is None else "seeds", values)
+
+
+def _spread_is_unknown(seeds: Mapping[int, float]) -> bool:
+    """Whether all seeds have one and the same figure other than 0, such as a count: their spread is not 0 for that."""
+    values = list(seeds.values())
+    return values[0] != 0 and max(values) - min(values) <= 1e-12 * max(map(abs, values))
 
 
 def p_value(figure: Figure) -> float | None:
-    """Of the mean over seeds being 0, by Student's t; None with fewer than two seeds."""
+    """Of the mean over seeds being 0, by Student's t; None with fewer than two seeds, or none that differ."""
     values = list(figure.seeds.values())
-    if len(values) < 2:
+    if len(values) < 2 or _spread_is_unknown(figure.seeds):
         return None
     mean = math.fsum(values) / len(values)
     deviation = math.sqrt(math.fsum((value - mean) ** 2 for value in values) / (len(values) - 1))
-    if deviation <= 1e-12 * max(map(abs, values)) or deviation == 0:
-        return 1.0 if mean == 0 else 0.0
+    if deviation == 0:
+        return 1.0
     from scipy.stats import t
 
     return float(2 * t.sf(abs(mean) / (deviation / math.sqrt(len(values))), len(values) - 1))

@@ -83,6 +83,21 @@ def test_figures_are_told_apart_by_holms_correction() -> None:
     assert told_apart([figure("same", 0.0)]) == []
 
 
+def test_a_difference_that_no_seed_changes_is_no_evidence() -> None:
+    """Such as one of counts, whose spread over seeds is not known to be 0 for that."""
+    both = result([2.0, 2.0, 2.0])
+    (found,) = differences_of(both)
+    figure = found.figures[0]
+    assert (figure.value, figure.low, figure.high, figure.over) == (2.0, None, None, None)
+    assert p_value(figure) is None
+    assert (
+        "no figure can be told apart over 3 training seeds (paired, corrected for 1 figures)"
+        in (findings_between(both)[0])
+    )
+    (same,) = differences_of(result([0.0, 0.0, 0.0]))
+    assert (same.figures[0].low, same.figures[0].high, p_value(same.figures[0])) == (0.0, 0.0, 1.0)
+
+
 def test_what_is_told_of_arms_says_how_sure_it_is() -> None:
     clear = result([1.0, 1.01, 0.99, 1.0])
     assert (
