@@ -13,8 +13,9 @@ from tiny import OPTIONS, error_of, succeed
 
 from debiasctl.paths import runs_dir
 
-WHAT = ("analyze", "run", "--num", "24", "--trajectories", "2,4", "--steps", "4", "--counterfactual", "p2",
+WHAT = ("analyze", "run", "-n", "24", "--trajectories", "2,4", "--steps", "4", "--counterfactual", "p2",
         "--device", "cpu", "--json")  # fmt: skip
+# with -n and not --num, which torchrun would take for the beginning of an option of its own
 TORCHRUN = ("-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m")
 TOLERANCE = 1e-6  # of sums in other numbers of threads
 
