@@ -9,6 +9,7 @@ from debiasctl.comparison.observations import ArmData, Measured, Observation
 from debiasctl.comparison.statistics.speed_up import speed_up
 from debiasctl.comparison.study_record import Efficiency, Line, Point, StudyCurve
 from debiasctl.errors import ComparisonError, UsageError
+from debiasctl.reading.user_text import whole_number
 from debiasctl.wording import quoted
 
 Axis = Literal["images_seen", "steps"]
@@ -95,11 +96,12 @@ def parse_levels(texts: Sequence[str]) -> dict[str, float]:
     levels: dict[str, float] = {}
     for text in texts:
         metric, equals, value = (part.strip() for part in text.partition("="))
+        name, at, steps = metric.partition("@")
         try:
             level = float(value)
         except ValueError:
             level = math.nan
-        if not metric or not equals or not math.isfinite(level):
+        if not name or not equals or not math.isfinite(level) or (at and not whole_number(steps)):
             raise UsageError(
                 f"`level`: {quoted(text)} is not metric=value. Write for example `level=fd_local=0.5`, or "
                 "`level=fd_local@10=0.5` for samples of 10 steps"

@@ -75,6 +75,8 @@ def test_a_study_is_printed_as_it_is_read(arms: None) -> None:
         (["*", "--primary", "fid"], "--primary: no arm has the metric 'fid'"),
         (["*", "--level", "fd_local"], "--level: 'fd_local' is not metric=value"),
         (["*", "--level", "fd_local=x"], "--level: 'fd_local=x' is not metric=value"),
+        (["*", "--level", "fd_local@x=1"], "--level: 'fd_local@x=1' is not metric=value"),
+        (["*", "--level", "@10=1"], "--level: '@10=1' is not metric=value"),
         (["*", "--level", "fd_local=1", "--level", "fd_local=2"], "--level: fd_local is given twice"),
         (["*", "--columns", "metric,valeu"], "--columns: unknown column 'valeu'. Did you mean 'value'?|Known: metric"),
         (["*", "--columns", ","], "--columns names none"),
